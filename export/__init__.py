@@ -1,0 +1,1 @@
+"""Checkpoint to ONNX: write the graph, prove it equal, publish the bundle."""

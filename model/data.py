@@ -1,0 +1,274 @@
+"""Pictures and labels for training: class folders, or IDX files. Knows nothing of the network.
+
+Every picture goes through preprocess.py once, at loading, and is kept as uint8 pixels; what changes from epoch to epoch
+is augment.py's.
+"""
+
+import gzip
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.errors import DataError
+from model.preprocess import Pixels, to_pixels, to_square
+from model.spec import Fit, Interpolation
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+_IN_MEMORY_BYTES = 4 << 30  # above this, pixels lie in a temporary file that the system pages in
+_IDX_NAMES = {"train": "train", "test": "t10k"}
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Picturing:
+    """How a picture becomes pixels: the part of a ModelSpec that loading needs."""
+
+    image_size: int
+    channels: int = 3
+    fit: Fit = field(default_factory=Fit)
+    interpolation: Interpolation = "bicubic"
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """pixels: uint8 [N, H, W, C]; labels: int64 [N], each an index into Dataset.labels."""
+
+    pixels: Pixels
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What load() found. `skipped` names each picture that could not be read, and why."""
+
+    labels: tuple[str, ...]
+    train: PictureSet
+    val: PictureSet
+    test: PictureSet | None
+    fingerprint: str
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+
+def load(
+    folder: Path,
+    picturing: Picturing,
+    *,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    labels: Sequence[str] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """Read DATA: IDX files, `train/LABEL/*` with `val/LABEL/*` and perhaps `test/LABEL/*`, or `LABEL/*`.
+
+    Where there is no validation set, a seeded `val_fraction` of each class of the training pictures becomes one.
+    `labels` names the classes of IDX files, which hold only numbers.
+
+    Raises: DataError, naming the folder and what was expected.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; expected class folders or IDX files.")
+    if not 0 < val_fraction < 1:
+        raise DataError(f"val_fraction is {val_fraction}; expected more than 0 and less than 1.")
+    if _idx_file(folder, "train", "images") is not None:
+        dataset = _load_idx(folder, picturing, labels, val_fraction, seed)
+    else:
+        dataset = _load_class_folders(folder, picturing, val_fraction, seed, progress)
+    _check(dataset, folder)
+    return dataset
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Every file below `folder` that is named like a picture, hidden ones left out, sorted."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def read_pixels(path: Path, picturing: Picturing) -> Pixels:
+    """One file as uint8 [image_size, image_size, channels]. Raises DataError, naming the file."""
+    try:
+        with Image.open(path) as image:
+            pixels = to_pixels(image, picturing.channels)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a readable picture: {error}") from error
+    return to_square(pixels, picturing.image_size, picturing.fit, picturing.interpolation)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels in a text file, one a line. Raises DataError for a missing file, an empty line or a repeated label."""
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as labels, one a line: {error}") from error
+    labels = tuple(line.strip() for line in lines)
+    if not all(labels):
+        raise DataError(f"{path} has an empty line at {labels.index('') + 1}; expected a label on each.")
+    return labels
+
+
+def _check(dataset: Dataset, folder: Path) -> None:
+    if len(dataset.labels) < 2:
+        raise DataError(f"{folder} has {len(dataset.labels)} class; expected at least 2.")
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
+    if not counts.all():
+        raise DataError(f"{folder} has no readable training picture of {dataset.labels[int(counts.argmin())]!r}.")
+    if not len(dataset.val):
+        raise DataError(f"{folder} has no readable validation picture.")
+
+
+# --- IDX files -------------------------------------------------------------------------------------------------------
+
+
+def _idx_file(folder: Path, split: str, kind: str) -> Path | None:
+    rank = {"images": 3, "labels": 1}[kind]
+    stem = f"{_IDX_NAMES[split]}-{kind}-idx{rank}-ubyte"
+    return next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """An IDX file of unsigned bytes, plain or gzipped, as an array of its own shape. Raises DataError."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise DataError(f"{path} starts with {content[:4].hex() or 'nothing'}; expected an IDX file of unsigned bytes.")
+    rank = content[3]
+    shape = tuple(int(size) for size in np.frombuffer(content[4 : 4 + 4 * rank], dtype=">u4"))
+    body = np.frombuffer(content, dtype=np.uint8, offset=min(len(content), 4 + 4 * rank))
+    if len(shape) != rank or body.size != np.prod(shape, dtype=np.int64):
+        raise DataError(f"{path} holds {body.size} values; its header says {shape}.")
+    return body.reshape(shape)
+
+
+def _load_idx(
+    folder: Path, picturing: Picturing, labels: Sequence[str] | None, val_fraction: float, seed: int
+) -> Dataset:
+    digest = hashlib.sha256()
+    everything = _read_idx_split(folder, "train", picturing, digest)
+    test = _read_idx_split(folder, "test", picturing, digest) if _idx_file(folder, "test", "images") else None
+    num_classes = int(everything.labels.max(initial=-1)) + 1
+    names = tuple(labels) if labels is not None else tuple(str(index) for index in range(num_classes))
+    if len(names) != num_classes:
+        raise DataError(f"{folder} has {num_classes} classes; expected as many labels, not {len(names)}.")
+    train, val = _split(everything, val_fraction, seed)
+    return Dataset(names, train, val, test, digest.hexdigest())
+
+
+def _read_idx_split(folder: Path, split: str, picturing: Picturing, digest: "hashlib._Hash") -> PictureSet:
+    arrays = []
+    for kind in ("images", "labels"):
+        path = _idx_file(folder, split, kind)
+        if path is None:
+            raise DataError(f"{folder} has no {_IDX_NAMES[split]}-{kind} IDX file.")
+        arrays.append(read_idx(path))
+        digest.update(arrays[-1].tobytes())
+    images, labels = arrays
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{folder}: {split} images are {images.shape} and labels {labels.shape}; expected [N, H, W], [N]."
+        )
+    pixels = _allocate(len(images), picturing)
+    for index, image in enumerate(images):
+        grey = np.repeat(image[:, :, np.newaxis], picturing.channels, axis=2)
+        pixels[index] = to_square(grey, picturing.image_size, picturing.fit, picturing.interpolation)
+    return PictureSet(pixels, labels.astype(np.int64))
+
+
+# --- class folders ---------------------------------------------------------------------------------------------------
+
+
+def _load_class_folders(
+    folder: Path, picturing: Picturing, val_fraction: float, seed: int, progress: Progress
+) -> Dataset:
+    splits = {name: folder / name for name in ("train", "val", "test") if (folder / name).is_dir()}
+    if "train" not in splits:
+        splits = {"train": folder}
+    labels = _class_names(splits["train"])
+    if not labels:
+        raise DataError(
+            f"{folder} holds no class folders with pictures and no IDX files; expected LABEL/*.jpg or the like."
+        )
+    files = [
+        (split, path, labels.index(label))
+        for split, root in splits.items()
+        for label in _class_names(root)
+        for path in picture_files(root / label)
+        if _known(label, labels, root)
+    ]
+    sets, skipped = _read_all(files, picturing, progress)
+    train = sets["train"]
+    val = sets.get("val")
+    if val is None:
+        train, val = _split(train, val_fraction, seed)
+    digest = hashlib.sha256(
+        "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for _, path, _ in files).encode()
+    )
+    return Dataset(labels, train, val, sets.get("test"), digest.hexdigest(), skipped)
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return tuple(path.name for path in folders if picture_files(path))
+
+
+def _known(label: str, labels: tuple[str, ...], root: Path) -> bool:
+    if label not in labels:
+        raise DataError(f"{root / label} is a class that the training pictures do not have.")
+    return True
+
+
+def _read_all(
+    files: list[tuple[str, Path, int]], picturing: Picturing, progress: Progress
+) -> tuple[dict[str, PictureSet], tuple[tuple[Path, str], ...]]:
+    pixels = _allocate(len(files), picturing)
+    skipped: dict[int, tuple[Path, str]] = {}
+
+    def read(index: int) -> None:
+        try:
+            pixels[index] = read_pixels(files[index][1], picturing)
+        except DataError as error:
+            skipped[index] = (files[index][1], str(error))
+
+    with ThreadPoolExecutor() as pool:
+        for done, _ in enumerate(pool.map(read, range(len(files))), start=1):
+            progress(done, len(files))
+    sets = {}
+    for split in dict.fromkeys(split for split, _, _ in files):
+        kept = [index for index, row in enumerate(files) if row[0] == split and index not in skipped]
+        sets[split] = PictureSet(pixels[kept], np.array([files[index][2] for index in kept], dtype=np.int64))
+    return sets, tuple(skipped[index] for index in sorted(skipped))
+
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+def _allocate(count: int, picturing: Picturing) -> Pixels:
+    shape = (count, picturing.image_size, picturing.image_size, picturing.channels)
+    if np.prod(shape, dtype=np.int64) <= _IN_MEMORY_BYTES:
+        return np.empty(shape, dtype=np.uint8)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+
+
+def _split(pictures: PictureSet, val_fraction: float, seed: int) -> tuple[PictureSet, PictureSet]:
+    """A seeded share of every class, at least one picture of each where it has two or more."""
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(pictures), dtype=bool)
+    for label in np.unique(pictures.labels):
+        members = generator.permutation(np.flatnonzero(pictures.labels == label))
+        held_out[members[: min(len(members) - 1, max(1, round(len(members) * val_fraction)))]] = True
+    return tuple(PictureSet(pictures.pixels[mask], pictures.labels[mask]) for mask in (~held_out, held_out))  # type: ignore[return-value]

@@ -1,0 +1,200 @@
+"""The MLP-Mixer (arXiv 2105.01601, section 2) and the paper's variants. Knows nothing of training or files.
+
+Shapes: N pictures, H x W pixels, C_in channels, P patch size, S = (H / P) * (W / P) patches, C hidden_dim,
+D_S tokens_mlp_dim, D_C channels_mlp_dim, K classes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from model.preprocess import patchify
+
+LAYER_NORM_EPS = 1e-6  # the reference implementation's; torch's own default is 1e-5
+
+GeluFlavour = Literal["tanh", "erf"]
+
+
+@dataclass(frozen=True)
+class MixerConfig:
+    """Sizes of a Mixer and the scale of its input. Pixels enter as (pixel - pixel_mean) / pixel_std, per channel."""
+
+    image_size: int
+    patch_size: int
+    hidden_dim: int
+    num_blocks: int
+    tokens_mlp_dim: int
+    channels_mlp_dim: int
+    channels: int = 3
+    num_classes: int = 1000
+    gelu: GeluFlavour = "erf"
+    stochastic_depth: float = 0.0
+    pixel_mean: tuple[float, ...] = (127.5,)
+    pixel_std: tuple[float, ...] = (127.5,)
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels is {self.channels}; expected 1 or 3.")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size is {self.image_size}; expected a multiple of patch_size {self.patch_size}.")
+        if not 0 <= self.stochastic_depth < 1:
+            raise ValueError(f"stochastic_depth is {self.stochastic_depth}; expected 0 or more and less than 1.")
+        if self.gelu not in ("tanh", "erf"):
+            raise ValueError(f"gelu is {self.gelu!r}; expected 'tanh' or 'erf'.")
+        for name in ("pixel_mean", "pixel_std"):
+            if len(getattr(self, name)) not in (1, self.channels):
+                raise ValueError(f"{name} has {len(getattr(self, name))} values; expected 1 or {self.channels}.")
+
+    @property
+    def num_patches(self) -> int:
+        """S."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def patch_dim(self) -> int:
+        """P * P * C_in: how many numbers a patch holds."""
+        return self.patch_size**2 * self.channels
+
+
+def _paper(patch_size: int, num_blocks: int, hidden_dim: int) -> MixerConfig:
+    """Table 1: the token-mixing MLP is half as wide as the tokens, the channel-mixing MLP four times as wide."""
+    return MixerConfig(224, patch_size, hidden_dim, num_blocks, hidden_dim // 2, hidden_dim * 4)
+
+
+VARIANTS = {
+    "S/32": _paper(32, 8, 512),
+    "S/16": _paper(16, 8, 512),
+    "B/32": _paper(32, 12, 768),
+    "B/16": _paper(16, 12, 768),
+    "L/32": _paper(32, 24, 1024),
+    "L/16": _paper(16, 24, 1024),
+    "H/14": _paper(14, 32, 1280),
+}
+
+
+def variant_name(config: MixerConfig) -> str:
+    """The paper's name for these sizes ("B/16"), or "custom"."""
+    sizes = ("patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")
+    for name, variant in VARIANTS.items():
+        if all(getattr(variant, size) == getattr(config, size) for size in sizes):
+            return name
+    return "custom"
+
+
+class MlpBlock(nn.Module):
+    """Two linear layers with a GELU between them, over the last axis: [..., dim] -> [..., dim]."""
+
+    def __init__(self, dim: int, mlp_dim: int, gelu: GeluFlavour) -> None:
+        super().__init__()
+        self.dense_0 = nn.Linear(dim, mlp_dim)
+        self.gelu = nn.GELU(approximate="tanh" if gelu == "tanh" else "none")
+        self.dense_1 = nn.Linear(mlp_dim, dim)
+
+    def forward(self, activations: Tensor) -> Tensor:
+        hidden = self.gelu(self.dense_0(activations))  # ... mlp_dim
+        return self.dense_1(hidden)  # type: ignore[no-any-return]  # ... dim
+
+
+class StochasticDepth(nn.Module):
+    """Drop a residual branch for a random part of the pictures while training (arXiv 1603.09382)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        keep = 1 - self.rate
+        mask = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep)  # N 1 1
+        return branch * mask / keep
+
+
+class MixerBlock(nn.Module):
+    """Mix across patches, then across channels, each with layer norm before and a skip connection around."""
+
+    def __init__(self, config: MixerConfig, drop_rate: float) -> None:
+        super().__init__()
+        self.layer_norm_0 = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
+        self.token_mixing = MlpBlock(config.num_patches, config.tokens_mlp_dim, config.gelu)
+        self.layer_norm_1 = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
+        self.channel_mixing = MlpBlock(config.hidden_dim, config.channels_mlp_dim, config.gelu)
+        self.stochastic_depth = StochasticDepth(drop_rate)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        columns = self.layer_norm_0(tokens).transpose(1, 2)  # N C S
+        mixed = self.token_mixing(columns).transpose(1, 2)  # N S C
+        tokens = tokens + self.stochastic_depth(mixed)  # N S C
+        mixed = self.channel_mixing(self.layer_norm_1(tokens))  # N S C
+        return tokens + self.stochastic_depth(mixed)  # type: ignore[no-any-return]  # N S C
+
+
+class MlpMixer(nn.Module):
+    """Per-patch linear stem, mixer blocks, layer norm, mean over patches, linear head. No position embedding."""
+
+    def __init__(self, config: MixerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = nn.Linear(config.patch_dim, config.hidden_dim)
+        last = max(config.num_blocks - 1, 1)
+        rates = [config.stochastic_depth * index / last for index in range(config.num_blocks)]
+        self.blocks = nn.ModuleList(MixerBlock(config, rate) for rate in rates)
+        self.pre_head_layer_norm = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
+        self.head = nn.Linear(config.hidden_dim, config.num_classes)
+        repeats = config.patch_dim // config.channels
+        for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
+            per_channel = torch.tensor(values, dtype=torch.float32).expand(config.channels)  # C_in
+            self.register_buffer(name, per_channel.repeat(repeats), persistent=False)  # P*P*C_in
+        self._initialise()
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def _initialise(self) -> None:
+        """Lecun-normal stem, Glorot-uniform MLPs with almost-zero biases, zero head: as the paper's code does."""
+        nn.init.trunc_normal_(self.stem.weight, std=self.config.patch_dim**-0.5)
+        nn.init.zeros_(self.stem.bias)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.normal_(module.bias, std=1e-6)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, K] of images [N, H, W, C_in]: uint8 or float pixels in 0..255, RGB or grey."""
+        return self.classify(self.embed(patchify(images, self.config.patch_size)))
+
+    def embed(self, patches: Tensor) -> Tensor:
+        """Pre-logits [N, C] of patches [N, S, P*P*C_in]: uint8 or float pixels in 0..255."""
+        tokens = self.stem((patches.float() - self.pixel_mean) / self.pixel_std)  # N S C
+        for block in self.blocks:
+            tokens = block(tokens)  # N S C
+        return self.pre_head_layer_norm(tokens).mean(dim=1)  # type: ignore[no-any-return]  # N C
+
+    def classify(self, pre_logits: Tensor) -> Tensor:
+        """Logits [N, K] of pre-logits [N, C]."""
+        return self.head(pre_logits)  # type: ignore[no-any-return]
+
+    def folded_stem(self) -> nn.Linear:
+        """The stem with the input's normalisation inside it: raw pixels in, the same tokens out (section 2, export).
+
+        stem((x - mean) / std) = (W / std) x + (b - W (mean / std)).
+        """
+        folded = nn.Linear(self.config.patch_dim, self.config.hidden_dim)
+        weight = self.stem.weight.detach().double()  # C P*P*C_in
+        scaled = weight / self.pixel_std.double()
+        folded.weight.data = scaled.float()
+        folded.bias.data = (self.stem.bias.detach().double() - scaled @ self.pixel_mean.double()).float()
+        return folded
+
+
+def num_parameters(config: MixerConfig) -> int:
+    """How many trainable numbers a Mixer of these sizes has, without building it."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in MlpMixer(config).parameters())

@@ -1,0 +1,126 @@
+"""An opened picture -> pixels -> a square -> patches: the only definition, shared by training and service.
+
+Knows Pillow and numpy, nothing of files, limits, torch or HTTP. `patchify` also takes torch tensors, because it only
+reshapes.
+"""
+
+import math
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from model.spec import Fit, Interpolation, ModelSpec
+
+Pixels = NDArray[np.uint8]
+Array = TypeVar("Array")
+
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_BACKDROP = "white"  # what lies behind a transparent picture on nearly every page and in nearly every viewer
+
+
+def to_pixels(image: Image.Image, channels: int) -> Pixels:
+    """Decode an opened picture as it is meant to be seen.
+
+    EXIF orientation is applied, transparency laid over white, 16-bit and float pictures scaled to 8 bits, palettes and
+    CMYK resolved.
+
+    Returns: uint8 [H, W, channels]; channels 1 is grey, 3 is RGB; values in 0..255.
+    Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken or its colours are not supported.
+    """
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+        upright = _to_8_bits(upright)
+    if upright.mode in _ALPHA_MODES or "transparency" in upright.info:
+        upright = _over_backdrop(upright)
+    flat = upright.convert("L" if channels == 1 else "RGB")
+    return np.asarray(flat, dtype=np.uint8).reshape(flat.height, flat.width, channels)
+
+
+def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
+    """Resize uint8 [H, W, C] to uint8 [image_size, image_size, C] under the fit policy."""
+    height, width, channels = pixels.shape
+    resample = Image.Resampling[interpolation.upper()]
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    if fit.mode == "pad":
+        square = _padded(image, image_size, resample)
+    else:
+        box = (0.0, 0.0, width, height) if fit.mode == "stretch" else _central_box(width, height, fit.crop_percentage)
+        square = _resized(image, (image_size, image_size), resample, box)
+    return np.asarray(square, dtype=np.uint8).reshape(image_size, image_size, channels)
+
+
+def patchify(pixels: Array, patch_size: int) -> Array:
+    """Cut [..., H, W, C] into [..., S, P*P*C]: patches in raster order, elements in row, column, channel order.
+
+    A numpy array or a torch tensor of any dtype; H and W must be multiples of patch_size.
+    """
+    array = cast(Any, pixels)
+    *lead, height, width, channels = array.shape
+    rows, columns = height // patch_size, width // patch_size
+    cut = array.reshape(*lead, rows, patch_size, columns, patch_size, channels)
+    cut = cut.swapaxes(-4, -3)  # ... rows columns P P C
+    return cast(Array, cut.reshape(*lead, rows * columns, patch_size * patch_size * channels))
+
+
+def to_patches(pixels: Pixels, spec: ModelSpec) -> Pixels:
+    """What the service does to one decoded picture: uint8 [H, W, C] -> uint8 [S, P*P*C]."""
+    return patchify(to_square(pixels, spec.image_size, spec.fit, spec.interpolation), spec.patch_size)
+
+
+def smallest_useful_side(spec: ModelSpec) -> int:
+    """The shorter side, in pixels, below which a picture of ordinary shape would have to be enlarged."""
+    percentage = spec.fit.crop_percentage if spec.fit.mode == "crop" else 1.0
+    return math.ceil(spec.image_size / percentage)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        scaled = values * 255 if values.size and values.max() <= 1.0 else values
+    elif image.mode == "I" and values.max(initial=0) <= 255:
+        scaled = values
+    else:
+        scaled = values / 257
+    return Image.fromarray(np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8))
+
+
+def _over_backdrop(image: Image.Image) -> Image.Image:
+    picture = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, _BACKDROP), picture)
+
+
+def _central_box(width: int, height: int, percentage: float) -> tuple[float, float, float, float]:
+    side = min(width, height) * percentage
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _resized(
+    image: Image.Image,
+    size: tuple[int, int],
+    resample: Image.Resampling,
+    box: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    whole = box is None or box == (0.0, 0.0, *image.size)
+    return image if whole and image.size == size else image.resize(size, resample, box)
+
+
+def _padded(image: Image.Image, image_size: int, resample: Image.Resampling) -> Image.Image:
+    scale = image_size / max(image.size)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    content = _resized(image, inner, resample)
+    if content.size == (image_size, image_size):
+        return content
+    canvas = Image.new(image.mode, (image_size, image_size), _border_colour(content))
+    canvas.paste(content, ((image_size - inner[0]) // 2, (image_size - inner[1]) // 2))
+    return canvas
+
+
+def _border_colour(image: Image.Image) -> tuple[int, ...] | int:
+    pixels = np.asarray(image)
+    edges = (pixels[0], pixels[-1]) if image.width > image.height else (pixels[:, 0], pixels[:, -1])
+    colour = np.median(np.concatenate(edges), axis=0).round().astype(int)
+    return int(colour) if colour.ndim == 0 else tuple(int(value) for value in colour)

@@ -1,0 +1,98 @@
+"""What a graph expects and what its answers mean. Knows nothing of torch, ONNX or HTTP.
+
+A ModelSpec travels as JSON: in a checkpoint's config.json and in the metadata of every exported graph, under
+METADATA_KEY, so that one .onnx file is a whole classifier.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+METADATA_KEY = "mixer.spec"
+PRECISION_KEY = "mixer.precision"
+
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class _Value(BaseModel):
+    """A frozen value that accepts no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fit(_Value):
+    """How a picture of any shape becomes a square.
+
+    `crop`: the central `crop_percentage` of the shorter side. `pad`: the whole picture, the missing strips filled with
+    its own border colour. `stretch`: the whole picture, aspect ratio given up.
+    """
+
+    mode: Literal["crop", "pad", "stretch"] = "crop"
+    crop_percentage: float = Field(default=1.0, gt=0, le=1)
+
+
+class Metrics(_Value):
+    """How the classifier did on pictures it had not seen. Rates are fractions in [0, 1]."""
+
+    data_set: str
+    num_pictures: int = Field(ge=1)
+    top1: float = Field(ge=0, le=1)
+    top5: float = Field(ge=0, le=1)
+    calibration_error: float = Field(ge=0, le=1)
+
+
+class Canary(_Value):
+    """A picture whose answer is known: base64 PNG, its logits, and how far they may drift (absolute)."""
+
+    picture: str
+    logits: tuple[float, ...]
+    atol: float = Field(gt=0)
+
+
+class Source(_Value):
+    """Where the weights came from and under which licence."""
+
+    origin: str
+    licence: str = "unknown"
+
+
+class ModelSpec(_Value):
+    """What one classifier expects and means. Sizes are square and in pixels."""
+
+    name: str = Field(min_length=1)
+    version: str = "1"
+    variant: str = "custom"
+    image_size: int = Field(ge=1)
+    patch_size: int = Field(ge=1)
+    channels: Literal[1, 3]
+    num_classes: int = Field(ge=1)
+    labels: tuple[str, ...]
+    fit: Fit = Fit()
+    interpolation: Interpolation = "bicubic"
+    temperature: float = Field(default=1.0, gt=0)
+    metrics: Metrics | None = None
+    canary: Canary | None = None
+    source: Source
+
+    @property
+    def num_patches(self) -> int:
+        """S: how many patches a picture becomes."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def patch_bytes(self) -> int:
+        """P * P * C: how many bytes a patch holds."""
+        return self.patch_size**2 * self.channels
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size is {self.image_size}; expected a multiple of patch_size {self.patch_size}.")
+        if len(self.labels) != self.num_classes:
+            raise ValueError(f"labels has {len(self.labels)} entries; expected num_classes {self.num_classes}.")
+        if self.canary is not None and len(self.canary.logits) != self.num_classes:
+            raise ValueError(
+                f"canary.logits has {len(self.canary.logits)} entries; expected num_classes {self.num_classes}."
+            )
+        return self
