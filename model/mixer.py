@@ -96,6 +96,7 @@ class MlpBlock(nn.Module):
         self.dense_1 = nn.Linear(mlp_dim, dim)
 
     def forward(self, activations: Tensor) -> Tensor:
+        """Map [..., dim] to [..., dim]."""
         hidden = self.gelu(self.dense_0(activations))  # ... mlp_dim
         return self.dense_1(hidden)  # type: ignore[no-any-return]  # ... dim
 
@@ -108,6 +109,7 @@ class StochasticDepth(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
+        """Map [N, S, C] to [N, S, C]."""
         if not self.training or self.rate == 0:
             return branch
         keep = 1 - self.rate
@@ -127,6 +129,7 @@ class MixerBlock(nn.Module):
         self.stochastic_depth = StochasticDepth(drop_rate)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens [N, S, C] to tokens [N, S, C]."""
         columns = self.layer_norm_0(tokens).transpose(1, 2)  # N C S
         mixed = self.token_mixing(columns).transpose(1, 2)  # N S C
         tokens = tokens + self.stochastic_depth(mixed)  # N S C

@@ -213,9 +213,7 @@ class _Run:
             logits = self.model(pixels).float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.step}; try a smaller learning_rate than {rate:g}."
-            )
+            raise TrainingError(f"the loss is {loss.item()} at step {self.step}; try a learning_rate below {rate:g}.")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
@@ -235,7 +233,8 @@ class _Run:
     @torch.no_grad()
     def _move_average(self) -> None:
         decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        averages, parameters = list(self.average.parameters()), list(self.model.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
+        parameters: list[Tensor] = list(self.model.parameters())
         torch._foreach_lerp_(averages, parameters, 1 - decay)
 
     def _finish_epoch(self, images_per_s: float) -> EpochReport:
@@ -272,7 +271,6 @@ def _expect_same(saved: dict[str, Any], wanted: dict[str, Any], out: Path) -> No
         raise TrainingError(f"{out} holds a run on other data; expected the same pictures, or another folder.")
     for part in ("model", "recipe"):
         for name, value in wanted[part].items():
-            if saved[part].get(name) != value:
-                raise TrainingError(
-                    f"{out} holds a run with {name} {saved[part].get(name)}; expected the same, or another folder, for {value}."
-                )
+            found = saved[part].get(name)
+            if found != value:
+                raise TrainingError(f"{out} holds a run with {name} {found}; expected {value}, or another folder.")

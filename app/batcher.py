@@ -1,0 +1,321 @@
+"""Dynamic batching of opaque items. Knows nothing of pictures, ONNX or HTTP.
+
+There is no loop and no timer: an item that arrives, and a lane that becomes free, each start what can be started. A
+batch is whatever waits at that moment. Admission comes first: a `Place` is held from before decoding until the answer,
+so that one number, queue_capacity, bounds all the work inside the service.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+_RATE_WINDOW_S = 5.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """lanes: batches in flight at once. queue_capacity: places. max_wait_s: how long a first item waits for company."""
+
+    lanes: int = 1
+    max_batch_size: int = 32
+    max_wait_s: float = 0.0
+    queue_capacity: int = 512
+
+
+@dataclass(frozen=True)
+class Answered(Generic[Answer]):
+    """An answer and what it took: seconds waiting, seconds in its run (bisection included), items in its batch."""
+
+    answer: Answer
+    queue_s: float
+    infer_s: float
+    batch_size: int
+
+
+class Observer(Protocol):
+    """Who wants to know what happens inside."""
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        """Items waiting for a lane, and places taken."""
+        ...
+
+    def ran(self, batch_size: int) -> None:
+        """A batch was run."""
+        ...
+
+    def dropped(self, stage: str, reason: str) -> None:
+        """An item was given up in stage "queue" (its work was saved) or "infer" (its answer was thrown away)."""
+        ...
+
+    def rejected(self, reason: str) -> None:
+        """A place was refused."""
+        ...
+
+
+class _Waiter(Generic[Item, Answer]):
+    """One item on its way. Compared by identity."""
+
+    __slots__ = ("arrived", "deadline", "future", "item", "stage")
+
+    def __init__(self, item: Item, deadline: float, future: "asyncio.Future[Answered[Answer]]", arrived: float) -> None:
+        self.item, self.deadline, self.future, self.arrived = item, deadline, future, arrived
+        self.stage = "queue"
+
+
+class Batcher(Generic[Item, Answer]):
+    """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order."""
+
+    def __init__(
+        self, run: Callable[[list[Item]], Awaitable[Sequence[Answer]]], limits: Limits, observer: Observer
+    ) -> None:
+        self._run = run
+        self._limits = limits
+        self._observer = observer
+        self._waiting: dict[_Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
+        self._running: dict[asyncio.Task[None], list[_Waiter[Item, Answer]]] = {}
+        self._places = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._throughput = _Throughput()
+        self._dispatch_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining = False
+        self._closed = False
+
+    # --- admission ---
+
+    def admit(self) -> "Place[Item, Answer]":
+        """A place for one item, to be used as a context manager.
+
+        Raises: QueueFull when all are taken, NotReady while draining.
+        """
+        if self._draining:
+            self._observer.rejected("draining")
+            raise NotReady("The service is draining; expected a request to another instance.")
+        if self._places >= self._limits.queue_capacity:
+            self._observer.rejected("queue_full")
+            retry_after_s = self.retry_after_s()
+            raise QueueFull(
+                f"{self._places} pictures are in the queue; expected fewer than {self._limits.queue_capacity}. "
+                f"Try again in {retry_after_s} s.",
+                retry_after_s,
+            )
+        if self._places == 0:
+            self._throughput.restart(_now())
+        self._places += 1
+        self._empty.clear()
+        self._report_depth()
+        return Place(self)
+
+    def retry_after_s(self) -> int:
+        """Whole seconds, 1 or more, in which the rate measured since the service was last idle empties the queue."""
+        rate = self._throughput.per_s(_now())
+        return max(1, math.ceil(self._places / rate)) if rate else 1
+
+    def _report_depth(self) -> None:
+        self._observer.depth(len(self._waiting), self._places)
+
+    def _leave(self) -> None:
+        self._places -= 1
+        if not self._places:
+            self._empty.set()
+        self._report_depth()
+
+    async def _answer(self, item: Item, deadline: float) -> Answered[Answer]:
+        if self._closed:
+            raise NotReady("The service has shut down; expected a request to another instance.")
+        loop = asyncio.get_running_loop()
+        waiter: _Waiter[Item, Answer] = _Waiter(item, deadline, loop.create_future(), loop.time())
+        self._waiting[waiter] = None
+        self._dispatch_soon()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await waiter.future
+        except TimeoutError:
+            self._give_up(waiter, "deadline")
+            raise DeadlinePassed("The picture was not classified before its deadline.") from None
+        except asyncio.CancelledError:
+            self._give_up(waiter, "client_gone")
+            raise
+
+    def _give_up(self, waiter: _Waiter[Item, Answer], reason: str) -> None:
+        self._waiting.pop(waiter, None)
+        self._observer.dropped(waiter.stage, reason)
+
+    # --- dispatch ---
+
+    def _dispatch_soon(self) -> None:
+        """At the end of this turn of the event loop, so that items that arrive in the same turn share a batch."""
+        if not self._dispatch_scheduled:
+            self._dispatch_scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatch_scheduled = False
+        while self._waiting and len(self._running) < self._limits.lanes and self._batch_is_due():
+            batch = self._take()
+            if batch:
+                task = asyncio.get_running_loop().create_task(self._run_batch(batch))
+                self._running[task] = batch
+                task.add_done_callback(self._lane_freed)
+        self._report_depth()
+
+    def _batch_is_due(self) -> bool:
+        """Full, or the first item has waited long enough; otherwise a timer is set for when it has."""
+        if self._limits.max_wait_s == 0 or len(self._waiting) >= self._limits.max_batch_size:
+            return True
+        due = next(iter(self._waiting)).arrived + self._limits.max_wait_s
+        if due <= _now():
+            return True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(due, self._dispatch)
+        return False
+
+    def _take(self) -> list[_Waiter[Item, Answer]]:
+        """The first of those that somebody still waits for; the others' own timeouts report them."""
+        batch: list[_Waiter[Item, Answer]] = []
+        now = _now()
+        while self._waiting and len(batch) < self._limits.max_batch_size:
+            waiter = next(iter(self._waiting))
+            del self._waiting[waiter]
+            if waiter.deadline > now and not waiter.future.done():
+                waiter.stage = "infer"
+                batch.append(waiter)
+        return batch
+
+    def _lane_freed(self, task: "asyncio.Task[None]") -> None:
+        del self._running[task]
+        self._dispatch_soon()
+
+    # --- running ---
+
+    async def _run_batch(self, batch: list[_Waiter[Item, Answer]]) -> None:
+        started = _now()
+        try:
+            answers = await self._run([waiter.item for waiter in batch])
+            _expect_as_many(answers, batch)
+        except _BrokenInvariant as error:
+            _fail(batch, InferenceFailed(str(error)))
+        except Exception as error:  # noqa: BLE001 -- whatever the run raises must reach its items, not end the batcher
+            await self._bisect(batch, error)
+        else:
+            self._observer.ran(len(batch))
+            self._throughput.note(len(batch), _now())
+            for waiter, answer in zip(batch, answers, strict=True):
+                _settle(waiter, Answered(answer, started - waiter.arrived, _now() - started, len(batch)))
+
+    async def _bisect(self, batch: list[_Waiter[Item, Answer]], error: Exception) -> None:
+        """Run both halves of a failed batch on their own, down to the one item that makes it fail."""
+        if len(batch) == 1:
+            _fail(batch, error)
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            wanted = [waiter for waiter in half if not waiter.future.done()]
+            if wanted:
+                await self._run_batch(wanted)
+
+    # --- shutdown ---
+
+    def start_draining(self) -> None:
+        """Refuse new places; those already held are served."""
+        self._draining = True
+
+    async def close(self, drain_timeout_s: float) -> None:
+        """Drain, then fail with NotReady whoever is still waiting after `drain_timeout_s`. Returns with no waiter left."""
+        self.start_draining()
+        try:
+            async with asyncio.timeout(drain_timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            stranded = [*self._waiting, *(waiter for batch in self._running.values() for waiter in batch)]
+            _fail(
+                stranded,
+                NotReady(f"The service shut down before an answer, {drain_timeout_s:g} s after being told to."),
+            )
+        self._closed = True
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._running):
+            task.cancel()
+
+
+class Place(Generic[Item, Answer]):
+    """One of the batcher's places, held while its item is prepared, waits and runs."""
+
+    def __init__(self, batcher: Batcher[Item, Answer]) -> None:
+        self._batcher = batcher
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._batcher._leave()  # noqa: SLF001 -- a place is part of its batcher
+
+    async def answer(self, item: Item, deadline: float) -> Answered[Answer]:
+        """Wait for the answer to `item` until `deadline` (the event loop's clock).
+
+        Raises: DeadlinePassed, NotReady at shutdown, InferenceFailed for a broken run, or what the run itself raised
+        for this very item.
+        """
+        return await self._batcher._answer(item, deadline)  # noqa: SLF001 -- a place is part of its batcher
+
+
+class _Throughput:
+    """Answers a second over the last few busy seconds."""
+
+    def __init__(self) -> None:
+        self._busy_since = 0.0
+        self._finished: deque[tuple[float, int]] = deque()
+
+    def restart(self, now: float) -> None:
+        """The batcher was idle until now; idle time says nothing about its speed."""
+        self._busy_since = now
+        self._finished.clear()
+
+    def note(self, count: int, now: float) -> None:
+        self._finished.append((now, count))
+        while self._finished[0][0] < now - _RATE_WINDOW_S:
+            self._finished.popleft()
+
+    def per_s(self, now: float) -> float:
+        """0 where nothing has been measured yet."""
+        since = max(self._busy_since, now - _RATE_WINDOW_S)
+        return sum(count for at, count in self._finished if at >= since) / max(now - since, 1e-3)
+
+
+class _BrokenInvariant(Exception):  # noqa: N818 -- it never leaves this file
+    """The run did not keep its promise."""
+
+
+def _expect_as_many(answers: Sequence[object], batch: Sequence[object]) -> None:
+    if len(answers) != len(batch):
+        raise _BrokenInvariant(f"A run of {len(batch)} items gave {len(answers)} answers. This is a bug.")
+
+
+def _settle(waiter: _Waiter[Item, Answer], answered: Answered[Answer]) -> None:
+    if not waiter.future.done():
+        waiter.future.set_result(answered)
+
+
+def _fail(batch: Sequence[_Waiter[Item, Answer]], error: Exception) -> None:
+    for waiter in batch:
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,142 @@
+"""Every error the service raises on purpose.
+
+Exception
+├── ServiceError            becomes an RFC 9457 answer: status, code, title, detail
+│   ├── BadPicture          400  the bytes are no readable picture
+│   ├── BadRequest          400  the body is malformed
+│   ├── BadApiKey           401  no key, or a wrong one
+│   ├── TooManyBytes        413  a body, part or file over its limit
+│   ├── TooManyPixels       413  a picture whose header declares more than the limit
+│   ├── UnsupportedFormat   415  a content type or file format that is not accepted
+│   ├── BadParameter        422  a missing field or an impossible value
+│   ├── InferenceFailed     500  the engine failed on this picture
+│   ├── QueueFull           429  no room; Retry-After says when to try again
+│   ├── NotReady            503  not ready, or draining
+│   └── DeadlinePassed      504  not answered within request_timeout_s
+├── ClientGone              nobody is left to answer
+└── StartError              the service cannot start; carries the exit code of the process
+    ├── BadSettings         2
+    └── EngineError         3
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """An error with an HTTP answer. The message is the answer's `detail`: thing, value, expectation."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+
+    @property
+    def detail(self) -> str:
+        """What the client reads."""
+        return str(self)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to the answer."""
+        return {}
+
+
+class BadPicture(ServiceError):
+    """The bytes are no readable picture."""
+
+    status, code, title = 400, "bad_picture", "Not a readable picture"
+
+
+class BadRequest(ServiceError):
+    """The body is malformed."""
+
+    status, code, title = 400, "bad_request", "Malformed request"
+
+
+class BadApiKey(ServiceError):
+    """No API key, or a wrong one."""
+
+    status, code, title = 401, "bad_api_key", "API key missing or wrong"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Tells the client how to authenticate."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class TooManyBytes(ServiceError):
+    """A body, part or file is over its limit."""
+
+    status, code, title = 413, "too_many_bytes", "Too many bytes"
+
+
+class TooManyPixels(ServiceError):
+    """The picture's header declares more pixels than the limit."""
+
+    status, code, title = 413, "too_many_pixels", "Too many pixels"
+
+
+class UnsupportedFormat(ServiceError):
+    """The content type or file format is not accepted."""
+
+    status, code, title = 415, "unsupported_format", "Format not accepted"
+
+
+class BadParameter(ServiceError):
+    """A missing field or an impossible value."""
+
+    status, code, title = 422, "bad_parameter", "Bad parameter"
+
+
+class QueueFull(ServiceError):
+    """No room for another picture now."""
+
+    status, code, title = 429, "queue_full", "Queue full"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When the measured rate will have made room."""
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class InferenceFailed(ServiceError):
+    """The engine failed on this picture."""
+
+    status, code, title = 500, "inference_failed", "Inference failed"
+
+
+class NotReady(ServiceError):
+    """The service is not ready, or is draining."""
+
+    status, code, title = 503, "not_ready", "Not ready"
+
+
+class DeadlinePassed(ServiceError):
+    """The answer did not come within the time limit."""
+
+    status, code, title = 504, "deadline_passed", "Deadline passed"
+
+
+class ClientGone(Exception):  # noqa: N818 -- it is an event, and nobody is left to see an error
+    """The client hung up; nobody is left to answer."""
+
+
+class StartError(Exception):
+    """The service cannot start."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class BadSettings(StartError):
+    """An option has an impossible value."""
+
+    exit_code = 2
+
+
+class EngineError(StartError):
+    """The bundle or the execution provider cannot be used."""
+
+    exit_code = 3

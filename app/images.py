@@ -1,0 +1,92 @@
+"""Bytes -> pixels, under limits. Knows nothing of models, batches or HTTP."""
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+
+from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
+from model.preprocess import Pixels, to_pixels
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_DRAFT_MARGIN = 2  # a large JPEG is decoded at no less than twice the size it is resized to
+
+# Files that people do upload, recognised only to be named in the refusal.
+_FOREIGN = {
+    "PDF": (0, b"%PDF"),
+    "SVG": (0, b"<svg"),
+    "PSD": (0, b"8BPS"),
+    "HEIC": (4, b"ftyphei"),
+    "HEIF": (4, b"ftypmif1"),
+    "AVIF": (4, b"ftypavif"),
+    "JPEG XL": (0, b"\xff\x0a"),
+    "JPEG 2000": (4, b"jP  \r\n\x87\n"),
+    "ICO": (0, b"\x00\x00\x01\x00"),
+    "MP4": (4, b"ftyp"),
+    "ZIP": (0, b"PK\x03\x04"),
+}
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """Largest file in bytes, and most pixels its header may declare."""
+
+    max_bytes: int
+    max_pixels: int
+
+
+def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
+    """Decode the first frame of a picture file.
+
+    payload: a JPEG, PNG, WebP, GIF, BMP or TIFF file. useful_side: pixels of the shorter side beyond which detail is
+    lost on the model anyway; a large JPEG is decoded at reduced scale, but at no less than twice this.
+
+    Returns: uint8 [H, W, channels], RGB or grey.
+    Raises: TooManyBytes, TooManyPixels (before anything is decoded), UnsupportedFormat, BadPicture.
+    """
+    if len(payload) > limits.max_bytes:
+        raise TooManyBytes(f"The picture has {len(payload)} bytes; expected at most {limits.max_bytes}.")
+    if not payload:
+        raise BadPicture("The picture has 0 bytes; expected an image file.")
+    try:
+        return _decoded(payload, channels, useful_side, limits)
+    except ServiceError:
+        raise
+    except Image.DecompressionBombError:
+        raise TooManyPixels(
+            f"The picture declares far more than {limits.max_pixels} pixels, the most expected."
+        ) from None
+    except Exception as error:  # noqa: BLE001 -- hostile bytes raise almost anything inside a decoder
+        raise BadPicture(f"The picture cannot be decoded: {_reason(error)}") from error
+
+
+def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
+    with _opened(payload) as image:
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise TooManyPixels(
+                f"The picture declares {width} x {height} pixels; expected at most {limits.max_pixels} in all."
+            )
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            target = _DRAFT_MARGIN * useful_side
+            image.draft("L" if channels == 1 else "RGB", (target, target))
+        return to_pixels(image, channels)
+
+
+def _opened(payload: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(payload), formats=FORMATS)
+    except UnidentifiedImageError:
+        name = next((name for name, (at, mark) in _FOREIGN.items() if payload[at : at + len(mark)] == mark), None)
+        if name is not None:
+            raise UnsupportedFormat(f"The file is {name}; expected {_ACCEPTED}.") from None
+        raise BadPicture(
+            f"The file starts with {payload[:8].hex(' ')} and is no picture; expected {_ACCEPTED}."
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """The decoder's own words, without memory addresses or paths."""
+    words = str(error).split(" <_io.BytesIO")[0].strip().rstrip(".")
+    return f"{words or type(error).__name__}."

@@ -1,0 +1,162 @@
+"""Every option of the service, once: its unit, its default, and what follows from changing it.
+
+Each is an environment variable with the prefix MIXER_ and a flag of `mixer serve` (max_wait_ms: MIXER_MAX_WAIT_MS,
+--max-wait-ms). A flag wins over a variable.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from app.errors import BadSettings
+
+ENV_PREFIX = "MIXER_"
+_SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "fashion-mnist"
+
+
+class Settings(BaseSettings):
+    """Options of the service. Times end in _s or _ms, sizes in _bytes or _pixels."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", cli_kebab_case=True)
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. 0.0.0.0 makes the service reachable from other machines.",
+    )
+    port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that share the port. Each loads the model and has its own queue; metrics are summed.",
+    )
+    bundle: Path = Field(
+        default=_SHIPPED_BUNDLE,
+        description="Folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file.",
+    )
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
+        default="auto",
+        description="Which graph of the bundle runs. auto: fp16 on a GPU, int8 on a processor made for it, else fp32.",
+    )
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="ONNX Runtime execution provider. cuda refuses to start without a GPU; auto falls back to the CPU.",
+    )
+    lanes: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Runs side by side. 0: one for each CPU this process may use, or one on a GPU.",
+    )
+    intra_op_num_threads: int = Field(
+        default=1, ge=1, le=256, description="CPU threads of one run. More than 1 lowers latency and costs throughput."
+    )
+    decode_threads: int = Field(
+        default=0, ge=0, le=256, description="Threads that decode pictures. 0: one for each CPU this process may use."
+    )
+    max_batch_size: int = Field(
+        default=32, ge=1, le=4096, description="Most pictures in one run. Larger helps a GPU; on a CPU it adds latency."
+    )
+    max_wait_ms: float = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="How long a first picture waits for company, in ms. 0: a free lane takes what waits at once.",
+    )
+    queue_capacity: int = Field(
+        default=512,
+        ge=1,
+        le=1_000_000,
+        description="Pictures inside the service at once (decoding, waiting, running); one more is refused with 429.",
+    )
+    request_timeout_s: float = Field(
+        default=30, gt=0, le=3600, description="A request not answered within this many seconds gets 504."
+    )
+    body_timeout_s: float = Field(
+        default=30, gt=0, le=3600, description="A body that has not arrived within this many seconds gets 504."
+    )
+    drain_timeout_s: float = Field(
+        default=10,
+        gt=0,
+        le=3600,
+        description="After SIGTERM, seconds for accepted requests to finish; the rest get 503.",
+    )
+    keep_alive_timeout_s: int = Field(
+        default=65, ge=1, le=3600, description="Seconds an idle connection stays open; more than the load balancer's."
+    )
+    max_connections: int = Field(
+        default=2048, ge=1, le=1_000_000, description="Open connections per process; one more gets 503 at once."
+    )
+    canary_interval_s: float = Field(
+        default=10,
+        gt=0,
+        le=3600,
+        description="Seconds between checks that a stored picture still gets its stored answer; a wrong one turns /health/ready off.",
+    )
+    max_picture_bytes: int = Field(
+        default=20 << 20, ge=1, le=1 << 30, description="Largest picture file in bytes; a larger one gets 413."
+    )
+    max_picture_pixels: int = Field(
+        default=50_000_000,
+        ge=1,
+        le=178_000_000,  # beyond this Pillow itself refuses
+        description="Most pixels a picture may declare, checked before decoding. One of 50 million takes 150 MB to decode.",
+    )
+    max_pictures_per_request: int = Field(
+        default=64, ge=1, le=4096, description="Most pictures in one /classify/batch; more get 413."
+    )
+    max_request_bytes: int = Field(
+        default=64 << 20,
+        ge=1,
+        le=1 << 31,
+        description="Largest body of /classify/batch in bytes; a larger one gets 413.",
+    )
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="API keys, separated by commas. Empty: no key is asked for.",
+    )
+    api_keys_file: Path | None = Field(default=None, description="File with one API key a line, beside api_keys.")
+    log_format: Literal["text", "json"] = Field(default="text", description="How log lines look.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level that is logged; access lines are info."
+    )
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Self:
+        if self.max_pictures_per_request > self.queue_capacity:
+            raise ValueError(
+                f"max_pictures_per_request is {self.max_pictures_per_request}; "
+                f"expected at most queue_capacity {self.queue_capacity}."
+            )
+        return self
+
+
+def load(flags: Sequence[str] = ()) -> Settings:
+    """Settings from the flags given and the environment.
+
+    Raises: BadSettings with one line that names the option, its value and what was expected.
+    """
+    try:
+        return Settings(
+            _cli_parse_args=list(flags),
+            _cli_prog_name="mixer serve",
+            _cli_exit_on_error=False,
+        )
+    except ValidationError as error:
+        raise BadSettings(_one_line(error)) from error
+    except SettingsError as error:
+        raise BadSettings(f"{error}. See mixer serve --help.") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if not first["loc"]:
+        return f"{message}."
+    name = str(first["loc"][0])
+    expectation = message[0].lower() + message[1:]
+    shown = "" if "key" in name else f" is {first['input']!r}"
+    return f"{ENV_PREFIX}{name.upper()}{shown}: {expectation}."
