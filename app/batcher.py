@@ -227,12 +227,17 @@ class Batcher(Generic[Item, Answer]):
 
     # --- shutdown ---
 
+    @property
+    def draining(self) -> bool:
+        """Whether new places are refused because the service is about to end."""
+        return self._draining
+
     def start_draining(self) -> None:
         """Refuse new places; those already held are served."""
         self._draining = True
 
     async def close(self, drain_timeout_s: float) -> None:
-        """Drain, then fail with NotReady whoever is still waiting after `drain_timeout_s`. Returns with no waiter left."""
+        """Drain, then fail with NotReady whoever still waits after `drain_timeout_s`. No waiter is left behind."""
         self.start_draining()
         try:
             async with asyncio.timeout(drain_timeout_s):
@@ -297,7 +302,7 @@ class _Throughput:
         return sum(count for at, count in self._finished if at >= since) / max(now - since, 1e-3)
 
 
-class _BrokenInvariant(Exception):  # noqa: N818 -- it never leaves this file
+class _BrokenInvariant(Exception):
     """The run did not keep its promise."""
 
 

@@ -120,7 +120,7 @@ class DeadlinePassed(ServiceError):
     status, code, title = 504, "deadline_passed", "Deadline passed"
 
 
-class ClientGone(Exception):  # noqa: N818 -- it is an event, and nobody is left to see an error
+class ClientGone(Exception):
     """The client hung up; nobody is left to answer."""
 
 

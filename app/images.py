@@ -57,7 +57,7 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
         raise TooManyPixels(
             f"The picture declares far more than {limits.max_pixels} pixels, the most expected."
         ) from None
-    except Exception as error:  # noqa: BLE001 -- hostile bytes raise almost anything inside a decoder
+    except Exception as error:  # hostile bytes raise almost anything inside a decoder
         raise BadPicture(f"The picture cannot be decoded: {_reason(error)}") from error
 
 

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         default=10,
         gt=0,
         le=3600,
-        description="Seconds between checks that a stored picture still gets its stored answer; a wrong one turns /health/ready off.",
+        description="Seconds between checks that a stored picture gets its stored answer; else /health/ready is 503.",
     )
     max_picture_bytes: int = Field(
         default=20 << 20, ge=1, le=1 << 30, description="Largest picture file in bytes; a larger one gets 413."
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         default=50_000_000,
         ge=1,
         le=178_000_000,  # beyond this Pillow itself refuses
-        description="Most pixels a picture may declare, checked before decoding. One of 50 million takes 150 MB to decode.",
+        description="Most pixels a picture may declare, checked before decoding. 50 million take 150 MB to decode.",
     )
     max_pictures_per_request: int = Field(
         default=64, ge=1, le=4096, description="Most pictures in one /classify/batch; more get 413."

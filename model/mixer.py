@@ -175,7 +175,10 @@ class MlpMixer(nn.Module):
 
     def embed(self, patches: Tensor) -> Tensor:
         """Pre-logits [N, C] of patches [N, S, P*P*C_in]: uint8 or float pixels in 0..255."""
-        tokens = self.stem((patches.float() - self.pixel_mean) / self.pixel_std)  # N S C
+        return self.mix(self.stem((patches.float() - self.pixel_mean) / self.pixel_std))
+
+    def mix(self, tokens: Tensor) -> Tensor:
+        """Pre-logits [N, C] of tokens [N, S, C]: what follows the stem."""
         for block in self.blocks:
             tokens = block(tokens)  # N S C
         return self.pre_head_layer_norm(tokens).mean(dim=1)  # type: ignore[no-any-return]  # N C
@@ -185,7 +188,7 @@ class MlpMixer(nn.Module):
         return self.head(pre_logits)  # type: ignore[no-any-return]
 
     def folded_stem(self) -> nn.Linear:
-        """The stem with the input's normalisation inside it: raw pixels in, the same tokens out (section 2, export).
+        """The stem with the input's normalisation inside it: raw pixels in, the same tokens out.
 
         stem((x - mean) / std) = (W / std) x + (b - W (mean / std)).
         """

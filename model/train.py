@@ -1,4 +1,4 @@
-"""One training run: AdamW, warm-up and cosine, label smoothing, moving average, evaluation every epoch.
+"""One training run: AdamW or Muon, warm-up and cosine, label smoothing, moving average, evaluation every epoch.
 
 Everything random is a function of (seed, epoch, step), so a run that was killed goes on from its last save exactly as
 it would have gone on. Knows nothing of files of pictures (data.py) or of the command line.
@@ -35,6 +35,7 @@ class Recipe:
 
     epochs: int = 30
     batch_size: int = 256
+    optimiser: str = "adamw"  # "muon" learns about twice as much in an epoch; AdamW still moves what is no block kernel
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     warmup_epochs: float = 2.0
@@ -51,6 +52,8 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if self.optimiser not in ("adamw", "muon"):
+            raise TrainingError(f"optimiser is {self.optimiser!r}; expected 'adamw' or 'muon'.")
         if self.learning_rate <= 0:
             raise TrainingError(f"learning_rate is {self.learning_rate}; expected more than 0.")
         if self.autocast not in ("off", "bf16"):
@@ -123,7 +126,7 @@ class _Run:
         self.model = MlpMixer(config).to(device)
         self.average = MlpMixer(config).to(device).eval()
         self.average.load_state_dict(self.model.state_dict())
-        self.optimiser = torch.optim.AdamW(_groups(self.model, recipe.weight_decay), lr=recipe.learning_rate)
+        self.optimisers = _optimisers(self.model, recipe)
         self.steps_per_epoch = math.ceil(len(dataset.train) / recipe.batch_size)
         self.step = 0
         self.epoch_loss = 0.0
@@ -146,7 +149,7 @@ class _Run:
             "history": self.history,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
         try:
@@ -170,7 +173,8 @@ class _Run:
         _expect_same(state["identity"], self.identity, self.out)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.step, self.epoch_loss, self.history = state["step"], state["epoch_loss"], state["history"]
 
     # --- training ---
@@ -207,17 +211,19 @@ class _Run:
     def _step(self, pixels: Tensor, labels: Tensor) -> None:
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # stochastic depth draws from torch's own generator
         rate = self._learning_rate()
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.autocast == "bf16"):
             logits = self.model(pixels).float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         if not torch.isfinite(loss):
             raise TrainingError(f"the loss is {loss.item()} at step {self.step}; try a learning_rate below {rate:g}.")
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self._move_average()
         self.epoch_loss += loss.item()
         self.step += 1
@@ -259,11 +265,26 @@ class _Run:
         return evaluate(lambda pixels: checkpoint.torch_logits(self.average, pixels), pictures)
 
 
-def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay is for kernels; biases and layer norms go without."""
+def _optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the blocks' kernels and AdamW for the rest.
+
+    Weight decay is for kernels only; biases and layer norms go without. Muon: arXiv 2502.16982, whose scaling lets both
+    share one learning rate.
+    """
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimisers: list[torch.optim.Optimizer] = []
+    if recipe.optimiser == "muon":
+        inner = [parameter for parameter in model.blocks.parameters() if parameter.ndim > 1]
+        optimisers.append(
+            torch.optim.Muon(
+                inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+        kernels = [parameter for parameter in kernels if all(parameter is not other for other in inner)]
+    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimisers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate))
+    return optimisers
 
 
 def _expect_same(saved: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:

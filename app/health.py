@@ -1,0 +1,70 @@
+"""Whether the service may be sent pictures: a stored one goes through the real path, again and again."""
+
+import asyncio
+import base64
+import logging
+
+import numpy as np
+
+from app.classifier import Classifier
+from app.errors import NotReady, QueueFull, ServiceError
+
+log = logging.getLogger("mixer.health")
+
+
+class Health:
+    """Ready once the canary has given its stored answer, and as long as it does."""
+
+    def __init__(self, classifier: Classifier, *, interval_s: float, timeout_s: float) -> None:
+        self._classifier = classifier
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._reason: str | None = "The service is starting."
+
+    @property
+    def reason(self) -> str | None:
+        """Why the service is not ready; None where it is."""
+        return self._reason
+
+    def expect_ready(self) -> None:
+        """Raises NotReady with the reason."""
+        if self._reason is not None:
+            raise NotReady(self._reason)
+
+    def start_draining(self) -> None:
+        """Not ready from now on: the service finishes what it has accepted."""
+        self._reason = "The service is draining."
+        self._classifier.batcher.start_draining()
+
+    async def watch(self) -> None:
+        """Probe for ever, `interval_s` apart."""
+        while True:
+            await self.probe()
+            await asyncio.sleep(self._interval_s)
+
+    async def probe(self) -> None:
+        """Send the canary through the real path once and note what came of it. A full queue proves nothing."""
+        try:
+            reason = await self._canary_complaint()
+        except QueueFull:
+            return
+        except ServiceError as error:
+            reason = f"The canary picture was not classified: {error}"
+        if self._classifier.batcher.draining:
+            reason = "The service is draining."
+        if reason != self._reason:
+            log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
+        self._reason = reason
+
+    async def _canary_complaint(self) -> str | None:
+        canary = self._classifier.spec.canary
+        if canary is None:
+            return None
+        with self._classifier.admit() as (place,):
+            answered, _ = await self._classifier.logits(
+                place, base64.b64decode(canary.picture), timeout_s=self._timeout_s
+            )
+        drift = float(np.abs(answered.answer - np.asarray(canary.logits, dtype=np.float32)).max())
+        if drift > canary.atol:
+            return f"The canary picture's logits are off by {drift:.4g}; expected at most {canary.atol:.4g}."
+        return None

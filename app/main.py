@@ -1,0 +1,143 @@
+"""The composition root: settings in, an application out. Nothing else builds collaborators."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import TypedDict
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app import logs, problems
+from app.access import Access
+from app.batcher import Limits
+from app.bodies import BodyLimits
+from app.classifier import Classifier
+from app.cpus import usable_cpus
+from app.engine import Engine, EngineOptions, open_engine
+from app.errors import ServiceError
+from app.health import Health
+from app.images import FORMATS, DecodeLimits
+from app.keys import read_keys
+from app.metrics import Metrics
+from app.routes import Routes
+from app.schemas import LimitsBody
+from app.settings import Settings
+
+log = logging.getLogger("mixer.main")
+
+
+class LifespanState(TypedDict):
+    """What the server process may reach: the health it must turn off when told to stop."""
+
+    health: Health
+
+
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """The whole service. The engine is opened and warmed here, before any socket; lifespan starts and ends the rest.
+
+    Raises: StartError.
+    """
+    keys = read_keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
+    engine = engine or open_engine(engine_options(settings))
+    metrics = Metrics()
+    metrics.engine_info.labels(engine.provider, engine.precision, engine.spec.name, engine.spec.version).set(1)
+    classifier = build_classifier(settings, engine, metrics)
+    health = Health(classifier, interval_s=settings.canary_interval_s, timeout_s=settings.request_timeout_s)
+    routes = Routes(classifier, health, metrics, keys, _limits_body(settings), _body_limits(settings))
+    app = FastAPI(
+        title="mixer-serve",
+        version=version("mixer-serve"),
+        summary="Image classification with an MLP-Mixer on ONNX Runtime.",
+        lifespan=_lifespan(classifier, health, settings.drain_timeout_s),
+    )
+    app.include_router(routes.router())
+    app.add_middleware(Access, metrics=metrics)
+    app.add_exception_handler(ServiceError, problems.from_service_error)
+    app.add_exception_handler(RequestValidationError, problems.from_validation_error)
+    app.add_exception_handler(HTTPException, problems.from_http_exception)
+    return app
+
+
+def create_worker_app(settings: Settings) -> FastAPI:
+    """create_app in a process of its own, whose log has to be set up too."""
+    logs.configure(settings.log_format, settings.log_level)
+    return create_app(settings)
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """The part of the settings that an engine needs."""
+    return EngineOptions(
+        bundle=settings.bundle,
+        provider=settings.provider,
+        precision=settings.precision,
+        lanes=settings.lanes,
+        intra_op_num_threads=settings.intra_op_num_threads,
+        max_batch_size=settings.max_batch_size,
+    )
+
+
+def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Classifier:
+    """A classifier over an open engine."""
+    return Classifier(
+        engine,
+        limits=Limits(
+            lanes=engine.lanes,
+            max_batch_size=settings.max_batch_size,
+            max_wait_s=settings.max_wait_ms / 1000,
+            queue_capacity=settings.queue_capacity,
+        ),
+        decode_limits=DecodeLimits(settings.max_picture_bytes, settings.max_picture_pixels),
+        decode_threads=settings.decode_threads or usable_cpus(),
+        metrics=metrics,
+    )
+
+
+def _lifespan(
+    classifier: Classifier, health: Health, drain_timeout_s: float
+) -> Callable[[FastAPI], AbstractAsyncContextManager[LifespanState]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[LifespanState]:
+        await health.probe()
+        watching = asyncio.create_task(health.watch())
+        engine = classifier.engine
+        log.info(
+            "serving %s %s in %s on %s, %d lanes",
+            engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
+        )  # fmt: skip
+        try:
+            yield {"health": health}
+        finally:
+            health.start_draining()
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await classifier.batcher.close(drain_timeout_s)
+            classifier.close()
+
+    return lifespan
+
+
+def _limits_body(settings: Settings) -> LimitsBody:
+    return LimitsBody(
+        max_picture_bytes=settings.max_picture_bytes,
+        max_picture_pixels=settings.max_picture_pixels,
+        max_pictures_per_request=settings.max_pictures_per_request,
+        max_request_bytes=settings.max_request_bytes,
+        request_timeout_s=settings.request_timeout_s,
+        max_batch_size=settings.max_batch_size,
+        queue_capacity=settings.queue_capacity,
+        formats=list(FORMATS),
+    )
+
+
+def _body_limits(settings: Settings) -> BodyLimits:
+    return BodyLimits(
+        max_picture_bytes=settings.max_picture_bytes,
+        max_request_bytes=settings.max_request_bytes,
+        max_pictures=settings.max_pictures_per_request,
+        timeout_s=settings.body_timeout_s,
+    )

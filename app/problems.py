@@ -1,0 +1,46 @@
+"""Errors -> RFC 9457 answers. A client never sees a traceback."""
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.errors import ServiceError
+from app.schemas import Problem
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE_PREFIX = "urn:mixer-serve:"
+
+
+def problem(status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """One problem+json answer."""
+    body = Problem(type=_TYPE_PREFIX + code, title=title, status=status, detail=detail, code=code)
+    return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
+
+
+def from_service_error(request: Request, error: Exception) -> Response:
+    """An error that the service raised on purpose."""
+    assert isinstance(error, ServiceError)  # noqa: S101 -- it is registered for nothing else
+    return problem(error.status, error.code, error.title, error.detail, error.headers)
+
+
+def from_validation_error(request: Request, error: Exception) -> Response:
+    """A query parameter that FastAPI could not read."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- it is registered for nothing else
+    first = error.errors()[0]
+    name = first["loc"][-1]
+    return problem(422, "bad_parameter", "Bad parameter", f"{name} is {first['input']!r}: {first['msg']}.")
+
+
+def from_http_exception(request: Request, error: Exception) -> Response:
+    """No such path, or no such method on it."""
+    assert isinstance(error, HTTPException)  # noqa: S101 -- it is registered for nothing else
+    known = {404: ("not_found", "Not found"), 405: ("method_not_allowed", "Method not allowed")}
+    code, title = known.get(error.status_code, ("http_error", "HTTP error"))
+    detail = f"{request.method} {request.url.path} is not served here; GET /docs lists what is."
+    return problem(error.status_code, code, title, detail, dict(error.headers or {}))
+
+
+def internal_error() -> Response:
+    """Something the service did not expect; its log has the rest."""
+    return problem(500, "internal_error", "Internal error", "The service failed on this request; its log says why.")

@@ -1,0 +1,101 @@
+"""Bodies of requests and answers. The OpenAPI document is made of these."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from model.spec import ModelSpec
+
+
+class ModelName(BaseModel):
+    """Which classifier answered."""
+
+    name: str
+    version: str
+    precision: Literal["fp32", "fp16", "int8"]
+
+
+class PredictionBody(BaseModel):
+    """One label."""
+
+    label: str
+    index: int = Field(description="Position of the label among the model's classes, from 0.")
+    probability: float = Field(ge=0, le=1)
+
+
+class ClassifyBody(BaseModel):
+    """The answer to one picture, most probable label first."""
+
+    model: ModelName
+    predictions: list[PredictionBody]
+
+
+class EntryError(BaseModel):
+    """Why one picture of a batch has no predictions."""
+
+    code: str
+    detail: str
+
+
+class BatchEntry(BaseModel):
+    """One picture of a batch: predictions or an error."""
+
+    filename: str
+    predictions: list[PredictionBody] | None = None
+    error: EntryError | None = None
+
+
+class BatchBody(BaseModel):
+    """The answers to several pictures, in the order they were sent."""
+
+    model: ModelName
+    results: list[BatchEntry]
+
+
+class LimitsBody(BaseModel):
+    """What a client may send."""
+
+    max_picture_bytes: int
+    max_picture_pixels: int
+    max_pictures_per_request: int
+    max_request_bytes: int
+    request_timeout_s: float
+    max_batch_size: int
+    queue_capacity: int
+    formats: list[str]
+
+
+class ModelBody(BaseModel):
+    """The classifier, what runs it, and the limits."""
+
+    spec: ModelSpec
+    provider: str
+    precision: Literal["fp32", "fp16", "int8"]
+    lanes: int
+    fallback: str | None = Field(description="Why the provider is not the one preferred; null where it is.")
+    limits: LimitsBody
+
+
+class LiveBody(BaseModel):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class ReadyBody(BaseModel):
+    """The service classifies correctly."""
+
+    status: Literal["ready"] = "ready"
+    provider: str
+    precision: Literal["fp32", "fp16", "int8"]
+    fallback: str | None = None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = Field(description="The thing, its value, and what was expected.")
+    code: str = Field(description="Stable, for programs.")

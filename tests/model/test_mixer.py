@@ -1,0 +1,261 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from toys import random_mixer, random_pixels, toy_config
+
+from model.mixer import VARIANTS, MlpBlock, MlpMixer, StochasticDepth, num_parameters, variant_name
+from model.preprocess import patchify
+
+GOLDEN_PARAMETERS = {  # at 224x224, 3 channels, 1000 classes
+    "S/32": 19_104_624,
+    "S/16": 18_528_264,
+    "B/32": 60_293_428,
+    "B/16": 59_880_472,
+    "L/32": 206_939_264,
+    "L/16": 208_196_168,
+    "H/14": 432_350_952,
+}
+COLOUR = toy_config(channels=3, num_classes=5)
+
+
+# --- sizes ---
+
+
+def test_every_variant_has_a_golden_number() -> None:
+    assert set(VARIANTS) == set(GOLDEN_PARAMETERS)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_has_exactly_the_papers_parameters(name: str) -> None:
+    assert num_parameters(VARIANTS[name]) == GOLDEN_PARAMETERS[name]
+
+
+def test_num_parameters_counts_what_a_built_mixer_trains() -> None:
+    assert num_parameters(COLOUR) == sum(parameter.numel() for parameter in MlpMixer(COLOUR).parameters())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_recognised_by_its_sizes(name: str) -> None:
+    assert variant_name(VARIANTS[name]) == name
+
+
+def test_other_sizes_are_custom() -> None:
+    assert variant_name(toy_config()) == "custom"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 0}, "image_size is 0; expected at least 1."),
+        ({"patch_size": 0}, "patch_size is 0; expected at least 1."),
+        ({"hidden_dim": 0}, "hidden_dim is 0; expected at least 1."),
+        ({"num_blocks": 0}, "num_blocks is 0; expected at least 1."),
+        ({"tokens_mlp_dim": -1}, "tokens_mlp_dim is -1; expected at least 1."),
+        ({"channels_mlp_dim": 0}, "channels_mlp_dim is 0; expected at least 1."),
+        ({"num_classes": 0}, "num_classes is 0; expected at least 1."),
+        ({"channels": 4}, "channels is 4; expected 1 or 3."),
+        ({"image_size": 9}, "image_size is 9; expected a multiple of patch_size 4."),
+        ({"stochastic_depth": 1.0}, "stochastic_depth is 1.0; expected 0 or more and less than 1."),
+        ({"stochastic_depth": -0.1}, "stochastic_depth is -0.1; expected 0 or more and less than 1."),
+        ({"gelu": "relu"}, "gelu is 'relu'; expected 'tanh' or 'erf'."),
+        ({"pixel_mean": (1.0, 2.0)}, "pixel_mean has 2 values; expected 1 or 1."),
+        ({"channels": 3, "pixel_std": (1.0, 2.0)}, "pixel_std has 2 values; expected 1 or 3."),
+    ],
+)
+def test_impossible_sizes_are_named_with_value_and_expectation(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        toy_config(**changes)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("pixel_std", [(0.0,), (-1.0,), (float("nan"),)])
+def test_pixel_std_is_more_than_0(pixel_std: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"pixel_std is .*; expected more than 0"):
+        toy_config(pixel_std=pixel_std)
+
+
+def test_sizes_derived_from_a_config() -> None:
+    assert (COLOUR.num_patches, COLOUR.patch_dim) == (4, 48)
+
+
+# --- the network, written out by hand ---
+
+
+def _gelu_erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def _gelu_tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _layer_norm(x: NDArray[np.float64], scale: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6) * scale + bias
+
+
+def _by_hand(model: MlpMixer, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(pre-logits [C], logits [K]) of one picture [H, W, C_in], in double precision."""
+    weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    config = model.config
+    gelu = {"erf": _gelu_erf, "tanh": _gelu_tanh}[config.gelu]
+
+    def dense(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _layer_norm(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    size = config.patch_size
+    patches = [
+        picture[row : row + size, column : column + size].ravel()
+        for row in range(0, config.image_size, size)
+        for column in range(0, config.image_size, size)
+    ]
+    tokens = dense("stem", (np.stack(patches).astype(np.float64) - 127.5) / 127.5)
+    for index in range(config.num_blocks):
+        name = f"blocks.{index}"
+        columns = norm(f"{name}.layer_norm_0", tokens).T
+        tokens = tokens + dense(f"{name}.token_mixing.dense_1", gelu(dense(f"{name}.token_mixing.dense_0", columns))).T
+        rows = norm(f"{name}.layer_norm_1", tokens)
+        tokens = tokens + dense(f"{name}.channel_mixing.dense_1", gelu(dense(f"{name}.channel_mixing.dense_0", rows)))
+    pre_logits = norm("pre_head_layer_norm", tokens).mean(axis=0)
+    return pre_logits, dense("head", pre_logits)
+
+
+@pytest.mark.parametrize("gelu", ["erf", "tanh"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_logits_and_pre_logits_are_the_papers_arithmetic(gelu: str, channels: int) -> None:
+    model = random_mixer(toy_config(channels=channels, num_classes=5, gelu=gelu))
+    pixels = random_pixels(3, 8, 8, channels)
+    with torch.inference_mode():
+        pre_logits = model.embed(patchify(torch.from_numpy(pixels), 4))
+        logits = model(torch.from_numpy(pixels))
+    for index, picture in enumerate(pixels):
+        expected_pre_logits, expected_logits = _by_hand(model, picture)
+        np.testing.assert_allclose(pre_logits[index], expected_pre_logits, atol=1e-4)
+        np.testing.assert_allclose(logits[index], expected_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(("gelu", "by_hand"), [("erf", _gelu_erf), ("tanh", _gelu_tanh)])
+def test_the_mlps_gelu_is_the_flavour_it_says(gelu: str, by_hand: object) -> None:
+    x = torch.linspace(-4, 4, 101, dtype=torch.float64)
+    np.testing.assert_allclose(MlpBlock(4, 8, gelu).gelu(x), by_hand(x.numpy()), atol=1e-12)  # type: ignore[arg-type,operator]
+
+
+def test_the_two_gelus_differ() -> None:
+    x = torch.linspace(-4, 4, 101)
+    assert (MlpBlock(4, 8, "tanh").gelu(x) - MlpBlock(4, 8, "erf").gelu(x)).abs().max() > 1e-4
+
+
+def test_forward_is_patchify_then_embed_then_classify() -> None:
+    model = random_mixer(COLOUR)
+    images = torch.from_numpy(random_pixels(2, 8, 8, 3))
+    torch.testing.assert_close(model(images), model.classify(model.embed(patchify(images, 4))), rtol=0, atol=0)
+
+
+def test_uint8_and_float_pixels_give_the_same_logits() -> None:
+    model = random_mixer(COLOUR)
+    images = torch.from_numpy(random_pixels(2, 8, 8, 3))
+    torch.testing.assert_close(model(images), model(images.float()), rtol=0, atol=0)
+
+
+def test_a_fresh_mixer_gives_zero_logits_to_everything() -> None:
+    logits = MlpMixer(COLOUR)(torch.from_numpy(random_pixels(4, 8, 8, 3)))
+    assert logits.shape == (4, 5)
+    assert not logits.any()
+
+
+def test_a_pictures_logits_do_not_depend_on_its_neighbours() -> None:
+    model = random_mixer(COLOUR)
+    first, second = (torch.from_numpy(random_pixels(4, 8, 8, 3, seed=seed)) for seed in (1, 2))
+    second[2] = first[2]
+    torch.testing.assert_close(model(first)[2], model(second)[2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(first)[2:3], model(first[2:3]), rtol=1e-5, atol=1e-5)
+
+
+# --- the scale of the input ---
+
+
+@pytest.mark.parametrize("grey_or_colour", [1, 3])
+def test_pixels_enter_between_minus_1_and_1(grey_or_colour: int) -> None:
+    model = MlpMixer(toy_config(channels=grey_or_colour))
+    extremes = torch.tensor([0.0, 127.5, 255.0])
+    scaled = (extremes[:, None] - model.pixel_mean) / model.pixel_std
+    assert scaled.shape == (3, 16 * grey_or_colour)
+    torch.testing.assert_close(scaled[:, 0], torch.tensor([-1.0, 0.0, 1.0]))
+
+
+def test_pixel_mean_and_std_apply_to_their_own_channel() -> None:
+    scaled = random_mixer(toy_config(channels=3, pixel_mean=(10.0, 20.0, 30.0), pixel_std=(1.0, 2.0, 4.0)))
+    plain = random_mixer(toy_config(channels=3, pixel_mean=(0.0,), pixel_std=(1.0,)))
+    images = torch.from_numpy(random_pixels(2, 8, 8, 3)).float()
+    normalised = (images - torch.tensor([10.0, 20.0, 30.0])) / torch.tensor([1.0, 2.0, 4.0])
+    torch.testing.assert_close(scaled(images), plain(normalised))
+
+
+def test_the_input_scale_is_config_not_weight() -> None:
+    assert not [name for name in MlpMixer(COLOUR).state_dict() if name.startswith("pixel_")]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((127.5,), (127.5,)), ((0.0,), (255.0,)), ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))]
+)
+def test_the_folded_stem_on_raw_pixels_is_the_stem_on_normalised_ones(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    model = random_mixer(toy_config(channels=3, pixel_mean=mean, pixel_std=std))
+    patches = patchify(torch.from_numpy(random_pixels(2, 8, 8, 3)), 4).float()
+    expected = model.stem((patches - model.pixel_mean) / model.pixel_std)
+    torch.testing.assert_close(model.folded_stem()(patches), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_folding_leaves_the_model_as_it_was() -> None:
+    model = random_mixer(COLOUR)
+    before = model.stem.weight.clone()
+    model.folded_stem()
+    assert torch.equal(model.stem.weight, before)
+
+
+# --- stochastic depth ---
+
+
+def test_drop_rates_rise_linearly_to_the_configured_one() -> None:
+    model = MlpMixer(toy_config(num_blocks=5, stochastic_depth=0.4))
+    assert [block.stochastic_depth.rate for block in model.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_single_block_is_never_dropped() -> None:
+    assert MlpMixer(toy_config(num_blocks=1, stochastic_depth=0.4)).blocks[0].stochastic_depth.rate == 0
+
+
+def test_stochastic_depth_does_nothing_in_evaluation() -> None:
+    branch = torch.randn(8, 4, 16)
+    assert StochasticDepth(0.9).eval()(branch) is branch
+
+
+def test_a_rate_of_0_does_nothing_in_training() -> None:
+    branch = torch.randn(8, 4, 16)
+    assert StochasticDepth(0.0).train()(branch) is branch
+
+
+def test_stochastic_depth_drops_whole_pictures_and_keeps_the_expectation() -> None:
+    torch.manual_seed(0)
+    dropped: Tensor = StochasticDepth(0.25).train()(torch.ones(10_000, 2, 3))
+    per_picture = dropped.reshape(10_000, 6)
+    assert torch.equal(per_picture, per_picture[:, :1].expand(-1, 6))
+    assert per_picture.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
+
+
+def test_stochastic_depth_changes_a_training_mixer_and_not_an_evaluating_one() -> None:
+    torch.manual_seed(0)
+    model = random_mixer(toy_config(stochastic_depth=0.5))
+    images = torch.from_numpy(random_pixels(16, 8, 8, 1))
+    evaluated = model(images)
+    assert torch.equal(model(images), evaluated)
+    assert not torch.allclose(model.train()(images), evaluated)

@@ -1,0 +1,348 @@
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
+from PIL import Image
+from toys import random_pixels, toy_spec
+
+from model.preprocess import patchify, smallest_useful_side, to_patches, to_pixels, to_square
+from model.spec import Fit
+
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+MODES = (  # every mode that Pillow can open a file as; "La" only arises by conversion
+    *("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F"),
+    *("LA", "PA", "RGBX", "RGBa", "I;16", "I;16L", "I;16B"),
+)
+
+
+def _reopened(image: Image.Image, kind: str = "PNG", **options: Any) -> Image.Image:
+    """The picture as a service meets it: written to a file and opened again."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    file.seek(0)
+    return Image.open(file)
+
+
+def _grey(values: Any, dtype: Any) -> Image.Image:
+    return Image.fromarray(np.array([values], dtype=dtype))
+
+
+# --- patchify ---
+
+
+def test_patches_are_in_raster_order_and_their_elements_in_row_column_channel_order() -> None:
+    pixels = np.arange(4 * 4 * 2).reshape(4, 4, 2)  # a pixel at (row, column) holds 8 row + 2 column + channel
+    assert patchify(pixels, 2).tolist() == [
+        [0, 1, 2, 3, 8, 9, 10, 11],
+        [4, 5, 6, 7, 12, 13, 14, 15],
+        [16, 17, 18, 19, 24, 25, 26, 27],
+        [20, 21, 22, 23, 28, 29, 30, 31],
+    ]
+
+
+@st.composite
+def _patchable(draw: st.DrawFn) -> tuple[NDArray[np.uint8], int]:
+    patch_size, rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    lead = draw(array_shapes(min_dims=1, max_dims=2, max_side=2)) if draw(st.booleans()) else ()
+    shape = (*lead, rows * patch_size, columns * patch_size, draw(st.sampled_from([1, 3])))
+    return draw(arrays(np.uint8, shape)), patch_size
+
+
+@given(_patchable())
+def test_every_patch_is_the_block_of_pixels_at_its_place(case: tuple[NDArray[np.uint8], int]) -> None:
+    pixels, size = case
+    patches = patchify(pixels, size)
+    columns = pixels.shape[-2] // size
+    assert patches.shape[-2] == (pixels.shape[-3] // size) * columns
+    for index in range(patches.shape[-2]):
+        top, left = index // columns * size, index % columns * size
+        block = pixels[..., top : top + size, left : left + size, :]
+        np.testing.assert_array_equal(patches[..., index, :], block.reshape(*block.shape[:-3], -1))
+
+
+@given(_patchable())
+def test_numpy_and_torch_cut_alike(case: tuple[NDArray[np.uint8], int]) -> None:
+    pixels, size = case
+    np.testing.assert_array_equal(patchify(torch.from_numpy(pixels), size).numpy(), patchify(pixels, size))
+
+
+# --- to_pixels: orientation ---
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (1, lambda upright: upright),
+        (2, lambda upright: upright[:, ::-1]),
+        (3, lambda upright: upright[::-1, ::-1]),
+        (4, lambda upright: upright[::-1]),
+        (5, lambda upright: upright.transpose(1, 0, 2)),
+        (6, lambda upright: np.rot90(upright, 1)),  # stored a quarter turn counter-clockwise
+        (7, lambda upright: upright[::-1, ::-1].transpose(1, 0, 2)),
+        (8, lambda upright: np.rot90(upright, -1)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_exif_orientation_is_applied(orientation: int, stored: Any, kind: str) -> None:
+    upright = random_pixels(2, 3, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = _reopened(Image.fromarray(np.ascontiguousarray(stored(upright))), kind, exif=exif)
+    np.testing.assert_array_equal(to_pixels(image, 3), upright)
+
+
+def test_broken_exif_beside_the_orientation_does_not_spoil_the_picture() -> None:
+    entries = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc\0") + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0)  # a width that is a text
+    image = _reopened(Image.new("RGB", (6, 4)), "JPEG", exif=exif)
+    assert to_pixels(image, 3).shape == (6, 4, 3)
+
+
+# --- to_pixels: transparency ---
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, (255, 255, 255)), (128, (255, 127, 127)), (255, (255, 0, 0))])
+def test_rgba_lies_over_white(alpha: int, expected: tuple[int, ...]) -> None:
+    image = _reopened(Image.new("RGBA", (1, 1), (255, 0, 0, alpha)))
+    np.testing.assert_allclose(to_pixels(image, 3)[0, 0], expected, atol=1)
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (128, 127), (255, 0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_la_lies_over_white(alpha: int, expected: int, channels: int) -> None:
+    image = _reopened(Image.new("LA", (1, 1), (0, alpha)))
+    np.testing.assert_allclose(to_pixels(image, channels)[0, 0], [expected] * channels, atol=1)
+
+
+def test_pa_lies_over_white() -> None:
+    image = Image.new("PA", (2, 1))
+    image.putpalette([0, 0, 255])
+    image.putpixel((0, 0), (0, 0))
+    image.putpixel((1, 0), (0, 255))
+    assert to_pixels(image, 3).tolist() == [[[255, 255, 255], [0, 0, 255]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_palette_entry_lies_over_white(kind: str) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 255, 0, 255, 0])
+    image.putpixel((1, 0), 1)
+    opened = _reopened(image, kind, transparency=0)
+    assert to_pixels(opened, 3).tolist() == [[[255, 255, 255], [0, 255, 0]]]
+
+
+def test_palette_entries_with_alpha_of_their_own_lie_over_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 0, 255, 0])
+    image.putpixel((1, 0), 1)
+    opened = _reopened(image, transparency=b"\x80\xff")
+    np.testing.assert_allclose(to_pixels(opened, 3), [[[127, 127, 127], [0, 255, 0]]], atol=1)
+
+
+def test_the_transparent_colour_of_an_rgb_picture_is_white() -> None:
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (9, 9, 9))
+    assert to_pixels(_reopened(image, transparency=(1, 2, 3)), 3).tolist() == [[[255, 255, 255], [9, 9, 9]]]
+
+
+# --- to_pixels: depths and colours ---
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_grey_is_scaled_to_8_bits(channels: int) -> None:
+    opened = _reopened(_grey([0, 257, 25700, 65535], np.uint16))
+    assert opened.mode == "I;16"
+    assert to_pixels(opened, channels).tolist() == [[[value] * channels for value in (0, 1, 100, 255)]]
+
+
+def test_big_endian_16_bit_grey_is_the_same() -> None:
+    image = Image.frombytes("I;16B", (2, 1), b"\x01\x01\xff\xff")
+    assert to_pixels(image, 1).ravel().tolist() == [1, 255]
+
+
+def test_a_16_bit_picture_stays_16_bit_however_dark() -> None:
+    assert to_pixels(_reopened(_grey([0, 128, 255], np.uint16)), 1).ravel().tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 100, 255], [0, 100, 255]), ([0, 25700, 65535], [0, 100, 255]), ([-5, 0, 99999], [0, 0, 255])],
+)
+def test_32_bit_integers_are_8_bits_or_16(values: list[int], expected: list[int]) -> None:
+    assert to_pixels(_grey(values, np.int32), 1).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 99.6, 255.0], [0, 100, 255]),
+        ([-1.0, 2.0, 300.0], [0, 2, 255]),
+        ([0.0, 200.0, float("nan")], [0, 200, 0]),
+        ([0.0, 200.0, float("inf")], [0, 200, 255]),
+        ([-float("inf"), 0.2, 1.0], [0, 51, 255]),
+    ],
+)
+def test_floats_are_fractions_or_8_bit_values(values: list[float], expected: list[int]) -> None:
+    assert to_pixels(_grey(values, np.float32), 1).ravel().tolist() == expected
+
+
+def test_a_hole_in_a_picture_of_fractions_leaves_them_fractions() -> None:
+    assert to_pixels(_grey([float("nan"), 0.2, 1.0], np.float32), 1).ravel().tolist() == [0, 51, 255]
+
+
+@pytest.mark.parametrize(
+    ("ink", "expected"),
+    [((255, 0, 0, 0), [0, 255, 255]), ((0, 0, 0, 0), [255, 255, 255]), ((0, 0, 0, 255), [0, 0, 0])],
+)
+def test_cmyk_is_ink_on_white(ink: tuple[int, ...], expected: list[int]) -> None:
+    image = _reopened(Image.new("CMYK", (1, 1), ink), "TIFF")
+    assert to_pixels(image, 3)[0, 0].tolist() == expected
+
+
+def test_one_bit_is_black_and_white() -> None:
+    image = Image.new("1", (2, 1), 0)
+    image.putpixel((1, 0), 1)
+    assert to_pixels(_reopened(image), 3).tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+def test_grey_is_repeated_for_a_colour_network_and_colour_becomes_luma_for_a_grey_one() -> None:
+    assert to_pixels(Image.new("L", (1, 1), 77), 3).tolist() == [[[77, 77, 77]]]
+    assert to_pixels(Image.new("RGB", (1, 1), (255, 0, 0)), 1).tolist() == [[[76]]]  # 0.299 * 255
+
+
+@given(mode=st.sampled_from(MODES), width=st.integers(1, 9), height=st.integers(1, 9), channels=st.sampled_from([1, 3]))
+def test_every_mode_becomes_uint8_height_width_channels(mode: str, width: int, height: int, channels: int) -> None:
+    pixels = to_pixels(Image.new(mode, (width, height)), channels)
+    assert (pixels.shape, pixels.dtype) == ((height, width, channels), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF"])
+def test_a_file_cut_short_is_an_error_of_pillows(kind: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(random_pixels(32, 32, 3)).save(file, kind)
+    cut = file.getvalue()[: len(file.getvalue()) // 2]
+    with pytest.raises((OSError, ValueError, SyntaxError)), Image.open(io.BytesIO(cut)) as image:
+        to_pixels(image, 3)
+
+
+# --- to_square ---
+
+
+@given(
+    pixels=arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]))),
+    image_size=st.integers(1, 24),
+    mode=st.sampled_from(["crop", "pad", "stretch"]),
+    percentage=st.floats(0, 1, exclude_min=True),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+)
+def test_any_picture_becomes_the_square(
+    pixels: NDArray[np.uint8], image_size: int, mode: Any, percentage: float, interpolation: Any
+) -> None:
+    square = to_square(pixels, image_size, Fit(mode=mode, crop_percentage=percentage), interpolation)
+    assert (square.shape, square.dtype) == ((image_size, image_size, pixels.shape[2]), np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_a_picture_of_the_right_size_is_untouched(mode: Any, channels: int, interpolation: Any) -> None:
+    pixels = random_pixels(12, 12, channels)
+    np.testing.assert_array_equal(to_square(pixels, 12, Fit(mode=mode), interpolation), pixels)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 10), (10, 6)])
+def test_crop_takes_the_centre_of_the_longer_side(height: int, width: int) -> None:
+    pixels = random_pixels(height, width, 3)
+    expected = pixels[(height - 6) // 2 :, (width - 6) // 2 :][:6, :6]
+    np.testing.assert_array_equal(to_square(pixels, 6, Fit(), "bicubic"), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_crop_percentage_picks_the_central_part(channels: int) -> None:
+    picture = random_pixels(16, 24, channels)
+    np.testing.assert_array_equal(to_square(picture, 8, Fit(crop_percentage=0.5), "bicubic"), picture[4:12, 8:16])
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_crop_ignores_the_frame_beyond_the_reach_of_the_filter(interpolation: Any) -> None:
+    picture, other_frame = random_pixels(40, 60, 3, seed=1), random_pixels(40, 60, 3, seed=2)
+    other_frame[4:36, 14:46] = picture[
+        4:36, 14:46
+    ]  # the central 20x20 and 6 pixels around, lanczos' reach at half size
+    fit = Fit(crop_percentage=0.5)
+    square = to_square(picture, 10, fit, interpolation)
+    np.testing.assert_array_equal(square, to_square(other_frame, 10, fit, interpolation))
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_crop_is_the_papers_resize_to_256_and_central_224(interpolation: Any) -> None:
+    picture = random_pixels(64, 64, 3)
+    whole = to_square(picture, 32, Fit(), interpolation)
+    square = to_square(picture, 28, Fit(crop_percentage=0.875), interpolation)
+    np.testing.assert_array_equal(square, whole[2:30, 2:30])
+
+
+def test_stretch_gives_up_the_aspect_ratio_and_keeps_everything() -> None:
+    pixels = random_pixels(4, 4, 3)
+    np.testing.assert_array_equal(to_square(pixels.repeat(3, axis=1), 4, Fit(mode="stretch"), "box"), pixels)
+
+
+@pytest.mark.parametrize("border", [(255, 255, 255), (0, 0, 0), (200, 30, 90), (255,), (0,), (77,)])
+@pytest.mark.parametrize("tall", [True, False])
+def test_pad_keeps_the_whole_picture_and_goes_on_with_its_border(border: tuple[int, ...], tall: bool) -> None:
+    picture = np.empty((12, 6, len(border)), np.uint8)
+    picture[:] = border
+    picture[3:9, 2:4] = random_pixels(6, 2, len(border))
+    expected = np.empty((12, 12, len(border)), np.uint8)
+    expected[:] = border
+    expected[:, 3:9] = picture
+    if not tall:
+        picture, expected = picture.swapaxes(0, 1), expected.swapaxes(0, 1)
+    np.testing.assert_array_equal(to_square(picture, 12, Fit(mode="pad"), "bicubic"), expected)
+
+
+def test_pad_looks_for_the_border_where_the_strips_will_be() -> None:
+    picture = np.full((12, 6, 3), 50, np.uint8)
+    picture[:, [0, -1]] = 200  # left and right, beside the strips
+    picture[[0, -1], 1:-1] = 9  # top and bottom, far from them
+    square = to_square(picture, 12, Fit(mode="pad"), "bicubic")
+    assert (square[:, :3] == 200).all()
+    assert (square[:, 9:] == 200).all()
+
+
+def test_pad_keeps_a_line_of_pixels_visible() -> None:
+    line = np.full((500, 1, 1), 90, np.uint8)
+    assert (to_square(line, 8, Fit(mode="pad"), "bicubic") == 90).all()
+
+
+# --- what the service does ---
+
+
+def test_to_patches_is_the_square_cut_into_patches() -> None:
+    spec = toy_spec(channels=3, fit=Fit(mode="pad"), interpolation="bilinear")
+    pixels = random_pixels(10, 20, 3)
+    patches = to_patches(pixels, spec)
+    assert (patches.shape, patches.dtype) == ((spec.num_patches, spec.patch_bytes), np.uint8)
+    np.testing.assert_array_equal(patches, patchify(to_square(pixels, 8, spec.fit, "bilinear"), 4))
+
+
+@pytest.mark.parametrize(
+    ("fit", "side"),
+    [
+        (Fit(crop_percentage=0.875), 256),
+        (Fit(), 224),
+        (Fit(crop_percentage=0.9), 249),
+        (Fit(mode="pad", crop_percentage=0.5), 224),
+        (Fit(mode="stretch", crop_percentage=0.5), 224),
+    ],
+)
+def test_the_smallest_useful_side_is_what_the_crop_leaves_at_full_size(fit: Fit, side: int) -> None:
+    assert smallest_useful_side(toy_spec(image_size=224, patch_size=16, fit=fit)) == side

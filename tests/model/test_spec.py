@@ -1,0 +1,81 @@
+import pytest
+from pydantic import ValidationError
+from toys import toy_spec
+
+from model.spec import Canary, Fit, Metrics, ModelSpec, Source
+
+CANARY = Canary(picture="iVBORw0=", logits=(0.5, -0.5), atol=1e-3)
+METRICS = Metrics(data_set="toy", num_pictures=12, top1=0.75, top5=1.0, calibration_error=0.1)
+
+
+def test_a_full_spec_survives_json() -> None:
+    spec = toy_spec(
+        fit=Fit(mode="pad"), interpolation="lanczos", temperature=1.5, metrics=METRICS, canary=CANARY, variant="S/16"
+    )
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_num_patches_is_the_square_of_the_patches_of_a_side() -> None:
+    assert toy_spec(image_size=224, patch_size=16).num_patches == 196
+
+
+@pytest.mark.parametrize(("channels", "patch_bytes"), [(1, 16), (3, 48)])
+def test_patch_bytes_counts_every_channel(channels: int, patch_bytes: int) -> None:
+    assert toy_spec(channels=channels).patch_bytes == patch_bytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 10}, "image_size is 10; expected a multiple of patch_size 4."),
+        ({"labels": ("only one",)}, "labels has 1 entries; expected num_classes 2."),
+        (
+            {"canary": Canary(picture="", logits=(1.0, 2.0, 3.0), atol=1e-3)},
+            "canary.logits has 3 entries; expected num_classes 2.",
+        ),
+    ],
+)
+def test_sizes_that_disagree_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        toy_spec(**changes)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("image_size", 0),
+        ("patch_size", 0),
+        ("channels", 2),
+        ("num_classes", 0),
+        ("interpolation", "sinc"),
+        ("temperature", 0.0),
+        ("colour", "blue"),
+    ],
+)
+def test_an_impossible_or_unknown_field_is_named(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        toy_spec(**{field: value})
+
+
+@pytest.mark.parametrize("percentage", [0.0, -0.5, 1.01])
+def test_crop_percentage_lies_above_0_and_up_to_1(percentage: float) -> None:
+    with pytest.raises(ValidationError, match="crop_percentage"):
+        Fit(crop_percentage=percentage)
+
+
+@pytest.mark.parametrize("name", ["top1", "top5", "calibration_error"])
+@pytest.mark.parametrize("rate", [-0.01, 1.01, float("nan")])
+def test_rates_are_fractions(name: str, rate: float) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Metrics.model_validate({**METRICS.model_dump(), name: rate})
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        toy_spec().name = "other"  # type: ignore[misc]
+
+
+def test_the_licence_is_unknown_unless_told() -> None:
+    assert Source(origin="somewhere").licence == "unknown"

@@ -1,0 +1,407 @@
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from toys import toy_config, toy_dataset, toy_pictures, toy_recipe, toy_spec
+
+from model import checkpoint
+from model.augment import Augmentation
+from model.data import PictureSet
+from model.errors import CheckpointError, TrainingError
+from model.train import METRICS, RESUME, EpochReport, Observer, train
+
+CPU = torch.device("cpu")
+CONFIG = toy_config(stochastic_depth=0.2)
+TOTAL_STEPS = 9  # toy_recipe(): three epochs of three steps
+ONE_STEP = toy_recipe(epochs=1, batch_size=40, warmup_epochs=0.0)
+
+
+class _KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+def _train(out: Path, recipe: Any = None, **changes: Any) -> checkpoint.Checkpoint:
+    settings = {"dataset": toy_dataset(), "config": CONFIG, "spec": toy_spec(), "device": CPU, **changes}
+    return train(recipe=recipe or toy_recipe(), out=out, **settings)
+
+
+def _kill_at(step: int) -> Observer:
+    def on_step(now: int, _total: int) -> None:
+        if now == step:
+            raise _KilledError
+
+    return Observer(on_step=on_step)
+
+
+def _weights(out: Path) -> dict[str, Tensor]:
+    return load_file(out / checkpoint.WEIGHTS)
+
+
+def _saved(out: Path) -> dict[str, Any]:
+    return torch.load(out / RESUME, weights_only=True)  # type: ignore[no-any-return]
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without the one column that is about the machine."""
+    rows = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
+    return [{name: value for name, value in row.items() if name != "images_per_s"} for row in rows]
+
+
+def _expect_equal(one: Path, other: Path) -> None:
+    assert _rows(one) == _rows(other)
+    ours, theirs = _weights(one), _weights(other)
+    assert ours.keys() == theirs.keys()
+    assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    _train(out)
+    return out
+
+
+# --- learning ---
+
+
+@pytest.mark.parametrize("autocast", ["off", "bf16"])
+def test_a_toy_problem_is_learnt(tmp_path: Path, autocast: str) -> None:
+    recipe = toy_recipe(epochs=10, autocast=autocast, ema_decay=0.8, label_smoothing=0.0, augmentation=Augmentation())
+    trained = _train(tmp_path, recipe)
+    rows = _rows(tmp_path)
+    assert rows[0]["train_loss"] > 0.5
+    assert rows[-1]["train_loss"] < 0.1
+    assert rows[-1]["val_top1"] == 1.0
+    assert not trained.model.training
+
+
+def test_the_checkpoint_holds_what_was_learnt_and_how(tmp_path: Path) -> None:
+    dataset = toy_dataset("abc")
+    returned = _train(tmp_path, dataset=dataset)
+    loaded = checkpoint.load(tmp_path)
+    last = _rows(tmp_path)[-1]
+    assert loaded.spec == returned.spec
+    assert loaded.spec.metrics is not None
+    assert loaded.spec.metrics.num_pictures == len(dataset.val)
+    assert loaded.spec.metrics.top1 == last["val_top1"]
+    assert loaded.spec.metrics.calibration_error == last["val_calibration_error"]
+    assert loaded.training["data"] == "abc"
+    assert loaded.training["recipe"]["augmentation"]["shift_pixels"] == 1
+    assert loaded.training["model"]["hidden_dim"] == CONFIG.hidden_dim
+    assert [row["epoch"] for row in loaded.training["history"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(12, 12), (32, 32), (100, 32)])
+def test_up_to_32_validation_pictures_prove_an_export(tmp_path: Path, count: int, expected: int) -> None:
+    dataset = dataclasses.replace(toy_dataset(), val=toy_pictures(count, 5))
+    pictures = _train(tmp_path, ONE_STEP, dataset=dataset).pictures
+    assert pictures is not None
+    assert len(pictures) == expected
+    known = {pixels.tobytes() for pixels in dataset.val.pixels}
+    assert {pixels.tobytes() for pixels in pictures} <= known
+    np.testing.assert_array_equal(checkpoint.load(tmp_path).pictures, pictures)
+
+
+def test_the_first_loss_is_the_logarithm_of_the_number_of_classes(tmp_path: Path) -> None:
+    _train(tmp_path, ONE_STEP)
+    assert _rows(tmp_path)[0]["train_loss"] == pytest.approx(math.log(2))
+
+
+def test_an_observer_hears_of_every_step_and_every_epoch(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    reports: list[EpochReport] = []
+    _train(tmp_path, observer=Observer(on_step=lambda *step: steps.append(step), on_epoch=reports.append))
+    assert steps == [(step, TOTAL_STEPS) for step in range(1, TOTAL_STEPS + 1)]
+    lines = (tmp_path / METRICS).read_text(encoding="utf-8").splitlines()
+    assert [dataclasses.asdict(report) for report in reports] == [json.loads(line) for line in lines]
+    assert all(report.images_per_s > 0 for report in reports)
+
+
+# --- chance ---
+
+
+def test_the_same_seed_gives_the_same_weights_and_metrics(tmp_path: Path, uninterrupted: Path) -> None:
+    torch.manual_seed(12345)  # whatever was drawn before
+    _train(tmp_path)
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path, uninterrupted: Path) -> None:
+    _train(tmp_path, toy_recipe(seed=1))
+    assert not torch.equal(_weights(tmp_path)["head.weight"], _weights(uninterrupted)["head.weight"])
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        toy_recipe(augmentation=Augmentation(flip=0)),
+        toy_recipe(label_smoothing=0.3),
+        toy_recipe(clip_norm=0.01),
+        toy_recipe(weight_decay=0.9),
+    ],
+    ids=["augmentation", "label_smoothing", "clip_norm", "weight_decay"],
+)
+def test_every_part_of_the_recipe_counts(tmp_path: Path, uninterrupted: Path, recipe: Any) -> None:
+    _train(tmp_path, recipe)
+    assert not torch.equal(_weights(tmp_path)["stem.weight"], _weights(uninterrupted)["stem.weight"])
+
+
+# --- the arithmetic of a step ---
+
+
+def _initial_weights(seed: int = 0) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return checkpoint.MlpMixer(CONFIG).state_dict()
+
+
+def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path) -> None:
+    decayed, free = tmp_path / "decayed", tmp_path / "free"
+    _train(decayed, dataclasses.replace(ONE_STEP, weight_decay=0.5))
+    _train(free, dataclasses.replace(ONE_STEP, weight_decay=0.0))
+    with_decay, without = _saved(decayed)["model"], _saved(free)["model"]
+    for name, initial in _initial_weights().items():
+        kernel = initial.ndim == 2
+        shrunk = initial * (ONE_STEP.learning_rate * 0.5 if kernel else 0)
+        torch.testing.assert_close(without[name] - with_decay[name], shrunk, rtol=0, atol=1e-6)
+
+
+def test_the_checkpoint_is_the_moving_average_of_the_weights(tmp_path: Path) -> None:
+    _train(tmp_path, ONE_STEP)
+    last = _saved(tmp_path)["model"]
+    for name, initial in _initial_weights().items():
+        expected = 0.1 * initial + 0.9 * last[name]  # decay starts at (1 + 0) / (10 + 0)
+        torch.testing.assert_close(_weights(tmp_path)[name], expected, rtol=0, atol=1e-6)
+
+
+def test_a_second_step_moves_the_average_by_the_next_decay(tmp_path: Path) -> None:
+    with pytest.raises(_KilledError):
+        _train(tmp_path / "run", toy_recipe(batch_size=40, save_every_s=0), observer=_kill_at(2))
+    first = _saved(tmp_path / "run")
+    assert first["step"] == 1
+    with pytest.raises(_KilledError):
+        _train(tmp_path / "run", toy_recipe(batch_size=40, save_every_s=0), observer=_kill_at(3))
+    second = _saved(tmp_path / "run")
+    assert second["step"] == 2
+    for name, average in first["average"].items():
+        expected = average + (second["model"][name] - average) * (1 - 2 / 11)
+        torch.testing.assert_close(second["average"][name], expected, rtol=0, atol=1e-6)
+
+
+def test_ema_decay_bounds_the_moving_average(tmp_path: Path) -> None:
+    _train(tmp_path, toy_recipe(ema_decay=0.0))
+    last = _saved(tmp_path)["model"]
+    assert not [name for name, tensor in _weights(tmp_path).items() if not torch.equal(tensor, last[name])]
+
+
+@pytest.mark.parametrize("warmup", [0, 4, 20])
+def test_the_learning_rate_rises_linearly_then_falls_as_half_a_cosine(tmp_path: Path, warmup: int) -> None:
+    epochs, peak = 12, 0.004
+    recipe = toy_recipe(epochs=epochs, batch_size=40, learning_rate=peak, warmup_epochs=float(warmup))
+    _train(tmp_path, recipe)
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        return peak * (1 + math.cos(math.pi * (step - warmup) / (epochs - warmup))) / 2
+
+    # one step an epoch, and each row tells the rate of the step after it
+    told = [row["learning_rate"] for row in _rows(tmp_path)]
+    assert told == pytest.approx([rate(step) for step in range(1, epochs + 1)])
+    assert _saved(tmp_path)["optimiser"]["param_groups"][0]["lr"] == pytest.approx(rate(epochs - 1))
+
+
+# --- killed and resumed ---
+
+
+@pytest.mark.parametrize(("save_every_s", "step"), [("0", 5), ("1e9", 8)], ids=["mid-epoch", "epoch-ends-only"])
+def test_a_killed_process_goes_on_to_the_same_weights(
+    tmp_path: Path, uninterrupted: Path, save_every_s: str, step: int
+) -> None:
+    out = tmp_path / "run"
+    script = Path(__file__).with_name("stoppable_run.py")
+    search_path = os.pathsep.join(str(folder) for folder in (script.parent, script.parent.parent.parent))
+    process = subprocess.Popen(
+        [sys.executable, script, out, save_every_s],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": search_path},
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < step:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / checkpoint.CONFIG).exists()
+    saved = {"0": step - 1, "1e9": 6}[save_every_s]
+    assert _saved(out)["step"] == saved
+
+    heard: list[int] = []
+    _train(
+        out,
+        toy_recipe(save_every_s=float(save_every_s)),
+        observer=Observer(on_step=lambda now, _total: heard.append(now)),
+    )
+    assert heard == list(range(saved + 1, TOTAL_STEPS + 1))
+    _expect_equal(out, uninterrupted)
+
+
+def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, uninterrupted: Path) -> None:
+    recipe = toy_recipe(save_every_s=0)
+    for step in range(1, TOTAL_STEPS + 1):
+        with pytest.raises(_KilledError):
+            _train(tmp_path, recipe, observer=_kill_at(step))
+    _train(tmp_path, recipe)
+    _expect_equal(tmp_path, uninterrupted)
+
+
+class _DyingPixels(np.ndarray):
+    """Validation pixels under which the process ends when they are looked at."""
+
+    def __getitem__(self, key: Any) -> Any:
+        raise _KilledError
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_killed_while_it_evaluates_ends_in_the_same_weights_and_metrics(
+    tmp_path: Path, uninterrupted: Path, epoch: int
+) -> None:
+    recipe, dataset = toy_recipe(save_every_s=0), toy_dataset()
+    with pytest.raises(_KilledError):
+        _train(tmp_path, recipe, observer=_kill_at(3 * epoch))
+    dying = PictureSet(dataset.val.pixels.view(_DyingPixels), dataset.val.labels)
+    with pytest.raises(_KilledError):
+        _train(tmp_path, recipe, dataset=dataclasses.replace(dataset, val=dying))
+    _train(tmp_path, recipe)
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_metrics_lost_after_the_last_save_are_written_again(tmp_path: Path, uninterrupted: Path) -> None:
+    _train(tmp_path)
+    (tmp_path / METRICS).unlink()
+    (tmp_path / checkpoint.CONFIG).unlink()
+    _train(tmp_path)
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
+    _train(tmp_path)
+    before = _weights(tmp_path)
+    steps: list[int] = []
+    _train(tmp_path, observer=Observer(on_step=lambda step, _total: steps.append(step)))
+    assert steps == []
+    assert not [name for name, tensor in _weights(tmp_path).items() if not torch.equal(tensor, before[name])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": toy_recipe(learning_rate=0.5)}, "with learning_rate 0.01; expected .*0.5"),
+        ({"recipe": toy_recipe(epochs=4)}, "with epochs 3; expected .*4"),
+        ({"recipe": toy_recipe(seed=7)}, "with seed 0; expected .*7"),
+        ({"recipe": toy_recipe(augmentation=Augmentation(flip=0.1))}, "with augmentation .*; expected .*0.1"),
+        ({"config": toy_config(stochastic_depth=0.1)}, "with stochastic_depth 0.2; expected .*0.1"),
+        ({"config": toy_config(hidden_dim=24)}, "with hidden_dim 16; expected .*24"),
+        ({"dataset": toy_dataset("other")}, "on other data; expected"),
+    ],
+)
+def test_a_run_with_other_settings_is_not_resumed_and_names_the_first(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(_KilledError):
+        _train(tmp_path, observer=_kill_at(4))
+    before = (tmp_path / RESUME).read_bytes()
+    with pytest.raises(TrainingError, match=message):
+        _train(tmp_path, **changes)
+    assert (tmp_path / RESUME).read_bytes() == before
+
+
+def test_how_often_to_save_may_change_between_two_halves_of_a_run(tmp_path: Path, uninterrupted: Path) -> None:
+    with pytest.raises(_KilledError):
+        _train(tmp_path, toy_recipe(save_every_s=0), observer=_kill_at(5))
+    _train(tmp_path, toy_recipe(save_every_s=1e9))
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_a_finished_checkpoint_is_never_trained_over(tmp_path: Path) -> None:
+    _train(tmp_path)
+    (tmp_path / RESUME).unlink()
+    before = _weights(tmp_path)
+    with pytest.raises(TrainingError, match="already holds a checkpoint; expected a new folder or a killed run's"):
+        _train(tmp_path)
+    assert not (tmp_path / RESUME).exists()
+    assert torch.equal(_weights(tmp_path)["head.weight"], before["head.weight"])
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut short"])
+def test_a_broken_save_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / RESUME).write_bytes(content)
+    with pytest.raises(TrainingError, match=f"{RESUME} cannot be read"):
+        _train(tmp_path)
+
+
+def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, tmp_path / RESUME)
+    with pytest.raises(TrainingError, match=f"{RESUME} cannot be read"):
+        _train(tmp_path)
+
+
+# --- what stops a run ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0; expected at least 1."),
+        ({"batch_size": -1}, "batch_size is -1; expected at least 1."),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; expected more than 0."),
+        ({"autocast": "fp16"}, "autocast is 'fp16'; expected 'off' or 'bf16'."),
+    ],
+)
+def test_an_impossible_recipe_is_named_with_value_and_expectation(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        toy_recipe(**changes)
+    assert str(caught.value) == message
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_overwrites_nothing(tmp_path: Path) -> None:
+    recipe = toy_recipe(learning_rate=1e30, warmup_epochs=0.0)
+    with pytest.raises(_KilledError):
+        _train(tmp_path, recipe, observer=_kill_at(1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d; try .*learning_rate"):
+        _train(tmp_path, recipe)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_last_step_that_ruins_the_weights_is_a_training_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"not finite|nan"):
+        _train(tmp_path, dataclasses.replace(ONE_STEP, learning_rate=1e30))
+    assert not (tmp_path / checkpoint.CONFIG).exists()
+
+
+@pytest.mark.parametrize("name", ["run", "file/run"])
+def test_a_folder_that_cannot_be_written_is_known_before_the_first_step(tmp_path: Path, name: str) -> None:
+    (tmp_path / name.split("/", maxsplit=1)[0]).touch()
+    with pytest.raises(TrainingError, match=f"{name} cannot be written"):
+        _train(tmp_path / name, observer=_kill_at(1))
+
+
+def test_a_checkpoint_that_cannot_be_put_in_place_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / checkpoint.WEIGHTS / "full").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        _train(tmp_path, ONE_STEP)
