@@ -1,1 +1,166 @@
-"""temporary"""
+"""The command line: `mixer serve | classify | inspect`, and what learning.py adds. No command here loads torch."""
+
+import asyncio
+import functools
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from app import logs, settings
+from app.errors import BadSettings, ServiceError, StartError
+from app.settings import Settings
+
+app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+_USAGE_ERROR = 2
+
+
+def main() -> None:
+    """Run a command; a mistake of the user's is one line on standard error."""
+    from app.learning import register  # noqa: PLC0415 -- its commands load model/ and export/ when they run
+    from model.errors import MixerError  # noqa: PLC0415
+
+    register(app)
+    try:
+        app()
+    except StartError as error:
+        errors.print(f"mixer: {error}")
+        sys.exit(error.exit_code)
+    except MixerError as error:
+        errors.print(f"mixer: {error}")
+        sys.exit(_USAGE_ERROR)
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def serve(context: typer.Context) -> None:
+    """Serve a bundle over HTTP. Every option is also a MIXER_* variable; see mixer serve --help."""
+    from app import main as composition  # noqa: PLC0415
+    from app import server  # noqa: PLC0415
+    from app.engine import open_engine  # noqa: PLC0415
+
+    chosen = settings.load(context.args)
+    logs.configure(chosen.log_format, chosen.log_level)
+    if chosen.workers > 1:
+        open_engine(composition.engine_options(chosen))  # what cannot start is known before any worker is
+        raise typer.Exit(server.serve(functools.partial(composition.create_worker_app, chosen), chosen))
+    raise typer.Exit(server.serve(composition.create_app(chosen), chosen))
+
+
+@app.command()
+def classify(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, and folders to search for pictures.")],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .onnx file. Default: MIXER_BUNDLE.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="How many labels for each picture. Default: 1, with --json 5.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Classify pictures without a server, by the same code. Exit code 1 where any could not be."""
+    chosen = settings.load()
+    if bundle is not None:
+        chosen = chosen.model_copy(update={"bundle": bundle})
+    files = _pictures_in(paths)
+    failures = asyncio.run(_classify_all(chosen, files, top_k if top_k or as_json else 1, as_json=as_json))
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
+def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder or .onnx file.")]) -> None:
+    """Print a bundle's spec, and which precisions it has, as JSON."""
+    from app.engine import EngineOptions, find_graphs, open_engine  # noqa: PLC0415
+
+    engine = open_engine(EngineOptions(bundle, provider="cpu", max_batch_size=1))
+    content = {
+        "precisions": {precision: str(path) for precision, path in find_graphs(bundle).items()},
+        "spec": engine.spec.model_dump(mode="json"),
+    }
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _pictures_in(paths: Iterable[Path]) -> list[Path]:
+    from model.data import picture_files  # noqa: PLC0415
+
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise BadSettings(f"{path} does not exist; expected a picture or a folder.")
+        files += picture_files(path) if path.is_dir() else [path]
+    if not files:
+        raise BadSettings(f"{', '.join(map(str, paths))} holds no pictures.")
+    return files
+
+
+async def _classify_all(chosen: Settings, files: list[Path], top_k: int | None, *, as_json: bool) -> int:
+    """Print every picture's labels in order. Returns how many could not be classified."""
+    failures = 0
+    with Progress(console=errors, transient=True, disable=len(files) == 1 or not errors.is_terminal) as progress:
+        task = progress.add_task("classifying", total=len(files))
+        async for path, outcome in _outcomes(chosen, files, top_k):
+            progress.advance(task)
+            if isinstance(outcome, Exception):
+                failures += 1
+            _print(path, outcome, as_json=as_json)
+    return failures
+
+
+async def _outcomes(
+    chosen: Settings, files: list[Path], top_k: int | None
+) -> AsyncIterator[tuple[Path, dict[str, float] | Exception]]:
+    """Each file with its labels or its error, in order; a window of them is under way at any time."""
+    from app import main as composition  # noqa: PLC0415
+    from app.engine import open_engine  # noqa: PLC0415
+    from app.metrics import Metrics  # noqa: PLC0415
+
+    engine = open_engine(composition.engine_options(chosen))
+    classifier = composition.build_classifier(chosen, engine, Metrics())
+    wanted = classifier.expect_top_k(top_k)
+    window = min(chosen.queue_capacity, 2 * engine.lanes * chosen.max_batch_size)
+
+    async def outcome(path: Path) -> dict[str, float] | Exception:
+        try:
+            with classifier.admit() as (place,):
+                payload = await asyncio.to_thread(path.read_bytes)
+                classified = await classifier.classify(place, payload, top_k=wanted, timeout_s=chosen.request_timeout_s)
+        except (ServiceError, OSError) as error:
+            return error
+        return {prediction.label: prediction.probability for prediction in classified.predictions}
+
+    pending: list[tuple[Path, asyncio.Task[dict[str, float] | Exception]]] = []
+    for path in files:
+        if len(pending) == window:
+            first, task = pending.pop(0)
+            yield first, await task
+        pending.append((path, asyncio.create_task(outcome(path))))
+    for first, task in pending:
+        yield first, await task
+    classifier.close()
+
+
+def _print(path: Path, outcome: dict[str, float] | Exception, *, as_json: bool) -> None:
+    if isinstance(outcome, Exception):
+        code = outcome.code if isinstance(outcome, ServiceError) else "unreadable_file"
+        if as_json:
+            typer.echo(
+                json.dumps({"path": str(path), "error": {"code": code, "detail": str(outcome)}}, ensure_ascii=False)
+            )
+        else:
+            errors.print(f"{path}: {outcome}")
+        return
+    if as_json:
+        predictions = [{"label": label, "probability": probability} for label, probability in outcome.items()]
+        typer.echo(json.dumps({"path": str(path), "predictions": predictions}, ensure_ascii=False))
+    else:
+        words = ", ".join(f"{label} {probability:.1%}" for label, probability in outcome.items())
+        typer.echo(f"{path}: {words}")
+
+
+if __name__ == "__main__":
+    main()

@@ -5,13 +5,12 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
-from typing import TypedDict
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app import logs, problems
+from app import logs, problems, signals
 from app.access import Access
 from app.batcher import Limits
 from app.bodies import BodyLimits
@@ -28,12 +27,6 @@ from app.schemas import LimitsBody
 from app.settings import Settings
 
 log = logging.getLogger("mixer.main")
-
-
-class LifespanState(TypedDict):
-    """What the server process may reach: the health it must turn off when told to stop."""
-
-    health: Health
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -98,9 +91,9 @@ def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Cl
 
 def _lifespan(
     classifier: Classifier, health: Health, drain_timeout_s: float
-) -> Callable[[FastAPI], AbstractAsyncContextManager[LifespanState]]:
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[LifespanState]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await health.probe()
         watching = asyncio.create_task(health.watch())
         engine = classifier.engine
@@ -109,7 +102,8 @@ def _lifespan(
             engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
         )  # fmt: skip
         try:
-            yield {"health": health}
+            with signals.first_telling(health.start_draining):
+                yield
         finally:
             health.start_draining()
             watching.cancel()

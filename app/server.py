@@ -1,19 +1,17 @@
-"""uvicorn, told to drain: the service turns not-ready the moment it is asked to stop. Knows nothing of pictures."""
+"""uvicorn as one process or as several that share the port. Knows nothing of pictures."""
 
 import logging
 import os
 import socket
 import tempfile
 from collections.abc import Callable
-from types import FrameType
-from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import multiprocess
 from uvicorn.supervisors import Multiprocess
 
 from app.errors import StartError
-from app.health import Health
 from app.metrics import MULTIPROCESS_VARIABLE
 from app.settings import Settings
 
@@ -22,15 +20,16 @@ _GRACE_S = 2  # after the drain: time for the last answers to leave, and for thr
 log = logging.getLogger("mixer.server")
 
 
-class Server(uvicorn.Server):
-    """A uvicorn server that refuses new pictures from the first signal on, and finishes those it has."""
+class Workers(Multiprocess):
+    """Worker processes; one that dies is replaced, and its gauges no longer count."""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On SIGTERM or SIGINT: not ready any more, then uvicorn's own way of ending."""
-        health = cast(Health | None, self.lifespan.state.get("health")) if hasattr(self, "lifespan") else None
-        if health is not None:
-            health.start_draining()
-        super().handle_exit(sig, frame)
+    def keep_subprocess_alive(self) -> None:
+        """Replace the dead."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            log.warning("worker %s was replaced", pid)
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def serve(application: FastAPI | Callable[[], FastAPI], settings: Settings) -> int:
@@ -52,16 +51,21 @@ def serve(application: FastAPI | Callable[[], FastAPI], settings: Settings) -> i
         timeout_keep_alive=settings.keep_alive_timeout_s,
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + _GRACE_S,
     )
-    server = Server(config)
     listener = _listen(settings.host, settings.port)
     log.info("listening on http://%s:%d", settings.host, settings.port)
-    if settings.workers == 1:
-        server.run(sockets=[listener])
-        return 0 if server.started else StartError.exit_code
+    if settings.workers > 1:
+        return _serve_with_workers(config, listener)
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    return 0 if server.started else StartError.exit_code
+
+
+def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> int:
     with tempfile.TemporaryDirectory(prefix="mixer-metrics-") as folder:
         os.environ[MULTIPROCESS_VARIABLE] = folder
-        Multiprocess(config, target=server.run, sockets=[listener]).run()
-    return 0
+        workers = Workers(config, sockets=[listener])
+        workers.run()
+    return max(abs(process.exitcode or 0) for process in workers.processes)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -73,7 +77,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartError(
-            f"MIXER_HOST and MIXER_PORT are {host} and {port}, where nobody can listen: {error.strerror}."
+            f"MIXER_HOST is {host} and MIXER_PORT {port}, which cannot be listened on: {error.strerror}."
         ) from error
-    listener.set_inheritable(True)
+    listener.set_inheritable(True)  # worker processes accept on it
     return listener

@@ -36,8 +36,8 @@ def publish(
 ) -> Published:
     """Write `bundle`/fp32.onnx.
 
-    pictures: uint8 [n, H, W, C] to prove it with; the checkpoint's own, else generated ones. test: the name and pictures
-    of a data set on which the graph itself is measured for the spec's metrics.
+    pictures: uint8 [n, H, W, C] to prove it with; the checkpoint's own, else generated ones. test: the name and
+    pictures of a data set on which the graph itself is measured for the spec's metrics.
 
     Raises: ExportError; whatever stood in `bundle` before is then untouched.
     """

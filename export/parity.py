@@ -20,7 +20,7 @@ _BATCH_SIZES = (1, 2, 7, 32)
 
 @dataclass(frozen=True)
 class Parity:
-    """What was found: the largest difference relative to the logits' range, and how often the best label is the same."""
+    """The largest difference relative to the logits' range, and how often the best label is the same."""
 
     num_pictures: int
     relative_difference: float
@@ -58,8 +58,8 @@ def expect_equal(parity: Parity, what: str) -> None:
     """Raises ExportError, naming the bar that was missed and by how much."""
     if not parity.relative_difference <= FP32_TOLERANCE:
         raise ExportError(
-            f"{what} is not published: its logits differ from torch's by {parity.relative_difference:.3g} of their range; "
-            f"expected at most {FP32_TOLERANCE:g}."
+            f"{what} is not published: its logits differ from torch's by {parity.relative_difference:.3g} "
+            f"of their range; expected at most {FP32_TOLERANCE:g}."
         )
     if parity.top1_agreement < 1:
         raise ExportError(
