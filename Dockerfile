@@ -1,0 +1,43 @@
+# The service in one image. RUNTIME=cpu (default) or gpu chooses the ONNX Runtime inside; neither has torch or a compiler.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ARG RUNTIME=cpu
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /source
+RUN python3 -m venv /opt/mixer
+# Dependencies first: they change less often than the code, and their layer is reused.
+COPY pyproject.toml constraints.txt ./
+RUN /opt/mixer/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*project['dependencies'], *project['optional-dependencies']['${RUNTIME}'], sep='\n')" > requirements.txt \
+    && /opt/mixer/bin/pip install --no-compile --constraint constraints.txt --requirement requirements.txt
+COPY README.md LICENSE ./
+COPY app app
+COPY model model
+COPY export export
+RUN /opt/mixer/bin/pip install --no-compile --no-deps . \
+    && /opt/mixer/bin/pip uninstall --yes pip setuptools \
+    && find /opt/mixer -depth \( -name tests -o -name __pycache__ \) -type d -exec rm -rf {} + \
+    && /opt/mixer/bin/python -m compileall -q /opt/mixer/lib
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="mixer-serve" \
+      org.opencontainers.image.description="Image classification with an MLP-Mixer on ONNX Runtime" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin mixer
+COPY --from=build /opt/mixer /opt/mixer
+COPY bundles /srv/bundles
+WORKDIR /srv
+ENV PATH=/opt/mixer/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MIXER_HOST=0.0.0.0 \
+    MIXER_PORT=8000 \
+    MIXER_BUNDLE=/srv/bundles/fashion-mnist \
+    MIXER_LOG_FORMAT=json
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", \
+    "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['MIXER_PORT'] + '/health/ready', timeout=2)"]
+ENTRYPOINT ["mixer"]
+CMD ["serve"]
