@@ -84,12 +84,15 @@ def test_shift_moves_a_picture_and_repeats_its_edge() -> None:
 
 def test_erase_fills_one_rectangle_of_2_to_25_percent() -> None:
     black = torch.zeros(50, 64, 64, 3, dtype=torch.uint8)
+    corners = set()
     for picture in _augment(black, Augmentation(flip=0, erase=1)):
         rows, columns = picture.any(dim=2).nonzero().T
         inside = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         assert inside.any(dim=2).all()
         assert 0.01 <= inside[..., 0].numel() / 64**2 <= 0.3
         assert len(inside.unique()) > 100  # noise, not one colour
+        corners.add((rows.min().item(), columns.min().item(), *inside.shape))
+    assert len(corners) > 40  # each picture has its own
 
 
 def test_the_same_seed_gives_the_same_pictures_and_another_seed_others() -> None:

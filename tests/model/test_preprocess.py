@@ -157,9 +157,9 @@ def test_the_transparent_colour_of_an_rgb_picture_is_white() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_16_bit_grey_is_scaled_to_8_bits(channels: int) -> None:
-    opened = _reopened(_grey([0, 257, 25700, 65535], np.uint16))
+    opened = _reopened(_grey([0, 257, 51143, 65535], np.uint16))
     assert opened.mode == "I;16"
-    assert to_pixels(opened, channels).tolist() == [[[value] * channels for value in (0, 1, 100, 255)]]
+    assert to_pixels(opened, channels).tolist() == [[[value] * channels for value in (0, 1, 199, 255)]]
 
 
 def test_big_endian_16_bit_grey_is_the_same() -> None:

@@ -75,10 +75,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- learning ---
 
 
-@pytest.mark.parametrize("autocast", ["off", "bf16"])
-def test_a_toy_problem_is_learnt(tmp_path: Path, autocast: str) -> None:
-    recipe = toy_recipe(epochs=10, autocast=autocast, ema_decay=0.8, label_smoothing=0.0, augmentation=Augmentation())
-    trained = _train(tmp_path, recipe)
+@pytest.mark.parametrize("changes", [{}, {"autocast": "bf16"}, {"optimiser": "muon"}], ids=["adamw", "bf16", "muon"])
+def test_a_toy_problem_is_learnt(tmp_path: Path, changes: dict[str, Any]) -> None:
+    settings = {"epochs": 20, "ema_decay": 0.8, "label_smoothing": 0.0, "augmentation": Augmentation(), **changes}
+    trained = _train(tmp_path, toy_recipe(**settings))
     rows = _rows(tmp_path)
     assert rows[0]["train_loss"] > 0.5
     assert rows[-1]["train_loss"] < 0.1
@@ -142,6 +142,26 @@ def test_another_seed_gives_other_weights(tmp_path: Path, uninterrupted: Path) -
     assert not torch.equal(_weights(tmp_path)["head.weight"], _weights(uninterrupted)["head.weight"])
 
 
+class _RecordingPixels(np.ndarray):
+    """Training pixels that remember which were taken, in order."""
+
+    taken: list[int]
+
+    def __getitem__(self, key: Any) -> Any:
+        self.taken.extend(key.tolist())
+        return np.asarray(self)[key]
+
+
+def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    pixels = dataset.train.pixels.view(_RecordingPixels)
+    pixels.taken = []
+    _train(tmp_path, dataset=dataclasses.replace(dataset, train=PictureSet(pixels, dataset.train.labels)))
+    epochs = np.reshape(pixels.taken, (3, 40))
+    assert (np.sort(epochs, axis=1) == np.arange(40)).all()
+    assert len({tuple(epoch) for epoch in epochs.tolist()} | {tuple(range(40))}) == 4
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -149,8 +169,9 @@ def test_another_seed_gives_other_weights(tmp_path: Path, uninterrupted: Path) -
         toy_recipe(label_smoothing=0.3),
         toy_recipe(clip_norm=0.01),
         toy_recipe(weight_decay=0.9),
+        toy_recipe(optimiser="muon"),
     ],
-    ids=["augmentation", "label_smoothing", "clip_norm", "weight_decay"],
+    ids=["augmentation", "label_smoothing", "clip_norm", "weight_decay", "optimiser"],
 )
 def test_every_part_of_the_recipe_counts(tmp_path: Path, uninterrupted: Path, recipe: Any) -> None:
     _train(tmp_path, recipe)
@@ -165,15 +186,29 @@ def _initial_weights(seed: int = 0) -> dict[str, Tensor]:
     return checkpoint.MlpMixer(CONFIG).state_dict()
 
 
-def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path, optimiser: str) -> None:
     decayed, free = tmp_path / "decayed", tmp_path / "free"
-    _train(decayed, dataclasses.replace(ONE_STEP, weight_decay=0.5))
-    _train(free, dataclasses.replace(ONE_STEP, weight_decay=0.0))
+    _train(decayed, dataclasses.replace(ONE_STEP, optimiser=optimiser, weight_decay=0.5))
+    _train(free, dataclasses.replace(ONE_STEP, optimiser=optimiser, weight_decay=0.0))
     with_decay, without = _saved(decayed)["model"], _saved(free)["model"]
     for name, initial in _initial_weights().items():
         kernel = initial.ndim == 2
         shrunk = initial * (ONE_STEP.learning_rate * 0.5 if kernel else 0)
         torch.testing.assert_close(without[name] - with_decay[name], shrunk, rtol=0, atol=1e-6)
+
+
+def test_muon_moves_the_kernels_of_the_blocks_and_adamw_all_else(tmp_path: Path) -> None:
+    _train(tmp_path / "adamw", ONE_STEP)
+    _train(tmp_path / "muon", dataclasses.replace(ONE_STEP, optimiser="muon"))
+    adamw, muon = _saved(tmp_path / "adamw")["model"], _saved(tmp_path / "muon")["model"]
+    # at the first step the head is zero, so that only its own kernel has a gradient
+    assert all(torch.equal(adamw[name], muon[name]) for name in adamw)
+    _train(tmp_path / "two", dataclasses.replace(ONE_STEP, epochs=2))
+    _train(tmp_path / "two_muon", dataclasses.replace(ONE_STEP, epochs=2, optimiser="muon"))
+    adamw, muon = _saved(tmp_path / "two")["model"], _saved(tmp_path / "two_muon")["model"]
+    differing = {name for name in adamw if not torch.equal(adamw[name], muon[name])}
+    assert differing == {name for name in adamw if name.startswith("blocks.") and adamw[name].ndim == 2}
 
 
 def test_the_checkpoint_is_the_moving_average_of_the_weights(tmp_path: Path) -> None:
@@ -218,7 +253,8 @@ def test_the_learning_rate_rises_linearly_then_falls_as_half_a_cosine(tmp_path: 
     # one step an epoch, and each row tells the rate of the step after it
     told = [row["learning_rate"] for row in _rows(tmp_path)]
     assert told == pytest.approx([rate(step) for step in range(1, epochs + 1)])
-    assert _saved(tmp_path)["optimiser"]["param_groups"][0]["lr"] == pytest.approx(rate(epochs - 1))
+    groups = [group for optimiser in _saved(tmp_path)["optimisers"] for group in optimiser["param_groups"]]
+    assert [group["lr"] for group in groups] == pytest.approx([rate(epochs - 1)] * len(groups))
 
 
 # --- killed and resumed ---
@@ -260,13 +296,16 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     _expect_equal(out, uninterrupted)
 
 
-def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, uninterrupted: Path) -> None:
-    recipe = toy_recipe(save_every_s=0)
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, optimiser: str) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    recipe = toy_recipe(optimiser=optimiser, save_every_s=0)
     for step in range(1, TOTAL_STEPS + 1):
         with pytest.raises(_KilledError):
-            _train(tmp_path, recipe, observer=_kill_at(step))
-    _train(tmp_path, recipe)
-    _expect_equal(tmp_path, uninterrupted)
+            _train(killed, recipe, observer=_kill_at(step))
+    _train(killed, recipe)
+    _train(whole, recipe)
+    _expect_equal(killed, whole)
 
 
 class _DyingPixels(np.ndarray):
@@ -369,6 +408,7 @@ def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
         ({"epochs": 0}, "epochs is 0; expected at least 1."),
         ({"batch_size": -1}, "batch_size is -1; expected at least 1."),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; expected more than 0."),
+        ({"optimiser": "sgd"}, "optimiser is 'sgd'; expected 'adamw' or 'muon'."),
         ({"autocast": "fp16"}, "autocast is 'fp16'; expected 'off' or 'bf16'."),
     ],
 )

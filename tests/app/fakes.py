@@ -1,0 +1,187 @@
+"""Fakes at the seams of the service: a run and an observer for the batcher, a session for the engine."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engine import Engine
+from model.spec import METADATA_KEY, ModelSpec
+
+
+class Poison(Exception):
+    """What a fake run raises for a poisoned item."""
+
+
+class Happenings:
+    """Something tests wait for: `changed()` wakes everybody who waits for a condition."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+
+    def changed(self) -> None:
+        for condition, future in self._waiting:
+            if not future.done() and condition():
+                future.set_result(None)
+        self._waiting = [(condition, future) for condition, future in self._waiting if not future.done()]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        if not condition():
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((condition, future))
+            await future
+
+
+class FakeRun(Happenings):
+    """A run that answers item * 10, and raises Poison while a poisoned item is in the batch.
+
+    Gated, each run waits until `release()` lets the oldest go, or for ever.
+    """
+
+    def __init__(self, *, gated: bool = False, poisoned: Sequence[object] = ()) -> None:
+        super().__init__()
+        self.batches: list[list[Any]] = []
+        self.active = 0
+        self.most_active = 0
+        self.cancelled = 0
+        self._gated = gated
+        self._gates: list[asyncio.Event] = []
+        self._poisoned = poisoned
+
+    async def __call__(self, batch: list[Any]) -> list[Any]:
+        self.batches.append(list(batch))
+        self.active += 1
+        self.most_active = max(self.most_active, self.active)
+        self.changed()
+        try:
+            await self._gate()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.active -= 1
+        culprits = [item for item in batch if item in self._poisoned]
+        if culprits:
+            raise Poison(f"poisoned: {culprits}")
+        return [item * 10 for item in batch]
+
+    def release(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._gates.pop(0).set()
+
+    async def begun(self, count: int) -> None:
+        """Until `count` runs have begun, all told."""
+        await self.until(lambda: len(self.batches) >= count)
+
+    async def _gate(self) -> None:
+        if self._gated:
+            gate = asyncio.Event()
+            self._gates.append(gate)
+            await gate.wait()
+
+
+class RecordingObserver(Happenings):
+    """Remembers everything a batcher says of itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = self.in_flight = 0
+        self.most_in_flight = 0
+        self.ran_sizes: list[int] = []
+        self.drops: list[tuple[str, str]] = []
+        self.rejections: list[str] = []
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        self.waiting, self.in_flight = waiting, in_flight
+        self.most_in_flight = max(self.most_in_flight, in_flight)
+        self.changed()
+
+    def ran(self, batch_size: int) -> None:
+        self.ran_sizes.append(batch_size)
+        self.changed()
+
+    def dropped(self, stage: str, reason: str) -> None:
+        self.drops.append((stage, reason))
+        self.changed()
+
+    def rejected(self, reason: str) -> None:
+        self.rejections.append(reason)
+        self.changed()
+
+
+class FakeSession:
+    """An ONNX Runtime session that answers as told: `answer` maps patches uint8 [n, S, P*P*C] to logits [n, K]."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        answer: Callable[[NDArray[np.uint8]], Any] | None = None,
+        *,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        self._spec = spec
+        self._answer = answer or (lambda patches: np.zeros((len(patches), spec.num_classes), dtype=np.float32))
+        self._providers = providers
+        self.batches: list[NDArray[np.uint8]] = []
+
+    def run(self, output_names: Sequence[str], inputs: Mapping[str, object]) -> Sequence[object]:
+        assert list(output_names) == ["logits"]
+        patches = inputs["patches"]
+        assert isinstance(patches, np.ndarray)
+        self.batches.append(patches)
+        return [self._answer(patches)]
+
+    def get_providers(self) -> Sequence[str]:
+        return self._providers
+
+    def get_modelmeta(self) -> Any:
+        return SimpleNamespace(custom_metadata_map={METADATA_KEY: self._spec.model_dump_json()})
+
+    def get_inputs(self) -> Sequence[Any]:
+        shape = ["batch", self._spec.num_patches, self._spec.patch_bytes]
+        return [SimpleNamespace(name="patches", type="tensor(uint8)", shape=shape)]
+
+    def get_outputs(self) -> Sequence[Any]:
+        return [SimpleNamespace(name="logits", shape=["batch", self._spec.num_classes])]
+
+
+class GatedSession(FakeSession):
+    """Every run of anything but the canary's red waits in its thread until `open_gate()`; tests await `entered`.
+
+    Made inside the event loop of the test. `answer` then answers as in FakeSession.
+    """
+
+    def __init__(self, spec: ModelSpec, answer: Callable[[NDArray[np.uint8]], Any] | None = None) -> None:
+        super().__init__(spec, answer or means_of_colours)
+        self.entered = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._gate = threading.Event()
+
+    def run(self, output_names: Sequence[str], inputs: Mapping[str, object]) -> Sequence[object]:
+        if not _is_red(inputs["patches"]):
+            self._loop.call_soon_threadsafe(self.entered.set)
+            self._gate.wait(60)
+        return super().run(output_names, inputs)
+
+    def open_gate(self) -> None:
+        self._gate.set()
+
+
+def means_of_colours(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the graph of colour_bundle.py computes for colour pictures."""
+    pixels = patches.reshape(len(patches), -1, 3).astype(np.float32)
+    return np.asarray(pixels.mean(axis=1) * np.float32(10 / 255), dtype=np.float32)
+
+
+def engine_of(session: FakeSession, spec: ModelSpec, *, lanes: int = 1) -> Engine:
+    """An engine over a fake session."""
+    return Engine(session, spec, provider="cpu", precision="fp32", lanes=lanes, fallback=None)
+
+
+def _is_red(patches: object) -> bool:
+    assert isinstance(patches, np.ndarray)
+    return bool((patches.reshape(-1, 3) == (255, 0, 0)).all())
