@@ -14,20 +14,18 @@ from rich.progress import Progress
 
 from app import logs, settings
 from app.errors import BadSettings, ServiceError, StartError
+from app.learning import PASS_ON, register
 from app.settings import Settings
+from model.errors import MixerError
 
 app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 _USAGE_ERROR = 2
 
 
 def main() -> None:
     """Run a command; a mistake of the user's is one line on standard error."""
-    from app.learning import register  # noqa: PLC0415 -- its commands load model/ and export/ when they run
-    from model.errors import MixerError  # noqa: PLC0415
-
     register(app)
     try:
         app()
@@ -39,7 +37,7 @@ def main() -> None:
         sys.exit(_USAGE_ERROR)
 
 
-@app.command(context_settings=_PASS_ON, add_help_option=False)
+@app.command(context_settings=PASS_ON, add_help_option=False)
 def serve(context: typer.Context) -> None:
     """Serve a bundle over HTTP. Every option is also a MIXER_* variable; see mixer serve --help."""
     from app import main as composition  # noqa: PLC0415

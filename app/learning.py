@@ -4,25 +4,31 @@ They need the extras train and export; torch is loaded when one of them runs, an
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from pydantic import ValidationError
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettingsSource, SettingsConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.settings import parse
 from model.errors import DataError, MixerError
+from model.recipe import Recipe
 from model.spec import Fit, ModelSpec, Source
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
-    from model.data import Dataset, PictureSet, Picturing
+    from model.data import Dataset, PictureSet
     from model.evaluate import Evaluation, Logits
     from model.preprocess import Pixels
     from model.train import EpochReport
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # flags that settings.parse reads
 
 console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -35,94 +41,76 @@ LabelsOption = Annotated[Path | None, typer.Option(help="File with one label a l
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    for name, command in (("train", train), ("import", import_weights), ("export", export), ("evaluate", evaluate)):
-        app.command(name)(command)
+    app.command("train", context_settings=PASS_ON, add_help_option=False)(train)
+    app.command("import")(import_weights)
+    app.command("export")(export)
+    app.command("evaluate")(evaluate)
 
 
-def train(
-    data: DataArgument,
-    out: Annotated[Path, typer.Option(metavar="CHECKPOINT", help="Folder to write; a killed run in it is resumed.")],
-    labels: LabelsOption = None,
-    name: Annotated[str | None, typer.Option(help="Name of the classifier. Default: the folder's.")] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
-    image_size: Annotated[int, typer.Option(help="Pictures become this many pixels square.")] = 64,
-    channels: Annotated[int, typer.Option(help="3 for colour, 1 for grey.")] = 3,
-    fit: Annotated[str, typer.Option(help="crop, pad or stretch: how a picture becomes square.")] = "pad",
-    patch_size: Annotated[int, typer.Option(help="Pixels of a patch's side; divides the image size.")] = 8,
-    hidden_dim: Annotated[int, typer.Option(help="Width of a token.")] = 128,
-    num_blocks: Annotated[int, typer.Option(help="Mixer blocks.")] = 8,
-    tokens_mlp_dim: Annotated[int, typer.Option(help="Width of the token-mixing MLP.")] = 64,
-    channels_mlp_dim: Annotated[int, typer.Option(help="Width of the channel-mixing MLP.")] = 512,
-    stochastic_depth: Annotated[float, typer.Option(help="Rate at the last block; it rises linearly to this.")] = 0.0,
-    epochs: Annotated[int, typer.Option(help="How often every picture is seen.")] = 30,
-    batch_size: Annotated[int, typer.Option(help="Pictures in a step.")] = 256,
-    optimiser: Annotated[str, typer.Option(help="adamw or muon.")] = "adamw",
-    learning_rate: Annotated[float, typer.Option(help="Highest rate, reached after the warm-up.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="On kernels only.")] = 0.1,
-    warmup_epochs: Annotated[float, typer.Option(help="Epochs in which the rate rises.")] = 2.0,
-    label_smoothing: Annotated[float, typer.Option(help="Share of the label given to all classes.")] = 0.1,
-    flip: Annotated[float, typer.Option(help="Probability of mirroring left to right.")] = 0.5,
-    shift_pixels: Annotated[int, typer.Option(help="Largest random shift each way.")] = 0,
-    erase: Annotated[float, typer.Option(help="Probability of erasing a rectangle.")] = 0.0,
-    invert: Annotated[float, typer.Option(help="Probability of exchanging light and dark.")] = 0.0,
-    autocast: Annotated[str, typer.Option(help="off, or bf16 where the processor has it.")] = "off",
-    val_fraction: Annotated[float, typer.Option(help="Share held out where DATA has no val/.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Same seed, same run.")] = 0,
-) -> None:
-    """Train a Mixer from scratch on DATA and write a checkpoint folder."""
+class TrainOptions(Recipe, BaseSettings):
+    """Train a Mixer from scratch on DATA and write a checkpoint folder. A killed run in that folder is resumed."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", cli_kebab_case=True)
+
+    data: CliPositionalArg[Path] = Field(
+        description="Folder of class folders (LABEL/*.jpg; train/, val/) or IDX files."
+    )
+    out: Path = Field(description="Checkpoint folder to write.")
+    labels: Path | None = Field(default=None, description="File with one label a line: names for IDX classes.")
+    name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
+    licence: str = Field(default="unknown", description="Licence of the weights.")
+    image_size: int = Field(default=64, ge=1, description="Pictures become this many pixels square.")
+    channels: Literal[1, 3] = Field(default=3, description="3 for colour, 1 for grey.")
+    fit: Literal["crop", "pad", "stretch"] = Field(default="pad", description="How a picture becomes a square.")
+    patch_size: int = Field(default=8, ge=1, description="Pixels of a patch's side; divides image-size.")
+    hidden_dim: int = Field(default=128, ge=1, description="Width of a token.")
+    num_blocks: int = Field(default=8, ge=1, description="Mixer blocks.")
+    tokens_mlp_dim: int = Field(default=64, ge=1, description="Width of the token-mixing MLP.")
+    channels_mlp_dim: int = Field(default=512, ge=1, description="Width of the channel-mixing MLP.")
+    stochastic_depth: float = Field(default=0.0, ge=0, lt=1, description="Drop rate of the last block's branches.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags only: a training run should not depend on the environment."""
+        return (init_settings,)
+
+
+def train(context: typer.Context) -> None:
+    """Train a Mixer from scratch on DATA and write a checkpoint folder; see mixer train --help."""
     _need("torch", "train")
-    from model import data as pictures  # noqa: PLC0415
     from model import train as training  # noqa: PLC0415
-    from model.augment import Augmentation  # noqa: PLC0415
     from model.mixer import MixerConfig  # noqa: PLC0415
 
+    options = parse(TrainOptions, context.args, "mixer train")
+    recipe = Recipe.model_validate(options.model_dump(include=set(Recipe.model_fields)))
+    dataset = _load(options, recipe)
     try:
-        picturing = pictures.Picturing(image_size, channels, Fit.model_validate({"mode": fit}))
-        recipe = training.Recipe(
-            epochs=epochs,
-            batch_size=batch_size,
-            optimiser=optimiser,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            warmup_epochs=warmup_epochs,
-            label_smoothing=label_smoothing,
-            autocast=autocast,
-            val_fraction=val_fraction,
-            seed=seed,
-            augmentation=Augmentation(flip=flip, shift_pixels=shift_pixels, erase=erase, invert=invert),
-        )
-        dataset = _load(data, picturing, labels, val_fraction, seed)
         config = MixerConfig(
-            image_size=image_size,
-            patch_size=patch_size,
-            hidden_dim=hidden_dim,
-            num_blocks=num_blocks,
-            tokens_mlp_dim=tokens_mlp_dim,
-            channels_mlp_dim=channels_mlp_dim,
-            channels=channels,
             num_classes=len(dataset.labels),
-            stochastic_depth=stochastic_depth,
-        )
-        spec = ModelSpec(
-            name=name or out.resolve().name,
-            image_size=image_size,
-            patch_size=patch_size,
-            channels=3 if channels == 3 else 1,
-            num_classes=len(dataset.labels),
-            labels=dataset.labels,
-            fit=picturing.fit,
-            interpolation=picturing.interpolation,
-            source=Source(origin=f"trained on {data.name}", licence=licence),
+            **options.model_dump(include={field.name for field in fields(MixerConfig)}),
         )
     except ValueError as error:
-        raise MixerError(_complaint(error)) from error
+        raise MixerError(str(error)) from error
+    spec = ModelSpec(
+        name=options.name or options.out.resolve().name,
+        labels=dataset.labels,
+        num_classes=len(dataset.labels),
+        fit=Fit(mode=options.fit),
+        source=Source(origin=f"trained on {options.data.name}", licence=options.licence),
+        **options.model_dump(include={"image_size", "patch_size", "channels"}),
+    )
     with _bar() as progress:
-        steps = _progress(progress, "training")
-        checkpoint = training.train(
-            dataset, config, recipe, spec, out, observer=training.Observer(steps, _announce_epoch)
-        )
+        observer = training.Observer(_progress(progress, "training"), _announce_epoch)
+        checkpoint = training.train(dataset, config, recipe, spec, options.out, observer=observer)
     assert checkpoint.spec.metrics is not None  # noqa: S101 -- training has just measured them
-    typer.echo(f"{out}: top-1 {checkpoint.spec.metrics.top1:.2%} on {len(dataset.val)} validation pictures")
+    typer.echo(f"{options.out}: top-1 {checkpoint.spec.metrics.top1:.2%} on {len(dataset.val)} validation pictures")
 
 
 def import_weights(
@@ -212,13 +200,20 @@ def _dataset_for(spec: ModelSpec, data: Path) -> "Dataset":
     return dataset
 
 
-def _load(data: Path, picturing: "Picturing", labels: Path | None, val_fraction: float, seed: int) -> "Dataset":
-    from model.data import load, read_labels  # noqa: PLC0415
+def _load(options: TrainOptions, recipe: Recipe) -> "Dataset":
+    from model.data import Picturing, load, read_labels  # noqa: PLC0415
 
-    names = read_labels(labels) if labels is not None else None
+    names = read_labels(options.labels) if options.labels is not None else None
+    picturing = Picturing(options.image_size, options.channels, Fit(mode=options.fit))
     with _bar() as progress:
-        reading = _progress(progress, "reading pictures")
-        dataset = load(data, picturing, val_fraction=val_fraction, seed=seed, labels=names, progress=reading)
+        dataset = load(
+            options.data,
+            picturing,
+            val_fraction=recipe.val_fraction,
+            seed=recipe.seed,
+            labels=names,
+            progress=_progress(progress, "reading pictures"),
+        )
     _report_skipped(dataset)
     return dataset
 
@@ -266,11 +261,3 @@ def _announce_epoch(report: "EpochReport") -> None:
         f"epoch {report.epoch}: training loss {report.train_loss:.4f}, validation loss {report.val_loss:.4f}, "
         f"top-1 {report.val_top1:.2%}, {report.images_per_s:.0f} images/s"
     )
-
-
-def _complaint(error: ValueError) -> str:
-    """One line of a validation error, naming the field and its value."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))} is {first['input']!r}: {first['msg']}."

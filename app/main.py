@@ -101,15 +101,23 @@ def _lifespan(
             "serving %s %s in %s on %s, %d lanes",
             engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
         )  # fmt: skip
+        loop = asyncio.get_running_loop()
+        drains: list[asyncio.Task[None]] = []
+
+        def drain() -> None:
+            health.start_draining()
+            drains.append(loop.create_task(classifier.batcher.close(drain_timeout_s)))
+
         try:
-            with signals.first_telling(health.start_draining):
+            # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
+            with signals.first_telling(lambda: loop.call_soon_threadsafe(drain)):
                 yield
         finally:
-            health.start_draining()
+            drain()
+            await asyncio.gather(*drains)
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
-            await classifier.batcher.close(drain_timeout_s)
             classifier.close()
 
     return lifespan

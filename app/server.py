@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 
@@ -15,6 +17,7 @@ from app.errors import StartError
 from app.metrics import MULTIPROCESS_VARIABLE
 from app.settings import Settings
 
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _GRACE_S = 2  # after the drain: time for the last answers to leave, and for threads to end
 
 log = logging.getLogger("mixer.server")
@@ -55,6 +58,8 @@ def serve(application: FastAPI | Callable[[], FastAPI], settings: Settings) -> i
     log.info("listening on http://%s:%d", settings.host, settings.port)
     if settings.workers > 1:
         return _serve_with_workers(config, listener)
+    for number in _STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
+        signal.signal(number, lambda *_: sys.exit(0))
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0 if server.started else StartError.exit_code
@@ -65,7 +70,8 @@ def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> int:
         os.environ[MULTIPROCESS_VARIABLE] = folder
         workers = Workers(config, sockets=[listener])
         workers.run()
-    return max(abs(process.exitcode or 0) for process in workers.processes)
+    asked_to = {-number for number in _STOPPING}
+    return max(0 if process.exitcode in asked_to else abs(process.exitcode or 0) for process in workers.processes)
 
 
 def _listen(host: str, port: int) -> socket.socket:

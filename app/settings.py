@@ -6,7 +6,7 @@ Each is an environment variable with the prefix MIXER_ and a flag of `mixer serv
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from app.errors import BadSettings
 
 ENV_PREFIX = "MIXER_"
+Options = TypeVar("Options", bound=BaseSettings)
+
 _SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "fashion-mnist"
 
 
@@ -135,28 +137,30 @@ class Settings(BaseSettings):
 
 
 def load(flags: Sequence[str] = ()) -> Settings:
-    """Settings from the flags given and the environment.
+    """Settings from the flags given and the environment. Raises BadSettings, as parse does."""
+    return parse(Settings, flags, "mixer serve")
+
+
+def parse(options: type[Options], flags: Sequence[str], command: str) -> Options:
+    """Options of a command from its flags and, where the class has a prefix, from the environment.
 
     Raises: BadSettings with one line that names the option, its value and what was expected.
     """
     try:
-        return Settings(
-            _cli_parse_args=list(flags),
-            _cli_prog_name="mixer serve",
-            _cli_exit_on_error=False,
-        )
+        return options(_cli_parse_args=list(flags), _cli_prog_name=command, _cli_exit_on_error=False)
     except ValidationError as error:
-        raise BadSettings(_one_line(error)) from error
+        raise BadSettings(_one_line(error, options)) from error
     except SettingsError as error:
-        raise BadSettings(f"{error}. See mixer serve --help.") from error
+        raise BadSettings(f"{str(error).removeprefix('error parsing CLI: ')}. See {command} --help.") from error
 
 
-def _one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError, options: type[BaseSettings]) -> str:
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if not first["loc"]:
         return f"{message}."
     name = str(first["loc"][0])
-    expectation = message[0].lower() + message[1:]
-    shown = "" if "key" in name else f" is {first['input']!r}"
-    return f"{ENV_PREFIX}{name.upper()}{shown}: {expectation}."
+    prefix = options.model_config.get("env_prefix", "")
+    shown_name = f"{prefix}{name}".upper() if prefix else f"--{name.replace('_', '-')}"
+    shown_value = "" if first["type"] == "missing" or "key" in name else f" is {first['input']!r}"
+    return f"{shown_name}{shown_value}: {message[0].lower() + message[1:]}."

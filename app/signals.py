@@ -10,7 +10,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def first_telling(listener: Callable[[], None]) -> Iterator[None]:
+def first_telling(listener: Callable[[], object]) -> Iterator[None]:
     """While inside, a stop signal calls `listener`, and then whatever handled it before."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield

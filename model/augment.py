@@ -1,19 +1,9 @@
 """Random changes that leave the label alone, for a whole batch at once on its own device. Knows nothing of training."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Generator, Tensor
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How much pictures are varied. Probabilities are per picture; 0 turns a step off."""
-
-    flip: float = 0.5  # mirrored left to right
-    shift_pixels: int = 0  # moved by up to this many pixels each way, the edge repeated
-    erase: float = 0.0  # a random rectangle filled with noise (arXiv 1708.04896)
-    invert: float = 0.0  # light and dark exchanged
+from model.recipe import Augmentation
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:

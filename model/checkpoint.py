@@ -4,6 +4,7 @@ Writes are atomic: a reader sees the old file or the new one, never half of one.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / PICTURES, ignore_errors=True)
         if checkpoint.pictures is not None:
             _save_pictures(checkpoint.pictures, folder / PICTURES)
         write_atomically(folder / WEIGHTS, lambda path: save_file(state, path))
@@ -70,9 +72,9 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder / WEIGHTS} does not hold this network's weights: {_first_line(error)}"
         ) from error
-    return Checkpoint(
-        model.eval(), spec, content.get("training", {}), _load_pictures(folder / PICTURES, config.channels)
-    )
+    _expect_agreement(path, config, spec)
+    pictures = _load_pictures(folder / PICTURES, config.channels)
+    return Checkpoint(model.eval(), spec, content.get("training", {}), pictures)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -89,8 +91,16 @@ def torch_logits(model: MlpMixer, pixels: Pixels) -> np.ndarray[Any, np.dtype[np
     """Logits float32 [n, K] of uint8 [n, H, W, C], on whatever device the model is."""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        logits: torch.Tensor = model(torch.from_numpy(np.ascontiguousarray(pixels)).to(device))
+        logits: torch.Tensor = model(torch.from_numpy(pixels.copy()).to(device))  # torch wants what it may write to
     return logits.float().cpu().numpy()
+
+
+def _expect_agreement(path: Path, config: MixerConfig, spec: ModelSpec) -> None:
+    for name in ("image_size", "patch_size", "channels", "num_classes"):
+        if getattr(config, name) != getattr(spec, name):
+            raise CheckpointError(
+                f"{path} has {name} {getattr(spec, name)} in its spec; expected the network's {getattr(config, name)}."
+            )
 
 
 def _first_line(error: Exception) -> str:
@@ -98,9 +108,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _save_pictures(pictures: Pixels, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     for index, pixels in enumerate(pictures):
-        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(folder / f"{index:02}.png")
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(folder / f"{index:04}.png")
 
 
 def _load_pictures(folder: Path, channels: int) -> Pixels | None:
@@ -108,6 +118,11 @@ def _load_pictures(folder: Path, channels: int) -> Pixels | None:
     if not paths:
         return None
     try:
-        return np.stack([to_pixels(Image.open(path), channels) for path in paths])
+        return np.stack([_read_picture(path, channels) for path in paths])
     except (OSError, ValueError, SyntaxError) as error:
         raise CheckpointError(f"{folder} holds a picture that cannot be read: {error}") from error
+
+
+def _read_picture(path: Path, channels: int) -> Pixels:
+    with Image.open(path) as image:
+        return to_pixels(image, channels)

@@ -6,7 +6,9 @@ is augment.py's.
 
 import gzip
 import hashlib
+import math
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -89,11 +91,13 @@ def load(
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Every file below `folder` that is named like a picture, hidden ones left out, sorted."""
+    """Every file below `folder` that is named like a picture, sorted; nothing hidden, and nothing in hidden folders."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
 
 
@@ -116,6 +120,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
     labels = tuple(line.strip() for line in lines)
     if not all(labels):
         raise DataError(f"{path} has an empty line at {labels.index('') + 1}; expected a label on each.")
+    if len(set(labels)) < len(labels):
+        repeated = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(f"{path} has the label {repeated!r} twice; expected each once.")
     return labels
 
 
@@ -142,50 +149,60 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes, plain or gzipped, as an array of its own shape. Raises DataError."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(f"{path} starts with {content[:4].hex() or 'nothing'}; expected an IDX file of unsigned bytes.")
-    rank = content[3]
-    shape = tuple(int(size) for size in np.frombuffer(content[4 : 4 + 4 * rank], dtype=">u4"))
-    body = np.frombuffer(content, dtype=np.uint8, offset=min(len(content), 4 + 4 * rank))
-    if len(shape) != rank or body.size != np.prod(shape, dtype=np.int64):
-        raise DataError(f"{path} holds {body.size} values; its header says {shape}.")
-    return body.reshape(shape)
+    header_bytes = 4 + 4 * content[3]
+    if len(content) < header_bytes:
+        raise DataError(f"{path} has {len(content)} bytes; its header alone takes {header_bytes}.")
+    shape = tuple(int(size) for size in np.frombuffer(content[4:header_bytes], dtype=">u4"))
+    if len(content) - header_bytes != math.prod(shape):
+        raise DataError(f"{path} holds {len(content) - header_bytes} values; its header says {shape}.")
+    return np.frombuffer(content, dtype=np.uint8, offset=header_bytes).reshape(shape)
 
 
 def _load_idx(
     folder: Path, picturing: Picturing, labels: Sequence[str] | None, val_fraction: float, seed: int
 ) -> Dataset:
-    digest = hashlib.sha256()
-    everything = _read_idx_split(folder, "train", picturing, digest)
-    test = _read_idx_split(folder, "test", picturing, digest) if _idx_file(folder, "test", "images") else None
-    num_classes = int(everything.labels.max(initial=-1)) + 1
+    images, classes = _read_idx_split(folder, "train")
+    num_classes = int(classes.max(initial=-1)) + 1
     names = tuple(labels) if labels is not None else tuple(str(index) for index in range(num_classes))
     if len(names) != num_classes:
         raise DataError(f"{folder} has {num_classes} classes; expected as many labels, not {len(names)}.")
-    train, val = _split(everything, val_fraction, seed)
-    return Dataset(names, train, val, test, digest.hexdigest())
+    train, val = (
+        PictureSet(_fitted(images[chosen], picturing), classes[chosen])
+        for chosen in _split(classes, val_fraction, seed)
+    )
+    test = None
+    if _idx_file(folder, "test", "images") is not None:
+        images, classes = _read_idx_split(folder, "test")
+        if classes.max(initial=0) >= num_classes:
+            raise DataError(f"{folder} has the class {classes.max()} in its test labels; expected below {num_classes}.")
+        test = PictureSet(_fitted(images, picturing), classes)
+    return Dataset(names, train, val, test, _fingerprint(train, val, test))
 
 
-def _read_idx_split(folder: Path, split: str, picturing: Picturing, digest: "hashlib._Hash") -> PictureSet:
+def _read_idx_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     arrays = []
     for kind in ("images", "labels"):
         path = _idx_file(folder, split, kind)
         if path is None:
             raise DataError(f"{folder} has no {_IDX_NAMES[split]}-{kind} IDX file.")
         arrays.append(read_idx(path))
-        digest.update(arrays[-1].tobytes())
     images, labels = arrays
-    if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise DataError(
-            f"{folder}: {split} images are {images.shape} and labels {labels.shape}; expected [N, H, W], [N]."
-        )
+    if images.ndim != 3 or not images.size or labels.shape != images.shape[:1]:
+        raise DataError(f"{folder}: {split} images are {images.shape}, labels {labels.shape}; expected [N, H, W], [N].")
+    return images, labels.astype(np.int64)
+
+
+def _fitted(images: NDArray[np.uint8], picturing: Picturing) -> Pixels:
+    """Grey images [N, H, W] as the network sees them."""
     pixels = _allocate(len(images), picturing)
     for index, image in enumerate(images):
-        grey = np.repeat(image[:, :, np.newaxis], picturing.channels, axis=2)
-        pixels[index] = to_square(grey, picturing.image_size, picturing.fit, picturing.interpolation)
-    return PictureSet(pixels, labels.astype(np.int64))
+        stacked = np.repeat(image[:, :, np.newaxis], picturing.channels, axis=2)
+        pixels[index] = to_square(stacked, picturing.image_size, picturing.fit, picturing.interpolation)
+    return pixels
 
 
 # --- class folders ---------------------------------------------------------------------------------------------------
@@ -202,22 +219,22 @@ def _load_class_folders(
         raise DataError(
             f"{folder} holds no class folders with pictures and no IDX files; expected LABEL/*.jpg or the like."
         )
-    files = [
-        (split, path, labels.index(label))
+    files = {
+        split: [
+            (path, labels.index(label))
+            for label in _class_names(root)
+            for path in picture_files(root / label)
+            if _known(label, labels, root)
+        ]
         for split, root in splits.items()
-        for label in _class_names(root)
-        for path in picture_files(root / label)
-        if _known(label, labels, root)
-    ]
+    }
+    if "val" not in files:
+        everything = files["train"]
+        chosen = _split(np.array([label for _, label in everything]), val_fraction, seed)
+        files |= {name: [everything[i] for i in rows] for name, rows in zip(("train", "val"), chosen, strict=True)}
     sets, skipped = _read_all(files, picturing, progress)
-    train = sets["train"]
-    val = sets.get("val")
-    if val is None:
-        train, val = _split(train, val_fraction, seed)
-    digest = hashlib.sha256(
-        "\n".join(f"{path.relative_to(folder)} {path.stat().st_size}" for _, path, _ in files).encode()
-    )
-    return Dataset(labels, train, val, sets.get("test"), digest.hexdigest(), skipped)
+    fingerprint = _fingerprint(sets["train"], sets["val"], sets.get("test"))
+    return Dataset(labels, sets["train"], sets["val"], sets.get("test"), fingerprint, skipped)
 
 
 def _class_names(root: Path) -> tuple[str, ...]:
@@ -232,25 +249,34 @@ def _known(label: str, labels: tuple[str, ...], root: Path) -> bool:
 
 
 def _read_all(
-    files: list[tuple[str, Path, int]], picturing: Picturing, progress: Progress
+    files: dict[str, list[tuple[Path, int]]], picturing: Picturing, progress: Progress
 ) -> tuple[dict[str, PictureSet], tuple[tuple[Path, str], ...]]:
-    pixels = _allocate(len(files), picturing)
-    skipped: dict[int, tuple[Path, str]] = {}
+    """Each split's readable pictures, and the others with the reason. The pictures of a split lie side by side."""
+    total = sum(map(len, files.values()))
+    pixels, used, done = _allocate(total, picturing), 0, 0
+    sets: dict[str, PictureSet] = {}
+    skipped: list[tuple[Path, str]] = []
 
-    def read(index: int) -> None:
+    def read(path: Path) -> Pixels | DataError:
         try:
-            pixels[index] = read_pixels(files[index][1], picturing)
+            return read_pixels(path, picturing)
         except DataError as error:
-            skipped[index] = (files[index][1], str(error))
+            return error
 
     with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(read, range(len(files))), start=1):
-            progress(done, len(files))
-    sets = {}
-    for split in dict.fromkeys(split for split, _, _ in files):
-        kept = [index for index, row in enumerate(files) if row[0] == split and index not in skipped]
-        sets[split] = PictureSet(pixels[kept], np.array([files[index][2] for index in kept], dtype=np.int64))
-    return sets, tuple(skipped[index] for index in sorted(skipped))
+        for split, rows in files.items():
+            start, labels = used, []
+            for (path, label), outcome in zip(rows, pool.map(read, [path for path, _ in rows]), strict=True):
+                done += 1
+                progress(done, total)
+                if isinstance(outcome, DataError):
+                    skipped.append((path, str(outcome)))
+                    continue
+                pixels[used] = outcome
+                labels.append(label)
+                used += 1
+            sets[split] = PictureSet(pixels[start:used], np.array(labels, dtype=np.int64))
+    return sets, tuple(skipped)
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
@@ -264,11 +290,22 @@ def _allocate(count: int, picturing: Picturing) -> Pixels:
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
-def _split(pictures: PictureSet, val_fraction: float, seed: int) -> tuple[PictureSet, PictureSet]:
-    """A seeded share of every class, at least one picture of each where it has two or more."""
+def _split(labels: NDArray[np.int64], val_fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows for training and for validation: a seeded share of every class, at least one picture where it has two."""
     generator = np.random.default_rng(seed)
-    held_out = np.zeros(len(pictures), dtype=bool)
-    for label in np.unique(pictures.labels):
-        members = generator.permutation(np.flatnonzero(pictures.labels == label))
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
         held_out[members[: min(len(members) - 1, max(1, round(len(members) * val_fraction)))]] = True
-    return tuple(PictureSet(pictures.pixels[mask], pictures.labels[mask]) for mask in (~held_out, held_out))  # type: ignore[return-value]
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _fingerprint(*sets: PictureSet | None) -> str:
+    """Of every pixel as the network sees it, and every label."""
+    digest = hashlib.sha256()
+    for pictures in sets:
+        if pictures is not None:
+            digest.update(repr(pictures.pixels.shape).encode())
+            digest.update(np.ascontiguousarray(pictures.pixels).data)
+            digest.update(pictures.labels.data)
+    return digest.hexdigest()

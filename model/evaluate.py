@@ -36,17 +36,21 @@ def evaluate(
 
 
 def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float = 1.0) -> Evaluation:
-    """Judge logits [N, K] against labels [N]."""
+    """Judge logits [N, K] against labels [N]. Raises ArithmeticError where a logit is not a finite number."""
+    if not np.isfinite(logits).all():
+        raise ArithmeticError("The logits are not all finite numbers.")
     scaled = logits / temperature
     scaled = scaled - scaled.max(axis=1, keepdims=True)
     log_probabilities = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
     own = log_probabilities[np.arange(len(labels)), labels]
-    better = (log_probabilities > own[:, np.newaxis]).sum(axis=1)
+    ahead = log_probabilities > own[:, np.newaxis]
+    tied_before = (log_probabilities == own[:, np.newaxis]) & (np.arange(logits.shape[1]) < labels[:, np.newaxis])
+    rank = (ahead | tied_before).sum(axis=1)  # ties go by index, as they do in argmax
     probabilities = np.exp(log_probabilities)
     return Evaluation(
         num_pictures=len(labels),
-        top1=float((probabilities.argmax(axis=1) == labels).mean()),
-        top5=float((better < 5).mean()),
+        top1=float((rank == 0).mean()),
+        top5=float((rank < 5).mean()),
         loss=float(-own.mean()),
         calibration_error=calibration_error(probabilities, labels),
     )

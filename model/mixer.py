@@ -14,6 +14,8 @@ from model.preprocess import patchify
 
 LAYER_NORM_EPS = 1e-6  # the reference implementation's; torch's own default is 1e-5
 
+_SIZES = ("patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")  # what makes a variant
+
 GeluFlavour = Literal["tanh", "erf"]
 
 
@@ -35,7 +37,7 @@ class MixerConfig:
     pixel_std: tuple[float, ...] = (127.5,)
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim"):
+        for name in (*_SIZES, "image_size", "num_classes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
         if self.channels not in (1, 3):
@@ -49,6 +51,8 @@ class MixerConfig:
         for name in ("pixel_mean", "pixel_std"):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise ValueError(f"{name} has {len(getattr(self, name))} values; expected 1 or {self.channels}.")
+        if not all(value > 0 for value in self.pixel_std):
+            raise ValueError(f"pixel_std is {self.pixel_std}; expected more than 0.")
 
     @property
     def num_patches(self) -> int:
@@ -79,9 +83,8 @@ VARIANTS = {
 
 def variant_name(config: MixerConfig) -> str:
     """The paper's name for these sizes ("B/16"), or "custom"."""
-    sizes = ("patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")
     for name, variant in VARIANTS.items():
-        if all(getattr(variant, size) == getattr(config, size) for size in sizes):
+        if all(getattr(variant, size) == getattr(config, size) for size in _SIZES):
             return name
     return "custom"
 

@@ -9,14 +9,24 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from model.spec import Fit, Interpolation, ModelSpec
 
 Pixels = NDArray[np.uint8]
 Array = TypeVar("Array")
 
-_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
+_ORIENTATION = 0x0112  # the EXIF tag; what undoes each of its values:
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _BACKDROP = "white"  # what lies behind a transparent picture on nearly every page and in nearly every viewer
 
 
@@ -30,11 +40,13 @@ def to_pixels(image: Image.Image, channels: int) -> Pixels:
     Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken or its colours are not supported.
     """
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    upright = _upright(image)
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
         upright = _to_8_bits(upright)
     if upright.mode in _ALPHA_MODES or "transparency" in upright.info:
         upright = _over_backdrop(upright)
+    if upright.mode not in ("L", "RGB"):
+        upright = upright.convert("RGB" if upright.mode != "1" else "L")  # some modes know no way straight to grey
     flat = upright.convert("L" if channels == 1 else "RGB")
     return np.asarray(flat, dtype=np.uint8).reshape(flat.height, flat.width, channels)
 
@@ -48,7 +60,7 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
         square = _padded(image, image_size, resample)
     else:
         box = (0.0, 0.0, width, height) if fit.mode == "stretch" else _central_box(width, height, fit.crop_percentage)
-        square = _resized(image, (image_size, image_size), resample, box)
+        square = image.resize((image_size, image_size), resample, box)
     return np.asarray(square, dtype=np.uint8).reshape(image_size, image_size, channels)
 
 
@@ -76,10 +88,18 @@ def smallest_useful_side(spec: ModelSpec) -> int:
     return math.ceil(spec.image_size / percentage)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 -- broken metadata raises almost anything; the pixels are none the worse for it
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image, dtype=np.float64)
     if image.mode == "F":
-        scaled = values * 255 if values.size and values.max() <= 1.0 else values
+        scaled = values * 255 if np.nan_to_num(values).max(initial=0) <= 1.0 else values
     elif image.mode == "I" and values.max(initial=0) <= 255:
         scaled = values
     else:
@@ -98,20 +118,10 @@ def _central_box(width: int, height: int, percentage: float) -> tuple[float, flo
     return left, top, left + side, top + side
 
 
-def _resized(
-    image: Image.Image,
-    size: tuple[int, int],
-    resample: Image.Resampling,
-    box: tuple[float, float, float, float] | None = None,
-) -> Image.Image:
-    whole = box is None or box == (0.0, 0.0, *image.size)
-    return image if whole and image.size == size else image.resize(size, resample, box)
-
-
 def _padded(image: Image.Image, image_size: int, resample: Image.Resampling) -> Image.Image:
     scale = image_size / max(image.size)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    content = _resized(image, inner, resample)
+    content = image.resize(inner, resample)
     if content.size == (image_size, image_size):
         return content
     canvas = Image.new(image.mode, (image_size, image_size), _border_colour(content))

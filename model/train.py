@@ -6,9 +6,10 @@ it would have gone on. Knows nothing of files of pictures (data.py) or of the co
 
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model import checkpoint
-from model.augment import Augmentation, augment
+from model.augment import augment
 from model.data import Dataset, PictureSet
 from model.errors import TrainingError
 from model.evaluate import Evaluation, evaluate
 from model.mixer import MixerConfig, MlpMixer
+from model.recipe import Recipe
 from model.spec import Metrics, ModelSpec
 
 RESUME = "resume.pt"
 METRICS = "metrics.jsonl"
 _NUM_PROOF_PICTURES = 32
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. Rates and probabilities are fractions; epochs and steps are counts."""
-
-    epochs: int = 30
-    batch_size: int = 256
-    optimiser: str = "adamw"  # "muon" learns about twice as much in an epoch; AdamW still moves what is no block kernel
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.1
-    warmup_epochs: float = 2.0
-    label_smoothing: float = 0.1
-    clip_norm: float = 1.0
-    ema_decay: float = 0.998
-    autocast: str = "off"  # "bf16" halves the time where the processor has it
-    seed: int = 0
-    val_fraction: float = 0.1
-    save_every_s: float = 60.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        if self.optimiser not in ("adamw", "muon"):
-            raise TrainingError(f"optimiser is {self.optimiser!r}; expected 'adamw' or 'muon'.")
-        if self.learning_rate <= 0:
-            raise TrainingError(f"learning_rate is {self.learning_rate}; expected more than 0.")
-        if self.autocast not in ("off", "bf16"):
-            raise TrainingError(f"autocast is {self.autocast!r}; expected 'off' or 'bf16'.")
+_SAVE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +62,7 @@ def train(
     *,
     device: torch.device | None = None,
     observer: Observer | None = None,
+    save_every_s: float = _SAVE_EVERY_S,
 ) -> checkpoint.Checkpoint:
     """Train to the end and write a checkpoint folder to `out`; a killed run's `out` is picked up where it was saved.
 
@@ -98,7 +71,7 @@ def train(
     """
     run = _Run(dataset, config, recipe, out, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     run.resume()
-    run.go_on(observer or Observer())
+    run.go_on(observer or Observer(), save_every_s)
     evaluation = run.evaluate()
     metrics = Metrics(
         data_set="validation split",
@@ -132,7 +105,7 @@ class _Run:
         self.epoch_loss = 0.0
         self.history: list[dict[str, Any]] = []
         self.identity = json.loads(
-            json.dumps({"model": asdict(config), "recipe": asdict(recipe), "data": dataset.fingerprint})
+            json.dumps({"model": asdict(config), "recipe": recipe.model_dump(), "data": dataset.fingerprint})
         )
 
     @property
@@ -151,13 +124,16 @@ class _Run:
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
-        lines = "".join(json.dumps(row) + "\n" for row in self.history)
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             checkpoint.write_atomically(self.out / RESUME, lambda path: torch.save(state, path))
-            checkpoint.write_atomically(self.out / METRICS, lambda path: path.write_text(lines))
+            self._write_history()
         except (OSError, RuntimeError) as error:
             raise TrainingError(f"{self.out} cannot be written: {error}") from error
+
+    def _write_history(self) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        checkpoint.write_atomically(self.out / METRICS, lambda path: path.write_text(lines))
 
     def resume(self) -> None:
         path = self.out / RESUME
@@ -168,9 +144,13 @@ class _Run:
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise TrainingError(f"{path} cannot be read: {error}") from error
-        _expect_same(state["identity"], self.identity, self.out)
+            _expect_same(state["identity"], self.identity, self.out)
+            self._restore(state)
+            self._write_history()  # the run may have been killed between the two files
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise TrainingError(f"{path} cannot be read as a run to resume: {error}") from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -179,18 +159,18 @@ class _Run:
 
     # --- training ---
 
-    def go_on(self, observer: Observer) -> None:
+    def go_on(self, observer: Observer, save_every_s: float) -> None:
         saved_at = time.monotonic()
         while self.step < self.total_steps:
-            epoch_started, first_step = time.monotonic(), self.step
-            self.model.train()
+            epoch_started, images = time.monotonic(), 0
             for pixels, labels in self._batches():
                 self._step(pixels, labels)
+                images += len(labels)
                 observer.on_step(self.step, self.total_steps)
-                if time.monotonic() - saved_at > self.recipe.save_every_s:
+                # An epoch's last step is saved with its row, in _finish_epoch: never one without the other.
+                if time.monotonic() - saved_at > save_every_s and self.step % self.steps_per_epoch:
                     self.save()
                     saved_at = time.monotonic()
-            images = (self.step - first_step) * self.recipe.batch_size
             observer.on_epoch(self._finish_epoch(images / (time.monotonic() - epoch_started)))
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -203,7 +183,7 @@ class _Run:
             pixels = torch.from_numpy(pictures.pixels[chosen]).to(self.device)
             generator = self._generator(self.recipe.epochs + self.step, self.device)
             labels = torch.from_numpy(pictures.labels[chosen]).to(self.device)
-            yield augment(pixels, self.recipe.augmentation, generator), labels
+            yield augment(pixels, self.recipe, generator), labels
 
     def _generator(self, number: int, device: torch.device | str) -> torch.Generator:
         return torch.Generator(device).manual_seed(self.recipe.seed * 1_000_003 + number)
@@ -262,7 +242,10 @@ class _Run:
     def evaluate(self) -> Evaluation:
         """The averaged weights on the validation pictures."""
         pictures: PictureSet = self.dataset.val
-        return evaluate(lambda pixels: checkpoint.torch_logits(self.average, pixels), pictures)
+        try:
+            return evaluate(lambda pixels: checkpoint.torch_logits(self.average, pixels), pictures)
+        except ArithmeticError as error:
+            raise TrainingError(f"the weights after step {self.step} are no good: {error}") from error
 
 
 def _optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:

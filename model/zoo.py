@@ -7,6 +7,7 @@ Knows nothing of where the files come from.
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,21 @@ def _spec(path: Path, layout: Layout, config: MixerConfig, labels: tuple[str, ..
 def _open(path: Path) -> tuple[Layout, Tensors]:
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return GOOGLE, {name: archive[name].astype(np.float32, copy=False) for name in archive.files}
         if path.suffix == ".safetensors":
             tensors = load_file(path)
             return TIMM, {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        SafetensorError,
+    ) as error:
         raise CheckpointError(f"{path} cannot be read as {path.suffix}: {error}") from error
     raise CheckpointError(f"{path} ends in {path.suffix!r}; expected Google's .npz or timm's .safetensors.")
 

@@ -45,7 +45,9 @@ def test_a_bias_that_is_off_is_refused_with_the_bar_and_the_distance(
     perturb(graph_path, "head.bias", amount)
     parity = measure(checkpoint.model, graph_path, pictures)
     assert parity.relative_difference == pytest.approx(1e-3, rel=0.01)
-    with pytest.raises(ExportError, match=r"fp32.onnx is not published: .* by 0.001 of their range; expected .* 0.0001"):
+    with pytest.raises(
+        ExportError, match=r"fp32.onnx is not published: .* by 0.001 of their range; expected .* 0.0001"
+    ):
         expect_equal(parity, "fp32.onnx")
 
 

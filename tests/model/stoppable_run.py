@@ -23,9 +23,10 @@ if __name__ == "__main__":
     train(
         toy_dataset(),
         toy_config(stochastic_depth=0.2),
-        toy_recipe(save_every_s=float(sys.argv[2])),
+        toy_recipe(),
         toy_spec(),
         Path(sys.argv[1]),
         device=torch.device("cpu"),
         observer=Observer(on_step=_report),
+        save_every_s=float(sys.argv[2]),
     )

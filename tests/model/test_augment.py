@@ -1,11 +1,10 @@
-from dataclasses import fields
-
 import pytest
 import torch
 from torch import Generator, Tensor
 from toys import random_pixels
 
-from model.augment import Augmentation, augment
+from model.augment import augment
+from model.recipe import Augmentation
 
 OFF = Augmentation(flip=0, shift_pixels=0, erase=0, invert=0)
 EVERYTHING = Augmentation(flip=0.5, shift_pixels=3, erase=0.5, invert=0.5)
@@ -21,7 +20,7 @@ def _augment(pixels: Tensor, augmentation: Augmentation, seed: int = 0) -> Tenso
 
 
 def test_every_step_has_a_test_here() -> None:
-    assert {field.name for field in fields(Augmentation)} == set(STEPS)
+    assert set(Augmentation.model_fields) == set(STEPS)
 
 
 def test_everything_off_changes_nothing() -> None:

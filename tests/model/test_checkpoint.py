@@ -78,7 +78,7 @@ def test_no_picture_of_an_older_checkpoint_is_left(folder: Path, count: int | No
 
 def test_the_folder_holds_weights_config_and_pictures_only(folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    pictures = ["pictures/00.png", "pictures/01.png", "pictures/02.png"]
+    pictures = ["pictures/0000.png", "pictures/0001.png", "pictures/0002.png"]
     assert names == ["config.json", "model.safetensors", "pictures", *pictures]
 
 
@@ -165,7 +165,7 @@ def test_a_missing_tensor_is_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 20, 60])
 def test_a_broken_picture_names_the_pictures(folder: Path, kept: int) -> None:
-    path = folder / "pictures" / "01.png"
+    path = folder / "pictures" / "0001.png"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match="pictures holds a picture that cannot be read"):
         load(folder)
@@ -173,9 +173,9 @@ def test_a_broken_picture_names_the_pictures(folder: Path, kept: int) -> None:
 
 def test_pictures_of_several_sizes_are_an_error(folder: Path) -> None:
     save(_checkpoint(pictures=random_pixels(1, 4, 4, 1)), folder)
-    (folder / "pictures" / "01.png").write_bytes((folder / "pictures" / "00.png").read_bytes())
+    (folder / "pictures" / "0001.png").write_bytes((folder / "pictures" / "0000.png").read_bytes())
     save(_checkpoint(pictures=random_pixels(1, 8, 8, 1)), folder.parent / "other")
-    (folder / "pictures" / "00.png").write_bytes((folder.parent / "other/pictures/00.png").read_bytes())
+    (folder / "pictures" / "0000.png").write_bytes((folder.parent / "other/pictures/0000.png").read_bytes())
     with pytest.raises(CheckpointError, match="pictures holds a picture that cannot be read"):
         load(folder)
 

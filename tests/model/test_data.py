@@ -315,8 +315,8 @@ def test_idx_images_without_labels_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (random_pixels(4, 8, 8), [0, 1, 0], r"train images are \(4, 8, 8\) and labels \(3,\); expected \[N, H, W\]"),
-        (random_pixels(4, 8), [0, 1, 0, 1], r"train images are \(4, 8\) and labels \(4,\)"),
+        (random_pixels(4, 8, 8), [0, 1, 0], r"train images are \(4, 8, 8\), labels \(3,\); expected \[N, H, W\]"),
+        (random_pixels(4, 8), [0, 1, 0, 1], r"train images are \(4, 8\), labels \(4,\)"),
     ],
 )
 def test_idx_images_and_labels_that_do_not_fit_are_named(

@@ -346,3 +346,11 @@ def test_to_patches_is_the_square_cut_into_patches() -> None:
 )
 def test_the_smallest_useful_side_is_what_the_crop_leaves_at_full_size(fit: Fit, side: int) -> None:
     assert smallest_useful_side(toy_spec(image_size=224, patch_size=16, fit=fit)) == side
+
+
+def test_metadata_that_cannot_be_read_costs_the_picture_nothing() -> None:
+    image = Image.new("RGB", (4, 2), "red")
+    image.info["exif"] = b"Exif\x00\x00no TIFF header"
+    with pytest.raises(SyntaxError):
+        image.getexif()
+    assert to_pixels(image, 3).shape == (2, 4, 3)

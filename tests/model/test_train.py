@@ -16,7 +16,6 @@ from torch import Tensor
 from toys import toy_config, toy_dataset, toy_pictures, toy_recipe, toy_spec
 
 from model import checkpoint
-from model.augment import Augmentation
 from model.data import PictureSet
 from model.errors import CheckpointError, TrainingError
 from model.train import METRICS, RESUME, EpochReport, Observer, train
@@ -77,7 +76,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("changes", [{}, {"autocast": "bf16"}, {"optimiser": "muon"}], ids=["adamw", "bf16", "muon"])
 def test_a_toy_problem_is_learnt(tmp_path: Path, changes: dict[str, Any]) -> None:
-    settings = {"epochs": 20, "ema_decay": 0.8, "label_smoothing": 0.0, "augmentation": Augmentation(), **changes}
+    plain = {"shift_pixels": 0, "erase": 0.0, "label_smoothing": 0.0}
+    settings = {"epochs": 20, "ema_decay": 0.8, **plain, **changes}
     trained = _train(tmp_path, toy_recipe(**settings))
     rows = _rows(tmp_path)
     assert rows[0]["train_loss"] > 0.5
@@ -97,7 +97,7 @@ def test_the_checkpoint_holds_what_was_learnt_and_how(tmp_path: Path) -> None:
     assert loaded.spec.metrics.top1 == last["val_top1"]
     assert loaded.spec.metrics.calibration_error == last["val_calibration_error"]
     assert loaded.training["data"] == "abc"
-    assert loaded.training["recipe"]["augmentation"]["shift_pixels"] == 1
+    assert loaded.training["recipe"]["shift_pixels"] == 1
     assert loaded.training["model"]["hidden_dim"] == CONFIG.hidden_dim
     assert [row["epoch"] for row in loaded.training["history"]] == [1, 2, 3]
 
@@ -165,7 +165,7 @@ def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: P
 @pytest.mark.parametrize(
     "recipe",
     [
-        toy_recipe(augmentation=Augmentation(flip=0)),
+        toy_recipe(flip=0, shift_pixels=0, erase=0),
         toy_recipe(label_smoothing=0.3),
         toy_recipe(clip_norm=0.01),
         toy_recipe(weight_decay=0.9),
@@ -189,8 +189,8 @@ def _initial_weights(seed: int = 0) -> dict[str, Tensor]:
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path, optimiser: str) -> None:
     decayed, free = tmp_path / "decayed", tmp_path / "free"
-    _train(decayed, dataclasses.replace(ONE_STEP, optimiser=optimiser, weight_decay=0.5))
-    _train(free, dataclasses.replace(ONE_STEP, optimiser=optimiser, weight_decay=0.0))
+    _train(decayed, ONE_STEP.model_copy(update={"optimiser": optimiser, "weight_decay": 0.5}))
+    _train(free, ONE_STEP.model_copy(update={"optimiser": optimiser, "weight_decay": 0.0}))
     with_decay, without = _saved(decayed)["model"], _saved(free)["model"]
     for name, initial in _initial_weights().items():
         kernel = initial.ndim == 2
@@ -200,12 +200,12 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path
 
 def test_muon_moves_the_kernels_of_the_blocks_and_adamw_all_else(tmp_path: Path) -> None:
     _train(tmp_path / "adamw", ONE_STEP)
-    _train(tmp_path / "muon", dataclasses.replace(ONE_STEP, optimiser="muon"))
+    _train(tmp_path / "muon", ONE_STEP.model_copy(update={"optimiser": "muon"}))
     adamw, muon = _saved(tmp_path / "adamw")["model"], _saved(tmp_path / "muon")["model"]
     # at the first step the head is zero, so that only its own kernel has a gradient
     assert all(torch.equal(adamw[name], muon[name]) for name in adamw)
-    _train(tmp_path / "two", dataclasses.replace(ONE_STEP, epochs=2))
-    _train(tmp_path / "two_muon", dataclasses.replace(ONE_STEP, epochs=2, optimiser="muon"))
+    _train(tmp_path / "two", ONE_STEP.model_copy(update={"epochs": 2}))
+    _train(tmp_path / "two_muon", ONE_STEP.model_copy(update={"epochs": 2, "optimiser": "muon"}))
     adamw, muon = _saved(tmp_path / "two")["model"], _saved(tmp_path / "two_muon")["model"]
     differing = {name for name in adamw if not torch.equal(adamw[name], muon[name])}
     assert differing == {name for name in adamw if name.startswith("blocks.") and adamw[name].ndim == 2}
@@ -221,11 +221,11 @@ def test_the_checkpoint_is_the_moving_average_of_the_weights(tmp_path: Path) -> 
 
 def test_a_second_step_moves_the_average_by_the_next_decay(tmp_path: Path) -> None:
     with pytest.raises(_KilledError):
-        _train(tmp_path / "run", toy_recipe(batch_size=40, save_every_s=0), observer=_kill_at(2))
+        _train(tmp_path / "run", toy_recipe(batch_size=40), save_every_s=0, observer=_kill_at(2))
     first = _saved(tmp_path / "run")
     assert first["step"] == 1
     with pytest.raises(_KilledError):
-        _train(tmp_path / "run", toy_recipe(batch_size=40, save_every_s=0), observer=_kill_at(3))
+        _train(tmp_path / "run", toy_recipe(batch_size=40), save_every_s=0, observer=_kill_at(3))
     second = _saved(tmp_path / "run")
     assert second["step"] == 2
     for name, average in first["average"].items():
@@ -289,7 +289,8 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     heard: list[int] = []
     _train(
         out,
-        toy_recipe(save_every_s=float(save_every_s)),
+        toy_recipe(),
+        save_every_s=float(save_every_s),
         observer=Observer(on_step=lambda now, _total: heard.append(now)),
     )
     assert heard == list(range(saved + 1, TOTAL_STEPS + 1))
@@ -299,10 +300,10 @@ def test_a_killed_process_goes_on_to_the_same_weights(
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, optimiser: str) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    recipe = toy_recipe(optimiser=optimiser, save_every_s=0)
+    recipe = toy_recipe(optimiser=optimiser)
     for step in range(1, TOTAL_STEPS + 1):
         with pytest.raises(_KilledError):
-            _train(killed, recipe, observer=_kill_at(step))
+            _train(killed, recipe, observer=_kill_at(step), save_every_s=0)
     _train(killed, recipe)
     _train(whole, recipe)
     _expect_equal(killed, whole)
@@ -319,12 +320,12 @@ class _DyingPixels(np.ndarray):
 def test_a_run_killed_while_it_evaluates_ends_in_the_same_weights_and_metrics(
     tmp_path: Path, uninterrupted: Path, epoch: int
 ) -> None:
-    recipe, dataset = toy_recipe(save_every_s=0), toy_dataset()
+    recipe, dataset = toy_recipe(), toy_dataset()
     with pytest.raises(_KilledError):
-        _train(tmp_path, recipe, observer=_kill_at(3 * epoch))
+        _train(tmp_path, recipe, observer=_kill_at(3 * epoch), save_every_s=0)
     dying = PictureSet(dataset.val.pixels.view(_DyingPixels), dataset.val.labels)
     with pytest.raises(_KilledError):
-        _train(tmp_path, recipe, dataset=dataclasses.replace(dataset, val=dying))
+        _train(tmp_path, recipe, dataset=dataclasses.replace(dataset, val=dying), save_every_s=0)
     _train(tmp_path, recipe)
     _expect_equal(tmp_path, uninterrupted)
 
@@ -352,7 +353,7 @@ def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
         ({"recipe": toy_recipe(learning_rate=0.5)}, "with learning_rate 0.01; expected .*0.5"),
         ({"recipe": toy_recipe(epochs=4)}, "with epochs 3; expected .*4"),
         ({"recipe": toy_recipe(seed=7)}, "with seed 0; expected .*7"),
-        ({"recipe": toy_recipe(augmentation=Augmentation(flip=0.1))}, "with augmentation .*; expected .*0.1"),
+        ({"recipe": toy_recipe(flip=0.1)}, "with flip 0.5; expected 0.1"),
         ({"config": toy_config(stochastic_depth=0.1)}, "with stochastic_depth 0.2; expected .*0.1"),
         ({"config": toy_config(hidden_dim=24)}, "with hidden_dim 16; expected .*24"),
         ({"dataset": toy_dataset("other")}, "on other data; expected"),
@@ -371,8 +372,8 @@ def test_a_run_with_other_settings_is_not_resumed_and_names_the_first(
 
 def test_how_often_to_save_may_change_between_two_halves_of_a_run(tmp_path: Path, uninterrupted: Path) -> None:
     with pytest.raises(_KilledError):
-        _train(tmp_path, toy_recipe(save_every_s=0), observer=_kill_at(5))
-    _train(tmp_path, toy_recipe(save_every_s=1e9))
+        _train(tmp_path, observer=_kill_at(5), save_every_s=0)
+    _train(tmp_path, save_every_s=1e9)
     _expect_equal(tmp_path, uninterrupted)
 
 
@@ -402,22 +403,6 @@ def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
 # --- what stops a run ---
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"epochs": 0}, "epochs is 0; expected at least 1."),
-        ({"batch_size": -1}, "batch_size is -1; expected at least 1."),
-        ({"learning_rate": 0.0}, "learning_rate is 0.0; expected more than 0."),
-        ({"optimiser": "sgd"}, "optimiser is 'sgd'; expected 'adamw' or 'muon'."),
-        ({"autocast": "fp16"}, "autocast is 'fp16'; expected 'off' or 'bf16'."),
-    ],
-)
-def test_an_impossible_recipe_is_named_with_value_and_expectation(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(TrainingError) as caught:
-        toy_recipe(**changes)
-    assert str(caught.value) == message
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_and_overwrites_nothing(tmp_path: Path) -> None:
     recipe = toy_recipe(learning_rate=1e30, warmup_epochs=0.0)
     with pytest.raises(_KilledError):
@@ -429,8 +414,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_overwrites_nothing(tmp_path
 
 
 def test_a_last_step_that_ruins_the_weights_is_a_training_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"not finite|nan"):
-        _train(tmp_path, dataclasses.replace(ONE_STEP, learning_rate=1e30))
+    with pytest.raises(TrainingError, match="not all finite"):
+        _train(tmp_path, ONE_STEP.model_copy(update={"learning_rate": 1e30}))
     assert not (tmp_path / checkpoint.CONFIG).exists()
 
 

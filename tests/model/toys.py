@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.augment import Augmentation
 from model.data import Dataset, PictureSet
 from model.mixer import MixerConfig, MlpMixer
+from model.recipe import Recipe
 from model.spec import ModelSpec, Source
-from model.train import Recipe
 
 
 def toy_config(**changes: Any) -> MixerConfig:
@@ -83,8 +82,9 @@ def toy_recipe(**changes: Any) -> Recipe:
         "batch_size": 16,
         "learning_rate": 1e-2,
         "warmup_epochs": 1.0,
-        "augmentation": Augmentation(flip=0.5, shift_pixels=1, erase=0.2),
-        "save_every_s": 1e9,
+        "flip": 0.5,
+        "shift_pixels": 1,
+        "erase": 0.2,
     }
     return Recipe(**{**settings, **changes})
 
