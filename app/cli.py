@@ -19,6 +19,7 @@ from app.settings import Settings
 from model.errors import MixerError
 
 app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+register(app)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 _USAGE_ERROR = 2
@@ -26,7 +27,6 @@ _USAGE_ERROR = 2
 
 def main() -> None:
     """Run a command; a mistake of the user's is one line on standard error."""
-    register(app)
     try:
         app()
     except StartError as error:

@@ -60,7 +60,7 @@ class TrainOptions(Recipe, BaseSettings):
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
     licence: str = Field(default="unknown", description="Licence of the weights.")
     image_size: int = Field(default=64, ge=1, description="Pictures become this many pixels square.")
-    channels: Literal[1, 3] = Field(default=3, description="3 for colour, 1 for grey.")
+    channels: int = Field(default=3, ge=1, description="3 for colour, 1 for grey.")
     fit: Literal["crop", "pad", "stretch"] = Field(default="pad", description="How a picture becomes a square.")
     patch_size: int = Field(default=8, ge=1, description="Pixels of a patch's side; divides image-size.")
     hidden_dim: int = Field(default=128, ge=1, description="Width of a token.")

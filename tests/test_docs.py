@@ -1,0 +1,52 @@
+"""The documentation says what the code does: the settings table, the file tree, the endpoints, the metrics."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.settings import ENV_PREFIX, Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def settings_table() -> str:
+    """What stands between the markers of the README; run this file to print it."""
+    rows = ["| variable | default | what it is, and what follows |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default()
+        if isinstance(default, Path):
+            default = default.relative_to(ROOT)
+        shown = "" if default is None or "SecretStr" in str(field.annotation) else f"`{default}`"
+        rows.append(f"| `{ENV_PREFIX}{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_settings_table_is_that_of_the_code():
+    assert f"<!-- settings -->\n\n{settings_table()}\n\n<!-- /settings -->" in README
+
+
+def test_the_file_tree_names_every_module():
+    tree = README.split("## What is where")[1].split("```")[1]
+    named = set(re.findall(r"^  (\w+\.py) ", tree, re.MULTILINE))
+    modules = {path.name for package in ("app", "model", "export") for path in (ROOT / package).glob("*.py")} - {
+        "__init__.py"
+    }
+    assert named == modules
+
+
+def test_every_link_leads_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]
+    for page in pages:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("word", ["mixer_requests_total", "/classify/batch", "MIXER_API_KEYS"])
+def test_operators_find_what_they_look_for(word: str):
+    assert any(word in page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+
+
+if __name__ == "__main__":
+    print(settings_table())  # noqa: T201
