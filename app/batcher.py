@@ -7,18 +7,16 @@ so that one number, queue_capacity, bounds all the work inside the service.
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
+from app.throughput import Throughput
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-_RATE_WINDOW_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Batcher(Generic[Item, Answer]):
         self._places = 0
         self._empty = asyncio.Event()
         self._empty.set()
-        self._throughput = _Throughput()
+        self._throughput = Throughput()
         self._dispatch_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -277,29 +275,6 @@ class Place(Generic[Item, Answer]):
         for this very item.
         """
         return await self._batcher._answer(item, deadline)  # noqa: SLF001 -- a place is part of its batcher
-
-
-class _Throughput:
-    """Answers a second over the last few busy seconds."""
-
-    def __init__(self) -> None:
-        self._busy_since = 0.0
-        self._finished: deque[tuple[float, int]] = deque()
-
-    def restart(self, now: float) -> None:
-        """The batcher was idle until now; idle time says nothing about its speed."""
-        self._busy_since = now
-        self._finished.clear()
-
-    def note(self, count: int, now: float) -> None:
-        self._finished.append((now, count))
-        while self._finished[0][0] < now - _RATE_WINDOW_S:
-            self._finished.popleft()
-
-    def per_s(self, now: float) -> float:
-        """0 where nothing has been measured yet."""
-        since = max(self._busy_since, now - _RATE_WINDOW_S)
-        return sum(count for at, count in self._finished if at >= since) / max(now - since, 1e-3)
 
 
 class _BrokenInvariant(Exception):

@@ -4,8 +4,11 @@ It fails loud: a provider that was asked for and does not really run the graph s
 and Engine.fallback then says why.
 """
 
+import io
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast, get_args
@@ -24,6 +27,7 @@ Logits = NDArray[np.float32]
 
 INPUT, LOGITS, EMBEDDING = "patches", "logits", "embedding"
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_FATAL = 4  # ONNX Runtime's severity: nothing below it is printed; errors are raised and told in our words
 _PROVIDERS = {"cpu": _CPU, "cuda": _CUDA}
 
 log = logging.getLogger("mixer.engine")
@@ -58,7 +62,7 @@ class Runtime:
     """The seam to ONNX Runtime: what it claims to have, and how a session is opened."""
 
     available: Callable[[], Sequence[str]]
-    preload: Callable[[], None]
+    preload: Callable[[], Sequence[str]]
     open: Callable[[Path, onnxruntime.SessionOptions, Sequence[str]], Session]
 
 
@@ -66,10 +70,14 @@ def _open(path: Path, options: onnxruntime.SessionOptions, providers: Sequence[s
     return cast(Session, onnxruntime.InferenceSession(str(path), options, providers=list(providers)))
 
 
-def _preload() -> None:
-    """Load CUDA and cuDNN from the gpu extra's own wheels; only the GPU build of ONNX Runtime has such a thing."""
-    if hasattr(onnxruntime, "preload_dlls"):
+def _preload() -> list[str]:
+    """Load CUDA and cuDNN from the gpu extra's own wheels. Returns the names of the libraries that are missing."""
+    onnxruntime.set_default_logger_severity(_FATAL)  # what it would print ends up in our one line
+    if not hasattr(onnxruntime, "preload_dlls"):  # only the GPU build has it
+        return []
+    with redirect_stdout(io.StringIO()) as printed:
         onnxruntime.preload_dlls()
+    return re.findall(r"Failed to load (\S+?):", printed.getvalue())
 
 
 ONNX_RUNTIME = Runtime(onnxruntime.get_available_providers, _preload, _open)
@@ -209,21 +217,28 @@ def _open_session(path: Path, provider: str, options: EngineOptions, runtime: Ru
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.intra_op_num_threads  # the default counts CPUs a container may not use
     settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
-    if provider == "cuda":
-        runtime.preload()
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")  # a node left on the CPU is an error
+    settings.log_severity_level = _FATAL
+    missing = runtime.preload() if provider == "cuda" else []
     try:
         session = runtime.open(path, settings, [name])
     except Exception as error:
         raise EngineError(f"{path} cannot be opened on {name}: {_one_line(error)}") from error
-    running = list(session.get_providers())
-    if running[:1] != [name]:
+    if list(session.get_providers())[:1] != [name]:
         raise EngineError(
-            f"provider is {provider}, but the graph runs on {', '.join(running)}: {name} did not load. "
-            f"It needs an NVIDIA driver and the libraries of mixer-serve[gpu]; or set MIXER_PROVIDER=cpu."
+            f"provider is {options.provider}: {name} did not load, and the graph would run on "
+            f"{', '.join(session.get_providers())}. Missing: {', '.join(missing) or 'an NVIDIA driver or GPU'}. "
+            f"Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu."
         )
-    return session
+    return session if provider == "cpu" else _without_cpu_nodes(path, settings, name, runtime)
+
+
+def _without_cpu_nodes(path: Path, settings: onnxruntime.SessionOptions, name: str, runtime: Runtime) -> Session:
+    """The same session again, with every node held to its provider."""
+    settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return runtime.open(path, settings, [name])
+    except Exception as error:
+        raise EngineError(f"{path} has operations that {name} leaves to the CPU: {_one_line(error)}") from error
 
 
 def _read_metadata(session: Session, path: Path) -> tuple[ModelSpec, Precision | None]:

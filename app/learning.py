@@ -188,10 +188,11 @@ def _opened(source: Path) -> "tuple[ModelSpec, Callable[[Pixels], Logits]]":
 
 def _dataset_for(spec: ModelSpec, data: Path) -> "Dataset":
     """DATA as this classifier sees it. Raises DataError where its classes are others."""
+    from model import idx  # noqa: PLC0415
     from model.data import Picturing, load  # noqa: PLC0415
 
     picturing = Picturing(spec.image_size, spec.channels, spec.fit, spec.interpolation)
-    labels = spec.labels if any(data.glob("*-idx3-ubyte*")) else None
+    labels = spec.labels if idx.has_split(data, "train") else None
     with _bar() as progress:
         dataset = load(data, picturing, labels=labels, progress=_progress(progress, "reading pictures"))
     _report_skipped(dataset)

@@ -4,11 +4,8 @@ Every picture goes through preprocess.py once, at loading, and is kept as uint8 
 is augment.py's.
 """
 
-import gzip
 import hashlib
-import math
 import tempfile
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model import idx
 from model.errors import DataError
 from model.preprocess import Pixels, to_pixels, to_square
 from model.spec import Fit, Interpolation
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _IN_MEMORY_BYTES = 4 << 30  # above this, pixels lie in a temporary file that the system pages in
-_IDX_NAMES = {"train": "train", "test": "t10k"}
 
 Progress = Callable[[int, int], None]
 
@@ -82,7 +79,7 @@ def load(
         raise DataError(f"{folder} is not a folder; expected class folders or IDX files.")
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction is {val_fraction}; expected more than 0 and less than 1.")
-    if _idx_file(folder, "train", "images") is not None:
+    if idx.has_split(folder, "train"):
         dataset = _load_idx(folder, picturing, labels, val_fraction, seed)
     else:
         dataset = _load_class_folders(folder, picturing, val_fraction, seed, progress)
@@ -139,33 +136,10 @@ def _check(dataset: Dataset, folder: Path) -> None:
 # --- IDX files -------------------------------------------------------------------------------------------------------
 
 
-def _idx_file(folder: Path, split: str, kind: str) -> Path | None:
-    rank = {"images": 3, "labels": 1}[kind]
-    stem = f"{_IDX_NAMES[split]}-{kind}-idx{rank}-ubyte"
-    return next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)
-
-
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """An IDX file of unsigned bytes, plain or gzipped, as an array of its own shape. Raises DataError."""
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise DataError(f"{path} starts with {content[:4].hex() or 'nothing'}; expected an IDX file of unsigned bytes.")
-    header_bytes = 4 + 4 * content[3]
-    if len(content) < header_bytes:
-        raise DataError(f"{path} has {len(content)} bytes; its header alone takes {header_bytes}.")
-    shape = tuple(int(size) for size in np.frombuffer(content[4:header_bytes], dtype=">u4"))
-    if len(content) - header_bytes != math.prod(shape):
-        raise DataError(f"{path} holds {len(content) - header_bytes} values; its header says {shape}.")
-    return np.frombuffer(content, dtype=np.uint8, offset=header_bytes).reshape(shape)
-
-
 def _load_idx(
     folder: Path, picturing: Picturing, labels: Sequence[str] | None, val_fraction: float, seed: int
 ) -> Dataset:
-    images, classes = _read_idx_split(folder, "train")
+    images, classes = idx.read_split(folder, "train")
     num_classes = int(classes.max(initial=-1)) + 1
     names = tuple(labels) if labels is not None else tuple(str(index) for index in range(num_classes))
     if len(names) != num_classes:
@@ -175,25 +149,12 @@ def _load_idx(
         for chosen in _split(classes, val_fraction, seed)
     )
     test = None
-    if _idx_file(folder, "test", "images") is not None:
-        images, classes = _read_idx_split(folder, "test")
+    if idx.has_split(folder, "test"):
+        images, classes = idx.read_split(folder, "test")
         if classes.max(initial=0) >= num_classes:
             raise DataError(f"{folder} has the class {classes.max()} in its test labels; expected below {num_classes}.")
         test = PictureSet(_fitted(images, picturing), classes)
     return Dataset(names, train, val, test, _fingerprint(train, val, test))
-
-
-def _read_idx_split(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    arrays = []
-    for kind in ("images", "labels"):
-        path = _idx_file(folder, split, kind)
-        if path is None:
-            raise DataError(f"{folder} has no {_IDX_NAMES[split]}-{kind} IDX file.")
-        arrays.append(read_idx(path))
-    images, labels = arrays
-    if images.ndim != 3 or not images.size or labels.shape != images.shape[:1]:
-        raise DataError(f"{folder}: {split} images are {images.shape}, labels {labels.shape}; expected [N, H, W], [N].")
-    return images, labels.astype(np.int64)
 
 
 def _fitted(images: NDArray[np.uint8], picturing: Picturing) -> Pixels:

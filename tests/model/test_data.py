@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from toys import idx_bytes, random_pixels, write_class, write_idx, write_picture
 
-from model import data
-from model.data import Dataset, PictureSet, Picturing, load, picture_files, read_idx, read_labels, read_pixels
+from model import data, idx
+from model.data import Dataset, PictureSet, Picturing, load, picture_files, read_labels, read_pixels
 from model.errors import DataError
 from model.spec import Fit
 
@@ -358,12 +358,12 @@ ZIPPED = gzip.compress(idx_bytes(np.zeros((4, 8, 8), np.uint8)), mtime=0)
 def test_a_broken_idx_file_is_named_with_the_reason(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name} .*{message}"):
-        read_idx(tmp_path / name)
+        idx.read(tmp_path / name)
 
 
 def test_a_missing_idx_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none cannot be read"):
-        read_idx(tmp_path / "none")
+        idx.read(tmp_path / "none")
 
 
 # --- labels ---
