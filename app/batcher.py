@@ -135,10 +135,13 @@ class Batcher(Generic[Item, Answer]):
         waiter: _Waiter[Item, Answer] = _Waiter(item, deadline, loop.create_future(), loop.time())
         self._waiting[waiter] = None
         self._dispatch_soon()
+        timer = asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with timer:
                 return await waiter.future
         except TimeoutError:
+            if not timer.expired():  # the run itself raised it
+                raise
             self._give_up(waiter, "deadline")
             raise DeadlinePassed("The picture was not classified before its deadline.") from None
         except asyncio.CancelledError:

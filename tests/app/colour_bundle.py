@@ -20,7 +20,9 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 IMAGE_SIZE, PATCH_SIZE = 8, 4
 
 
-def picture(colour: Any, *, size: tuple[int, int] = (8, 8), mode: str = "RGB", kind: str = "PNG", **options: Any) -> bytes:
+def picture(
+    colour: Any, *, size: tuple[int, int] = (8, 8), mode: str = "RGB", kind: str = "PNG", **options: Any
+) -> bytes:
     """A file of one plain colour."""
     file = io.BytesIO()
     Image.new(mode, size, colour).save(file, kind, **options)
@@ -57,13 +59,11 @@ def colour_graph(
     input_name: str = "patches",
     input_type: int = TensorProto.UINT8,
     logits_name: str = "logits",
-    num_logits: int | None = None,
     frozen_batch: int | None = None,
 ) -> bytes:
     """An ONNX file: input uint8 [batch, S, P*P*C], outputs logits [batch, K] and embedding [batch, P*P*C].
 
-    The keywords break one thing each; `frozen_batch` makes a graph that runs batches of that size only, `num_logits` one
-    that declares another number of classes than it has.
+    The keywords break one thing each; `frozen_batch` makes a graph that runs batches of that size only.
     """
     weight, bias = _head(spec)
     nodes = [
@@ -81,7 +81,7 @@ def colour_graph(
         "colours",
         [helper.make_tensor_value_info(input_name, input_type, ["batch", spec.num_patches, spec.patch_bytes])],
         [
-            helper.make_tensor_value_info(logits_name, TensorProto.FLOAT, ["batch", num_logits or spec.num_classes]),
+            helper.make_tensor_value_info(logits_name, TensorProto.FLOAT, ["batch", spec.num_classes]),
             helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", spec.patch_bytes]),
         ],
         constants,

@@ -1,12 +1,21 @@
 """A toy bundle for all tests of app/, and an environment without options of the service."""
 
 import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from colour_bundle import colour_spec, write_bundle
+from fakes import WatchedMetrics
+from fastapi import FastAPI
 
+from app import main
 from app.engine import Engine, EngineOptions, open_engine
+from app.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +41,34 @@ def grey_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(bundle: Path) -> Engine:
     """A real engine over the toy bundle, in two lanes."""
     return open_engine(EngineOptions(bundle, provider="cpu", precision="fp32", lanes=2, max_batch_size=8))
+
+
+@dataclass(frozen=True)
+class Service:
+    """The whole application with its lifespan entered, and a client of it."""
+
+    app: FastAPI
+    http: httpx.AsyncClient
+    metrics: WatchedMetrics
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+def serve(bundle: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """`async with serve(engine=..., queue_capacity=...) as service`: any option, and an engine other than the toy's."""
+
+    @asynccontextmanager
+    async def served(engine: Engine = engine, **options: Any) -> AsyncIterator[Service]:
+        metrics = WatchedMetrics()
+        monkeypatch.setattr(main, "Metrics", lambda: metrics)
+        application = main.create_app(Settings(**{"bundle": bundle, "drain_timeout_s": 5, **options}), engine)
+        transport = httpx.ASGITransport(application)
+        async with (
+            application.router.lifespan_context(application),
+            httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+        ):
+            yield Service(application, client, metrics)
+
+    return served

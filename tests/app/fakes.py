@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engine import Engine
+from app.metrics import Metrics
 from model.spec import METADATA_KEY, ModelSpec
 
 
@@ -150,10 +151,7 @@ class FakeSession:
 
 
 class GatedSession(FakeSession):
-    """Every run of anything but the canary's red waits in its thread until `open_gate()`; tests await `entered`.
-
-    Made inside the event loop of the test. `answer` then answers as in FakeSession.
-    """
+    """Every run waits in its thread until `open_gate()`; tests await `entered`. Made inside the test's event loop."""
 
     def __init__(self, spec: ModelSpec, answer: Callable[[NDArray[np.uint8]], Any] | None = None) -> None:
         super().__init__(spec, answer or means_of_colours)
@@ -162,13 +160,42 @@ class GatedSession(FakeSession):
         self._gate = threading.Event()
 
     def run(self, output_names: Sequence[str], inputs: Mapping[str, object]) -> Sequence[object]:
-        if not _is_red(inputs["patches"]):
-            self._loop.call_soon_threadsafe(self.entered.set)
-            self._gate.wait(60)
+        self._loop.call_soon_threadsafe(self.entered.set)
+        self._gate.wait(60)
         return super().run(output_names, inputs)
 
     def open_gate(self) -> None:
         self._gate.set()
+
+
+class WatchedMetrics(Metrics, Happenings):
+    """The service's metrics, and tests can wait for what the batcher says of itself."""
+
+    def __init__(self) -> None:
+        Metrics.__init__(self)
+        Happenings.__init__(self)
+        self.waiting = self.inside = 0
+        self.given_up: list[tuple[str, str]] = []
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        super().depth(waiting, in_flight)
+        self.waiting, self.inside = waiting, in_flight
+        self.changed()
+
+    def dropped(self, stage: str, reason: str) -> None:
+        super().dropped(stage, reason)
+        self.given_up.append((stage, reason))
+        self.changed()
+
+    def samples(self) -> dict[str, float]:
+        """What a scrape reads: {'mixer_images_total{outcome="classified"}': 1.0, ...}."""
+        return samples_of(self.render().decode())
+
+
+def samples_of(text: str) -> dict[str, float]:
+    """The values of a Prometheus text answer by name and labels, as they are written."""
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
 
 
 def means_of_colours(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -180,8 +207,3 @@ def means_of_colours(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
 def engine_of(session: FakeSession, spec: ModelSpec, *, lanes: int = 1) -> Engine:
     """An engine over a fake session."""
     return Engine(session, spec, provider="cpu", precision="fp32", lanes=lanes, fallback=None)
-
-
-def _is_red(patches: object) -> bool:
-    assert isinstance(patches, np.ndarray)
-    return bool((patches.reshape(-1, 3) == (255, 0, 0)).all())

@@ -42,6 +42,9 @@ class Bench:
     async def waiting(self, count: int) -> None:
         await self.observer.until(lambda: self.observer.waiting == count)
 
+    async def full(self) -> None:
+        await self.observer.until(lambda: self.observer.in_flight == self.batcher._limits.queue_capacity)
+
 
 async def answers_of(tasks: "list[asyncio.Task[Answered[Any]]]") -> list[Any]:
     return [answered.answer for answered in await asyncio.gather(*tasks)]
@@ -103,7 +106,7 @@ async def test_law_03_a_request_whose_client_has_gone_is_dropped_before_it_costs
 
 @in_virtual_time
 async def test_law_04_a_future_that_is_done_is_never_set() -> None:
-    """An answer, an error and the shutdown each meet items whose clients have gone. The loop has nothing to complain of."""
+    """An answer, an error and the shutdown meet items whose clients have gone. The loop has nothing to complain of."""
     bench = Bench(FakeRun(gated=True, poisoned=[5]), max_batch_size=8)
     gone, late, stays = bench.submit(1), bench.submit(2, deadline=1.0), bench.submit(3)
     await bench.run.begun(1)
@@ -163,7 +166,7 @@ async def test_law_07_a_full_queue_rejects_at_once_with_a_retry_after_from_the_m
 
     bench = Bench(in_two_seconds, max_batch_size=1, queue_capacity=4)
     tasks = bench.submit_all([1, 2, 3, 4])
-    await bench.waiting(3)
+    await bench.full()
     with pytest.raises(QueueFull) as unmeasured, bench.batcher.admit():
         pytest.fail("There was no place.")
     assert unmeasured.value.headers == {"Retry-After": "1"}
@@ -171,7 +174,7 @@ async def test_law_07_a_full_queue_rejects_at_once_with_a_retry_after_from_the_m
 
     await tasks[0]
     tasks.append(bench.submit(5))
-    await bench.waiting(3)
+    await bench.full()
     with pytest.raises(QueueFull, match=r"4 pictures .* fewer than 4\. Try again in 8 s\.") as measured:
         await bench.classify(6)
     assert now() == 2.0  # one answer in 2 s: 4 pictures take 8 s
@@ -181,7 +184,7 @@ async def test_law_07_a_full_queue_rejects_at_once_with_a_retry_after_from_the_m
     tasks += bench.submit_all([7, 8])
     await tasks[3]
     tasks.append(bench.submit(9))
-    await bench.waiting(3)
+    await bench.full()
     with pytest.raises(QueueFull) as windowed:
         await bench.classify(10)
     assert now() == 8.0  # in the last 5 s, answers at 4, 6 and 8 s: 4 pictures take 20/3 s
@@ -267,7 +270,10 @@ async def test_law_11_what_passed_its_deadline_is_not_run() -> None:
     bench.run.release()
     assert await answers_of([first, stays]) == [10, 30]
     assert bench.run.batches == [[1], [3]]
-    assert bench.observer.drops == [("queue", "deadline")]
+    with pytest.raises(DeadlinePassed):
+        await bench.classify(4, deadline=now())  # before its timer has had its turn
+    assert bench.run.batches == [[1], [3]]
+    assert bench.observer.drops == [("queue", "deadline")] * 2
 
 
 def _shipped() -> Engine:
@@ -464,7 +470,7 @@ async def test_idle_time_does_not_count_in_the_measured_rate() -> None:
     tasks = bench.submit_all([2, 3])
     await tasks[0]
     tasks.append(bench.submit(4))
-    await bench.waiting(1)
+    await bench.full()
     assert bench.batcher.retry_after_s() == 2  # one a second, not one in a hundred
     await asyncio.gather(*tasks)
 
@@ -483,9 +489,10 @@ async def test_a_drain_serves_those_who_hold_a_place_and_ends_as_soon_as_they_ar
         decoded = asyncio.create_task(place.answer(3, LONG_S))
         for count in (1, 2, 3):
             await bench.run.begun(count)
-            assert bench.batcher.draining
             bench.run.release()
         assert await answers_of([running, queued, decoded]) == [10, 20, 30]
+        assert bench.batcher.draining
+        assert not closing.done()  # one place is still held
     await closing
     assert now() == 0.0
     with pytest.raises(NotReady):
@@ -586,6 +593,7 @@ async def _live_through(visits: list[Visit], limits: Limits, run_s: float, close
         await clock_at(closes_at)
         await batcher.close(1.0)
     outcomes = await asyncio.gather(*clients)
+    await clock_at(now() + 100.0)  # whatever nobody waited for has ended, too
 
     for index, (visit, outcome) in enumerate(zip(visits, outcomes, strict=True)):
         starts = [at for at, batch in log.started if index in batch]
@@ -605,7 +613,7 @@ async def _live_through(visits: list[Visit], limits: Limits, run_s: float, close
         assert len(observer.rejections) == outcomes.count("refused")
         assert "shut down" not in outcomes
         assert sum(observer.ran_sizes) >= outcomes.count("answered")
-        assert log.active == 0
+    assert log.active == 0
     first_starts = dict.fromkeys(item for _, batch in log.started for item in batch)
     arrivals = [visits[item].arrives for item in first_starts]
     assert arrivals == sorted(arrivals)  # first come, first served

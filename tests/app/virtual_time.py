@@ -1,8 +1,8 @@
-"""An event loop whose clock jumps to the next timer as soon as nothing else is left to do. No test waits for a clock."""
+"""An event loop whose clock jumps to the next timer as soon as nothing else is left to do: no test waits for it."""
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -59,12 +59,9 @@ def now() -> float:
 async def clock_at(when: float) -> None:
     """Until the virtual clock shows `when`, and what was due then has happened."""
     loop = asyncio.get_running_loop()
-    reached = loop.create_future()
-    loop.call_at(when, reached.set_result, None)
-    await reached
-
-
-async def at(when: float, work: Callable[[], Awaitable[T]]) -> T:
-    """Begin `work` when the virtual clock shows `when`."""
-    await clock_at(when)
-    return await work()
+    reached = asyncio.Event()
+    timer = loop.call_at(when, reached.set)
+    try:
+        await reached.wait()
+    finally:
+        timer.cancel()

@@ -1,0 +1,134 @@
+"""A service in a process of its own, on a real socket. Tests wait for its log lines and answers, not for a clock."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 30
+SERVING = "Application startup complete"  # and a moment later it listens: connect() waits for that
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def connect(port: int) -> socket.socket:
+    """A connection to a server that has started or is about to: until it listens, the system refuses."""
+    pause, attempts = threading.Event(), PATIENCE_S * 100
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        except ConnectionRefusedError:
+            attempts -= 1
+            if not attempts:
+                raise
+            pause.wait(0.01)
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """This process's, without options of the service, and with `variables`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
+    return {**inherited, "PYTHONWARNINGS": "default", **variables}
+
+
+class Server:
+    """`python *command`, killed at the latest when the test ends."""
+
+    def __init__(self, *command: str, port: int) -> None:
+        self.port = port
+        self._process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=clean_environment(), stderr=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def wait_for(self, pattern: str, count: int = 1) -> list[str]:
+        """Until `count` log lines match; returns what the pattern's groups matched in them."""
+
+        def found() -> list[str]:
+            return [match[match.re.groups] for line in self.lines if (match := re.search(pattern, line))]
+
+        with self._news:
+            told = self._news.wait_for(lambda: len(found()) >= count or not self._reader.is_alive(), PATIENCE_S)
+            assert told, "".join(self.lines)
+            assert len(found()) >= count, "".join(self.lines)
+            return found()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def exit_code(self) -> int:
+        code = self._process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return code
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE_S) as answer:
+            return str(answer.read().decode())
+
+    def classify(self, payload: bytes) -> Any:
+        url = f"http://127.0.0.1:{self.port}/classify"
+        request = urllib.request.Request(url, payload, {"Content-Type": "image/png"})
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return json.load(answer)
+
+    def wait_until_serving(self, workers: int = 1) -> None:
+        self.wait_for(SERVING, workers)
+        self.connect().close()
+
+    def connect(self) -> socket.socket:
+        return connect(self.port)
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+
+def head_of_upload(length: int) -> bytes:
+    """The head of a POST /classify; the server says "100 Continue" once the request has reached the application."""
+    return (
+        "POST /classify HTTP/1.1\r\nHost: service\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+    ).encode()
+
+
+def read_until(connection: socket.socket, mark: bytes) -> bytes:
+    """What arrives, up to `mark` or the end of the connection."""
+    received = b""
+    while mark not in received:
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        received += piece
+    return received

@@ -1,0 +1,310 @@
+"""Request bodies under limits: multipart and raw, whole and broken, fast and slow. All of it through POST /classify."""
+
+import asyncio
+import base64
+from typing import Any
+
+import httpx
+import pytest
+from asgi import AsgiCall
+from colour_bundle import BLUE, GREEN, RED, picture
+from conftest import Serve, Service
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problem_answers import expect_problem, expect_problem_body
+
+from app import main
+from app.engine import Engine
+from app.settings import Settings
+
+FORM = {"content-type": "multipart/form-data; boundary=XX"}
+
+
+def part(content: bytes, *headers: str) -> bytes:
+    """One part of a form whose boundary is XX."""
+    head = "\r\n".join(headers).encode("latin-1")
+    return b"--XX\r\n" + head + b"\r\n\r\n" + content + b"\r\n"
+
+
+def disposition(name: str = "file", filename: str | None = "a.png") -> str:
+    suffix = "" if filename is None else f'; filename="{filename}"'
+    return f'Content-Disposition: form-data; name="{name}"{suffix}'
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--XX--\r\n"
+
+
+WHOLE = form(part(picture(RED), disposition(), "Content-Type: image/png"))
+
+
+async def best_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    label: str = answer.json()["predictions"][0]["label"]
+    return label
+
+
+async def expect_service(service: Service) -> None:
+    """The service still answers."""
+    assert await best_of(await service.http.post("/classify", content=picture(GREEN))) == "green"
+
+
+# --- what is accepted ---
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "image/png",
+        "image/anything",
+        "IMAGE/JPEG; q=1",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+    ],
+)
+async def test_a_raw_body_may_say_that_it_is_a_picture_or_nothing(content_type: str | None, serve: Serve) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    async with serve() as service:
+        assert await best_of(await service.http.post("/classify", content=picture(BLUE), headers=headers)) == "blue"
+
+
+async def test_a_form_and_a_raw_body_get_the_same_answer(serve: Serve) -> None:
+    payload = picture((200, 90, 10))
+    async with serve() as service:
+        raw = await service.http.post("/classify", content=payload)
+        formed = await service.http.post("/classify", files={"file": ("a.png", payload, "image/png")})
+    assert raw.status_code == formed.status_code == 200
+    assert raw.content == formed.content
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        WHOLE,
+        WHOLE + b"an epilogue",
+        form(part(b"a note", disposition("note", None)), part(picture(RED), disposition())),
+        form(part(picture(RED), disposition(filename="../../etc/passwd"))),
+        form(part(picture(RED), disposition(filename="bild-ä-\u00ff.png"))),
+        form(part(picture(RED), disposition(), "Content-Type: text/html")),
+        form(part(base64.b64encode(picture(RED)), disposition(), "Content-Transfer-Encoding: base64")),
+        form(part(picture(RED), disposition(), "Content-Transfer-Encoding: binary")),
+    ],
+)
+async def test_a_form_may_have_more_around_its_file(body: bytes, serve: Serve) -> None:
+    async with serve() as service:
+        assert await best_of(await service.http.post("/classify", content=body, headers=FORM)) == "red"
+
+
+async def test_a_body_may_arrive_in_any_pieces(serve: Serve) -> None:
+    async with serve() as service:
+        for body, headers in ((WHOLE, FORM), (picture(RED), {"content-type": "image/png"})):
+            for size in (1, 7, 64):
+                call = AsgiCall("/classify", headers)
+                for start in range(0, len(body), size):
+                    call.send_body(body[start : start + size], more=True)
+                call.send_body(b"")
+                await call.go(service.app)
+                assert call.status == 200
+                assert call.body["predictions"][0]["label"] == "red"
+
+
+async def test_a_large_file_stays_in_memory(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a temporary file was opened")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    payload = picture(BLUE, size=(1000, 1000), kind="BMP")
+    assert len(payload) > 1 << 20
+    async with serve() as service:
+        assert await best_of(await service.http.post("/classify", files={"file": payload})) == "blue"
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "text/plain; charset=utf-8", "video/mp4", "multipart/mixed"]
+)
+async def test_another_content_type_is_refused(content_type: str, serve: Serve) -> None:
+    async with serve() as service:
+        answer = await service.http.post("/classify", content=picture(RED), headers={"content-type": content_type})
+        named = content_type.partition(";")[0]
+        expect_problem(answer, 415, "unsupported_format", f"'{named}'", "expected multipart/form-data", "image/*")
+        await expect_service(service)
+
+
+async def test_many_pictures_come_as_a_form_or_not_at_all(serve: Serve) -> None:
+    async with serve() as service:
+        answer = await service.http.post("/classify/batch", content=picture(RED), headers={"content-type": "image/png"})
+        expect_problem(
+            answer, 415, "unsupported_format", "'image/png'", "expected multipart/form-data with fields 'file'"
+        )
+
+
+BOUNDARY_CASES = [
+    ("multipart/form-data", "no boundary"),
+    ("multipart/form-data; boundary=", "no boundary"),
+    ("multipart/form-data; boundary=" + "X" * 300, "oundary"),
+    ("multipart/form-data; boundary=YY", ""),
+]
+
+
+@pytest.mark.parametrize(("content_type", "words"), BOUNDARY_CASES)
+async def test_a_boundary_that_is_missing_or_wrong(content_type: str, words: str, serve: Serve) -> None:
+    async with serve() as service:
+        answer = await service.http.post("/classify", content=WHOLE, headers={"content-type": content_type})
+        expect_problem(answer, 400, "bad_request", words)
+        await expect_service(service)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 20, 60, len(WHOLE) - 20, len(WHOLE) - 5])
+async def test_a_form_that_is_cut_off(length: int, serve: Serve) -> None:
+    async with serve() as service:
+        answer = await service.http.post("/classify", content=WHOLE[:length], headers=FORM)
+        expect_problem(answer, 400, "bad_request", "The multipart body ends before its closing boundary.")
+        await expect_service(service)
+
+
+MALFORMED = [
+    b"garbage",
+    b"--XX\r\n\x00\xff\xfe: \x01\r\n\r\nx\r\n--XX--\r\n",
+    form(b"--XX\r\nno colon here\r\n\r\nx\r\n"),
+    form(part(b"x", "Content-Disposition: form-data")),
+    form(part(b"x", "X-Other: 1")),
+    form(part(picture(RED), disposition(), *[f"X-{number}: 1" for number in range(20)])),
+    form(part(picture(RED), disposition(), "X-Long: " + "x" * 10_000)),
+    form(part(b"!", disposition(), "Content-Transfer-Encoding: base64")),
+    form(part(b"abcde", disposition(), "Content-Transfer-Encoding: base64")),
+]
+
+
+@pytest.mark.parametrize("body", MALFORMED)
+async def test_a_malformed_form_is_a_bad_request(body: bytes, serve: Serve) -> None:
+    async with serve() as service:
+        answer = await service.http.post("/classify", content=body, headers=FORM)
+        expect_problem(answer, 400, "bad_request", "multipart")
+        await expect_service(service)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (form(part(b"a note", disposition("note", None))), "The form has no file in a field 'file'; expected one."),
+        (
+            form(part(picture(RED), disposition("picture"))),
+            "The form has a file in the field 'picture'; expected 'file'.",
+        ),
+        (
+            form(part(picture(RED), disposition(filename=None))),
+            "The field 'file' has no filename; expected an uploaded file.",
+        ),
+        (form(part(picture(RED), disposition(name=""))), "The form has a file in the field ''; expected 'file'."),
+    ],
+)
+async def test_a_form_without_its_file(body: bytes, words: str, serve: Serve) -> None:
+    async with serve() as service:
+        for path in ("/classify", "/classify/batch"):
+            expect_problem(await service.http.post(path, content=body, headers=FORM), 422, "bad_parameter", words)
+        await expect_service(service)
+
+
+async def test_an_empty_file_is_no_picture(serve: Serve) -> None:
+    async with serve() as service:
+        nameless = form(part(b"", disposition(filename="")))  # what a browser sends when no file was chosen
+        for body, headers in ((b"", {}), (nameless, FORM), (form(part(b"", disposition())), FORM)):
+            answer = await service.http.post("/classify", content=body, headers=headers)
+            expect_problem(answer, 400, "bad_picture", "The picture has 0 bytes; expected an image file.")
+
+
+async def test_one_picture_at_a_time(serve: Serve) -> None:
+    async with serve() as service:
+        files = [("file", ("a.png", picture(RED))), ("file", ("b.png", picture(BLUE)))]
+        answer = await service.http.post("/classify", files=files)
+        expect_problem(answer, 413, "too_many_bytes", "more than 1 files")
+        await expect_service(service)
+
+
+# --- how large, how slow ---
+
+
+async def test_a_body_that_declares_too_much_is_not_even_read(serve: Serve) -> None:
+    async with serve(max_picture_bytes=1000) as service:
+        call = AsgiCall("/classify", {"content-type": "image/png", "content-length": "1001"})
+        await call.go(service.app)  # nothing of the body ever arrives
+        expect_problem_body(call.body, 413, "too_many_bytes", "The body has 1001 bytes; expected at most 1000.")
+        assert not call.listened.is_set()
+        await expect_service(service)
+
+
+async def test_a_body_that_turns_out_too_large_is_refused_as_soon_as_it_is(serve: Serve) -> None:
+    async with serve(max_picture_bytes=1000) as service:
+        for headers in ({"content-type": "image/png"}, {"content-type": "image/png", "content-length": "17"}):
+            call = AsgiCall("/classify", headers)
+            call.send_body(bytes(900), more=True)
+            call.send_body(bytes(900), more=True)  # and there would be more
+            await call.go(service.app)
+            expect_problem_body(call.body, 413, "too_many_bytes", "The body has more than 1000 bytes")
+        await expect_service(service)
+
+
+async def test_a_form_may_be_a_little_larger_than_its_picture_but_not_much(serve: Serve) -> None:
+    payload = picture(GREEN)
+    async with serve(max_picture_bytes=len(payload)) as service:
+        assert await best_of(await service.http.post("/classify", files={"file": payload})) == "green"
+        answer = await service.http.post("/classify", files={"file": payload + b"x"})
+        expect_problem(answer, 413, "too_many_bytes", f"{len(payload) + 1} bytes; expected at most {len(payload)}.")
+        answer = await service.http.post("/classify", files={"file": bytes(70_000)})
+        expect_problem(answer, 413, "too_many_bytes", f"expected at most {len(payload) + 65536}.")
+        await expect_service(service)
+
+
+@pytest.mark.parametrize(("headers", "sent"), [({"content-type": "image/png"}, picture(RED)[:10]), (FORM, WHOLE[:30])])
+async def test_a_body_that_never_ends_gets_504(headers: dict[str, str], sent: bytes, serve: Serve) -> None:
+    async with serve(body_timeout_s=0.05) as service:
+        call = AsgiCall("/classify", headers)
+        call.send_body(sent, more=True)
+        await call.go(service.app)
+        words = f"The body had not arrived after 0.05 s; {len(sent)} bytes had."
+        expect_problem_body(call.body, 504, "deadline_passed", words)
+        await expect_service(service)
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
+async def test_a_client_that_hangs_up_while_sending_is_counted_and_nothing_more(path: str, serve: Serve) -> None:
+    async with serve() as service:
+        call = AsgiCall(path, FORM)
+        call.send_body(WHOLE[:40], more=True)
+        call.hang_up()
+        await call.go(service.app)
+        assert call.sent == []
+        samples = service.metrics.samples()
+        assert samples['mixer_dropped_total{reason="client_gone",stage="receive"}'] == 1
+        assert samples[f'mixer_requests_total{{endpoint="{path}",status="499"}}'] == 1
+        await expect_service(service)
+
+
+# --- whatever arrives ---
+
+_scraps = st.one_of(
+    st.binary(max_size=12),
+    st.sampled_from(
+        [b"--XX", b"\r\n", b"\r\n\r\n", b"--XX--\r\n", b"--", b"XX", b"\r", b"\n", b":", disposition().encode(),
+         disposition(filename=None).encode(), b"Content-Transfer-Encoding: base64", b"=", b'"', picture(RED)]
+    ),
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=60)
+@given(bodies=st.lists(st.lists(_scraps, max_size=12).map(b"".join), min_size=1, max_size=5))
+def test_whatever_is_sent_as_a_form_gets_a_label_or_a_fault_of_the_clients(bodies: list[bytes], engine: Engine) -> None:
+    async def send_all() -> None:
+        app = main.create_app(Settings(), engine)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            for body in bodies:
+                answer = await client.post("/classify", content=body, headers=FORM)
+                assert answer.status_code in (200, 400, 413, 415, 422)
+                assert answer.json()
+
+    asyncio.run(send_all())

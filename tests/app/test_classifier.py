@@ -1,0 +1,216 @@
+"""The life of one picture, from bytes to the most probable labels, without HTTP."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from fakes import FakeSession, GatedSession, WatchedMetrics, engine_of, means_of_colours
+
+from app.batcher import Limits
+from app.classifier import Classified, Classifier
+from app.engine import Engine, EngineOptions, open_engine
+from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
+from app.images import DecodeLimits
+from model.spec import Fit
+
+SPEC = colour_spec(canary=None)
+Build = Callable[..., Classifier]
+
+
+@pytest.fixture
+def metrics() -> WatchedMetrics:
+    return WatchedMetrics()
+
+
+@pytest.fixture
+def build(metrics: WatchedMetrics) -> Iterator[Build]:
+    """Makes classifiers, and ends their threads."""
+    made: list[Classifier] = []
+
+    def classifier(engine: Engine, **limits: Any) -> Classifier:
+        made.append(
+            Classifier(
+                engine,
+                limits=Limits(**{"lanes": engine.lanes, **limits}),
+                decode_limits=DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20),
+                decode_threads=1,
+                metrics=metrics,
+            )
+        )
+        return made[-1]
+
+    yield classifier
+    for one in made:
+        one.close()
+
+
+async def classify(classifier: Classifier, payload: bytes, *, top_k: int = 1, timeout_s: float = 60) -> Classified:
+    with classifier.admit() as (place,):
+        return await classifier.classify(place, payload, top_k=top_k, timeout_s=timeout_s)
+
+
+def best(classified: Classified) -> str:
+    return classified.predictions[0].label
+
+
+async def test_a_picture_gets_its_labels_most_probable_first(build: Build, engine: Engine) -> None:
+    classified = await classify(build(engine), picture((255, 0, 51)), top_k=3)
+    labels = [(prediction.label, prediction.index) for prediction in classified.predictions]
+    assert labels == [("red", 0), ("blue", 2), ("green", 1)]
+    total = math.exp(10) + math.exp(2) + 1
+    expected = [math.exp(10) / total, math.exp(2) / total, 1 / total]
+    assert [prediction.probability for prediction in classified.predictions] == pytest.approx(expected, rel=1e-5)
+    assert classified.batch_size == 1
+    assert min(classified.decode_s, classified.queue_s, classified.infer_s) >= 0
+
+
+async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, engine: Engine) -> None:
+    classifier = build(engine)
+    for payload in (
+        picture(GREEN, size=(300, 40), kind="JPEG"),
+        picture(GREEN, size=(1, 1)),
+        picture(GREEN, kind="GIF"),
+    ):
+        assert best(await classify(classifier, payload)) == "green"
+
+
+async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> None:
+    classifier = build(open_engine(EngineOptions(grey_bundle, provider="cpu", lanes=1)))
+    assert best(await classify(classifier, picture((250, 250, 250)))) == "light"
+    assert best(await classify(classifier, picture(20, mode="L"))) == "dark"
+
+
+async def test_the_temperature_of_the_spec_softens_the_probabilities(build: Build) -> None:
+    spec = colour_spec(canary=None, temperature=10.0)
+    classified = await classify(build(engine_of(FakeSession(spec, means_of_colours), spec)), picture(RED))
+    assert classified.predictions[0].probability == pytest.approx(math.e / (math.e + 2), rel=1e-5)
+
+
+async def test_huge_logits_do_not_overflow_and_ties_keep_the_order_of_the_classes(build: Build) -> None:
+    def answer(patches: Any) -> Any:
+        return np.array([[3e38, -3e38, 3e38]] * len(patches), dtype=np.float32)
+
+    classified = await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED), top_k=3)
+    assert [(p.label, p.probability) for p in classified.predictions] == [("red", 0.5), ("blue", 0.5), ("green", 0.0)]
+
+
+async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_answer(build: Build) -> None:
+    session = GatedSession(SPEC)
+    classifier = build(engine_of(session, SPEC), max_batch_size=8)
+    first = asyncio.create_task(classify(classifier, picture(RED)))
+    await session.entered.wait()
+    others = [asyncio.create_task(classify(classifier, picture(colour))) for colour in (GREEN, BLUE, RED)]
+    metrics = classifier._metrics
+    assert isinstance(metrics, WatchedMetrics)
+    await metrics.until(lambda: metrics.waiting == 3)
+    session.open_gate()
+    answers = await asyncio.gather(first, *others)
+    assert [best(classified) for classified in answers] == ["red", "green", "blue", "red"]
+    assert [classified.batch_size for classified in answers] == [1, 3, 3, 3]
+
+
+# --- what fails ---
+
+
+async def test_what_cannot_be_decoded_never_reaches_the_engine(build: Build, metrics: WatchedMetrics) -> None:
+    session = FakeSession(SPEC)
+    classifier = build(engine_of(session, SPEC))
+    with pytest.raises(BadPicture):
+        await classify(classifier, b"no picture")
+    with pytest.raises(TooManyPixels):
+        await classify(classifier, picture(RED, size=(2000, 2000)))
+    assert session.batches == []
+    assert metrics.samples()['mixer_images_total{outcome="bad_picture"}'] == 1
+    assert metrics.samples()['mixer_images_total{outcome="too_many_pixels"}'] == 1
+    assert metrics.inside == 0
+
+
+async def test_the_engines_own_words_stay_in_the_log(build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    def answer(patches: Any) -> Any:
+        raise RuntimeError("secret")
+
+    with pytest.raises(InferenceFailed) as failed:
+        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED))
+    assert str(failed.value) == "The engine failed on this picture; the service's log says why."
+    assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+async def test_logits_that_are_no_numbers_are_a_failure(wrong: float, build: Build) -> None:
+    def answer(patches: Any) -> Any:
+        return np.array([[0, wrong, 0]], dtype=np.float32)
+
+    with pytest.raises(InferenceFailed, match=r"not all finite numbers\. This is a bug"):
+        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED))
+
+
+async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, metrics: WatchedMetrics) -> None:
+    classifier = build(engine_of(FakeSession(SPEC), SPEC))
+    with pytest.raises(DeadlinePassed, match="not decoded before its deadline"):
+        await classify(classifier, picture(RED), timeout_s=-1)
+    assert metrics.given_up == [("decode", "deadline")]
+    assert metrics.samples()['mixer_images_total{outcome="deadline_passed"}'] == 1
+
+
+async def test_a_picture_whose_client_goes_while_it_is_decoded(build: Build, metrics: WatchedMetrics) -> None:
+    session = FakeSession(SPEC)
+    classifier = build(engine_of(session, SPEC))
+    task = asyncio.create_task(classify(classifier, picture(RED)))
+    await metrics.until(lambda: metrics.inside == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert metrics.given_up == [("decode", "client_gone")]
+    assert metrics.samples()['mixer_images_total{outcome="client_gone"}'] == 1
+    assert (metrics.inside, session.batches) == (0, [])
+
+
+# --- places and labels ---
+
+
+async def test_places_for_many_are_given_to_all_or_none(build: Build, engine: Engine, metrics: WatchedMetrics) -> None:
+    classifier = build(engine, queue_capacity=3)
+    with classifier.admit(2) as places:
+        assert len(places) == 2
+        with pytest.raises(QueueFull), classifier.admit(2):
+            pytest.fail("There was room for one only.")
+        assert metrics.inside == 2
+        assert metrics.samples()['mixer_images_total{outcome="queue_full"}'] == 2
+    assert metrics.inside == 0
+    with classifier.admit(3):
+        assert metrics.inside == 3
+
+
+async def test_a_refused_batch_is_counted_by_its_pictures_and_told_the_true_depth(
+    build: Build, engine: Engine, metrics: WatchedMetrics
+) -> None:
+    classifier = build(engine, queue_capacity=4)
+    with classifier.admit(2):
+        with pytest.raises(QueueFull, match=r"^2 pictures are in the queue; "), classifier.admit(3):
+            pytest.fail("There was room for two only.")
+        assert metrics.samples()['mixer_rejected_total{reason="queue_full"}'] == 3
+
+
+async def test_while_draining_there_are_no_places(build: Build, engine: Engine, metrics: WatchedMetrics) -> None:
+    classifier = build(engine)
+    classifier.batcher.start_draining()
+    with pytest.raises(NotReady), classifier.admit():
+        pytest.fail("It was draining.")
+    assert metrics.samples()['mixer_images_total{outcome="not_ready"}'] == 1
+
+
+def test_top_k_is_between_one_and_the_number_of_classes(build: Build, engine: Engine) -> None:
+    classifier = build(engine)
+    assert [classifier.expect_top_k(top_k) for top_k in (None, 1, 3)] == [3, 1, 3]
+    for wrong in (0, -1, 4):
+        with pytest.raises(BadParameter, match=rf"^top_k is {wrong}; this model has 3 classes\.$"):
+            classifier.expect_top_k(wrong)
+
+
+def test_top_k_is_five_where_there_are_more_classes(build: Build) -> None:
+    spec = colour_spec(canary=None, num_classes=7, labels=tuple("abcdefg"), fit=Fit())
+    assert build(engine_of(FakeSession(spec), spec)).expect_top_k(None) == 5

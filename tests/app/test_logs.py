@@ -1,0 +1,75 @@
+"""Log lines on standard error, as text or as JSON."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from app import logs
+
+
+@pytest.fixture(autouse=True)
+def logging_put_back() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, show = root.handlers[:], root.level, warnings.showwarning
+    root.handlers = []  # basicConfig closes what it finds
+    yield
+    logging.captureWarnings(capture=False)
+    warnings.showwarning = show
+    root.handlers, root.level = handlers, level
+
+
+def test_a_text_line_has_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("text", "info")
+    logging.getLogger("mixer.test").warning("%d pictures", 3)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith(" WARNING mixer.test 3 pictures\n")
+    assert captured.err[:4].isdigit()
+
+
+def test_a_json_line_has_the_same_and_what_was_added(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    logging.getLogger("mixer.test").error("%d pictures", 3, extra={"request_id": "r1"})
+    line = json.loads(capsys.readouterr().err)
+    assert {
+        "level": "ERROR",
+        "logger": "mixer.test",
+        "message": "3 pictures",
+        "request_id": "r1",
+    }.items() <= line.items()
+    assert line["timestamp"]
+
+
+def test_a_traceback_is_part_of_its_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    try:
+        int("seven")
+    except ValueError:
+        logging.getLogger("mixer.test").exception("failed")
+    line = json.loads(capsys.readouterr().err)
+    assert "ValueError: invalid literal for int()" in line["exc_info"]
+
+
+def test_less_severe_lines_than_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("text", "warning")
+    logging.getLogger("mixer.test").info("quiet")
+    assert capsys.readouterr().err == ""
+
+
+def test_configuring_again_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("text", "info")
+    logs.configure("json", "info")
+    logging.getLogger("mixer.test").info("once")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_warnings_are_log_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    warnings.warn("be careful", UserWarning, stacklevel=1)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["logger"], line["level"]) == ("py.warnings", "WARNING")
+    assert "be careful" in line["message"]

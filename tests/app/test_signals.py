@@ -1,0 +1,61 @@
+"""A stop signal tells the service first, and then whatever handled it before."""
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from app.signals import first_telling
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What was heard; the handler that was there before notes "before"."""
+    told: list[str] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in previous:
+        signal.signal(number, lambda *_: told.append("before"))
+    yield told
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_listener_hears_a_stop_signal_before_the_handler_that_was_there(
+    number: signal.Signals, heard: list[str]
+) -> None:
+    with first_telling(lambda: heard.append("listener")):
+        signal.raise_signal(number)
+        assert heard == ["listener", "before"]
+    signal.raise_signal(number)
+    assert heard == ["listener", "before", "before"]
+
+
+def test_handlers_are_put_back_when_something_fails_inside(heard: list[str]) -> None:
+    with pytest.raises(ZeroDivisionError), first_telling(lambda: heard.append("listener")):
+        raise ZeroDivisionError
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == ["before"]
+
+
+def test_a_signal_that_was_ignored_before_only_reaches_the_listener(heard: list[str]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with first_telling(lambda: heard.append("listener")):
+        signal.raise_signal(signal.SIGTERM)
+    assert heard == ["listener"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_outside_the_main_thread_nothing_is_touched(heard: list[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    inside: list[object] = []
+
+    def work() -> None:
+        with first_telling(lambda: heard.append("listener")):
+            inside.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert inside == [before]

@@ -1,0 +1,146 @@
+"""Threads that run calls for the event loop, one at a time each and in order."""
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from app.threads import Threads
+
+
+class Odd(BaseException):
+    """Not even an Exception."""
+
+
+class Parcel:
+    """Something that can be watched by a weak reference."""
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    pool = Threads(1, "test-worker")
+    yield pool
+    pool.stop()
+
+
+def _workers(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(name)]
+
+
+async def test_a_call_runs_in_a_thread_of_its_own_and_gives_its_value(threads: Threads) -> None:
+    def work(left: int, *, right: int) -> tuple[str, int]:
+        return threading.current_thread().name, left - right
+
+    assert await threads.call(work, 5, right=3) == ("test-worker-0", 2)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), Odd("not even an Exception")])
+async def test_an_error_belongs_to_the_caller_and_the_thread_lives_on(threads: Threads, error: BaseException) -> None:
+    def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        await threads.call(work)
+    assert raised.value is error
+    assert await threads.call(int, "7") == 7
+
+
+async def test_a_stop_iteration_reaches_the_caller_too(threads: Threads) -> None:
+    """A future refuses to hold one; the caller must not wait for ever because of that."""
+    with pytest.raises((RuntimeError, StopIteration)):
+        async with asyncio.timeout(1):
+            await threads.call(next, iter(()))
+
+
+async def test_calls_run_in_order_one_at_a_time(threads: Threads) -> None:
+    order: list[int] = []
+    await asyncio.gather(*(threads.call(order.append, number) for number in range(20)))
+    assert order == list(range(20))
+
+
+async def test_as_many_calls_run_at_once_as_there_are_threads() -> None:
+    pool = Threads(3, "three")
+    meeting = threading.Barrier(3, timeout=30)
+    try:
+        await asyncio.gather(*(pool.call(meeting.wait) for _ in range(3)))
+    finally:
+        pool.stop()
+
+
+async def test_a_call_cancelled_before_its_turn_does_not_run(threads: Threads) -> None:
+    gate, ran = threading.Event(), []
+    first = asyncio.create_task(threads.call(gate.wait, 60))
+    second = asyncio.create_task(threads.call(ran.append, "second"))
+    third = asyncio.create_task(threads.call(ran.append, "third"))
+    entered = asyncio.Event()
+    asyncio.get_running_loop().call_soon(entered.set)
+    await entered.wait()  # all three are queued
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.set()
+    await asyncio.gather(first, third)
+    assert ran == ["third"]
+
+
+async def test_the_answer_to_a_call_cancelled_during_its_run_is_thrown_away(threads: Threads) -> None:
+    loop, entered, gate = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(entered.set)
+        gate.wait(60)
+
+    task = asyncio.create_task(threads.call(work))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    assert await threads.call(int, "7") == 7
+
+
+def test_a_thread_outlives_the_event_loop_it_worked_for(threads: Threads) -> None:
+    gate, left = threading.Event(), threading.Event()
+
+    def work() -> None:
+        gate.wait(60)
+        left.set()
+
+    async def give_up() -> None:
+        entered = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(threads.call(lambda: (loop.call_soon_threadsafe(entered.set), work())))
+        await entered.wait()
+        task.cancel()
+
+    async def again() -> int:
+        return await threads.call(int, "7")
+
+    asyncio.run(give_up())
+    gate.set()
+    assert left.wait(30)
+    assert asyncio.run(again()) == 7
+
+
+async def test_an_idle_thread_keeps_nothing_alive(threads: Threads) -> None:
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    parcel = Parcel()
+    weakref.finalize(parcel, loop.call_soon_threadsafe, gone.set)
+    await threads.call(id, parcel)
+    del parcel
+    await gone.wait()
+
+
+async def test_stop_ends_every_thread_after_what_is_queued() -> None:
+    pool = Threads(2, "ending")
+    workers = _workers("ending")
+    assert len(workers) == 2
+    assert all(worker.daemon for worker in workers)
+    last = asyncio.create_task(pool.call(int, "7"))
+    assert await last == 7
+    pool.stop()
+    for worker in workers:
+        worker.join(30)
+        assert not worker.is_alive()
