@@ -75,7 +75,8 @@ class Access:
         try:
             await self._app(scope, receive, send_with_headers)
         except ClientGone:
-            self._metrics.dropped("receive", "client_gone")
+            if "receive" not in timing.stages:  # later stages have counted it themselves
+                self._metrics.dropped("receive", "client_gone")
         except Exception:
             log.exception("request failed", extra={"request_id": request_id})
             if status == CLIENT_GONE_STATUS:

@@ -54,8 +54,8 @@ class Observer(Protocol):
         """An item was given up in stage "queue" (its work was saved) or "infer" (its answer was thrown away)."""
         ...
 
-    def rejected(self, reason: str) -> None:
-        """A place was refused."""
+    def rejected(self, reason: str, count: int) -> None:
+        """So many places were refused."""
         ...
 
 
@@ -92,27 +92,31 @@ class Batcher(Generic[Item, Answer]):
     # --- admission ---
 
     def admit(self) -> "Place[Item, Answer]":
-        """A place for one item, to be used as a context manager.
+        """A place for one item, to be used as a context manager. Raises as admit_all does."""
+        return self.admit_all(1)[0]
 
-        Raises: QueueFull when all are taken, NotReady while draining.
+    def admit_all(self, count: int) -> "list[Place[Item, Answer]]":
+        """Places for `count` items, all or none, each to be used as a context manager.
+
+        Raises: QueueFull when there is not room for all, NotReady while draining.
         """
         if self._draining:
-            self._observer.rejected("draining")
+            self._observer.rejected("draining", count)
             raise NotReady("The service is draining; expected a request to another instance.")
-        if self._places >= self._limits.queue_capacity:
-            self._observer.rejected("queue_full")
+        if self._places + count > self._limits.queue_capacity:
+            self._observer.rejected("queue_full", count)
             retry_after_s = self.retry_after_s()
             raise QueueFull(
-                f"{self._places} pictures are in the queue; expected fewer than {self._limits.queue_capacity}. "
-                f"Try again in {retry_after_s} s.",
+                f"{self._places} of {self._limits.queue_capacity} places in the queue are taken; "
+                f"expected room for {count}. Try again in {retry_after_s} s.",
                 retry_after_s,
             )
         if self._places == 0:
             self._throughput.restart(_now())
-        self._places += 1
+        self._places += count
         self._empty.clear()
         self._report_depth()
-        return Place(self)
+        return [Place(self) for _ in range(count)]
 
     def retry_after_s(self) -> int:
         """Whole seconds, 1 or more, in which the rate measured since the service was last idle empties the queue."""
@@ -228,27 +232,15 @@ class Batcher(Generic[Item, Answer]):
 
     # --- shutdown ---
 
-    @property
-    def draining(self) -> bool:
-        """Whether new places are refused because the service is about to end."""
-        return self._draining
-
-    def start_draining(self) -> None:
-        """Refuse new places; those already held are served."""
-        self._draining = True
-
     async def close(self, drain_timeout_s: float) -> None:
-        """Drain, then fail with NotReady whoever still waits after `drain_timeout_s`. No waiter is left behind."""
-        self.start_draining()
+        """Refuse new places, serve those held, and after `drain_timeout_s` fail with NotReady whoever still waits."""
+        self._draining = True
         try:
             async with asyncio.timeout(drain_timeout_s):
                 await self._empty.wait()
         except TimeoutError:
             stranded = [*self._waiting, *(waiter for batch in self._running.values() for waiter in batch)]
-            _fail(
-                stranded,
-                NotReady(f"The service shut down before an answer, {drain_timeout_s:g} s after being told to."),
-            )
+            _fail(stranded, NotReady("The service shut down before an answer; expected a request to another instance."))
         self._closed = True
         self._waiting.clear()
         if self._timer is not None:

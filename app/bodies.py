@@ -111,14 +111,17 @@ class _Form:
         self._max_files = max_files
         self._files: list[Upload] = []
         self._ended = False
-        self._parser = FormParser(
-            _MULTIPART.decode(),
-            self._on_field,
-            self._on_file,
-            self._on_end,
-            boundary=boundary,
-            config={"MAX_MEMORY_FILE_SIZE": math.inf},
-        )
+        try:
+            self._parser = FormParser(
+                _MULTIPART.decode(),
+                self._on_field,
+                self._on_file,
+                self._on_end,
+                boundary=boundary,
+                config={"MAX_MEMORY_FILE_SIZE": math.inf},
+            )
+        except FormParserError as error:
+            raise BadRequest(f"The multipart boundary cannot be used: {error}") from error
 
     def write(self, chunk: bytes) -> None:
         try:

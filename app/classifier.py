@@ -63,13 +63,13 @@ class Classifier:
     @contextmanager
     def admit(self, count: int = 1) -> Iterator[list[PicturePlace]]:
         """Places for `count` pictures, all or none. Raises QueueFull, or NotReady while draining."""
+        try:
+            places = self.batcher.admit_all(count)
+        except ServiceError as error:
+            self._metrics.images.labels(error.code).inc(count)
+            raise
         with ExitStack() as stack:
-            try:
-                places = [stack.enter_context(self.batcher.admit()) for _ in range(count)]
-            except ServiceError as error:
-                self._metrics.images.labels(error.code).inc(count)
-                raise
-            yield places
+            yield [stack.enter_context(place) for place in places]
 
     async def classify(self, place: PicturePlace, payload: bytes, *, top_k: int, timeout_s: float) -> Classified:
         """The `top_k` most probable labels of one picture file.

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app import logs, settings
-from app.errors import BadSettings, ServiceError, StartError
+from app.errors import BadParameter, BadSettings, ServiceError, StartError
 from app.learning import PASS_ON, register
 from app.settings import Settings
 from model.errors import MixerError
@@ -42,12 +42,11 @@ def serve(context: typer.Context) -> None:
     """Serve a bundle over HTTP. Every option is also a MIXER_* variable; see mixer serve --help."""
     from app import main as composition  # noqa: PLC0415
     from app import server  # noqa: PLC0415
-    from app.engine import open_engine  # noqa: PLC0415
 
     chosen = settings.load(context.args)
     logs.configure(chosen.log_format, chosen.log_level)
     if chosen.workers > 1:
-        open_engine(composition.engine_options(chosen))  # what cannot start is known before any worker is
+        composition.expect_startable(chosen)
         raise typer.Exit(server.serve(functools.partial(composition.create_worker_app, chosen), chosen))
     raise typer.Exit(server.serve(composition.create_app(chosen), chosen))
 
@@ -66,7 +65,11 @@ def classify(
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
     files = _pictures_in(paths)
-    failures = asyncio.run(_classify_all(chosen, files, top_k if top_k or as_json else 1, as_json=as_json))
+    wanted = 1 if top_k is None and not as_json else top_k
+    try:
+        failures = asyncio.run(_classify_all(chosen, files, wanted, as_json=as_json))
+    except BadParameter as error:
+        raise BadSettings(str(error)) from error
     raise typer.Exit(1 if failures else 0)
 
 

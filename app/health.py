@@ -9,6 +9,8 @@ import numpy as np
 from app.classifier import Classifier
 from app.errors import NotReady, QueueFull, ServiceError
 
+_DRAINING = "The service is draining."
+
 log = logging.getLogger("mixer.health")
 
 
@@ -19,6 +21,7 @@ class Health:
         self._classifier = classifier
         self._interval_s = interval_s
         self._timeout_s = timeout_s
+        self._draining = False
         self._reason: str | None = "The service is starting."
 
     @property
@@ -33,8 +36,8 @@ class Health:
 
     def start_draining(self) -> None:
         """Not ready from now on: the service finishes what it has accepted."""
-        self._reason = "The service is draining."
-        self._classifier.batcher.start_draining()
+        self._draining = True
+        self._reason = _DRAINING
 
     async def watch(self) -> None:
         """Probe for ever, `interval_s` apart."""
@@ -50,8 +53,8 @@ class Health:
             return
         except ServiceError as error:
             reason = f"The canary picture was not classified: {error}"
-        if self._classifier.batcher.draining:
-            reason = "The service is draining."
+        if self._draining:
+            reason = _DRAINING
         if reason != self._reason:
             log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
         self._reason = reason

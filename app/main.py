@@ -16,6 +16,7 @@ from app.batcher import Limits
 from app.bodies import BodyLimits
 from app.classifier import Classifier
 from app.cpus import usable_cpus
+from app.drain import Drain
 from app.engine import Engine, EngineOptions, open_engine
 from app.errors import ServiceError
 from app.health import Health
@@ -40,12 +41,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     metrics.engine_info.labels(engine.provider, engine.precision, engine.spec.name, engine.spec.version).set(1)
     classifier = build_classifier(settings, engine, metrics)
     health = Health(classifier, interval_s=settings.canary_interval_s, timeout_s=settings.request_timeout_s)
-    routes = Routes(classifier, health, metrics, keys, _limits_body(settings), _body_limits(settings))
+    drain = Drain()
+    routes = Routes(classifier, health, drain, metrics, keys, _limits_body(settings), _body_limits(settings))
     app = FastAPI(
         title="mixer-serve",
         version=version("mixer-serve"),
         summary="Image classification with an MLP-Mixer on ONNX Runtime.",
-        lifespan=_lifespan(classifier, health, settings.drain_timeout_s),
+        lifespan=_lifespan(classifier, health, drain, settings.drain_timeout_s),
     )
     app.include_router(routes.router())
     app.add_middleware(Access, metrics=metrics)
@@ -53,6 +55,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, problems.from_validation_error)
     app.add_exception_handler(HTTPException, problems.from_http_exception)
     return app
+
+
+def expect_startable(settings: Settings) -> None:
+    """Try what create_app would do, before several processes try it. Raises StartError."""
+    read_keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
+    open_engine(engine_options(settings))
 
 
 def create_worker_app(settings: Settings) -> FastAPI:
@@ -90,7 +98,7 @@ def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Cl
 
 
 def _lifespan(
-    classifier: Classifier, health: Health, drain_timeout_s: float
+    classifier: Classifier, health: Health, drain: Drain, drain_timeout_s: float
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -102,25 +110,35 @@ def _lifespan(
             engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
-        drains: list[asyncio.Task[None]] = []
+        endings: list[asyncio.Task[None]] = []
 
-        def drain() -> None:
-            health.start_draining()
-            drains.append(loop.create_task(classifier.batcher.close(drain_timeout_s)))
+        def end() -> None:
+            if not endings:
+                health.start_draining()
+                drain.start()
+                endings.append(loop.create_task(_finish(classifier, drain, drain_timeout_s)))
 
         try:
             # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
-            with signals.first_telling(lambda: loop.call_soon_threadsafe(drain)):
+            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)):
                 yield
         finally:
-            drain()
-            await asyncio.gather(*drains)
+            end()
+            await asyncio.gather(*endings)
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
             classifier.close()
 
     return lifespan
+
+
+async def _finish(classifier: Classifier, drain: Drain, timeout_s: float) -> None:
+    """Serve the requests that have begun; after `timeout_s` the rest get 503."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout_s
+    await drain.wait(timeout_s)
+    await classifier.batcher.close(max(0.0, until - loop.time()))
 
 
 def _limits_body(settings: Settings) -> LimitsBody:

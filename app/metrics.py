@@ -98,6 +98,6 @@ class Metrics:
         """A picture was given up."""
         self.dropped_pictures.labels(stage, reason).inc()
 
-    def rejected(self, reason: str) -> None:
-        """A picture was refused."""
-        self.rejected_pictures.labels(reason).inc()
+    def rejected(self, reason: str, count: int) -> None:
+        """So many pictures were refused."""
+        self.rejected_pictures.labels(reason).inc(count)

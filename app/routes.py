@@ -13,7 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from app.access import timing_of
 from app.bodies import FIELD, BodyLimits, Upload, read_picture, read_pictures
 from app.classifier import Classified, Classifier, PicturePlace
-from app.errors import ClientGone, ServiceError, TooManyBytes
+from app.drain import Drain
+from app.errors import ClientGone, ServiceError
 from app.health import Health
 from app.keys import ApiKeys
 from app.metrics import CONTENT_TYPE, Metrics
@@ -46,7 +47,7 @@ _PICTURE_STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
     return {status: {"description": "RFC 9457 problem", "content": content} for status in statuses}
 
 
@@ -56,6 +57,7 @@ class Routes:
 
     classifier: Classifier
     health: Health
+    drain: Drain
     metrics: Metrics
     keys: ApiKeys
     limits: LimitsBody
@@ -91,7 +93,7 @@ class Routes:
             self.ready,
             response_model=ReadyBody,
             summary="200 while a stored picture gets its stored answer",
-            responses={503: {"model": Problem, "description": "Not ready; the detail says why"}},
+            responses=_problems(503),
         )
         router.add_api_route("/metrics", self.scrape, summary="Prometheus metrics", response_class=Response)
         router.add_api_route("/", self.root, include_in_schema=False)
@@ -99,30 +101,13 @@ class Routes:
 
     async def classify(self, request: Request, top_k: TopK = None) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
-        self._expect_key(request)
-        wanted = self.classifier.expect_top_k(top_k)
-        timing = timing_of(request.scope)
-        payload = await read_picture(request, self.body_limits)
-        timing.stages["receive"] = time.perf_counter() - timing.started
-        with self.classifier.admit() as (place,):
-            classified = await _while_connected(request, self._classify(place, payload, wanted))
-        timing.stages |= {
-            "decode": classified.decode_s, "queue": classified.queue_s, "infer": classified.infer_s
-        }  # fmt: skip
-        timing.batch_size = classified.batch_size
-        return _json(ClassifyBody(model=self._model_name(), predictions=_predictions(classified)))
+        with self.drain.enter():
+            return await self._classify_one(request, top_k)
 
     async def classify_batch(self, request: Request, top_k: TopK = None) -> Response:
         """Every multipart field `file` is a picture. Answers come in the same order."""
-        self._expect_key(request)
-        wanted = self.classifier.expect_top_k(top_k)
-        timing = timing_of(request.scope)
-        uploads = await read_pictures(request, self.body_limits)
-        timing.stages["receive"] = time.perf_counter() - timing.started
-        with self.classifier.admit(len(uploads)) as places:
-            entries = [self._entry(place, upload, wanted) for place, upload in zip(places, uploads, strict=True)]
-            results = await _while_connected(request, _gather(entries))
-        return _json(BatchBody(model=self._model_name(), results=results))
+        with self.drain.enter():
+            return await self._classify_many(request, top_k)
 
     async def model(self, request: Request) -> ModelBody:
         """The ModelSpec, what runs it, and the limits a client has to keep."""
@@ -155,6 +140,31 @@ class Routes:
         """To the documentation."""
         return RedirectResponse("/docs")
 
+    async def _classify_one(self, request: Request, top_k: int | None) -> Response:
+        self._expect_key(request)
+        wanted = self.classifier.expect_top_k(top_k)
+        timing = timing_of(request.scope)
+        payload = await read_picture(request, self.body_limits)
+        timing.stages["receive"] = time.perf_counter() - timing.started
+        with self.classifier.admit() as (place,):
+            classified = await _while_connected(request, self._classify(place, payload, wanted))
+        timing.stages |= {
+            "decode": classified.decode_s, "queue": classified.queue_s, "infer": classified.infer_s
+        }  # fmt: skip
+        timing.batch_size = classified.batch_size
+        return _json(ClassifyBody(model=self._model_name(), predictions=_predictions(classified)))
+
+    async def _classify_many(self, request: Request, top_k: int | None) -> Response:
+        self._expect_key(request)
+        wanted = self.classifier.expect_top_k(top_k)
+        timing = timing_of(request.scope)
+        uploads = await read_pictures(request, self.body_limits)
+        timing.stages["receive"] = time.perf_counter() - timing.started
+        with self.classifier.admit(len(uploads)) as places:
+            entries = [self._entry(place, upload, wanted) for place, upload in zip(places, uploads, strict=True)]
+            results = await _while_connected(request, _gather(entries))
+        return _json(BatchBody(model=self._model_name(), results=results))
+
     def _expect_key(self, request: Request) -> None:
         self.keys.expect_known(request.headers.get("authorization"), request.headers.get("x-api-key"))
 
@@ -167,10 +177,6 @@ class Routes:
 
     async def _entry(self, place: PicturePlace, upload: Upload, top_k: int) -> BatchEntry:
         try:
-            if len(upload.payload) > self.limits.max_picture_bytes:
-                raise TooManyBytes(
-                    f"The picture has {len(upload.payload)} bytes; expected at most {self.limits.max_picture_bytes}."
-                )
             classified = await self._classify(place, upload.payload, top_k)
         except ServiceError as error:
             return BatchEntry(filename=upload.filename, error=EntryError(code=error.code, detail=error.detail))

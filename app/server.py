@@ -55,14 +55,13 @@ def serve(application: FastAPI | Callable[[], FastAPI], settings: Settings) -> i
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + _GRACE_S,
     )
     listener = _listen(settings.host, settings.port)
-    log.info("listening on http://%s:%d", settings.host, settings.port)
+    log.info("starting on http://%s:%d", settings.host, settings.port)
     if settings.workers > 1:
         return _serve_with_workers(config, listener)
     for number in _STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
-    server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    return 0 if server.started else StartError.exit_code
+    uvicorn.Server(config).run(sockets=[listener])
+    return 0
 
 
 def _serve_with_workers(config: uvicorn.Config, listener: socket.socket) -> int:

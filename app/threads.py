@@ -63,7 +63,9 @@ def _run(call: _Call) -> None:
 def _settle(future: "asyncio.Future[Any]", outcome: object, error: BaseException | None) -> None:
     if future.done():
         return
-    if error is not None:
+    if isinstance(error, StopIteration):  # asyncio refuses it: it would end whatever awaits
+        future.set_exception(RuntimeError("The call raised StopIteration."))
+    elif error is not None:
         future.set_exception(error)
     else:
         future.set_result(outcome)

@@ -4,9 +4,10 @@ A ModelSpec travels as JSON: in a checkpoint's config.json and in the metadata o
 METADATA_KEY, so that one .onnx file is a whole classifier.
 """
 
+import base64
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 METADATA_KEY = "mixer.spec"
 PRECISION_KEY = "mixer.precision"
@@ -48,6 +49,12 @@ class Canary(_Value):
     picture: str
     logits: tuple[float, ...]
     atol: float = Field(gt=0)
+
+    @field_validator("picture")
+    @classmethod
+    def _is_base64(cls, picture: str) -> str:
+        base64.b64decode(picture, validate=True)
+        return picture
 
 
 class Source(_Value):
