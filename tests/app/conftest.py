@@ -1,9 +1,8 @@
 """A toy bundle for all tests of app/, and an environment without options of the service."""
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import httpx
 import pytest
 from colour_bundle import colour_spec, write_bundle
 from fakes import WatchedMetrics
-from fastapi import FastAPI
+from serving import Serve, Service
 
 from app import main
 from app.engine import Engine, EngineOptions, open_engine
@@ -41,18 +40,6 @@ def grey_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(bundle: Path) -> Engine:
     """A real engine over the toy bundle, in two lanes."""
     return open_engine(EngineOptions(bundle, provider="cpu", precision="fp32", lanes=2, max_batch_size=8))
-
-
-@dataclass(frozen=True)
-class Service:
-    """The whole application with its lifespan entered, and a client of it."""
-
-    app: FastAPI
-    http: httpx.AsyncClient
-    metrics: WatchedMetrics
-
-
-Serve = Callable[..., AbstractAsyncContextManager[Service]]
 
 
 @pytest.fixture

@@ -109,8 +109,8 @@ class RecordingObserver(Happenings):
         self.drops.append((stage, reason))
         self.changed()
 
-    def rejected(self, reason: str) -> None:
-        self.rejections.append(reason)
+    def rejected(self, reason: str, count: int) -> None:
+        self.rejections += [reason] * count
         self.changed()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from asgi import AsgiCall
 from colour_bundle import RED, colour_spec, picture
-from conftest import Serve
 from fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours
+from serving import Serve
 from starlette.types import Receive, Scope, Send
 
 from app.access import Access

@@ -175,7 +175,7 @@ async def test_law_07_a_full_queue_rejects_at_once_with_a_retry_after_from_the_m
     await tasks[0]
     tasks.append(bench.submit(5))
     await bench.full()
-    with pytest.raises(QueueFull, match=r"4 pictures .* fewer than 4\. Try again in 8 s\.") as measured:
+    with pytest.raises(QueueFull, match=r"4 of 4 places .* Try again in 8 s\.") as measured:
         await bench.classify(6)
     assert now() == 2.0  # one answer in 2 s: 4 pictures take 8 s
     assert measured.value.headers == {"Retry-After": "8"}
@@ -246,7 +246,7 @@ async def test_law_10_shutdown_leaves_no_waiter_hanging() -> None:
         assert now() == 3.0
         for outcome in outcomes:
             assert isinstance(outcome, NotReady)
-            assert str(outcome) == "The service shut down before an answer, 3 s after being told to."
+            assert str(outcome) == "The service shut down before an answer; expected a request to another instance."
         with pytest.raises(NotReady, match="has shut down"):
             await decoding.answer(3, LONG_S)
     with pytest.raises(NotReady, match="draining"):
@@ -484,14 +484,12 @@ async def test_a_drain_serves_those_who_hold_a_place_and_ends_as_soon_as_they_ar
     running, queued = bench.submit_all([1, 2])
     with bench.batcher.admit() as place:
         await bench.run.begun(1)
-        assert not bench.batcher.draining
         closing = asyncio.create_task(bench.batcher.close(60.0))
         decoded = asyncio.create_task(place.answer(3, LONG_S))
         for count in (1, 2, 3):
             await bench.run.begun(count)
             bench.run.release()
         assert await answers_of([running, queued, decoded]) == [10, 20, 30]
-        assert bench.batcher.draining
         assert not closing.done()  # one place is still held
     await closing
     assert now() == 0.0

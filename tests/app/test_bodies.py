@@ -8,10 +8,10 @@ import httpx
 import pytest
 from asgi import AsgiCall
 from colour_bundle import BLUE, GREEN, RED, picture
-from conftest import Serve, Service
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problem_answers import expect_problem, expect_problem_body
+from serving import Serve, Service
 
 from app import main
 from app.engine import Engine

@@ -190,14 +190,17 @@ async def test_a_refused_batch_is_counted_by_its_pictures_and_told_the_true_dept
 ) -> None:
     classifier = build(engine, queue_capacity=4)
     with classifier.admit(2):
-        with pytest.raises(QueueFull, match=r"^2 pictures are in the queue; "), classifier.admit(3):
+        with (
+            pytest.raises(QueueFull, match=r"^2 of 4 places in the queue are taken; expected room for 3\."),
+            classifier.admit(3),
+        ):
             pytest.fail("There was room for two only.")
         assert metrics.samples()['mixer_rejected_total{reason="queue_full"}'] == 3
 
 
 async def test_while_draining_there_are_no_places(build: Build, engine: Engine, metrics: WatchedMetrics) -> None:
     classifier = build(engine)
-    classifier.batcher.start_draining()
+    await classifier.batcher.close(0)
     with pytest.raises(NotReady), classifier.admit():
         pytest.fail("It was draining.")
     assert metrics.samples()['mixer_images_total{outcome="not_ready"}'] == 1

@@ -126,13 +126,6 @@ async def test_a_canary_that_is_no_picture_makes_it_unready(payload: bytes) -> N
         assert reason_of(health).startswith("The canary picture was not classified: The ")
 
 
-async def test_a_canary_that_is_not_even_base64_makes_it_unready() -> None:
-    spec = colour_spec(canary=Canary(picture="abcde", logits=(10.0, 0.0, 0.0), atol=1e-3))
-    async with health_of(engine_of(FakeSession(spec, means_of_colours), spec)) as health:
-        await health.probe()
-        assert "canary" in reason_of(health)
-
-
 async def test_a_full_queue_proves_nothing() -> None:
     async with health_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC), queue_capacity=1) as health:
         with health._classifier.admit():

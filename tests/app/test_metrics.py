@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from asgi import AsgiCall
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
-from conftest import Serve
 from fakes import GatedSession, engine_of, samples_of
 from prometheus_client.parser import text_string_to_metric_families
+from serving import Serve
 
 NAMES = {
     "mixer_requests": {"endpoint", "status"},

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import toy_checkpoint
 from PIL import Image
+from toy_checkpoints import toy_checkpoint
 
 import export.bundle
 from export.bundle import generated_pictures, publish

@@ -79,3 +79,9 @@ def test_a_spec_cannot_be_changed() -> None:
 
 def test_the_licence_is_unknown_unless_told() -> None:
     assert Source(origin="somewhere").licence == "unknown"
+
+
+@pytest.mark.parametrize("picture", ["abcde", "not base64!", "ab=c"])
+def test_a_canary_is_base64(picture: str) -> None:
+    with pytest.raises(ValidationError, match="picture"):
+        Canary(picture=picture, logits=(0.0,), atol=1.0)

@@ -1,0 +1,51 @@
+"""Requests that had begun at closing time are inside; later ones are not."""
+
+import asyncio
+
+import pytest
+from virtual_time import in_virtual_time, now
+
+from app.drain import Drain
+from app.errors import NotReady
+
+
+def test_after_closing_time_nobody_enters() -> None:
+    drain = Drain()
+    with drain.enter():
+        drain.start()
+    with pytest.raises(NotReady, match="draining; expected a request to another instance"), drain.enter():
+        pytest.fail("It was closed.")
+
+
+@in_virtual_time
+async def test_the_wait_ends_with_the_last_to_leave() -> None:
+    drain, leave = Drain(), asyncio.Event()
+
+    async def visit() -> None:
+        with drain.enter():
+            await leave.wait()
+
+    visits = [asyncio.create_task(visit()) for _ in range(2)]
+    asyncio.get_running_loop().call_later(3, leave.set)
+    await asyncio.wait(visits, timeout=1)
+    drain.start()
+    await drain.wait(10)
+    assert now() == 3
+    await asyncio.gather(*visits)
+
+
+@in_virtual_time
+async def test_the_wait_ends_with_its_time_too() -> None:
+    drain = Drain()
+    with drain.enter():
+        await drain.wait(10)
+    assert now() == 10
+
+
+@in_virtual_time
+async def test_who_leaves_with_an_error_has_left() -> None:
+    drain = Drain()
+    with pytest.raises(ZeroDivisionError), drain.enter():
+        raise ZeroDivisionError
+    await drain.wait(10)
+    assert now() == 0
