@@ -349,8 +349,11 @@ def test_the_smallest_useful_side_is_what_the_crop_leaves_at_full_size(fit: Fit,
 
 
 def test_metadata_that_cannot_be_read_costs_the_picture_nothing() -> None:
-    image = Image.new("RGB", (4, 2), "red")
-    image.info["exif"] = b"Exif\x00\x00no TIFF header"
+    def picture() -> Image.Image:
+        image = Image.new("RGB", (4, 2), "red")
+        image.info["exif"] = b"Exif\x00\x00no TIFF header"
+        return image
+
     with pytest.raises(SyntaxError):
-        image.getexif()
-    assert to_pixels(image, 3).shape == (2, 4, 3)
+        picture().getexif()
+    assert to_pixels(picture(), 3).shape == (2, 4, 3)
