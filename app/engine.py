@@ -4,83 +4,27 @@ It fails loud: a provider that was asked for and does not really run the graph s
 and Engine.fallback then says why.
 """
 
-import io
 import logging
-import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from app.cpus import has_int8_instructions, usable_cpus
 from app.errors import EngineError
+from app.runtime import ONNX_RUNTIME, PROVIDERS, Runtime, Session, one_line, open_session
 from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec, Precision
 
 Patches = NDArray[np.uint8]
 Logits = NDArray[np.float32]
 
-INPUT, LOGITS, EMBEDDING = "patches", "logits", "embedding"
-_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_FATAL = 4  # ONNX Runtime's severity: nothing below it is printed; errors are raised and told in our words
-_PROVIDERS = {"cpu": _CPU, "cuda": _CUDA}
+INPUT, LOGITS = "patches", "logits"
 
 log = logging.getLogger("mixer.engine")
-
-
-class Session(Protocol):
-    """The part of onnxruntime.InferenceSession that an engine uses."""
-
-    def run(self, output_names: Sequence[str], inputs: Mapping[str, object]) -> Sequence[object]:
-        """One run."""
-        ...
-
-    def get_providers(self) -> Sequence[str]:
-        """The providers that really run the graph, first one first."""
-        ...
-
-    def get_modelmeta(self) -> Any:
-        """The graph's metadata."""
-        ...
-
-    def get_inputs(self) -> Sequence[Any]:
-        """The graph's inputs."""
-        ...
-
-    def get_outputs(self) -> Sequence[Any]:
-        """The graph's outputs."""
-        ...
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """The seam to ONNX Runtime: what it claims to have, and how a session is opened."""
-
-    available: Callable[[], Sequence[str]]
-    preload: Callable[[], Sequence[str]]
-    open: Callable[[Path, onnxruntime.SessionOptions, Sequence[str]], Session]
-
-
-def _open(path: Path, options: onnxruntime.SessionOptions, providers: Sequence[str]) -> Session:
-    return cast(Session, onnxruntime.InferenceSession(str(path), options, providers=list(providers)))
-
-
-def _preload() -> list[str]:
-    """Load CUDA and cuDNN from the gpu extra's own wheels. Returns the names of the libraries that are missing."""
-    onnxruntime.set_default_logger_severity(_FATAL)  # what it would print ends up in our one line
-    if not hasattr(onnxruntime, "preload_dlls"):  # only the GPU build has it
-        return []
-    with redirect_stdout(io.StringIO()) as printed:
-        onnxruntime.preload_dlls()
-    return re.findall(r"Failed to load (\S+?):", printed.getvalue())
-
-
-ONNX_RUNTIME = Runtime(onnxruntime.get_available_providers, _preload, _open)
 
 
 @dataclass(frozen=True)
@@ -130,7 +74,7 @@ class Engine:
             try:
                 logits = self.run([blank] * batch_size)
             except Exception as error:
-                raise EngineError(f"The graph does not run a batch of {batch_size}: {_one_line(error)}") from error
+                raise EngineError(f"The graph does not run a batch of {batch_size}: {one_line(error)}") from error
             expected = (batch_size, self.spec.num_classes)
             if logits.shape != expected:
                 raise EngineError(
@@ -144,7 +88,7 @@ def open_engine(options: EngineOptions, runtime: Runtime = ONNX_RUNTIME) -> Engi
     Raises: EngineError in one line: what is wrong and what was expected.
     """
     graphs = find_graphs(options.bundle)
-    if options.provider == "cpu" or (options.provider == "auto" and _CUDA not in runtime.available()):
+    if options.provider == "cpu" or (options.provider == "auto" and PROVIDERS["cuda"] not in runtime.available()):
         return _open_on("cpu", options, graphs, runtime)
     try:
         return _open_on("cuda", options, graphs, runtime)
@@ -182,7 +126,7 @@ def _open_on(
 ) -> Engine:
     precision = _choose_precision(options, graphs, provider)
     path = graphs[precision]
-    session = _open_session(path, provider, options, runtime)
+    session = open_session(path, provider, options.intra_op_num_threads, runtime)
     spec, stated_precision = _read_metadata(session, path)
     _expect_interface(session, spec, path)
     lanes = options.lanes or (usable_cpus() if provider == "cpu" else 1)
@@ -207,40 +151,6 @@ def _choose_precision(options: EngineOptions, graphs: Mapping[Precision, Path], 
     return next(precision for precision in order if precision in graphs)
 
 
-def _open_session(path: Path, provider: str, options: EngineOptions, runtime: Runtime) -> Session:
-    name = _PROVIDERS[provider]
-    if name not in runtime.available():
-        raise EngineError(
-            f"provider is {provider}; this ONNX Runtime offers {', '.join(runtime.available())}, not {name}. "
-            f"Install mixer-serve[gpu] in place of [cpu], or set MIXER_PROVIDER=cpu."
-        )
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.intra_op_num_threads  # the default counts CPUs a container may not use
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = _FATAL
-    missing = runtime.preload() if provider == "cuda" else []
-    try:
-        session = runtime.open(path, settings, [name])
-    except Exception as error:
-        raise EngineError(f"{path} cannot be opened on {name}: {_one_line(error)}") from error
-    if list(session.get_providers())[:1] != [name]:
-        raise EngineError(
-            f"provider is {options.provider}: {name} did not load, and the graph would run on "
-            f"{', '.join(session.get_providers())}. Missing: {', '.join(missing) or 'an NVIDIA driver or GPU'}. "
-            f"Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu."
-        )
-    return session if provider == "cpu" else _without_cpu_nodes(path, settings, name, runtime)
-
-
-def _without_cpu_nodes(path: Path, settings: onnxruntime.SessionOptions, name: str, runtime: Runtime) -> Session:
-    """The same session again, with every node held to its provider."""
-    settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        return runtime.open(path, settings, [name])
-    except Exception as error:
-        raise EngineError(f"{path} has operations that {name} leaves to the CPU: {_one_line(error)}") from error
-
-
 def _read_metadata(session: Session, path: Path) -> tuple[ModelSpec, Precision | None]:
     metadata = session.get_modelmeta().custom_metadata_map
     if METADATA_KEY not in metadata:
@@ -248,7 +158,7 @@ def _read_metadata(session: Session, path: Path) -> tuple[ModelSpec, Precision |
     try:
         spec = ModelSpec.model_validate_json(metadata[METADATA_KEY])
     except ValidationError as error:
-        raise EngineError(f"{path} has a {METADATA_KEY} that is not valid: {_one_line(error)}") from error
+        raise EngineError(f"{path} has a {METADATA_KEY} that is not valid: {one_line(error)}") from error
     stated = metadata.get(PRECISION_KEY)
     return spec, cast(Precision, stated) if stated in _precisions() else None
 
@@ -263,7 +173,3 @@ def _expect_interface(session: Session, spec: ModelSpec, path: Path) -> None:
         )
     if outputs.get(LOGITS) != [spec.num_classes]:
         raise EngineError(f"{path} gives {outputs}; its spec says {LOGITS} of {spec.num_classes}.")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

@@ -15,8 +15,9 @@ from fakes import FakeSession
 from onnx import TensorProto
 
 from app import engine as engine_module
-from app.engine import ONNX_RUNTIME, Engine, EngineOptions, Runtime, find_graphs, open_engine
+from app.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.errors import EngineError
+from app.runtime import ONNX_RUNTIME, Runtime
 from model.spec import METADATA_KEY, PRECISION_KEY
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
