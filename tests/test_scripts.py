@@ -1,0 +1,84 @@
+"""The scripts install what is needed, once, and never both builds of ONNX Runtime. Pip is a fake that notes its calls."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FAKE = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
+
+
+class Project:
+    """A folder with the real scripts, a fake .venv, and perhaps a fake NVIDIA driver."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls_file = folder / "calls"
+        shutil.copytree(ROOT / "scripts", folder / "scripts")
+        (folder / "pyproject.toml").write_text("[project]\n")
+        (folder / "constraints.txt").write_text("numpy==1\n")
+        for name in (".venv/bin/python", ".venv/bin/mixer", ".venv/bin/coverage"):
+            self.fake(name)
+
+    def fake(self, name: str, script: str = FAKE) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(script)
+        path.chmod(0o755)
+
+    def run(self, *command: str) -> list[str]:
+        """The calls of pip and mixer that a script makes."""
+        self.calls_file.write_text("")
+        environment = {"PATH": f"{self.folder / 'driver'}:{os.environ['PATH']}", "CALLS": str(self.calls_file)}
+        subprocess.run(
+            [str(self.folder / "scripts" / command[0]), *command[1:]], env=environment, check=True, capture_output=True
+        )
+        return self.calls_file.read_text().splitlines()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_a_second_start_installs_nothing(project: Project):
+    assert any("pip install" in call and ".[cpu]" in call for call in project.run("serve"))
+    assert project.run("serve", "--port", "9") == ["mixer serve --port 9"]
+
+
+def test_changed_constraints_are_installed(project: Project):
+    project.run("serve")
+    (project.folder / "constraints.txt").write_text("numpy==2\n")
+    assert any("pip install" in call for call in project.run("serve"))
+
+
+def test_an_nvidia_driver_that_answers_brings_the_gpu_build_in_place_of_the_other(project: Project):
+    project.run("serve")
+    project.fake("driver/nvidia-smi", "#!/bin/sh\nexit 0\n")
+    calls = project.run("serve")
+    assert [call for call in calls if "uninstall" in call] == [
+        "python -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu"
+    ]
+    assert any(".[gpu]" in call for call in calls)
+
+
+def test_a_driver_that_does_not_answer_is_none(project: Project):
+    project.fake("driver/nvidia-smi", "#!/bin/sh\nexit 9\n")
+    assert any(".[cpu]" in call for call in project.run("serve"))
+
+
+def test_the_gpu_build_comes_back_after_the_tests_have_replaced_it(project: Project):
+    project.fake("driver/nvidia-smi", "#!/bin/sh\nexit 0\n")
+    project.run("serve")
+    assert any(".[cpu,dev]" in call for call in project.run("test"))
+    assert any(".[gpu]" in call for call in project.run("serve"))
+
+
+def test_every_script_is_short_plain_sh():
+    for script in (ROOT / "scripts").iterdir():
+        lines = script.read_text().splitlines()
+        assert lines[0] == "#!/bin/sh"
+        assert len(lines) < 30
