@@ -1,4 +1,4 @@
-"""The scripts install what is needed, once, and never both builds of ONNX Runtime. Pip is a fake that notes its calls."""
+"""The scripts install what is needed, once, and never both builds of ONNX Runtime. Pip is a fake that notes calls."""
 
 import os
 import shutil
