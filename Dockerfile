@@ -31,6 +31,7 @@ WORKDIR /srv
 ENV PATH=/opt/mixer/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     MIXER_HOST=0.0.0.0 \
     MIXER_PORT=8000 \
     MIXER_BUNDLE=/srv/bundles/fashion-mnist \

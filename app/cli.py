@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -23,10 +24,12 @@ register(app)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 _USAGE_ERROR = 2
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 def main() -> None:
     """Run a command; a mistake of the user's is one line on standard error."""
+    os.environ.setdefault(_NO_TELEMETRY, "1")  # before anything imports ONNX Runtime, which reads it then
     try:
         app()
     except StartError as error:

@@ -54,6 +54,7 @@ class Runtime:
 
 
 def _open(path: Path, options: onnxruntime.SessionOptions, providers: Sequence[str]) -> Session:
+    onnxruntime.disable_telemetry_events()  # on by default in its own builds; cli.py says so by environment, too
     return cast(Session, onnxruntime.InferenceSession(str(path), options, providers=list(providers)))
 
 

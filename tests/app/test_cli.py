@@ -1,6 +1,7 @@
 """The command line: pictures without a server, bundles looked into, mistakes in one line."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -322,3 +323,19 @@ def test_the_provider_that_is_missing_ends_the_process_with_3_and_one_line(bundl
     assert finished.stdout == ""
     assert finished.stderr.startswith("mixer: provider is cuda; this ONNX Runtime offers CPUExecutionProvider, not ")
     assert finished.stderr.count("\n") == 1
+
+
+def test_onnx_runtime_is_told_to_report_nothing_before_it_is_imported() -> None:
+    code = """
+import os, sys
+from app import cli
+assert "onnxruntime" not in sys.modules
+sys.argv = ["mixer", "inspect", "no-such-bundle"]
+try:
+    cli.main()
+except SystemExit:
+    print(os.environ["ORT_DISABLE_TELEMETRY"], "onnxruntime" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "True"]
