@@ -52,7 +52,7 @@ def publish(
             runner = GraphRunner(path, checkpoint.spec.patch_size)
             spec = checkpoint.spec.model_copy(update={"canary": _canary(runner, proof[0])})
             if test is not None:
-                spec = spec.model_copy(update={"metrics": _metrics(runner, *test)})
+                spec = spec.model_copy(update={"metrics": _metrics(runner, spec.temperature, *test)})
             write_metadata(path, spec, "fp32")
             parity = measure(checkpoint.model, path, proof)
             expect_equal(parity, str(bundle / path.name))
@@ -87,8 +87,8 @@ def _canary(runner: GraphRunner, pixels: Pixels) -> Canary:
     )
 
 
-def _metrics(runner: GraphRunner, data_set: str, pictures: PictureSet) -> Metrics:
-    evaluation = evaluate(runner.logits, pictures)
+def _metrics(runner: GraphRunner, temperature: float, data_set: str, pictures: PictureSet) -> Metrics:
+    evaluation = evaluate(runner.logits, pictures, temperature=temperature)
     return Metrics(
         data_set=data_set,
         num_pictures=evaluation.num_pictures,

@@ -19,10 +19,11 @@ from torch.nn import functional
 
 from model import checkpoint
 from model.augment import augment
-from model.data import Dataset, PictureSet
+from model.data import Dataset
 from model.errors import TrainingError
-from model.evaluate import Evaluation, evaluate
+from model.evaluate import Evaluation, Logits, all_logits, evaluate, fit_temperature
 from model.mixer import MixerConfig, MlpMixer
+from model.preprocess import Pixels
 from model.recipe import Recipe
 from model.spec import Metrics, ModelSpec
 
@@ -66,13 +67,16 @@ def train(
 ) -> checkpoint.Checkpoint:
     """Train to the end and write a checkpoint folder to `out`; a killed run's `out` is picked up where it was saved.
 
-    `spec` is completed with the validation metrics. Raises TrainingError (settings differ from the run in `out`, a loss
-    that is not finite) and CheckpointError (`out` cannot be written or read).
+    `spec` is completed with the temperature fitted to the validation pictures, and the metrics on them.
+
+    Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite) and CheckpointError (`out`
+    cannot be written or read).
     """
     run = _Run(dataset, config, recipe, out, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     run.resume()
     run.go_on(observer or Observer(), save_every_s)
-    evaluation = run.evaluate()
+    temperature = run.fit_temperature()
+    evaluation = run.evaluate(temperature)
     metrics = Metrics(
         data_set="validation split",
         num_pictures=evaluation.num_pictures,
@@ -82,7 +86,7 @@ def train(
     )
     result = checkpoint.Checkpoint(
         model=run.average,
-        spec=spec.model_copy(update={"metrics": metrics}),
+        spec=spec.model_copy(update={"metrics": metrics, "temperature": temperature}),
         training={**run.identity, "history": run.history, "torch": torch.__version__},
         pictures=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PROOF_PICTURES)][:_NUM_PROOF_PICTURES],
     )
@@ -239,11 +243,17 @@ class _Run:
         self.save()
         return report
 
-    def evaluate(self) -> Evaluation:
+    def _logits(self, pixels: Pixels) -> Logits:
+        return checkpoint.torch_logits(self.average, pixels)
+
+    def fit_temperature(self) -> float:
+        """The temperature that calibrates the averaged weights on the validation pictures."""
+        return fit_temperature(all_logits(self._logits, self.dataset.val), self.dataset.val.labels)
+
+    def evaluate(self, temperature: float = 1.0) -> Evaluation:
         """The averaged weights on the validation pictures."""
-        pictures: PictureSet = self.dataset.val
         try:
-            return evaluate(lambda pixels: checkpoint.torch_logits(self.average, pixels), pictures)
+            return evaluate(self._logits, self.dataset.val, temperature=temperature)
         except ArithmeticError as error:
             raise TrainingError(f"the weights after step {self.step} are no good: {error}") from error
 

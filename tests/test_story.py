@@ -79,7 +79,7 @@ async def test_the_answer_over_http_is_torchs_on_the_same_bytes(story: Path):
             with Image.open(path) as image:
                 square = to_square(to_pixels(image, 3), 32, loaded.spec.fit, loaded.spec.interpolation)
             logits = torch.from_numpy(checkpoint.torch_logits(loaded.model, square[np.newaxis])[0])
-            probabilities = torch.softmax(logits.double(), 0).numpy()
+            probabilities = torch.softmax(logits.double() / loaded.spec.temperature, 0).numpy()
             assert [prediction["index"] for prediction in predictions] == np.argsort(-probabilities).tolist()
             for prediction in predictions:
                 assert prediction["probability"] == pytest.approx(probabilities[prediction["index"]], abs=1e-5)

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 data=${1:-/usr/share/datasets/fashion-mnist}
 checkpoint=checkpoints/fashion-mnist
-[ -f "$checkpoint/config.json" ] || .venv/bin/mixer train "$data" --out "$checkpoint" \
+.venv/bin/mixer train "$data" --out "$checkpoint" \
     --labels bundles/fashion-mnist/labels.txt --name fashion-mnist --licence Apache-2.0 \
     --image-size 28 --channels 1 --fit pad --patch-size 4 \
     --hidden-dim 128 --num-blocks 8 --tokens-mlp-dim 64 --channels-mlp-dim 512 \

@@ -5,7 +5,7 @@ import pytest
 from toys import random_pixels
 
 from model.data import PictureSet
-from model.evaluate import calibration_error, evaluate, evaluate_logits
+from model.evaluate import calibration_error, evaluate, evaluate_logits, fit_temperature
 
 
 def _logits(probabilities: list[list[float]]) -> np.ndarray:
@@ -77,3 +77,31 @@ def test_every_picture_is_run_once_in_order_whatever_the_batch_size(batch_size: 
     assert max(len(batch) for batch in batches) <= batch_size
     whole = logits_of(pictures.pixels).astype(np.float64)
     assert evaluation == evaluate_logits(whole, pictures.labels, 0.5)
+
+
+def _answers(count: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose true probabilities are known, multiplied by `sharpness`; labels drawn from those probabilities."""
+    generator = np.random.default_rng(4)
+    logits = generator.normal(0, 1.5, (count, 4))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([generator.choice(4, p=row) for row in probabilities])
+    return logits * sharpness, labels
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_what_made_logits_too_sharp_or_too_soft(sharpness: float) -> None:
+    logits, labels = _answers(5000, sharpness)
+    temperature = fit_temperature(logits, labels)
+    assert temperature == pytest.approx(sharpness, rel=0.1)
+    assert evaluate_logits(logits, labels, temperature).calibration_error < 0.02
+    assert evaluate_logits(logits, labels, temperature).top1 == evaluate_logits(logits, labels).top1
+
+
+def test_the_temperature_stays_within_bounds_where_every_answer_is_right_or_wrong() -> None:
+    logits = np.tile([1.0, 0.0], (200, 1))
+    assert fit_temperature(logits, np.zeros(200, dtype=np.int64)) == pytest.approx(0.25)
+    assert fit_temperature(logits, np.ones(200, dtype=np.int64)) == pytest.approx(4.0)
+
+
+def test_few_pictures_say_nothing_of_the_temperature() -> None:
+    assert fit_temperature(*_answers(99, 3.0)) == 1.0
