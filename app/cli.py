@@ -15,8 +15,8 @@ from rich.progress import Progress
 
 from app import logs, settings
 from app.errors import BadParameter, BadSettings, ServiceError, StartError
-from app.learning import PASS_ON, register
-from app.settings import Settings
+from app.learning import register
+from app.settings import PASS_ON, Settings
 from model.errors import MixerError
 
 app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

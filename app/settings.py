@@ -16,6 +16,8 @@ from app.errors import BadSettings
 ENV_PREFIX = "MIXER_"
 Options = TypeVar("Options", bound=BaseSettings)
 
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # for a typer command whose flags `parse` reads
+
 _SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "fashion-mnist"
 
 

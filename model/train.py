@@ -4,6 +4,7 @@ Everything random is a function of (seed, epoch, step), so a run that was killed
 it would have gone on. Knows nothing of files of pictures (data.py) or of the command line.
 """
 
+import hashlib
 import json
 import math
 import pickle
@@ -61,18 +62,22 @@ def train(
     spec: ModelSpec,
     out: Path,
     *,
+    initial: MlpMixer | None = None,
     device: torch.device | None = None,
     observer: Observer | None = None,
     save_every_s: float = _SAVE_EVERY_S,
 ) -> checkpoint.Checkpoint:
     """Train to the end and write a checkpoint folder to `out`; a killed run's `out` is picked up where it was saved.
 
+    `initial` gives the weights to start from, of a network of the same sizes; without it they are random.
+
     `spec` is completed with the temperature fitted to the validation pictures, and the metrics on them.
 
     Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite) and CheckpointError (`out`
     cannot be written or read).
     """
-    run = _Run(dataset, config, recipe, out, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = _Run(dataset, config, recipe, out, device, initial)
     run.resume()
     run.go_on(observer or Observer(), save_every_s)
     temperature = run.fit_temperature()
@@ -97,10 +102,20 @@ def train(
 class _Run:
     """The state of a run: all of it is saved, all of it is restored."""
 
-    def __init__(self, dataset: Dataset, config: MixerConfig, recipe: Recipe, out: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: MixerConfig,
+        recipe: Recipe,
+        out: Path,
+        device: torch.device,
+        initial: MlpMixer | None,
+    ) -> None:
         self.dataset, self.recipe, self.out, self.device = dataset, recipe, out, device
         torch.manual_seed(recipe.seed)
         self.model = MlpMixer(config).to(device)
+        if initial is not None:
+            self.model.load_state_dict(initial.state_dict())
         self.average = MlpMixer(config).to(device).eval()
         self.average.load_state_dict(self.model.state_dict())
         self.optimisers = _optimisers(self.model, recipe)
@@ -109,7 +124,14 @@ class _Run:
         self.epoch_loss = 0.0
         self.history: list[dict[str, Any]] = []
         self.identity = json.loads(
-            json.dumps({"model": asdict(config), "recipe": recipe.model_dump(), "data": dataset.fingerprint})
+            json.dumps(
+                {
+                    "model": asdict(config),
+                    "recipe": recipe.model_dump(),
+                    "data": dataset.fingerprint,
+                    "initial": None if initial is None else _fingerprint(initial),
+                }
+            )
         )
 
     @property
@@ -283,8 +305,18 @@ def _optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
 def _expect_same(saved: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
     if saved["data"] != wanted["data"]:
         raise TrainingError(f"{out} holds a run on other data; expected the same pictures, or another folder.")
+    if saved.get("initial") != wanted["initial"]:
+        raise TrainingError(f"{out} holds a run from other initial weights; expected the same, or another folder.")
     for part in ("model", "recipe"):
         for name, value in wanted[part].items():
             found = saved[part].get(name)
             if found != value:
                 raise TrainingError(f"{out} holds a run with {name} {found}; expected {value}, or another folder.")
+
+
+def _fingerprint(model: MlpMixer) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import app
 from app.errors import BadSettings
-from app.learning import TrainOptions, _need
+from app.terminal import need
+from app.training import TrainOptions
+from model import checkpoint
 from model.errors import DataError, MixerError
 from model.recipe import Recipe
 
@@ -107,4 +110,68 @@ def test_data_with_other_classes_is_refused(data: Path):
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it():
     with pytest.raises(MixerError, match=r"needs no_such_module; install it with: pip install 'mixer-serve\[train\]'"):
-        _need("no_such_module", "train")
+        need("no_such_module", "train")
+
+
+# --- from a checkpoint ---
+
+
+def test_training_goes_on_from_a_checkpoint_with_its_sizes_and_head(data: Path):
+    run("train", data, "--out", data.parent / "first", *TINY.split())
+    run("train", data, "--out", data.parent / "second", "--init", data.parent / "first", "--epochs", 1, "--flip", 0)
+    first, second = (checkpoint.load(data.parent / name) for name in ("first", "second"))
+    assert second.model.config == first.model.config
+    assert second.spec.source.origin == "trained on data from first"
+    assert not torch.equal(first.model.head.weight, second.model.head.weight)
+    distance = (first.model.stem.weight - second.model.stem.weight).abs().max()
+    assert distance < 0.02, "one step away, not another random start"
+
+
+def test_other_classes_get_a_new_head_and_a_higher_resolution_more_tokens(data: Path):
+    run("train", data, "--out", data.parent / "first", *TINY.split())
+    (data / "middle").mkdir()
+    for index in range(4):
+        Image.new("RGB", (9, 9), (120, 120, 120 + index)).save(data / "middle" / f"{index}.png")
+    flags = ["--init", data.parent / "first", "--image-size", 16, "--epochs", 1]
+    run("train", data, "--out", data.parent / "second", *flags)
+    spec = checkpoint.load(data.parent / "second").spec
+    assert (spec.labels, spec.image_size, spec.patch_size) == (("dark", "light", "middle"), 16, 4)
+
+
+def test_an_imported_checkpoint_is_a_start_too(data: Path):
+    source = Path(__file__).parent / "vectors" / "google_tiny.npz"
+    run("import", source, data.parent / "google")
+    run("train", data, "--out", data.parent / "out", "--init", data.parent / "google", "--epochs", 1)
+    tuned = checkpoint.load(data.parent / "out")
+    assert (tuned.model.config.gelu, tuned.spec.fit.mode, tuned.spec.interpolation) == ("tanh", "crop", "bilinear")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--patch-size", 2], "patch_size is 2; the checkpoint has 4."),
+        (["--image-size", 12], "image_size is 12; expected a multiple of the checkpoint's 8."),
+    ],
+)
+def test_sizes_that_are_not_the_checkpoints_are_named(data: Path, flags: list[object], message: str):
+    run("train", data, "--out", data.parent / "first", *TINY.split())
+    with pytest.raises(MixerError) as caught:
+        run("train", data, "--out", data.parent / "second", "--init", data.parent / "first", *flags)
+    assert str(caught.value) == message
+
+
+def test_a_run_is_not_resumed_from_other_initial_weights(data: Path):
+    for seed in (1, 2):
+        run("train", data, "--out", data.parent / f"start{seed}", *TINY.split(), "--seed", seed)
+    run("train", data, "--out", data.parent / "out", "--init", data.parent / "start1", "--epochs", 1)
+    with pytest.raises(MixerError, match="holds a run from other initial weights"):
+        run("train", data, "--out", data.parent / "out", "--init", data.parent / "start2", "--epochs", 1)
+
+
+def test_a_checkpoint_is_judged_on_the_split_it_was_trained_with(data: Path):
+    split = ["--seed", 5, "--val-fraction", 0.25]
+    run("train", data, "--out", data.parent / "out", *TINY.split(), *split)
+    run("export", data.parent / "out", data.parent / "bundle")
+    judged = run("evaluate", data.parent / "out", data)
+    assert judged == run("evaluate", data.parent / "bundle", data, *split)
+    assert judged.splitlines()[4].split()[1] == "4", "a quarter of 16 pictures"
