@@ -90,14 +90,24 @@ def evaluate(
     data: DataArgument,
     val_fraction: Annotated[float, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0.1,
     seed: Annotated[int, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write report.html there, with every class and two diagrams.")
+    ] = None,
 ) -> None:
     """Judge a checkpoint or a bundle on DATA's test pictures, or its validation pictures where there are none."""
-    from model.evaluate import evaluate as judge  # noqa: PLC0415
+    from model.evaluate import all_logits, evaluate_logits  # noqa: PLC0415
 
     spec, logits_of, recipe = _opened(source)
     dataset = _dataset_for(spec, data, recipe or Recipe(val_fraction=val_fraction, seed=seed))
     split, pictures = _judged(dataset)
-    _print_evaluation(judge(logits_of, pictures, temperature=spec.temperature), f"{data.name}, {split}")
+    title = f"{spec.name} on {data.name}, {split}"
+    logits = all_logits(logits_of, pictures)
+    _print_evaluation(evaluate_logits(logits, pictures.labels, spec.temperature), title)
+    if report is not None:
+        need("matplotlib", "train")
+        from model.report import write_report  # noqa: PLC0415
+
+        typer.echo(write_report(report, title, spec.labels, logits, pictures.labels, spec.temperature))
 
 
 def _recipe_of(loaded: "Checkpoint") -> Recipe:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,7 @@ def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temp
     """Judge logits [N, K] against labels [N]. Raises ArithmeticError where a logit is not a finite number."""
     if not np.isfinite(logits).all():
         raise ArithmeticError("The logits are not all finite numbers.")
-    scaled = logits / temperature
-    scaled = scaled - scaled.max(axis=1, keepdims=True)
-    log_probabilities = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    log_probabilities = _log_softmax(logits / temperature)
     own = log_probabilities[np.arange(len(labels)), labels]
     ahead = log_probabilities > own[:, np.newaxis]
     tied_before = (log_probabilities == own[:, np.newaxis]) & (np.arange(logits.shape[1]) < labels[:, np.newaxis])
@@ -84,10 +83,35 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return float(2 / (low + high))
 
 
-def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Expected calibration error over 15 equal bins of the top probability (arXiv 1706.04599, section 2)."""
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Pictures whose top probability is alike: their number, its mean, and the share that is right."""
+
+    num_pictures: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> list[ReliabilityBin]:
+    """Those of 15 equal bins of the top probability that hold pictures. probabilities: [N, K]; labels: [N]."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    gaps = [abs(correct[bins == index].sum() - confidence[bins == index].sum()) for index in np.unique(bins)]
-    return float(sum(gaps) / len(labels))
+    members = [bins == index for index in np.unique(bins)]
+    return [ReliabilityBin(int(m.sum()), float(confidence[m].mean()), float(correct[m].mean())) for m in members]
+
+
+def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Expected calibration error over 15 equal bins of the top probability (arXiv 1706.04599, section 2)."""
+    gaps = [one.num_pictures * abs(one.accuracy - one.confidence) for one in reliability(probabilities, labels)]
+    return sum(gaps) / len(labels)
+
+
+def probabilities_of(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Softmax of logits [N, K] at a temperature."""
+    return np.exp(_log_softmax(logits / temperature))
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return cast(NDArray[np.float64], shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

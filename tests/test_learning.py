@@ -175,3 +175,10 @@ def test_a_checkpoint_is_judged_on_the_split_it_was_trained_with(data: Path):
     judged = run("evaluate", data.parent / "out", data)
     assert judged == run("evaluate", data.parent / "bundle", data, *split)
     assert judged.splitlines()[4].split()[1] == "4", "a quarter of 16 pictures"
+
+
+def test_a_report_is_written_where_it_is_asked_for(data: Path):
+    run("train", data, "--out", data.parent / "out", *TINY.split())
+    printed = run("evaluate", data.parent / "out", data, "--report", data.parent / "report")
+    assert printed.splitlines()[-1] == str(data.parent / "report" / "report.html")
+    assert "out on data, validation" in (data.parent / "report" / "report.html").read_text()
