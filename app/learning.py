@@ -40,16 +40,28 @@ def register(app: typer.Typer) -> None:
 
 
 def import_weights(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Google's .npz or timm's .safetensors.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="google:FOLDER/NAME, timm:NAME, or a file: Google's .npz, timm's .safetensors."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder to write.")],
     labels: LabelsOption = None,
+    cache: Annotated[Path | None, typer.Option(help="Where downloads are kept. Default: ~/.cache/mixer-serve.")] = None,
 ) -> None:
-    """Turn a public Mixer's weight file into a checkpoint folder."""
+    """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     need("torch", "train")
-    from model import checkpoint, zoo  # noqa: PLC0415
+    from model import checkpoint, hub, zoo  # noqa: PLC0415
     from model.data import read_labels  # noqa: PLC0415
 
-    imported = zoo.read(source, read_labels(labels) if labels is not None else None)
+    names = read_labels(labels) if labels is not None else None
+    remote = hub.find(source)
+    path = Path(source)
+    if remote is not None:
+        with bar() as progress:
+            path = hub.fetch(remote, cache or hub.cache_folder(), task_of(progress, f"downloading {source}"))
+    imported = zoo.read(path, names, remote)
     checkpoint.save(imported, out)
     config = imported.model.config
     typer.echo(

@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from model.checkpoint import Checkpoint
 from model.errors import CheckpointError
+from model.hub import Remote
 from model.mixer import GeluFlavour, MixerConfig, MlpMixer, variant_name
 from model.spec import Fit, Interpolation, ModelSpec, Source
 
@@ -49,21 +50,28 @@ class Layout:
     entries: Callable[[MixerConfig], Iterator[Entry]]
 
 
-def read(path: Path, labels: tuple[str, ...] | None = None) -> Checkpoint:
+def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | None = None) -> Checkpoint:
     """Read a foreign weight file. `labels` default to the class numbers.
+
+    `remote` is where the file was fetched from, and says how its pictures are scaled and resized; without it that
+    follows from the layout.
 
     Raises: CheckpointError, naming the file and the tensor that is missing, extra or misshapen.
     """
     layout, tensors = _open(path)
     config = _infer(path, layout, tensors)
+    if remote is not None:
+        config = replace(config, pixel_mean=(remote.pixel_mean,), pixel_std=(remote.pixel_std,))
     entries = list(layout.entries(config))
     _expect_names(path, layout, {entry.theirs for entry in entries}, set(tensors))
     model = MlpMixer(config)
     model.load_state_dict({entry.ours: torch.from_numpy(_converted(path, entry, tensors)) for entry in entries})
-    return Checkpoint(model.eval(), _spec(path, layout, config, labels))
+    return Checkpoint(model.eval(), _spec(path, layout, config, labels, remote))
 
 
-def _spec(path: Path, layout: Layout, config: MixerConfig, labels: tuple[str, ...] | None) -> ModelSpec:
+def _spec(
+    path: Path, layout: Layout, config: MixerConfig, labels: tuple[str, ...] | None, remote: Remote | None
+) -> ModelSpec:
     if labels is not None and len(labels) != config.num_classes:
         raise CheckpointError(f"{path} has {config.num_classes} classes; expected as many labels, not {len(labels)}.")
     return ModelSpec(
@@ -75,8 +83,8 @@ def _spec(path: Path, layout: Layout, config: MixerConfig, labels: tuple[str, ..
         num_classes=config.num_classes,
         labels=labels or tuple(str(index) for index in range(config.num_classes)),
         fit=_PAPER_FIT,
-        interpolation=layout.interpolation,
-        source=Source(origin=f"{path.name}, {layout.name} layout"),
+        interpolation=layout.interpolation if remote is None else remote.interpolation,
+        source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else remote.url),
     )
 
 

@@ -182,3 +182,10 @@ def test_a_report_is_written_where_it_is_asked_for(data: Path):
     printed = run("evaluate", data.parent / "out", data, "--report", data.parent / "report")
     assert printed.splitlines()[-1] == str(data.parent / "report" / "report.html")
     assert "out on data, validation" in (data.parent / "report" / "report.html").read_text()
+
+
+def test_import_by_name_says_where_it_could_not_fetch_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(MixerError, match=r"http://127.0.0.1:9/timm/mixer_b16_224.miil_in21k/.* cannot be downloaded"):
+        run("import", "timm:mixer_b16_224.miil_in21k", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert not (tmp_path / "out").exists()
