@@ -36,7 +36,8 @@ def write_graph(model: MlpMixer, path: Path) -> None:
     config = model.config
     example = torch.zeros(_TRACED_BATCH, config.num_patches, config.patch_dim, dtype=torch.uint8)
     graph = PatchGraph(model).eval()
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    for name in ("onnxscript", "torch.onnx"):  # they report on the exporter itself
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with torch.inference_mode(), warnings.catch_warnings(action="ignore"):  # of the exporter about itself
             torch.onnx.export(
