@@ -15,7 +15,7 @@ from model.checkpoint import Checkpoint
 from model.data import PictureSet
 from model.errors import ExportError
 from model.evaluate import evaluate
-from model.preprocess import Pixels
+from model.preprocess import Pixels, to_square
 from model.spec import Canary, Metrics, ModelSpec
 
 _CANARY_TOLERANCE = 1e-3  # of the logits' range: processors round differently, wrong answers are far off
@@ -50,7 +50,7 @@ def publish(
             path = Path(folder) / "fp32.onnx"
             write_graph(checkpoint.model, path)
             runner = GraphRunner(path, checkpoint.spec.patch_size)
-            spec = checkpoint.spec.model_copy(update={"canary": _canary(runner, proof[0])})
+            spec = checkpoint.spec.model_copy(update={"canary": _canary(runner, checkpoint.spec, proof[0])})
             if test is not None:
                 spec = spec.model_copy(update={"metrics": _metrics(runner, spec.temperature, *test)})
             write_metadata(path, spec, "fp32")
@@ -76,8 +76,9 @@ def generated_pictures(spec: ModelSpec) -> Pixels:
     return np.stack(pictures)
 
 
-def _canary(runner: GraphRunner, pixels: Pixels) -> Canary:
-    logits = runner.logits(pixels[np.newaxis])[0]
+def _canary(runner: GraphRunner, spec: ModelSpec, pixels: Pixels) -> Canary:
+    square = to_square(pixels, spec.image_size, spec.fit, spec.interpolation)  # the service will crop it once more
+    logits = runner.logits(square[np.newaxis])[0]
     file = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", optimize=True)
     return Canary(

@@ -121,7 +121,7 @@ def test_other_classes_than_the_bundles_are_refused(story: Path):
     )
 
 
-def test_a_foreign_checkpoint_is_imported_exported_and_classifies(tmp_path: Path):
+async def test_a_foreign_checkpoint_is_imported_exported_and_classifies(tmp_path: Path):
     source = Path(__file__).parent / "vectors" / "google_tiny.npz"
     (tmp_path / "labels.txt").write_text("".join(f"thing {index}\n" for index in range(7)))
     imported = mixer(tmp_path, "import", str(source), "checkpoint", "--labels", "labels.txt").stdout
@@ -131,3 +131,10 @@ def test_a_foreign_checkpoint_is_imported_exported_and_classifies(tmp_path: Path
     answer = json.loads(mixer(tmp_path, "classify", "picture.png", "--bundle", "bundle", "--json").stdout)
     assert len(answer["predictions"]) == 5
     assert all(prediction["label"].startswith("thing ") for prediction in answer["predictions"])
+    app = create_app(Settings(bundle=tmp_path / "bundle"))
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        assert (await client.get("/health/ready")).json()["status"] == "ready"

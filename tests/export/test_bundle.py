@@ -17,7 +17,7 @@ from model.checkpoint import Checkpoint, torch_logits
 from model.data import PictureSet
 from model.errors import ExportError
 from model.preprocess import Pixels, to_patches, to_pixels
-from model.spec import METADATA_KEY, ModelSpec
+from model.spec import METADATA_KEY, Fit, ModelSpec
 
 
 def stored_spec(path: Path) -> ModelSpec:
@@ -35,8 +35,9 @@ def test_a_bundle_is_one_proved_graph(checkpoint: Checkpoint, tmp_path: Path, pi
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_canary_gives_its_stored_logits_through_the_service_path(tmp_path: Path, channels: int):
-    published = publish(toy_checkpoint(channels), tmp_path)
+@pytest.mark.parametrize("fit", [Fit(mode="pad"), Fit(mode="crop", crop_percentage=0.875)], ids=lambda fit: fit.mode)
+def test_the_canary_gives_its_stored_logits_through_the_service_path(tmp_path: Path, channels: int, fit: Fit):
+    published = publish(toy_checkpoint(channels, fit=fit), tmp_path)
     canary = published.spec.canary
     assert canary is not None
     pixels = to_pixels(Image.open(io.BytesIO(base64.b64decode(canary.picture))), channels)
