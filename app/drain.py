@@ -1,7 +1,7 @@
 """Who is inside, and closing time: no new request after it, and word when the last has left. Counts, no more."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app.errors import NotReady
@@ -10,7 +10,8 @@ from app.errors import NotReady
 class Drain:
     """Counts requests from their first byte on, so that one half uploaded at closing time is still served."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_refusal: Callable[[], object]) -> None:
+        self._on_refusal = on_refusal
         self._inside = 0
         self._started = False
         self._empty = asyncio.Event()
@@ -20,6 +21,7 @@ class Drain:
     def enter(self) -> Iterator[None]:
         """Be inside for the length of a request. Raises NotReady after closing time."""
         if self._started:
+            self._on_refusal()
             raise NotReady("The service is draining; expected a request to another instance.")
         self._inside += 1
         self._empty.clear()

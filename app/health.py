@@ -53,6 +53,9 @@ class Health:
             return
         except ServiceError as error:
             reason = f"The canary picture was not classified: {error}"
+        except Exception:
+            log.exception("the canary check failed")
+            reason = "The canary check itself failed; the service's log says why."
         if self._draining:
             reason = _DRAINING
         if reason != self._reason:

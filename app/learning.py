@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.settings import PASS_ON
-from app.terminal import bar, need, report_skipped, task_of
-from app.training import train
+from app.terminal import bar, need, task_of
+from app.training import load_pictures, train
 from model.errors import DataError
 from model.recipe import Recipe
 from model.spec import ModelSpec
@@ -145,20 +145,10 @@ def _opened(source: Path) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recip
 def _dataset_for(spec: ModelSpec, data: Path, recipe: Recipe) -> "Dataset":
     """DATA as this classifier sees it. Raises DataError where its classes are others."""
     from model import idx  # noqa: PLC0415
-    from model.data import Picturing, load  # noqa: PLC0415
+    from model.data import Picturing  # noqa: PLC0415
 
     picturing = Picturing(spec.image_size, spec.channels, spec.fit, spec.interpolation)
-    labels = spec.labels if idx.has_split(data, "train") else None
-    with bar() as progress:
-        dataset = load(
-            data,
-            picturing,
-            val_fraction=recipe.val_fraction,
-            seed=recipe.seed,
-            labels=labels,
-            progress=task_of(progress, "reading pictures"),
-        )
-    report_skipped(dataset.skipped)
+    dataset = load_pictures(data, picturing, recipe, spec.labels if idx.has_split(data, "train") else None)
     if dataset.labels != spec.labels:
         raise DataError(f"{data} has the classes {', '.join(dataset.labels)}; expected {', '.join(spec.labels)}.")
     return dataset

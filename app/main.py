@@ -41,7 +41,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     metrics.engine_info.labels(engine.provider, engine.precision, engine.spec.name, engine.spec.version).set(1)
     classifier = build_classifier(settings, engine, metrics)
     health = Health(classifier, interval_s=settings.canary_interval_s, timeout_s=settings.request_timeout_s)
-    drain = Drain()
+    drain = Drain(lambda: metrics.rejected("draining", 1))
     routes = Routes(classifier, health, drain, metrics, keys, _limits_body(settings), _body_limits(settings))
     app = FastAPI(
         title="mixer-serve",

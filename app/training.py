@@ -67,13 +67,15 @@ def train(context: typer.Context) -> None:
     need("torch", "train")
     from model import checkpoint  # noqa: PLC0415
     from model import train as training  # noqa: PLC0415
+    from model.data import read_labels  # noqa: PLC0415
     from model.mixer import variant_name  # noqa: PLC0415
 
     options = parse(TrainOptions, context.args, "mixer train")
     recipe = Recipe.model_validate(options.model_dump(include=set(Recipe.model_fields)))
     base = checkpoint.load(options.init) if options.init is not None else None
     picturing = _picturing(options, base)
-    dataset = _load(options, picturing, recipe)
+    names = read_labels(options.labels) if options.labels is not None else None
+    dataset = load_pictures(options.data, picturing, recipe, names)
     initial = None if base is None else _adapted(base, picturing.image_size, dataset.labels)
     config = _config(options, initial, len(dataset.labels))
     spec = ModelSpec(
@@ -137,17 +139,17 @@ def _origin(options: TrainOptions, base: "Checkpoint | None") -> str:
     return f"trained on {options.data.name}" + (f" from {base.spec.name}" if base is not None else "")
 
 
-def _load(options: TrainOptions, picturing: "Picturing", recipe: Recipe) -> "Dataset":
-    from model.data import load, read_labels  # noqa: PLC0415
+def load_pictures(data: Path, picturing: "Picturing", recipe: Recipe, labels: tuple[str, ...] | None) -> "Dataset":
+    """DATA under a progress bar, split as the recipe says; pictures that cannot be read are named. Raises DataError."""
+    from model.data import load  # noqa: PLC0415
 
-    names = read_labels(options.labels) if options.labels is not None else None
     with bar() as progress:
         dataset = load(
-            options.data,
+            data,
             picturing,
             val_fraction=recipe.val_fraction,
             seed=recipe.seed,
-            labels=names,
+            labels=labels,
             progress=task_of(progress, "reading pictures"),
         )
     report_skipped(dataset.skipped)

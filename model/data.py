@@ -103,8 +103,8 @@ def read_pixels(path: Path, picturing: Picturing) -> Pixels:
     try:
         with Image.open(path) as image:
             pixels = to_pixels(image, picturing.channels)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable picture: {error}") from error
+    except Exception as error:  # broken files raise almost anything inside a decoder
+        raise DataError(f"{path} is not a readable picture: {str(error) or type(error).__name__}") from error
     return to_square(pixels, picturing.image_size, picturing.fit, picturing.interpolation)
 
 

@@ -24,6 +24,7 @@ from model.data import Dataset
 from model.errors import TrainingError
 from model.evaluate import Evaluation, Logits, all_logits, evaluate, fit_temperature
 from model.mixer import MixerConfig, MlpMixer
+from model.optimisers import build_optimisers
 from model.preprocess import Pixels
 from model.recipe import Recipe
 from model.spec import Metrics, ModelSpec
@@ -118,7 +119,7 @@ class _Run:
             self.model.load_state_dict(initial.state_dict())
         self.average = MlpMixer(config).to(device).eval()
         self.average.load_state_dict(self.model.state_dict())
-        self.optimisers = _optimisers(self.model, recipe)
+        self.optimisers = build_optimisers(self.model, recipe)
         self.steps_per_epoch = math.ceil(len(dataset.train) / recipe.batch_size)
         self.step = 0
         self.epoch_loss = 0.0
@@ -278,28 +279,6 @@ class _Run:
             return evaluate(self._logits, self.dataset.val, temperature=temperature)
         except ArithmeticError as error:
             raise TrainingError(f"the weights after step {self.step} are no good: {error}") from error
-
-
-def _optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the blocks' kernels and AdamW for the rest.
-
-    Weight decay is for kernels only; biases and layer norms go without. Muon: arXiv 2502.16982, whose scaling lets both
-    share one learning rate.
-    """
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    optimisers: list[torch.optim.Optimizer] = []
-    if recipe.optimiser == "muon":
-        inner = [parameter for parameter in model.blocks.parameters() if parameter.ndim > 1]
-        optimisers.append(
-            torch.optim.Muon(
-                inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
-        kernels = [parameter for parameter in kernels if all(parameter is not other for other in inner)]
-    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimisers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate))
-    return optimisers
 
 
 def _expect_same(saved: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:

@@ -9,17 +9,19 @@ from app.drain import Drain
 from app.errors import NotReady
 
 
-def test_after_closing_time_nobody_enters() -> None:
-    drain = Drain()
+def test_after_closing_time_nobody_enters_and_the_refusal_is_told() -> None:
+    refusals: list[str] = []
+    drain = Drain(lambda: refusals.append("refused"))
     with drain.enter():
         drain.start()
     with pytest.raises(NotReady, match="draining; expected a request to another instance"), drain.enter():
         pytest.fail("It was closed.")
+    assert refusals == ["refused"]
 
 
 @in_virtual_time
 async def test_the_wait_ends_with_the_last_to_leave() -> None:
-    drain, leave = Drain(), asyncio.Event()
+    drain, leave = Drain(lambda: None), asyncio.Event()
 
     async def visit() -> None:
         with drain.enter():
@@ -36,7 +38,7 @@ async def test_the_wait_ends_with_the_last_to_leave() -> None:
 
 @in_virtual_time
 async def test_the_wait_ends_with_its_time_too() -> None:
-    drain = Drain()
+    drain = Drain(lambda: None)
     with drain.enter():
         await drain.wait(10)
     assert now() == 10
@@ -44,7 +46,7 @@ async def test_the_wait_ends_with_its_time_too() -> None:
 
 @in_virtual_time
 async def test_who_leaves_with_an_error_has_left() -> None:
-    drain = Drain()
+    drain = Drain(lambda: None)
     with pytest.raises(ZeroDivisionError), drain.enter():
         raise ZeroDivisionError
     await drain.wait(10)

@@ -174,3 +174,18 @@ async def test_the_probe_is_repeated_for_ever() -> None:
         with pytest.raises(asyncio.CancelledError):
             await watching
     assert picture(RED) == base64.b64decode(SPEC.canary.picture if SPEC.canary else "")
+
+
+async def test_a_probe_that_breaks_makes_it_unready_and_the_watch_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with health_of(engine) as health:
+        monkeypatch.setattr("app.health.base64.b64decode", broken)
+        await health.probe()
+        assert reason_of(health) == "The canary check itself failed; the service's log says why."
+        monkeypatch.undo()
+        await health.probe()
+        assert health.reason is None

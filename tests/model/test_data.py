@@ -400,3 +400,14 @@ def test_a_palette_picture_from_a_folder_is_decoded_as_it_is_meant(tmp_path: Pat
     image.putpalette([200, 100, 50])
     image.save(tmp_path / "a.gif")
     assert read_pixels(tmp_path / "a.gif", COLOUR)[0, 0].tolist() == [200, 100, 50]
+
+
+def test_whatever_a_decoder_raises_the_picture_is_skipped_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr("model.data.Image.open", broken)
+    with pytest.raises(DataError, match=r"odd.gif is not a readable picture: EOFError"):
+        read_pixels(tmp_path / "odd.gif", Picturing(8))
