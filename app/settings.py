@@ -6,15 +6,16 @@ Each is an environment variable with the prefix MIXER_ and a flag of `mixer serv
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import BadSettings
+from model.errors import FlagError
+from model.flags import parse
 
 ENV_PREFIX = "MIXER_"
-Options = TypeVar("Options", bound=BaseSettings)
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # for a typer command whose flags `parse` reads
 
@@ -139,30 +140,8 @@ class Settings(BaseSettings):
 
 
 def load(flags: Sequence[str] = ()) -> Settings:
-    """Settings from the flags given and the environment. Raises BadSettings, as parse does."""
-    return parse(Settings, flags, "mixer serve")
-
-
-def parse(options: type[Options], flags: Sequence[str], command: str) -> Options:
-    """Options of a command from its flags and, where the class has a prefix, from the environment.
-
-    Raises: BadSettings with one line that names the option, its value and what was expected.
-    """
+    """Settings from the flags given and the environment. Raises BadSettings, with one line."""
     try:
-        return options(_cli_parse_args=list(flags), _cli_prog_name=command, _cli_exit_on_error=False)
-    except ValidationError as error:
-        raise BadSettings(_one_line(error, options)) from error
-    except SettingsError as error:
-        raise BadSettings(f"{str(error).removeprefix('error parsing CLI: ')}. See {command} --help.") from error
-
-
-def _one_line(error: ValidationError, options: type[BaseSettings]) -> str:
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if not first["loc"]:
-        return f"{message}."
-    name = str(first["loc"][0])
-    prefix = options.model_config.get("env_prefix", "")
-    shown_name = f"{prefix}{name}".upper() if prefix else f"--{name.replace('_', '-')}"
-    shown_value = "" if first["type"] == "missing" or "key" in name else f" is {first['input']!r}"
-    return f"{shown_name}{shown_value}: {message[0].lower() + message[1:]}."
+        return parse(Settings, flags, "mixer serve")
+    except FlagError as error:
+        raise BadSettings(str(error)) from error

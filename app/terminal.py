@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from model.errors import MixerError
 
@@ -14,14 +15,22 @@ console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 def bar() -> Progress:
     """A progress bar with a count and the time that is left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     return Progress(*columns, console=console)
 
 
-def task_of(progress: Progress, description: str) -> Callable[[int, int], None]:
-    """A new line in the bar, as a function of (done, total)."""
-    task = progress.add_task(description, total=None)
-    return lambda done, total: progress.update(task, completed=done, total=total)
+class _Rate(ProgressColumn):
+    """Pictures a second, for tasks that count batches of them."""
+
+    def render(self, task: Task) -> Text:
+        each = task.fields.get("each")
+        return Text("" if each is None or task.speed is None else f"{task.speed * each:.0f} images/s")
+
+
+def task_of(progress: Progress, description: str, *, each: int | None = None) -> Callable[[int, int], None]:
+    """A new line in the bar, as a function of (done, total); told how many pictures `each` one has, with their rate."""
+    task = progress.add_task(description, total=None, visible=False, each=each)
+    return lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
 def report_skipped(skipped: tuple[tuple[Path, str], ...]) -> None:

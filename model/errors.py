@@ -4,6 +4,7 @@ MixerError
 ├── DataError         the pictures or labels cannot be used
 ├── CheckpointError   a checkpoint folder or foreign weight file cannot be used
 ├── TrainingError     a training run cannot start or go on
+├── FlagError         a flag, or the variable that stands for it, cannot be used
 └── ExportError       a graph could not be written, or failed parity (raised by export/)
 """
 
@@ -26,3 +27,7 @@ class TrainingError(MixerError):
 
 class ExportError(MixerError):
     """A graph could not be written, or is not equal enough to be published."""
+
+
+class FlagError(MixerError):
+    """A flag, or the variable that stands for it, cannot be used."""

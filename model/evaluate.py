@@ -42,7 +42,7 @@ def all_logits(
         np.asarray(logits_of(pictures.pixels[start : start + batch_size]), dtype=np.float64)
         for start in range(0, len(pictures), batch_size)
     ]
-    return np.concatenate(batches)
+    return np.concatenate(batches) if batches else np.empty((0, 0))
 
 
 def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float = 1.0) -> Evaluation:

@@ -32,7 +32,6 @@ class MixerConfig:
     channels: int = 3
     num_classes: int = 1000
     gelu: GeluFlavour = "erf"
-    stochastic_depth: float = 0.0
     pixel_mean: tuple[float, ...] = (127.5,)
     pixel_std: tuple[float, ...] = (127.5,)
 
@@ -44,8 +43,6 @@ class MixerConfig:
             raise ValueError(f"channels is {self.channels}; expected 1 or 3.")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size is {self.image_size}; expected a multiple of patch_size {self.patch_size}.")
-        if not 0 <= self.stochastic_depth < 1:
-            raise ValueError(f"stochastic_depth is {self.stochastic_depth}; expected 0 or more and less than 1.")
         if self.gelu not in ("tanh", "erf"):
             raise ValueError(f"gelu is {self.gelu!r}; expected 'tanh' or 'erf'.")
         for name in ("pixel_mean", "pixel_std"):
@@ -104,40 +101,23 @@ class MlpBlock(nn.Module):
         return self.dense_1(hidden)  # type: ignore[no-any-return]  # ... dim
 
 
-class StochasticDepth(nn.Module):
-    """Drop a residual branch for a random part of the pictures while training (arXiv 1603.09382)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """Map [N, S, C] to [N, S, C]."""
-        if not self.training or self.rate == 0:
-            return branch
-        keep = 1 - self.rate
-        mask = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep)  # N 1 1
-        return branch * mask / keep
-
-
 class MixerBlock(nn.Module):
     """Mix across patches, then across channels, each with layer norm before and a skip connection around."""
 
-    def __init__(self, config: MixerConfig, drop_rate: float) -> None:
+    def __init__(self, config: MixerConfig) -> None:
         super().__init__()
         self.layer_norm_0 = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
         self.token_mixing = MlpBlock(config.num_patches, config.tokens_mlp_dim, config.gelu)
         self.layer_norm_1 = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
         self.channel_mixing = MlpBlock(config.hidden_dim, config.channels_mlp_dim, config.gelu)
-        self.stochastic_depth = StochasticDepth(drop_rate)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens [N, S, C] to tokens [N, S, C]."""
+    def forward(self, tokens: Tensor, branch_scales: Tensor | None = None) -> Tensor:
+        """Map tokens [N, S, C] to tokens [N, S, C]; branch_scales [2, N, 1, 1] weighs the two branches."""
         columns = self.layer_norm_0(tokens).transpose(1, 2)  # N C S
         mixed = self.token_mixing(columns).transpose(1, 2)  # N S C
-        tokens = tokens + self.stochastic_depth(mixed)  # N S C
+        tokens = tokens + (mixed if branch_scales is None else mixed * branch_scales[0])  # N S C
         mixed = self.channel_mixing(self.layer_norm_1(tokens))  # N S C
-        return tokens + self.stochastic_depth(mixed)  # type: ignore[no-any-return]  # N S C
+        return tokens + (mixed if branch_scales is None else mixed * branch_scales[1])  # type: ignore[no-any-return]  # N S C
 
 
 class MlpMixer(nn.Module):
@@ -147,9 +127,7 @@ class MlpMixer(nn.Module):
         super().__init__()
         self.config = config
         self.stem = nn.Linear(config.patch_dim, config.hidden_dim)
-        last = max(config.num_blocks - 1, 1)
-        rates = [config.stochastic_depth * index / last for index in range(config.num_blocks)]
-        self.blocks = nn.ModuleList(MixerBlock(config, rate) for rate in rates)
+        self.blocks = nn.ModuleList(MixerBlock(config) for _ in range(config.num_blocks))
         self.pre_head_layer_norm = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
         self.head = nn.Linear(config.hidden_dim, config.num_classes)
         repeats = config.patch_dim // config.channels
@@ -172,18 +150,22 @@ class MlpMixer(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [N, K] of images [N, H, W, C_in]: uint8 or float pixels in 0..255, RGB or grey."""
-        return self.classify(self.embed(patchify(images, self.config.patch_size)))
+    def forward(self, images: Tensor, branch_scales: Tensor | None = None) -> Tensor:
+        """Logits [N, K] of images [N, H, W, C_in]: uint8 or float pixels in 0..255, RGB or grey.
 
-    def embed(self, patches: Tensor) -> Tensor:
+        branch_scales [blocks, 2, N, 1, 1] weighs every residual branch for every picture: stochastic depth while
+        training (`stochastic_depth`), nothing otherwise.
+        """
+        return self.classify(self.embed(patchify(images, self.config.patch_size), branch_scales))
+
+    def embed(self, patches: Tensor, branch_scales: Tensor | None = None) -> Tensor:
         """Pre-logits [N, C] of patches [N, S, P*P*C_in]: uint8 or float pixels in 0..255."""
-        return self.mix(self.stem((patches.float() - self.pixel_mean) / self.pixel_std))
+        return self.mix(self.stem((patches.float() - self.pixel_mean) / self.pixel_std), branch_scales)
 
-    def mix(self, tokens: Tensor) -> Tensor:
+    def mix(self, tokens: Tensor, branch_scales: Tensor | None = None) -> Tensor:
         """Pre-logits [N, C] of tokens [N, S, C]: what follows the stem."""
-        for block in self.blocks:
-            tokens = block(tokens)  # N S C
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens, None if branch_scales is None else branch_scales[index])  # N S C
         return self.pre_head_layer_norm(tokens).mean(dim=1)  # type: ignore[no-any-return]  # N C
 
     def classify(self, pre_logits: Tensor) -> Tensor:
@@ -201,6 +183,21 @@ class MlpMixer(nn.Module):
         folded.weight.data = scaled.float()
         folded.bias.data = (self.stem.bias.detach().double() - scaled @ self.pixel_mean.double()).float()
         return folded
+
+
+def stochastic_depth(uniform: Tensor, rate: float) -> Tensor:
+    """Scales for every residual branch and picture (arXiv 1603.09382): 0 for one that is dropped.
+
+    The others are scaled up, so that the mean stays.
+
+    uniform: [N, blocks, 2] in [0, 1). The rate rises linearly from 0 at the first block to `rate` at the last.
+    Returns: [blocks, 2, N, 1, 1].
+    """
+    num_blocks = uniform.shape[1]
+    rates = torch.linspace(0, rate, num_blocks, device=uniform.device) if num_blocks > 1 else uniform.new_zeros(1)
+    dropped = uniform < rates[:, None]  # N blocks 2
+    scales = torch.where(dropped, 0.0, 1 / (1 - rates[:, None]))  # N blocks 2
+    return scales.permute(1, 2, 0)[..., None, None]  # blocks 2 N 1 1
 
 
 def num_parameters(config: MixerConfig) -> int:

@@ -61,7 +61,8 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
     else:
         box = (0.0, 0.0, width, height) if fit.mode == "stretch" else _central_box(width, height, fit.crop_percentage)
         square = image.resize((image_size, image_size), resample, box)
-    return np.asarray(square, dtype=np.uint8).reshape(image_size, image_size, channels)
+    fitted = np.asarray(square, dtype=np.uint8).reshape(image_size, image_size, channels)
+    return 255 - fitted if fit.background == "dark" and _has_light_border(fitted) else fitted
 
 
 def patchify(pixels: Array, patch_size: int) -> Array:
@@ -86,6 +87,12 @@ def smallest_useful_side(spec: ModelSpec) -> int:
     """The shorter side, in pixels, below which a picture of ordinary shape would have to be enlarged."""
     percentage = spec.fit.crop_percentage if spec.fit.mode == "crop" else 1.0
     return math.ceil(spec.image_size / percentage)
+
+
+def _has_light_border(square: Pixels) -> bool:
+    """Whether the outermost pixels are above the middle of the range, on average; exactly the middle is not."""
+    border = np.concatenate([square[0], square[-1], square[1:-1, 0], square[1:-1, -1]])
+    return int(border.sum(dtype=np.int64)) * 2 > 255 * border.size
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -14,29 +14,100 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip: float = Field(default=0.5, ge=0, le=1, description="Probability of mirroring left to right.")
-    shift_pixels: int = Field(default=0, ge=0, description="Largest random shift each way; the edge is repeated.")
+    pad_crop: float = Field(
+        default=0.07, ge=0, lt=1, description="Largest random shift each way, as a share of the side; edges repeat."
+    )
+    randaugment_layers: int = Field(default=0, ge=0, description="Random operations a picture (arXiv 1909.13719).")
+    randaugment_magnitude: float = Field(default=15, ge=0, le=30, description="How strong they are, out of 30.")
     invert: float = Field(default=0.0, ge=0, le=1, description="Probability of exchanging light and dark.")
     erase: float = Field(
-        default=0.0, ge=0, le=1, description="Probability of filling a random rectangle with noise (arXiv 1708.04896)."
+        default=0.1, ge=0, le=1, description="Probability of filling a random rectangle with noise (arXiv 1708.04896)."
+    )
+    mixup: float = Field(
+        default=0.0, ge=0, description="Alpha of the Beta distribution that two pictures are blended by; 0: not at all."
+    )
+    cutmix: float = Field(
+        default=0.0, ge=0, description="Alpha of the share of a picture that another one covers; 0: not at all."
     )
 
 
 class Recipe(Augmentation):
     """Everything that decides the outcome of a run, besides the pictures and the network's sizes."""
 
-    epochs: int = Field(default=30, ge=1, description="How often every picture is seen.")
-    batch_size: int = Field(default=256, ge=1, description="Pictures in a step.")
-    optimiser: Literal["adamw", "muon"] = Field(
+    epochs: int = Field(default=60, ge=1, description="How often every picture is seen.")
+    batch_size: int = Field(default=128, ge=1, description="Pictures in a step, over all processes.")
+    accumulate: int = Field(default=1, ge=1, description="Parts that a step's pictures are worked through in.")
+    optimiser: Literal["adamw", "adam", "sgd", "muon"] = Field(
         default="adamw", description="muon learns more in an epoch and takes longer over it; see docs/decisions."
     )
-    learning_rate: float = Field(default=1e-3, gt=0, description="Highest rate, reached after the warm-up.")
-    weight_decay: float = Field(default=0.1, ge=0, description="Decoupled, on kernels only.")
-    warmup_epochs: float = Field(default=2.0, ge=0, description="Epochs in which the rate rises; then half a cosine.")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of the label given to all classes.")
-    clip_norm: float = Field(default=1.0, gt=0, description="Largest global norm of the gradients.")
-    ema_decay: float = Field(default=0.998, ge=0, lt=1, description="Decay of the moving average that is kept.")
-    autocast: Literal["off", "bf16"] = Field(
-        default="off", description="bf16 halves the time where the processor has it."
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
+    sam_rho: float = Field(
+        default=0.0, ge=0, description="Radius of sharpness-aware minimisation (arXiv 2010.01412); doubles the time."
     )
+    learning_rate: float = Field(default=1e-3, gt=0, description="Highest rate, reached after the warm-up.")
+    weight_decay: float = Field(default=0.1, ge=0, description="On kernels only; decoupled in adamw and muon.")
+    warmup_epochs: float = Field(default=2.0, ge=0, description="Epochs in which the rate rises.")
+    decay: Literal["cosine", "linear"] = Field(default="cosine", description="How the rate falls to zero after that.")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of the label given to all classes.")
+    stochastic_depth: float = Field(
+        default=0.0, ge=0, lt=1, description="Drop rate of the last block's branches, rising linearly to it."
+    )
+    clip_norm: float = Field(default=1.0, gt=0, description="Largest global norm of the gradients.")
+    ema_decay: float = Field(
+        default=0.998,
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of the weights, which is what is kept; 0: none.",
+    )
+    distil_weight: float = Field(
+        default=1.0, ge=0, le=1, description="Share of a teacher in the loss, given a teacher."
+    )
+    distil_temperature: float = Field(
+        default=1.0, gt=0, description="Temperature at which a teacher's probabilities are matched (arXiv 1503.02531)."
+    )
+    autocast: Literal["off", "bf16", "fp16"] = Field(
+        default="off", description="Half precision where it is safe. bf16 halves the time where the processor has it."
+    )
+    compile: bool = Field(default=False, description="Compile the network (torch.compile) before the first step.")
     val_fraction: float = Field(default=0.1, gt=0, lt=1, description="Share held out where DATA has no val/.")
     seed: int = Field(default=0, ge=0, description="Same seed, same run.")
+
+
+RECIPES = {
+    # Small data, from scratch: what the classes above have as their defaults.
+    "small": Recipe(),
+    # The paper's, on ImageNet-1k (Table 4 and big_vision's mlp_mixer_i1k): 32 epochs are its 10,000 steps of warm-up.
+    # Its Adam has its weight decay decoupled, which torch calls AdamW.
+    "pretrain": Recipe(
+        epochs=300,
+        batch_size=4096,
+        optimiser="adamw",
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        warmup_epochs=32,
+        decay="linear",
+        label_smoothing=0.0,
+        stochastic_depth=0.1,
+        ema_decay=0.0,
+        flip=0.5,
+        pad_crop=0.125,
+        randaugment_layers=2,
+        randaugment_magnitude=15,
+        erase=0.0,
+        mixup=0.5,
+        autocast="bf16",
+    ),
+    # From a checkpoint: section 3 of the paper, with a batch that a folder of a few hundred pictures can use.
+    "finetune": Recipe(
+        epochs=20,
+        batch_size=64,
+        optimiser="sgd",
+        learning_rate=0.01,
+        weight_decay=0.0,
+        warmup_epochs=1,
+        label_smoothing=0.0,
+        ema_decay=0.0,
+        pad_crop=0.05,
+        erase=0.0,
+    ),
+}

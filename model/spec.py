@@ -14,6 +14,8 @@ PRECISION_KEY = "mixer.precision"
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Precision = Literal["fp32", "fp16", "int8"]
+FitMode = Literal["crop", "pad", "stretch"]
+Background = Literal["any", "dark"]
 
 
 class _Value(BaseModel):
@@ -27,10 +29,14 @@ class Fit(_Value):
 
     `crop`: the central `crop_percentage` of the shorter side. `pad`: the whole picture, the missing strips filled with
     its own border colour. `stretch`: the whole picture, aspect ratio given up.
+
+    `background` dark: a square whose outermost pixels are light on average is inverted, so that a thing photographed
+    before white looks like one before black, and a picture and its negative get the same answer.
     """
 
-    mode: Literal["crop", "pad", "stretch"] = "crop"
+    mode: FitMode = "crop"
     crop_percentage: float = Field(default=1.0, gt=0, le=1)
+    background: Background = "any"
 
 
 class Metrics(_Value):

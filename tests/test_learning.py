@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.errors import BadSettings
 from app.terminal import need
-from app.training import TrainOptions
 from model import checkpoint
-from model.errors import DataError, MixerError
+from model.errors import DataError, FlagError, MixerError
+from model.options import TrainOptions
 from model.recipe import Recipe
 
 runner = CliRunner()
@@ -56,22 +56,22 @@ def idx_folder(folder: Path, labels: list[int]) -> Path:
     ("flags", "message"),
     [
         (["--epochs", "0"], "--epochs is '0': input should be greater than or equal to 1."),
-        (["--optimiser", "sgd"], "--optimiser is 'sgd': input should be 'adamw' or 'muon'."),
+        (["--optimiser", "lion"], "--optimiser is 'lion': input should be 'adamw', 'adam', 'sgd' or 'muon'."),
         (["--fit", "squeeze"], "--fit is 'squeeze': input should be 'crop', 'pad' or 'stretch'."),
         (["--no-such-flag", "1"], "unrecognized arguments: --no-such-flag 1. See mixer train --help."),
     ],
 )
 def test_an_impossible_flag_is_one_line(data: Path, flags: list[str], message: str):
-    with pytest.raises(BadSettings) as caught:
+    with pytest.raises(FlagError) as caught:
         run("train", data, "--out", data.parent / "out", *flags)
     assert str(caught.value) == message
     assert not (data.parent / "out").exists()
 
 
 def test_training_needs_data_and_a_folder_to_write():
-    with pytest.raises(BadSettings, match=r"required: DATA.* See mixer train --help"):
+    with pytest.raises(FlagError, match=r"required: DATA.* See mixer train --help"):
         run("train")
-    with pytest.raises(BadSettings, match="--out"):
+    with pytest.raises(FlagError, match="--out"):
         run("train", "data")
 
 

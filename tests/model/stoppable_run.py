@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from toys import toy_config, toy_dataset, toy_recipe, toy_spec
 
-from model.train import Observer, train
+from model.run import Observer
+from model.train import train
 
 
 def _report(step: int, _total: int) -> None:
@@ -22,7 +23,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     train(
         toy_dataset(),
-        toy_config(stochastic_depth=0.2),
+        toy_config(),
         toy_recipe(),
         toy_spec(),
         Path(sys.argv[1]),

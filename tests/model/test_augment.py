@@ -1,14 +1,17 @@
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from toys import random_pixels
 
 from model.augment import augment
+from model.chance import Chance
 from model.recipe import Augmentation
 
-OFF = Augmentation(flip=0, shift_pixels=0, erase=0, invert=0)
-EVERYTHING = Augmentation(flip=0.5, shift_pixels=3, erase=0.5, invert=0.5)
-STEPS = {"flip": 1.0, "shift_pixels": 2, "erase": 1.0, "invert": 1.0}
+NOTHING = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0, "invert": 0.0}
+OFF = Augmentation(**NOTHING)
+EVERYTHING = Augmentation(flip=0.5, pad_crop=0.1, erase=0.5, invert=0.5, randaugment_layers=2)
+STEPS = {"flip": 1.0, "pad_crop": 0.1, "erase": 1.0, "invert": 1.0, "randaugment_layers": 2}
+ELSEWHERE = {"mixup", "cutmix", "randaugment_magnitude"}
 
 
 def _pictures(count: int = 6, size: int = 32, channels: int = 3) -> Tensor:
@@ -16,11 +19,11 @@ def _pictures(count: int = 6, size: int = 32, channels: int = 3) -> Tensor:
 
 
 def _augment(pixels: Tensor, augmentation: Augmentation, seed: int = 0) -> Tensor:
-    return augment(pixels, augmentation, Generator().manual_seed(seed))
+    return augment(pixels, augmentation, Chance([seed], len(pixels)))
 
 
 def test_every_step_has_a_test_here() -> None:
-    assert set(Augmentation.model_fields) == set(STEPS)
+    assert set(Augmentation.model_fields) == set(STEPS) | ELSEWHERE
 
 
 def test_everything_off_changes_nothing() -> None:
@@ -31,7 +34,7 @@ def test_everything_off_changes_nothing() -> None:
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_changes_pictures_and_keeps_shape_and_type(name: str, channels: int) -> None:
     pixels = _pictures(channels=channels)
-    varied = _augment(pixels, Augmentation(**{"flip": 0, name: STEPS[name]}))
+    varied = _augment(pixels, Augmentation(**{**NOTHING, name: STEPS[name]}))
     assert (varied.shape, varied.dtype) == (pixels.shape, torch.uint8)
     assert not torch.equal(varied, pixels)
 
@@ -43,17 +46,17 @@ def test_the_pictures_given_are_left_as_they_were() -> None:
 
 
 def test_flip_mirrors_left_and_right() -> None:
-    assert torch.equal(_augment(_pictures(), Augmentation(flip=1)), _pictures()[:, :, torch.arange(31, -1, -1)])
+    assert torch.equal(_augment(_pictures(), Augmentation(**{**NOTHING, "flip": 1})), _pictures()[:, :, torch.arange(31, -1, -1)])
 
 
 def test_invert_exchanges_light_and_dark() -> None:
-    assert torch.equal(_augment(_pictures(), Augmentation(flip=0, invert=1)), 255 - _pictures())
+    assert torch.equal(_augment(_pictures(), Augmentation(**{**NOTHING, "invert": 1})), 255 - _pictures())
 
 
 @pytest.mark.parametrize("name", ["flip", "invert", "erase"])
 def test_a_probability_is_of_a_picture(name: str) -> None:
     pixels = _pictures(400, 8)
-    varied = _augment(pixels, Augmentation(**{"flip": 0, name: 0.25}))
+    varied = _augment(pixels, Augmentation(**{**NOTHING, name: 0.25}))
     share = (varied != pixels).flatten(1).any(dim=1).float().mean().item()
     assert 0.1 < share < 0.4
 
@@ -67,7 +70,7 @@ def _moved(picture: Tensor, down: int, right: int) -> Tensor:
 
 def test_shift_moves_a_picture_and_repeats_its_edge() -> None:
     pixels = _pictures(60, 8)
-    shifted = _augment(pixels, Augmentation(flip=0, shift_pixels=1))
+    shifted = _augment(pixels, Augmentation(**{**NOTHING, "pad_crop": 1 / 8}))
     seen = set()
     for before, after in zip(pixels, shifted, strict=True):
         moves = [
@@ -84,7 +87,7 @@ def test_shift_moves_a_picture_and_repeats_its_edge() -> None:
 def test_erase_fills_one_rectangle_of_2_to_25_percent() -> None:
     black = torch.zeros(50, 64, 64, 3, dtype=torch.uint8)
     corners = set()
-    for picture in _augment(black, Augmentation(flip=0, erase=1)):
+    for picture in _augment(black, Augmentation(**{**NOTHING, "erase": 1})):
         rows, columns = picture.any(dim=2).nonzero().T
         inside = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         assert inside.any(dim=2).all()

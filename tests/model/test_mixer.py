@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from toys import random_mixer, random_pixels, toy_config
 
-from model.mixer import VARIANTS, MlpBlock, MlpMixer, StochasticDepth, num_parameters, variant_name
+from model.mixer import VARIANTS, MlpBlock, MlpMixer, num_parameters, stochastic_depth, variant_name
 from model.preprocess import patchify
 
 GOLDEN_PARAMETERS = {  # at 224x224, 3 channels, 1000 classes
@@ -59,8 +59,6 @@ def test_other_sizes_are_custom() -> None:
         ({"num_classes": 0}, "num_classes is 0; expected at least 1."),
         ({"channels": 4}, "channels is 4; expected 1 or 3."),
         ({"image_size": 9}, "image_size is 9; expected a multiple of patch_size 4."),
-        ({"stochastic_depth": 1.0}, "stochastic_depth is 1.0; expected 0 or more and less than 1."),
-        ({"stochastic_depth": -0.1}, "stochastic_depth is -0.1; expected 0 or more and less than 1."),
         ({"gelu": "relu"}, "gelu is 'relu'; expected 'tanh' or 'erf'."),
         ({"pixel_mean": (1.0, 2.0)}, "pixel_mean has 2 values; expected 1 or 1."),
         ({"channels": 3, "pixel_std": (1.0, 2.0)}, "pixel_std has 2 values; expected 1 or 3."),
@@ -224,38 +222,37 @@ def test_folding_leaves_the_model_as_it_was() -> None:
 # --- stochastic depth ---
 
 
-def test_drop_rates_rise_linearly_to_the_configured_one() -> None:
-    model = MlpMixer(toy_config(num_blocks=5, stochastic_depth=0.4))
-    assert [block.stochastic_depth.rate for block in model.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+def test_drop_rates_rise_linearly_to_the_last_block() -> None:
+    scales = stochastic_depth(torch.rand(40_000, 5, 2), 0.4)
+    assert scales.shape == (5, 2, 40_000, 1, 1)
+    dropped = (scales == 0).float().mean(dim=(2, 3, 4))
+    torch.testing.assert_close(dropped, torch.tensor([[0.0], [0.1], [0.2], [0.3], [0.4]]).expand(5, 2), rtol=0, atol=0.01)
+
+
+def test_what_is_left_keeps_the_mean() -> None:
+    scales = stochastic_depth(torch.rand(40_000, 3, 2), 0.5)
+    torch.testing.assert_close(scales.mean(dim=(2, 3, 4)), torch.ones(3, 2), rtol=0, atol=0.03)
+    assert scales[2].unique().tolist() == [0, 2]
 
 
 def test_a_single_block_is_never_dropped() -> None:
-    assert MlpMixer(toy_config(num_blocks=1, stochastic_depth=0.4)).blocks[0].stochastic_depth.rate == 0
+    assert (stochastic_depth(torch.zeros(8, 1, 2), 0.4) == 1).all()
 
 
-def test_stochastic_depth_does_nothing_in_evaluation() -> None:
-    branch = torch.randn(8, 4, 16)
-    assert StochasticDepth(0.9).eval()(branch) is branch
+def test_scales_weigh_each_branch_of_each_picture() -> None:
+    model = random_mixer(toy_config())
+    images = torch.from_numpy(random_pixels(4, 8, 8, 1))
+    whole = model(images)
+    scales = torch.ones(2, 2, 4, 1, 1)
+    torch.testing.assert_close(model(images, scales), whole)
+    scales[1, 0, 2] = 0  # the token mixing of the last block, for the third picture
+    changed = (model(images, scales) - whole).abs().amax(dim=1) > 1e-3
+    assert changed.tolist() == [False, False, True, False]
 
 
-def test_a_rate_of_0_does_nothing_in_training() -> None:
-    branch = torch.randn(8, 4, 16)
-    assert StochasticDepth(0.0).train()(branch) is branch
-
-
-def test_stochastic_depth_drops_whole_pictures_and_keeps_the_expectation() -> None:
-    torch.manual_seed(0)
-    dropped: Tensor = StochasticDepth(0.25).train()(torch.ones(10_000, 2, 3))
-    per_picture = dropped.reshape(10_000, 6)
-    assert torch.equal(per_picture, per_picture[:, :1].expand(-1, 6))
-    assert per_picture.unique().tolist() == pytest.approx([0, 4 / 3])
-    assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
-
-
-def test_stochastic_depth_changes_a_training_mixer_and_not_an_evaluating_one() -> None:
-    torch.manual_seed(0)
-    model = random_mixer(toy_config(stochastic_depth=0.5))
-    images = torch.from_numpy(random_pixels(16, 8, 8, 1))
-    evaluated = model(images)
-    assert torch.equal(model(images), evaluated)
-    assert not torch.allclose(model.train()(images), evaluated)
+def test_with_every_branch_dropped_only_the_stem_is_left() -> None:
+    model = random_mixer(toy_config())
+    patches = torch.from_numpy(random_pixels(3, 4, 16))
+    left = model.embed(patches, torch.zeros(2, 2, 3, 1, 1))
+    tokens = model.stem((patches.float() - 127.5) / 127.5)
+    torch.testing.assert_close(left, model.pre_head_layer_norm(tokens).mean(dim=1))

@@ -83,8 +83,9 @@ def toy_recipe(**changes: Any) -> Recipe:
         "learning_rate": 1e-2,
         "warmup_epochs": 1.0,
         "flip": 0.5,
-        "shift_pixels": 1,
+        "pad_crop": 1 / 8,
         "erase": 0.2,
+        "stochastic_depth": 0.2,
     }
     return Recipe(**{**settings, **changes})
 

@@ -1,0 +1,160 @@
+"""Train the small convolutional network that teaches the default Mixer, and write it as teacher.onnx.
+
+    python bundles/fashion-mnist/teacher.py DATA OUT
+
+The graph takes uint8 pixels [N, 28, 28, 1] and gives logits [N, 10], which is what `mixer train --teacher` asks of any
+graph. The run is saved in OUT after every epoch and goes on from there when it is started again.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.augment import augment
+from model.data import Picturing, PictureSet, load
+from model.recipe import Augmentation
+from model.spec import Fit
+
+EPOCHS, BATCH_SIZE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, WARMUP_EPOCHS = 28, 256, 0.1, 0.9, 5e-4, 3
+AUGMENTATION = Augmentation(flip=0.5, shift_pixels=2, erase=0.25)
+VAL_FRACTION = 0.05  # the Mixer's own split, with its seed: what is held out there is held out here
+
+
+class Unit(nn.Sequential):
+    """3x3 convolution, batch norm, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
+        )
+
+
+class Residual(nn.Module):
+    """Two units with a skip connection around them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(Unit(channels, channels), Unit(channels, channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C, H, W]."""
+        return maps + self.branch(maps)
+
+
+class Teacher(nn.Module):
+    """A residual network of 464,000 parameters: 28x28, 14x14 and 7x7 maps of 32, 64 and 128 channels."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            Unit(1, 32), Unit(32, 64, 2), Residual(64), Unit(64, 128, 2), Residual(128), nn.AdaptiveMaxPool2d(1)
+        )
+        self.head = nn.Linear(128, num_classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits [N, K] of uint8 pixels [N, 28, 28, 1]."""
+        maps = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # N 1 H W
+        return self.head(self.body(maps).flatten(1))
+
+
+def learning_rate(progress: float) -> float:
+    """Linear warm-up, then linear down to zero; progress in epochs."""
+    return LEARNING_RATE * min(progress / WARMUP_EPOCHS, (EPOCHS - progress) / (EPOCHS - WARMUP_EPOCHS))
+
+
+def batch_of(pictures: PictureSet, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixels and labels of the chosen pictures."""
+    rows = chosen.numpy()
+    return torch.from_numpy(pictures.pixels[rows]).to(device), torch.from_numpy(pictures.labels[rows]).to(device)
+
+
+@torch.inference_mode()
+def accuracy(model: Teacher, pictures: PictureSet, device: torch.device) -> float:
+    """Top-1 on the pictures, as a fraction."""
+    model.eval()
+    correct = 0
+    for chosen in torch.arange(len(pictures)).split(500):
+        pixels, labels = batch_of(pictures, chosen, device)
+        correct += int((model(pixels).argmax(1) == labels).sum())
+    return correct / len(pictures)
+
+
+def train_epoch(
+    model: Teacher, optimiser: torch.optim.Optimizer, pictures: PictureSet, epoch: int, device: torch.device
+) -> float:
+    """One pass over the pictures; order and variation depend on the epoch alone. Returns the mean loss."""
+    model.train()
+    generator = torch.Generator(device).manual_seed(epoch)
+    batches = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(epoch)).split(BATCH_SIZE)
+    total = 0.0
+    for index, chosen in enumerate(batches):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(epoch + (index + 1) / len(batches))
+        pixels, labels = batch_of(pictures, chosen, device)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = model(augment(pixels, AUGMENTATION, generator)).float()
+        loss = functional.cross_entropy(logits, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.item()
+        if not math.isfinite(total):
+            raise SystemExit(f"the loss is {loss.item()} in epoch {epoch + 1}.")
+    return total / len(batches)
+
+
+def main() -> None:
+    """Train, and write OUT/teacher.onnx and OUT/teacher.jsonl."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dataset = load(arguments.data, Picturing(28, 1, Fit(mode="pad")), val_fraction=VAL_FRACTION)
+    torch.manual_seed(0)
+    model = Teacher().to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(
+        model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+    )
+    history: list[dict[str, float]] = []
+    saved = out / "teacher.pt"
+    if saved.exists():
+        state = torch.load(saved, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        history = state["history"]
+    for epoch in range(len(history), EPOCHS):
+        started = time.monotonic()
+        loss = train_epoch(model, optimiser, dataset.train, epoch, device)
+        seconds = time.monotonic() - started
+        history.append(
+            {"epoch": epoch + 1, "loss": loss, "val_top1": accuracy(model, dataset.val, device), "seconds": seconds}
+        )
+        print(json.dumps(history[-1]), flush=True)
+        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
+        torch.save(state, out / "teacher.new")
+        (out / "teacher.new").replace(saved)
+    (out / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
+    torch.onnx.export(
+        model.eval().cpu(),
+        (torch.zeros(2, 28, 28, 1, dtype=torch.uint8),),
+        out / "teacher.onnx",
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        input_names=["pixels"],
+        output_names=["logits"],
+        opset_version=20,
+        external_data=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

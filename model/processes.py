@@ -1,0 +1,70 @@
+"""Several processes that train one network together, as torchrun starts them. Knows nothing of networks or pictures."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of how many this process is. Alone, it has nobody to talk to, and every method returns at once."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and reports."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every process's values."""
+        if self.count > 1:
+            values = values.clone()
+            distributed.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in order of rank."""
+        values: list[Any] = [value]
+        if self.count > 1:
+            values = [None] * self.count
+            distributed.all_gather_object(values, value)
+        return values
+
+
+def parts(total: int, count: int) -> list[slice]:
+    """`total` rows in `count` pieces, none cut at an odd place; the last ones may be shorter, or empty."""
+    size = -(-total // (2 * count)) * 2
+    return [slice(min(index * size, total), min((index + 1) * size, total)) for index in range(count)]
+
+
+@contextmanager
+def joined() -> Iterator[tuple[Processes, torch.device]]:
+    """The processes that torchrun started this one among, or this one alone, and the device it should train on."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if count == 1:
+        yield Processes(), device
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size()), device
+    finally:
+        distributed.destroy_process_group()
