@@ -28,7 +28,7 @@ DataArgument = Annotated[
     Path,
     typer.Argument(metavar="DATA", help="Folder of class folders (LABEL/*.jpg; train/, val/, test/) or of IDX files."),
 ]
-LabelsOption = Annotated[Path | None, typer.Option(help="File with one label a line, in the order of the classes.")]
+_IMAGENET = Path("imagenet1k")
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +47,12 @@ def import_weights(
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder to write.")],
-    labels: LabelsOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with one label a line, or the word imagenet1k. Default: that, where a name says so; else numbers."
+        ),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where downloads are kept. Default: ~/.cache/mixer-serve.")] = None,
 ) -> None:
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
@@ -55,7 +60,9 @@ def import_weights(
     from model import checkpoint, hub, zoo  # noqa: PLC0415
     from model.data import read_labels  # noqa: PLC0415
 
-    names = read_labels(labels) if labels is not None else None
+    names = None
+    if labels is not None:
+        names = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
     remote = hub.find(source)
     path = Path(source)
     if remote is not None:

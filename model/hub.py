@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 class Remote:
     """A checkpoint's address, the name of its file in the cache, and how its pictures are prepared.
 
-    pixel_mean, pixel_std: in 0..255, for every channel alike.
+    pixel_mean, pixel_std: in 0..255, for every channel alike. Where `is_imagenet1k`, its classes are those of ILSVRC 2012.
     """
 
     url: str
@@ -53,6 +53,7 @@ class Remote:
     pixel_mean: float = 127.5
     pixel_std: float = 127.5
     interpolation: Interpolation = "bicubic"
+    is_imagenet1k: bool = False
 
 
 def find(name: str, environment: Mapping[str, str] = os.environ) -> Remote | None:
@@ -69,13 +70,19 @@ def find(name: str, environment: Mapping[str, str] = os.environ) -> Remote | Non
         known = [f"{folder}/{model}" for folder, models in _GOOGLE_FILES.items() for model in models]
         _expect_known(name, rest, known)
         base = environment.get(GOOGLE_VARIABLE, _GOOGLE).rstrip("/")
-        return Remote(f"{base}/{rest}.npz", f"google-{folder}-{model}.npz", interpolation="bilinear")
+        return Remote(
+            f"{base}/{rest}.npz",
+            f"google-{folder}-{model}.npz",
+            interpolation="bilinear",
+            is_imagenet1k=folder != "imagenet21k",
+        )
     _expect_known(name, rest, list(_TIMM_NAMES))
     base = environment.get(HUGGING_FACE_VARIABLE, _HUGGING_FACE).rstrip("/")
     url, filename = f"{base}/timm/{rest}/resolve/main/model.safetensors", f"timm-{rest}.safetensors"
+    tuned = rest.endswith("_ft_in1k")
     if ".miil" in rest:  # trained on pixels in [0, 1], as they are
-        return Remote(url, filename, pixel_mean=0.0, pixel_std=255.0, interpolation="bilinear")
-    return Remote(url, filename)
+        return Remote(url, filename, pixel_mean=0.0, pixel_std=255.0, interpolation="bilinear", is_imagenet1k=tuned)
+    return Remote(url, filename, is_imagenet1k=tuned)
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:

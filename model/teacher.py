@@ -65,7 +65,10 @@ def _checkpoint_teacher(path: Path, labels: tuple[str, ...], channels: int, devi
 
 
 def _graph_teacher(path: Path, labels: tuple[str, ...], channels: int) -> Teacher:
-    import onnxruntime  # noqa: PLC0415 -- training without a teacher needs none
+    try:
+        import onnxruntime  # noqa: PLC0415 -- training without a teacher needs none
+    except ImportError as error:
+        raise TrainingError(f"the teacher {path} needs onnxruntime: pip install 'mixer-serve[cpu]'.") from error
 
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()

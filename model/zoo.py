@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from model.checkpoint import Checkpoint
+from model.data import read_labels
 from model.errors import CheckpointError
 from model.hub import Remote
 from model.mixer import GeluFlavour, MixerConfig, MlpMixer, variant_name
@@ -51,7 +52,7 @@ class Layout:
 
 
 def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | None = None) -> Checkpoint:
-    """Read a foreign weight file. `labels` default to the class numbers.
+    """Read a foreign weight file. `labels` default to ImageNet-1k's words where `remote` has its classes, or to numbers.
 
     `remote` is where the file was fetched from, and says how its pictures are scaled and resized; without it that
     follows from the layout.
@@ -81,11 +82,22 @@ def _spec(
         patch_size=config.patch_size,
         channels=3 if config.channels == 3 else 1,
         num_classes=config.num_classes,
-        labels=labels or tuple(str(index) for index in range(config.num_classes)),
+        labels=labels or _default_labels(config.num_classes, remote),
         fit=_PAPER_FIT,
         interpolation=layout.interpolation if remote is None else remote.interpolation,
         source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else remote.url),
     )
+
+
+def imagenet1k_labels() -> tuple[str, ...]:
+    """The 1,000 classes of ILSVRC 2012 in their usual order, each by its first word in WordNet 3.0, or one of its own."""
+    return read_labels(Path(__file__).with_name("imagenet1k.txt"))
+
+
+def _default_labels(num_classes: int, remote: Remote | None) -> tuple[str, ...]:
+    if remote is not None and remote.is_imagenet1k and num_classes == 1000:
+        return imagenet1k_labels()
+    return tuple(str(index) for index in range(num_classes))
 
 
 def _open(path: Path) -> tuple[Layout, Tensors]:
