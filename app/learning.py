@@ -50,7 +50,7 @@ def import_weights(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="File with one label a line, or the word imagenet1k. Default: that, where a name says so; else numbers."
+            help="File with one label a line, or the word imagenet1k. Default: that if SRC says so, else numbers."
         ),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where downloads are kept. Default: ~/.cache/mixer-serve.")] = None,

@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]
 class Remote:
     """A checkpoint's address, the name of its file in the cache, and how its pictures are prepared.
 
-    pixel_mean, pixel_std: in 0..255, for every channel alike. Where `is_imagenet1k`, its classes are those of ILSVRC 2012.
+    pixel_mean, pixel_std: in 0..255, for every channel alike. is_imagenet1k: its classes are those of ILSVRC 2012.
     """
 
     url: str

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from model import checkpoint
+from model.curves import write_curves
 from model.data import Dataset, Picturing, load, read_labels
 from model.errors import MixerError, TrainingError
 from model.evaluate import Evaluation
@@ -97,6 +98,7 @@ def train(
     last = finished(run.average, evaluation, temperature)
     if processes.is_first:
         checkpoint.save(last, out)
+        write_curves(run.history, out)
     processes.wait()
     return last
 

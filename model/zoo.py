@@ -52,7 +52,7 @@ class Layout:
 
 
 def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | None = None) -> Checkpoint:
-    """Read a foreign weight file. `labels` default to ImageNet-1k's words where `remote` has its classes, or to numbers.
+    """Read a foreign weight file. `labels` default to ImageNet-1k's words where `remote` has its classes, else numbers.
 
     `remote` is where the file was fetched from, and says how its pictures are scaled and resized; without it that
     follows from the layout.
@@ -90,7 +90,7 @@ def _spec(
 
 
 def imagenet1k_labels() -> tuple[str, ...]:
-    """The 1,000 classes of ILSVRC 2012 in their usual order, each by its first word in WordNet 3.0, or one of its own."""
+    """The 1,000 classes of ILSVRC 2012 in their usual order, each by its first word in WordNet 3.0 that is its own."""
     return read_labels(Path(__file__).with_name("imagenet1k.txt"))
 
 

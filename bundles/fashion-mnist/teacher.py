@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.augment import augment
-from model.data import Picturing, PictureSet, load
+from model.chance import Chance
+from model.data import PictureSet, Picturing, load
 from model.recipe import Augmentation
 from model.spec import Fit
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, WARMUP_EPOCHS = 28, 256, 0.1, 0.9, 5e-4, 3
-AUGMENTATION = Augmentation(flip=0.5, shift_pixels=2, erase=0.25)
+AUGMENTATION = Augmentation(flip=0.5, pad_crop=2 / 28, erase=0.25)
 VAL_FRACTION = 0.05  # the Mixer's own split, with its seed: what is held out there is held out here
 
 
@@ -90,7 +91,6 @@ def train_epoch(
 ) -> float:
     """One pass over the pictures; order and variation depend on the epoch alone. Returns the mean loss."""
     model.train()
-    generator = torch.Generator(device).manual_seed(epoch)
     batches = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(epoch)).split(BATCH_SIZE)
     total = 0.0
     for index, chosen in enumerate(batches):
@@ -98,7 +98,8 @@ def train_epoch(
             group["lr"] = learning_rate(epoch + (index + 1) / len(batches))
         pixels, labels = batch_of(pictures, chosen, device)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = model(augment(pixels, AUGMENTATION, generator)).float()
+            varied = augment(pixels, AUGMENTATION, Chance([epoch, index], len(chosen), device=device))
+            logits = model(varied).float()
         loss = functional.cross_entropy(logits, labels)
         optimiser.zero_grad()
         loss.backward()

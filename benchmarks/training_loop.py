@@ -1,0 +1,137 @@
+"""How much of a bare training loop's speed is left in ours.
+
+    python benchmarks/training_loop.py [--rounds 5] [--steps 12] [--recipe small]
+
+Bare: the same network, forward, backward, optimiser step, one fixed batch in memory. Ours: everything that a run does
+between two evaluations (order, augmentation, mixing, clipping, moving average). Both in turn, several rounds in one
+process; then where the time of a step goes. Prints Markdown.
+"""
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from model.data import Dataset, PictureSet
+from model.mixer import MixerConfig, MlpMixer, num_parameters
+from model.optimisers import build_optimisers
+from model.recipe import RECIPES, Recipe
+from model.run import Run, Setting
+
+NETWORKS = {
+    "28x28 grey, patch 4, C 128, 8 blocks": MixerConfig(28, 4, 128, 8, 64, 512, channels=1, num_classes=10),
+    "64x64 colour, patch 8, C 128, 8 blocks": MixerConfig(64, 8, 128, 8, 64, 512, channels=3, num_classes=10),
+}
+
+
+def pictures_for(config: MixerConfig, count: int) -> Dataset:
+    """Noise with labels: what is in the pictures does not change the time they take."""
+    generator = np.random.default_rng(0)
+    shape = (count, config.image_size, config.image_size, config.channels)
+    train = PictureSet(generator.integers(0, 256, shape, dtype=np.uint8), generator.integers(0, 10, count))
+    return Dataset(tuple("0123456789"), train, PictureSet(train.pixels[:10], train.labels[:10]), None, "noise")
+
+
+def bare_loop(config: MixerConfig, recipe: Recipe, device: torch.device) -> Callable[[], None]:
+    """One step of the bare loop."""
+    model = MlpMixer(config).to(device)
+    optimisers = build_optimisers(model, recipe)
+    pictures = pictures_for(config, recipe.batch_size).train
+    pixels = torch.from_numpy(pictures.pixels).to(device)
+    labels = torch.from_numpy(pictures.labels).to(device)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast == "bf16"):
+            logits = model(pixels).float()
+        functional.cross_entropy(logits, labels).backward()
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def images_per_s(step: Callable[[], object], steps: int, batch_size: int, device: torch.device) -> float:
+    """Over `steps` steps, the device's queue emptied at both ends."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    wait()
+    return steps * batch_size / (time.perf_counter() - started)
+
+
+def shares(run: Run, steps: int) -> dict[str, float]:
+    """Of a step's time, in parts that follow each other: making the batch, the network, all else."""
+    spent = {"batch: order, augmentation, mixing": 0.0, "network: forward, backward": 0.0}
+
+    def timed(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*arguments: object) -> object:
+            started = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                spent[name] += time.perf_counter() - started
+
+        return wrapper
+
+    batch, network = spent
+    run.batches.part = timed(batch, run.batches.part)  # type: ignore[method-assign, assignment]
+    run._gradients = timed(network, run._gradients)  # type: ignore[method-assign, assignment]
+    started = time.perf_counter()
+    for _ in range(steps):
+        run._step()
+    total = time.perf_counter() - started
+    spent["the rest: clipping, optimiser, moving average"] = total - sum(spent.values())
+    return {name: seconds / total for name, seconds in spent.items()}
+
+
+def main() -> None:
+    """Measure every network and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--recipe", choices=list(RECIPES), default="small")
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"torch {torch.__version__}, {name}, {platform.machine()}, recipe {arguments.recipe}\n")
+    print("| network | precision | bare, images/s | ours, images/s | ratio: median (all) |\n|---|---|---|---|---|")
+    profiles = []
+    for title, config in NETWORKS.items():
+        for autocast in ("off", "bf16"):
+            recipe = RECIPES[arguments.recipe].model_copy(update={"autocast": autocast})
+            with tempfile.TemporaryDirectory() as folder:
+                dataset = pictures_for(config, 40 * recipe.batch_size)
+                run = Run(Setting(dataset, config, recipe, device=device), Path(folder) / "run")
+                bare = bare_loop(config, recipe, device)
+                bare(), run._step()
+                pairs = [
+                    tuple(images_per_s(step, arguments.steps, recipe.batch_size, device) for step in (bare, run._step))
+                    for _ in range(arguments.rounds)
+                ]
+                profiles.append((title, autocast, shares(run, arguments.steps)))
+                run.journal.close()
+            ratios = [ours / alone for alone, ours in pairs]
+            print(
+                f"| {title}, {num_parameters(config):,} parameters | {autocast} "
+                f"| {statistics.median(alone for alone, _ in pairs):.0f} "
+                f"| {statistics.median(ours for _, ours in pairs):.0f} "
+                f"| {statistics.median(ratios):.3f} ({', '.join(f'{ratio:.3f}' for ratio in ratios)}) |",
+                flush=True,
+            )
+    print("\n| network | precision | " + " | ".join(profiles[0][2]) + " |\n|---|---|---|---|---|")
+    for title, autocast, parts in profiles:
+        print(f"| {title} | {autocast} | " + " | ".join(f"{share:.1%}" for share in parts.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()
