@@ -23,7 +23,8 @@ from model.data import Dataset, PictureSet
 from model.mixer import MixerConfig, MlpMixer, num_parameters
 from model.optimisers import build_optimisers
 from model.recipe import RECIPES, Recipe
-from model.run import Run, Setting
+from model.run import Run
+from model.setting import Setting
 
 NETWORKS = {
     "28x28 grey, patch 4, C 128, 8 blocks": MixerConfig(28, 4, 128, 8, 64, 512, channels=1, num_classes=10),

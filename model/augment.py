@@ -37,8 +37,8 @@ def _shifted(pixels: Tensor, share: float, chance: Chance) -> Tensor:
     rows = (torch.arange(height, device=pixels.device) + down).clamp(0, height - 1)  # N H
     columns = (torch.arange(width, device=pixels.device) + across).clamp(0, width - 1)  # N W
     places = (rows * width)[:, :, None] + columns[:, None, :]  # N H W
-    flat = places.reshape(count, -1, 1).expand(-1, -1, channels)  # N H*W C
-    return pixels.reshape(count, -1, channels).gather(1, flat).reshape(pixels.shape)
+    flat = places.reshape(count, height * width, 1).expand(-1, -1, channels)  # N H*W C
+    return pixels.reshape(count, height * width, channels).gather(1, flat).reshape(pixels.shape)
 
 
 def _erased(pixels: Tensor, probability: float, chance: Chance) -> Tensor:

@@ -106,8 +106,8 @@ def fetch(remote: Remote, cache: Path, progress: Progress = lambda done, total: 
         _expect_checksum(remote.url, partial, checksum)
         partial.replace(path)
         _validator(partial).unlink(missing_ok=True)
-    except httpx.HTTPError as error:
-        raise CheckpointError(f"{remote.url} cannot be downloaded: {error or type(error).__name__}.") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CheckpointError(f"{remote.url} cannot be downloaded: {_reason(error)}.") from error
     except OSError as error:
         raise CheckpointError(f"{cache} cannot be written: {error}") from error
     return path
@@ -140,11 +140,18 @@ def _response(url: str, partial: Path) -> Iterator[httpx.Response]:
     validator = _validator(partial)
     if partial.exists() and validator.exists() and (etag := validator.read_text()):
         headers |= {"range": f"bytes={partial.stat().st_size}-", "if-range": etag}
-    with (
-        httpx.Client(follow_redirects=True, timeout=_TIMEOUT) as client,
-        client.stream("GET", url, headers=headers) as response,
-    ):
+    with _client(url) as client, client.stream("GET", url, headers=headers) as response:
         yield response
+
+
+def _client(url: str) -> httpx.Client:
+    """With the proxies and certificates that the environment names. Raises CheckpointError where they are of no use."""
+    try:
+        return httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
+    except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{url} cannot be downloaded with the proxies and certificates of the environment: {_reason(error)}."
+        ) from error
 
 
 def _checksum(response: httpx.Response) -> tuple[str, str] | None:
@@ -174,6 +181,10 @@ def _expect_checksum(url: str, partial: Path, expected: tuple[str, str] | None) 
 def _expect_known(name: str, rest: str, known: list[str]) -> None:
     if rest not in known:
         raise CheckpointError(f"{name} is not a checkpoint that is known here; expected one of {', '.join(known)}.")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _validator(partial: Path) -> Path:

@@ -12,14 +12,14 @@ BOARD = "tensorboard"
 
 
 class Journal:
-    """The event files of one run, from `step` on; what a killed process wrote about later steps is struck out."""
+    """The event files of one run, after `step`; what a killed process wrote about later steps is struck out."""
 
     def __init__(self, out: Path, step: int, *, active: bool = True) -> None:
         self._writer = None
         if active:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 -- half a second that evaluation does not need
 
-            self._writer = SummaryWriter(out / BOARD, purge_step=step)
+            self._writer = SummaryWriter(out / BOARD, purge_step=step + 1)
 
     def note_step(self, step: int, loss: float, learning_rate: float) -> None:
         """The mean loss of the epoch so far."""

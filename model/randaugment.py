@@ -44,13 +44,17 @@ def _operations() -> tuple[Operation, ...]:
     def factor(strengths: Tensor) -> Tensor:
         return 1 + 0.9 * strengths
 
+    def autocontrast(images: Tensor, _: Tensor) -> Tensor:
+        plain = images.amax((2, 3), keepdim=True) == images.amin((2, 3), keepdim=True)  # n C 1 1
+        return torch.where(plain, images, enhance.normalize_min_max(images))
+
     def saturation(images: Tensor, strengths: Tensor) -> Tensor:
         grey = images.mean(1, keepdim=True)
         return grey + (images - grey) * factor(strengths)[:, None, None, None]
 
     return (
         lambda images, strengths: images,
-        lambda images, strengths: enhance.normalize_min_max(images),
+        autocontrast,
         lambda images, strengths: enhance.equalize(images),
         lambda images, strengths: enhance.solarize(images, 1 - strengths.abs()),
         lambda images, strengths: enhance.posterize(images, (8 - 4 * strengths.abs()).round().int()),

@@ -4,12 +4,10 @@ A run that was killed goes on from its last save exactly as it would have gone o
 (data.py), of how they vary (batches.py) or of the command line.
 """
 
-import hashlib
-import json
 import pickle
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model import checkpoint
 from model.batches import Batches, Part
-from model.data import Dataset, PictureSet
+from model.data import PictureSet
 from model.errors import TrainingError
 from model.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.journal import Journal
 from model.loss import summed_loss
-from model.mixer import MixerConfig, MlpMixer
+from model.mixer import MlpMixer
 from model.optimisers import build_optimisers, climbed
-from model.processes import Processes, parts
-from model.recipe import Recipe
+from model.processes import parts
 from model.schedule import learning_rate
-from model.teacher import Teacher
+from model.setting import Setting, expect_same
 
 RESUME = "resume.pt"
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,31 +53,6 @@ class Observer:
     on_step: Callable[[int, int], None] = lambda step, total: None
     on_epoch: Callable[[EpochReport], None] = lambda report: None
     on_best: Callable[[MlpMixer, Evaluation, float], None] = lambda model, evaluation, temperature: None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a run is about. `initial` gives the weights to start from, of a network of the same sizes."""
-
-    dataset: Dataset
-    config: MixerConfig
-    recipe: Recipe
-    initial: MlpMixer | None = None
-    teacher: Teacher | None = None
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    processes: Processes = field(default_factory=Processes)
-
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be gone on with, as JSON knows it."""
-        identity = {
-            "model": asdict(self.config),
-            "recipe": self.recipe.model_dump(),
-            "data": self.dataset.fingerprint,
-            "initial": None if self.initial is None else _fingerprint(self.initial),
-            "teacher": None if self.teacher is None else self.teacher.name,
-        }
-        loaded: dict[str, Any] = json.loads(json.dumps(identity))
-        return loaded
 
 
 class Run:
@@ -127,12 +99,13 @@ class Run:
     def save(self) -> None:
         """Write everything that the run needs to go on, and the rows of metrics.jsonl."""
         self._expect_finite()
+        epoch_loss = self.setting.processes.sum(self.epoch_loss)
         if not self.setting.processes.is_first:
             return
         state = {
             "identity": self.identity,
             "step": self.step,
-            "epoch_loss": self.epoch_loss,
+            "epoch_loss": epoch_loss,
             "history": self.history,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -156,7 +129,7 @@ class Run:
             return
         try:
             state = torch.load(path, map_location=self.setting.device, weights_only=True)
-            _expect_same(state["identity"], self.identity, self.out)
+            expect_same(state["identity"], self.identity, self.out)
             self._restore(state)
             if self.setting.processes.is_first:
                 Journal.write_rows(self.out, self.history)  # the run may have been killed between the two files
@@ -169,7 +142,9 @@ class Run:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.epoch_loss, self.history = state["step"], state["epoch_loss"], state["history"]
+        self.step, self.history = state["step"], state["history"]
+        if self.setting.processes.is_first:  # it holds what all of them lost
+            self.epoch_loss = state["epoch_loss"]
 
     # --- training ---
 
@@ -213,9 +188,10 @@ class Run:
                 self._gradients(own, total)
         for optimiser in self.optimisers:
             self.scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        for optimiser in self.optimisers:
-            self.scaler.step(optimiser)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        if not self.scaler.is_enabled() or norm.isfinite():  # where one optimiser's gradients overflow, none may step
+            for optimiser in self.optimisers:
+                self.scaler.step(optimiser)
         self.scaler.update()
         self._move_average()
         self.epoch_loss += loss
@@ -272,7 +248,7 @@ class Run:
 
     def _finish_epoch(self, observer: Observer, images_per_s: float) -> None:
         self._expect_finite()
-        evaluation, temperature = self.evaluate()
+        evaluation, calibrated, temperature = self.evaluate()
         report = EpochReport(
             epoch=self.step // self.batches.per_epoch,
             train_loss=self._mean_loss(),
@@ -283,17 +259,18 @@ class Run:
             images_per_s=images_per_s,
         )
         self.journal.note_epoch(self.step, asdict(report))
-        if evaluation.top1 > max((row["val_top1"] for row in self.history), default=-1.0):
-            observer.on_best(self.average, evaluation, temperature)
-        self.epoch_loss = torch.zeros_like(self.epoch_loss)
+        best_before = max((row["val_top1"] for row in self.history), default=-1.0)
         self.history.append(asdict(report))
+        if evaluation.top1 > best_before:
+            observer.on_best(self.average, calibrated, temperature)
+        self.epoch_loss = torch.zeros_like(self.epoch_loss)
         self.save()
         observer.on_epoch(report)
 
-    def evaluate(self, *, calibrated: bool = False) -> tuple[Evaluation, float]:
-        """The averaged weights on the validation pictures, each process a share of them, and the fitted temperature.
+    def evaluate(self) -> tuple[Evaluation, Evaluation, float]:
+        """The averaged weights on the validation pictures, each process a share of them.
 
-        `calibrated` judges at that temperature, otherwise at 1.
+        Judged at temperature 1, and at the temperature fitted to these pictures, which comes third.
         """
         processes, pictures = self.setting.processes, self.setting.dataset.val
         places = parts(len(pictures), processes.count)[processes.rank]
@@ -301,30 +278,8 @@ class Run:
         gathered = processes.gather(all_logits(lambda pixels: checkpoint.torch_logits(self.average, pixels), own))
         logits = torch.cat([torch.from_numpy(part) for part in gathered if len(part)]).numpy()
         try:
+            evaluation = evaluate_logits(logits, pictures.labels)
             temperature = fit_temperature(logits, pictures.labels)
-            return evaluate_logits(logits, pictures.labels, temperature if calibrated else 1.0), temperature
+            return evaluation, evaluate_logits(logits, pictures.labels, temperature), temperature
         except ArithmeticError as error:
             raise TrainingError(f"the weights after step {self.step} are no good: {error}") from error
-
-
-def _expect_same(saved: dict[str, Any], wanted: dict[str, Any], out: Path) -> None:
-    for part, what in (
-        ("data", "on other data"),
-        ("initial", "from other initial weights"),
-        ("teacher", "with another teacher"),
-    ):
-        if saved.get(part) != wanted[part]:
-            raise TrainingError(f"{out} holds a run {what}; expected the same, or another folder.")
-    for part in ("model", "recipe"):
-        for name, value in wanted[part].items():
-            found = saved[part].get(name)
-            if found != value:
-                raise TrainingError(f"{out} holds a run with {name} {found}; expected {value}, or another folder.")
-
-
-def _fingerprint(model: MlpMixer) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

@@ -17,6 +17,7 @@ from torch.nn import functional
 from model import checkpoint
 from model.errors import TrainingError
 from model.preprocess import patchify
+from model.spec import METADATA_KEY, ModelSpec
 
 _ONNX_INPUTS = {"tensor(uint8)": torch.uint8, "tensor(float)": torch.float32}
 
@@ -79,6 +80,9 @@ def _graph_teacher(path: Path, labels: tuple[str, ...], channels: int) -> Teache
         session = onnxruntime.InferenceSession(content, options, providers=usable)
     except Exception as error:  # the runtime's own exceptions share no base class
         raise TrainingError(f"the teacher {path} is not a usable ONNX graph: {str(error)[:300]}") from error
+    spec = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if spec is not None:
+        _expect(path, "classes", _labels_of(path, spec), labels)
     outputs = [output.name for output in session.get_outputs()]
     output = "logits" if "logits" in outputs else outputs[0]
     entry = session.get_inputs()[0]
@@ -93,6 +97,14 @@ def _graph_teacher(path: Path, labels: tuple[str, ...], channels: int) -> Teache
     return Teacher(logits_of, hashlib.sha256(content).hexdigest())
 
 
+def _labels_of(path: Path, spec: str) -> tuple[str, ...]:
+    try:
+        return ModelSpec.model_validate_json(spec).labels
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise TrainingError(f"the teacher {path} has a spec that cannot be read: {reason}") from error
+
+
 def _providers(onnxruntime: Any) -> list[str]:
     return list(onnxruntime.get_available_providers())
 
@@ -100,6 +112,8 @@ def _providers(onnxruntime: Any) -> list[str]:
 def _preparation(path: Path, shape: list[Any], kind: str, channels: int) -> Callable[[Tensor], Tensor]:
     """From uint8 [N, H, W, C] to what the graph's input wants."""
     dtype = _ONNX_INPUTS.get(kind)
+    if shape and isinstance(shape[0], int):
+        raise TrainingError(f"the teacher {path} takes {shape[0]} pictures at a time; expected any number of them.")
     if dtype is not None and len(shape) == 3 and all(isinstance(size, int) for size in shape[1:]):
         patch_size = math.isqrt(shape[2] // channels)
         side = patch_size * math.isqrt(shape[1])

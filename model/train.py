@@ -24,7 +24,8 @@ from model.options import TrainOptions
 from model.processes import Processes, joined
 from model.provenance import versions
 from model.recipe import Recipe
-from model.run import EpochReport, Observer, Run, Setting
+from model.run import EpochReport, Observer, Run
+from model.setting import Setting
 from model.spec import Fit, Metrics, ModelSpec, Source
 from model.teacher import Teacher, read_teacher
 from model.transfer import at_resolution, with_new_head
@@ -70,6 +71,7 @@ def train(
     cannot be written or read).
     """
     observer, processes = observer or Observer(), processes or Processes()
+    made_with = versions()  # now: at the end, files may differ from the code that ran
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(Setting(dataset, config, recipe, initial, teacher, device, processes), out)
 
@@ -84,7 +86,7 @@ def train(
         return checkpoint.Checkpoint(
             model=model,
             spec=spec.model_copy(update={"metrics": metrics, "temperature": temperature}),
-            training={**run.identity, "history": run.history, "step": run.step, "versions": versions()},
+            training={**run.identity, "history": run.history, "step": run.step, "versions": made_with},
             pictures=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PROOF_PICTURES)][:_NUM_PROOF_PICTURES],
         )
 
@@ -94,7 +96,7 @@ def train(
         observer.on_best(model, evaluation, temperature)
 
     run.go_on(replace(observer, on_best=keep_best), save_every_s)
-    evaluation, temperature = run.evaluate(calibrated=True)
+    _, evaluation, temperature = run.evaluate()
     last = finished(run.average, evaluation, temperature)
     if processes.is_first:
         checkpoint.save(last, out)

@@ -9,7 +9,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import app
-from app.errors import BadSettings
 from app.terminal import need
 from model import checkpoint
 from model.errors import DataError, FlagError, MixerError

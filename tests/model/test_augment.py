@@ -46,7 +46,9 @@ def test_the_pictures_given_are_left_as_they_were() -> None:
 
 
 def test_flip_mirrors_left_and_right() -> None:
-    assert torch.equal(_augment(_pictures(), Augmentation(**{**NOTHING, "flip": 1})), _pictures()[:, :, torch.arange(31, -1, -1)])
+    assert torch.equal(
+        _augment(_pictures(), Augmentation(**{**NOTHING, "flip": 1})), _pictures()[:, :, torch.arange(31, -1, -1)]
+    )
 
 
 def test_invert_exchanges_light_and_dark() -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from toys import random_mixer, random_pixels, toy_config
 
 from model.mixer import VARIANTS, MlpBlock, MlpMixer, num_parameters, stochastic_depth, variant_name
@@ -226,7 +225,9 @@ def test_drop_rates_rise_linearly_to_the_last_block() -> None:
     scales = stochastic_depth(torch.rand(40_000, 5, 2), 0.4)
     assert scales.shape == (5, 2, 40_000, 1, 1)
     dropped = (scales == 0).float().mean(dim=(2, 3, 4))
-    torch.testing.assert_close(dropped, torch.tensor([[0.0], [0.1], [0.2], [0.3], [0.4]]).expand(5, 2), rtol=0, atol=0.01)
+    torch.testing.assert_close(
+        dropped, torch.tensor([[0.0], [0.1], [0.2], [0.3], [0.4]]).expand(5, 2), rtol=0, atol=0.01
+    )
 
 
 def test_what_is_left_keeps_the_mean() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
@@ -321,6 +321,83 @@ def test_pad_looks_for_the_border_where_the_strips_will_be() -> None:
 def test_pad_keeps_a_line_of_pixels_visible() -> None:
     line = np.full((500, 1, 1), 90, np.uint8)
     assert (to_square(line, 8, Fit(mode="pad"), "bicubic") == 90).all()
+
+
+# --- to_square: a dark background ---
+
+SQUARES = st.integers(1, 9).flatmap(
+    lambda side: arrays(np.uint8, st.tuples(st.just(side), st.just(side), st.sampled_from([1, 3])))
+)
+
+
+def _border_mean(square: NDArray[np.uint8]) -> float:
+    """Of the outermost pixels, each once."""
+    inner = np.zeros(square.shape[:2], dtype=bool)
+    inner[1:-1, 1:-1] = True
+    return float(square[~inner].mean())
+
+
+def _before_dark(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return to_square(square, len(square), Fit(background="dark"), "bicubic")
+
+
+@given(SQUARES)
+def test_a_square_and_its_negative_become_the_same_one_before_a_dark_background(square: NDArray[np.uint8]) -> None:
+    assume(_border_mean(square) != 127.5)
+    np.testing.assert_array_equal(_before_dark(square), _before_dark(255 - square))
+
+
+@given(SQUARES)
+def test_a_light_border_inverts_all_of_a_square_and_a_dark_one_nothing(square: NDArray[np.uint8]) -> None:
+    assume(len(square) > 1)
+    expected = 255 - square if _border_mean(square) > 127.5 else square
+    np.testing.assert_array_equal(_before_dark(square), expected)
+
+
+@given(
+    pixels=arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3]))),
+    image_size=st.integers(1, 12),
+    mode=st.sampled_from(["crop", "pad", "stretch"]),
+)
+def test_whatever_the_fit_it_is_the_squares_own_border_that_decides(
+    pixels: NDArray[np.uint8], image_size: int, mode: Any
+) -> None:
+    fitted = to_square(pixels, image_size, Fit(mode=mode), "bicubic")
+    found = to_square(pixels, image_size, Fit(mode=mode, background="dark"), "bicubic")
+    np.testing.assert_array_equal(found, _before_dark(fitted))
+    np.testing.assert_array_equal(_before_dark(found), found)  # once is enough
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_border_exactly_in_the_middle_is_left_as_it_is_and_one_level_more_is_not(channels: int) -> None:
+    square = np.full((4, 4, channels), 200, np.uint8)
+    square[::3, :] = [[[0], [255], [0], [255]]]
+    square[1:3, ::3] = [[[0], [255]]]
+    assert _border_mean(square) == 127.5
+    np.testing.assert_array_equal(_before_dark(square), square)
+    square[0, 0, 0] += 1
+    np.testing.assert_array_equal(_before_dark(square), 255 - square)
+
+
+def test_a_colour_is_as_light_as_its_channels_are_on_average() -> None:
+    red, yellow = (np.full((3, 3, 3), colour, np.uint8) for colour in ((255, 0, 0), (255, 255, 0)))
+    np.testing.assert_array_equal(_before_dark(red), red)
+    np.testing.assert_array_equal(_before_dark(yellow), np.full((3, 3, 3), (0, 0, 255), np.uint8))
+
+
+def test_the_strips_of_pad_count_as_border() -> None:
+    picture = np.full((12, 4, 1), 250, np.uint8)
+    picture[:, 1:3] = 10
+    square = to_square(picture, 12, Fit(mode="pad", background="dark"), "bicubic")
+    assert (square[:, [0, -1]] == 5).all()
+    assert (square[:, 5:7] == 245).all()
+
+
+def test_the_service_inverts_as_training_does() -> None:
+    spec = toy_spec(fit=Fit(mode="pad", background="dark"))
+    light = np.full((8, 8, 1), 230, np.uint8)
+    light[2:5, 3] = 20
+    np.testing.assert_array_equal(to_patches(light, spec), patchify(255 - light, 4))
 
 
 # --- what the service does ---

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from model.recipe import Augmentation, Recipe
+from model.recipe import RECIPES, Augmentation, Recipe
+from model.schedule import learning_rate
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,30 @@ def test_a_recipe_is_also_its_augmentation() -> None:
 def test_a_recipe_can_be_read_without_torch() -> None:
     code = "import sys, model.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_one_that_flags_could_have_given(name: str) -> None:
+    assert Recipe.model_validate(RECIPES[name].model_dump()) == RECIPES[name]
+
+
+def test_the_recipe_for_small_data_is_the_defaults() -> None:
+    assert RECIPES["small"] == Recipe()
+
+
+def test_the_recipe_for_pretraining_is_the_papers() -> None:
+    paper = RECIPES["pretrain"]
+    assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.weight_decay) == (300, 4096, 1e-3, 0.1)
+    assert (paper.optimiser, paper.decay, paper.clip_norm) == ("adamw", "linear", 1.0)
+    assert (paper.stochastic_depth, paper.mixup, paper.cutmix) == (0.1, 0.5, 0.0)
+    assert (paper.randaugment_layers, paper.randaugment_magnitude, paper.flip) == (2, 15, 0.5)
+    assert (paper.label_smoothing, paper.sam_rho, paper.ema_decay) == (0.0, 0.0, 0.0)
+    steps = -(-1_281_167 // paper.batch_size)  # of an epoch of ImageNet-1k
+    rates = [learning_rate(step, steps, paper) for step in (4999, 9999, 10020, 150 * steps)]
+    assert rates == pytest.approx([0.5e-3, 1e-3, 1e-3, 1e-3 * 150 / 268], rel=0.01)
+
+
+def test_the_recipe_for_a_checkpoint_is_the_papers_with_smaller_batches() -> None:
+    tuned = RECIPES["finetune"]
+    assert (tuned.optimiser, tuned.momentum, tuned.decay, tuned.clip_norm) == ("sgd", 0.9, "cosine", 1.0)
+    assert (tuned.weight_decay, tuned.label_smoothing, tuned.mixup, tuned.ema_decay) == (0.0, 0.0, 0.0, 0.0)

@@ -10,9 +10,26 @@ METRICS = Metrics(data_set="toy", num_pictures=12, top1=0.75, top5=1.0, calibrat
 
 def test_a_full_spec_survives_json() -> None:
     spec = toy_spec(
-        fit=Fit(mode="pad"), interpolation="lanczos", temperature=1.5, metrics=METRICS, canary=CANARY, variant="S/16"
+        fit=Fit(mode="pad", background="dark"),
+        interpolation="lanczos",
+        temperature=1.5,
+        metrics=METRICS,
+        canary=CANARY,
+        variant="S/16",
     )
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_spec_from_before_there_were_backgrounds_takes_any() -> None:
+    older = toy_spec(fit=Fit(mode="pad", background="dark")).model_dump(mode="json")
+    assert older["fit"].pop("background") == "dark"
+    assert ModelSpec.model_validate(older) == toy_spec(fit=Fit(mode="pad"))
+    assert ModelSpec.model_validate(older).fit.background == "any"
+
+
+def test_a_background_is_any_or_dark() -> None:
+    with pytest.raises(ValidationError, match="background"):
+        Fit.model_validate({"background": "light"})
 
 
 def test_num_patches_is_the_square_of_the_patches_of_a_side() -> None:

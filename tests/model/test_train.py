@@ -13,19 +13,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from toys import toy_config, toy_dataset, toy_pictures, toy_recipe, toy_spec
+from toys import random_mixer, toy_config, toy_dataset, toy_pictures, toy_recipe, toy_spec, write_class
 
 from model import checkpoint
 from model.data import PictureSet
 from model.errors import CheckpointError, TrainingError
+from model.evaluate import Evaluation
 from model.journal import METRICS
-from model.run import RESUME, EpochReport, Observer
-from model.train import train
+from model.mixer import MlpMixer
+from model.preprocess import to_square
+from model.provenance import versions
+from model.run import RESUME, EpochReport, Observer, Run
+from model.setting import Setting
+from model.spec import Fit
+from model.teacher import Teacher
+from model.train import BEST, main, train
 
 CPU = torch.device("cpu")
 CONFIG = toy_config()
 TOTAL_STEPS = 9  # toy_recipe(): three epochs of three steps
 ONE_STEP = toy_recipe(epochs=1, batch_size=40, warmup_epochs=0.0)
+MIXED = {"mixup": 0.5, "cutmix": 0.5, "randaugment_layers": 1, "invert": 0.2}
 
 
 class _KilledError(Exception):
@@ -43,6 +51,11 @@ def _kill_at(step: int) -> Observer:
             raise _KilledError
 
     return Observer(on_step=on_step)
+
+
+def _halves(pixels: Tensor) -> Tensor:
+    """A teacher that knows what the toy pictures are about."""
+    return pixels.float().mean((2, 3)).reshape(-1, 2, 4).mean(2).flip(1) / 16
 
 
 def _weights(out: Path) -> dict[str, Tensor]:
@@ -76,7 +89,19 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- learning ---
 
 
-@pytest.mark.parametrize("changes", [{}, {"autocast": "bf16"}, {"optimiser": "muon"}], ids=["adamw", "bf16", "muon"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"autocast": "bf16"},
+        {"autocast": "fp16"},
+        {"optimiser": "muon"},
+        {"optimiser": "adam", "weight_decay": 1e-4},
+        {"optimiser": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
+        {"sam_rho": 0.05},
+    ],
+    ids=["adamw", "bf16", "fp16", "muon", "adam", "sgd", "sam"],
+)
 def test_a_toy_problem_is_learnt(tmp_path: Path, changes: dict[str, Any]) -> None:
     plain = {"pad_crop": 0, "erase": 0.0, "label_smoothing": 0.0, "stochastic_depth": 0.0}
     settings = {"epochs": 20, "ema_decay": 0.8, **plain, **changes}
@@ -102,6 +127,7 @@ def test_the_checkpoint_holds_what_was_learnt_and_how(tmp_path: Path) -> None:
     assert loaded.training["recipe"]["pad_crop"] == 1 / 8
     assert loaded.training["model"]["hidden_dim"] == CONFIG.hidden_dim
     assert [row["epoch"] for row in loaded.training["history"]] == [1, 2, 3]
+    assert loaded.training["versions"] == versions()
 
 
 @pytest.mark.parametrize(("count", "expected"), [(12, 12), (32, 32), (100, 32)])
@@ -172,12 +198,52 @@ def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: P
         toy_recipe(clip_norm=0.01),
         toy_recipe(weight_decay=0.9),
         toy_recipe(optimiser="muon"),
+        toy_recipe(optimiser="adam"),
+        toy_recipe(sam_rho=0.05),
+        toy_recipe(mixup=0.5),
+        toy_recipe(cutmix=0.5),
+        toy_recipe(randaugment_layers=1),
+        toy_recipe(decay="linear"),
+        toy_recipe(autocast="fp16"),
     ],
-    ids=["augmentation", "label_smoothing", "clip_norm", "weight_decay", "optimiser"],
+    ids=[
+        *("augmentation", "label_smoothing", "clip_norm", "weight_decay", "muon", "adam"),
+        *("sam_rho", "mixup", "cutmix", "randaugment_layers", "decay", "autocast"),
+    ],
 )
 def test_every_part_of_the_recipe_counts(tmp_path: Path, uninterrupted: Path, recipe: Any) -> None:
     _train(tmp_path, recipe)
     assert not torch.equal(_weights(tmp_path)["stem.weight"], _weights(uninterrupted)["stem.weight"])
+
+
+def test_the_momentum_of_sgd_counts(tmp_path: Path) -> None:
+    for name, momentum in (("none", 0.0), ("some", 0.5)):
+        _train(tmp_path / name, toy_recipe(optimiser="sgd", momentum=momentum))
+    assert not torch.equal(_weights(tmp_path / "none")["stem.weight"], _weights(tmp_path / "some")["stem.weight"])
+
+
+# --- a teacher ---
+
+
+def test_a_teacher_is_learnt_from_against_the_labels(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    wrong = dataclasses.replace(dataset, train=PictureSet(dataset.train.pixels, 1 - dataset.train.labels))
+    still = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0, "label_smoothing": 0.0, "stochastic_depth": 0.0}
+    for name, weight in (("teacher", 1.0), ("labels", 0.0)):
+        recipe = toy_recipe(epochs=20, ema_decay=0.8, distil_weight=weight, distil_temperature=2.0, **still)
+        _train(tmp_path / name, recipe, dataset=wrong, teacher=Teacher(_halves))
+    assert _rows(tmp_path / "teacher")[-1]["val_top1"] == 1.0
+    assert _rows(tmp_path / "labels")[-1]["val_top1"] == 0.0
+
+
+def test_without_a_teacher_its_weight_and_temperature_count_for_nothing(tmp_path: Path, uninterrupted: Path) -> None:
+    _train(tmp_path, toy_recipe(distil_weight=0.3, distil_temperature=5.0))
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_a_teacher_of_other_classes_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"gives \(16, 5\) for 16 pictures; expected \(16, 2\)"):
+        _train(tmp_path, teacher=Teacher(lambda pixels: torch.zeros(len(pixels), 5)))
 
 
 # --- the arithmetic of a step ---
@@ -233,6 +299,34 @@ def test_a_second_step_moves_the_average_by_the_next_decay(tmp_path: Path) -> No
     for name, average in first["average"].items():
         expected = average + (second["model"][name] - average) * (1 - 2 / 11)
         torch.testing.assert_close(second["average"][name], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [2, 7])
+def test_a_batch_worked_through_in_parts_teaches_the_same(tmp_path: Path, accumulate: int) -> None:
+    settings = {"batch_size": 15, "optimiser": "sgd", "learning_rate": 0.1, "sam_rho": 0.05, **MIXED}
+    for parts in (1, accumulate):  # 40 pictures: the last batch has 10, which 7 parts do not all get some of
+        _train(tmp_path / f"{parts}", toy_recipe(accumulate=parts, **settings), teacher=Teacher(_halves))
+    whole, cut = _weights(tmp_path / "1"), _weights(tmp_path / f"{accumulate}")
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, rtol=0, atol=1e-5)
+    for one, other in zip(_rows(tmp_path / "1"), _rows(tmp_path / f"{accumulate}"), strict=True):
+        assert other == pytest.approx(one, abs=1e-5)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_step_whose_gradients_overflow_moves_nothing(tmp_path: Path, optimiser: str) -> None:
+    recipe = toy_recipe(optimiser=optimiser, autocast="fp16", warmup_epochs=0.0)
+    overflowed = []
+    for power in range(8, 32, 2):
+        run = Run(Setting(toy_dataset(), CONFIG, recipe, initial=random_mixer(CONFIG)), tmp_path / f"{power}")
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**power)
+        run._step()
+        before = random_mixer(CONFIG).state_dict()
+        moved = {not torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items()}
+        overflowed.append(run.scaler.get_scale() < 2.0**power)
+        assert moved == {not overflowed[-1]}
+        run.journal.close()
+    assert set(overflowed) == {False, True}
 
 
 def test_ema_decay_bounds_the_moving_average(tmp_path: Path) -> None:
@@ -299,16 +393,43 @@ def test_a_killed_process_goes_on_to_the_same_weights(
     _expect_equal(out, uninterrupted)
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, optimiser: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimiser": "adamw"},
+        {"optimiser": "adam"},
+        {"optimiser": "sgd"},
+        {"optimiser": "muon"},
+        {"sam_rho": 0.05},
+        MIXED,
+        {"autocast": "bf16"},
+        {"autocast": "fp16"},
+        {"accumulate": 3},
+        {"distil_weight": 0.5},
+    ],
+    ids=["adamw", "adam", "sgd", "muon", "sam", "mixed", "bf16", "fp16", "accumulate", "teacher"],
+)
+def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    recipe = toy_recipe(optimiser=optimiser)
+    recipe = toy_recipe(**changes)
+    teacher = Teacher(_halves) if "distil_weight" in changes else None
     for step in range(1, TOTAL_STEPS + 1):
         with pytest.raises(_KilledError):
-            _train(killed, recipe, observer=_kill_at(step), save_every_s=0)
-    _train(killed, recipe)
-    _train(whole, recipe)
+            _train(killed, recipe, teacher=teacher, observer=_kill_at(step), save_every_s=0)
+    _train(killed, recipe, teacher=teacher)
+    _train(whole, recipe, teacher=teacher)
     _expect_equal(killed, whole)
+    for name, tensor in load_file(whole / BEST / checkpoint.WEIGHTS).items():
+        assert torch.equal(tensor, load_file(killed / BEST / checkpoint.WEIGHTS)[name])
+
+
+def test_the_scale_of_half_precision_is_picked_up_where_it_was_left(tmp_path: Path) -> None:
+    recipe = toy_recipe(autocast="fp16")
+    run = Run(Setting(toy_dataset(), CONFIG, recipe), tmp_path)
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)  # overflows, and is halved at every step
+    with pytest.raises(_KilledError):
+        run.go_on(_kill_at(2), 0)
+    assert Run(Setting(toy_dataset(), CONFIG, recipe), tmp_path).scaler.get_scale() == 2.0**59
 
 
 class _DyingPixels(np.ndarray):
@@ -359,6 +480,8 @@ def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
         ({"recipe": toy_recipe(stochastic_depth=0.1)}, "with stochastic_depth 0.2; expected .*0.1"),
         ({"config": toy_config(hidden_dim=24)}, "with hidden_dim 16; expected .*24"),
         ({"dataset": toy_dataset("other")}, "on other data; expected"),
+        ({"initial": random_mixer(CONFIG)}, "from other initial weights; expected"),
+        ({"teacher": Teacher(_halves, "somebody")}, "with another teacher; expected"),
     ],
 )
 def test_a_run_with_other_settings_is_not_resumed_and_names_the_first(
@@ -400,6 +523,149 @@ def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / RESUME)
     with pytest.raises(TrainingError, match=f"{RESUME} cannot be read"):
         _train(tmp_path)
+
+
+# --- the best and the last ---
+
+
+def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -> None:
+    dataset = toy_dataset()  # judged by the opposite of what it learns: the longer, the worse
+    dataset = dataclasses.replace(dataset, val=PictureSet(dataset.val.pixels, 1 - dataset.val.labels))
+    recipe = toy_recipe(epochs=6, ema_decay=0.5)
+    heard: list[tuple[dict[str, Tensor], Evaluation, float]] = []
+
+    def on_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
+        heard.append(({name: tensor.clone() for name, tensor in model.state_dict().items()}, evaluation, temperature))
+
+    _train(tmp_path, recipe, dataset=dataset, observer=Observer(on_best=on_best))
+    rows = _rows(tmp_path)
+    top1 = [row["val_top1"] for row in rows]
+    best = top1.index(max(top1)) + 1
+    assert best < len(rows)
+    assert top1[-1] < max(top1)
+    with pytest.raises(_KilledError):
+        _train(tmp_path / "again", recipe, dataset=dataset, observer=_kill_at(3 * best + 1), save_every_s=1e9)
+    average = _saved(tmp_path / "again")["average"]  # at the end of the best epoch
+    for name, tensor in load_file(tmp_path / BEST / checkpoint.WEIGHTS).items():
+        assert torch.equal(tensor, average[name])
+        assert torch.equal(tensor, heard[-1][0][name])
+    assert not torch.equal(average["head.weight"], _weights(tmp_path)["head.weight"])
+    kept, last = checkpoint.load(tmp_path / BEST), checkpoint.load(tmp_path)
+    assert kept.spec.metrics is not None
+    assert last.spec.metrics is not None
+    assert (kept.spec.metrics.top1, last.spec.metrics.top1) == (max(top1), top1[-1])
+    assert heard[-1][1].top1 == max(top1)
+    assert kept.training["step"] == 3 * best
+    assert [row["epoch"] for row in kept.training["history"]] == list(range(1, best + 1))
+    np.testing.assert_array_equal(kept.pictures, last.pictures)  # type: ignore[arg-type]
+
+
+def test_an_epoch_that_only_equals_the_best_is_not_kept(tmp_path: Path) -> None:
+    best: list[float] = []
+    observer = Observer(on_best=lambda _model, evaluation, _temperature: best.append(evaluation.top1))
+    _train(tmp_path, toy_recipe(epochs=10, ema_decay=0.5), observer=observer)
+    top1 = [row["val_top1"] for row in _rows(tmp_path)]
+    assert top1.count(max(top1)) > 1
+    assert best == sorted(set(best))
+    assert checkpoint.load(tmp_path / BEST).training["step"] == 3 * (top1.index(max(top1)) + 1)
+
+
+@pytest.mark.parametrize("folder", [".", BEST])
+def test_temperature_and_calibration_error_belong_together(tmp_path: Path, folder: str) -> None:
+    dataset = dataclasses.replace(toy_dataset(), val=toy_pictures(120, 5))
+    _train(tmp_path, toy_recipe(epochs=2, learning_rate=0.05, ema_decay=0.0), dataset=dataset)
+    kept = checkpoint.load(tmp_path / folder)
+    logits = torch.from_numpy(checkpoint.torch_logits(kept.model, dataset.val.pixels)).double()
+    top, predicted = (logits / kept.spec.temperature).softmax(1).max(1)
+    right = predicted.numpy() == dataset.val.labels
+    bins = (top * 15).int().clamp(max=14).numpy()
+    gaps = [abs((top.numpy() - right)[bins == index].sum()) for index in range(15)]
+    assert kept.spec.temperature not in (1.0, 0.25, 4.0)
+    assert kept.spec.metrics is not None
+    assert kept.spec.metrics.calibration_error == pytest.approx(sum(gaps) / 120, abs=1e-6)
+
+
+# --- from the command line ---
+
+TINY = (
+    *("--image-size", "8", "--patch-size", "4", "--channels", "1", "--hidden-dim", "8", "--num-blocks", "1"),
+    *("--tokens-mlp-dim", "4", "--channels-mlp-dim", "8", "--epochs", "1", "--val-fraction", "0.4"),
+)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    write_class(tmp_path / "data" / "dark", 5, 20)
+    write_class(tmp_path / "data" / "light", 5, 200)
+    return tmp_path / "data"
+
+
+def _command(folders: Path, out: str, *flags: object) -> checkpoint.Checkpoint:
+    main([str(folders), "--out", str(folders.parent / out), *map(str, flags)])
+    return checkpoint.load(folders.parent / out)
+
+
+def test_the_command_trains_and_says_how_each_epoch_went(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = _command(folders, "out", *TINY, "--name", "shades", "--licence", "CC0-1.0", "--epochs", 2)
+    assert trained.spec.labels == ("dark", "light")
+    assert (trained.spec.name, trained.spec.source.licence) == ("shades", "CC0-1.0")
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "2 steps are few to learn in; a smaller --batch-size or more --epochs give more."
+    assert [line.split(":")[0] for line in told[1:]] == ["epoch 1", "epoch 2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--epochs", "0"], "--epochs is '0': input should be greater than or equal to 1."),
+        (["--teacher", "no.onnx"], "the teacher no.onnx does not exist; expected a checkpoint folder or an ONNX file."),
+        (["--no-such-flag", "1"], "unrecognized arguments: --no-such-flag 1. See python -m model.train --help."),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(
+    folders: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _command(folders, "out", *TINY, *flags)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"model.train: {message}"
+
+
+def test_a_dark_background_is_what_the_network_learns_from_and_what_it_asks_for(folders: Path) -> None:
+    flags = [*TINY, "--fit", "stretch", "--background", "dark"]
+    trained = _command(folders, "out", *flags)
+    assert trained.spec.fit == Fit(mode="stretch", background="dark")
+    assert trained.pictures is not None
+    assert trained.pictures.max() < 128  # the light ones too
+    assert (to_square(trained.pictures[0], 8, trained.spec.fit, "bicubic") == trained.pictures[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("flags", "fit"),
+    [
+        ([], Fit(mode="stretch", background="dark")),
+        (["--fit", "crop"], Fit(mode="crop", background="dark")),
+        (["--background", "any"], Fit(mode="stretch", background="any")),
+        (["--fit", "pad", "--background", "any"], Fit(mode="pad", background="any")),
+    ],
+    ids=["neither", "fit", "background", "both"],
+)
+def test_a_start_from_a_checkpoint_keeps_how_its_pictures_enter_unless_told(
+    folders: Path, flags: list[str], fit: Fit
+) -> None:
+    _command(folders, "first", *TINY, "--fit", "stretch", "--background", "dark")
+    tuned = _command(folders, "second", "--init", folders.parent / "first", "--epochs", 1, *flags)
+    assert tuned.spec.fit == fit
+    assert tuned.training["recipe"]["optimiser"] == "sgd"
+
+
+def test_a_checkpoint_teaches_another(folders: Path) -> None:
+    _command(folders, "first", *TINY)
+    taught = _command(folders, "second", *TINY, "--teacher", folders.parent / "first", "--seed", 0)
+    alone = _command(folders, "third", *TINY)
+    assert taught.training["teacher"] is not None
+    assert alone.training["teacher"] is None
+    assert not torch.equal(taught.model.head.weight, alone.model.head.weight)
 
 
 # --- what stops a run ---

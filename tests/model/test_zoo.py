@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from toys import random_mixer, random_pixels, toy_config
 
-from model import checkpoint, zoo
+from model import checkpoint, hub, zoo
 from model.errors import CheckpointError
 from model.mixer import MlpMixer
 from model.preprocess import patchify
@@ -79,6 +79,80 @@ def test_labels_are_the_class_numbers_unless_given() -> None:
 def test_a_number_of_labels_other_than_of_classes_is_named(labels: tuple[str, ...]) -> None:
     with pytest.raises(CheckpointError, match=f"has 7 classes; expected as many labels, not {len(labels)}"):
         zoo.read(VECTORS / FILES["google"], labels)
+
+
+# --- ImageNet-1k's classes in words ---
+
+
+def _with_a_thousand_classes(folder: Path) -> Path:
+    head = {"head/kernel": np.zeros((32, 1000), np.float32), "head/bias": np.zeros(1000, np.float32)}
+    return _write(folder, "google", {**_tensors("google"), **head})
+
+
+def _known(name: str) -> hub.Remote:
+    remote = hub.find(name, {})
+    assert remote is not None
+    return remote
+
+
+def test_imagenet_1k_has_a_thousand_different_words() -> None:
+    labels = zoo.imagenet1k_labels()
+    assert len(labels) == len(set(labels)) == 1000
+    assert all(label == label.strip() and label.isascii() and label.isprintable() for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("index", "word"),
+    [
+        (0, "tench"),
+        (1, "goldfish"),
+        (134, "crane (bird)"),
+        (151, "Chihuahua"),
+        (207, "golden retriever"),
+        (281, "tabby"),
+        (340, "zebra"),
+        (404, "airliner"),
+        (517, "crane (machine)"),
+        (638, "maillot"),
+        (639, "tank suit"),
+        (817, "sports car"),
+        (954, "banana"),
+        (999, "toilet tissue"),
+    ],
+)
+def test_imagenet_1ks_words_are_in_their_usual_order(index: int, word: str) -> None:
+    assert zoo.imagenet1k_labels()[index] == word
+
+
+@pytest.mark.parametrize(
+    "name", ["google:imagenet1k/Mixer-B_16", "google:gsam/Mixer-S_8", "timm:mixer_b16_224.miil_in21k_ft_in1k"]
+)
+def test_a_name_with_imagenet_1ks_classes_brings_their_words(tmp_path: Path, name: str) -> None:
+    path = _with_a_thousand_classes(tmp_path)
+    assert zoo.read(path, None, _known(name)).spec.labels == zoo.imagenet1k_labels()
+    own = tuple(f"thing {index}" for index in range(1000))
+    assert zoo.read(path, own, _known(name)).spec.labels == own, "unless others are given"
+
+
+@pytest.mark.parametrize("name", [None, "google:imagenet21k/Mixer-B_16", "timm:mixer_b16_224.goog_in21k"])
+def test_a_thousand_classes_alone_are_no_reason_for_imagenet_1ks_words(tmp_path: Path, name: str | None) -> None:
+    remote = None if name is None else _known(name)
+    labels = zoo.read(_with_a_thousand_classes(tmp_path), None, remote).spec.labels
+    assert labels == tuple(str(index) for index in range(1000))
+
+
+def test_a_name_whose_file_has_other_classes_than_it_says_gets_numbers() -> None:
+    loaded = zoo.read(VECTORS / FILES["google"], None, _known("google:imagenet1k/Mixer-B_16"))
+    assert loaded.spec.labels == tuple("0123456")
+
+
+def test_imagenet_1ks_words_can_be_given_to_a_file_with_as_many_classes(tmp_path: Path) -> None:
+    words = zoo.imagenet1k_labels()
+    assert zoo.read(_with_a_thousand_classes(tmp_path), words).spec.labels == words
+    with pytest.raises(CheckpointError) as caught:
+        zoo.read(VECTORS / FILES["google"], words)
+    path = VECTORS / FILES["google"]
+    assert str(caught.value) == f"{path} has 7 classes; expected as many labels, not 1000."
 
 
 # --- other sizes: a toy of ours written in their layouts, and read back ---
