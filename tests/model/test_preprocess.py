@@ -370,12 +370,12 @@ def test_whatever_the_fit_it_is_the_squares_own_border_that_decides(
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_border_exactly_in_the_middle_is_left_as_it_is_and_one_level_more_is_not(channels: int) -> None:
-    square = np.full((4, 4, channels), 200, np.uint8)
-    square[::3, :] = [[[0], [255], [0], [255]]]
-    square[1:3, ::3] = [[[0], [255]]]
+    square = np.full((4, 4, channels), 0, np.uint8)
+    square[[0, 3]] = [[[255], [255], [0], [255]]]  # all four corners, which belong to two sides each
+    square[1:3, 1:3] = 200
     assert _border_mean(square) == 127.5
     np.testing.assert_array_equal(_before_dark(square), square)
-    square[0, 0, 0] += 1
+    square[1, 0, 0] += 1
     np.testing.assert_array_equal(_before_dark(square), 255 - square)
 
 
@@ -383,6 +383,13 @@ def test_a_colour_is_as_light_as_its_channels_are_on_average() -> None:
     red, yellow = (np.full((3, 3, 3), colour, np.uint8) for colour in ((255, 0, 0), (255, 255, 0)))
     np.testing.assert_array_equal(_before_dark(red), red)
     np.testing.assert_array_equal(_before_dark(yellow), np.full((3, 3, 3), (0, 0, 255), np.uint8))
+
+
+def test_a_frame_that_is_cropped_away_does_not_count() -> None:
+    framed = np.full((12, 12, 1), 255, np.uint8)
+    framed[2:10, 2:10] = 20
+    fit = Fit(crop_percentage=0.5, background="dark")
+    assert (to_square(framed, 6, fit, "nearest") == 20).all()
 
 
 def test_the_strips_of_pad_count_as_border() -> None:

@@ -316,12 +316,14 @@ def test_a_batch_worked_through_in_parts_teaches_the_same(tmp_path: Path, accumu
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 def test_a_step_whose_gradients_overflow_moves_nothing(tmp_path: Path, optimiser: str) -> None:
     recipe = toy_recipe(optimiser=optimiser, autocast="fp16", warmup_epochs=0.0)
-    overflowed = []
+    initial, overflowed = random_mixer(CONFIG), []
+    with torch.no_grad():
+        initial.head.weight.mul_(1e-3)  # so that the head's gradients overflow long before the blocks'
+    before = {name: tensor.clone() for name, tensor in initial.state_dict().items()}
     for power in range(8, 32, 2):
-        run = Run(Setting(toy_dataset(), CONFIG, recipe, initial=random_mixer(CONFIG)), tmp_path / f"{power}")
+        run = Run(Setting(toy_dataset(), CONFIG, recipe, initial=initial), tmp_path / f"{power}")
         run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**power)
         run._step()
-        before = random_mixer(CONFIG).state_dict()
         moved = {not torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items()}
         overflowed.append(run.scaler.get_scale() < 2.0**power)
         assert moved == {not overflowed[-1]}

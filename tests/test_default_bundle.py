@@ -1,0 +1,63 @@
+"""The shipped classifier: what its own page claims, as far as pictures that are here can show it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from app.engine import Engine, EngineOptions, open_engine
+from model.preprocess import Pixels, to_patches, to_pixels
+
+ROOT = Path(__file__).parent.parent
+BUNDLE = ROOT / "bundles" / "fashion-mnist"
+DRAWINGS = sorted((ROOT / "tests" / "drawings").glob("*.png"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return open_engine(EngineOptions(BUNDLE, provider="cpu", precision="fp32", max_batch_size=1))
+
+
+def pixels_of(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        return to_pixels(image, 1)
+
+
+def best_label(engine: Engine, pixels: Pixels) -> str:
+    (logits,) = engine.run([to_patches(pixels, engine.spec)])
+    return engine.spec.labels[int(logits.argmax())]
+
+
+def plain(name: str) -> str:
+    """A label or a file's name in letters alone, without its number."""
+    return re.sub(r"[^a-z]", "", name.lower())
+
+
+def test_it_has_at_most_one_and_a_half_million_parameters():
+    graph = onnx.load(BUNDLE / "fp32.onnx").graph
+    assert sum(int(np.prod(tensor.dims)) for tensor in graph.initializer) <= 1_500_000
+
+
+def test_its_page_states_the_figures_that_it_carries(engine: Engine):
+    metrics = engine.spec.metrics
+    assert metrics is not None
+    page = (BUNDLE / "README.md").read_text(encoding="utf-8")
+    assert f"| {metrics.top1:.2%}".replace("%", " %") in page
+    assert f"| {metrics.calibration_error:.4f} |" in page
+    assert metrics.num_pictures == 10_000
+    assert metrics.calibration_error <= 0.01
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *DRAWINGS], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_it_knows_the_examples_and_coloured_drawings_on_white(engine: Engine, path: Path):
+    assert plain(best_label(engine, pixels_of(path))) == plain(path.stem)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_picture_and_its_negative_are_the_same_to_it(engine: Engine, path: Path):
+    pixels = pixels_of(path)
+    np.testing.assert_array_equal(to_patches(255 - pixels, engine.spec), to_patches(pixels, engine.spec))
