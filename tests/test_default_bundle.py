@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from PIL import Image
 
 from app.engine import Engine, EngineOptions, open_engine
-from model.preprocess import Pixels, to_patches, to_pixels
+from model import checkpoint
+from model.preprocess import Pixels, to_patches, to_pixels, to_square
+from model.teacher import read_teacher
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "bundles" / "fashion-mnist"
@@ -50,6 +53,24 @@ def test_its_page_states_the_figures_that_it_carries(engine: Engine):
     assert f"| {metrics.calibration_error:.4f} |" in page
     assert metrics.num_pictures == 10_000
     assert metrics.calibration_error <= 0.01
+
+
+def test_the_checkpoint_beside_it_is_the_same_network(engine: Engine):
+    loaded = checkpoint.load(BUNDLE / "checkpoint")
+    patches = [to_patches(pixels_of(path), engine.spec) for path in EXAMPLES]
+    squares = np.stack(
+        [to_square(pixels_of(path), 28, loaded.spec.fit, loaded.spec.interpolation) for path in EXAMPLES]
+    )
+    expected = checkpoint.torch_logits(loaded.model, squares)
+    np.testing.assert_allclose(engine.run(patches), expected, rtol=0, atol=1e-4 * float(np.ptp(expected)))
+    assert (loaded.spec.temperature, loaded.spec.labels) == (engine.spec.temperature, engine.spec.labels)
+
+
+def test_its_teacher_takes_pixels_and_knows_its_classes(engine: Engine):
+    teacher = read_teacher(BUNDLE / "teacher.onnx", engine.spec.labels, 1, torch.device("cpu"))
+    squares = np.stack([to_square(pixels_of(path), 28, engine.spec.fit, "bicubic") for path in EXAMPLES])
+    taught = teacher.logits(torch.from_numpy(squares), len(engine.spec.labels)).argmax(dim=1).tolist()
+    assert [plain(engine.spec.labels[index]) for index in taught] == [plain(path.stem) for path in EXAMPLES]
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *DRAWINGS], ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -385,6 +385,7 @@ async def test_the_service_gives_numpys_answer_to_a_photo(imported: Imported, bu
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
     ):
+        assert (await client.get("/health/ready")).json()["status"] == "ready", "the canary is answered"
         answers = [await client.post(f"/classify?top_k={k}", files={"file": photo()}) for k in (5, CLASSES)]
     assert [answer.status_code for answer in answers] == [200, 200]
     five, every = (answer.json()["predictions"] for answer in answers)

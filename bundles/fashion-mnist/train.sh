@@ -16,4 +16,6 @@ checkpoint=checkpoints/fashion-mnist
     --epochs 35 --batch-size 256 --optimiser muon --learning-rate 2e-3 --warmup-epochs 0.5 --autocast bf16 \
     --pad-crop 0.07 --erase 0.1 --mixup 0.2 --label-smoothing 0 --val-fraction 0.05
 .venv/bin/mixer export "$checkpoint" bundles/fashion-mnist --data "$data"
-cp "$checkpoint/metrics.jsonl" "$checkpoint/curves.png" "$teacher/teacher.jsonl" bundles/fashion-mnist/
+cp "$checkpoint/metrics.jsonl" "$checkpoint/curves.png" "$teacher/teacher.jsonl" "$teacher/teacher.onnx" bundles/fashion-mnist/
+mkdir -p bundles/fashion-mnist/checkpoint
+cp -r "$checkpoint/model.safetensors" "$checkpoint/config.json" "$checkpoint/pictures" bundles/fashion-mnist/checkpoint/
