@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batcher import Answered, Batcher, Limits, Place
-from app.engine import Engine, Patches
+from app.engine import Engine
 from app.errors import BadParameter, DeadlinePassed, InferenceFailed, ServiceError
 from app.images import DecodeLimits, decode
 from app.metrics import Metrics
+from app.runners import Patches
 from app.threads import Threads
 from model.preprocess import smallest_useful_side, to_patches
 
@@ -136,7 +137,9 @@ class Classifier:
         return patches, time.perf_counter() - started
 
     async def _run(self, batch: list[Patches]) -> list[NDArray[np.float32]]:
-        return list(await self._lanes.call(self.engine.run, batch))
+        logits = await self._lanes.call(self.engine.run, batch)
+        self._metrics.padding_images.inc(self.engine.padding(len(batch)))
+        return list(logits)
 
     def _top(self, logits: NDArray[np.float32], top_k: int) -> tuple[Prediction, ...]:
         scaled = logits.astype(np.float64) / self.spec.temperature

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session that has proved itself: provider, precision, shapes, warm-up. Knows nothing of pictures.
+"""A graph that has proved itself: provider, precision, shapes, warm-up. Knows nothing of pictures.
 
 It fails loud: a provider that was asked for and does not really run the graph stops the start. `auto` may fall back,
 and Engine.fallback then says why.
@@ -6,80 +6,101 @@ and Engine.fallback then says why.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from queue import SimpleQueue
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from app.cpus import has_int8_instructions, usable_cpus
+from app.cpus import has_int8_instructions, lanes_and_threads, usable_cpus
+from app.cuda import LadderRunner
 from app.errors import EngineError
-from app.runtime import ONNX_RUNTIME, PROVIDERS, Runtime, Session, one_line, open_session
-from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec, Precision
+from app.graph import PRECISIONS, expect_interface, read_metadata
+from app.providers import PROVIDERS, Gpu, Providers, cuda, tensorrt
+from app.runners import INPUT, Logits, Patches, Runner, SessionRunner
+from app.runtime import ONNX_RUNTIME, CpuThreads, Runtime, one_line, open_held, open_session
+from model.spec import ModelSpec, Precision
 
-Patches = NDArray[np.uint8]
-Logits = NDArray[np.float32]
-
-INPUT, LOGITS = "patches", "logits"
+GPU_LANES = 2  # while one computes, the other copies
+_GPU_BATCH_SIZE = 64
+_CPU_BATCH_SIZE = 16
+_CACHED_BYTES = 2 << 20  # of a run's widest float32 array: larger ones fall out of a core's cache, and cost speed
 
 log = logging.getLogger("mixer.engine")
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What to open. `provider` and `precision` may be "auto"; lanes 0 is chosen by the provider."""
+    """What to open. `provider` and `precision` may be "auto"; 0 lanes, threads or pictures in a run are chosen.
+
+    The rest is for a GPU.
+    """
 
     bundle: Path
     provider: str = "auto"
     precision: str = "auto"
     lanes: int = 0
-    intra_op_num_threads: int = 1
-    max_batch_size: int = 32
+    intra_op_threads: int = 0
+    max_batch_size: int = 0
+    device_id: int = 0
+    gpu_memory_bytes: int = 0
+    tensorrt_cache: Path | None = None
 
 
 class Engine:
-    """One graph, ready to run. `run` may be called from `lanes` threads at once."""
+    """One graph, ready to run. `run` may be called from `lanes` threads at once; more of them wait for each other."""
 
     def __init__(
         self,
-        session: Session,
+        runners: Sequence[Runner],
         spec: ModelSpec,
         *,
         provider: str,
         precision: Precision,
-        lanes: int,
         fallback: str | None,
+        max_batch_size: int = _CPU_BATCH_SIZE,
     ) -> None:
         self.spec = spec
         self.provider = provider
         self.precision = precision
-        self.lanes = lanes
+        self.lanes = len(runners)
         self.fallback = fallback
-        self._session = session
+        self.max_batch_size = max_batch_size
+        self._runners = tuple(runners)
+        self._free: SimpleQueue[Runner] = SimpleQueue()
+        for runner in runners:
+            self._free.put(runner)
 
     def run(self, patches: Sequence[Patches]) -> Logits:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]."""
-        (logits,) = self._session.run([LOGITS], {INPUT: np.stack(patches)})
-        return cast(Logits, logits)
+        runner = self._free.get()
+        try:
+            return runner.run(patches)
+        finally:
+            self._free.put(runner)
 
-    def warm_up(self, max_batch_size: int) -> None:
-        """Run the smallest and the largest batch once, so that no client pays for first-time work.
+    def padding(self, batch_size: int) -> int:
+        """How many empty places a run of `batch_size` pictures carries along: those up to the next prepared size."""
+        return self._runners[0].padding(batch_size)
+
+    def warm_up(self) -> None:
+        """Run the smallest and the largest batch once in each lane, so that no client pays for first-time work.
 
         Raises: EngineError where the graph does not run, or does not answer as its spec says.
         """
         blank = np.zeros((self.spec.num_patches, self.spec.patch_bytes), dtype=np.uint8)
-        for batch_size in {1, max_batch_size}:
-            try:
-                logits = self.run([blank] * batch_size)
-            except Exception as error:
-                raise EngineError(f"The graph does not run a batch of {batch_size}: {one_line(error)}") from error
-            expected = (batch_size, self.spec.num_classes)
-            if logits.shape != expected:
-                raise EngineError(
-                    f"The graph answers a batch of {batch_size} with {logits.shape}; expected {expected}."
-                )
+        for runner in dict.fromkeys(self._runners):
+            for batch_size in sorted({1, self.max_batch_size}):
+                try:
+                    logits = runner.run([blank] * batch_size)
+                except Exception as error:
+                    raise EngineError(f"The graph does not run a batch of {batch_size}: {one_line(error)}") from error
+                expected = (batch_size, self.spec.num_classes)
+                if logits.shape != expected:
+                    raise EngineError(
+                        f"The graph answers a batch of {batch_size} with {logits.shape}; expected {expected}."
+                    )
 
 
 def open_engine(options: EngineOptions, runtime: Runtime = ONNX_RUNTIME) -> Engine:
@@ -88,13 +109,13 @@ def open_engine(options: EngineOptions, runtime: Runtime = ONNX_RUNTIME) -> Engi
     Raises: EngineError in one line: what is wrong and what was expected.
     """
     graphs = find_graphs(options.bundle)
-    if options.provider == "cpu" or (options.provider == "auto" and PROVIDERS["cuda"] not in runtime.available()):
+    if options.provider != "auto":
+        return _open_on(options.provider, options, graphs, runtime)
+    if PROVIDERS["cuda"] not in runtime.available():
         return _open_on("cpu", options, graphs, runtime)
     try:
         return _open_on("cuda", options, graphs, runtime)
     except EngineError as error:
-        if options.provider == "cuda":
-            raise
         log.warning("falling back to the CPU: %s", error)
         return _open_on("cpu", options, graphs, runtime, fallback=str(error))
 
@@ -105,16 +126,12 @@ def find_graphs(bundle: Path) -> dict[Precision, Path]:
     Raises: EngineError where there is none.
     """
     if bundle.is_file():
-        return {next((p for p in _precisions() if p in bundle.stem), "fp32"): bundle}
-    graphs = {precision: bundle / f"{precision}.onnx" for precision in _precisions()}
+        return {next((p for p in PRECISIONS if p in bundle.stem), "fp32"): bundle}
+    graphs = {precision: bundle / f"{precision}.onnx" for precision in PRECISIONS}
     found = {precision: path for precision, path in graphs.items() if path.is_file()}
     if not found:
         raise EngineError(f"The bundle {bundle} has no fp32.onnx, fp16.onnx or int8.onnx.")
     return found
-
-
-def _precisions() -> tuple[Precision, ...]:
-    return get_args(Precision)
 
 
 def _open_on(
@@ -124,17 +141,65 @@ def _open_on(
     runtime: Runtime,
     fallback: str | None = None,
 ) -> Engine:
-    precision = _choose_precision(options, graphs, provider)
-    path = graphs[precision]
-    session = open_session(path, provider, options.intra_op_num_threads, runtime)
-    spec, stated_precision = _read_metadata(session, path)
-    _expect_interface(session, spec, path)
-    lanes = options.lanes or (usable_cpus() if provider == "cpu" else 1)
+    chosen = _choose_precision(options, graphs, provider)
+    path = graphs[chosen]
+    lanes, threads = _lanes_and_threads(options) if provider == "cpu" else (options.lanes or GPU_LANES, CpuThreads())
+    session = open_session(path, provider, options.device_id, threads, runtime)
+    spec, stated = read_metadata(session, path)
+    expect_interface(session, spec, path)
+    precision = stated or chosen
+    options = replace(options, max_batch_size=options.max_batch_size or best_batch_size(provider, spec))
+    runners: Sequence[Runner]
+    if provider == "cpu":
+        runners = [SessionRunner(session)] * lanes
+    else:
+        del session  # it has shown that the provider runs, and makes room for those that serve
+        providers = _gpu_providers(provider, options, spec, precision)
+        runners = [_gpu_lane(path, providers, threads, spec, options, runtime) for _ in range(lanes)]
     engine = Engine(
-        session, spec, provider=provider, precision=stated_precision or precision, lanes=lanes, fallback=fallback
+        runners,
+        spec,
+        provider=provider,
+        precision=precision,
+        fallback=fallback,
+        max_batch_size=options.max_batch_size,
     )
-    engine.warm_up(options.max_batch_size)
+    engine.warm_up()
     return engine
+
+
+def best_batch_size(provider: str, spec: ModelSpec) -> int:
+    """The most pictures in a run that make it faster. On a CPU that is few, and one for a large network.
+
+    There, a run of one picture fills the vector units as well as one of many, and is still in the cache.
+    """
+    if provider != "cpu":
+        return _GPU_BATCH_SIZE
+    if spec.widest_activation is None:
+        return _CPU_BATCH_SIZE
+    return max(1, _CACHED_BYTES // (4 * spec.widest_activation))
+
+
+def _lanes_and_threads(options: EngineOptions) -> tuple[int, CpuThreads]:
+    lanes, threads = lanes_and_threads(usable_cpus(), options.lanes, options.intra_op_threads)
+    return lanes, CpuThreads(threads, spin=lanes == 1 and threads > 1)
+
+
+def _gpu_providers(provider: str, options: EngineOptions, spec: ModelSpec, precision: Precision) -> Providers:
+    gpu = Gpu(options.device_id, options.gpu_memory_bytes, options.tensorrt_cache)
+    if provider == "cuda":
+        return cuda(gpu)
+    shape = (INPUT, spec.num_patches, spec.patch_bytes)
+    return tensorrt(gpu, fp16=precision == "fp16", shape=shape, max_batch_size=options.max_batch_size)
+
+
+def _gpu_lane(
+    path: Path, providers: Providers, threads: CpuThreads, spec: ModelSpec, options: EngineOptions, runtime: Runtime
+) -> Runner:
+    session = open_held(path, providers, threads, runtime)
+    runner = LadderRunner(session, spec, options.max_batch_size, runtime.memory(options.device_id))
+    runner.capture()
+    return runner
 
 
 def _choose_precision(options: EngineOptions, graphs: Mapping[Precision, Path], provider: str) -> Precision:
@@ -144,32 +209,8 @@ def _choose_precision(options: EngineOptions, graphs: Mapping[Precision, Path], 
             raise EngineError(f"precision is {wanted}; the bundle {options.bundle} has {', '.join(graphs)}.")
         return wanted
     order: tuple[Precision, ...] = ("fp32", "int8", "fp16")
-    if provider == "cuda":
+    if provider != "cpu":
         order = ("fp16", "fp32", "int8")
     elif has_int8_instructions():
         order = ("int8", "fp32", "fp16")
     return next(precision for precision in order if precision in graphs)
-
-
-def _read_metadata(session: Session, path: Path) -> tuple[ModelSpec, Precision | None]:
-    metadata = session.get_modelmeta().custom_metadata_map
-    if METADATA_KEY not in metadata:
-        raise EngineError(f"{path} has no {METADATA_KEY} in its metadata; expected a graph written by mixer export.")
-    try:
-        spec = ModelSpec.model_validate_json(metadata[METADATA_KEY])
-    except ValidationError as error:
-        raise EngineError(f"{path} has a {METADATA_KEY} that is not valid: {one_line(error)}") from error
-    stated = metadata.get(PRECISION_KEY)
-    return spec, cast(Precision, stated) if stated in _precisions() else None
-
-
-def _expect_interface(session: Session, spec: ModelSpec, path: Path) -> None:
-    """The graph takes uint8 [batch, S, P*P*C] and gives logits [batch, K], as its own spec says."""
-    inputs = {entry.name: (entry.type, list(entry.shape[1:])) for entry in session.get_inputs()}
-    outputs = {entry.name: list(entry.shape[1:]) for entry in session.get_outputs()}
-    if inputs != {INPUT: ("tensor(uint8)", [spec.num_patches, spec.patch_bytes])}:
-        raise EngineError(
-            f"{path} takes {inputs}; its spec says uint8 {INPUT} of {spec.num_patches} x {spec.patch_bytes}."
-        )
-    if outputs.get(LOGITS) != [spec.num_classes]:
-        raise EngineError(f"{path} gives {outputs}; its spec says {LOGITS} of {spec.num_classes}.")

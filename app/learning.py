@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from app.settings import PASS_ON
-from app.terminal import bar, need, task_of
+from app.terminal import bar, console, need, task_of
 from app.training import load_pictures, train
-from model.errors import DataError
+from model.errors import DataError, ExportError
 from model.recipe import Recipe
-from model.spec import ModelSpec
+from model.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
+    from export.bundle import Evidence
     from model.checkpoint import Checkpoint
     from model.data import Dataset, PictureSet
     from model.evaluate import Evaluation, Logits
@@ -29,6 +30,8 @@ DataArgument = Annotated[
     typer.Argument(metavar="DATA", help="Folder of class folders (LABEL/*.jpg; train/, val/, test/) or of IDX files."),
 ]
 _IMAGENET = Path("imagenet1k")
+_NUM_PROOF, _NUM_CALIBRATION = 64, 512
+_AT_ONCE = 64  # pictures in one run of an evaluation
 
 
 def register(app: typer.Typer) -> None:
@@ -79,29 +82,60 @@ def import_weights(
 
 def export(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.")],
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to write the graph to.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to write the graphs to.")],
     data: Annotated[
-        Path | None, typer.Option(help="DATA whose test pictures measure the graph, and whose pictures prove it.")
+        Path | None,
+        typer.Option(help="DATA whose test pictures measure the graphs, and whose training pictures calibrate int8."),
     ] = None,
+    precisions: Annotated[
+        str, typer.Option(help="Which graphs to write, separated by commas; fp32 is always written.")
+    ] = "fp32,fp16,int8",
 ) -> None:
-    """Write a checkpoint as an ONNX bundle, once it has been proved equal to torch."""
+    """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
     need("onnxscript", "export")
     from export.bundle import publish  # noqa: PLC0415
     from model import checkpoint  # noqa: PLC0415
 
+    wanted = _precisions(precisions)
     loaded = checkpoint.load(source)
+    published = publish(loaded, bundle, _evidence(loaded, data), wanted)
+    for graph in published.graphs.values():
+        typer.echo(
+            f"{graph.path}: differs from torch by {graph.parity.relative_difference:.1e} of the logits' range "
+            f"on {graph.parity.num_pictures} pictures, same best label on {graph.parity.top1_agreement:.1%}"
+        )
+        if data is not None and graph.spec.metrics is not None:
+            typer.echo(f"{graph.path}: top-1 {graph.spec.metrics.top1:.2%} on {graph.spec.metrics.data_set}")
+    for reason in published.refused.values():
+        console.print(f"mixer: {reason}")
+    raise typer.Exit(1 if published.refused else 0)
+
+
+def _precisions(text: str) -> "tuple[Precision, ...]":
+    """Raises ExportError where a word is none."""
+    from export.bundle import PRECISIONS  # noqa: PLC0415
+
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in PRECISIONS:
+            raise ExportError(f"precisions names {word!r}; expected some of {', '.join(PRECISIONS)}.")
+    return tuple(precision for precision in PRECISIONS if precision in words)
+
+
+def _evidence(loaded: "Checkpoint", data: Path | None) -> "Evidence":
+    """The pictures to make a bundle with: DATA's, or the checkpoint's own."""
+    from export.bundle import Evidence, evidence_of  # noqa: PLC0415
+
     if data is None:
-        published = publish(loaded, bundle)
-    else:
-        split, pictures = _judged(_dataset_for(loaded.spec, data, _recipe_of(loaded)))
-        published = publish(loaded, bundle, pictures=pictures.pixels[:64], test=(f"{data.name}, {split}", pictures))
-    parity = published.parity
-    typer.echo(
-        f"{published.path}: differs from torch by {parity.relative_difference:.1e} of the logits' range "
-        f"on {parity.num_pictures} pictures, same best label on {parity.top1_agreement:.0%}"
+        return evidence_of(loaded)
+    dataset = _dataset_for(loaded.spec, data, _recipe_of(loaded))
+    split, pictures = _judged(dataset)
+    every = max(1, len(dataset.train) // _NUM_CALIBRATION)  # class folders come one after another
+    return Evidence(
+        proof=pictures.pixels[:: max(1, len(pictures) // _NUM_PROOF)][:_NUM_PROOF],
+        calibration=dataset.train.pixels[::every][:_NUM_CALIBRATION],
+        test=(f"{data.name}, {split}", pictures),
     )
-    if data is not None and published.spec.metrics is not None:
-        typer.echo(f"{published.path}: top-1 {published.spec.metrics.top1:.2%} on {published.spec.metrics.data_set}")
 
 
 def evaluate(
@@ -120,7 +154,7 @@ def evaluate(
     dataset = _dataset_for(spec, data, recipe or Recipe(val_fraction=val_fraction, seed=seed))
     split, pictures = _judged(dataset)
     title = f"{spec.name} on {data.name}, {split}"
-    logits = all_logits(logits_of, pictures)
+    logits = all_logits(logits_of, pictures, batch_size=_AT_ONCE)
     _print_evaluation(evaluate_logits(logits, pictures.labels, spec.temperature), title)
     if report is not None:
         need("matplotlib", "train")
@@ -145,7 +179,7 @@ def _opened(source: Path) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recip
     from app.engine import EngineOptions, open_engine  # noqa: PLC0415
     from model.preprocess import patchify  # noqa: PLC0415
 
-    engine = open_engine(EngineOptions(source, max_batch_size=1))
+    engine = open_engine(EngineOptions(source, lanes=1, max_batch_size=_AT_ONCE))
     return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
 
 

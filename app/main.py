@@ -42,7 +42,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     classifier = build_classifier(settings, engine, metrics)
     health = Health(classifier, interval_s=settings.canary_interval_s, timeout_s=settings.request_timeout_s)
     drain = Drain(lambda: metrics.rejected("draining", 1))
-    routes = Routes(classifier, health, drain, metrics, keys, _limits_body(settings), _body_limits(settings))
+    limits = _limits_body(settings, engine)
+    routes = Routes(classifier, health, drain, metrics, keys, limits, _body_limits(settings))
     app = FastAPI(
         title="mixer-serve",
         version=version("mixer-serve"),
@@ -76,8 +77,11 @@ def engine_options(settings: Settings) -> EngineOptions:
         provider=settings.provider,
         precision=settings.precision,
         lanes=settings.lanes,
-        intra_op_num_threads=settings.intra_op_num_threads,
+        intra_op_threads=settings.intra_op_threads,
         max_batch_size=settings.max_batch_size,
+        device_id=settings.device_id,
+        gpu_memory_bytes=settings.gpu_memory_bytes,
+        tensorrt_cache=settings.tensorrt_cache,
     )
 
 
@@ -87,7 +91,7 @@ def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Cl
         engine,
         limits=Limits(
             lanes=engine.lanes,
-            max_batch_size=settings.max_batch_size,
+            max_batch_size=settings.max_batch_size or engine.max_batch_size,
             max_wait_s=settings.max_wait_ms / 1000,
             queue_capacity=settings.queue_capacity,
         ),
@@ -141,14 +145,14 @@ async def _finish(classifier: Classifier, drain: Drain, timeout_s: float) -> Non
     await classifier.batcher.close(max(0.0, until - loop.time()))
 
 
-def _limits_body(settings: Settings) -> LimitsBody:
+def _limits_body(settings: Settings, engine: Engine) -> LimitsBody:
     return LimitsBody(
         max_picture_bytes=settings.max_picture_bytes,
         max_picture_pixels=settings.max_picture_pixels,
         max_pictures_per_request=settings.max_pictures_per_request,
         max_request_bytes=settings.max_request_bytes,
         request_timeout_s=settings.request_timeout_s,
-        max_batch_size=settings.max_batch_size,
+        max_batch_size=settings.max_batch_size or engine.max_batch_size,
         queue_capacity=settings.queue_capacity,
         formats=list(FORMATS),
     )

@@ -4,10 +4,7 @@ A CUDA provider whose libraries fail to load still leaves a working CPU session,
 still names CUDA: only the session itself tells.
 """
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,9 +12,17 @@ from typing import Any, Protocol, cast
 import onnxruntime
 
 from app.errors import EngineError
+from app.libraries import load_libraries
+from app.memory import Memory, OrtMemory
+from app.providers import PROVIDERS, Providers
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _FATAL = 4  # ONNX Runtime's severity: nothing below it is printed; errors are raised and told in our words
+_REMEDIES = {
+    "cuda": "Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu.",
+    "tensorrt": (
+        "Install mixer-serve[gpu] and TensorRT 10 on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cuda or cpu."
+    ),
+}
 
 
 class Session(Protocol):
@@ -27,8 +32,20 @@ class Session(Protocol):
         """One run."""
         ...
 
+    def io_binding(self) -> Any:
+        """A place to bind inputs and outputs to fixed memory."""
+        ...
+
+    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
+        """One run from and to what is bound."""
+        ...
+
     def get_providers(self) -> Sequence[str]:
         """The providers that really run the graph, first one first."""
+        ...
+
+    def get_provider_graph_assignment_info(self) -> Sequence[Any]:
+        """The parts of the graph, each with the provider that took it."""
         ...
 
     def get_modelmeta(self) -> Any:
@@ -46,33 +63,46 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Runtime:
-    """The seam to ONNX Runtime: what it claims to have, and how a session is opened."""
+    """The seam to ONNX Runtime: what it claims to have, how a session is opened, where its memory comes from."""
 
     available: Callable[[], Sequence[str]]
-    preload: Callable[[], Sequence[str]]
-    open: Callable[[Path, onnxruntime.SessionOptions, Sequence[str]], Session]
+    preload: Callable[[str], Sequence[str]]
+    open: Callable[[Path, onnxruntime.SessionOptions, Providers], Session]
+    memory: Callable[[int], Memory]
 
 
-def _open(path: Path, options: onnxruntime.SessionOptions, providers: Sequence[str]) -> Session:
+def _open(path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:
     onnxruntime.disable_telemetry_events()  # on by default in its own builds; cli.py says so by environment, too
-    return cast(Session, onnxruntime.InferenceSession(str(path), options, providers=list(providers)))
+    # With its own fallback, a session that fails on a GPU would print so and carry on with the CPU.
+    session = onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
+    return cast(Session, session)
 
 
-def _preload() -> list[str]:
-    """Load CUDA and cuDNN from the gpu extra's own wheels. Returns the names of the libraries that are missing."""
-    onnxruntime.set_default_logger_severity(_FATAL)  # what it would print ends up in our one line
-    if not hasattr(onnxruntime, "preload_dlls"):  # only the GPU build has it
-        return []
-    with redirect_stdout(io.StringIO()) as printed:
-        onnxruntime.preload_dlls()
-    return re.findall(r"Failed to load (\S+?):", printed.getvalue())
+ONNX_RUNTIME = Runtime(
+    onnxruntime.get_available_providers, load_libraries, _open, lambda device_id: OrtMemory("cuda", device_id)
+)
 
 
-ONNX_RUNTIME = Runtime(onnxruntime.get_available_providers, _preload, _open)
+@dataclass(frozen=True)
+class CpuThreads:
+    """CPU threads of one run. `spin`: whether they wait busily for work, which takes a core from whoever shares it."""
+
+    intra_op: int = 1
+    spin: bool = False
+
+    def session_options(self) -> onnxruntime.SessionOptions:
+        """The options of a session that runs in these threads and prints nothing."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.intra_op  # the default counts CPUs a container may not use
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _FATAL
+        for pool in ("intra_op", "inter_op"):
+            options.add_session_config_entry(f"session.{pool}.allow_spinning", "1" if self.spin else "0")
+        return options
 
 
-def open_session(path: Path, provider: str, intra_op_num_threads: int, runtime: Runtime) -> Session:
-    """A session of the graph at `path` that really runs on `provider` ("cpu" or "cuda"), every node of it.
+def open_session(path: Path, provider: str, device_id: int, threads: CpuThreads, runtime: Runtime) -> Session:
+    """A session of the graph at `path` whose first provider really is `provider`, a key of PROVIDERS.
 
     Raises: EngineError in one line: what is missing and what to do.
     """
@@ -82,33 +112,46 @@ def open_session(path: Path, provider: str, intra_op_num_threads: int, runtime: 
             f"provider is {provider}; this ONNX Runtime offers {', '.join(runtime.available())}, not {name}. "
             f"Install mixer-serve[gpu] in place of [cpu], or set MIXER_PROVIDER=cpu."
         )
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = intra_op_num_threads  # the default counts CPUs a container may not use
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = _FATAL
-    missing = runtime.preload() if provider == "cuda" else []
+    options = {} if provider == "cpu" else {"device_id": str(device_id)}
+    missing = [] if provider == "cpu" else runtime.preload(provider)
     try:
-        session = runtime.open(path, settings, [name])
+        session = runtime.open(path, threads.session_options(), [(name, options)])
     except Exception as error:
+        if missing:
+            raise EngineError(f"{_did_not_load(provider, missing)} {_REMEDIES[provider]}") from error
         raise EngineError(f"{path} cannot be opened on {name}: {one_line(error)}") from error
-    if list(session.get_providers())[:1] != [name]:
+    running = list(session.get_providers())
+    if running[:1] != [name]:
         raise EngineError(
-            f"provider is {provider}: {name} did not load, and the graph would run on "
-            f"{', '.join(session.get_providers())}. Missing: {', '.join(missing) or 'an NVIDIA driver or GPU'}. "
-            f"Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu."
+            f"{_did_not_load(provider, missing)} The graph would run on {', '.join(running)}. {_REMEDIES[provider]}"
         )
-    return session if provider == "cpu" else _without_cpu_nodes(path, settings, name, runtime)
+    return session
 
 
-def _without_cpu_nodes(path: Path, settings: onnxruntime.SessionOptions, name: str, runtime: Runtime) -> Session:
-    """The same session again, with every node held to its provider."""
+def open_held(path: Path, providers: Providers, threads: CpuThreads, runtime: Runtime) -> Session:
+    """A session of a graph that `open_session` has opened on a GPU, every node of it held to `providers`.
+
+    Raises: EngineError where a node would run on the CPU, or the first provider takes none.
+    """
+    name = providers[0][0]
+    settings = threads.session_options()
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        return runtime.open(path, settings, [name])
+        session = runtime.open(path, settings, providers)
     except Exception as error:
-        raise EngineError(f"{path} has operations that {name} leaves to the CPU: {one_line(error)}") from error
+        raise EngineError(f"{path} does not run on {name} alone: {one_line(error)}") from error
+    takers = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+    if name not in takers:
+        raise EngineError(f"{path}: {name} takes none of its operations; {', '.join(sorted(takers))} would run them.")
+    return session
 
 
 def one_line(error: Exception) -> str:
     """An error's message without its line breaks, cut at 400 characters."""
     return " ".join(str(error).split())[:400]
+
+
+def _did_not_load(provider: str, missing: Sequence[str]) -> str:
+    named = ", ".join(missing) or "an NVIDIA GPU"
+    return f"provider is {provider}: {PROVIDERS[provider]} did not load. Missing: {named}."

@@ -46,24 +46,45 @@ class Settings(BaseSettings):
         default="auto",
         description="Which graph of the bundle runs. auto: fp16 on a GPU, int8 on a processor made for it, else fp32.",
     )
-    provider: Literal["auto", "cpu", "cuda"] = Field(
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         default="auto",
-        description="ONNX Runtime execution provider. cuda refuses to start without a GPU; auto falls back to the CPU.",
+        description="ONNX Runtime execution provider. cuda and tensorrt refuse to start without a GPU; auto takes cuda "
+        "or falls back to the CPU. tensorrt builds its engine at the first start, which takes minutes.",
+    )
+    device_id: int = Field(default=0, ge=0, le=255, description="Which GPU, as CUDA counts them.")
+    gpu_memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 39,
+        description="Most GPU memory in bytes for one lane's weights and activations; what does not fit stops the "
+        "start. 0: no limit.",
+    )
+    tensorrt_cache: Path | None = Field(
+        default=None,
+        description="Folder that keeps TensorRT's engines. Not set: mixer-serve/tensorrt in the user's cache folder.",
     )
     lanes: int = Field(
         default=0,
         ge=0,
         le=256,
-        description="Runs side by side. 0: one for each CPU this process may use, or one on a GPU.",
+        description="Runs side by side. 0: on a CPU as many as keep every usable CPU busy, two on a GPU.",
     )
-    intra_op_num_threads: int = Field(
-        default=1, ge=1, le=256, description="CPU threads of one run. More than 1 lowers latency and costs throughput."
+    intra_op_threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="CPU threads of one run. More than 1 lowers latency and costs throughput. 0: the usable CPUs are "
+        "shared out among lanes; with lanes 0, 1.",
     )
     decode_threads: int = Field(
         default=0, ge=0, le=256, description="Threads that decode pictures. 0: one for each CPU this process may use."
     )
     max_batch_size: int = Field(
-        default=32, ge=1, le=4096, description="Most pictures in one run. Larger helps a GPU; on a CPU it adds latency."
+        default=0,
+        ge=0,
+        le=4096,
+        description="Most pictures in one run. Larger helps a GPU; on a CPU it adds latency, and costs speed where a "
+        "run no longer fits the cache. 0: as many as do on a CPU, 64 on a GPU.",
     )
     max_wait_ms: float = Field(
         default=0,

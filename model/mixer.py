@@ -172,16 +172,16 @@ class MlpMixer(nn.Module):
         """Logits [N, K] of pre-logits [N, C]."""
         return self.head(pre_logits)  # type: ignore[no-any-return]
 
-    def folded_stem(self) -> nn.Linear:
-        """The stem with the input's normalisation inside it: raw pixels in, the same tokens out.
+    def folded_stem(self, centre: float = 0.0) -> nn.Linear:
+        """The stem with the input's normalisation inside it: raw pixels less `centre` in, the same tokens out.
 
-        stem((x - mean) / std) = (W / std) x + (b - W (mean / std)).
+        stem((x - mean) / std) = (W / std) (x - centre) + b - (W / std) (mean - centre).
         """
         folded = nn.Linear(self.config.patch_dim, self.config.hidden_dim)
-        weight = self.stem.weight.detach().double()  # C P*P*C_in
-        scaled = weight / self.pixel_std.double()
+        scaled = self.stem.weight.detach().double() / self.pixel_std.double()  # C P*P*C_in
         folded.weight.data = scaled.float()
-        folded.bias.data = (self.stem.bias.detach().double() - scaled @ self.pixel_mean.double()).float()
+        shift = scaled @ (self.pixel_mean.double() - centre)  # C
+        folded.bias.data = (self.stem.bias.detach().double() - shift).float()
         return folded
 
 

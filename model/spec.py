@@ -70,6 +70,15 @@ class Source(_Value):
     licence: str = "unknown"
 
 
+class Network(_Value):
+    """Sizes of the network inside, by the paper's names (MixerConfig has all of them)."""
+
+    hidden_dim: int = Field(ge=1)
+    num_blocks: int = Field(ge=1)
+    tokens_mlp_dim: int = Field(ge=1)
+    channels_mlp_dim: int = Field(ge=1)
+
+
 class ModelSpec(_Value):
     """What one classifier expects and means. Sizes are square and in pixels."""
 
@@ -86,6 +95,7 @@ class ModelSpec(_Value):
     temperature: float = Field(default=1.0, gt=0)
     metrics: Metrics | None = None
     canary: Canary | None = None
+    network: Network | None = None  # every graph written by mixer export has it
     source: Source
 
     @property
@@ -97,6 +107,25 @@ class ModelSpec(_Value):
     def patch_bytes(self) -> int:
         """P * P * C: how many bytes a patch holds."""
         return self.patch_size**2 * self.channels
+
+    @property
+    def gflops(self) -> float | None:
+        """GFLOP that one picture takes: two for each multiply-add of a matrix product. None where it is not known."""
+        if self.network is None:
+            return None
+        tokens, hidden = self.num_patches, self.network.hidden_dim
+        token_mixing = 2 * hidden * tokens * self.network.tokens_mlp_dim
+        channel_mixing = 2 * tokens * hidden * self.network.channels_mlp_dim
+        blocks = self.network.num_blocks * (token_mixing + channel_mixing)
+        return 2e-9 * (tokens * self.patch_bytes * hidden + blocks + hidden * self.num_classes)
+
+    @property
+    def widest_activation(self) -> int | None:
+        """Numbers in the largest array that one picture becomes on its way. None where it is not known."""
+        if self.network is None:
+            return None
+        token_mixing = self.network.hidden_dim * max(self.num_patches, self.network.tokens_mlp_dim)
+        return max(token_mixing, self.num_patches * self.network.channels_mlp_dim)
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:

@@ -3,15 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from app.engine import Engine
 from app.metrics import Metrics
-from model.spec import METADATA_KEY, ModelSpec
+from app.runners import SessionRunner
+from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec
 
 
 class Poison(Exception):
@@ -123,8 +125,10 @@ class FakeSession:
         answer: Callable[[NDArray[np.uint8]], Any] | None = None,
         *,
         providers: Sequence[str] = ("CPUExecutionProvider",),
+        precision: str = "",
     ) -> None:
         self._spec = spec
+        self._metadata = {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
         self._answer = answer or (lambda patches: np.zeros((len(patches), spec.num_classes), dtype=np.float32))
         self._providers = providers
         self.batches: list[NDArray[np.uint8]] = []
@@ -136,11 +140,20 @@ class FakeSession:
         self.batches.append(patches)
         return [self._answer(patches)]
 
+    def io_binding(self) -> Any:
+        raise AssertionError("a session on a CPU binds nothing")
+
+    def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
+        raise AssertionError("a session on a CPU binds nothing")
+
+    def get_provider_graph_assignment_info(self) -> Sequence[Any]:
+        return [SimpleNamespace(ep_name=self._providers[0])]
+
     def get_providers(self) -> Sequence[str]:
         return self._providers
 
     def get_modelmeta(self) -> Any:
-        return SimpleNamespace(custom_metadata_map={METADATA_KEY: self._spec.model_dump_json()})
+        return SimpleNamespace(custom_metadata_map=self._metadata)
 
     def get_inputs(self) -> Sequence[Any]:
         shape = ["batch", self._spec.num_patches, self._spec.patch_bytes]
@@ -148,6 +161,107 @@ class FakeSession:
 
     def get_outputs(self) -> Sequence[Any]:
         return [SimpleNamespace(name="logits", shape=["batch", self._spec.num_classes])]
+
+
+class FakeArray:
+    """Memory on a device: as uninitialised as a real one, at one address for good."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self._values: NDArray[Any] = np.full(shape, 123, dtype)
+
+    def update_inplace(self, data: NDArray[Any]) -> None:
+        assert (data.shape, data.dtype) == (self._values.shape, self._values.dtype)
+        self._values[...] = data
+
+    def numpy(self) -> NDArray[Any]:
+        return self._values
+
+
+class FakeMemory:
+    """Remembers everything that was asked of it."""
+
+    def __init__(self) -> None:
+        self.hosts: list[NDArray[np.uint8]] = []
+        self.arrays: list[FakeArray] = []
+
+    def host(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        self.hosts.append(np.zeros(shape, dtype=np.uint8))
+        return self.hosts[-1]
+
+    def device(self, shape: tuple[int, ...], dtype: DTypeLike) -> FakeArray:
+        self.arrays.append(FakeArray(shape, dtype))
+        return self.arrays[-1]
+
+
+class FakeBinding:
+    """Inputs and outputs bound to memory, once."""
+
+    def __init__(self) -> None:
+        self.bound: dict[str, FakeArray] = {}
+
+    def bind_ortvalue_input(self, name: str, value: FakeArray) -> None:
+        assert name not in self.bound, f"{name} is bound again"
+        self.bound[name] = value
+
+    bind_ortvalue_output = bind_ortvalue_input
+
+
+@dataclass(frozen=True)
+class BoundRun:
+    """A run of a FakeGpuSession: with which graph id, in which thread, and whether it captured."""
+
+    graph_id: int
+    thread: int
+    captured: bool
+    patches: NDArray[np.uint8]
+
+
+class FakeGpuSession(FakeSession):
+    """A session with CUDA graphs, as ONNX Runtime has them.
+
+    The first run with a graph id captures the addresses that are bound then, for the thread that runs; later runs of
+    that thread read and write there, whatever is bound. Graph id -1 runs what is bound. `replay` breaks the replays.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        answer: Callable[[NDArray[np.uint8]], Any] | None = None,
+        *,
+        provider: str = "CUDAExecutionProvider",
+        takers: Sequence[str] | None = None,
+        replay: Callable[[NDArray[np.uint8]], Any] | None = None,
+        precision: str = "",
+    ) -> None:
+        providers = (provider, "CPUExecutionProvider")
+        super().__init__(spec, answer or means_of_colours, providers=providers, precision=precision)
+        self.runs: list[BoundRun] = []
+        self.bindings: list[FakeBinding] = []
+        self._takers = [provider] if takers is None else takers
+        self._replay = replay or self._answer
+        self._graphs: dict[tuple[int, int], dict[str, FakeArray]] = {}
+
+    def run(self, output_names: Sequence[str], inputs: Mapping[str, object]) -> Sequence[object]:
+        raise AssertionError("a session with CUDA graphs is run from what is bound")
+
+    def io_binding(self) -> FakeBinding:
+        self.bindings.append(FakeBinding())
+        return self.bindings[-1]
+
+    def run_with_iobinding(self, iobinding: FakeBinding, run_options: Any = None) -> None:
+        graph_id = int(run_options.get_run_config_entry("gpu_graph_id"))
+        place = threading.get_ident(), graph_id
+        captures = graph_id != -1 and place not in self._graphs
+        if captures:
+            self._graphs[place] = dict(iobinding.bound)
+        bound = self._graphs.get(place, iobinding.bound)
+        patches = bound["patches"].numpy().copy()
+        self.runs.append(BoundRun(graph_id, place[0], captures, patches))
+        answer = self._replay if place in self._graphs and not captures else self._answer
+        bound["logits"].update_inplace(np.asarray(answer(patches), np.float32))
+
+    def get_provider_graph_assignment_info(self) -> Sequence[Any]:
+        return [SimpleNamespace(ep_name=name) for name in self._takers]
 
 
 class GatedSession(FakeSession):
@@ -206,4 +320,4 @@ def means_of_colours(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def engine_of(session: FakeSession, spec: ModelSpec, *, lanes: int = 1) -> Engine:
     """An engine over a fake session."""
-    return Engine(session, spec, provider="cpu", precision="fp32", lanes=lanes, fallback=None)
+    return Engine([SessionRunner(session)] * lanes, spec, provider="cpu", precision="fp32", fallback=None)

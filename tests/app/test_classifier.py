@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
-from fakes import FakeSession, GatedSession, WatchedMetrics, engine_of, means_of_colours
+from fakes import FakeGpuSession, FakeMemory, FakeSession, GatedSession, WatchedMetrics, engine_of, means_of_colours
 
 from app.batcher import Limits
 from app.classifier import Classified, Classifier
+from app.cuda import LadderRunner
 from app.engine import Engine, EngineOptions, open_engine
 from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
 from app.images import DecodeLimits
@@ -111,6 +112,19 @@ async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_ans
     answers = await asyncio.gather(first, *others)
     assert [best(classified) for classified in answers] == ["red", "green", "blue", "red"]
     assert [classified.batch_size for classified in answers] == [1, 3, 3, 3]
+
+
+async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_padding_is_counted(
+    build: Build, metrics: WatchedMetrics
+) -> None:
+    runner = LadderRunner(FakeGpuSession(SPEC), SPEC, 8, FakeMemory())
+    engine = Engine([runner], SPEC, provider="cuda", precision="fp32", fallback=None)
+    classifier = build(engine, max_batch_size=5, max_wait_s=60)
+    colours = (RED, GREEN, BLUE, GREEN, RED)
+    answers = await asyncio.gather(*(classify(classifier, picture(colour)) for colour in colours))
+    assert [best(classified) for classified in answers] == ["red", "green", "blue", "green", "red"]
+    assert [classified.batch_size for classified in answers] == [5] * 5
+    assert metrics.samples()["mixer_padding_images_total"] == 1
 
 
 # --- what fails ---

@@ -1,9 +1,12 @@
 """An engine proves itself before it serves, and says in one line what is wrong."""
 
 import logging
-import sys
-from collections.abc import Iterator, Sequence
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,57 +14,88 @@ import onnx
 import onnxruntime
 import pytest
 from colour_bundle import colour_graph, colour_spec, write_bundle
-from fakes import FakeSession
+from fakes import FakeGpuSession, FakeMemory, FakeSession, engine_of, means_of_colours
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from app import engine as engine_module
-from app.engine import Engine, EngineOptions, find_graphs, open_engine
+from app.engine import Engine, EngineOptions, best_batch_size, find_graphs, open_engine
 from app.errors import EngineError
+from app.memory import OrtMemory
+from app.providers import PROVIDERS, Providers
 from app.runtime import ONNX_RUNTIME, Runtime
-from model.spec import METADATA_KEY, PRECISION_KEY
+from model.spec import METADATA_KEY, PRECISION_KEY, Network
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 SPEC = colour_spec()
+HELD = "session.disable_cpu_ep_fallback"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a session was opened."""
+
+    path: Path
+    options: onnxruntime.SessionOptions
+    providers: list[tuple[str, dict[str, str]]]
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.providers]
+
+    def entry(self, key: str) -> str | None:
+        """A session's config entry."""
+        try:
+            return str(self.options.get_session_config_entry(key))
+        except Exception:  # noqa: BLE001 -- ONNX Runtime's own way to say that there is no such entry
+            return None
 
 
 class FakeRuntime:
-    """An ONNX Runtime that offers `available` and opens what `sessions` says by provider: a session, or an error.
+    """An ONNX Runtime that offers `available` and opens what `sessions` says by provider.
 
-    `cuda_held` is what it opens on a GPU when no node may stay on the CPU, where that is something else.
+    That is a session, something that makes one, or an error. `held` is what it opens on a GPU when no node may stay
+    on the CPU, where that is something else.
     """
 
     def __init__(self, available: Sequence[str], *, missing: Sequence[str] = (), **sessions: Any) -> None:
         self.available = available
         self.missing = missing
         self.sessions = sessions
-        self.preloads = 0
-        self.opened: list[tuple[Path, onnxruntime.SessionOptions, list[str]]] = []
-        self.held: list[bool] = []
+        self.preloads: list[str] = []
+        self.opened: list[Opening] = []
+        self.served: list[Any] = []
+        self.memories: list[tuple[int, FakeMemory]] = []
 
     def seam(self) -> Runtime:
-        return Runtime(lambda: self.available, self._preload, self._open)
+        return Runtime(lambda: self.available, self._preload, self._open, self._memory)
 
-    def _preload(self) -> Sequence[str]:
-        self.preloads += 1
+    def _preload(self, provider: str) -> Sequence[str]:
+        self.preloads.append(provider)
         return self.missing
 
-    def _open(self, path: Path, options: onnxruntime.SessionOptions, providers: Sequence[str]) -> Any:
-        self.opened.append((path, options, list(providers)))
-        self.held.append(_no_node_may_stay_on_the_cpu(options))
-        provider = "cuda" if CUDA in providers else "cpu"
-        outcome = self.sessions[provider]
-        if self.held[-1]:
-            outcome = self.sessions.get("cuda_held", outcome)
+    def _memory(self, device_id: int) -> FakeMemory:
+        self.memories.append((device_id, FakeMemory()))
+        return self.memories[-1][1]
+
+    def _open(self, path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Any:
+        opening = Opening(path, options, list(providers))
+        self.opened.append(opening)
+        outcome = self.sessions[next(name for name, full in PROVIDERS.items() if full == opening.names[0])]
+        if opening.entry(HELD) == "1":
+            outcome = self.sessions.get("held", outcome)
         if isinstance(outcome, Exception):
             raise outcome
-        return outcome
+        self.served.append(outcome() if callable(outcome) else outcome)
+        return self.served[-1]
 
 
-def _no_node_may_stay_on_the_cpu(options: onnxruntime.SessionOptions) -> bool:
-    try:
-        return bool(options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1")
-    except Exception:  # noqa: BLE001 -- ONNX Runtime's own way to say that there is no such entry
-        return False
+def gpu_session(**breakage: Any) -> FakeGpuSession:
+    return FakeGpuSession(SPEC, **breakage)
+
+
+def tensorrt_session(**breakage: Any) -> FakeGpuSession:
+    return FakeGpuSession(SPEC, provider=TENSORRT, **breakage)
 
 
 @pytest.fixture
@@ -108,14 +142,38 @@ def test_the_precision_that_a_graph_states_counts_more_than_its_name(tmp_path: P
     assert open_engine(EngineOptions(tmp_path, provider="cpu")).precision == "int8"
 
 
-def test_threads_of_a_run_are_always_counted(bundle: Path) -> None:
+@pytest.mark.parametrize(
+    ("cpus", "asked", "lanes", "threads", "spin"),
+    [
+        (6, {}, 6, 1, "0"),
+        (6, {"lanes": 2}, 2, 3, "0"),
+        (6, {"intra_op_threads": 3}, 2, 3, "0"),
+        (6, {"lanes": 1}, 1, 6, "1"),
+        (1, {}, 1, 1, "0"),
+        (6, {"lanes": 4, "intra_op_threads": 2}, 4, 2, "0"),
+    ],
+)
+def test_lanes_and_threads_share_the_cpus_and_only_a_lane_alone_waits_busily(
+    cpus: int,
+    asked: dict[str, int],
+    lanes: int,
+    threads: int,
+    spin: str,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_module, "usable_cpus", lambda: cpus)
     runtime = FakeRuntime([CPU], cpu=FakeSession(SPEC))
-    open_engine(EngineOptions(bundle, provider="cpu", intra_op_num_threads=3), runtime.seam())
-    ((path, settings, providers),) = runtime.opened
-    assert path == bundle / "fp32.onnx"
-    assert (settings.intra_op_num_threads, settings.inter_op_num_threads) == (3, 1)
-    assert providers == [CPU]
-    assert runtime.preloads == 0
+    engine = open_engine(EngineOptions(bundle, provider="cpu", **asked), runtime.seam())
+    (opening,) = runtime.opened
+    assert opening.path == bundle / "fp32.onnx"
+    assert opening.providers == [(CPU, {})]
+    assert engine.lanes == lanes
+    assert (opening.options.intra_op_num_threads, opening.options.inter_op_num_threads) == (threads, 1)
+    assert opening.entry("session.intra_op.allow_spinning") == spin
+    assert opening.entry("session.inter_op.allow_spinning") == spin
+    assert opening.entry(HELD) is None
+    assert runtime.preloads == []
 
 
 def test_the_smallest_and_the_largest_batch_are_run_before_the_engine_is_handed_out(bundle: Path) -> None:
@@ -125,13 +183,60 @@ def test_the_smallest_and_the_largest_batch_are_run_before_the_engine_is_handed_
     assert {batch.dtype for batch in session.batches} == {np.dtype(np.uint8)}
 
 
-def test_lanes_are_one_for_each_cpu_and_one_on_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "usable_cpus", lambda: 6)
-    sessions = {"cpu": FakeSession(SPEC), "cuda": FakeSession(SPEC, providers=[CUDA])}
-    runtime = FakeRuntime([CUDA, CPU], **sessions).seam()
-    lanes = {p: open_engine(EngineOptions(bundle, provider=p), runtime).lanes for p in ("cpu", "cuda")}
-    assert lanes == {"cpu": 6, "cuda": 1}
-    assert open_engine(EngineOptions(bundle, provider="cpu", lanes=2), runtime).lanes == 2
+def test_a_lane_goes_back_even_when_its_run_fails() -> None:
+    def answer(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if patches.any():
+            raise RuntimeError("poison")
+        return np.zeros((len(patches), 3), dtype=np.float32)
+
+    engine = engine_of(FakeSession(SPEC, answer), SPEC, lanes=1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="poison"):
+            engine.run([np.ones((4, 48), dtype=np.uint8)])
+    assert engine.run([np.zeros((4, 48), dtype=np.uint8)]).shape == (1, 3)
+
+
+class ExclusiveRunner:
+    """Waits at a gate in every run, and notes a second run that begins before the first has ended."""
+
+    def __init__(self, entered: threading.Semaphore, gate: threading.Event) -> None:
+        self.runs = self.collisions = 0
+        self._entered, self._gate = entered, gate
+        self._busy = threading.Lock()
+
+    def run(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        free = self._busy.acquire(blocking=False)
+        self.collisions += not free
+        self.runs += 1
+        self._entered.release()
+        self._gate.wait(60)
+        if free:
+            self._busy.release()
+        return np.zeros((len(patches), 3), dtype=np.float32)
+
+    def padding(self, batch_size: int) -> int:
+        return 0
+
+
+def test_each_lane_is_given_to_one_run_at_a_time() -> None:
+    entered, gate = threading.Semaphore(0), threading.Event()
+    runners = [ExclusiveRunner(entered, gate) for _ in range(2)]
+    engine = Engine(runners, SPEC, provider="cuda", precision="fp32", fallback=None)
+    callers = [threading.Thread(target=engine.run, args=([np.zeros((4, 48), dtype=np.uint8)],)) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    for _ in runners:
+        assert entered.acquire(timeout=60)
+    assert [runner.runs for runner in runners] == [1, 1]
+    gate.set()
+    for caller in callers:
+        caller.join()
+    assert sum(runner.runs for runner in runners) == 6
+    assert [runner.collisions for runner in runners] == [0, 0]
+
+
+def test_on_a_cpu_a_batch_is_not_padded(engine: Engine) -> None:
+    assert [engine.padding(count) for count in (1, 5, 33)] == [0, 0, 0]
 
 
 # --- which precision ---
@@ -139,17 +244,21 @@ def test_lanes_are_one_for_each_cpu_and_one_on_a_gpu(bundle: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("provider", "int8_instructions", "order"),
-    [("cuda", True, "fp16 fp32 int8"), ("cpu", True, "int8 fp32 fp16"), ("cpu", False, "fp32 int8 fp16")],
+    [
+        ("cuda", True, "fp16 fp32 int8"),
+        ("tensorrt", False, "fp16 fp32 int8"),
+        ("cpu", True, "int8 fp32 fp16"),
+        ("cpu", False, "fp32 int8 fp16"),
+    ],
 )
 def test_auto_picks_the_precision_that_suits_the_processor(
     provider: str, int8_instructions: bool, order: str, three: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "has_int8_instructions", lambda: int8_instructions)
-    session = FakeSession(SPEC, providers=[CUDA if provider == "cuda" else CPU])
     for precision in order.split():
-        runtime = FakeRuntime([CUDA, CPU], **{provider: session})
+        runtime = FakeRuntime([CUDA, TENSORRT, CPU], cpu=FakeSession(SPEC), cuda=gpu_session, tensorrt=tensorrt_session)
         open_engine(EngineOptions(three, provider=provider), runtime.seam())
-        assert runtime.opened[0][0].name == f"{precision}.onnx"
+        assert runtime.opened[0].path.name == f"{precision}.onnx"
         (three / f"{precision}.onnx").unlink()  # the next best
 
 
@@ -172,40 +281,163 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else(bundle: Path) -> None:
     assert (engine.provider, engine.fallback) == ("cpu", None)
 
 
-def test_auto_takes_the_gpu_where_there_is_one(bundle: Path) -> None:
-    runtime = FakeRuntime([CUDA, CPU], cuda=FakeSession(SPEC, providers=[CUDA, CPU]))
+def test_auto_takes_the_gpu_where_there_is_one_and_never_tensorrt(bundle: Path) -> None:
+    runtime = FakeRuntime([TENSORRT, CUDA, CPU], cuda=gpu_session)
     engine = open_engine(EngineOptions(bundle), runtime.seam())
-    assert (engine.provider, engine.fallback) == ("cuda", None)
+    assert (engine.provider, engine.fallback, engine.lanes) == ("cuda", None, 2)
+    assert runtime.preloads == ["cuda"]
 
 
-def test_on_a_gpu_its_libraries_are_loaded_and_no_node_may_stay_on_the_cpu(bundle: Path) -> None:
-    held = FakeSession(SPEC, providers=[CUDA, CPU])
-    runtime = FakeRuntime([CUDA, CPU], cuda=FakeSession(SPEC, providers=[CUDA, CPU]), cuda_held=held)
-    open_engine(EngineOptions(bundle, provider="cuda", max_batch_size=4), runtime.seam())
-    assert runtime.preloads == 1
-    assert [providers for _, _, providers in runtime.opened] == [[CUDA], [CUDA]]
-    assert runtime.held == [False, True]  # first whether it runs at all, then whether all of it does
-    assert len(held.batches) == 2  # the second is the one that serves
+def test_on_a_gpu_each_lane_has_a_session_and_memory_of_its_own(bundle: Path) -> None:
+    runtime = FakeRuntime([CUDA, CPU], cuda=gpu_session)
+    options = EngineOptions(bundle, provider="cuda", lanes=3, max_batch_size=4, device_id=1, gpu_memory_bytes=1 << 30)
+    engine = open_engine(options, runtime.seam())
+    assert engine.lanes == 3
+    assert [device_id for device_id, _ in runtime.memories] == [1, 1, 1]
+    first, *lanes = runtime.served
+    assert first.runs == []  # it has only shown that the provider runs
+    assert len(lanes) == 3
+    for session in lanes:
+        assert [run.graph_id for run in session.runs if run.captured] == [4, 3, 2, 1]
+        assert [run.graph_id for run in session.runs[-2:]] == [1, 4]  # the engine's own warm-up replays
+    fixed = {"device_id": "1", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
+    expected = {**fixed, "gpu_mem_limit": str(1 << 30), "enable_cuda_graph": "1"}
+    assert [opening.providers for opening in runtime.opened] == [
+        [(CUDA, {"device_id": "1"})], *[[(CUDA, expected)]] * 3
+    ]  # fmt: skip
+    assert [opening.entry(HELD) for opening in runtime.opened] == [None, "1", "1", "1"]
+    assert {opening.options.intra_op_num_threads for opening in runtime.opened} == {1}
+
+
+def test_the_session_that_was_opened_on_trial_makes_room_before_the_lanes_are(bundle: Path) -> None:
+    alive: weakref.WeakSet[FakeGpuSession] = weakref.WeakSet()
+    before: list[int] = []
+
+    def open_one(path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> FakeGpuSession:
+        before.append(len(alive))
+        session = gpu_session()
+        alive.add(session)
+        return session
+
+    runtime = Runtime(lambda: [CUDA, CPU], lambda provider: [], open_one, lambda device_id: FakeMemory())
+    engine = open_engine(EngineOptions(bundle, provider="cuda"), runtime)
+    assert engine.lanes == 2
+    assert before == [0, 0, 1]
+
+
+def test_on_a_gpu_batches_are_answered_in_order_and_padded(bundle: Path) -> None:
+    runtime = FakeRuntime([CUDA, CPU], cuda=gpu_session)
+    engine = open_engine(EngineOptions(bundle, provider="cuda", max_batch_size=16), runtime.seam())
+    batch = list(np.random.default_rng(0).integers(0, 256, (9, 4, 48), dtype=np.uint8))
+    assert engine.run(batch) == pytest.approx(means_of_colours(np.stack(batch)))
+    assert [engine.padding(count) for count in (1, 5, 9, 16)] == [0, 1, 3, 0]
+
+
+class Disguised:
+    """A real session on the CPU that says it runs on CUDA: everything but the GPU itself."""
+
+    def __init__(self, path: Path, options: onnxruntime.SessionOptions) -> None:
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def get_providers(self) -> list[str]:
+        return [CUDA, CPU]
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        return [SimpleNamespace(ep_name=CUDA) for _ in self._session.get_provider_graph_assignment_info()]
+
+
+def test_the_shipped_classifier_climbs_the_ladder_with_onnx_runtimes_own_calls() -> None:
+    def open_one(path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Any:
+        if providers[0][1].get("enable_cuda_graph"):
+            options.add_session_config_entry(HELD, "0")  # here every node is the CPU's
+        return Disguised(path, options)
+
+    shipped = Path(__file__).parents[2] / "bundles" / "fashion-mnist"
+    seam = Runtime(lambda: [CUDA, CPU], lambda provider: [], open_one, lambda device_id: OrtMemory("cpu", device_id))
+    options = EngineOptions(shipped, provider="cuda", precision="fp32", max_batch_size=6)
+    gpu, cpu = open_engine(options, seam), open_engine(replace(options, provider="cpu"))
+    assert (gpu.provider, gpu.lanes) == ("cuda", 2)
+    chance = np.random.default_rng(0)
+    batch = list(chance.integers(0, 256, (6, gpu.spec.num_patches, gpu.spec.patch_bytes), dtype=np.uint8))
+    for count in (6, 1, 5, 2, 3, 4):
+        np.testing.assert_allclose(gpu.run(batch[:count]), cpu.run(batch[:count]), rtol=0, atol=1e-4)
+
+
+def test_tensorrt_keeps_its_engine_and_leaves_the_rest_to_cuda(bundle: Path, tmp_path: Path) -> None:
+    runtime = FakeRuntime([TENSORRT, CUDA, CPU], tensorrt=tensorrt_session)
+    options = EngineOptions(bundle, provider="tensorrt", lanes=1, max_batch_size=8, tensorrt_cache=tmp_path)
+    engine = open_engine(options, runtime.seam())
+    assert (engine.provider, engine.fallback, engine.lanes) == ("tensorrt", None, 1)
+    assert runtime.preloads == ["tensorrt"]
+    trial, serving = runtime.opened
+    assert trial.providers == [(TENSORRT, {"device_id": "0"})]
+    assert serving.names == [TENSORRT, CUDA]
+    told = serving.providers[0][1]
+    assert (told["trt_engine_cache_path"], told["trt_fp16_enable"]) == (str(tmp_path), "0")
+    assert (told["trt_profile_min_shapes"], told["trt_profile_max_shapes"]) == ("patches:1x4x48", "patches:8x4x48")
+
+
+def test_tensorrt_may_use_float16_where_the_graph_does(three: Path) -> None:
+    runtime = FakeRuntime([TENSORRT, CUDA, CPU], tensorrt=lambda: tensorrt_session(precision="fp16"))
+    open_engine(EngineOptions(three, provider="tensorrt"), runtime.seam())
+    assert runtime.opened[0].path.name == "fp16.onnx"
+    assert runtime.opened[-1].providers[0][1]["trt_fp16_enable"] == "1"
 
 
 def test_a_graph_that_is_left_to_the_cpu_in_part_is_refused(bundle: Path) -> None:
-    sessions = {"cuda": FakeSession(SPEC, providers=[CUDA, CPU]), "cuda_held": RuntimeError("node\nResize")}
+    sessions = {"cuda": gpu_session, "held": RuntimeError("node\nResize")}
     assert refusal(bundle, FakeRuntime([CUDA, CPU], **sessions).seam(), provider="cuda") == (
-        f"{bundle / 'fp32.onnx'} has operations that {CUDA} leaves to the CPU: node Resize"
+        f"{bundle / 'fp32.onnx'} does not run on {CUDA} alone: node Resize"
     )
 
 
+def test_a_graph_of_which_tensorrt_takes_nothing_is_refused(bundle: Path) -> None:
+    runtime = FakeRuntime([TENSORRT, CUDA, CPU], tensorrt=lambda: tensorrt_session(takers=[CUDA]))
+    assert refusal(bundle, runtime.seam(), provider="tensorrt") == (
+        f"{bundle / 'fp32.onnx'}: {TENSORRT} takes none of its operations; {CUDA} would run them."
+    )
+
+
+def test_a_graph_whose_replay_answers_otherwise_is_refused(bundle: Path) -> None:
+    runtime = FakeRuntime([CUDA, CPU], cuda=lambda: gpu_session(replay=lambda patches: means_of_colours(patches) + 5))
+    assert refusal(bundle, runtime.seam(), provider="cuda").startswith("The captured graph of 1 pictures answers other")
+
+
+REMEDIES = {
+    "cuda": "Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu.",
+    "tensorrt": (
+        "Install mixer-serve[gpu] and TensorRT 10 on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cuda or cpu."
+    ),
+}
+
+
+@pytest.mark.parametrize(("provider", "name"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
 @pytest.mark.parametrize(
     ("missing", "named"),
-    [((), "an NVIDIA driver or GPU"), (("libcudnn.so.9", "libcublas.so.13"), "libcudnn.so.9, libcublas.so.13")],
+    [((), "an NVIDIA GPU"), (("libcudnn.so.9", "libcublas.so.13"), "libcudnn.so.9, libcublas.so.13")],
 )
 def test_a_provider_that_is_listed_and_does_not_run_is_refused(
-    missing: tuple[str, ...], named: str, bundle: Path
+    provider: str, name: str, missing: tuple[str, ...], named: str, bundle: Path
 ) -> None:
-    runtime = FakeRuntime([CUDA, CPU], missing=missing, cuda=FakeSession(SPEC, providers=[CPU]))
-    assert refusal(bundle, runtime.seam(), provider="cuda") == (
-        f"provider is cuda: {CUDA} did not load, and the graph would run on {CPU}. Missing: {named}. "
-        "Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu."
+    runtime = FakeRuntime([TENSORRT, CUDA, CPU], missing=missing, **{provider: FakeSession(SPEC, providers=[CPU])})
+    assert refusal(bundle, runtime.seam(), provider=provider) == (
+        f"provider is {provider}: {name} did not load. Missing: {named}. The graph would run on {CPU}. "
+        f"{REMEDIES[provider]}"
+    )
+
+
+@pytest.mark.parametrize(("provider", "name"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
+def test_a_provider_that_raises_for_want_of_a_library_is_refused_with_its_name(
+    provider: str, name: str, bundle: Path
+) -> None:
+    runtime = FakeRuntime(
+        [TENSORRT, CUDA, CPU], missing=["libnvinfer.so.10"], **{provider: RuntimeError("state.cc:729 please install")}
+    )
+    assert refusal(bundle, runtime.seam(), provider=provider) == (
+        f"provider is {provider}: {name} did not load. Missing: libnvinfer.so.10. {REMEDIES[provider]}"
     )
 
 
@@ -224,38 +456,12 @@ def test_the_real_runtime_without_a_gpu_refuses_cuda_too(bundle: Path) -> None:
 
 
 def test_auto_falls_back_to_the_cpu_and_says_why(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
-    sessions = {"cpu": FakeSession(SPEC), "cuda": RuntimeError("no device\n  found")}
-    runtime = FakeRuntime([CUDA, CPU], **sessions)
+    runtime = FakeRuntime([CUDA, CPU], cpu=FakeSession(SPEC), cuda=RuntimeError("no device\n  found"))
     with caplog.at_level(logging.WARNING, "mixer.engine"):
         engine = open_engine(EngineOptions(bundle), runtime.seam())
     assert engine.provider == "cpu"
     assert engine.fallback == f"{bundle / 'fp32.onnx'} cannot be opened on {CUDA}: no device found"
     assert caplog.messages == [f"falling back to the CPU: {engine.fallback}"]
-
-
-@pytest.fixture
-def severity_put_back() -> Iterator[None]:
-    yield
-    onnxruntime.set_default_logger_severity(2)
-
-
-@pytest.mark.usefixtures("severity_put_back")
-def test_the_libraries_that_a_gpu_build_cannot_load_are_named_and_not_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def preload_dlls() -> None:
-        sys.stdout.write("Failed to load libcudnn.so.9: cannot open shared object file\nplease read the manual\n")
-        sys.stdout.write("Failed to load libcublas.so.13: cannot open shared object file\n")
-
-    monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls, raising=False)
-    assert ONNX_RUNTIME.preload() == ["libcudnn.so.9", "libcublas.so.13"]
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("severity_put_back")
-def test_a_build_without_a_gpu_has_nothing_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(onnxruntime, "preload_dlls", raising=False)
-    assert ONNX_RUNTIME.preload() == []
 
 
 # --- what is no classifier ---
@@ -342,3 +548,34 @@ def test_a_graph_that_answers_in_another_shape(bundle: Path) -> None:
 
 def test_the_toy_graph_is_valid_onnx(bundle: Path) -> None:
     onnx.checker.check_model(onnx.load(bundle / "fp32.onnx"), full_check=True)
+
+
+# --- how many pictures in a run ---
+
+
+@pytest.mark.parametrize(
+    ("variant", "sizes", "best"),
+    [
+        ("the default model", {"hidden_dim": 128, "num_blocks": 8, "tokens_mlp_dim": 64, "channels_mlp_dim": 512}, 20),
+        ("S/16", {"hidden_dim": 512, "num_blocks": 8, "tokens_mlp_dim": 256, "channels_mlp_dim": 2048}, 1),
+        ("B/16", {"hidden_dim": 768, "num_blocks": 12, "tokens_mlp_dim": 384, "channels_mlp_dim": 3072}, 1),
+    ],
+)
+def test_on_a_cpu_a_run_is_as_large_as_the_cache_and_never_empty(
+    variant: str, sizes: dict[str, int], best: int
+) -> None:
+    image_size, patch_size = (28, 4) if variant == "the default model" else (224, 16)
+    spec = SPEC.model_copy(update={"image_size": image_size, "patch_size": patch_size, "network": Network(**sizes)})
+    assert best_batch_size("cpu", spec) == best
+    assert best_batch_size("cuda", spec) == 64
+
+
+def test_a_graph_that_does_not_say_its_sizes_gets_a_middling_batch() -> None:
+    assert best_batch_size("cpu", SPEC.model_copy(update={"network": None})) == 16
+
+
+def test_the_batch_that_is_chosen_is_the_one_that_is_warmed(bundle: Path) -> None:
+    session = FakeSession(SPEC)
+    engine = open_engine(EngineOptions(bundle, provider="cpu"), FakeRuntime([CPU], cpu=session).seam())
+    assert sorted({len(batch) for batch in session.batches}) == [1, engine.max_batch_size]
+    assert open_engine(EngineOptions(bundle, provider="cpu", max_batch_size=3)).max_batch_size == 3

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from colour_bundle import colour_spec
@@ -33,10 +35,19 @@ def test_importing_the_service_loads_nothing_that_only_learning_needs(module: st
 
 
 def test_every_option_of_the_engine_comes_from_the_settings(bundle: Path) -> None:
-    settings = Settings(
-        bundle=bundle, provider="cpu", precision="fp32", lanes=3, intra_op_num_threads=2, max_batch_size=5
-    )
-    assert main.engine_options(settings) == EngineOptions(bundle, "cpu", "fp32", 3, 2, 5)
+    options: dict[str, Any] = {
+        "bundle": bundle,
+        "provider": "cpu",
+        "precision": "fp32",
+        "lanes": 3,
+        "intra_op_threads": 2,
+        "max_batch_size": 5,
+        "device_id": 1,
+        "gpu_memory_bytes": 1 << 30,
+        "tensorrt_cache": bundle,
+    }
+    assert main.engine_options(Settings(**options)) == EngineOptions(**options)
+    assert {field.name for field in fields(EngineOptions)} == set(options)
 
 
 def test_what_cannot_start_says_so_before_any_socket(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_every_number_has_a_lowest_and_a_highest_value(name: str) -> None:
         ("REQUEST_TIMEOUT_S", "0", "MIXER_REQUEST_TIMEOUT_S is '0': input should be greater than 0."),
         ("MAX_WAIT_MS", "nan", "MIXER_MAX_WAIT_MS is 'nan': "),
         ("REQUEST_TIMEOUT_S", "inf", "MIXER_REQUEST_TIMEOUT_S is 'inf': "),
-        ("PROVIDER", "tpu", "MIXER_PROVIDER is 'tpu': input should be 'auto', 'cpu' or 'cuda'."),
+        ("PROVIDER", "tpu", "MIXER_PROVIDER is 'tpu': input should be 'auto', 'cpu', 'cuda' or 'tensorrt'."),
         ("PRECISION", "fp8", "MIXER_PRECISION is 'fp8': input should be 'auto', 'fp32', 'fp16' or 'int8'."),
         ("LOG_LEVEL", "loud", "MIXER_LOG_LEVEL is 'loud': "),
     ],

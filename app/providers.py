@@ -1,0 +1,79 @@
+"""ONNX Runtime's execution providers as this service uses them: their names and options. Knows nothing of sessions."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import EngineError
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+Providers = list[tuple[str, dict[str, str]]]  # in order of preference, each with its options
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Which GPU, and how much of its memory one lane may take (0: as much as there is)."""
+
+    device_id: int = 0
+    memory_limit_bytes: int = 0
+    tensorrt_cache: Path | None = None
+
+
+def cuda(gpu: Gpu) -> Providers:
+    """A fixed arena, float32 that stays float32, and every run captured as a CUDA graph and replayed."""
+    return [(PROVIDERS["cuda"], {**_cuda_options(gpu), "enable_cuda_graph": "1"})]
+
+
+def tensorrt(gpu: Gpu, *, fp16: bool, shape: tuple[str, int, int], max_batch_size: int) -> Providers:
+    """One engine for batches of 1 to `max_batch_size`, built once and kept on disk; CUDA runs what it leaves over.
+
+    `shape`: the input's name, S, P*P*C. No CUDA graphs: TensorRT's provider keeps one for each session, whatever the
+    batch size, and would replay that.
+
+    Raises: EngineError where the folder for engines cannot be made.
+    """
+    name, num_patches, patch_bytes = shape
+    cache = str(_made(gpu.tensorrt_cache or default_cache()))
+    largest = f"{name}:{max_batch_size}x{num_patches}x{patch_bytes}"
+    options = {
+        "device_id": str(gpu.device_id),
+        "trt_fp16_enable": "1" if fp16 else "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": cache,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": cache,
+        "trt_profile_min_shapes": f"{name}:1x{num_patches}x{patch_bytes}",
+        "trt_profile_opt_shapes": largest,
+        "trt_profile_max_shapes": largest,
+        "trt_cuda_graph_enable": "0",
+    }
+    return [(PROVIDERS["tensorrt"], options), (PROVIDERS["cuda"], _cuda_options(gpu))]
+
+
+def default_cache() -> Path:
+    """Where TensorRT's engines lie: a folder of this service in the user's cache folder."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (caches if caches.is_absolute() else Path("~/.cache").expanduser()) / "mixer-serve" / "tensorrt"
+
+
+def _made(folder: Path) -> Path:
+    """The folder, made where it is not there: TensorRT's provider makes no parents."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"MIXER_TENSORRT_CACHE is {folder}, which cannot be made: {error.strerror}.") from error
+    return folder
+
+
+def _cuda_options(gpu: Gpu) -> dict[str, str]:
+    options = {
+        "device_id": str(gpu.device_id),
+        "arena_extend_strategy": "kSameAsRequested",  # its size after the largest batch is its size for good
+        "use_tf32": "0",
+    }
+    return {**options, "gpu_mem_limit": str(gpu.memory_limit_bytes)} if gpu.memory_limit_bytes else options

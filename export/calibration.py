@@ -1,0 +1,71 @@
+"""The range of what enters each dense layer, seen on pictures: what an int8 graph takes its fixed scales from.
+
+Scales that are fixed are the same for every batch, so a picture's answer does not depend on its neighbours.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from export.dense import find_dense
+from export.to_onnx import INPUT
+from model.preprocess import Pixels, patchify
+
+_LEVELS = 255
+_BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Scale:
+    """value = scale * (byte - zero_point), bytes in 0..255."""
+
+    scale: float
+    zero_point: int
+
+
+def calibrate(graph_path: Path, pixels: Pixels, patch_size: int, *, percentile: float = 100.0) -> dict[str, Scale]:
+    """A scale for every value that enters a dense layer of the fp32 graph, from uint8 [n, H, W, C].
+
+    percentile: 100 keeps the extremes; less cuts that share of each batch's values off at either end, and takes the
+    mean over the batches.
+    """
+    graph = onnx.load(graph_path)
+    names = [dense.input for dense in find_dense(graph.graph)]
+    session = _exposing(graph, names)
+    ends: list[list[NDArray[np.float64]]] = []
+    for start in range(0, len(pixels), _BATCH_SIZE):
+        patches = patchify(np.ascontiguousarray(pixels[start : start + _BATCH_SIZE]), patch_size)
+        ends.append([_ends(values, percentile) for values in session.run(names, {INPUT: patches})])
+    batches = np.array(ends)  # batches names 2
+    return {name: _scale(batches[:, index], percentile) for index, name in enumerate(names)}
+
+
+def _exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+    """A session that also gives the values of these names, as the graph is written."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(graph)
+    exposed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _ends(values: NDArray[np.float32], percentile: float) -> NDArray[np.float64]:
+    """The low and the high end [2] of an array."""
+    if percentile == 100:
+        return np.array([values.min(), values.max()], dtype=np.float64)
+    return cast(NDArray[np.float64], np.percentile(values, [100 - percentile, percentile]))
+
+
+def _scale(ends: NDArray[np.float64], percentile: float) -> Scale:
+    """From the ends [batches, 2]. Zero is always inside the range, and exact."""
+    low, high = (ends[:, 0].min(), ends[:, 1].max()) if percentile == 100 else ends.mean(axis=0)
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    scale = max((high - low) / _LEVELS, float(np.finfo(np.float32).tiny))
+    return Scale(scale, int(np.clip(round(-low / scale), 0, _LEVELS)))

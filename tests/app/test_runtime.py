@@ -1,0 +1,51 @@
+"""The seam to ONNX Runtime: that its own words mean what this service takes them to mean."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import EngineError
+from app.runtime import ONNX_RUNTIME, CpuThreads, one_line, open_held, open_session
+
+CPU, AZURE = "CPUExecutionProvider", "AzureExecutionProvider"
+
+
+def test_a_session_says_which_provider_took_which_part(bundle: Path) -> None:
+    options = CpuThreads().session_options()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    session = ONNX_RUNTIME.open(bundle / "fp32.onnx", options, [(CPU, {})])
+    assert {part.ep_name for part in session.get_provider_graph_assignment_info()} == {CPU}
+
+
+def test_a_session_that_is_held_to_its_provider_leaves_nothing_to_the_cpu(bundle: Path) -> None:
+    with pytest.raises(EngineError, match=rf"fp32\.onnx does not run on {CPU} alone: .* disabled fallback to the CPU"):
+        open_held(bundle / "fp32.onnx", [(CPU, {})], CpuThreads(), ONNX_RUNTIME)
+
+
+@pytest.mark.skipif(AZURE not in ONNX_RUNTIME.available(), reason="this build has no provider that takes nothing")
+def test_a_graph_that_its_provider_leaves_to_the_cpu_is_refused(bundle: Path) -> None:
+    with pytest.raises(
+        EngineError, match=rf"fp32\.onnx does not run on {AZURE} alone: .* assigned to the default CPU EP"
+    ):
+        open_held(bundle / "fp32.onnx", [(AZURE, {})], CpuThreads(), ONNX_RUNTIME)
+
+
+def test_a_session_never_changes_its_provider_by_itself(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = open_session(bundle / "fp32.onnx", "cpu", 0, CpuThreads(), ONNX_RUNTIME)
+    assert not session._enable_fallback  # type: ignore[attr-defined]
+    with pytest.raises(EngineError, match=r"^nowhere\.onnx cannot be opened on CPUExecutionProvider: "):
+        open_session(Path("nowhere.onnx"), "cpu", 0, CpuThreads(), ONNX_RUNTIME)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("spin", "entry"), [(True, "1"), (False, "0")])
+def test_the_threads_of_a_run_are_counted_and_told_whether_to_spin(spin: bool, entry: str) -> None:
+    options = CpuThreads(3, spin=spin).session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    for pool in ("intra_op", "inter_op"):
+        assert options.get_session_config_entry(f"session.{pool}.allow_spinning") == entry
+
+
+def test_a_message_of_many_lines_becomes_one_and_is_cut() -> None:
+    assert one_line(RuntimeError("no\n  device\tfound")) == "no device found"
+    assert len(one_line(RuntimeError("x" * 1000))) == 400
