@@ -105,10 +105,15 @@ def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, kept)
     graph.producer_name = "mixer-serve"
-    for node in graph.graph.node:
-        del node.metadata_props[:]  # the exporter's stack traces, with paths of this machine
+    forget_traces(graph)
     try:
         onnx.checker.check_model(graph, full_check=True)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"The exported graph is not valid ONNX: {error}") from error
     onnx.save(graph, path)
+
+
+def forget_traces(graph: onnx.ModelProto) -> None:
+    """Take out, in place, the stack traces that the exporter leaves at every node: they hold this machine's paths."""
+    for node in graph.graph.node:
+        del node.metadata_props[:]

@@ -12,10 +12,12 @@ import math
 import time
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export.to_onnx import forget_traces
 from model.augment import augment
 from model.chance import Chance
 from model.data import PictureSet, Picturing, load
@@ -155,6 +157,9 @@ def main() -> None:
         opset_version=20,
         external_data=False,
     )
+    graph = onnx.load(out / "teacher.onnx")
+    forget_traces(graph)
+    onnx.save(graph, out / "teacher.onnx")
 
 
 if __name__ == "__main__":
