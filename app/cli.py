@@ -1,4 +1,4 @@
-"""The command line: `mixer serve | classify | inspect`, and what learning.py adds. No command here loads torch."""
+"""The command line: `mixer serve | classify | inspect`, and what learning.py and measuring.py add. Loads no torch."""
 
 import asyncio
 import functools
@@ -16,11 +16,13 @@ from rich.progress import Progress
 from app import logs, settings
 from app.errors import BadParameter, BadSettings, ServiceError, StartError
 from app.learning import register
+from app.measuring import bench
 from app.settings import PASS_ON, Settings
 from model.errors import MixerError
 
 app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 register(app)
+app.command("bench", context_settings=PASS_ON, add_help_option=False)(bench)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 _USAGE_ERROR = 2
@@ -126,7 +128,7 @@ async def _outcomes(
     engine = open_engine(composition.engine_options(chosen))
     classifier = composition.build_classifier(chosen, engine, Metrics())
     wanted = classifier.expect_top_k(top_k)
-    window = min(chosen.queue_capacity, 2 * engine.lanes * chosen.max_batch_size)
+    window = min(chosen.queue_capacity, 2 * engine.lanes * engine.max_batch_size)
 
     async def outcome(path: Path) -> dict[str, float] | Exception:
         try:

@@ -3,6 +3,7 @@
 They need the extras train and export; torch is loaded when one of them runs, and not before.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,12 +131,16 @@ def _evidence(loaded: "Checkpoint", data: Path | None) -> "Evidence":
         return evidence_of(loaded)
     dataset = _dataset_for(loaded.spec, data, _recipe_of(loaded))
     split, pictures = _judged(dataset)
-    every = max(1, len(dataset.train) // _NUM_CALIBRATION)  # class folders come one after another
     return Evidence(
-        proof=pictures.pixels[:: max(1, len(pictures) // _NUM_PROOF)][:_NUM_PROOF],
-        calibration=dataset.train.pixels[::every][:_NUM_CALIBRATION],
+        proof=evenly(pictures.pixels, _NUM_PROOF),
+        calibration=evenly(dataset.train.pixels, _NUM_CALIBRATION),
         test=(f"{data.name}, {split}", pictures),
     )
+
+
+def evenly(pixels: "Pixels", most: int) -> "Pixels":
+    """At most so many of the pictures, from the first to the last: class folders come one after another."""
+    return pixels[:: max(1, math.ceil(len(pixels) / most))]
 
 
 def evaluate(
