@@ -89,17 +89,22 @@ def export(
         typer.Option(help="DATA whose test pictures measure the graphs, and whose training pictures calibrate int8."),
     ] = None,
     precisions: Annotated[
-        str, typer.Option(help="Which graphs to write, separated by commas; fp32 is always written.")
-    ] = "fp32,fp16,int8",
+        str | None,
+        typer.Option(
+            help="Which graphs to write, as fp32,fp16,int8; fp32 is always written. Default: all, but int8 only where "
+            "there are pictures to take its scales from."
+        ),
+    ] = None,
 ) -> None:
     """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
     need("onnxscript", "export")
     from export.bundle import publish  # noqa: PLC0415
     from model import checkpoint  # noqa: PLC0415
 
-    wanted = _precisions(precisions)
+    named = None if precisions is None else _precisions(precisions)
     loaded = checkpoint.load(source)
-    published = publish(loaded, bundle, _evidence(loaded, data), wanted)
+    evidence = _evidence(loaded, data)
+    published = publish(loaded, bundle, evidence, named or evidence.precisions)
     for graph in published.graphs.values():
         typer.echo(
             f"{graph.path}: differs from torch by {graph.parity.relative_difference:.1e} of the logits' range "
@@ -109,6 +114,8 @@ def export(
             typer.echo(f"{graph.path}: top-1 {graph.spec.metrics.top1:.2%} on {graph.spec.metrics.data_set}")
     for reason in published.refused.values():
         console.print(f"mixer: {reason}")
+    if named is None and evidence.calibration is None:
+        console.print("int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.")
     raise typer.Exit(1 if published.refused else 0)
 
 
@@ -146,6 +153,9 @@ def evenly(pixels: "Pixels", most: int) -> "Pixels":
 def evaluate(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|BUNDLE", help="What to judge.")],
     data: DataArgument,
+    precision: Annotated[
+        str, typer.Option(help="For a BUNDLE: fp32, fp16, int8, or auto as the service has it.")
+    ] = "auto",
     val_fraction: Annotated[float, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0.1,
     seed: Annotated[int, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0,
     report: Annotated[
@@ -155,7 +165,7 @@ def evaluate(
     """Judge a checkpoint or a bundle on DATA's test pictures, or its validation pictures where there are none."""
     from model.evaluate import all_logits, evaluate_logits  # noqa: PLC0415
 
-    spec, logits_of, recipe = _opened(source)
+    spec, logits_of, recipe = _opened(source, precision)
     dataset = _dataset_for(spec, data, recipe or Recipe(val_fraction=val_fraction, seed=seed))
     split, pictures = _judged(dataset)
     title = f"{spec.name} on {data.name}, {split}"
@@ -173,7 +183,7 @@ def _recipe_of(loaded: "Checkpoint") -> Recipe:
     return Recipe.model_validate(loaded.training.get("recipe", {}))
 
 
-def _opened(source: Path) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
+def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
     """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it is remembered."""
     if (source / "config.json").is_file():
         need("torch", "train")
@@ -184,7 +194,8 @@ def _opened(source: Path) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recip
     from app.engine import EngineOptions, open_engine  # noqa: PLC0415
     from model.preprocess import patchify  # noqa: PLC0415
 
-    engine = open_engine(EngineOptions(source, lanes=1, max_batch_size=_AT_ONCE))
+    engine = open_engine(EngineOptions(source, precision=precision, lanes=1, max_batch_size=_AT_ONCE))
+    console.print(f"{source}: {engine.precision} on {engine.provider}")
     return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
 
 

@@ -46,6 +46,11 @@ class Evidence:
     calibration: Pixels | None = None
     test: tuple[str, PictureSet] | None = None
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Those that can be made with these pictures."""
+        return PRECISIONS if self.calibration is not None else tuple(p for p in PRECISIONS if p != "int8")
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -125,7 +125,7 @@ class ModelSpec(_Value):
         if self.network is None:
             return None
         token_mixing = self.network.hidden_dim * max(self.num_patches, self.network.tokens_mlp_dim)
-        return max(token_mixing, self.num_patches * self.network.channels_mlp_dim)
+        return max(token_mixing, self.num_patches * max(self.network.channels_mlp_dim, self.patch_bytes))
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:

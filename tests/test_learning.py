@@ -1,5 +1,6 @@
 """The commands that learn: mistakes are one line, and nothing is loaded that is not needed."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.learning import evenly
 from app.terminal import need
 from model import checkpoint
-from model.errors import DataError, FlagError, MixerError
+from model.errors import DataError, ExportError, FlagError, MixerError
 from model.options import TrainOptions
 from model.recipe import Recipe
 
@@ -95,7 +97,7 @@ def test_idx_files_take_their_names_from_a_file_and_are_judged_on_their_test_spl
     (tmp_path / "labels.txt").write_text("even\nodd\n")
     grey = [*TINY.split(), "--channels", 1, "--labels", tmp_path / "labels.txt"]
     run("train", data, "--out", tmp_path / "checkpoint", *grey)
-    run("export", tmp_path / "checkpoint", tmp_path / "bundle", "--data", data)
+    run("export", tmp_path / "checkpoint", tmp_path / "bundle", "--data", data, "--precisions", "fp32")
     assert "idx, test" in run("evaluate", tmp_path / "bundle", data)
     assert '"even"' in run("inspect", tmp_path / "bundle")
 
@@ -170,7 +172,7 @@ def test_a_run_is_not_resumed_from_other_initial_weights(data: Path):
 def test_a_checkpoint_is_judged_on_the_split_it_was_trained_with(data: Path):
     split = ["--seed", 5, "--val-fraction", 0.25]
     run("train", data, "--out", data.parent / "out", *TINY.split(), *split)
-    run("export", data.parent / "out", data.parent / "bundle")
+    run("export", data.parent / "out", data.parent / "bundle", "--precisions", "fp32")
     judged = run("evaluate", data.parent / "out", data)
     assert judged == run("evaluate", data.parent / "bundle", data, *split)
     assert judged.splitlines()[4].split()[1] == "4", "a quarter of 16 pictures"
@@ -188,3 +190,85 @@ def test_import_by_name_says_where_it_could_not_fetch_from(tmp_path: Path, monke
     with pytest.raises(MixerError, match=r"http://127.0.0.1:9/timm/mixer_b16_224.miil_in21k/.* cannot be downloaded"):
         run("import", "timm:mixer_b16_224.miil_in21k", tmp_path / "out", "--cache", tmp_path / "cache")
     assert not (tmp_path / "out").exists()
+
+
+# --- a bundle of several precisions ---
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_export_says_of_each_graph_how_near_and_how_good_it_is(data: Path):
+    run("train", data, "--out", data.parent / "out", *TINY.split(), "--val-fraction", 0.25)
+    bundle = data.parent / "bundle"
+    exported = runner.invoke(app, ["export", str(data.parent / "out"), str(bundle), "--data", str(data)])
+    assert exported.exit_code == 0
+    assert "not published" not in exported.stderr
+    lines = iter(exported.stdout.splitlines())
+    for precision in ("fp32", "fp16", "int8"):
+        start = re.escape(f"{bundle}/{precision}.onnx: ")
+        near = r"differs from torch by \d\.\de-\d\d of the logits' range on 4 pictures, same best label on \d+\.\d%"
+        assert re.fullmatch(start + near, next(lines))
+        assert re.fullmatch(start + r"top-1 \d+\.\d\d% on data, validation", next(lines))
+    assert list(lines) == []
+    assert names(bundle) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
+
+
+def test_only_the_precisions_that_are_asked_for_are_written_and_fp32(data: Path):
+    run("train", data, "--out", data.parent / "out", *TINY.split())
+    bundle = data.parent / "bundle"
+    bundle.mkdir()
+    for name in ("fp32.onnx", "fp16.onnx"):
+        (bundle / name).write_bytes(b"of an earlier export")
+    printed = run("export", data.parent / "out", bundle, "--precisions", "int8")
+    assert [line.partition(":")[0] for line in printed.splitlines()] == [f"{bundle}/{p}.onnx" for p in ("fp32", "int8")]
+    assert "top-1" not in printed, "without DATA nothing is measured"
+    assert names(bundle) == ["fp32.onnx", "int8.onnx"]
+    assert b"of an earlier export" not in (bundle / "fp32.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("precisions", "word"), [("int4", "int4"), ("fp32, bf16", "bf16"), ("fp32,", ""), ("", ""), ("INT8", "INT8")]
+)
+def test_a_precision_that_is_none_is_named(tmp_path: Path, precisions: str, word: str):
+    with pytest.raises(ExportError) as caught:
+        run("export", tmp_path / "checkpoint", tmp_path / "bundle", "--precisions", precisions)
+    assert str(caught.value) == f"precisions names '{word}'; expected some of fp32, fp16, int8."
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_code", "told"),
+    [
+        ((), 0, "int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.\n"),
+        (
+            ("--precisions", "fp16,int8"),
+            1,
+            "mixer: int8.onnx is not published: there are no pictures to take its scales from; expected some.\n",
+        ),
+    ],
+)
+def test_without_pictures_there_is_no_int8_and_asking_for_it_is_a_failure(
+    flags: tuple[str, ...], exit_code: int, told: str, tmp_path: Path
+):
+    source = Path(__file__).parent / "vectors" / "google_tiny.npz"
+    run("import", source, tmp_path / "checkpoint")
+    exported = runner.invoke(app, ["export", str(tmp_path / "checkpoint"), str(tmp_path / "bundle"), *flags])
+    assert exported.exit_code == exit_code
+    assert exported.stderr == told
+    printed = [line.partition(":")[0] for line in exported.stdout.splitlines()]
+    assert printed == [f"{tmp_path}/bundle/{precision}.onnx" for precision in ("fp32", "fp16")]
+    assert names(tmp_path / "bundle") == ["fp16.onnx", "fp32.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, 1), (63, 63), (64, 64), (65, 33), (127, 64), (128, 64), (1000, 63)]
+)
+def test_pictures_are_taken_from_the_first_class_to_the_last(count: int, expected: int):
+    pixels = np.arange(count).reshape(-1, 1, 1, 1)
+    taken = evenly(pixels, 64)  # type: ignore[arg-type]
+    assert len(taken) == expected <= 64
+    assert taken[0] == 0
+    assert taken[-1] >= count - count / expected
+    assert len(np.unique(np.diff(taken.ravel()))) <= 1

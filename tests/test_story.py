@@ -1,9 +1,12 @@
 """The whole story, by the commands a user types: folders of pictures -> train -> export -> serve -> torch's answer."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import numpy as np
@@ -59,9 +62,12 @@ def mixer(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_the_answer_over_http_is_torchs_on_the_same_bytes(story: Path):
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("fp16", 1e-2), ("int8", 0.1)])
+async def test_the_answer_over_http_is_torchs_on_the_same_bytes(
+    story: Path, precision: Literal["fp32", "fp16", "int8"], most: float
+):
     loaded = checkpoint.load(story / "checkpoint")
-    app = create_app(Settings(bundle=story / "bundle"))
+    app = create_app(Settings(bundle=story / "bundle", precision=precision))
     transport = httpx.ASGITransport(app)
     generator = np.random.default_rng(8)
     right = 0
@@ -80,9 +86,11 @@ async def test_the_answer_over_http_is_torchs_on_the_same_bytes(story: Path):
                 square = to_square(to_pixels(image, 3), 32, loaded.spec.fit, loaded.spec.interpolation)
             logits = torch.from_numpy(checkpoint.torch_logits(loaded.model, square[np.newaxis])[0])
             probabilities = torch.softmax(logits.double() / loaded.spec.temperature, 0).numpy()
-            assert [prediction["index"] for prediction in predictions] == np.argsort(-probabilities).tolist()
+            assert answer.json()["model"]["precision"] == precision
+            if precision == "fp32":
+                assert [prediction["index"] for prediction in predictions] == np.argsort(-probabilities).tolist()
             for prediction in predictions:
-                assert prediction["probability"] == pytest.approx(probabilities[prediction["index"]], abs=1e-5)
+                assert prediction["probability"] == pytest.approx(probabilities[prediction["index"]], abs=most)
     assert right >= 13, "and it has learnt something"
 
 
@@ -96,16 +104,20 @@ def test_the_command_line_classifies_and_inspects_the_same_bundle(story: Path):
 
 
 def test_checkpoint_and_bundle_are_judged_alike(story: Path):
+    (story / "alone").mkdir()
+    shutil.copy(story / "bundle" / "fp32.onnx", story / "alone")
     torch_says = mixer(story, "evaluate", "checkpoint", "data").stdout  # it remembers its seed
-    graph_says = mixer(story, "evaluate", "bundle", "data", "--seed", "1").stdout
+    graph_says = mixer(story, "evaluate", "alone", "data", "--seed", "1").stdout
     assert "data, validation" in torch_says
     assert torch_says == graph_says
 
 
 def test_an_export_can_be_measured_on_data(story: Path):
-    printed = mixer(story, "export", "checkpoint", "measured", "--data", "data").stdout
-    assert "same best label on 100%" in printed
-    assert "on data, validation" in printed
+    printed = mixer(story, "export", "checkpoint", "measured", "--data", "data", "--precisions", "fp32,int8").stdout
+    assert "measured/fp32.onnx: differs from torch by " in printed
+    assert "same best label on 100.0%\n" in printed
+    for precision in ("fp32", "int8"):
+        assert re.search(rf"^measured/{precision}.onnx: top-1 .*% on data, validation$", printed, re.MULTILINE)
 
 
 def test_other_classes_than_the_bundles_are_refused(story: Path):
@@ -126,7 +138,7 @@ async def test_a_foreign_checkpoint_is_imported_exported_and_classifies(tmp_path
     (tmp_path / "labels.txt").write_text("".join(f"thing {index}\n" for index in range(7)))
     imported = mixer(tmp_path, "import", str(source), "checkpoint", "--labels", "labels.txt").stdout
     assert imported == "checkpoint: Mixer custom, 16 pixels, patch 4, 7 classes, tanh GELU\n"
-    mixer(tmp_path, "export", "checkpoint", "bundle")
+    mixer(tmp_path, "export", "checkpoint", "bundle", "--precisions", "fp32,fp16")  # no pictures, so no int8
     Image.new("RGB", (30, 20), "orange").save(tmp_path / "picture.png")
     answer = json.loads(mixer(tmp_path, "classify", "picture.png", "--bundle", "bundle", "--json").stdout)
     assert len(answer["predictions"]) == 5

@@ -1,18 +1,49 @@
-"""A toy checkpoint, and pictures to prove it with."""
+"""A toy checkpoint, pictures to prove it with, and its graphs: written once, for tests that only look at them."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_checkpoints import toy_checkpoint
+from toy_checkpoints import clear_pictures, toy_checkpoint
 
-from model.checkpoint import Checkpoint
+from export.bundle import Evidence, Published, publish
+from model.checkpoint import Checkpoint, torch_logits
+from model.data import PictureSet
 from model.preprocess import Pixels
+from model.spec import Fit
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def pictures() -> Pixels:
-    return np.random.default_rng(1).integers(0, 256, (40, 12, 12, 3), dtype=np.uint8)
+    return clear_pictures(toy_checkpoint().model)
 
 
 @pytest.fixture
 def checkpoint(pictures: Pixels) -> Checkpoint:
+    """A new one for every test, which may change it."""
     return toy_checkpoint(pictures=pictures)
+
+
+@pytest.fixture(scope="package")
+def bundle(pictures: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The checkpoint's three graphs, measured on its pictures, of which the first ten bear a wrong label."""
+    checkpoint = toy_checkpoint(fit=Fit(crop_percentage=0.875))
+    labels = torch_logits(checkpoint.model, pictures).argmax(axis=1).astype(np.int64)
+    labels[:10] = (labels[:10] + 1) % 4
+    evidence = Evidence(pictures, calibration=pictures, test=("forty, test", PictureSet(pictures, labels)))
+    return publish(checkpoint, tmp_path_factory.mktemp("package") / "bundle", evidence)
+
+
+@pytest.fixture
+def fp32(bundle: Published) -> Path:
+    return bundle.graphs["fp32"].path
+
+
+@pytest.fixture
+def fp16(bundle: Published) -> Path:
+    return bundle.graphs["fp16"].path
+
+
+@pytest.fixture
+def int8(bundle: Published) -> Path:
+    return bundle.graphs["int8"].path

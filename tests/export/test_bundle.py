@@ -1,63 +1,128 @@
-"""What is published is proved, carries its canary, and replaces the old file in one step or not at all."""
+"""What is published is proved, carries its canary, and replaces the old files; what fails leaves none behind."""
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
-from toy_checkpoints import toy_checkpoint
+from toy_checkpoints import clear_pictures, noise, toy_checkpoint
 
-import export.bundle
-from export.bundle import generated_pictures, publish
-from export.parity import GraphRunner, Parity
+from export.bundle import Evidence, Published, evidence_of, generated_pictures, publish
+from export.parity import BARS, GraphRunner
 from model.checkpoint import Checkpoint, torch_logits
 from model.data import PictureSet
 from model.errors import ExportError
 from model.preprocess import Pixels, to_patches, to_pixels
-from model.spec import METADATA_KEY, Fit, ModelSpec
+from model.spec import METADATA_KEY, PRECISION_KEY, Fit, ModelSpec, Network, Precision
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8": 0.05}  # of a canary, relative to the range of its logits
 
 
-def stored_spec(path: Path) -> ModelSpec:
-    return ModelSpec.model_validate_json(
-        onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map[METADATA_KEY]
-    )
+def metadata(path: Path) -> tuple[ModelSpec, str]:
+    stored = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+    return ModelSpec.model_validate_json(stored[METADATA_KEY]), stored[PRECISION_KEY]
 
 
-def test_a_bundle_is_one_proved_graph(checkpoint: Checkpoint, tmp_path: Path, pictures: Pixels):
-    published = publish(checkpoint, tmp_path / "bundle")
-    assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["fp32.onnx"]
-    assert published.path == tmp_path / "bundle" / "fp32.onnx"
-    assert published.parity.num_pictures == len(pictures), "the checkpoint's own pictures prove it"
-    assert stored_spec(published.path) == published.spec
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("fit", [Fit(mode="pad"), Fit(mode="crop", crop_percentage=0.875)], ids=lambda fit: fit.mode)
-def test_the_canary_gives_its_stored_logits_through_the_service_path(tmp_path: Path, channels: int, fit: Fit):
-    published = publish(toy_checkpoint(channels, fit=fit), tmp_path)
-    canary = published.spec.canary
+def with_stale_graphs(folder: Path) -> Path:
+    """A bundle that an earlier export left behind."""
+    for precision in PRECISIONS:
+        (folder / f"{precision}.onnx").write_bytes(b"of another network")
+    (folder / "README.md").write_text("about this classifier")
+    return folder
+
+
+# --- what a bundle holds ---
+
+
+def test_a_bundle_is_three_proved_graphs(bundle: Published, pictures: Pixels):
+    assert bundle.refused == {}
+    assert tuple(bundle.graphs) == PRECISIONS
+    folder = bundle.graphs["fp32"].path.parent
+    assert sorted(path.name for path in folder.iterdir()) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
+    for precision, graph in bundle.graphs.items():
+        assert graph.path == folder / f"{precision}.onnx"
+        assert graph.parity.num_pictures == len(pictures)
+        assert graph.parity.relative_difference <= BARS[precision].difference
+        assert metadata(graph.path) == (graph.spec, precision)
+
+
+def test_every_graph_has_the_networks_sizes_and_what_the_checkpoint_says(bundle: Published, checkpoint: Checkpoint):
+    for graph in bundle.graphs.values():
+        assert graph.spec.network == Network(hidden_dim=16, num_blocks=2, tokens_mlp_dim=8, channels_mlp_dim=24)
+        found = {"canary": None, "metrics": None, "network": None, "fit": Fit()}
+        assert graph.spec.model_copy(update=found) == checkpoint.spec
+
+
+def test_metrics_are_measured_through_the_graph_itself(bundle: Published):
+    for graph in bundle.graphs.values():
+        metrics = graph.spec.metrics
+        assert metrics is not None
+        assert (metrics.data_set, metrics.num_pictures, metrics.top1) == ("forty, test", 40, 0.75)
+    errors = {graph.spec.metrics.calibration_error for graph in bundle.graphs.values() if graph.spec.metrics}
+    assert len(errors) == 3, "each its own"
+
+
+def expect_canary(spec: ModelSpec, path: Path, precision: Precision) -> None:
+    """It gives its stored logits on the way a picture takes through the service, and a wrong answer is noticed."""
+    canary = spec.canary
     assert canary is not None
-    pixels = to_pixels(Image.open(io.BytesIO(base64.b64decode(canary.picture))), channels)
-    patches = to_patches(pixels, published.spec)[np.newaxis]
-    (logits,) = onnxruntime.InferenceSession(published.path).run(["logits"], {"patches": patches})
+    pixels = to_pixels(Image.open(io.BytesIO(base64.b64decode(canary.picture))), spec.channels)
+    patches = to_patches(pixels, spec)[np.newaxis]
+    (logits,) = onnxruntime.InferenceSession(path).run(["logits"], {"patches": patches})
     assert np.abs(logits[0] - canary.logits).max() <= canary.atol
-    assert canary.atol < 0.01 * np.ptp(canary.logits), "a wrong answer would be noticed"
+    assert canary.atol == pytest.approx(TOLERANCE[precision] * np.ptp(canary.logits), rel=1e-5)
 
 
-def test_metrics_are_measured_through_the_graph_itself(checkpoint: Checkpoint, tmp_path: Path, pictures: Pixels):
-    labels = torch_logits(checkpoint.model, pictures).argmax(axis=1)
-    labels[:10] = (labels[:10] + 1) % 4
-    published = publish(checkpoint, tmp_path, test=("forty, test", PictureSet(pictures, labels.astype(np.int64))))
-    metrics = published.spec.metrics
-    assert metrics is not None
-    assert (metrics.data_set, metrics.num_pictures, metrics.top1) == ("forty, test", 40, 0.75)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_canary_gives_its_stored_logits_through_the_service_path(bundle: Published, precision: Precision):
+    graph = bundle.graphs[precision]
+    expect_canary(graph.spec, graph.path, precision)
 
 
-def test_a_checkpoint_without_pictures_is_proved_on_generated_ones(tmp_path: Path):
-    assert publish(toy_checkpoint(), tmp_path).parity.num_pictures == 32
+def test_every_graph_has_its_own_canary(bundle: Published):
+    canaries = [graph.spec.canary for graph in bundle.graphs.values() if graph.spec.canary is not None]
+    assert len({canary.logits for canary in canaries}) == 3
+    assert len({canary.picture for canary in canaries}) == 1
+
+
+def test_grey_pictures_have_canaries_too(tmp_path: Path):
+    checkpoint = toy_checkpoint(1, fit=Fit(mode="pad"))
+    published = publish(replace(checkpoint, pictures=clear_pictures(checkpoint.model)), tmp_path)
+    assert tuple(published.graphs) == PRECISIONS
+    for precision, graph in published.graphs.items():
+        expect_canary(graph.spec, graph.path, precision)
+
+
+# --- what proves it ---
+
+
+def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, pictures: Pixels):
+    evidence = evidence_of(checkpoint)
+    assert evidence.proof is pictures
+    assert evidence.calibration is pictures
+    assert evidence.test is None
+
+
+def test_without_pictures_generated_ones_prove_and_nothing_calibrates(tmp_path: Path):
+    published = publish(toy_checkpoint(), with_stale_graphs(tmp_path), precisions=("int8",))
+    assert published.graphs["fp32"].parity.num_pictures == 32
+    assert list(published.graphs) == ["fp32"], "which is always written"
+    assert published.refused == {
+        "int8": "int8.onnx is not published: there are no pictures to take its scales from; expected some."
+    }
+    assert set(contents(tmp_path)) == {"fp32.onnx", "README.md"}, "the old int8 and fp16 are of another network"
+    assert metadata(tmp_path / "fp32.onnx")[0] == published.graphs["fp32"].spec
 
 
 def test_generated_pictures_are_varied_and_the_same_every_time():
@@ -68,16 +133,44 @@ def test_generated_pictures_are_varied_and_the_same_every_time():
     assert len(np.unique(first.reshape(32, -1), axis=0)) == 32
 
 
-def test_a_graph_that_fails_parity_leaves_the_old_bundle_untouched(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    publish(checkpoint, tmp_path)
-    before = (tmp_path / "fp32.onnx").read_bytes()
-    monkeypatch.setattr(export.bundle, "measure", lambda *_: Parity(40, 0.5, 0.9))
-    with pytest.raises(ExportError, match="not published"):
+# --- what misses its bar ---
+
+
+def test_fp32_that_misses_its_bar_leaves_the_old_bundle_untouched(checkpoint: Checkpoint, tmp_path: Path):
+    before = contents(with_stale_graphs(tmp_path))
+    torch.nn.init.constant_(checkpoint.model.head.bias, float("nan"))
+    with pytest.raises(ExportError, match=r"fp32.onnx is not published: .* by nan of their range; expected at most"):
         publish(checkpoint, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["fp32.onnx"]
-    assert (tmp_path / "fp32.onnx").read_bytes() == before
+    assert contents(tmp_path) == before
+
+
+def test_fp16_that_misses_its_bar_is_left_out_and_the_others_are_not(checkpoint: Checkpoint, tmp_path: Path):
+    with torch.no_grad():
+        checkpoint.model.head.weight *= 1e6  # more than half precision holds
+    published = publish(checkpoint, with_stale_graphs(tmp_path))
+    assert list(published.graphs) == ["fp32", "int8"]
+    assert list(published.refused) == ["fp16"]
+    assert published.refused["fp16"].startswith("fp16.onnx is not published: its logits differ from torch's by ")
+    assert published.refused["fp16"].endswith(" of their range; expected at most 0.02.")
+    assert set(contents(tmp_path)) == {"fp32.onnx", "int8.onnx", "README.md"}
+    assert metadata(tmp_path / "int8.onnx")[1] == "int8", "not the one that was there"
+
+
+def test_int8_that_loses_accuracy_is_left_out(
+    bundle: Published, checkpoint: Checkpoint, pictures: Pixels, tmp_path: Path
+):
+    undecided = noise(20_000, seed=5)
+    fp32, int8 = (GraphRunner(bundle.graphs[p].path, 4).logits(undecided).argmax(axis=1) for p in ("fp32", "int8"))
+    lost = undecided[fp32 != int8]
+    assert len(lost) > 1, "or there is nothing to show"
+    test = ("undecided", PictureSet(lost, fp32[fp32 != int8].astype(np.int64)))
+    evidence = Evidence(pictures, calibration=pictures, test=test)
+    published = publish(checkpoint, with_stale_graphs(tmp_path), evidence, precisions=("fp32", "int8"))
+    assert published.refused == {
+        "int8": "int8.onnx is not published: its top-1 is 0.00% and fp32's 100.00%, "
+        f"{len(lost)} of {len(lost)} pictures less; expected at most 1 less."
+    }
+    assert set(contents(tmp_path)) == {"fp32.onnx", "README.md"}
 
 
 def test_a_bundle_that_cannot_be_written_is_one_clear_error(checkpoint: Checkpoint, tmp_path: Path):
@@ -86,7 +179,14 @@ def test_a_bundle_that_cannot_be_written_is_one_clear_error(checkpoint: Checkpoi
         publish(checkpoint, tmp_path / "file" / "bundle")
 
 
-def test_the_runner_and_the_published_graph_agree(checkpoint: Checkpoint, tmp_path: Path, pictures: Pixels):
-    published = publish(checkpoint, tmp_path)
-    found = GraphRunner(published.path, checkpoint.spec.patch_size).logits(pictures)
-    np.testing.assert_allclose(found, torch_logits(checkpoint.model, pictures), atol=1e-5)
+# --- what the engine makes of it ---
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_published_graph_answers_as_torch_does(
+    bundle: Published, checkpoint: Checkpoint, pictures: Pixels, precision: Precision
+):
+    found = GraphRunner(bundle.graphs[precision].path, checkpoint.spec.patch_size).logits(pictures)
+    expected = torch_logits(checkpoint.model, pictures)
+    most = {"fp32": 1e-6, "fp16": 5e-3, "int8": 5e-2}[precision]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=most * float(np.ptp(expected)))

@@ -202,20 +202,31 @@ def test_the_input_scale_is_config_not_weight() -> None:
 @pytest.mark.parametrize(
     ("mean", "std"), [((127.5,), (127.5,)), ((0.0,), (255.0,)), ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))]
 )
+@pytest.mark.parametrize("centre", [0.0, 128.0])
 def test_the_folded_stem_on_raw_pixels_is_the_stem_on_normalised_ones(
-    mean: tuple[float, ...], std: tuple[float, ...]
+    mean: tuple[float, ...], std: tuple[float, ...], centre: float
 ) -> None:
     model = random_mixer(toy_config(channels=3, pixel_mean=mean, pixel_std=std))
     patches = patchify(torch.from_numpy(random_pixels(2, 8, 8, 3)), 4).float()
     expected = model.stem((patches - model.pixel_mean) / model.pixel_std)
-    torch.testing.assert_close(model.folded_stem()(patches), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.folded_stem(centre)(patches - centre), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_stem_is_folded_for_pixels_as_they_are_unless_told() -> None:
+    model = random_mixer(COLOUR)
+    torch.testing.assert_close(model.folded_stem().bias, model.folded_stem(0.0).bias, rtol=0, atol=0)
+    centred = model.folded_stem(100.0)
+    torch.testing.assert_close(centred.weight, model.folded_stem().weight, rtol=0, atol=0)
+    moved = model.folded_stem()(torch.full((1, COLOUR.patch_dim), 100.0))[0]
+    torch.testing.assert_close(centred.bias, moved, rtol=1e-4, atol=1e-4)
 
 
 def test_folding_leaves_the_model_as_it_was() -> None:
     model = random_mixer(COLOUR)
-    before = model.stem.weight.clone()
-    model.folded_stem()
-    assert torch.equal(model.stem.weight, before)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    folded = model.folded_stem(128.0).half()
+    torch.nn.init.zeros_(folded.weight)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 # --- stochastic depth ---

@@ -1,11 +1,17 @@
-import pytest
-from pydantic import ValidationError
-from toys import toy_spec
+from typing import Any
 
-from model.spec import Canary, Fit, Metrics, ModelSpec, Source
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.utils.flop_counter import FlopCounterMode
+from toys import random_mixer, random_pixels, toy_config, toy_spec
+
+from model.mixer import VARIANTS, MixerConfig, MlpMixer, variant_name
+from model.spec import Canary, Fit, Metrics, ModelSpec, Network, Source
 
 CANARY = Canary(picture="iVBORw0=", logits=(0.5, -0.5), atol=1e-3)
 METRICS = Metrics(data_set="toy", num_pictures=12, top1=0.75, top5=1.0, calibration_error=0.1)
+NETWORK = Network(hidden_dim=16, num_blocks=2, tokens_mlp_dim=8, channels_mlp_dim=32)
 
 
 def test_a_full_spec_survives_json() -> None:
@@ -15,6 +21,7 @@ def test_a_full_spec_survives_json() -> None:
         temperature=1.5,
         metrics=METRICS,
         canary=CANARY,
+        network=NETWORK,
         variant="S/16",
     )
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
@@ -39,6 +46,67 @@ def test_num_patches_is_the_square_of_the_patches_of_a_side() -> None:
 @pytest.mark.parametrize(("channels", "patch_bytes"), [(1, 16), (3, 48)])
 def test_patch_bytes_counts_every_channel(channels: int, patch_bytes: int) -> None:
     assert toy_spec(channels=channels).patch_bytes == patch_bytes
+
+
+# --- the network inside ---
+
+
+def sized(config: MixerConfig, **changes: Any) -> ModelSpec:
+    """The spec of a network of these sizes."""
+    sizes = {"image_size": config.image_size, "patch_size": config.patch_size, "channels": config.channels}
+    labels = tuple(str(index) for index in range(config.num_classes))
+    network = Network(**{size: getattr(config, size) for size in Network.model_fields})
+    return toy_spec(**sizes, num_classes=config.num_classes, labels=labels, network=network, **changes)
+
+
+def test_a_spec_from_before_networks_were_told_knows_no_gflops() -> None:
+    older = toy_spec().model_dump(mode="json")
+    del older["network"]
+    spec = ModelSpec.model_validate(older)
+    assert (spec.network, spec.gflops, spec.widest_activation) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "config", [VARIANTS["S/16"], VARIANTS["L/32"], toy_config(channels=3, num_classes=5)], ids=variant_name
+)
+def test_gflops_are_what_torch_counts(config: MixerConfig) -> None:
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        MlpMixer(config)(torch.empty(1, config.image_size, config.image_size, config.channels))
+    assert sized(config).gflops == pytest.approx(1e-9 * counter.get_total_flops(), rel=1e-12)
+
+
+def test_the_papers_b_16_takes_12_point_6_thousand_million_multiply_adds() -> None:
+    assert sized(VARIANTS["B/16"]).gflops == pytest.approx(2 * 12.6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "widest"),
+    [
+        ({"channels_mlp_dim": 100}, 4 * 100),  # S D_C
+        ({"tokens_mlp_dim": 50}, 16 * 50),  # C D_S
+        ({"image_size": 24, "channels_mlp_dim": 8}, 16 * 36),  # C S
+    ],
+)
+def test_the_widest_activation_is_the_largest_thing_that_a_layer_takes_or_gives(
+    changes: dict[str, Any], widest: int
+) -> None:
+    config = toy_config(**changes)
+    seen: list[int] = []
+    model = random_mixer(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _, given, output: seen.extend((given[0].numel(), output.numel())))
+    model(torch.from_numpy(random_pixels(1, config.image_size, config.image_size, 1)))
+    assert sized(config).widest_activation == max(seen) == widest
+
+
+@pytest.mark.parametrize("size", Network.model_fields)
+def test_sizes_of_a_network_are_at_least_1(size: str) -> None:
+    with pytest.raises(ValidationError, match=size):
+        Network.model_validate({**NETWORK.model_dump(), size: 0})
+
+
+# --- what cannot be ---
 
 
 @pytest.mark.parametrize(

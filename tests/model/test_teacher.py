@@ -182,8 +182,8 @@ def test_a_teachers_name_is_of_what_it_says_and_not_of_where_it_lies(tmp_path: P
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlpMixer, Path]:
     folder = tmp_path_factory.mktemp("bundle")
     model = random_mixer(toy_config(channels=3, image_size=12))
-    published = publish(checkpoint.Checkpoint(model, toy_spec(channels=3, image_size=12)), folder / "bundle")
-    return model, published.path
+    taught = checkpoint.Checkpoint(model, toy_spec(channels=3, image_size=12))
+    return model, publish(taught, folder / "bundle", precisions=("fp32",)).graphs["fp32"].path
 
 
 def test_a_bundles_graph_of_patches_teaches_what_its_network_says(bundle: tuple[MlpMixer, Path]) -> None:
