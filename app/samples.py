@@ -35,11 +35,11 @@ class Samples:
 def generated(image_size: int, channels: int) -> Samples:
     """PNGs in the model's size where that is small, else JPEG photographs of 500 x 375: the same ones every time."""
     if image_size <= _SMALL:
-        pictures = [_scene(image_size, image_size, channels, seed) for seed in range(_COUNT)]
+        pictures = [scene(image_size, image_size, channels, seed) for seed in range(_COUNT)]
         kind = "grey" if channels == 1 else "colour"
         return Samples(tuple(_file(one, "PNG") for one in pictures), f"{image_size}x{image_size} {kind} PNG, generated")
     width, height = _PHOTOGRAPH
-    pictures = [_scene(width, height, 3, seed) for seed in range(_COUNT)]
+    pictures = [scene(width, height, 3, seed) for seed in range(_COUNT)]
     files = tuple(_file(one, "JPEG", quality=_JPEG_QUALITY) for one in pictures)
     return Samples(files, f"{width}x{height} JPEG, generated")
 
@@ -66,7 +66,7 @@ def _is_picture(payload: bytes, decode: Callable[[bytes], object]) -> bool:
     return True
 
 
-def _scene(width: int, height: int, channels: int, seed: int) -> Image.Image:
+def scene(width: int, height: int, channels: int, seed: int) -> Image.Image:
     """Detail at every scale, the finer the fainter, as in a photograph: noise of many grain sizes, one over another."""
     generator = np.random.default_rng(seed)
     light: NDArray[np.float64] = np.full((height, width, channels), 128.0)

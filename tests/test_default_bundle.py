@@ -20,9 +20,20 @@ DRAWINGS = sorted((ROOT / "tests" / "drawings").glob("*.png"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
 
 
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return open_engine(EngineOptions(BUNDLE, provider="cpu", precision="fp32", max_batch_size=1))
+def engines() -> dict[str, Engine]:
+    return {
+        precision: open_engine(EngineOptions(BUNDLE, provider="cpu", precision=precision, max_batch_size=1))
+        for precision in PRECISIONS
+    }
+
+
+@pytest.fixture
+def engine(engines: dict[str, Engine]) -> Engine:
+    return engines["fp32"]
 
 
 def pixels_of(path: Path) -> Pixels:
@@ -45,14 +56,32 @@ def test_it_has_at_most_one_and_a_half_million_parameters():
     assert sum(int(np.prod(tensor.dims)) for tensor in graph.initializer) <= 1_500_000
 
 
-def test_its_page_states_the_figures_that_it_carries(engine: Engine):
-    metrics = engine.spec.metrics
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_its_page_states_the_figures_that_its_graphs_carry(engines: dict[str, Engine], precision: str):
+    metrics = engines[precision].spec.metrics
     assert metrics is not None
     page = (BUNDLE / "README.md").read_text(encoding="utf-8")
-    assert f"| {metrics.top1:.2%}".replace("%", " %") in page
-    assert f"| {metrics.calibration_error:.4f} |" in page
+    (row,) = re.findall(rf"^\| the 10,000 test pictures \| `{precision}.onnx`.*$", page, re.MULTILINE)
+    assert f"| {metrics.top1:.2%}".replace("%", " %") in row
+    assert f"| {metrics.calibration_error:.4f} |" in row
     assert metrics.num_pictures == 10_000
+    assert metrics.top1 >= 0.94
     assert metrics.calibration_error <= 0.01
+
+
+def test_half_precision_and_bytes_cost_next_to_nothing(engines: dict[str, Engine]):
+    fp32, fp16, int8 = (engines[precision].spec.metrics for precision in PRECISIONS)
+    assert fp32 is not None
+    assert fp16 is not None
+    assert int8 is not None
+    assert abs(fp32.top1 - fp16.top1) <= 0.0005
+    assert abs(fp32.top1 - int8.top1) <= 0.002
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_graph_holds_a_path_of_the_machine_that_made_it(precision: str):
+    content = (BUNDLE / f"{precision}.onnx").read_bytes()
+    assert not [word for word in (b"/site-packages/", b"/work/", b"/home/", b"/tmp/") if word in content]
 
 
 def test_the_checkpoint_beside_it_is_the_same_network(engine: Engine):
@@ -73,9 +102,10 @@ def test_its_teacher_takes_pixels_and_knows_its_classes(engine: Engine):
     assert [plain(engine.spec.labels[index]) for index in taught] == [plain(path.stem) for path in EXAMPLES]
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("path", [*EXAMPLES, *DRAWINGS], ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_it_knows_the_examples_and_coloured_drawings_on_white(engine: Engine, path: Path):
-    assert plain(best_label(engine, pixels_of(path))) == plain(path.stem)
+def test_it_knows_the_examples_and_coloured_drawings_on_white(engines: dict[str, Engine], precision: str, path: Path):
+    assert plain(best_label(engines[precision], pixels_of(path))) == plain(path.stem)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -1,0 +1,1 @@
+"""This service against the bare ceiling and its peers: `python -m benchmarks.serving`, or scripts/bench."""
