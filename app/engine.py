@@ -5,6 +5,7 @@ and Engine.fallback then says why.
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from model.spec import ModelSpec, Precision
 GPU_LANES = 2  # while one computes, the other copies
 _GPU_BATCH_SIZE = 64
 _CPU_BATCH_SIZE = 16
-_CACHED_BYTES = 2 << 20  # of a run's widest float32 array: larger ones fall out of a core's cache, and cost speed
+_CACHED_BYTES = 2 << 20  # of a run's widest float32 array: much larger ones fall out of the cache, and cost speed
 
 log = logging.getLogger("mixer.engine")
 
@@ -177,7 +178,7 @@ def best_batch_size(provider: str, spec: ModelSpec) -> int:
         return _GPU_BATCH_SIZE
     if spec.widest_activation is None:
         return _CPU_BATCH_SIZE
-    return max(1, _CACHED_BYTES // (4 * spec.widest_activation))
+    return math.ceil(_CACHED_BYTES / (4 * spec.widest_activation))
 
 
 def _lanes_and_threads(options: EngineOptions) -> tuple[int, CpuThreads]:
