@@ -64,6 +64,7 @@ def main() -> int:
     """Measure, and write after every turn."""
     arguments = parsed(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     logging.getLogger("mixer").setLevel(logging.WARNING)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
