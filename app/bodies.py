@@ -19,6 +19,8 @@ _MULTIPART = b"multipart/form-data"
 _RAW_TYPES = (b"application/octet-stream", b"application/x-www-form-urlencoded", b"")  # the second is curl's default
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
 
+_MAX_FIELDS = 100  # besides the files: none of them means anything here
+
 
 @dataclass(frozen=True)
 class Upload:
@@ -110,6 +112,7 @@ class _Form:
             raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
         self._max_files = max_files
         self._files: list[Upload] = []
+        self._fields = 0
         self._ended = False
         try:
             self._parser = FormParser(
@@ -139,6 +142,9 @@ class _Form:
     def _on_field(self, field: Field) -> None:
         if field.field_name == FIELD.encode():
             raise BadParameter(f"The field {FIELD!r} has no filename; expected an uploaded file.")
+        self._fields += 1
+        if self._fields > _MAX_FIELDS:
+            raise TooManyBytes(f"The form has more than {_MAX_FIELDS} fields besides its files, the most expected.")
 
     def _on_file(self, file: File) -> None:
         if file.field_name != FIELD.encode():

@@ -1,15 +1,18 @@
 """Bytes -> pixels, under limits. Knows nothing of models, batches or HTTP."""
 
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from app import costs
+from app.costs import Memory, PictureFile
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from model.preprocess import Pixels, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_MEMORY_BYTES = 370_000_000  # half of it, for one picture, is enough for an RGB PNG of 12 million pixels
+_MAX_EXIF_BYTES = 512 << 10
 _DRAFT_MARGIN = 2  # a large JPEG is decoded at no less than twice the size it is resized to
 
 # Files that people do upload, recognised only to be named in the refusal.
@@ -30,10 +33,14 @@ _FOREIGN = {
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """Largest file in bytes, and most pixels its header may declare."""
+    """Largest file in bytes, most pixels its header may declare, and the memory that all decoding threads share.
+
+    One picture may take half of that memory.
+    """
 
     max_bytes: int
     max_pixels: int
+    memory: Memory = field(default_factory=lambda: Memory(_MEMORY_BYTES))
 
 
 def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
@@ -43,7 +50,8 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
     lost on the model anyway; a large JPEG is decoded at reduced scale, but at no less than twice this.
 
     Returns: uint8 [H, W, channels], RGB or grey.
-    Raises: TooManyBytes, TooManyPixels (before anything is decoded), UnsupportedFormat, BadPicture.
+    Raises: TooManyBytes, TooManyPixels (before anything is decoded: too many, too often, or too much memory),
+    UnsupportedFormat, BadPicture.
     """
     if len(payload) > limits.max_bytes:
         raise TooManyBytes(f"The picture has {len(payload)} bytes; expected at most {limits.max_bytes}.")
@@ -62,21 +70,33 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
 
 
 def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
-    with _opened(payload) as image:
-        width, height = image.size
-        if width * height > limits.max_pixels:
-            raise TooManyPixels(
-                f"The picture declares {width} x {height} pixels; expected at most {limits.max_pixels} in all."
-            )
+    file = PictureFile(payload)
+    with _opened(file, payload) as image:
+        file.opened()
+        costs.expect_few_pixels(image, limits.max_pixels)
+        scans = costs.scans_of(image, payload)
+        costs.expect_few_scans(image, scans)
+        declared, coefficient_bytes = image.size, costs.coefficient_bytes(image, scans)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             target = _DRAFT_MARGIN * useful_side
             image.draft("L" if channels == 1 else "RGB", (target, target))
-        return to_pixels(image, channels)
+        needed = coefficient_bytes + costs.decoding_bytes(image)
+        most = limits.memory.capacity_bytes // 2
+        if needed > most:
+            raise TooManyPixels(
+                f"The picture declares {declared[0]} x {declared[1]} pixels in mode {image.mode}, which take "
+                f"{needed} bytes of memory to decode; expected at most {most}."
+            )
+        with limits.memory.taken(needed):
+            image.load()
+            if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
+                del image.info["exif"]  # its tags would take seconds to read, and only one of them counts
+            return to_pixels(image, channels)
 
 
-def _opened(payload: bytes) -> Image.Image:
+def _opened(file: PictureFile, payload: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(payload), formats=FORMATS)
+        return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         name = next((name for name, (at, mark) in _FOREIGN.items() if payload[at : at + len(mark)] == mark), None)
         if name is not None:
@@ -88,5 +108,5 @@ def _opened(payload: bytes) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     """The decoder's own words, without memory addresses or paths."""
-    words = str(error).split(" <_io.BytesIO")[0].strip().rstrip(".")
+    words = str(error).split(f" <{PictureFile.__module__}")[0].strip().rstrip(".")
     return f"{words or type(error).__name__}."

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -23,3 +24,4 @@ def configure(log_format: str, level: str) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is odd in a client's file: as many as it likes to provoke

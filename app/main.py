@@ -15,6 +15,7 @@ from app.access import Access
 from app.batcher import Limits
 from app.bodies import BodyLimits
 from app.classifier import Classifier
+from app.costs import Memory
 from app.cpus import usable_cpus
 from app.drain import Drain
 from app.engine import Engine, EngineOptions, open_engine
@@ -95,7 +96,9 @@ def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Cl
             max_wait_s=settings.max_wait_ms / 1000,
             queue_capacity=settings.queue_capacity,
         ),
-        decode_limits=DecodeLimits(settings.max_picture_bytes, settings.max_picture_pixels),
+        decode_limits=DecodeLimits(
+            settings.max_picture_bytes, settings.max_picture_pixels, Memory(settings.decode_memory_bytes)
+        ),
         decode_threads=settings.decode_threads or usable_cpus(),
         metrics=metrics,
     )

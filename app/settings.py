@@ -131,6 +131,13 @@ class Settings(BaseSettings):
         le=178_000_000,  # beyond this Pillow itself refuses
         description="Most pixels a picture may declare, checked before decoding. 50 million take 150 MB to decode.",
     )
+    decode_memory_bytes: int = Field(
+        default=370_000_000,
+        ge=1 << 20,
+        le=1 << 36,
+        description="Memory that all decoding of a process may take at once; a picture that needs more than half of it "
+        "gets 413. The default is enough for an RGB PNG of 12 million pixels; a large JPEG takes little.",
+    )
     max_pictures_per_request: int = Field(
         default=64, ge=1, le=4096, description="Most pictures in one /classify/batch; more get 413."
     )

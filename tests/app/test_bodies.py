@@ -226,6 +226,20 @@ async def test_one_picture_at_a_time(serve: Serve) -> None:
         await expect_service(service)
 
 
+async def test_a_form_has_few_fields_besides_its_files(serve: Serve) -> None:
+    notes = [part(b"a note", disposition("note", None))] * 101
+    async with serve() as service:
+        answer = await service.http.post(
+            "/classify", content=form(*notes[:100], part(picture(RED), disposition())), headers=FORM
+        )
+        assert await best_of(answer) == "red"
+        answer = await service.http.post(
+            "/classify", content=form(*notes, part(picture(RED), disposition())), headers=FORM
+        )
+        expect_problem(answer, 413, "too_many_bytes", "more than 100 fields besides its files, the most expected.")
+        await expect_service(service)
+
+
 # --- how large, how slow ---
 
 

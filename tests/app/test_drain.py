@@ -1,4 +1,4 @@
-"""Requests that had begun at closing time are inside; later ones are not."""
+"""Requests that had begun at closing time are inside; later ones are not, and nobody stays for ever."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from app.drain import Drain
 from app.errors import NotReady
 
 
-def test_after_closing_time_nobody_enters_and_the_refusal_is_told() -> None:
+async def test_after_closing_time_nobody_enters_and_the_refusal_is_told() -> None:
     refusals: list[str] = []
     drain = Drain(lambda: refusals.append("refused"))
     with drain.enter():
@@ -49,5 +49,42 @@ async def test_who_leaves_with_an_error_has_left() -> None:
     drain = Drain(lambda: None)
     with pytest.raises(ZeroDivisionError), drain.enter():
         raise ZeroDivisionError
+    await drain.wait(10)
+    assert now() == 0
+
+
+@in_virtual_time
+async def test_who_is_inside_when_the_drain_is_over_is_sent_away_a_moment_later() -> None:
+    drain, entered = Drain(lambda: None), asyncio.Event()
+
+    async def stay() -> None:
+        with drain.enter():
+            entered.set()
+            await asyncio.Event().wait()
+
+    visit = asyncio.create_task(stay())
+    await entered.wait()
+    drain.start()
+    await drain.wait(10)
+    assert not visit.done()  # whoever can be answered is answered first
+    with pytest.raises(NotReady, match="shut down before an answer; expected a request to another instance"):
+        await visit
+    assert now() == pytest.approx(10.1)
+
+
+@in_virtual_time
+async def test_who_is_cancelled_for_another_reason_is_cancelled() -> None:
+    drain, entered = Drain(lambda: None), asyncio.Event()
+
+    async def stay() -> None:
+        with drain.enter():
+            entered.set()
+            await asyncio.Event().wait()
+
+    visit = asyncio.create_task(stay())
+    await entered.wait()
+    visit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await visit
     await drain.wait(10)
     assert now() == 0

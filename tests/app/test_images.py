@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.costs import Memory
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.images import FORMATS, DecodeLimits, decode
 from model.preprocess import Pixels, to_square
@@ -127,7 +128,7 @@ def test_a_truncated_file_is_a_bad_picture(kind: str, share: float) -> None:
     assert decoded(whole, useful_side=64).shape == (64, 64, 3)
     with pytest.raises(BadPicture) as refused:
         decoded(whole[: max(1, int(len(whole) * share))], useful_side=64)
-    assert "BytesIO" not in str(refused.value)
+    assert "PictureFile" not in str(refused.value)
     assert " object at 0x" not in str(refused.value)
     assert str(refused.value).endswith(".")
 
@@ -198,7 +199,7 @@ def test_between_pillows_warning_and_its_error_the_services_own_limit_counts() -
     with pytest.raises(TooManyPixels, match="10000 x 10000 pixels"):
         decoded(png_declaring(10_000, 10_000))
     with pytest.raises(BadPicture, match="cannot be decoded"):
-        decoded(png_declaring(10_000, 10_000), limits=DecodeLimits(1000, 100_000_000))
+        decoded(png_declaring(10_000, 10_000), limits=DecodeLimits(1000, 100_000_000, Memory(4_000_000_000)))
 
 
 @settings(deadline=None, max_examples=60)

@@ -73,3 +73,11 @@ def test_warnings_are_log_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
     line = json.loads(capsys.readouterr().err)
     assert (line["logger"], line["level"]) == ("py.warnings", "WARNING")
     assert "be careful" in line["message"]
+
+
+def test_warnings_about_a_clients_file_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+    warnings.warn_explicit(
+        "Possibly corrupt EXIF data", UserWarning, "PIL/TiffImagePlugin.py", 1, "PIL.TiffImagePlugin"
+    )
+    assert capsys.readouterr().err == ""

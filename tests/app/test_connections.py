@@ -1,0 +1,175 @@
+"""One connection, by hand: a transport that only remembers, and time that only tests let pass."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+from virtual_time import in_virtual_time, now
+
+from app.connections import MAX_HEAD_BYTES, Connection
+
+KEEP_ALIVE_S = 5
+REQUEST = b"GET / HTTP/1.1\r\nHost: service\r\n\r\n"
+
+
+class FakeTransport(asyncio.Transport):
+    """Remembers what is written, when it was closed or aborted, and whether it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.ended = asyncio.Event()
+        self.aborted = False
+        self.reading = True
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.ended.is_set()
+
+    def close(self) -> None:
+        self.ended.set()
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.ended.set()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class Application:
+    """Answers each request when it is released."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self._gates: list[asyncio.Event] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.begun += 1
+        gate = asyncio.Event()
+        self._gates.append(gate)
+        await receive()
+        await gate.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def release(self) -> None:
+        await settled()
+        self._gates.pop(0).set()
+        await settled()
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def connected(app: Any) -> tuple[Connection, FakeTransport]:
+    config = uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_S, log_config=None, lifespan="off")
+    connection, transport = Connection(config, ServerState(), {}, asyncio.get_running_loop()), FakeTransport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+@in_virtual_time
+async def test_silence_ends_after_the_keep_alive_timeout() -> None:
+    _, transport = connected(Application())
+    await transport.ended.wait()
+    assert now() == KEEP_ALIVE_S
+
+
+@in_virtual_time
+async def test_headers_that_trickle_in_do_not_postpone_the_end() -> None:
+    connection, transport = connected(Application())
+    for second in range(1, KEEP_ALIVE_S):
+        asyncio.get_running_loop().call_at(second, connection.data_received, REQUEST[second - 1 : second])
+    await transport.ended.wait()
+    assert now() == KEEP_ALIVE_S
+
+
+@in_virtual_time
+async def test_a_request_may_take_its_time_and_an_answer_starts_the_wait_anew() -> None:
+    app = Application()
+    connection, transport = connected(app)
+    asyncio.get_running_loop().call_at(3, connection.data_received, REQUEST)
+    await asyncio.wait([asyncio.ensure_future(transport.ended.wait())], timeout=100)
+    assert not transport.is_closing()
+    await app.release()
+    assert b" 204 " in transport.written
+    connection.data_received(b"G")  # and nothing after it
+    await transport.ended.wait()
+    assert now() == 100 + KEEP_ALIVE_S
+
+
+@in_virtual_time
+async def test_of_a_connection_that_is_lost_nothing_is_left_to_wait_for() -> None:
+    connection, transport = connected(Application())
+    connection.pause_writing()
+    connection.connection_lost(ConnectionResetError())
+    await asyncio.wait([asyncio.ensure_future(transport.ended.wait())], timeout=100)
+    assert not transport.is_closing()
+
+
+@in_virtual_time
+async def test_an_answer_that_is_not_read_is_given_up() -> None:
+    connection, transport = connected(Application())
+    connection.data_received(REQUEST)
+    connection.pause_writing()
+    await transport.ended.wait()
+    assert transport.aborted
+    assert now() == KEEP_ALIVE_S
+    connection.connection_lost(None)
+
+
+@in_virtual_time
+async def test_an_answer_that_is_read_slowly_is_not() -> None:
+    connection, transport = connected(Application())
+    connection.data_received(REQUEST)
+    connection.pause_writing()
+    connection.resume_writing()
+    await asyncio.wait([asyncio.ensure_future(transport.ended.wait())], timeout=100)
+    assert not transport.is_closing()
+
+
+@pytest.mark.parametrize("endless", [b"GET /", b"GET / HTTP/1.1\r\nX: "])
+async def test_headers_without_end_get_431(endless: bytes) -> None:
+    connection, transport = connected(Application())
+    connection.data_received(endless)
+    connection.data_received(b"a" * (MAX_HEAD_BYTES - len(endless)))
+    assert transport.written == b""
+    connection.data_received(b"a")
+    assert transport.written.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert transport.written.endswith(b"The headers have more than 65536 bytes, the most expected.")
+    assert transport.is_closing()
+
+
+async def test_a_body_is_no_header_however_long_it_is() -> None:
+    connection, transport = connected(Application())
+    connection.data_received(b"POST / HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n")
+    for _ in range(10):
+        connection.data_received(bytes(MAX_HEAD_BYTES))
+    assert not transport.is_closing()
+
+
+async def test_of_requests_sent_ahead_no_more_are_read_until_they_are_served() -> None:
+    app = Application()
+    connection, transport = connected(app)
+    connection.data_received(REQUEST * 3)
+    await settled()
+    assert (app.begun, transport.reading) == (1, False)
+    await app.release()
+    assert (app.begun, transport.reading) == (2, False)
+    await app.release()
+    assert (app.begun, transport.reading) == (3, True)
+    await app.release()
+    assert transport.written.count(b" 204 ") == 3

@@ -1,0 +1,137 @@
+"""What decoding costs, told from the header: memory by format and mode, scans, reads, and who waits for memory."""
+
+import io
+import threading
+
+import pytest
+from colour_bundle import RED, picture
+from PIL import Image
+
+from app.costs import Memory, PictureFile, coefficient_bytes, decoding_bytes, expect_few_scans, scans_of
+from app.errors import BadPicture, TooManyPixels
+from app.images import DecodeLimits, decode
+
+
+def opened(payload: bytes) -> Image.Image:
+    return Image.open(PictureFile(payload))
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "per_pixel"),
+    [
+        ("1", "PNG", 12), ("L", "PNG", 12), ("P", "GIF", 15), ("RGB", "PNG", 15), ("RGB", "JPEG", 15),
+        ("RGBA", "PNG", 18), ("LA", "PNG", 18), ("I;16", "PNG", 36), ("RGB", "WEBP", 23), ("RGBA", "WEBP", 26),
+        ("RGB", "TIFF", 19), ("CMYK", "TIFF", 22), ("F", "TIFF", 42), ("RGB", "BMP", 15),
+    ],
+)  # fmt: skip
+def test_memory_depends_on_format_and_mode(mode: str, kind: str, per_pixel: int) -> None:
+    image = Image.new(mode, (40, 30), 0)
+    if mode == "RGBA":
+        image.putpixel((0, 0), (1, 2, 3, 4))  # or the format would leave out what says nothing
+    assert decoding_bytes(opened(saved(image, kind))) == 40 * 30 * per_pixel
+
+
+def test_half_of_the_memory_is_one_pictures_at_most() -> None:
+    payload = picture(RED)  # 8 x 8 x 15 bytes
+    assert decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1920))).shape == (8, 8, 3)
+    with pytest.raises(TooManyPixels) as refused:
+        decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1918)))
+    assert str(refused.value) == (
+        "The picture declares 8 x 8 pixels in mode RGB, which take 960 bytes of memory to decode; expected at most 959."
+    )
+
+
+def test_a_jpeg_that_is_decoded_at_reduced_scale_needs_memory_for_that_scale_only() -> None:
+    large = saved(Image.new("RGB", (1600, 1600)), "JPEG")
+    limits = DecodeLimits(1 << 20, 10_000_000, Memory(2 * 200 * 200 * 15))
+    assert decode(large, 3, 100, limits).shape == (200, 200, 3)
+
+
+def test_a_jpeg_of_several_scans_needs_memory_for_all_of_its_coefficients() -> None:
+    payload = saved(Image.new("RGB", (80, 60)), "JPEG", progressive=True)
+    image = opened(payload)
+    assert scans_of(image, payload) > 1
+    assert coefficient_bytes(image, scans_of(image, payload)) == 80 * 60 * 3 * 2
+    assert coefficient_bytes(image, 1) == 0
+
+
+def test_scans_are_counted_where_libjpeg_finds_them() -> None:
+    plain = saved(Image.new("RGB", (80, 60)), "JPEG")
+    comment = b"\xff\xfe\x00\x06\xff\xda\xff\xda"
+    thumbnail = b"\xff\xe1" + (len(plain) + 2).to_bytes(2) + plain
+    for payload in (plain, plain[:2] + comment + plain[2:], plain[:2] + thumbnail + plain[2:], plain + plain):
+        assert scans_of(opened(payload), payload) == 1
+    progressive = saved(Image.new("L", (80, 60)), "JPEG", progressive=True)
+    scans = scans_of(opened(progressive), progressive)
+    last = progressive[progressive.rindex(b"\xff\xda") : -2]
+    hidden = b"\xff\xfe\x00\x04\xff\xd9"  # an end that is none
+    longer = progressive[:-2] + (hidden + last) * 7 + progressive[-2:]
+    assert scans_of(opened(longer), longer) == scans + 7
+
+
+def test_a_jpeg_of_endless_segments_is_refused() -> None:
+    progressive = saved(Image.new("L", (80, 60)), "JPEG", progressive=True)
+    payload = progressive[:-2] + b"\xff\xfe\x00\x02" * 10_001
+    with pytest.raises(BadPicture, match=r"^The JPEG has more than 10000 segments, the most expected\.$"):
+        scans_of(opened(payload), payload)
+
+
+def test_scans_are_limited_by_the_pixels_they_go_over() -> None:
+    image = Image.new("L", (1000, 1000))
+    expect_few_scans(image, 1000)
+    with pytest.raises(TooManyPixels, match="1001 scans of 1000 x 1000 pixels; expected at most 1000000000 pixels in"):
+        expect_few_scans(image, 1001)
+
+
+def test_a_file_can_be_read_so_often_and_no_more() -> None:
+    file = PictureFile(bytes(600_000))
+    for _ in range(500_000):
+        file.read(1)
+    with pytest.raises(BadPicture, match="in more than 500000 pieces"):
+        file.read(1)
+
+
+def test_tags_are_limited_until_the_pixels_begin() -> None:
+    payload = b"II" + bytes(2_000_000)
+    file = PictureFile(payload)
+    file.read(512 << 10)
+    with pytest.raises(BadPicture, match="more than 524288 bytes of tags"):
+        file.read(1)
+    file = PictureFile(payload)
+    file.opened()
+    assert file.read() == payload
+
+
+def test_who_needs_more_memory_than_is_left_waits_for_it() -> None:
+    memory, order = Memory(100), []
+    inside, waited = threading.Event(), threading.Event()
+
+    def second() -> None:
+        inside.wait(10)
+        with memory.taken(60):
+            order.append("second")
+        waited.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with memory.taken(60):
+        with memory.taken(40):  # what is left
+            inside.set()
+        order.append("first")
+    assert waited.wait(10)
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_memory_is_free_again_after_a_failure() -> None:
+    memory = Memory(100)
+    with pytest.raises(ZeroDivisionError), memory.taken(100):
+        raise ZeroDivisionError
+    with memory.taken(100):
+        pass

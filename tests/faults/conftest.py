@@ -1,0 +1,27 @@
+"""The fault suite: a real service in a process of its own, on real sockets. What tests of app/ use is found there."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "app")]
+
+from colour_bundle import colour_spec, write_bundle  # noqa: E402
+from servers import Server  # noqa: E402
+from wire import served  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with fp32.onnx: red, green and blue pictures of 8 x 8 pixels."""
+    return write_bundle(tmp_path_factory.mktemp("colours"), colour_spec())
+
+
+@pytest.fixture(scope="module")
+def service(bundle: Path) -> Iterator[Server]:
+    """One service with its default limits for all tests of a module: whatever they do to it, it serves the next."""
+    with served(bundle) as running:
+        running.wait_until_serving()
+        yield running

@@ -1,0 +1,133 @@
+"""Files that want to hurt: small ones that unfold, long ones that are nothing but headers, and odd ones."""
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from colour_bundle import RED
+from PIL import Image
+
+MANY = 300_000
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def plain(mode: str, side: int, kind: str, **options: Any) -> bytes:
+    """A black square."""
+    return saved(Image.new(mode, (side, side)), kind, **options)
+
+
+def red(kind: str = "PNG", **options: Any) -> bytes:
+    return saved(Image.new("RGB", (8, 8), RED), kind, **options)
+
+
+# --- PNG ---
+
+
+def chunk(name: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """A red PNG with chunks before its pixels."""
+    whole = red()
+    return whole[:33] + b"".join(chunks) + whole[33:]
+
+
+def png_declaring(width: int, height: int, depth: int = 8, colour: int = 2, pixels: bytes = b"") -> bytes:
+    """A PNG of that size, with those bytes for pixels."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# --- JPEG ---
+
+
+def jpeg_with(inserted: bytes) -> bytes:
+    """A red JPEG with bytes after its first marker."""
+    whole = red("JPEG", quality=95, subsampling=0)
+    return whole[:2] + inserted + whole[2:]
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+
+def jpeg_of_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG that refines the same pixels again and again."""
+    whole = plain("L", side, "JPEG", progressive=True, quality=30)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * scans + whole[-2:]
+
+
+# --- TIFF and EXIF ---
+
+_LONG = 4
+
+
+def longs(*values: int) -> tuple[int, int, bytes]:
+    """The type, count and bytes of a tag."""
+    return _LONG, len(values), struct.pack(f"<{len(values)}I", *values)
+
+
+def rationals(count: int) -> tuple[int, int, bytes]:
+    return 5, count, struct.pack("<II", 3, 7) * count
+
+
+def tiff(tags: Mapping[int, tuple[int, int, bytes]], tail: bytes = b"") -> bytes:
+    """A directory of tags: the frame of every TIFF file, and all of EXIF."""
+    beyond = 8 + 2 + 12 * len(tags) + 4
+    entries, contents = b"", b""
+    for tag, (kind, count, value) in sorted(tags.items()):
+        inside = value if len(value) <= 4 else struct.pack("<I", beyond + len(contents))
+        contents += value if len(value) > 4 else b""
+        entries += struct.pack("<HHI", tag, kind, count) + inside.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + contents + tail
+
+
+def tiff_picture(side: int, tags: Mapping[int, tuple[int, int, bytes]], compression: int = 1) -> bytes:
+    """A TIFF of 8-bit RGB whose other tags are given."""
+    basis = {256: longs(side), 257: longs(side), 258: (3, 3, struct.pack("<3H", 8, 8, 8)), 259: longs(compression)}
+    return tiff({**basis, 262: longs(2), 277: longs(3), **tags})
+
+
+TILES_OF_A_GIGABYTE = {322: longs(20_000), 323: longs(20_000), 324: longs(8), 325: longs(100)}
+ONE_STRIP = {273: longs(8), 278: longs(8), 279: longs(192)}
+# Its one directory is its own child, and its own successor.
+ENDLESS_EXIF = struct.pack("<2sHI H HHII HHII I", b"II", 42, 8, 2, 0x8769, 4, 1, 8, 0x0112, 3, 1, 1, 8)
+
+
+# --- GIF, BMP ---
+
+
+def gif_with(inserted: bytes) -> bytes:
+    """A GIF with blocks before its picture."""
+    whole = saved(Image.new("RGB", (8, 8), RED).quantize(2), "GIF")
+    colours_end = 13 + (3 << ((whole[10] & 7) + 1))
+    return whole[:colours_end] + inserted + whole[colours_end:]
+
+
+def run_length_bmp(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of 256 colours, compressed by run lengths."""
+    palette = bytes(1024)
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    start = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + info + palette + runs
+
+
+def frames(kind: str, count: int = 3000, **options: Any) -> bytes:
+    """An animation whose first frame is red."""
+    others = [Image.new("RGB", (8, 8), (0, number % 256, number // 256)) for number in range(count - 1)]
+    return saved(Image.new("RGB", (8, 8), RED), kind, save_all=True, append_images=others, **options)
+
+
+def noise(side: int = 64) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(7).integers(0, 256, (side, side, 3), dtype=np.uint8))

@@ -1,0 +1,324 @@
+"""Processes that are killed, told to stop, or started where there is no room: what was accepted is answered."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from colour_bundle import BLUE, GREEN, RED, picture
+from servers import PATIENCE_S, ROOT, SERVING, Server, clean_environment, connect, free_port, head_of_upload, read_until
+from wire import A_RUN_HAS_BEGUN, Reader, ask, gated, post, served, until, usage
+
+STARTED = r"Started server process \[(\d+)\]"
+COLOURS = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")]
+
+
+class Load(threading.Thread):
+    """One client with a connection of its own, that asks again and again until told to stop or sent away."""
+
+    def __init__(self, server: Server, number: int, *, reconnects: bool) -> None:
+        super().__init__(daemon=True)
+        self._port = server.port
+        self._colour, self._label = COLOURS[number % len(COLOURS)]
+        self._reconnects = reconnects
+        self.outcomes: Counter[str] = Counter()
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        while not self.stopping.is_set():
+            outcome = self._ask(connection)
+            self.outcomes[outcome] += 1
+            if outcome != "right":
+                connection.close()
+                if not self._reconnects:
+                    break
+        connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection) -> str:
+        try:
+            connection.request("POST", "/classify", picture(self._colour), {"Content-Type": "image/png"})
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return "refused" if isinstance(error, ConnectionRefusedError) else "no answer"
+        if answer.status != 200:
+            return str(answer.status)
+        return "right" if json.loads(body)["predictions"][0]["label"] == self._label else "wrong"
+
+
+def under_load(server: Server, clients: int, *, reconnects: bool = False) -> list[Load]:
+    """Clients, each of which has had its first answers."""
+    loads = [Load(server, number, reconnects=reconnects) for number in range(clients)]
+    for load in loads:
+        load.start()
+    until(lambda: all(load.outcomes["right"] >= 3 for load in loads))
+    return loads
+
+
+def outcomes_of(loads: list[Load]) -> Counter[str]:
+    for load in loads:
+        load.stopping.set()
+        load.join(PATIENCE_S)
+        assert not load.is_alive()
+    return sum((load.outcomes for load in loads), Counter())
+
+
+def log_of(server: Server, pattern: str) -> list[str]:
+    return [line for line in server.lines if re.search(pattern, line)]
+
+
+# --- killed ---
+
+
+def _sockets_of(pid: int) -> set[str]:
+    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
+
+
+def _owners(connections: list[socket.socket], pids: list[int]) -> list[int]:
+    """The process at the other end of each connection."""
+    inodes = {}
+    for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:]):
+        inodes[fields[1], fields[2]] = fields[9]
+    held = {pid: _sockets_of(pid) for pid in pids}
+
+    def written(address: tuple[str, int]) -> str:
+        return f"{int.from_bytes(socket.inet_aton(address[0]), sys.byteorder):08X}:{address[1]:04X}"
+
+    ends = [inodes[written(one.getpeername()), written(one.getsockname())] for one in connections]
+    return [next(pid for pid in pids if end in held[pid]) for end in ends]
+
+
+def test_a_killed_worker_takes_only_its_own_requests_with_it_and_is_replaced(bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--workers", "2") as running:
+        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        running.wait_until_serving(workers=2)
+        connections = [running.connect() for _ in range(24)]
+        for connection in connections:
+            connection.sendall(post(picture(RED)))
+        assert [Reader(connection).answer().label for connection in connections] == ["red"] * 24
+        owners = _owners(connections, pids)
+        loads = under_load(running, 4, reconnects=True)
+
+        for connection in connections:  # every one of them is in the middle of a request
+            connection.sendall(head_of_upload(len(picture(BLUE))))
+            assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+        os.kill(pids[0], signal.SIGKILL)
+        for connection, owner in zip(connections, owners, strict=True):
+            if owner == pids[0]:
+                assert Reader(connection).answer().status == 0
+            else:
+                connection.sendall(picture(BLUE))
+                assert Reader(connection).answer().label == "blue"
+            connection.close()
+
+        running.wait_for(rf"worker {pids[0]} was replaced")
+        successor = int(running.wait_for(STARTED, 3)[2])
+        running.wait_for(SERVING, 3)
+        assert usage(successor).cpu_s < 1.5  # beside half a second until it is missed
+        outcomes = outcomes_of(loads)
+        assert outcomes["right"] > 12
+        assert set(outcomes) <= {"right", "no answer"}
+        assert outcomes["no answer"] <= len(loads)  # a client meets the dead worker once
+
+
+def test_workers_do_not_outlive_the_process_that_watches_over_them(bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--workers", "2") as running:
+        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        running.wait_until_serving(workers=2)
+        running.signal(signal.SIGKILL)
+        try:
+            running.wait_for("the supervising process has gone; this worker ends too", 2)
+            until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        with socket.socket() as successor:
+            successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            successor.bind(("127.0.0.1", running.port))
+
+
+# --- told to stop ---
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_told_to_stop_under_load_no_answer_is_lost(workers: int, bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--workers", str(workers)) as running:
+        running.wait_until_serving(workers)
+        accepted = [running.connect() for _ in range(8)]
+        for connection in accepted:
+            connection.sendall(head_of_upload(len(picture(GREEN))))
+            assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+        loads = under_load(running, 8)
+        running.signal(signal.SIGTERM)
+        running.wait_for("Shutting down", workers)
+        for connection in accepted:
+            connection.sendall(picture(GREEN))
+            assert Reader(connection).answer().label == "green"
+            connection.close()
+        outcomes = outcomes_of(loads)
+        assert running.exit_code() == 0
+        assert set(outcomes) <= {"right", "503", "no answer", "refused"}
+        assert outcomes["no answer"] + outcomes["refused"] + outcomes["503"] <= len(loads)
+        answered = len(log_of(running, "mixer.access POST /classify 200"))
+        assert answered == outcomes["right"] + len(accepted)  # whatever was classified has arrived
+        assert not log_of(running, "Traceback| 499 | 500 ")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_told_to_stop_twice_it_stops_as_if_told_once(workers: int, bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--workers", str(workers)) as running:
+        running.wait_until_serving(workers)
+        with running.connect() as connection:
+            connection.sendall(head_of_upload(len(picture(GREEN))))
+            assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+            running.signal(signal.SIGTERM)
+            running.wait_for("Shutting down", workers)
+            running.signal(signal.SIGTERM)
+            connection.sendall(picture(GREEN))
+            assert Reader(connection).answer().label == "green"
+        assert running.exit_code() == 0
+        assert not log_of(running, "Traceback")
+
+
+def test_an_upload_that_is_not_done_when_the_drain_ends_gets_503(bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--drain-timeout-s", "0.2") as running:
+        running.wait_until_serving()
+        with running.connect() as connection:
+            connection.sendall(head_of_upload(1000))
+            assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+            running.signal(signal.SIGTERM)
+            answer = Reader(connection).answer()
+        assert (answer.status, answer.code) == (503, "not_ready")
+        assert running.exit_code() == 0
+        assert not log_of(running, "Traceback")
+
+
+def test_all_that_waits_when_the_drain_ends_gets_503(bundle: Path) -> None:
+    with gated(bundle, "--max-batch-size", "1", "--drain-timeout-s", "0.2") as running:
+        running.wait_until_serving()
+        connections = [running.connect() for _ in range(5)]
+        connections[0].sendall(post(picture(RED)))
+        running.wait_for(A_RUN_HAS_BEGUN)
+        for connection in connections[1:]:
+            connection.sendall(head_of_upload(len(picture(RED))))
+            assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+            connection.sendall(picture(RED))
+        running.signal(signal.SIGTERM)
+        assert [Reader(connection).answer().status for connection in connections] == [503] * 5
+        assert running.exit_code() == 0
+        for connection in connections:
+            connection.close()
+
+
+# --- started where there is no room ---
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_full_disk_under_the_log_stops_nothing(workers: str, bundle: Path) -> None:
+    port = free_port()
+    flags = ["--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--workers", workers]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve", *flags], cwd=ROOT, env=clean_environment(), stderr=full
+        )
+    try:
+        for _ in range(5):
+            with connect(port) as connection:
+                connection.sendall(post(picture(BLUE)))
+                assert Reader(connection).answer().label == "blue"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+_NO_FILE_TO_WRITE = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+os.chdir(sys.argv[1])
+kept = {name: value for name, value in os.environ.items() if name != "HOME" and not name.startswith("COV")}
+command = [sys.executable, "-m", "app.cli", "serve", *sys.argv[2:]]
+os.execve(sys.executable, command, {**kept, "PYTHONPATH": sys.argv[1]})
+"""
+
+
+def _where_no_file_can_be_written(bundle: Path, *flags: str) -> Server:
+    """`mixer serve` without a home, in a process that the system lets write to no file at all."""
+    port = free_port()
+    given = ["--port", str(port), "--bundle", str(bundle), "--lanes", "1", *flags]
+    return Server("-c", _NO_FILE_TO_WRITE, str(ROOT), *given, port=port)
+
+
+def test_without_write_access_anywhere_it_serves(bundle: Path) -> None:
+    with _where_no_file_can_be_written(bundle) as running:
+        running.wait_until_serving()
+        large = picture(GREEN, size=(1200, 1200), kind="BMP")  # larger than any upload that frameworks keep in memory
+        assert ask(running, post(large)).label == "green"
+        assert "mixer_requests_total" in running.get("/metrics")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_several_workers_need_a_folder_and_say_so_in_one_line(bundle: Path) -> None:
+    with _where_no_file_can_be_written(bundle, "--workers", "2") as running:
+        assert running.exit_code() == 1
+        said = [line for line in running.lines if "mixer.server starting" not in line]
+        assert len(said) == 1, said
+        assert said[0].startswith("mixer: MIXER_WORKERS is 2, and several workers share their metrics in a temporary")
+        assert said[0].endswith("Expected TMPDIR to name a folder that can be written to, or 1 worker.\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_ends_the_start_in_one_line(workers: str, bundle: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        flags = ["--port", str(port), "--bundle", str(bundle), "--workers", workers]
+        with Server("-m", "app.cli", "serve", *flags, port=port) as running:
+            assert running.exit_code() == 1
+            assert running.lines == [
+                f"mixer: MIXER_HOST is 127.0.0.1 and MIXER_PORT {port}, which cannot be listened on: "
+                "Address already in use.\n"
+            ]
+
+
+def test_of_two_that_start_on_one_port_at_once_only_one_goes_on(bundle: Path) -> None:
+    """Both may bind; only one may listen."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        flags = ["serve", "--port", str(port), "--bundle", str(bundle), "--lanes", "1"]
+        with Server("-m", "app.cli", *flags, port=port) as running:
+            running.wait_for("mixer.server starting on")
+            with pytest.raises(OSError, match="Address already in use"):
+                other.listen()
+            assert ask(running, post(picture(RED))).label == "red"
+
+
+def test_few_open_files_are_made_more_or_it_says_so(bundle: Path) -> None:
+    port = free_port()
+    limits = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300)); "
+    start = 'os.execv(sys.executable, [sys.executable, "-m", "app.cli", "serve", *sys.argv[1:]])'
+    flags = ["--port", str(port), "--bundle", str(bundle), "--lanes", "1"]
+    with Server("-c", limits + start, *flags, port=port) as running:
+        running.wait_for("only 300 files may be open, too few for MIXER_MAX_CONNECTIONS=2048")
+        running.wait_until_serving()
+        idle = [running.connect() for _ in range(150)]
+        assert ask(running, post(picture(RED))).label == "red"
+        for connection in idle:
+            connection.close()

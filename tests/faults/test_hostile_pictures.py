@@ -1,0 +1,246 @@
+"""Hostile and odd picture files: each gets its status, soon, in little memory, and nobody else notices."""
+
+import struct
+import threading
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from colour_bundle import BLUE, GREEN, RED, picture
+from hostile import (
+    ENDLESS_EXIF,
+    MANY,
+    ONE_STRIP,
+    TILES_OF_A_GIGABYTE,
+    chunk,
+    frames,
+    gif_with,
+    jpeg_of_scans,
+    jpeg_with,
+    longs,
+    noise,
+    plain,
+    png_declaring,
+    png_with,
+    rationals,
+    red,
+    run_length_bmp,
+    saved,
+    segment,
+    tiff,
+    tiff_picture,
+)
+from PIL import Image
+from servers import Server
+from wire import Answer, ask, batch, forget_peak, pid_of, post, usage
+
+MOST_MEGABYTES = 200
+MOST_CPU_S = 2.0
+
+File = Callable[[], bytes]
+
+# Small files that unfold: 50 million pixels are declared, and there.
+BOMBS: dict[str, File] = {
+    "png": lambda: plain("RGB", 7000, "PNG", compress_level=1),
+    "png, transparent": lambda: plain("RGBA", 7000, "PNG", compress_level=1),
+    "png, 16 bits": lambda: saved(Image.fromarray(np.zeros((7000, 7000), np.uint16)), "PNG", compress_level=1),
+    "png, palette": lambda: plain("P", 7000, "PNG", compress_level=1),
+    "png, one bit": lambda: plain("1", 7000, "PNG"),
+    "gif": lambda: plain("P", 7000, "GIF"),
+    "webp": lambda: plain("RGB", 7000, "WEBP", lossless=True, method=0),
+    "tiff": lambda: plain("RGB", 7000, "TIFF", compression="tiff_adobe_deflate"),
+    "tiff, floats": lambda: plain("F", 7000, "TIFF", compression="tiff_adobe_deflate"),
+    "tiff, cmyk": lambda: plain("CMYK", 7000, "TIFF", compression="tiff_adobe_deflate"),
+    "tiff, huge tiles": lambda: tiff_picture(16, {**TILES_OF_A_GIGABYTE}, compression=8) + bytes(100),
+    "jpeg, progressive": lambda: plain("RGB", 7000, "JPEG", progressive=True, subsampling=0),
+    "jpeg, 1000 scans": lambda: jpeg_of_scans(2000, 1000),
+    "bmp, run lengths": lambda: run_length_bmp(50_000_000, 1, b"\1\0\0\0\0\1"),
+    "png of 60000 x 60000": lambda: png_declaring(60_000, 60_000),
+    "png of 2^31 x 2^31": lambda: png_declaring((1 << 31) - 1, (1 << 31) - 1),
+    "bmp of 2^31": lambda: run_length_bmp((1 << 31) - 1, 1, b""),
+}
+
+# Files of a few megabytes that are nothing but headers.
+NOTHING_BUT_HEADERS: dict[str, File] = {
+    "png, empty chunks": lambda: png_with(chunk(b"prIv") * MANY),
+    "png, notes": lambda: png_with(chunk(b"tEXt", b"a\0") * MANY),
+    "png, empty pieces of pixels": lambda: png_with(chunk(b"IDAT") * MANY),
+    "jpeg, comments": lambda: jpeg_with(b"\xff\xfe\0\2" * MANY),
+    "jpeg, applications": lambda: jpeg_with(b"\xff\xe5\0\2" * MANY),
+    "jpeg, fill bytes": lambda: jpeg_with(b"\xff" * 2 * MANY),
+    "jpeg, stuffed bytes": lambda: jpeg_with(b"\xff\0" * MANY),
+    "jpeg, exif": lambda: jpeg_with(segment(0xE1, b"Exif\0\0" + tiff({274: rationals(8000)})) * 40),
+    "gif, a comment in pieces": lambda: gif_with(b"!\xfe" + b"\1a" * MANY + b"\0"),
+    "tiff, fractions": lambda: tiff_picture(8, {**ONE_STRIP, 282: rationals(MANY)}),
+    "tiff, orientations": lambda: tiff_picture(8, {**ONE_STRIP, 274: rationals(MANY)}),
+    "tiff, strips": lambda: tiff_picture(8, {**ONE_STRIP, 273: longs(*[8] * MANY)}),
+    "bmp, empty runs": lambda: run_length_bmp(64, 64, b"\0\0" * MANY),
+}
+
+# Files that stop in the middle, or are something else.
+BROKEN: dict[str, File] = {
+    "nothing": lambda: b"",
+    "one byte": lambda: b"\x89",
+    "text": lambda: b"Hello, world. " * 100,
+    "zeros": lambda: bytes(100_000),
+    "html": lambda: b"<!doctype html><html><body>Not a picture</body></html>",
+    "png, only its signature": lambda: red()[:8],
+    "png, in its header": lambda: red()[:20],
+    "png, in its pixels": lambda: saved(noise(), "PNG")[:-500],
+    "jpeg, in its tables": lambda: saved(noise(), "JPEG")[:100],
+    "jpeg, in its pixels": lambda: saved(noise(), "JPEG")[:-500],
+    "gif, in its pixels": lambda: saved(noise(), "GIF")[:-500],
+    "webp, in its pixels": lambda: saved(noise(), "WEBP")[:-500],
+    "tiff, in its pixels": lambda: saved(noise(), "TIFF", compression="tiff_lzw")[:-500],
+    "tiff, before its directory": lambda: saved(noise(), "TIFF")[:8],
+    "tiff, tags beyond its end": lambda: tiff_picture(8, {**ONE_STRIP, 273: longs(1 << 30, 1 << 30)}),
+    "bmp, in its pixels": lambda: saved(noise(), "BMP")[:-500],
+    "png, a colour profile that unfolds": lambda: png_with(
+        chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(100_000_000)))
+    ),
+    "png, notes that unfold": lambda: png_with(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 80),
+    "png, wrong checksum": lambda: png_declaring(8, 8, pixels=bytes(200))[:-20] + bytes(20),
+    "png, no width": lambda: png_declaring(0, 8),
+    "a picture inside a text": lambda: b"see below: " + red(),
+}
+
+# Odd, and fine.
+ODD: dict[str, File] = {
+    "1 x 1": lambda: picture(RED, size=(1, 1)),
+    "1 x 60000": lambda: picture(RED, size=(1, 60_000)),
+    "60000 x 1": lambda: picture(RED, size=(60_000, 1)),
+    "jpeg, 1 x 65500": lambda: picture(RED, size=(1, 65_500), kind="JPEG", quality=95, subsampling=0),
+    "cmyk": lambda: picture((0, 255, 255, 0), mode="CMYK", kind="TIFF"),
+    "cmyk, jpeg": lambda: picture((0, 255, 255, 0), mode="CMYK", kind="JPEG", quality=95),
+    "palette": lambda: saved(Image.new("RGB", (8, 8), RED).quantize(2), "PNG"),
+    "palette, transparent": lambda: saved(Image.new("RGB", (8, 8), RED).quantize(2), "PNG", transparency=1),
+    "transparent": lambda: picture((255, 0, 0, 200), mode="RGBA"),
+    "16 bits a channel": lambda: png_declaring(8, 8, depth=16, pixels=(b"\0" + b"\xff\xff\0\0\0\0" * 8) * 8),
+    "3000 frames, gif": lambda: frames("GIF"),
+    "3000 frames, webp": lambda: frames("WEBP", lossless=True, method=0),
+    "300 pages": lambda: frames("TIFF", 300),
+    "exif that refers to itself, jpeg": lambda: jpeg_with(segment(0xE1, b"Exif\0\0" + ENDLESS_EXIF)),
+    "exif that refers to itself, png": lambda: png_with(chunk(b"eXIf", ENDLESS_EXIF)),
+    "exif of a million fractions": lambda: png_with(chunk(b"eXIf", tiff({274: rationals(7 * MANY)}))),
+    "colour profile of junk": lambda: png_with(chunk(b"iCCP", b"junk\0\0" + zlib.compress(b"\xff" * 1000))),
+    "colour profile of junk, jpeg": lambda: jpeg_with(segment(0xE2, b"ICC_PROFILE\0\1\1" + b"\xff" * 1000)),
+    "pixels for a gigabyte behind the last row": lambda: png_declaring(
+        8, 8, pixels=(b"\0" + b"\xff\0\0" * 8) * 8 + bytes(100_000_000)
+    ),
+    "a zip archive behind it": lambda: red() + b"PK\3\4" + bytes(1000),
+    "a script behind it": lambda: red("GIF") + b"<script>alert(1)</script>",
+    "a second jpeg behind it": lambda: red("JPEG", quality=95, subsampling=0) * 2,
+}
+
+# The largest that fit: decoding them takes nearly all of what one picture may take.
+LARGE: dict[str, File] = {
+    "png": lambda: plain("RGB", 3510, "PNG", compress_level=1),
+    "png, 16 bits": lambda: saved(Image.fromarray(np.zeros((2265, 2265), np.uint16)), "PNG", compress_level=1),
+    "webp": lambda: plain("RGB", 2835, "WEBP", lossless=True, method=0),
+    "jpeg": lambda: plain("RGB", 7000, "JPEG"),
+    "jpeg, progressive": lambda: plain("RGB", 5300, "JPEG", progressive=True, subsampling=0),
+}
+
+
+def _named(files: dict[str, File]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("file", files.values(), ids=files.keys())
+
+
+def _beside_a_neighbour(service: Server, payload: bytes) -> Answer:
+    """The answer to a file, while another client gets its own right answer."""
+    neighbours: list[Answer] = []
+    other = threading.Thread(target=lambda: neighbours.append(ask(service, batch(picture(BLUE), picture(GREEN)))))
+    other.start()
+    answer = ask(service, post(payload))
+    other.join()
+    best = [entry["predictions"][0]["label"] for entry in neighbours[0].json["results"]]
+    assert best == ["blue", "green"]
+    return answer
+
+
+@pytest.fixture(scope="module")
+def idle_megabytes(service: Server) -> float:
+    """What the service holds once it has served a little."""
+    for payload in (picture(RED), red("JPEG"), red("WEBP"), red("TIFF"), red("GIF"), red("BMP")):
+        assert ask(service, post(payload)).status == 200
+    return usage(pid_of(service)).held
+
+
+@pytest.fixture
+def cheaply(service: Server, idle_megabytes: float) -> Callable[[bytes], Answer]:
+    """Sends a file beside a neighbour, and holds the service to its bounds."""
+
+    def sent(payload: bytes) -> Answer:
+        forget_peak(pid_of(service))
+        before = usage(pid_of(service))
+        answer = _beside_a_neighbour(service, payload)
+        after = usage(pid_of(service))
+        assert after.peak - idle_megabytes <= MOST_MEGABYTES
+        assert after.cpu_s - before.cpu_s <= MOST_CPU_S
+        return answer
+
+    return sent
+
+
+@_named(BOMBS)
+def test_a_bomb_is_refused_before_it_goes_off(file: File, cheaply: Callable[[bytes], Answer]) -> None:
+    answer = cheaply(file())
+    assert (answer.status, answer.code) == (413, "too_many_pixels")
+
+
+@_named(NOTHING_BUT_HEADERS)
+def test_a_file_of_nothing_but_headers_is_no_picture(file: File, cheaply: Callable[[bytes], Answer]) -> None:
+    answer = cheaply(file())
+    assert (answer.status, answer.code) == (400, "bad_picture")
+
+
+@_named(BROKEN)
+def test_what_is_broken_or_something_else_is_no_picture(file: File, cheaply: Callable[[bytes], Answer]) -> None:
+    answer = cheaply(file())
+    assert (answer.status, answer.code) == (400, "bad_picture")
+
+
+@_named(ODD)
+def test_what_is_odd_is_seen_as_it_is(file: File, cheaply: Callable[[bytes], Answer]) -> None:
+    answer = cheaply(file())
+    assert answer.status == 200, answer.body
+    assert answer.label == "red"
+
+
+@_named(LARGE)
+def test_what_is_large_is_decoded_in_bounded_memory(file: File, cheaply: Callable[[bytes], Answer]) -> None:
+    assert cheaply(file()).status == 200
+
+
+@pytest.mark.parametrize("content_type", [b"image/jpeg", b"image/svg+xml", b"application/octet-stream"])
+def test_a_wrong_type_or_name_changes_nothing(content_type: bytes, service: Server) -> None:
+    assert ask(service, post(picture(RED), content_type=content_type)).label == "red"
+
+
+def test_hostile_files_spoil_only_their_own_places_in_a_batch(service: Server) -> None:
+    refused = [file() for file in (*BROKEN.values(), *NOTHING_BUT_HEADERS.values())]
+    payloads = [payload for hostile in refused for payload in (picture(BLUE), hostile)]
+    half = len(payloads) // 4 * 2
+    for some in (payloads[:half], payloads[half:]):
+        answer = ask(service, batch(*some))
+        assert answer.status == 200
+        results = answer.json["results"]
+        assert [entry["predictions"][0]["label"] for entry in results[::2]] == ["blue"] * (len(some) // 2)
+        assert {entry["error"]["code"] for entry in results[1::2]} == {"bad_picture"}
+
+
+def test_what_is_odd_in_a_file_does_not_fill_the_log(service: Server) -> None:
+    before = len(service.lines)
+    strange = {number: (4, 1 << 30, struct.pack("<I", 1 << 30)) for number in range(40_000, 41_000)}
+    assert ask(service, post(tiff_picture(8, {**ONE_STRIP, **strange}))).status in (200, 400)
+    service.wait_for("mixer.access POST /classify", 1)
+    assert len(service.lines) - before <= 2
+
+
+def test_after_all_of_it_the_service_is_ready_and_holds_little_more_than_before(
+    service: Server, idle_megabytes: float
+) -> None:
+    assert service.get("/health/ready")
+    assert ask(service, post(picture(GREEN))).label == "green"
+    assert usage(pid_of(service)).held - idle_megabytes <= MOST_MEGABYTES
