@@ -129,7 +129,8 @@ class Settings(BaseSettings):
         default=50_000_000,
         ge=1,
         le=178_000_000,  # beyond this Pillow itself refuses
-        description="Most pixels a picture may declare, checked before decoding. 50 million take 150 MB to decode.",
+        description="Most pixels a picture may declare, checked before decoding. decode_memory_bytes binds first, "
+        "except for JPEG.",
     )
     decode_memory_bytes: int = Field(
         default=370_000_000,
