@@ -14,7 +14,8 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from app.errors import BadPicture, TooManyPixels
 
-_MAX_READS = 500_000  # headers, chunks and runs that Pillow takes one by one, in Python; real files have thousands
+_MAX_READS = 100_000  # headers and chunks that Pillow takes one by one, in Python; real files have thousands
+_MAX_READS_OF_RUNS = 500_000  # a BMP compressed by run lengths is read run by run
 _MAX_TAG_BYTES = 512 << 10  # of TIFF or EXIF tags, whose values become Python objects
 _MAX_SEGMENTS = 10_000  # of a JPEG
 _MAX_PIXEL_PASSES = 1_000_000_000  # scans x pixels of a JPEG: about a second of work
@@ -28,6 +29,7 @@ _COEFFICIENT_BYTES = 2  # a JPEG of several scans keeps all its coefficients, at
 
 _EXIF = b"Exif\x00\x00"
 _TIFF_BYTE_ORDERS = (b"II", b"MM")
+_BMP = b"BM"
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # neither a stuffed byte, a restart nor a fill byte
 _START_OF_IMAGE_BYTES = 2
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
@@ -39,6 +41,7 @@ class PictureFile(io.BytesIO):
     def __init__(self, payload: bytes) -> None:
         super().__init__(payload)
         self._is_tiff = payload[:2] in _TIFF_BYTE_ORDERS
+        self._max_reads = _MAX_READS_OF_RUNS if payload[:2] == _BMP else _MAX_READS
         self._reads = self._tag_bytes = 0
         self._opened = False
 
@@ -49,8 +52,8 @@ class PictureFile(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         """As BytesIO's."""
         self._reads += 1
-        if self._reads > _MAX_READS:
-            raise BadPicture(f"The file is in more than {_MAX_READS} pieces, the most expected.")
+        if self._reads > self._max_reads:
+            raise BadPicture(f"The file is in more than {self._max_reads} pieces, the most expected.")
         block = super().read(size)
         if not self._opened and (self._is_tiff or block.startswith(_EXIF)):
             self._tag_bytes += len(block)
