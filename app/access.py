@@ -30,6 +30,10 @@ class Timing:
         self.batch_size: int | None = None
         self.answered: float | None = None
 
+    def received(self) -> None:
+        """The body has arrived."""
+        self.stages["receive"] = time.perf_counter() - self.started
+
     def header(self) -> str:
         """The value of Server-Timing, in milliseconds."""
         parts = [f"{stage};dur={seconds * 1000:.2f}" for stage, seconds in self.stages.items()]

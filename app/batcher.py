@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
+from app.admission import Admission
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
-from app.throughput import Throughput
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -70,20 +70,27 @@ class _Waiter(Generic[Item, Answer]):
 
 
 class Batcher(Generic[Item, Answer]):
-    """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order."""
+    """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order.
+
+    Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
+    """
 
     def __init__(
-        self, run: Callable[[list[Item]], Awaitable[Sequence[Answer]]], limits: Limits, observer: Observer
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
+        limits: Limits,
+        observer: Observer,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._run = run
         self._limits = limits
         self._observer = observer
+        self._clock = clock or _now
         self._waiting: dict[_Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._running: dict[asyncio.Task[None], list[_Waiter[Item, Answer]]] = {}
-        self._places = 0
+        self._admission = Admission(limits.queue_capacity, limits.lanes * limits.max_batch_size + 1)
         self._empty = asyncio.Event()
         self._empty.set()
-        self._throughput = Throughput()
         self._dispatch_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -95,40 +102,30 @@ class Batcher(Generic[Item, Answer]):
         """A place for one item, to be used as a context manager. Raises as admit_all does."""
         return self.admit_all(1)[0]
 
-    def admit_all(self, count: int) -> "list[Place[Item, Answer]]":
+    def admit_all(self, count: int, deadline: float = math.inf) -> "list[Place[Item, Answer]]":
         """Places for `count` items, all or none, each to be used as a context manager.
 
-        Raises: QueueFull when there is not room for all, NotReady while draining.
+        Raises: QueueFull when there is not room for all, or no time to answer them by `deadline`; NotReady while
+        draining.
         """
         if self._draining:
             self._observer.rejected("draining", count)
             raise NotReady("The service is draining; expected a request to another instance.")
-        if self._places + count > self._limits.queue_capacity:
+        try:
+            self._admission.take(count, _now(), deadline)
+        except QueueFull:
             self._observer.rejected("queue_full", count)
-            retry_after_s = self.retry_after_s()
-            raise QueueFull(
-                f"{self._places} of {self._limits.queue_capacity} places in the queue are taken; "
-                f"expected room for {count}. Try again in {retry_after_s} s.",
-                retry_after_s,
-            )
-        if self._places == 0:
-            self._throughput.restart(_now())
-        self._places += count
+            raise
         self._empty.clear()
         self._report_depth()
         return [Place(self) for _ in range(count)]
 
-    def retry_after_s(self) -> int:
-        """Whole seconds, 1 or more, in which the rate measured since the service was last idle empties the queue."""
-        rate = self._throughput.per_s(_now())
-        return max(1, math.ceil(self._places / rate)) if rate else 1
-
     def _report_depth(self) -> None:
-        self._observer.depth(len(self._waiting), self._places)
+        self._observer.depth(len(self._waiting), self._admission.taken)
 
     def _leave(self) -> None:
-        self._places -= 1
-        if not self._places:
+        self._admission.leave(_now())
+        if not self._admission.taken:
             self._empty.set()
         self._report_depth()
 
@@ -136,21 +133,22 @@ class Batcher(Generic[Item, Answer]):
         if self._closed:
             raise NotReady("The service has shut down; expected a request to another instance.")
         loop = asyncio.get_running_loop()
-        waiter: _Waiter[Item, Answer] = _Waiter(item, deadline, loop.create_future(), loop.time())
+        waiter: _Waiter[Item, Answer] = _Waiter(item, deadline, loop.create_future(), self._clock())
         self._waiting[waiter] = None
         self._dispatch_soon()
-        timer = asyncio.timeout_at(deadline)
+        timer = loop.call_at(deadline, self._expire, waiter)
         try:
-            async with timer:
-                return await waiter.future
-        except TimeoutError:
-            if not timer.expired():  # the run itself raised it
-                raise
-            self._give_up(waiter, "deadline")
-            raise DeadlinePassed("The picture was not classified before its deadline.") from None
+            return await waiter.future
         except asyncio.CancelledError:
             self._give_up(waiter, "client_gone")
             raise
+        finally:
+            timer.cancel()
+
+    def _expire(self, waiter: _Waiter[Item, Answer]) -> None:
+        if not waiter.future.done():
+            self._give_up(waiter, "deadline")
+            waiter.future.set_exception(DeadlinePassed("The picture was not classified before its deadline."))
 
     def _give_up(self, waiter: _Waiter[Item, Answer], reason: str) -> None:
         self._waiting.pop(waiter, None)
@@ -178,12 +176,12 @@ class Batcher(Generic[Item, Answer]):
         """Full, or the first item has waited long enough; otherwise a timer is set for when it has."""
         if self._limits.max_wait_s == 0 or len(self._waiting) >= self._limits.max_batch_size:
             return True
-        due = next(iter(self._waiting)).arrived + self._limits.max_wait_s
-        if due <= _now():
+        left_s = next(iter(self._waiting)).arrived + self._limits.max_wait_s - self._clock()
+        if left_s <= 0:
             return True
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(due, self._dispatch)
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._dispatch)
         return False
 
     def _take(self) -> list[_Waiter[Item, Answer]]:
@@ -205,7 +203,7 @@ class Batcher(Generic[Item, Answer]):
     # --- running ---
 
     async def _run_batch(self, batch: list[_Waiter[Item, Answer]]) -> None:
-        started = _now()
+        started = self._clock()
         try:
             answers = await self._run([waiter.item for waiter in batch])
             _expect_as_many(answers, batch)
@@ -215,9 +213,10 @@ class Batcher(Generic[Item, Answer]):
             await self._bisect(batch, error)
         else:
             self._observer.ran(len(batch))
-            self._throughput.note(len(batch), _now())
+            self._admission.answered(len(batch), _now())
+            infer_s = self._clock() - started
             for waiter, answer in zip(batch, answers, strict=True):
-                _settle(waiter, Answered(answer, started - waiter.arrived, _now() - started, len(batch)))
+                _settle(waiter, Answered(answer, started - waiter.arrived, infer_s, len(batch)))
 
     async def _bisect(self, batch: list[_Waiter[Item, Answer]], error: Exception) -> None:
         """Run both halves of a failed batch on their own, down to the one item that makes it fail."""

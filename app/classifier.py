@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -21,12 +22,25 @@ from model.preprocess import smallest_useful_side, to_patches
 
 DEFAULT_TOP_K = 5
 
-PicturePlace = Place[Patches, NDArray[np.float32]]
-
 log = logging.getLogger("mixer.classifier")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the network says of one picture, of K classes.
+
+    logits: float32 [K]. probabilities: float64 [K], sum 1. order: the classes' indices, most probable first.
+    """
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float64]
+    order: NDArray[np.intp]
+
+
+PicturePlace = Place[Patches, Scores]
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """One label with its probability in [0, 1] and its index among the model's classes."""
 
@@ -35,14 +49,12 @@ class Prediction:
     probability: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Classified:
-    """Predictions, most probable first, and where the time went."""
+    """Predictions, most probable first, and where the time went: seconds in decode, queue and infer."""
 
     predictions: tuple[Prediction, ...]
-    decode_s: float
-    queue_s: float
-    infer_s: float
+    seconds: Mapping[str, float]
     batch_size: int
 
 
@@ -59,41 +71,42 @@ class Classifier:
         self._metrics = metrics
         self._decoders = Threads(decode_threads, "decode")
         self._lanes = Threads(limits.lanes, "lane")
-        self.batcher: Batcher[Patches, NDArray[np.float32]] = Batcher(self._run, limits, metrics)
+        self.batcher: Batcher[Patches, Scores] = Batcher(self._run, limits, metrics, clock=time.perf_counter)
 
     @contextmanager
-    def admit(self, count: int = 1) -> Iterator[list[PicturePlace]]:
-        """Places for `count` pictures, all or none. Raises QueueFull, or NotReady while draining."""
+    def admit(self, count: int = 1, *, deadline: float = math.inf) -> Iterator[Sequence[PicturePlace]]:
+        """Places for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).
+
+        Raises: QueueFull, NotReady while draining.
+        """
         try:
-            places = self.batcher.admit_all(count)
+            places = self.batcher.admit_all(count, deadline)
         except ServiceError as error:
-            self._metrics.images.labels(error.code).inc(count)
+            self._metrics.lost(error.code, count)
             raise
         with ExitStack() as stack:
             yield [stack.enter_context(place) for place in places]
 
-    async def classify(self, place: PicturePlace, payload: bytes, *, top_k: int, timeout_s: float) -> Classified:
-        """The `top_k` most probable labels of one picture file.
+    async def classify(self, place: PicturePlace, payload: bytes, *, top_k: int, deadline: float) -> Classified:
+        """The `top_k` most probable labels of one picture file, until `deadline` (the event loop's clock).
 
         Raises: ServiceError of the kind that fits (errors.py).
         """
         try:
-            answered, decode_s = await self.logits(place, payload, timeout_s=timeout_s)
+            answered, decode_s = await self.scores(place, payload, deadline=deadline)
         except ServiceError as error:
-            self._metrics.images.labels(error.code).inc()
+            self._metrics.lost(error.code)
             raise
         except asyncio.CancelledError:
-            self._metrics.images.labels("client_gone").inc()
+            self._metrics.lost("client_gone")
             raise
         predictions = self._top(answered.answer, top_k)
-        self._observe(predictions[0], decode_s, answered)
-        return Classified(predictions, decode_s, answered.queue_s, answered.infer_s, answered.batch_size)
+        seconds = {"decode": decode_s, "queue": answered.queue_s, "infer": answered.infer_s}
+        self._metrics.classified(predictions[0].label, predictions[0].probability, seconds)
+        return Classified(predictions, seconds, answered.batch_size)
 
-    async def logits(
-        self, place: PicturePlace, payload: bytes, *, timeout_s: float
-    ) -> tuple[Answered[NDArray[np.float32]], float]:
-        """Logits float32 [K] of one picture file, and the seconds its decoding took. Raises ServiceError."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
+    async def scores(self, place: PicturePlace, payload: bytes, *, deadline: float) -> tuple[Answered[Scores], float]:
+        """What the network says of one picture file, and the seconds its decoding took. Raises ServiceError."""
         patches, decode_s = await self._decoded(payload, deadline)
         try:
             answered = await place.answer(patches, deadline)
@@ -102,9 +115,13 @@ class Classifier:
         except Exception as error:
             log.exception("the engine failed on a picture")
             raise InferenceFailed("The engine failed on this picture; the service's log says why.") from error
-        if not np.isfinite(answered.answer).all():
+        if math.isnan(answered.answer.probabilities[0]):
             raise InferenceFailed("The logits of this picture are not all finite numbers. This is a bug.")
         return answered, decode_s
+
+    def stuck_s(self) -> float:
+        """For how many seconds the longest run under way has run; 0 where none is."""
+        return self._lanes.longest_s()
 
     def close(self) -> None:
         """Let the threads end."""
@@ -120,15 +137,20 @@ class Classifier:
         return top_k
 
     async def _decoded(self, payload: bytes, deadline: float) -> tuple[Patches, float]:
+        decoded = self._decoders.submit(self._decode, payload)
+        timer = asyncio.get_running_loop().call_at(deadline, self._give_up, decoded)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._decoders.call(self._decode, payload)
-        except TimeoutError:
-            self._metrics.dropped("decode", "deadline")
-            raise DeadlinePassed("The picture was not decoded before its deadline.") from None
+            return await decoded
         except asyncio.CancelledError:
             self._metrics.dropped("decode", "client_gone")
             raise
+        finally:
+            timer.cancel()
+
+    def _give_up(self, decoded: "asyncio.Future[tuple[Patches, float]]") -> None:
+        if not decoded.done():
+            self._metrics.dropped("decode", "deadline")
+            decoded.set_exception(DeadlinePassed("The picture was not decoded before its deadline."))
 
     def _decode(self, payload: bytes) -> tuple[Patches, float]:
         started = time.perf_counter()
@@ -136,22 +158,26 @@ class Classifier:
         patches = to_patches(pixels, self.spec)
         return patches, time.perf_counter() - started
 
-    async def _run(self, batch: list[Patches]) -> list[NDArray[np.float32]]:
-        logits = await self._lanes.call(self.engine.run, batch)
-        self._metrics.padding_images.inc(self.engine.padding(len(batch)))
-        return list(logits)
+    async def _run(self, batch: list[Patches]) -> list[Scores]:
+        scores = await self._lanes.call(self._scored, batch)
+        self._metrics.padded(self.engine.padding(len(batch)))
+        return scores
 
-    def _top(self, logits: NDArray[np.float32], top_k: int) -> tuple[Prediction, ...]:
-        scaled = logits.astype(np.float64) / self.spec.temperature
-        powers = np.exp(scaled - scaled.max())
-        probabilities = powers / powers.sum()
-        order = np.argsort(-probabilities, kind="stable")[:top_k]
-        return tuple(Prediction(self.spec.labels[index], int(index), float(probabilities[index])) for index in order)
+    def _scored(self, batch: list[Patches]) -> list[Scores]:
+        logits = self.engine.run(batch)
+        probabilities = softmax(logits, self.spec.temperature)
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        return [Scores(*rows) for rows in zip(logits, probabilities, order, strict=True)]
 
-    def _observe(self, best: Prediction, decode_s: float, answered: Answered[NDArray[np.float32]]) -> None:
-        metrics = self._metrics
-        metrics.images.labels("classified").inc()
-        metrics.top1_probability.observe(best.probability)
-        metrics.predictions.labels(best.label).inc()
-        for stage, seconds in (("decode", decode_s), ("queue", answered.queue_s), ("infer", answered.infer_s)):
-            metrics.stage_seconds.labels(stage).observe(seconds)
+    def _top(self, scores: Scores, top_k: int) -> tuple[Prediction, ...]:
+        best = scores.order[:top_k]
+        found = zip(best.tolist(), scores.probabilities[best].tolist(), strict=True)
+        return tuple(Prediction(self.spec.labels[index], index, probability) for index, probability in found)
+
+
+def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Probabilities float64 [n, K] of logits float32 [n, K]; all NaN in a row whose logits are not all finite."""
+    finite = np.isfinite(logits).all(axis=1, keepdims=True)
+    scaled = np.where(finite, logits, 0).astype(np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.where(finite, powers / powers.sum(axis=1, keepdims=True), np.nan)

@@ -1,7 +1,6 @@
 """The command line: `mixer serve | classify | inspect`, and what learning.py and measuring.py add. Loads no torch."""
 
 import asyncio
-import functools
 import json
 import os
 import sys
@@ -46,14 +45,12 @@ def main() -> None:
 def serve(context: typer.Context) -> None:
     """Serve a bundle over HTTP. Every option is also a MIXER_* variable; see mixer serve --help."""
     from app import main as composition  # noqa: PLC0415
-    from app import server  # noqa: PLC0415
+    from app import plan, server  # noqa: PLC0415
 
     chosen = settings.load(context.args)
     logs.configure(chosen.log_format, chosen.log_level)
-    if chosen.workers > 1:
-        composition.expect_startable(chosen)
-        raise typer.Exit(server.serve(functools.partial(composition.create_worker_app, chosen), chosen))
-    raise typer.Exit(server.serve(composition.create_app(chosen), chosen))
+    planned = plan.planned(chosen)
+    raise typer.Exit(server.serve(lambda post: composition.create_app(planned, post=post), planned))
 
 
 @app.command()
@@ -134,7 +131,8 @@ async def _outcomes(
         try:
             with classifier.admit() as (place,):
                 payload = await asyncio.to_thread(path.read_bytes)
-                classified = await classifier.classify(place, payload, top_k=wanted, timeout_s=chosen.request_timeout_s)
+                deadline = asyncio.get_running_loop().time() + chosen.request_timeout_s
+                classified = await classifier.classify(place, payload, top_k=wanted, deadline=deadline)
         except (ServiceError, OSError) as error:
             return error
         return {prediction.label: prediction.probability for prediction in classified.predictions}

@@ -4,11 +4,15 @@ Knows nothing of what is asked or answered.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sized
-from typing import Any
+from typing import Any, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.hang_up import HangUp, announce
 
 MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
 _TOO_LARGE = (
@@ -42,6 +46,7 @@ class Connection(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._bytes_without_progress = 0
+        self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client has connected."""
@@ -51,6 +56,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
+        for hang_up in self._hang_ups:
+            hang_up.tell()
+        self._hang_ups.clear()
         self._stop_waiting()
         if self._unread is not None:
             self._unread.cancel()
@@ -69,6 +77,7 @@ class Connection(HttpToolsProtocol):
         """A request has begun."""
         self._bytes_without_progress = 0
         self._stop_waiting()
+        self._hang_ups.append(announce(cast(Scope, self.scope)))
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -83,6 +92,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """It has been answered."""
+        if self._hang_ups:
+            self._hang_ups.popleft()
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None:  # no other request waits
             self._wait_for_a_request()

@@ -2,21 +2,25 @@
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
+from typing import cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app import logs, problems, signals
+from app import problems, signals
 from app.access import Access
 from app.batcher import Limits
 from app.bodies import BodyLimits
 from app.classifier import Classifier
 from app.costs import Memory
 from app.cpus import usable_cpus
+from app.direct import Application
 from app.drain import Drain
 from app.engine import Engine, EngineOptions, open_engine
 from app.errors import ServiceError
@@ -27,48 +31,48 @@ from app.metrics import Metrics
 from app.routes import Routes
 from app.schemas import LimitsBody
 from app.settings import Settings
+from app.workers import Post
+
+_PULSE_S = 0.5
 
 log = logging.getLogger("mixer.main")
 
 
-def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """The whole service. The engine is opened and warmed here, before any socket; lifespan starts and ends the rest.
+def create_app(settings: Settings, engine: Engine | None = None, post: Post | None = None) -> Application:
+    """The whole service, or what one worker at its post does of it. lifespan starts what is not started here.
+
+    The engine is opened and warmed before any client can connect.
 
     Raises: StartError.
     """
     keys = read_keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
     engine = engine or open_engine(engine_options(settings))
-    metrics = Metrics()
+    post = post or Post()
+    metrics = Metrics(post.board, post.number)
     metrics.engine_info.labels(engine.provider, engine.precision, engine.spec.name, engine.spec.version).set(1)
     classifier = build_classifier(settings, engine, metrics)
-    health = Health(classifier, interval_s=settings.canary_interval_s, timeout_s=settings.request_timeout_s)
+    health = Health(
+        classifier,
+        interval_s=settings.canary_interval_s,
+        timeout_s=settings.request_timeout_s,
+        watchdog_s=settings.watchdog_s,
+        post=post,
+    )
     drain = Drain(lambda: metrics.rejected("draining", 1))
     limits = _limits_body(settings, engine)
     routes = Routes(classifier, health, drain, metrics, keys, limits, _body_limits(settings))
-    app = FastAPI(
+    app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
         summary="Image classification with an MLP-Mixer on ONNX Runtime.",
-        lifespan=_lifespan(classifier, health, drain, settings.drain_timeout_s),
+        lifespan=_lifespan(classifier, health, drain, settings.drain_timeout_s, post),
     )
-    app.include_router(routes.router())
+    routes.add_to(app)
     app.add_middleware(Access, metrics=metrics)
     app.add_exception_handler(ServiceError, problems.from_service_error)
     app.add_exception_handler(RequestValidationError, problems.from_validation_error)
     app.add_exception_handler(HTTPException, problems.from_http_exception)
     return app
-
-
-def expect_startable(settings: Settings) -> None:
-    """Try what create_app would do, before several processes try it. Raises StartError."""
-    read_keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
-    open_engine(engine_options(settings))
-
-
-def create_worker_app(settings: Settings) -> FastAPI:
-    """create_app in a process of its own, whose log has to be set up too."""
-    logs.configure(settings.log_format, settings.log_level)
-    return create_app(settings)
 
 
 def engine_options(settings: Settings) -> EngineOptions:
@@ -105,12 +109,13 @@ def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Cl
 
 
 def _lifespan(
-    classifier: Classifier, health: Health, drain: Drain, drain_timeout_s: float
+    classifier: Classifier, health: Health, drain: Drain, drain_timeout_s: float, post: Post
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await health.probe()
         watching = asyncio.create_task(health.watch())
+        beating = asyncio.create_task(_beat(post))
         engine = classifier.engine
         log.info(
             "serving %s %s in %s on %s, %d lanes",
@@ -132,12 +137,29 @@ def _lifespan(
         finally:
             end()
             await asyncio.gather(*endings)
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in (watching, beating):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             classifier.close()
 
     return lifespan
+
+
+async def _beat(post: Post) -> None:
+    """Show the supervisor that the event loop goes round, and end when the supervisor has."""
+    loop = asyncio.get_running_loop()
+    if post.lifeline is not None:
+        loop.add_reader(post.lifeline, _follow, post)
+    while True:
+        post.beat()
+        await asyncio.sleep(_PULSE_S)
+
+
+def _follow(post: Post) -> None:
+    log.error("the supervising process has gone; this worker ends too")
+    asyncio.get_running_loop().remove_reader(cast(int, post.lifeline))
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _finish(classifier: Classifier, drain: Drain, timeout_s: float) -> None:

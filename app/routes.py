@@ -1,34 +1,34 @@
 """HTTP only: bodies in, JSON and problem+json out."""
 
 import asyncio
+import math
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic_core import to_json
 from starlette.responses import RedirectResponse, Response
 
-from app.access import timing_of
+from app.access import Access, timing_of
 from app.bodies import FIELD, BodyLimits, Upload, read_picture, read_pictures
-from app.classifier import Classified, Classifier, PicturePlace
+from app.classifier import Classifier, PicturePlace
+from app.direct import Application, Direct
 from app.drain import Drain
-from app.errors import ClientGone, ServiceError
+from app.errors import BadParameter, ServiceError
+from app.hang_up import while_connected
 from app.health import Health
 from app.keys import ApiKeys
 from app.metrics import CONTENT_TYPE, Metrics
 from app.problems import MEDIA_TYPE
 from app.schemas import (
     BatchBody,
-    BatchEntry,
     ClassifyBody,
-    EntryError,
     LimitsBody,
     LiveBody,
     ModelBody,
-    ModelName,
-    PredictionBody,
     Problem,
     ReadyBody,
 )
@@ -36,6 +36,16 @@ from app.schemas import (
 T = TypeVar("T")
 
 TopK = Annotated[int | None, Query(description="How many labels to return; at most the number of classes. Default 5.")]
+
+TIMEOUT = "X-Request-Timeout-Ms"
+_TIMEOUT_HEADER = {
+    "name": TIMEOUT,
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds after which the client has no use for the answer. What cannot be answered by then is "
+    "refused at once. At most the service's own limit counts.",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 
 _FILE = {"type": "string", "format": "binary"}
 _ONE_FILE = {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}}}
@@ -51,6 +61,10 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "RFC 9457 problem", "content": content} for status in statuses}
 
 
+def _body(content: dict[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT_HEADER]}
+
+
 @dataclass(frozen=True)
 class Routes:
     """The endpoints over the collaborators they need."""
@@ -63,8 +77,13 @@ class Routes:
     limits: LimitsBody
     body_limits: BodyLimits
 
-    def router(self) -> APIRouter:
-        """Every endpoint of the service."""
+    def add_to(self, app: Application) -> None:
+        """Every endpoint of the service, those for pictures with a shortcut."""
+        app.include_router(self._router())
+        for path, endpoint in (("/classify", self.classify), ("/classify/batch", self.classify_batch)):
+            app.add_shortcut("POST", path, Access(Direct(path, endpoint, top_k=int | None), self.metrics))
+
+    def _router(self) -> APIRouter:
         router = APIRouter()
         router.add_api_route(
             "/classify",
@@ -72,7 +91,7 @@ class Routes:
             methods=["POST"],
             summary="Classify one picture",
             responses={200: {"model": ClassifyBody}, **_problems(*_PICTURE_STATUSES)},
-            openapi_extra={"requestBody": {"required": True, "content": _ONE_PICTURE}},
+            openapi_extra=_body(_ONE_PICTURE),
         )
         router.add_api_route(
             "/classify/batch",
@@ -80,7 +99,7 @@ class Routes:
             methods=["POST"],
             summary="Classify many pictures; a bad one spoils only its own entry",
             responses={200: {"model": BatchBody}, **_problems(*_PICTURE_STATUSES)},
-            openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": _MANY_FILES}}},
+            openapi_extra=_body({"multipart/form-data": _MANY_FILES}),
         )
         router.add_api_route(
             "/model", self.model, response_model=ModelBody, summary="What answers here", responses=_problems(401)
@@ -144,75 +163,70 @@ class Routes:
         self._expect_key(request)
         wanted = self.classifier.expect_top_k(top_k)
         timing = timing_of(request.scope)
+        clients_deadline = self._clients_deadline(request)
         payload = await read_picture(request, self.body_limits)
-        timing.stages["receive"] = time.perf_counter() - timing.started
-        with self.classifier.admit() as (place,):
-            classified = await _while_connected(request, self._classify(place, payload, wanted))
-        timing.stages |= {
-            "decode": classified.decode_s, "queue": classified.queue_s, "infer": classified.infer_s
-        }  # fmt: skip
+        timing.received()
+        deadline = min(clients_deadline, self._deadline())
+        with self.classifier.admit(deadline=deadline) as (place,):
+            work = self.classifier.classify(place, payload, top_k=wanted, deadline=deadline)
+            classified = await while_connected(request.scope, request.receive, work)
+        timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
-        return _json(ClassifyBody(model=self._model_name(), predictions=_predictions(classified)))
+        return _json({"model": self._model_name, "predictions": classified.predictions})
 
     async def _classify_many(self, request: Request, top_k: int | None) -> Response:
         self._expect_key(request)
         wanted = self.classifier.expect_top_k(top_k)
         timing = timing_of(request.scope)
+        clients_deadline = self._clients_deadline(request)
         uploads = await read_pictures(request, self.body_limits)
-        timing.stages["receive"] = time.perf_counter() - timing.started
-        with self.classifier.admit(len(uploads)) as places:
-            entries = [self._entry(place, upload, wanted) for place, upload in zip(places, uploads, strict=True)]
-            results = await _while_connected(request, _gather(entries))
-        return _json(BatchBody(model=self._model_name(), results=results))
+        timing.received()
+        deadline = min(clients_deadline, self._deadline())
+        with self.classifier.admit(len(uploads), deadline=deadline) as places:
+            entries = (self._entry(*one, wanted, deadline) for one in zip(places, uploads, strict=True))
+            results = await while_connected(request.scope, request.receive, _gather(*entries))
+        return _json({"model": self._model_name, "results": results})
+
+    async def _entry(self, place: PicturePlace, upload: Upload, top_k: int, deadline: float) -> dict[str, object]:
+        try:
+            classified = await self.classifier.classify(place, upload.payload, top_k=top_k, deadline=deadline)
+        except ServiceError as error:
+            return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}
+        return {"filename": upload.filename, "predictions": classified.predictions}
 
     def _expect_key(self, request: Request) -> None:
         self.keys.expect_known(request.headers.get("authorization"), request.headers.get("x-api-key"))
 
-    def _model_name(self) -> ModelName:
-        engine = self.classifier.engine
-        return ModelName(name=engine.spec.name, version=engine.spec.version, precision=engine.precision)
+    def _deadline(self) -> float:
+        """By when a request whose body has arrived is answered, in the event loop's time."""
+        return asyncio.get_running_loop().time() + self.limits.request_timeout_s
 
-    async def _classify(self, place: PicturePlace, payload: bytes, top_k: int) -> Classified:
-        return await self.classifier.classify(place, payload, top_k=top_k, timeout_s=self.limits.request_timeout_s)
+    def _clients_deadline(self, request: Request) -> float:
+        """What the client says itself, counted from the first byte; infinite where it says nothing.
 
-    async def _entry(self, place: PicturePlace, upload: Upload, top_k: int) -> BatchEntry:
+        Raises: BadParameter.
+        """
+        said = request.headers.get(TIMEOUT)
+        if said is None:
+            return math.inf
         try:
-            classified = await self._classify(place, upload.payload, top_k)
-        except ServiceError as error:
-            return BatchEntry(filename=upload.filename, error=EntryError(code=error.code, detail=error.detail))
-        return BatchEntry(filename=upload.filename, predictions=_predictions(classified))
+            timeout_ms = float(said)
+        except ValueError:
+            timeout_ms = math.nan
+        if not timeout_ms > 0:
+            raise BadParameter(f"{TIMEOUT} is {said!r}; expected milliseconds, more than 0.")
+        passed_s = time.perf_counter() - timing_of(request.scope).started
+        return asyncio.get_running_loop().time() - passed_s + timeout_ms / 1000
+
+    @cached_property
+    def _model_name(self) -> dict[str, str]:
+        engine = self.classifier.engine
+        return {"name": engine.spec.name, "version": engine.spec.version, "precision": engine.precision}
 
 
-def _predictions(classified: Classified) -> list[PredictionBody]:
-    return [
-        PredictionBody(label=prediction.label, index=prediction.index, probability=prediction.probability)
-        for prediction in classified.predictions
-    ]
+def _json(body: dict[str, object]) -> Response:
+    return Response(to_json(body), media_type="application/json")
 
 
-def _json(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
-
-
-async def _gather(entries: list[Coroutine[Any, Any, BatchEntry]]) -> list[BatchEntry]:
+async def _gather(*entries: Coroutine[Any, Any, T]) -> list[T]:
     return list(await asyncio.gather(*entries))
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client hangs up. Raises ClientGone then."""
-    working = asyncio.ensure_future(work)
-    hung_up = asyncio.ensure_future(_hung_up(request))
-    try:
-        await asyncio.wait((working, hung_up), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGone
-    finally:
-        for task in (working, hung_up):
-            task.cancel()
-        await asyncio.gather(working, hung_up, return_exceptions=True)
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue

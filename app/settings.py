@@ -33,10 +33,11 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
     workers: int = Field(
-        default=1,
-        ge=1,
+        default=0,
+        ge=0,
         le=256,
-        description="Processes that share the port. Each loads the model and has its own queue; metrics are summed.",
+        description="Processes that share the port. Each has the model, its own queue and limits of its own; metrics "
+        "and readiness are those of all. 0: on a CPU as many as keep every usable CPU busy, 16 at most; one on a GPU.",
     )
     bundle: Path = Field(
         default=_SHIPPED_BUNDLE,
@@ -67,17 +68,21 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=256,
-        description="Runs side by side. 0: on a CPU as many as keep every usable CPU busy, two on a GPU.",
+        description="Runs side by side in a worker. 0: on a CPU as many as keep its share of the usable CPUs busy, two "
+        "on a GPU.",
     )
     intra_op_threads: int = Field(
         default=0,
         ge=0,
         le=256,
-        description="CPU threads of one run. More than 1 lowers latency and costs throughput. 0: the usable CPUs are "
-        "shared out among lanes; with lanes 0, 1.",
+        description="CPU threads of one run. More than 1 lowers latency and costs throughput. 0: a worker's share of "
+        "the usable CPUs is shared out among its lanes; with lanes 0, 1.",
     )
     decode_threads: int = Field(
-        default=0, ge=0, le=256, description="Threads that decode pictures. 0: one for each CPU this process may use."
+        default=0,
+        ge=0,
+        le=256,
+        description="Threads of a worker that decode pictures. 0: one for each CPU of its share.",
     )
     max_batch_size: int = Field(
         default=0,
@@ -121,6 +126,13 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="Seconds between checks that a stored picture gets its stored answer; else /health/ready is 503.",
+    )
+    watchdog_s: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="A worker whose event loop stands still, or one of whose runs does not end, for this many seconds "
+        "is replaced; a service without workers ends with exit code 1.",
     )
     max_picture_bytes: int = Field(
         default=20 << 20, ge=1, le=1 << 30, description="Largest picture file in bytes; a larger one gets 413."

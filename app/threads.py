@@ -1,14 +1,21 @@
 """Threads that each run one call at a time for the event loop. Know nothing of what they run.
 
+Each hop between a thread and the loop costs as much as a small picture, so that a thread that has finished a call soon
+goes on with the next, and hands over what it has done together.
+
 They are daemons: a call that never returns cannot keep the process from ending, which concurrent.futures would let it.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
+
+_TOGETHER_S = 0.001  # a thread that has worked this long hands over what it has done
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,37 +34,83 @@ class Threads:
     def __init__(self, count: int, name: str) -> None:
         self.count = count
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._began: list[float | None] = [None] * count  # the call that each thread is in
         for index in range(count):
-            threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True).start()
+            threading.Thread(target=self._work, args=(index,), name=f"{name}-{index}", daemon=True).start()
 
-    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function` in a thread. A call cancelled before its turn does not run."""
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
+        """Run `function` in a thread. A call whose future is done before its turn does not run."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._calls.put(_Call(lambda: function(*args, **kwargs), future, loop))
-        return await future
+        return future
+
+    async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `function` returns or raises. Cancelled before its turn, it does not run."""
+        return await self.submit(function, *args, **kwargs)
+
+    def longest_s(self) -> float:
+        """For how many seconds the longest of the calls under way has run; 0 where none is."""
+        began = [at for at in self._began if at is not None]
+        return time.monotonic() - min(began) if began else 0.0
 
     def stop(self) -> None:
         """Let every thread end after the call it is in and those already queued; waits for none."""
         for _ in range(self.count):
             self._calls.put(None)
 
-    def _work(self) -> None:
+    def _work(self, index: int) -> None:
         while (call := self._calls.get()) is not None:
-            if not call.future.cancelled():
-                _run(call)
-            del call  # an idle thread keeps no picture alive
+            ended = self._run_some(call, index)
+            del call
+            _hand_over(ended)
+            del ended  # an idle thread keeps no picture alive
+
+    def _run_some(self, call: _Call | None, index: int) -> "list[_Ended]":
+        """Run this call, and those that wait as long as they are few and soon done."""
+        ended: list[_Ended] = []
+        now = time.monotonic()
+        until = now + _TOGETHER_S
+        while call is not None:
+            if not call.future.done():
+                self._began[index] = now
+                ended.append(_run(call))
+                self._began[index] = None
+            now = time.monotonic()
+            if now > until:
+                break
+            try:
+                call = self._calls.get_nowait()
+            except Empty:
+                break
+        else:
+            self._calls.put(None)  # told to stop: again, once this is handed over
+        return ended
 
 
-def _run(call: _Call) -> None:
+@dataclass(frozen=True)
+class _Ended:
+    call: _Call
+    outcome: Any
+    error: BaseException | None
+
+
+def _run(call: _Call) -> _Ended:
     try:
-        outcome, error = call.work(), None
+        return _Ended(call, call.work(), None)
     except BaseException as raised:  # noqa: BLE001 -- whatever it was belongs to the caller, and the thread lives on
-        outcome, error = None, raised
-    try:
-        call.loop.call_soon_threadsafe(_settle, call.future, outcome, error)
-    except RuntimeError:  # the loop has closed: nobody waits any more
-        return
+        return _Ended(call, None, raised)
+
+
+def _hand_over(ended: list[_Ended]) -> None:
+    for loop in {one.call.loop for one in ended}:
+        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle_all, [one for one in ended if one.call.loop is loop])
+
+
+def _settle_all(ended: list[_Ended]) -> None:
+    for one in ended:
+        _settle(one.call.future, one.outcome, one.error)
 
 
 def _settle(future: "asyncio.Future[Any]", outcome: object, error: BaseException | None) -> None:

@@ -49,7 +49,7 @@ def serve(bundle: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Serv
     @asynccontextmanager
     async def served(engine: Engine = engine, **options: Any) -> AsyncIterator[Service]:
         metrics = WatchedMetrics()
-        monkeypatch.setattr(main, "Metrics", lambda: metrics)
+        monkeypatch.setattr(main, "Metrics", lambda *_: metrics)
         application = main.create_app(Settings(**{"bundle": bundle, "drain_timeout_s": 5, **options}), engine)
         transport = httpx.ASGITransport(application)
         async with (

@@ -51,7 +51,8 @@ def build(metrics: WatchedMetrics) -> Iterator[Build]:
 
 async def classify(classifier: Classifier, payload: bytes, *, top_k: int = 1, timeout_s: float = 60) -> Classified:
     with classifier.admit() as (place,):
-        return await classifier.classify(place, payload, top_k=top_k, timeout_s=timeout_s)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        return await classifier.classify(place, payload, top_k=top_k, deadline=deadline)
 
 
 def best(classified: Classified) -> str:

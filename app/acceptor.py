@@ -1,0 +1,83 @@
+"""Takes connections from a socket that several processes listen on, each about as many. Knows nothing of HTTP.
+
+Left to the kernel, whoever wakes first takes all that have come: of 32 clients that keep their connections, one worker
+may get every one, and the others idle.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+_MORE = 1  # connections than the least busy worker: that many are no reason to leave one to it
+_PATIENCE_S = 0.005  # for somebody else to take what was left
+_NO_FILES_S = 0.1  # before the next attempt where this process may open no more files
+
+log = logging.getLogger("mixer.acceptor")
+
+
+class Acceptor:
+    """Listens until it is closed; `others` tells how many connections each other process has, `own` this one's."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        own: Callable[[], int],
+        others: Callable[[], list[int]],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._protocol, self._own, self._others, self._context = protocol, own, others, context
+        self._pause: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[object]] = set()
+        listener.setblocking(False)
+        self._listen(self._take_or_leave)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._loop.remove_reader(self._listener)
+        if self._pause is not None:
+            self._pause.cancel()
+
+    async def wait_closed(self) -> None:
+        """Until those that were taken are open."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
+    def _listen(self, then: Callable[[], None]) -> None:
+        self._loop.add_reader(self._listener, then)
+
+    def _take_or_leave(self) -> None:
+        others = self._others()
+        if others and self._own() + len(self._opening) > min(others) + _MORE:
+            self._rest(_PATIENCE_S, self._take)
+        else:
+            self._take()
+
+    def _take(self) -> None:
+        self._listen(self._take_or_leave)
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # somebody else was faster, or the client has gone
+        except OSError as error:
+            log.error("a connection cannot be taken: %s", error.strerror)  # noqa: TRY400 -- no mistake of ours
+            self._rest(_NO_FILES_S, self._take_or_leave)
+            return
+        task = self._loop.create_task(self._open(connection))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._context)
+        except (OSError, ssl.SSLError) as error:
+            log.info("a connection was not opened: %s", error)
+            connection.close()
+
+    def _rest(self, seconds: float, then: Callable[[], None]) -> None:
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(seconds, self._listen, then)

@@ -1,0 +1,72 @@
+"""Endpoints that are called past FastAPI's machinery, which still describes them. Knows nothing of what they do.
+
+Its middleware, routing and dependencies take about as long as all of the service's own work on a small picture.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import FastAPI
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import problems
+from app.errors import BadParameter, ServiceError
+
+
+class Direct:
+    """One endpoint `async (request, **parameters) -> Response` as an application, its parameters from the query.
+
+    A ServiceError becomes its answer; a parameter that is not of its type in `types` becomes 422.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **types: Any) -> None:
+        self.path = path
+        self._endpoint = endpoint
+        self._types = {name: TypeAdapter[Any](kind) for name, kind in types.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        scope["route"] = self
+        request = Request(scope, receive, send)
+        try:
+            query: bytes = scope["query_string"]
+            response = await self._endpoint(request, **self._parameters(query) if query else {})
+        except ServiceError as error:
+            response = problems.from_service_error(request, error)
+        await response(scope, receive, send)
+
+    def _parameters(self, query: bytes) -> dict[str, Any]:
+        """Those that the endpoint knows; the last of several of one name."""
+        given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        return {name: _read(name, given[name], kind) for name, kind in self._types.items() if name in given}
+
+
+class Application(FastAPI):
+    """FastAPI, except that requests with a shortcut are taken before it sees them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._shortcuts: dict[tuple[str, str], ASGIApp] = {}
+
+    def add_shortcut(self, method: str, path: str, app: ASGIApp) -> None:
+        """Let `app` answer exactly these requests."""
+        self._shortcuts[method, path] = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the lifespan."""
+        shortcut = self._shortcuts.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if shortcut is not None:
+            await shortcut(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def _read(name: str, value: str, kind: TypeAdapter[Any]) -> Any:
+    try:
+        return kind.validate_python(value)
+    except ValidationError as error:
+        raise BadParameter(f"{name} is {value!r}: {error.errors()[0]['msg']}.") from error

@@ -1,0 +1,242 @@
+"""Worker processes: forked, watched, replaced when they die or hang, told to stop. Knows nothing of what they do.
+
+They are forked from a process that has loaded everything and started nothing: no thread, no event loop, no session. So
+a new one is there in a fraction of a second, and they share what they do not change.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+from app.board import Board, Row
+from app.errors import StartError
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+_WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
+_TICK_S = 0.5  # between looks at the pulses
+_PAUSE_S = 1.0  # before a worker that died young is replaced
+_YOUNG_S = 5.0
+_ALIVE_S = 2.0  # a worker that has been silent longer is not waited for
+
+log = logging.getLogger("mixer.workers")
+
+
+class Post:
+    """Where a worker stands: its number, the board it writes on, and a pipe that ends when its supervisor does.
+
+    A service of one process has a board to itself, and no supervisor.
+    """
+
+    def __init__(self, number: int = 0, board: Board | None = None, lifeline: int | None = None) -> None:
+        self.number, self.lifeline = number, lifeline
+        self.board = board or Board()
+        rows = self.board.rows()
+        self._own = _Vitals(rows[number])
+        self._others = {} if lifeline is None else {n: _Vitals(row) for n, row in enumerate(rows[:-1]) if n != number}
+
+    def beat(self) -> None:
+        """Say that the event loop goes round."""
+        self._own.pulse = time.monotonic()
+
+    def hold(self, connections: int) -> None:
+        """Say how many connections are open."""
+        self._own.connections = connections
+
+    def held_by_others(self) -> list[int]:
+        """How many connections each of the other workers has that were alive a moment ago."""
+        since = time.monotonic() - _ALIVE_S
+        return [other.connections for other in self._others.values() if other.pulse > since]
+
+    def complain(self, words: str) -> None:
+        """Say what is wrong with this worker; nothing where nothing is."""
+        self._own.row.say(words)
+
+    def complaints(self) -> Iterator[tuple[int, str]]:
+        """The numbers of the other workers that complain, with their words."""
+        for number, other in self._others.items():
+            if words := other.row.said():
+                yield number, words
+
+
+class _Vitals:
+    """What a worker's row says of the worker itself. The supervisor makes room for it before the worker starts."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self._pulse, self._connections = row.place('["mixer_pulse"]'), row.place('["mixer_connections"]')
+
+    @property
+    def pulse(self) -> float:
+        """When its event loop last went round, in seconds of time.monotonic(); 0 where it has not yet."""
+        return self.row.numbers[self._pulse]
+
+    @pulse.setter
+    def pulse(self, at: float) -> None:
+        self.row.numbers[self._pulse] = at
+
+    @property
+    def connections(self) -> int:
+        """How many it holds."""
+        return int(self.row.numbers[self._connections])
+
+    @connections.setter
+    def connections(self, count: int) -> None:
+        self.row.numbers[self._connections] = count
+
+
+@dataclass
+class _Worker:
+    number: int
+    pid: int
+    started: float
+
+
+class WorkerFailed(StartError):
+    """A worker could not start; the words are its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # of the class, in all others
+
+
+_RESTARTS = '["mixer_worker_restarts"]'
+
+
+class Supervisor:
+    """Keeps `count` processes doing `work`. The board has a row for each, and one more for the supervisor itself.
+
+    `grace_s`: how long they may take to stop. `pulse_s`: how long one may be silent before it is replaced.
+    """
+
+    def __init__(self, work: Callable[[Post], int], count: int, *, grace_s: float, pulse_s: float) -> None:
+        self._work = work
+        self._grace_s = grace_s
+        self._pulse_s = pulse_s
+        self._board = Board(count + 1)
+        self._vitals = [_Vitals(self._board.row(number)) for number in range(count)]
+        self._own = self._board.row(count)
+        self._restarts = self._own.place(_RESTARTS)
+        self._workers: dict[int, _Worker] = {}
+        self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
+        self._count = count
+        self._stop_by: float | None = None
+        self._exit_code = 0
+        self._failure: WorkerFailed | None = None
+        self._lifeline = os.pipe()
+
+    def run(self) -> int:
+        """Until told to stop. Returns the worst exit code of the workers.
+
+        Raises: WorkerFailed where they cannot start.
+        """
+        with _signals_held():
+            for number in range(self._count):
+                self._start(number)
+            while self._workers or (self._due and self._stop_by is None):
+                told = signal.sigtimedwait(_WATCHED, _TICK_S)
+                if told is not None and told.si_signo != signal.SIGCHLD:
+                    self._pass_on(told.si_signo)
+                self._reap()
+                self._look_after()
+        if self._failure is not None:
+            raise self._failure
+        return self._exit_code
+
+    def _start(self, number: int) -> None:
+        vitals = self._vitals[number]
+        vitals.pulse = vitals.connections = 0
+        vitals.row.say("")
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._be_a_worker(number)
+        self._workers[pid] = _Worker(number, pid, time.monotonic())
+
+    def _be_a_worker(self, number: int) -> NoReturn:
+        code = 1
+        try:
+            os.close(self._lifeline[1])
+            for told in _WATCHED:
+                signal.signal(told, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+            post = Post(number, self._board, self._lifeline[0])
+            code = self._work(post)
+        except StartError as error:
+            post.complain(str(error))
+            code = error.exit_code
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        except BaseException:
+            log.exception("worker %d failed", number)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _pass_on(self, number: int) -> None:
+        """A stop signal begins the end; a second one reaches the workers too, and they hurry."""
+        if number in STOPPING:
+            self._stop_by = self._stop_by or time.monotonic() + self._grace_s
+        for pid in self._workers:
+            os.kill(pid, number)
+
+    def _reap(self) -> None:
+        for pid in list(self._workers):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._ended(self._workers.pop(pid), os.waitstatus_to_exitcode(status))
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        vitals = self._vitals[worker.number]
+        words, ever_worked = vitals.row.said(), vitals.pulse > 0
+        vitals.pulse = vitals.connections = 0
+        vitals.row.say("")
+        if self._stop_by is not None:
+            self._exit_code = max(self._exit_code, 0 if -code in STOPPING else abs(code))
+        elif not ever_worked and code > 0 and not self._own.numbers[self._restarts]:
+            self._exit_code = max(self._exit_code, code)  # it could not start: nor can the others
+            self._failure = WorkerFailed(words, code) if words else None
+            self._pass_on(signal.SIGTERM)
+        else:
+            self._replace(worker, code)
+
+    def _replace(self, worker: _Worker, code: int) -> None:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        log.error("worker %d (process %d) %s, and is replaced", worker.number, worker.pid, how)
+        self._own.numbers[self._restarts] += 1
+        young = time.monotonic() - worker.started < _YOUNG_S
+        self._due[worker.number] = time.monotonic() + (_PAUSE_S if young else 0.0)
+
+    def _look_after(self) -> None:
+        """Start whoever is due, end whoever hangs or takes too long to stop."""
+        now = time.monotonic()
+        for worker in list(self._workers.values()):
+            if self._hangs(worker, now):
+                log.error("worker %d (process %d) hangs, and is killed", worker.number, worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+        for number in [number for number, at in self._due.items() if at <= now and self._stop_by is None]:
+            del self._due[number]
+            self._start(number)
+
+    def _hangs(self, worker: _Worker, now: float) -> bool:
+        if self._stop_by is not None:
+            return now > self._stop_by
+        pulse = self._vitals[worker.number].pulse
+        return pulse > 0 and now - pulse > self._pulse_s
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What is watched waits until it is asked for, here and in a child until it lets it through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
