@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from app.admission import Admission
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
@@ -29,8 +29,7 @@ class Limits:
     queue_capacity: int = 512
 
 
-@dataclass(frozen=True)
-class Answered(Generic[Answer]):
+class Answered(NamedTuple, Generic[Answer]):
     """An answer and what it took: seconds waiting, seconds in its run (bisection included), items in its batch."""
 
     answer: Answer
@@ -260,6 +259,10 @@ class Place(Generic[Item, Answer]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Make room for another."""
         self._batcher._leave()  # noqa: SLF001 -- a place is part of its batcher
 
     async def answer(self, item: Item, deadline: float) -> Answered[Answer]:

@@ -4,9 +4,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,7 @@ DEFAULT_TOP_K = 5
 log = logging.getLogger("mixer.classifier")
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(NamedTuple):
     """What the network says of one picture, of K classes.
 
     logits: float32 [K]. probabilities: float64 [K], sum 1. order: the classes' indices, most probable first.
@@ -40,20 +38,18 @@ class Scores:
 PicturePlace = Place[Patches, Scores]
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One label with its probability in [0, 1] and its index among the model's classes."""
+class Prediction(TypedDict):
+    """One label with its index among the model's classes and its probability in [0, 1], as clients get it."""
 
     label: str
     index: int
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
+class Classified(NamedTuple):
     """Predictions, most probable first, and where the time went: seconds in decode, queue and infer."""
 
-    predictions: tuple[Prediction, ...]
+    predictions: list[Prediction]
     seconds: Mapping[str, float]
     batch_size: int
 
@@ -73,19 +69,16 @@ class Classifier:
         self._lanes = Threads(limits.lanes, "lane")
         self.batcher: Batcher[Patches, Scores] = Batcher(self._run, limits, metrics, clock=time.perf_counter)
 
-    @contextmanager
-    def admit(self, count: int = 1, *, deadline: float = math.inf) -> Iterator[Sequence[PicturePlace]]:
+    def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Places":
         """Places for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).
 
         Raises: QueueFull, NotReady while draining.
         """
         try:
-            places = self.batcher.admit_all(count, deadline)
+            return Places(self.batcher.admit_all(count, deadline))
         except ServiceError as error:
             self._metrics.lost(error.code, count)
             raise
-        with ExitStack() as stack:
-            yield [stack.enter_context(place) for place in places]
 
     async def classify(self, place: PicturePlace, payload: bytes, *, top_k: int, deadline: float) -> Classified:
         """The `top_k` most probable labels of one picture file, until `deadline` (the event loop's clock).
@@ -102,7 +95,7 @@ class Classifier:
             raise
         predictions = self._top(answered.answer, top_k)
         seconds = {"decode": decode_s, "queue": answered.queue_s, "infer": answered.infer_s}
-        self._metrics.classified(predictions[0].label, predictions[0].probability, seconds)
+        self._metrics.classified(predictions[0]["label"], predictions[0]["probability"], seconds)
         return Classified(predictions, seconds, answered.batch_size)
 
     async def scores(self, place: PicturePlace, payload: bytes, *, deadline: float) -> tuple[Answered[Scores], float]:
@@ -169,10 +162,24 @@ class Classifier:
         order = np.argsort(-probabilities, axis=1, kind="stable")
         return [Scores(*rows) for rows in zip(logits, probabilities, order, strict=True)]
 
-    def _top(self, scores: Scores, top_k: int) -> tuple[Prediction, ...]:
-        best = scores.order[:top_k]
+    def _top(self, scores: Scores, top_k: int) -> list[Prediction]:
+        labels, best = self.spec.labels, scores.order[:top_k]
         found = zip(best.tolist(), scores.probabilities[best].tolist(), strict=True)
-        return tuple(Prediction(self.spec.labels[index], index, probability) for index, probability in found)
+        return [{"label": labels[index], "index": index, "probability": probability} for index, probability in found]
+
+
+class Places:
+    """Places that are held inside a with statement."""
+
+    def __init__(self, places: Sequence[PicturePlace]) -> None:
+        self._places = places
+
+    def __enter__(self) -> Sequence[PicturePlace]:
+        return self._places
+
+    def __exit__(self, *error: object) -> None:
+        for place in self._places:
+            place.leave()
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

@@ -135,7 +135,7 @@ async def _outcomes(
                 classified = await classifier.classify(place, payload, top_k=wanted, deadline=deadline)
         except (ServiceError, OSError) as error:
             return error
-        return {prediction.label: prediction.probability for prediction in classified.predictions}
+        return {best["label"]: best["probability"] for best in classified.predictions}
 
     pending: list[tuple[Path, asyncio.Task[dict[str, float] | Exception]]] = []
     for path in files:

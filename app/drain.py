@@ -1,8 +1,8 @@
 """Who is inside, and closing time: no new request after it, word when the last has left, and an end for who stays."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from app.errors import NotReady
 
@@ -19,26 +19,26 @@ class Drain:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    @contextmanager
-    def enter(self) -> Iterator[None]:
-        """Be inside for the length of a request. Raises NotReady after closing time, and when the drain is over."""
+    def enter(self) -> "_Visit":
+        """Be inside for the length of a request, as a context manager.
+
+        Raises: NotReady after closing time, and when the drain is over.
+        """
         if self._started:
             self._on_refusal()
             raise NotReady("The service is draining; expected a request to another instance.")
-        task = _current_task()
+        return _Visit(self)
+
+    def _come(self, task: "asyncio.Task[object]") -> None:
         self._inside.add(task)
         self._empty.clear()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._over:
-                raise
-            task.uncancel()
-            raise NotReady("The service shut down before an answer; expected a request to another instance.") from None
-        finally:
-            self._inside.remove(task)
-            if not self._inside:
-                self._empty.set()
+
+    def _go(self, task: "asyncio.Task[object]") -> bool:
+        """Whether the drain is over."""
+        self._inside.remove(task)
+        if not self._inside:
+            self._empty.set()
+        return self._over
 
     def start(self) -> None:
         """Closing time."""
@@ -56,6 +56,27 @@ class Drain:
         self._over = True
         for task in self._inside:
             task.cancel()
+
+
+class _Visit:
+    """One request's stay; a class, because a generator costs more than the rest of it."""
+
+    __slots__ = ("_drain", "_task")
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+        self._task = _current_task()
+
+    def __enter__(self) -> None:
+        self._drain._come(self._task)  # noqa: SLF001 -- a visit is part of its drain
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        over = self._drain._go(self._task)  # noqa: SLF001 -- a visit is part of its drain
+        if over and isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()
+            raise NotReady("The service shut down before an answer; expected a request to another instance.") from None
 
 
 def _current_task() -> "asyncio.Task[object]":

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import logging
 import resource
 import signal
@@ -104,6 +105,7 @@ def _run(application: FastAPI, listener: socket.socket, settings: Settings, post
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + _GRACE_S,
     )
     log.info("starting on http://%s:%d", settings.host, settings.port)
+    gc.freeze()  # what is loaded by now stays: no collection need look at it again
     _give_large_blocks_back()
     for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
