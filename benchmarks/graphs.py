@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from app.cpus import usable_cpus
 from app.stopwatch import Candidate, measure, ratio
 from export.calibration import calibrate
+from export.parts import in_parts
 from export.quantize import quantize
 from export.to_onnx import EMBEDDING, INPUT, LOGITS, OPSET, RowGraph, write_graph
 from model import checkpoint
@@ -45,7 +46,7 @@ NETWORKS = {
     **{name: VARIANTS[name] for name in ("S/16", "B/16")},
 }
 BATCH_SIZES = {"D": 8, "S/16": 2, "B/16": 1}
-FP32 = "rows: Gemm with its bias (what is published)"
+FP32 = "rows, wide MLPs in parts (what is published)"
 
 
 class AsWritten(nn.Module):
@@ -69,11 +70,28 @@ class LeftMultiplying(AsWritten):
     def mix(self, tokens: Tensor) -> Tensor:
         for block in self.model.blocks:
             assert isinstance(block, MixerBlock)
-            mlp = block.token_mixing
-            hidden = mlp.gelu(mlp.dense_0.weight @ block.layer_norm_0(tokens) + mlp.dense_0.bias[:, None])  # N D_S C
-            tokens = tokens + (mlp.dense_1.weight @ hidden + mlp.dense_1.bias[:, None])  # N S C
+            tokens = tokens + self.mixed(block, block.layer_norm_0(tokens))  # N S C
             tokens = tokens + block.channel_mixing(block.layer_norm_1(tokens))  # N S C
         return self.model.pre_head_layer_norm(tokens).mean(dim=1)
+
+    def mixed(self, block: MixerBlock, tokens: Tensor) -> Tensor:
+        """The token-mixing branch of one block: [N, S, C] -> [N, S, C]."""
+        mlp = block.token_mixing
+        hidden = mlp.gelu(mlp.dense_0.weight @ tokens + mlp.dense_0.bias[:, None])  # N D_S C
+        return mlp.dense_1.weight @ hidden + mlp.dense_1.bias[:, None]  # N S C
+
+
+class LeftRows(LeftMultiplying):
+    """Token mixing from the left, and all tokens as rows for the channel-mixing MLPs, which may be in parts."""
+
+    def mix(self, tokens: Tensor) -> Tensor:
+        num_patches, hidden_dim = self.model.config.num_patches, self.model.config.hidden_dim
+        rows = tokens.flatten(0, 1)  # N*S C
+        for block in self.model.blocks:
+            assert isinstance(block, MixerBlock)
+            rows = rows + self.mixed(block, block.layer_norm_0(rows).reshape(-1, num_patches, hidden_dim)).flatten(0, 1)
+            rows = rows + block.channel_mixing(block.layer_norm_1(rows))  # N*S C
+        return self.model.pre_head_layer_norm(rows.reshape(-1, num_patches, hidden_dim)).mean(dim=1)
 
 
 def write(graph: nn.Module, config: MixerConfig, path: Path) -> Path:
@@ -98,11 +116,17 @@ def with_tanh(model: MlpMixer) -> MlpMixer:
 def formulations(model: MlpMixer, folder: Path) -> Iterator[tuple[str, Path]]:
     """The same network in fp32, written in several ways."""
     config = model.config
-    write_graph(model, folder / "rows.onnx")
-    yield FP32, folder / "rows.onnx"
+    write_graph(model, folder / "fp32.onnx")
+    write_graph(model, folder / "rows.onnx", "rows")
+    yield FP32, folder / "fp32.onnx"
+    if (folder / "fp32.onnx").read_bytes() != (folder / "rows.onnx").read_bytes():
+        yield "rows, every dense layer whole", folder / "rows.onnx"
     yield "as written: MatMul and Add", write(AsWritten(model), config, folder / "written.onnx")
     yield "left-multiplying token mixing", write(LeftMultiplying(model), config, folder / "left.onnx")
-    yield "rows, the tanh GELU (another network)", write(RowGraph(with_tanh(model)), config, folder / "tanh.onnx")
+    left = write(LeftRows(in_parts(model)), config, folder / "left_rows.onnx")
+    yield "left-multiplying token mixing, the rest as published", left
+    tanh = write(RowGraph(in_parts(with_tanh(model))), config, folder / "tanh.onnx")
+    yield "as published, the tanh GELU (another network)", tanh
 
 
 class Calibration(CalibrationDataReader):
@@ -133,9 +157,9 @@ def with_erf(path: Path) -> Path:
     return path.with_name("erf.onnx")
 
 
-def with_float_stem(path: Path, fp32: Path) -> Path:
-    """One of our int8 graphs with the stem of the fp32 graph."""
-    graph, original = onnx.load(path), onnx.load(fp32)
+def with_float_stem(path: Path, rows: Path) -> Path:
+    """One of our int8 graphs with the stem of the float graph that it was made from."""
+    graph, original = onnx.load(path), onnx.load(rows)
     (stem,) = (node for node in graph.graph.node if node.output[0] == _stem(original).output[0])
     index = list(graph.graph.node).index(stem)
     graph.graph.node.remove(stem)
@@ -155,18 +179,18 @@ def _stem(graph: onnx.ModelProto) -> onnx.NodeProto:
 
 def quantisations(model: MlpMixer, pixels: np.ndarray, folder: Path, *, full: bool) -> Iterator[tuple[str, Path]]:
     """The same network in int8, in several ways; `full` adds those that differ in accuracy alone."""
-    fp32, patch_size = folder / "rows.onnx", model.config.patch_size
+    rows, patch_size = folder / "rows.onnx", model.config.patch_size
     mean = round(float(pixels.mean()))
 
     def ours(name: str, count: int, percentile: float, pixel_mean: int) -> Path:
-        scales = calibrate(fp32, pixels[:count], patch_size, percentile=percentile)
-        onnx.save(quantize(onnx.load(fp32), scales, pixel_mean), folder / name)
+        scales = calibrate(rows, pixels[:count], patch_size, percentile=percentile)
+        onnx.save(quantize(onnx.load(rows), scales, pixel_mean), folder / name)
         return folder / name
 
     published = ours("ours.onnx", 512, 100, mean)
     yield "ours: static, extremes of 512 pictures (what is published)", published
     yield "ours with the erf GELU", with_erf(published)
-    yield "ours with a float stem", with_float_stem(published, fp32)
+    yield "ours with a float stem", with_float_stem(published, rows)
     if full:
         yield "ours, extremes of 64 pictures", ours("few.onnx", 64, 100, mean)
         yield "ours, extremes of 2048 pictures", ours("many.onnx", 2048, 100, mean)

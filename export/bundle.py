@@ -138,7 +138,9 @@ def _write(precision: Precision, checkpoint: Checkpoint, evidence: Evidence, pat
     elif evidence.calibration is None:
         raise ExportError("int8.onnx is not published: there are no pictures to take its scales from; expected some.")
     else:
-        write_int8(path.with_name("fp32.onnx"), path, evidence.calibration, checkpoint.spec.patch_size)
+        rows = path.with_name("rows.onnx")
+        write_graph(checkpoint.model, rows, "rows")
+        write_int8(rows, path, evidence.calibration, checkpoint.spec.patch_size)
 
 
 def _completed(checkpoint: Checkpoint, evidence: Evidence, runner: GraphRunner, precision: Precision) -> ModelSpec:

@@ -1,5 +1,7 @@
 """fp32 graph -> int8 graph: its dense layers multiply bytes, by scales that are part of the graph. Measures nothing.
 
+The fp32 graph has its dense layers whole, as export.to_onnx writes them in the form "rows".
+
 Activations are unsigned bytes with one scale and zero point for each array, kernels signed bytes with one scale for
 each column: what VNNI multiplies. MatMulIntegerToFloat does product, scales and bias in one pass over the output. Layer
 norm, GELU, the skip connections and the head stay in float. docs/decisions/0007 says what else was measured.

@@ -10,9 +10,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.parts import in_parts
 from model.errors import ExportError
 from model.mixer import MixerBlock, MlpMixer
 from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec, Precision
+
+Form = Literal["fp32", "fp16", "rows"]
 
 OPSET = 20  # the first with Gelu as one node
 INPUT, LOGITS, EMBEDDING = "patches", "logits", "embedding"
@@ -73,11 +76,14 @@ class HalfGraph(nn.Module):
         return self.model.classify(embedding).float(), embedding.float()
 
 
-def write_graph(model: MlpMixer, path: Path, precision: Literal["fp32", "fp16"] = "fp32") -> None:
-    """Write `model` as ONNX with a dynamic batch, in one file. Raises ExportError."""
+def write_graph(model: MlpMixer, path: Path, form: Form = "fp32") -> None:
+    """Write `model` as ONNX with a dynamic batch, in one file. Raises ExportError.
+
+    "rows" is fp32 with every dense layer whole, which an int8 graph is made from.
+    """
     config = model.config
     example = torch.zeros(_TRACED_BATCH, config.num_patches, config.patch_dim, dtype=torch.uint8)
-    graph = (RowGraph(model) if precision == "fp32" else HalfGraph(model)).eval()
+    graph = _graph(model, form).eval()
     for name in ("onnxscript", "torch.onnx"):  # they report on the exporter itself
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -96,6 +102,12 @@ def write_graph(model: MlpMixer, path: Path, precision: Literal["fp32", "fp16"] 
             )
     except Exception as error:
         raise ExportError(f"The network cannot be exported: {' '.join(str(error).split())[:300]}") from error
+
+
+def _graph(model: MlpMixer, form: Form) -> nn.Module:
+    if form == "fp16":
+        return HalfGraph(model)
+    return RowGraph(in_parts(model) if form == "fp32" else model)
 
 
 def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:

@@ -91,6 +91,12 @@ def test_onnx_runtime_fuses_no_skip_connection_with_a_layer_norm(
     assert counts["SkipLayerNormalization"] == 0
 
 
+def test_a_network_without_wide_mlps_is_the_same_graph_in_fp32_and_as_rows(checkpoint: Checkpoint, tmp_path: Path):
+    write_graph(checkpoint.model, tmp_path / "fp32.onnx")
+    write_graph(checkpoint.model, tmp_path / "rows.onnx", "rows")
+    assert (tmp_path / "fp32.onnx").read_bytes() == (tmp_path / "rows.onnx").read_bytes()
+
+
 # --- half precision ---
 
 

@@ -9,12 +9,15 @@ from model.preprocess import Pixels
 from model.spec import Fit, ModelSpec, Source
 
 
-def toy_checkpoint(channels: int = 3, pictures: Pixels | None = None, fit: Fit | None = None) -> Checkpoint:
+def toy_checkpoint(
+    channels: int = 3, pictures: Pixels | None = None, fit: Fit | None = None, channels_mlp_dim: int = 24
+) -> Checkpoint:
     """Nine patches of 16 numbers for every channel, 16 hidden: what mixes them up does not go unseen."""
     torch.manual_seed(0)
     config = MixerConfig(
-        image_size=12, patch_size=4, hidden_dim=16, num_blocks=2, tokens_mlp_dim=8, channels_mlp_dim=24,
-        channels=channels, num_classes=4, gelu="tanh", pixel_mean=(100.0,) * channels, pixel_std=(50.0,) * channels,
+        image_size=12, patch_size=4, hidden_dim=16, num_blocks=2, tokens_mlp_dim=8,
+        channels_mlp_dim=channels_mlp_dim, channels=channels, num_classes=4, gelu="tanh",
+        pixel_mean=(100.0,) * channels, pixel_std=(50.0,) * channels,
     )  # fmt: skip
     model = MlpMixer(config).eval()
     with torch.no_grad():

@@ -1,0 +1,70 @@
+"""A network whose wide MLPs are sums of narrower ones, which suits a processor's cache. Knows nothing of ONNX.
+
+Rows of 1024 floats, or of a multiple of that, begin a multiple of 4096 bytes apart and so fall on the same lines of the
+first-level cache, which has room for eight of them: a product that takes a dozen rows at a time is a seventh slower.
+The hidden layers of the paper's channel-mixing MLPs have such rows. docs/decisions/0009 has the figures.
+"""
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from model.mixer import MixerBlock, MlpBlock, MlpMixer
+
+_COLLIDING = 1024  # floats
+_WIDEST, _NARROWEST, _STEP = 768, 512, 16  # of a part
+
+
+def in_parts(model: MlpMixer) -> MlpMixer:
+    """A copy that gives the same answers, its channel-mixing MLPs in parts where their rows would collide."""
+    copied = copy.deepcopy(model)
+    for block in copied.blocks:
+        assert isinstance(block, MixerBlock)  # noqa: S101 -- ModuleList forgets what it holds
+        hidden_dim = copied.config.channels_mlp_dim
+        if (width := part_width(hidden_dim)) < hidden_dim:
+            block.register_module("channel_mixing", MlpInParts(block.channel_mixing, width))
+    return copied
+
+
+def part_width(mlp_dim: int) -> int:
+    """How wide each part of a hidden layer is: all of it, or an even share of 512 to 768 where its rows collide."""
+    if mlp_dim % _COLLIDING:
+        return mlp_dim
+    return next(width for width in range(_WIDEST, _NARROWEST - 1, -_STEP) if mlp_dim % width == 0)
+
+
+class MlpInParts(nn.Module):
+    """An MLP whose hidden layer is computed a part at a time: [rows, dim] -> [rows, dim].
+
+    Each part's second product is added to the sum so far in one Gemm, and its hidden rows are still in the cache.
+    """
+
+    def __init__(self, mlp: MlpBlock, width: int) -> None:
+        super().__init__()
+        self.gelu = mlp.gelu
+        self.bias = nn.Parameter(mlp.dense_1.bias.detach().clone())
+        self.first = nn.ModuleList(
+            _dense(kernel, bias)
+            for kernel, bias in zip(*(torch.split(t, width) for t in mlp.dense_0.parameters()), strict=True)
+        )
+        self.second = nn.ParameterList(
+            nn.Parameter(kernel.detach().t().clone(memory_format=torch.contiguous_format))  # width dim
+            for kernel in torch.split(mlp.dense_1.weight, width, dim=1)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map [rows, dim] to [rows, dim]."""
+        mixed: Tensor = self.bias  # dim
+        for first, second in zip(self.first, self.second, strict=True):
+            hidden = self.gelu(first(rows))  # rows width
+            mixed = torch.addmm(mixed, hidden, cast(Tensor, second))  # rows dim
+        return mixed
+
+
+def _dense(kernel: Tensor, bias: Tensor) -> nn.Linear:
+    """A dense layer of its own: kernel [N, K], bias [N]."""
+    dense = nn.Linear(kernel.shape[1], kernel.shape[0])
+    dense.weight.data, dense.bias.data = kernel.detach().clone(), bias.detach().clone()
+    return dense
