@@ -28,9 +28,18 @@ class Admission:
 
         Raises: QueueFull.
         """
+        refusal = self.refusal(count, now, deadline)
+        if refusal is not None:
+            raise refusal
+        self.taken += count
+        if self.taken >= self._enough:
+            self._throughput.begin(now)
+
+    def refusal(self, count: int, now: float, deadline: float = math.inf) -> QueueFull | None:
+        """Why `take` would refuse; None where it would not."""
         if self.taken + count > self._capacity:
             retry_after_s = self._promise(count, now)
-            raise QueueFull(
+            return QueueFull(
                 f"{self.taken} of {self._capacity} places in the queue are taken; expected room for {count}. "
                 f"Try again in {retry_after_s} s.",
                 retry_after_s,
@@ -38,14 +47,12 @@ class Admission:
         expected_s = self._expected_s(self.taken + count, now)
         if expected_s and now + expected_s > deadline:
             retry_after_s = self._promise(count, now)
-            raise QueueFull(
+            return QueueFull(
                 f"{self.taken} pictures are before this one, and an answer takes about {expected_s * 1000:.0f} ms; "
                 f"expected one within {max(0.0, deadline - now) * 1000:.0f} ms. Try again in {retry_after_s} s.",
                 retry_after_s,
             )
-        self.taken += count
-        if self.taken >= self._enough:
-            self._throughput.begin(now)
+        return None
 
     def leave(self, now: float) -> None:
         """One place is free again."""

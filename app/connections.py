@@ -12,8 +12,10 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.gate import Gate
 from app.hang_up import HangUp, announce
 
+GATE = "mixer.gate"  # in the state of the application: what may refuse a request at its head
 MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -47,6 +49,8 @@ class Connection(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._bytes_without_progress = 0
         self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
+        self._gate: Gate | None = self.app_state.get(GATE)
+        self._refused = False  # the request whose body is arriving
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client has connected."""
@@ -77,18 +81,25 @@ class Connection(HttpToolsProtocol):
         """A request has begun."""
         self._bytes_without_progress = 0
         self._stop_waiting()
+        self._refused = self._gate is not None and not self._hang_ups and self._refuse(self._gate)
+        if self._refused:
+            self._wait_for_a_request()
+            return
         self._hang_ups.append(announce(cast(Scope, self.scope)))
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
         self._bytes_without_progress = 0
-        super().on_body(body)
+        if not self._refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of it has arrived."""
         self._bytes_without_progress = 0
-        super().on_message_complete()
+        if not self._refused:
+            super().on_message_complete()
+        self._refused = False
 
     def on_response_complete(self) -> None:
         """It has been answered."""
@@ -108,6 +119,17 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
+
+    def _refuse(self, gate: Gate) -> bool:
+        answer = gate.refuses(self.parser.get_method(), self.url, self.headers)
+        if answer is None:
+            return False
+        status, _, rest = answer.partition(b"\r\n")
+        dates = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write(b"%b\r\n%b%b" % (status, dates, rest))
+        if b"\r\nconnection: close\r\n" in answer:
+            self.transport.close()
+        return True
 
     def _wait_for_a_request(self) -> None:
         self._stop_waiting()

@@ -14,8 +14,13 @@ _TYPE_PREFIX = "urn:mixer-serve:"
 
 def problem(status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
     """One problem+json answer."""
-    body = Problem(type=_TYPE_PREFIX + code, title=title, status=status, detail=detail, code=code)
-    return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
+    return Response(body(status, code, title, detail), status, headers, MEDIA_TYPE)
+
+
+def body(status: int, code: str, title: str, detail: str) -> bytes:
+    """The JSON of one."""
+    problem = Problem(type=_TYPE_PREFIX + code, title=title, status=status, detail=detail, code=code)
+    return problem.model_dump_json().encode()
 
 
 def from_service_error(request: Request, error: Exception) -> Response:

@@ -66,14 +66,12 @@ def _fits(candidate: Configuration, word: str) -> bool:
 def _ours(graph: Graph, cpus: int) -> list[Configuration]:
     bundle = {"MIXER_BUNDLE": str(graph.bundle), "MIXER_PRECISION": graph.precision}
     quiet = {**bundle, "MIXER_LOG_LEVEL": "warning"}
-    each = {**quiet, "MIXER_WORKERS": str(cpus), "MIXER_LANES": "1", "MIXER_INTRA_OP_THREADS": "1"}
     variants = {
-        "as it comes": bundle,
-        "1 worker": quiet,
-        "1 worker, batches of 1": {**quiet, "MIXER_MAX_BATCH_SIZE": "1"},
-        f"{cpus} workers": {**each, "MIXER_DECODE_THREADS": "1"},
-        f"{cpus} workers, batches of 1": {**each, "MIXER_DECODE_THREADS": "1", "MIXER_MAX_BATCH_SIZE": "1"},
-        f"{cpus} workers, {cpus} decoders each": {**each, "MIXER_DECODE_THREADS": str(cpus)},
+        "as it comes": bundle,  # a worker for each CPU
+        "quiet": quiet,
+        "quiet, batches of 1": {**quiet, "MIXER_MAX_BATCH_SIZE": "1"},
+        "quiet, 1 worker": {**quiet, "MIXER_WORKERS": "1"},
+        f"quiet, {cpus} decoders each": {**quiet, "MIXER_DECODE_THREADS": str(cpus)},
     }
     command = ("mixer", "serve", "--port", "{port}")
     return [Configuration(f"{OURS}, {name}", OURS, command, variables) for name, variables in variants.items()]

@@ -1,0 +1,69 @@
+"""Refuses requests for pictures at their head while there is no room or no time for them. Knows nothing of pictures.
+
+Whoever has too much to do must say so for little: no body is read, no task made, nothing parsed that need not be. A
+refusal here costs a sixth of one by the application.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from random import getrandbits
+
+from app import problems
+from app.errors import QueueFull
+from app.metrics import Metrics
+
+PATH = b"/classify"
+_TIMEOUT = b"x-request-timeout-ms"
+_HEAD = (
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nretry-after: %d\r\n"
+    b"x-request-id: %032x\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\n"
+)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+log = logging.getLogger("mixer.access")
+
+
+class Gate:
+    """In front of POST /classify. `refusal` says why a picture cannot be answered within so many seconds, if so."""
+
+    def __init__(self, refusal: Callable[[float], QueueFull | None], metrics: Metrics, timeout_s: float) -> None:
+        self._refusal = refusal
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+
+    def refuses(self, method: bytes, url: bytes, headers: Headers) -> bytes | None:
+        """The whole answer to a request that is refused, without a date; None where it may come in."""
+        if url.partition(b"?")[0] != PATH or method != b"POST":
+            return None
+        started = time.perf_counter()
+        error = self._refusal(min(self._timeout_s, _timeout_s(headers)))
+        return None if error is None else self._answer(error, headers, started)
+
+    def _answer(self, error: QueueFull, headers: Headers, started: float) -> bytes:
+        metrics = self._metrics
+        metrics.rejected("queue_full", 1)
+        metrics.lost(error.code)
+        metrics.requests.labels(PATH.decode(), "429").inc()
+        metrics.request_seconds.labels(PATH.decode()).observe(time.perf_counter() - started)
+        request_id = getrandbits(128)
+        log.info("POST %s 429 at the head id=%032x", PATH.decode(), request_id)
+        body = problems.body(error.status, error.code, error.title, error.detail)
+        ending = b"connection: close\r\n\r\n" if _will_wait(headers) else b"\r\n"
+        return _HEAD % (error.retry_after_s, request_id, len(body)) + ending + body
+
+
+def _timeout_s(headers: Headers) -> float:
+    """The client's own limit; infinite where it says nothing. The application refuses what is no number."""
+    said = next((value for name, value in headers if name == _TIMEOUT), None)
+    try:
+        return math.inf if said is None else float(said) / 1000
+    except ValueError:
+        return math.inf
+
+
+def _will_wait(headers: Headers) -> bool:
+    """Whether the client sends its body only when it is asked to: it never will be, so what follows is no request."""
+    return any(name == b"expect" for name, _ in headers)
