@@ -3,16 +3,15 @@
 import math
 import os
 import platform
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")
+from app import cgroups
+
 _CPUINFO = Path("/proc/cpuinfo")
 _INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
 
 
-def usable_cpus(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+def usable_cpus(cgroup: Path = cgroups.MOUNT, membership: Path = cgroups.MEMBERSHIP) -> int:
     """CPUs this process may keep busy: its affinity, and the container's quota (cgroup v2 or v1) rounded up.
 
     `cgroup` is where cgroups are mounted, `membership` names this process's own. Every group around it counts, too.
@@ -44,26 +43,8 @@ def has_int8_instructions(cpuinfo: Path = _CPUINFO) -> bool:
 
 def _quota(cgroup: Path, membership: Path) -> float | None:
     """CPUs that the process's cgroup and all those around it leave it: the least of them; None without any limit."""
-    quotas = [quota for folder in _folders(cgroup, membership) if (quota := _quota_of(folder)) is not None]
-    return min(quotas, default=None)
-
-
-def _folders(cgroup: Path, membership: Path) -> Iterator[Path]:
-    """The folders of this process's cgroups, in either version, and of all those around them.
-
-    A container may see its own group at the top of the tree and be told of a path outside; what is not there is left.
-    """
-    yield from (cgroup, cgroup / "cpu")
-    try:
-        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for mount in dict.fromkeys((cgroup / controllers, cgroup / "cpu") if controllers else (cgroup,)):
-            inside = PurePosixPath(path.lstrip("/"))
-            yield from (mount / folder for folder in (inside, *inside.parents) if ".." not in folder.parts)
+    quotas = map(_quota_of, cgroups.folders("cpu", cgroup, membership))
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota_of(folder: Path) -> float | None:

@@ -4,11 +4,13 @@ import os
 
 import onnxruntime
 
+from app.cgroups import memory_bytes
 from app.cpus import lanes_and_threads, usable_cpus
 from app.providers import PROVIDERS
 from app.settings import Settings
 
-_MOST_WORKERS = 16  # each has the model, and memory of its own
+_MOST_WORKERS = 16
+_WORKER_BYTES = 110_000_000  # beside what it may decode in
 
 
 def planned(settings: Settings) -> Settings:
@@ -30,9 +32,11 @@ def planned(settings: Settings) -> Settings:
 
 
 def _workers(settings: Settings, cpus: int) -> int:
-    """So many that their lanes and threads fill the CPUs."""
+    """So many that their lanes and threads fill the CPUs, and all of them fit the container's memory at their worst."""
     each = max(1, settings.lanes) * max(1, settings.intra_op_threads)
-    return min(_MOST_WORKERS, max(1, cpus // each))
+    memory = memory_bytes()
+    fitting = _MOST_WORKERS if memory is None else memory // (settings.decode_memory_bytes + _WORKER_BYTES)
+    return max(1, min(_MOST_WORKERS, cpus // each, fitting))
 
 
 def _may_run_on_gpu(provider: str) -> bool:
