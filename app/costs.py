@@ -30,19 +30,30 @@ _COEFFICIENT_BYTES = 2  # a JPEG of several scans keeps all its coefficients, at
 _EXIF = b"Exif\x00\x00"
 _TIFF_BYTE_ORDERS = (b"II", b"MM")
 _BMP = b"BM"
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # neither a stuffed byte, a restart nor a fill byte
+# Markers with a length behind them, and the end: no stuffed byte, restart or fill byte, nor the one that means nothing.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_IMAGE_BYTES = 2
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
+_SEQUENTIAL_FRAMES = (b"\xc0", b"\xc1", b"\xc9")  # baseline, extended, arithmetic
+_CHANNELS_OF_FRAME, _CHANNELS_OF_SCAN = 7, 2  # where a segment counts them, after its marker
+
+
+def is_soon_read(payload: bytes) -> bool:
+    """Whether a file can do without PictureFile's counting, which costs more than what else is done to a small one.
+
+    Pillow reads no byte of a file twice, except of a TIFF: its tags may all have the same bytes for values.
+    """
+    return len(payload) <= _MAX_READS and payload[:2] not in _TIFF_BYTE_ORDERS
 
 
 class PictureFile(io.BytesIO):
-    """A file in memory that refuses to be read for ever. Raises BadPicture."""
+    """A file in memory that counts its reads, and refuses to be read for ever. Raises BadPicture."""
 
     def __init__(self, payload: bytes) -> None:
         super().__init__(payload)
         self._is_tiff = payload[:2] in _TIFF_BYTE_ORDERS
         self._max_reads = _MAX_READS_OF_RUNS if payload[:2] == _BMP else _MAX_READS
-        self._reads = self._tag_bytes = 0
+        self.reads = self._tag_bytes = 0
         self._opened = False
 
     def opened(self) -> None:
@@ -51,8 +62,8 @@ class PictureFile(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As BytesIO's."""
-        self._reads += 1
-        if self._reads > self._max_reads:
+        self.reads += 1
+        if self.reads > self._max_reads:
             raise BadPicture(f"The file is in more than {self._max_reads} pieces, the most expected.")
         block = super().read(size)
         if not self._opened and (self._is_tiff or block.startswith(_EXIF)):
@@ -110,18 +121,21 @@ def expect_few_scans(image: Image.Image, scans: int) -> None:
 def scans_of(image: Image.Image, payload: bytes) -> int:
     """How often the file goes over the pixels: 1, except in some JPEG files.
 
+    Where the first scan of a sequential JPEG has all the channels, libjpeg goes no further, and neither does this.
+
     Raises: BadPicture for a JPEG with no end of segments.
     """
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or payload.count(b"\xff" + _START_OF_SCAN) <= 1:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return 1
-    scans, at = 0, _START_OF_IMAGE_BYTES
-    for _ in range(_MAX_SEGMENTS):
-        marker = _JPEG_MARKER.search(payload, at)
-        if marker is None or marker[1] == _END_OF_IMAGE:
-            return max(1, scans)
-        scans += marker[1] == _START_OF_SCAN
-        at = marker.end() + int.from_bytes(payload[marker.end() : marker.end() + 2])
-    raise BadPicture(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
+    scans, channels = 0, b""
+    for marker, segment in _segments(payload):
+        if marker in _SEQUENTIAL_FRAMES:
+            channels = segment[_CHANNELS_OF_FRAME : _CHANNELS_OF_FRAME + 1]
+        elif marker == _START_OF_SCAN:
+            scans += 1
+            if scans == 1 and channels and segment[_CHANNELS_OF_SCAN : _CHANNELS_OF_SCAN + 1] == channels:
+                return 1
+    return max(1, scans)
 
 
 def decoding_bytes(image: Image.Image) -> int:
@@ -143,6 +157,19 @@ def coefficient_bytes(image: Image.Image, scans: int) -> int:
         return 0
     width, height = image.size
     return width * height * image.layers * _COEFFICIENT_BYTES
+
+
+def _segments(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The marker of every segment of a JPEG and its first bytes, up to the end of the image. Raises BadPicture."""
+    at = _START_OF_IMAGE_BYTES
+    for _ in range(_MAX_SEGMENTS):
+        marker = _JPEG_MARKER.search(payload, at)
+        if marker is None or marker[1] == _END_OF_IMAGE:
+            return
+        segment = payload[marker.end() : marker.end() + _CHANNELS_OF_FRAME + 1]
+        yield marker[1], segment
+        at = marker.end() + int.from_bytes(segment[:2])
+    raise BadPicture(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
 
 
 def _tile_size(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:

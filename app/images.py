@@ -1,8 +1,9 @@
 """Bytes -> pixels, under limits. Knows nothing of models, batches or HTTP."""
 
+import io
 from dataclasses import dataclass, field
 
-from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 
 from app import costs
 from app.costs import Memory, PictureFile
@@ -13,7 +14,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _MEMORY_BYTES = 370_000_000  # half of it, for one picture, is enough for an RGB PNG of 12 million pixels
 _MAX_EXIF_BYTES = 512 << 10
-_DRAFT_MARGIN = 2  # a large JPEG is decoded at no less than twice the size it is resized to
+MARGIN = 1.25  # a large JPEG is decoded at no less than so many times the size it is resized to
+_MOST_SQUEEZED = 1 / 8  # and squeezed by no more than that part of a pixel of that size
 
 # Files that people do upload, recognised only to be named in the refusal.
 _FOREIGN = {
@@ -35,19 +37,20 @@ _FOREIGN = {
 class DecodeLimits:
     """Largest file in bytes, most pixels its header may declare, and the memory that all decoding threads share.
 
-    One picture may take half of that memory.
+    One picture may take half of that memory. reduced_scale: whether large JPEGs are decoded at a fraction of their size.
     """
 
     max_bytes: int
     max_pixels: int
     memory: Memory = field(default_factory=lambda: Memory(_MEMORY_BYTES))
+    reduced_scale: bool = True
 
 
 def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
     """Decode the first frame of a picture file.
 
     payload: a JPEG, PNG, WebP, GIF, BMP or TIFF file. useful_side: pixels of the shorter side beyond which detail is
-    lost on the model anyway; a large JPEG is decoded at reduced scale, but at no less than twice this.
+    lost on the model anyway; a large JPEG is decoded at reduced scale, but at no less than MARGIN times this.
 
     Returns: uint8 [H, W, channels], RGB or grey.
     Raises: TooManyBytes, TooManyPixels (before anything is decoded: too many, too often, or too much memory),
@@ -70,16 +73,14 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
 
 
 def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
-    file = PictureFile(payload)
-    with _opened(file, payload) as image:
-        file.opened()
+    with _opened(payload) as image:
         costs.expect_few_pixels(image, limits.max_pixels)
         scans = costs.scans_of(image, payload)
         costs.expect_few_scans(image, scans)
         declared, coefficient_bytes = image.size, costs.coefficient_bytes(image, scans)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
-            target = _DRAFT_MARGIN * useful_side
-            image.draft("L" if channels == 1 else "RGB", (target, target))
+            scale = _scale(declared, useful_side) if limits.reduced_scale else 1
+            image.draft("L" if channels == 1 else "RGB", (declared[0] // scale, declared[1] // scale))
         needed = coefficient_bytes + costs.decoding_bytes(image)
         most = limits.memory.capacity_bytes // 2
         if needed > most:
@@ -88,15 +89,32 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
                 f"{needed} bytes of memory to decode; expected at most {most}."
             )
         with limits.memory.taken(needed):
+            # In one piece: after every piece, a thread waits until it may run Python again.
+            image.decodermaxblock = max(image.decodermaxblock, len(payload))
             image.load()
             if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
                 del image.info["exif"]  # its tags would take seconds to read, and only one of them counts
             return to_pixels(image, channels)
 
 
-def _opened(file: PictureFile, payload: bytes) -> Image.Image:
+def _scale(size: tuple[int, int], useful_side: int) -> int:
+    """By how much a JPEG of that size may be reduced as it is decoded: 8, 4, 2 or 1.
+
+    Where a side is no multiple, its last reduced pixel stands for fewer than the others; all are taken for equal, so
+    the picture is squeezed: by a fraction of a pixel, which is enough to change answers about small pictures.
+    """
+    shorter = min(size)
+    for scale in (8, 4, 2):
+        missing = max(-side % scale for side in size)
+        if shorter >= scale * MARGIN * useful_side and missing * useful_side <= _MOST_SQUEEZED * shorter:
+            return scale
+    return 1
+
+
+def _opened(payload: bytes) -> ImageFile.ImageFile:
+    file = io.BytesIO(payload) if costs.is_soon_read(payload) else PictureFile(payload)
     try:
-        return Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         name = next((name for name, (at, mark) in _FOREIGN.items() if payload[at : at + len(mark)] == mark), None)
         if name is not None:
@@ -104,9 +122,12 @@ def _opened(file: PictureFile, payload: bytes) -> Image.Image:
         raise BadPicture(
             f"The file starts with {payload[:8].hex(' ')} and is no picture; expected {_ACCEPTED}."
         ) from None
+    if isinstance(file, PictureFile):
+        file.opened()
+    return image
 
 
 def _reason(error: Exception) -> str:
     """The decoder's own words, without memory addresses or paths."""
-    words = str(error).split(f" <{PictureFile.__module__}")[0].strip().rstrip(".")
+    words = str(error).split(" <")[0].strip().rstrip(".")
     return f"{words or type(error).__name__}."

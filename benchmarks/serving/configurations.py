@@ -71,6 +71,7 @@ def _ours(graph: Graph, cpus: int) -> list[Configuration]:
         "quiet": quiet,
         "quiet, batches of 1": {**quiet, "MIXER_MAX_BATCH_SIZE": "1"},
         "quiet, 1 worker": {**quiet, "MIXER_WORKERS": "1"},
+        "quiet, full decoding": {**quiet, "MIXER_REDUCED_SCALE": "false"},  # of large JPEGs
         f"quiet, {cpus} decoders each": {**quiet, "MIXER_DECODE_THREADS": str(cpus)},
     }
     command = ("mixer", "serve", "--port", "{port}")

@@ -7,7 +7,15 @@ import pytest
 from colour_bundle import RED, picture
 from PIL import Image
 
-from app.costs import Memory, PictureFile, coefficient_bytes, decoding_bytes, expect_few_scans, scans_of
+from app.costs import (
+    Memory,
+    PictureFile,
+    coefficient_bytes,
+    decoding_bytes,
+    expect_few_scans,
+    is_soon_read,
+    scans_of,
+)
 from app.errors import BadPicture, TooManyPixels
 from app.images import DecodeLimits, decode
 
@@ -75,6 +83,41 @@ def test_scans_are_counted_where_libjpeg_finds_them() -> None:
     assert scans_of(opened(longer), longer) == scans + 7
 
 
+def _segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2) + content
+
+
+def _jpeg(frame: int, *scans: int, between: bytes = b"") -> bytes:
+    """The frame of a JPEG of 3 channels, with as many scans as `scans` names numbers of channels."""
+    start = b"\xff\xd8" + _segment(frame, b"\x08\0\x10\0\x10\x03" + bytes(9))
+    return start + between.join(_segment(0xDA, bytes([count, *range(2 * count + 3)])) for count in scans) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("payload", "scans"),
+    [
+        (_jpeg(0xC0, 1, 1, 1), 3),
+        (_jpeg(0xC1, 2, 1), 2),
+        (_jpeg(0xC0, 3), 1),
+        (_jpeg(0xC0, 3, 3, 3), 1),  # libjpeg refuses the second
+        (_jpeg(0xC9, 3, 3), 1),
+        (_jpeg(0xC2, 3, 3, 1), 3),
+        (_jpeg(0xCA, 3, 3), 2),
+        (_jpeg(0xC2, 3, 3, 3, between=b"\xff\x01\xff\xff"), 3),  # a marker without a length, which would hide the rest
+        (_jpeg(0xC2, 3, 3, 3, between=b"\xff\xd3\xff\x00\xff\xff"), 3),
+    ],
+)  # fmt: skip
+def test_a_sequential_jpeg_is_gone_over_once_if_its_first_scan_has_all_channels(payload: bytes, scans: int) -> None:
+    assert scans_of(opened(saved(Image.new("RGB", (8, 8)), "JPEG")), payload) == scans
+
+
+def test_scans_behind_the_one_with_all_channels_are_refused_by_the_decoder() -> None:
+    plain = saved(Image.new("RGB", (80, 60)), "JPEG")
+    scan = plain[plain.rindex(b"\xff\xda") : -2]
+    with pytest.raises(BadPicture, match="broken data stream"):
+        decode(plain[:-2] + scan * 1000 + plain[-2:], 3, 80, DecodeLimits(1 << 20, 10_000))
+
+
 def test_a_jpeg_of_endless_segments_is_refused() -> None:
     progressive = saved(Image.new("L", (80, 60)), "JPEG", progressive=True)
     payload = progressive[:-2] + b"\xff\xfe\x00\x02" * 10_001
@@ -96,6 +139,20 @@ def test_a_file_can_be_read_so_often_and_no_more(start: bytes, reads: int) -> No
         file.read(1)
     with pytest.raises(BadPicture, match=f"in more than {reads} pieces"):
         file.read(1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_a_small_file_cannot_be_read_too_often_and_is_not_counted(kind: str) -> None:
+    payload = saved(Image.new("RGB", (40, 30)), kind)
+    assert is_soon_read(payload)
+    file = PictureFile(payload)
+    Image.open(file).load()
+    assert file.reads <= len(payload)
+    assert not is_soon_read(payload.ljust(100_001, b"\0"))
+
+
+def test_a_tiff_is_counted_however_small() -> None:
+    assert not is_soon_read(saved(Image.new("RGB", (4, 4)), "TIFF"))
 
 
 def test_tags_are_limited_until_the_pixels_begin() -> None:

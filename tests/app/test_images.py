@@ -2,6 +2,9 @@
 
 import io
 import struct
+import sys
+import threading
+import time
 import zlib
 from typing import Any
 
@@ -10,15 +13,17 @@ import pytest
 from colour_bundle import BLUE, GREEN, RED, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.costs import Memory
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
-from app.images import FORMATS, DecodeLimits, decode
+from app.images import FORMATS, MARGIN, DecodeLimits, decode
 from model.preprocess import Pixels, to_square
 from model.spec import Fit
 
 LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000)
+ROOMY = DecodeLimits(1 << 24, 50_000_000, Memory(1 << 30))
 LOSSY_KINDS = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 
 
@@ -223,18 +228,79 @@ def _waves(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.stack([(channel + 1) * 127 for channel in channels], axis=-1).astype(np.uint8))
 
 
+def _difference(payload: bytes, channels: int, side: int) -> NDArray[np.int64]:
+    """How far the square of a picture decoded for that side is from that of the same one decoded whole."""
+    fit = Fit(mode="stretch")
+    reduced, full = (decoded(payload, channels, useful, ROOMY) for useful in (side, 65_536))
+    assert reduced.size < full.size
+    one, other = (to_square(pixels, side, fit, "bicubic").astype(np.int64) for pixels in (reduced, full))
+    return np.abs(one - other)
+
+
 @pytest.mark.parametrize(("size", "side"), [((1600, 1200), 28), ((1200, 1600), 64), ((1024, 1024), 64)])
 def test_a_large_jpeg_is_decoded_at_reduced_scale_with_little_loss(size: tuple[int, int], side: int) -> None:
-    image = _waves(*size)
-    payload = saved(image, "JPEG", quality=95)
+    payload = saved(_waves(*size), "JPEG", quality=95)
     pixels = decoded(payload, useful_side=side)
     assert min(pixels.shape[:2]) < min(size)
-    assert min(pixels.shape[:2]) >= 2 * side
-    whole = np.asarray(Image.open(io.BytesIO(payload)).convert("RGB"))
-    fit = Fit(mode="crop")
-    reduced, full = (to_square(one, side, fit, "bicubic").astype(int) for one in (pixels, whole))
-    assert np.abs(reduced - full).mean() < 1.0
-    assert np.abs(reduced - full).max() <= 12
+    assert min(pixels.shape[:2]) >= MARGIN * side
+    difference = _difference(payload, 3, side)
+    assert difference.mean() < 1.0
+    assert difference.max() <= 12
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}, {"restart_marker_rows": 1},
+        {"restart_marker_blocks": 5}, {"optimize": True}, {"quality": 30},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_kind_of_jpeg_loses_little(mode: str, channels: int, options: dict[str, Any]) -> None:
+    payload = saved(_waves(640, 480).convert(mode), "JPEG", **{"quality": 90, **options})
+    difference = _difference(payload, channels, 32)
+    assert difference.mean() < 1.0
+    assert difference.max() <= 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_that_lies_is_reduced_and_stands_up(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    payload = saved(_waves(640, 480), "JPEG", quality=90, exif=exif)
+    assert decoded(payload, useful_side=40).shape == ((80, 60, 3) if orientation >= 5 else (60, 80, 3))
+    assert _difference(payload, 3, 40).mean() < 1.0
+
+
+def _half_black(width: int, height: int) -> Image.Image:
+    image = Image.new("RGB", (width, height), (255, 255, 255))
+    image.paste((0, 0, 0), (0, 0, width // 2, height))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "shorter"),
+    [
+        ((640, 480), 48, 60),  # an eighth
+        ((640, 480), 49, 120),  # an eighth would be less than 1.25 times the side
+        ((634, 476), 40, 238),  # an eighth would stand for 640: half a pixel of 40 too many; a quarter for 636
+        ((1601, 1201), 20, 151),  # of so many, seven do not matter
+        ((641, 481), 40, 241),  # three would, and one does not
+        ((60, 480), 25, 60),  # the shorter side counts
+    ],
+)
+def test_how_far_a_jpeg_is_reduced(size: tuple[int, int], side: int, shorter: int) -> None:
+    assert min(decoded(saved(_waves(*size), "JPEG"), useful_side=side, limits=ROOMY).shape[:2]) == shorter
+
+
+@pytest.mark.parametrize("size", [(633, 473), (625, 601), (322, 333)])
+def test_an_edge_stays_where_it_is(size: tuple[int, int]) -> None:
+    payload = saved(_half_black(*size), "JPEG", quality=95)
+    one, other = (to_square(decoded(payload, 1, side), 28, Fit(mode="stretch"), "box") for side in (28, 65_536))
+    shift = np.abs(one.astype(int).sum(axis=1) - other.astype(int).sum(axis=1)).max() / 255
+    assert shift <= 1 / 8
 
 
 def test_a_jpeg_that_is_not_large_is_decoded_whole() -> None:
@@ -244,3 +310,23 @@ def test_a_jpeg_that_is_not_large_is_decoded_whole() -> None:
 def test_a_large_grey_jpeg_is_reduced_too() -> None:
     pixels = decoded(saved(_waves(800, 800), "JPEG"), channels=1, useful_side=50)
     assert pixels.shape == (100, 100, 1)
+
+
+def test_a_busy_thread_does_not_stand_in_the_way_of_a_large_jpeg() -> None:
+    payload = saved(noise(3000, 3000), "JPEG", quality=90)
+    pieces = len(payload) // (64 << 10)  # in which Pillow reads, if not told otherwise
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: any(done.is_set() for _ in iter(int, 1)))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.05)  # what the decoding thread waits whenever it wants to run Python again
+    try:
+        thread.start()
+        started = time.perf_counter()
+        assert decoded(payload, useful_side=300, limits=ROOMY).shape == (375, 375, 3)
+        elapsed_s = time.perf_counter() - started
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
+    assert pieces >= 100
+    assert elapsed_s < pieces * 0.05 / 8

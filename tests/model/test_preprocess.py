@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from toys import random_pixels, toy_spec
 
 from model.preprocess import patchify, smallest_useful_side, to_patches, to_pixels, to_square
@@ -96,6 +97,37 @@ def test_exif_orientation_is_applied(orientation: int, stored: Any, kind: str) -
     exif[0x0112] = orientation
     image = _reopened(Image.fromarray(np.ascontiguousarray(stored(upright))), kind, exif=exif)
     np.testing.assert_array_equal(to_pixels(image, 3), upright)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"xmp": b'<rdf tiff:Orientation="6"/>', "quality": 95, "subsampling": 0}),
+        ("WEBP", {"xmp": b'<rdf tiff:Orientation="6"/>', "lossless": True}),
+        ("PNG", {"XML:com.adobe.xmp": '<rdf tiff:Orientation="6"/>'}),
+        (
+            "PNG",
+            {
+                "Raw profile type exif": "\nexif\n 26\n"
+                + "49492a00080000000100"
+                + "120103000100000006000000"
+                + "00000000"
+            },
+        ),
+    ],
+)
+def test_orientation_is_found_wherever_it_stands(kind: str, options: dict[str, Any]) -> None:
+    if kind == "PNG":
+        texts = PngInfo()
+        for name, text in options.items():
+            texts.add_itxt(name, text)
+        options = {"pnginfo": texts}
+    lying = np.zeros((8, 16, 3), np.uint8)
+    lying[:, 8:] = 255
+    upright = to_pixels(_reopened(Image.fromarray(lying), kind, **options), 3)
+    assert upright.shape == (16, 8, 3)
+    assert upright[0].max() < 9
+    assert upright[-1].min() > 246
 
 
 def test_broken_exif_beside_the_orientation_does_not_spoil_the_picture() -> None:
@@ -233,6 +265,14 @@ def test_a_file_cut_short_is_an_error_of_pillows(kind: str) -> None:
         to_pixels(image, 3)
 
 
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_what_has_the_right_mode_already_keeps_its_values(channels: int, mode: str) -> None:
+    pixels = random_pixels(70, 130, channels)  # RGB is taken out of Pillow in several pieces
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    assert image.mode == mode
+    np.testing.assert_array_equal(to_pixels(image, channels), pixels)
+
+
 # --- to_square ---
 
 
@@ -256,6 +296,22 @@ def test_any_picture_becomes_the_square(
 def test_a_picture_of_the_right_size_is_untouched(mode: Any, channels: int, interpolation: Any) -> None:
     pixels = random_pixels(12, 12, channels)
     np.testing.assert_array_equal(to_square(pixels, 12, Fit(mode=mode), interpolation), pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fit", [Fit(), Fit(mode="pad"), Fit(mode="stretch")])
+def test_what_is_fitted_already_is_what_pillow_would_make_of_it(channels: int, fit: Fit) -> None:
+    pixels = random_pixels(12, 12, channels)
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    resized = np.asarray(image.resize((12, 12), Image.Resampling.BICUBIC)).reshape(12, 12, channels)
+    np.testing.assert_array_equal(to_square(pixels, 12, fit, "bicubic"), resized)
+    assert to_square(pixels, 12, fit, "bicubic") is pixels
+
+
+def test_the_right_size_alone_is_not_fitted() -> None:
+    pixels = random_pixels(12, 12, 3)
+    assert (to_square(pixels, 12, Fit(crop_percentage=0.5), "bicubic") != pixels).any()
+    assert to_square(random_pixels(12, 13, 3), 12, Fit(), "bicubic").shape == (12, 12, 3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 10), (10, 6)])

@@ -1,0 +1,1 @@
+"""Open-loop load: requests that arrive at their own times, whatever is outstanding, at multiples of the capacity."""

@@ -1,0 +1,378 @@
+"""benchmarks.soak: it notices wrong answers, lost requests and growth; and once all of it, with faults, in small."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
+
+from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # noqa: E402
+
+from benchmarks.serving.__main__ import opened  # noqa: E402
+from benchmarks.soak import __main__ as soak  # noqa: E402
+from benchmarks.soak.crowd import Crowd  # noqa: E402
+from benchmarks.soak.director import agenda  # noqa: E402
+from benchmarks.soak.errands import Errand, Traffic, mixed, request  # noqa: E402
+from benchmarks.soak.expectations import Oracle, contains, problem  # noqa: E402
+from benchmarks.soak.instances import Instance, Instances  # noqa: E402
+from benchmarks.soak.ledger import LEFT, LOST, RIGHT, WRONG, Ledger, Weighing  # noqa: E402
+from benchmarks.soak.pictures import drawn  # noqa: E402
+from benchmarks.soak.report import markdown  # noqa: E402
+from benchmarks.soak.usage import Usage, usage  # noqa: E402
+from benchmarks.soak.wire import Answer  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
+    """The bare path over red, green and blue."""
+    return Oracle(opened(write_bundle(tmp_path_factory.mktemp("colours"), colour_spec()), "auto"))
+
+
+def answer(content: Any, status: int = 200, head: bytes = b"") -> Answer:
+    return Answer(status, head, json.dumps(content).encode())
+
+
+def classified(oracle: Oracle, payload: bytes, **changes: Any) -> dict[str, Any]:
+    """What the service has to say."""
+    found = cast(Any, oracle.ask(payload))
+    order = sorted(range(len(found)), key=lambda index: -found[index])
+    predictions = [
+        {"label": oracle.spec.labels[index], "index": index, "probability": float(found[index])} for index in order
+    ]
+    return {"model": oracle.model, "predictions": predictions, **changes}
+
+
+# --- what is right ---
+
+
+def test_the_right_answer_is_right_and_another_pictures_is_not(oracle: Oracle) -> None:
+    expect = oracle.one(picture(RED))
+    for _ in range(2):  # the second time it is remembered
+        assert expect(answer(classified(oracle, picture(RED)))) == ""
+        assert "expected" in expect(answer(classified(oracle, picture(GREEN))))
+    assert expect(answer(classified(oracle, picture(RED)), 500)) == "the status is 500; expected 200"
+
+
+def test_every_part_of_an_answer_is_looked_at(oracle: Oracle) -> None:
+    expect = oracle.one(picture(RED))
+    right = classified(oracle, picture(RED))["predictions"]
+    label = [{**right[0], "label": "green"}, *right[1:]]
+    index = [{**right[0], "index": 1}, *right[1:]]
+    probability = [{**right[0], "probability": right[0]["probability"] - 0.003}, *right[1:]]
+    for predictions in (label, index, probability, right[:2], right[::-1], []):
+        assert expect(answer({"model": oracle.model, "predictions": predictions})), predictions
+    assert expect(answer(classified(oracle, picture(RED), model={"name": "another"}))).startswith("the model is")
+    assert "cannot be read" in expect(Answer(200, b"", b"<html>"))
+
+
+def test_a_rounding_error_is_no_wrong_answer(oracle: Oracle) -> None:
+    right = classified(oracle, picture(RED))
+    right["predictions"][0]["probability"] -= 1e-4
+    assert oracle.one(picture(RED))(answer(right)) == ""
+
+
+def test_top_k_is_how_many_are_expected(oracle: Oracle) -> None:
+    whole = classified(oracle, picture(BLUE))
+    two = {**whole, "predictions": whole["predictions"][:2]}
+    assert oracle.one(picture(BLUE), 2)(answer(two)) == ""
+    assert oracle.one(picture(BLUE), 2)(answer(whole)) == "3 predictions; expected 2 different ones"
+
+
+def test_a_bad_picture_has_to_get_the_error_that_it_is(oracle: Oracle) -> None:
+    expect = oracle.one(b"text")
+    assert expect(answer({"status": 400, "code": "bad_picture"}, 400)) == ""
+    assert expect(answer({"status": 415, "code": "unsupported_format"}, 415)).endswith("expected 400, bad_picture")
+    assert expect(answer(classified(oracle, picture(RED))))
+
+
+def test_a_batch_has_to_be_right_in_every_entry_and_in_order(oracle: Oracle) -> None:
+    files = [("a", picture(RED)), ("b", b"text"), ("c", picture(BLUE))]
+    expect = oracle.many(files)
+
+    def entry(name: str, payload: bytes) -> dict[str, Any]:
+        return {"filename": name, "predictions": classified(oracle, payload)["predictions"]}
+
+    bad = {"filename": "b", "error": {"code": "bad_picture", "detail": "..."}}
+    right = [entry("a", picture(RED)), bad, entry("c", picture(BLUE))]
+    assert expect(answer({"model": oracle.model, "results": right})) == ""
+    swapped = [entry("a", picture(BLUE)), bad, entry("c", picture(RED))]
+    renamed = [*right[:2], entry("another", picture(BLUE))]
+    for results in (swapped, renamed, right[::-1], right[:2], [right[0], entry("b", picture(RED)), right[2]]):
+        assert expect(answer({"model": oracle.model, "results": results}))
+
+
+def test_a_problem_has_a_status_and_a_code() -> None:
+    assert problem(404, "not_found")(answer({"status": 404, "code": "not_found"}, 404)) == ""
+    assert problem(404, "not_found")(answer({"status": 404, "code": "other"}, 404))
+    assert contains(b"x")(Answer(200, b"", b"axb")) == ""
+    assert contains(b"x")(Answer(200, b"", b"ab")) == "b'x' is not in the answer"
+
+
+def test_there_is_traffic_of_every_kind_and_chance_draws_it(oracle: Oracle) -> None:
+    pictures = drawn(colour_spec())
+    assert len({one[:4] for one in pictures.formats}) >= 6
+    traffic = mixed(pictures, oracle, Random(0))
+    chance = Random(1)
+    seen = {traffic.draw(chance).kind for _ in range(20_000)}
+    assert seen == set(traffic.kinds)
+    assert {"hang-up", "slow body", "pipelined", "batch with bad ones", "too large"} <= seen
+
+
+# --- what becomes of requests ---
+
+
+async def answering(
+    oracle: Oracle,
+    tmp_path: Path,
+    answers: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]],
+    *errands: Errand,
+    prepare: Callable[[Instance], None] = lambda instance: None,
+) -> tuple[Ledger, Instance]:
+    """Errands against a toy service that does `answers` for each request."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                await answers(head, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"")
+    process = cast("subprocess.Popen[bytes]", SimpleNamespace(pid=os.getpid()))
+    instance = Instance("toy", server.sockets[0].getsockname()[1], process, log)
+    prepare(instance)
+    instances = Instances([], {}, tmp_path)
+    instances.current = instance
+    ledger = Ledger()
+    traffic = Traffic(tuple((one,) for one in errands), tuple(1.0 for _ in errands))
+    crowd = Crowd(instances, traffic, ledger, Random(0), lambda drawn: drawn < 6)
+    await crowd.run(2)
+    server.close()
+    return ledger, instance
+
+
+def mark_of(head: bytes) -> bytes:
+    return head.split(b"X-Request-ID: ")[1].split(b"\r\n")[0]
+
+
+def reply(content: Any, mark: bytes, status: int = 200) -> bytes:
+    body = json.dumps(content).encode()
+    return b"HTTP/1.1 %d W\r\nX-Request-ID: %s\r\nContent-Length: %d\r\n\r\n" % (status, mark, len(body)) + body
+
+
+@pytest.fixture
+def red(oracle: Oracle) -> Errand:
+    return Errand("red", (request(picture(RED)),), (oracle.one(picture(RED)),))
+
+
+async def test_right_answers_are_right(oracle: Oracle, red: Errand, tmp_path: Path) -> None:
+    async def right(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(classified(oracle, picture(RED)), mark_of(head)))
+
+    ledger, _ = await answering(oracle, tmp_path, right, red)
+    assert ledger.outcomes == {("red", RIGHT): 6}
+    assert ledger.verdict(0.05) == []
+
+
+async def test_the_answer_to_somebody_elses_request_is_wrong(oracle: Oracle, red: Errand, tmp_path: Path) -> None:
+    async def anothers(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(classified(oracle, picture(RED)), b"soak-99999999-00"))
+
+    ledger, _ = await answering(oracle, tmp_path, anothers, red)
+    assert ledger.outcomes == {("red", WRONG): 6}
+    assert ledger.verdict(0.05) == ["6 wrong"]
+
+
+async def test_a_connection_closed_in_place_of_an_answer_is_a_lost_request(
+    oracle: Oracle, red: Errand, tmp_path: Path
+) -> None:
+    async def silence(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    ledger, _ = await answering(oracle, tmp_path, silence, red)
+    assert ledger.outcomes == {("red", LOST): 6}
+    assert ledger.verdict(0.05) == ["6 lost"]
+    assert "the connection was closed" in ledger.examples[0]
+
+
+async def test_what_a_kill_breaks_is_tried_again_and_counted_apart(oracle: Oracle, red: Errand, tmp_path: Path) -> None:
+    async def once(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if mark_of(head).endswith(b"-00"):
+            writer.close()
+        else:
+            writer.write(reply(classified(oracle, picture(RED)), mark_of(head)))
+
+    def killed(instance: Instance) -> None:
+        instance.kills.append(time.monotonic() + 60)
+
+    ledger, _ = await answering(oracle, tmp_path, once, red, prepare=killed)
+    assert ledger.outcomes == {("red", RIGHT): 6}
+    assert ledger.detours == {"broken by kill -9": 6}
+
+
+async def test_what_breaks_off_at_a_planned_end_is_lost_if_the_service_had_accepted_it(
+    oracle: Oracle, red: Errand, tmp_path: Path
+) -> None:
+    async def once(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if mark_of(head).endswith(b"-00"):
+            writer.close()
+        else:
+            writer.write(reply(classified(oracle, picture(RED)), mark_of(head)))
+
+    def stopping(instance: Instance) -> None:
+        instance.stopped_at = time.monotonic()
+
+    ledger, instance = await answering(oracle, tmp_path, once, red, prepare=stopping)
+    assert ledger.outcomes == {("red", RIGHT): 6}
+    assert ledger.detours == {"closed by a service that stops": 6}
+    assert instance.accepted() == []
+    instance.log.write_bytes(b"POST /classify 200 1.2ms id=soak-00000003-00\n")
+    assert instance.accepted() == [b"soak-00000003-00"]
+
+
+async def test_half_an_answer_is_a_lost_request_at_a_planned_end_too(
+    oracle: Oracle, red: Errand, tmp_path: Path
+) -> None:
+    async def half(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(classified(oracle, picture(RED)), mark_of(head))[:-9])
+        writer.close()
+
+    def stopping(instance: Instance) -> None:
+        instance.stopped_at = time.monotonic()
+
+    ledger, _ = await answering(oracle, tmp_path, half, red, prepare=stopping)
+    assert ledger.outcomes == {("red", LOST): 6}
+    assert not ledger.detours
+
+
+async def test_the_refused_come_again(oracle: Oracle, red: Errand, tmp_path: Path) -> None:
+    async def later(head: bytes, writer: asyncio.StreamWriter) -> None:
+        refused = mark_of(head).endswith(b"-00")
+        writer.write(reply(classified(oracle, picture(RED)), mark_of(head), 429 if refused else 200))
+
+    ledger, _ = await answering(oracle, tmp_path, later, red)
+    assert ledger.outcomes == {("red", RIGHT): 6}
+    assert ledger.detours == {"refused with 429": 6}
+
+
+async def test_who_hangs_up_expects_nothing(oracle: Oracle, tmp_path: Path) -> None:
+    async def never(head: bytes, writer: asyncio.StreamWriter) -> None:
+        return
+
+    content = request(picture(RED))
+    errands = [
+        Errand("before", (), behaviour="leaves before"),
+        Errand("during", (content[:-30],), behaviour="resets during"),
+        Errand("after", (content,), behaviour="leaves after"),
+    ]
+    ledger, _ = await answering(oracle, tmp_path, never, *errands)
+    assert ledger.count(LEFT) == ledger.requests == 6
+
+
+# --- growth ---
+
+
+def test_memory_threads_and_files_of_a_process_are_seen_to_grow(tmp_path: Path) -> None:
+    before = usage([os.getpid()])
+    block = bytearray(os.urandom(1 << 20) * 32)
+    with (tmp_path / "a").open("w"), (tmp_path / "b").open("w"):
+        after = usage([os.getpid()])
+    assert after.memory_bytes - before.memory_bytes > 0.5 * len(block)  # others may come and map the same files
+    assert after.own_bytes - before.own_bytes > 0.9 * len(block)
+    assert after.files == before.files + 2
+    assert after.threads == before.threads
+    assert usage([os.getpid(), os.getppid()]).memory_bytes > after.memory_bytes
+
+
+def test_growth_beyond_the_limit_is_not_good_enough() -> None:
+    before = Usage(100_000_000, 80_000_000, 20, 40)
+    ledger = Ledger(weighings=[Weighing("instance 1", 1000, before, Usage(104_000_000, 85_000_000, 21, 42))])
+    assert ledger.verdict(0.05) == []
+    ledger.weighings.append(Weighing("instance 2", 1000, before, Usage(106_000_000, 80_000_000, 22, 40)))
+    assert ledger.verdict(0.05) == [
+        "instance 2: memory grew by 6.0%, more than 5%", "instance 2: threads grew by 10.0%, more than 5%",
+    ]  # fmt: skip
+
+
+def test_the_report_says_the_verdict_first() -> None:
+    ledger = Ledger(seconds=2.0)
+    ledger.note("small, raw", RIGHT)
+    assert "Nothing wrong, nothing lost, nothing grew." in markdown({}, ledger, 0.05)
+    ledger.note("small, raw", WRONG, "expected a coat")
+    text = markdown({"processor": "a fast one"}, ledger, 0.05)
+    assert "2 requests in 2 s (1/s; client: 0% of a CPU). **Not good enough: 1 wrong.**" in text
+    assert "| small, raw | 2 | 1 | 0 | 1 | 0 |" in text
+    assert "- small, raw, wrong: expected a coat" in text
+
+
+def test_faults_are_spread_evenly() -> None:
+    assert agenda(1, 2) == [(0.25, "restart"), (0.5, "kill"), (0.75, "restart")]
+    assert agenda(0, 0) == []
+
+
+# --- the whole of it ---
+
+
+@pytest.mark.parametrize("flags", [["--requests", "0"], ["--kills", "-1"], ["--set", "MIXER_WORKERS"]])
+def test_impossible_flags_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        soak.parsed(flags)
+    assert "--" in capsys.readouterr().err
+
+
+def test_memory_is_weighed_after_10_000_requests_or_a_tenth_between_two_faults() -> None:
+    assert soak.parsed([]).settling == 10_000
+    assert soak.parsed(["--requests", "20000", "--restarts", "3"]).settling == 500
+
+
+def soaked(tmp_path: Path, *flags: str, bundle: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    bundle = bundle or write_bundle(tmp_path / "bundle", colour_spec())
+    command = [
+        sys.executable, "-m", "benchmarks.soak", "--bundle", str(bundle), "--out", str(tmp_path / "out"),
+        "--cache", str(tmp_path), "--clients", "8", *flags,
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+
+
+def test_this_service_is_soaked_with_faults_and_nothing_is_lost(tmp_path: Path) -> None:
+    done = soaked(
+        tmp_path, "--requests", "1500", "--growth", "9", "--kills", "1", "--restarts", "1",
+        "--set", "MIXER_WORKERS=2", "MIXER_LANES=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / "out" / "soak.json").read_text())
+    assert content["verdict"] == []
+    assert content["requests"] >= 1500
+    assert content["faults"] == {"kill": 1, "restart": 1}
+    assert {outcome for kind in content["outcomes"].values() for outcome in kind} <= {RIGHT, LEFT}
+    assert set(content["outcomes"]) > {"small, raw", "batch", "bad picture", "hang-up"}
+    assert (tmp_path / "out" / "soak.md").read_text() == done.stdout.rstrip("\n") + "\n"
+
+
+def test_growth_ends_it_with_1(tmp_path: Path) -> None:
+    done = soaked(tmp_path, "--requests", "200", "--settling", "20", "--growth", "-0.99")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "instance 1: memory grew by" in done.stdout
+
+
+def test_a_service_that_does_not_start_is_told_in_a_line(tmp_path: Path) -> None:
+    done = soaked(tmp_path, "--requests", "10", "--set", "MIXER_QUEUE_CAPACITY=-1")
+    assert done.returncode == 1
+    assert "instance 1 ended with 2: " in done.stdout
+    assert "queue_capacity" in done.stdout.lower()
