@@ -9,6 +9,7 @@ import math
 from app.errors import QueueFull
 from app.throughput import Throughput
 
+_CERTAIN = 0.8  # of the measured rate: whoever is let in is answered in time, though the rate varies
 _PROMISED = 0.5  # of the rate, to those who come again; the rest is for those who come anew
 _LONGEST_RETRY_S = 60
 
@@ -44,7 +45,7 @@ class Admission:
                 f"Try again in {retry_after_s} s.",
                 retry_after_s,
             )
-        expected_s = self._expected_s(self.taken + count, now)
+        expected_s = self._expected_s(self.taken + count, now) / _CERTAIN
         if expected_s and now + expected_s > deadline:
             retry_after_s = self._promise(count, now)
             return QueueFull(

@@ -15,6 +15,8 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 from app.admission import Admission
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
 
+_NEWS = 0.2  # how much the last run counts in what runs take
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -90,6 +92,7 @@ class Batcher(Generic[Item, Answer]):
         self._admission = Admission(limits.queue_capacity, limits.lanes * limits.max_batch_size + 1)
         self._empty = asyncio.Event()
         self._empty.set()
+        self._run_s = 0.0  # what a run has taken lately
         self._dispatch_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -189,15 +192,22 @@ class Batcher(Generic[Item, Answer]):
         return False
 
     def _take(self) -> list[_Waiter[Item, Answer]]:
-        """The first of those that somebody still waits for; the others' own timeouts report them."""
+        """The first of those that somebody still waits for, and that a run can answer in time.
+
+        The others' own timeouts report them. Where a run would be too slow for everybody, it is tried all the same: it
+        may turn out faster than the last ones.
+        """
         batch: list[_Waiter[Item, Answer]] = []
+        late: list[_Waiter[Item, Answer]] = []
         now = _now()
         while self._waiting and len(batch) < self._limits.max_batch_size:
             waiter = next(iter(self._waiting))
             del self._waiting[waiter]
             if waiter.deadline > now and not waiter.future.done():
-                waiter.stage = "infer"
-                batch.append(waiter)
+                (batch if waiter.deadline > now + self._run_s else late).append(waiter)
+        batch = batch or late[: self._limits.max_batch_size]
+        for waiter in batch:
+            waiter.stage = "infer"
         return batch
 
     def _lane_freed(self, task: "asyncio.Task[None]") -> None:
@@ -219,6 +229,7 @@ class Batcher(Generic[Item, Answer]):
             self._observer.ran(len(batch))
             self._admission.answered(len(batch), _now())
             infer_s = self._clock() - started
+            self._run_s += (infer_s - self._run_s) * _NEWS
             for waiter, answer in zip(batch, answers, strict=True):
                 _settle(waiter, Answered(answer, started - waiter.arrived, infer_s, len(batch)))
 

@@ -1,23 +1,25 @@
 """Request bodies -> uploaded files, under limits. Knows nothing of pictures or models."""
 
 import asyncio
-import io
-import math
-from collections.abc import AsyncIterator
+import base64
+import binascii
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
-from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
 
 from app.errors import BadParameter, BadRequest, ClientGone, DeadlinePassed, TooManyBytes, UnsupportedFormat
+from app.hold import Cargo
 
 FIELD = "file"
 _MULTIPART = b"multipart/form-data"
 _RAW_TYPES = (b"application/octet-stream", b"application/x-www-form-urlencoded", b"")  # the second is curl's default
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
+_WHITE_SPACE = b" \t\r\n"
+_NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
 
 _MAX_FIELDS = 100  # besides the files: none of them means anything here
 
@@ -40,29 +42,28 @@ class BodyLimits:
     timeout_s: float
 
 
-async def read_picture(request: Request, limits: BodyLimits) -> bytes:
-    """One picture: the multipart field `file`, or the whole body.
+async def read_picture(request: Request, limits: BodyLimits, cargo: Cargo | None = None) -> bytes:
+    """One picture: the multipart field `file`, or the whole body. `cargo` counts its bytes.
 
-    Raises: UnsupportedFormat, TooManyBytes, BadRequest, BadParameter, DeadlinePassed, ClientGone.
+    Raises: UnsupportedFormat, TooManyBytes, BadRequest, BadParameter, UploadsFull, DeadlinePassed, ClientGone.
     """
     content_type, parameters = parse_options_header(request.headers.get("content-type"))
     if content_type == _MULTIPART:
         max_bytes = limits.max_picture_bytes + _MULTIPART_OVERHEAD_BYTES
-        uploads = await _read_form(request, parameters, max_bytes, max_files=1, timeout_s=limits.timeout_s)
+        uploads = await _read_form(request, parameters, max_bytes, cargo, max_files=1, timeout_s=limits.timeout_s)
         return uploads[0].payload
     if content_type not in _RAW_TYPES and not content_type.startswith(b"image/"):
         raise UnsupportedFormat(
             f"The content type is {content_type.decode('latin-1')!r}; "
             "expected multipart/form-data with a field 'file', image/* or application/octet-stream."
         )
-    body = bytearray()
-    async for chunk in _chunks(request, limits.max_picture_bytes, limits.timeout_s):
-        body += chunk
-    return bytes(body)
+    pieces: list[bytes] = []
+    await _receive(request, limits.max_picture_bytes, limits.timeout_s, cargo, pieces.append)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def read_pictures(request: Request, limits: BodyLimits) -> list[Upload]:
-    """Many pictures: every multipart field `file`, in order.
+async def read_pictures(request: Request, limits: BodyLimits, cargo: Cargo | None = None) -> list[Upload]:
+    """Many pictures: every multipart field `file`, in order. `cargo` counts their bytes.
 
     Raises: as read_picture.
     """
@@ -72,40 +73,64 @@ async def read_pictures(request: Request, limits: BodyLimits) -> list[Upload]:
             f"The content type is {content_type.decode('latin-1')!r}; expected multipart/form-data with fields 'file'."
         )
     return await _read_form(
-        request, parameters, limits.max_request_bytes, max_files=limits.max_pictures, timeout_s=limits.timeout_s
+        request, parameters, limits.max_request_bytes, cargo, max_files=limits.max_pictures, timeout_s=limits.timeout_s
     )
 
 
-async def _chunks(request: Request, max_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
-    """The body as it arrives, refused as soon as it is known to be too large."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
+async def _receive(
+    request: Request, max_bytes: int, timeout_s: float, cargo: Cargo | None, take: Callable[[bytes], object]
+) -> None:
+    """Hand over the body as it arrives, refused as soon as it is known to be too large."""
+    declared = _declared_bytes(request)
+    if declared > max_bytes:
         raise TooManyBytes(f"The body has {declared} bytes; expected at most {max_bytes}.")
-    received = 0
+    if cargo is not None:
+        cargo.expect_room(declared)
+    received, more = 0, True
     try:
         async with asyncio.timeout(timeout_s):
-            async for chunk in request.stream():
-                received += len(chunk)
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                piece, more = message.get("body", b""), message.get("more_body", False)
+                received += len(piece)
                 if received > max_bytes:
                     raise TooManyBytes(f"The body has more than {max_bytes} bytes, the most expected.")
-                yield chunk
+                if cargo is not None:
+                    cargo.load(len(piece))
+                take(piece)
     except TimeoutError:
         raise DeadlinePassed(f"The body had not arrived after {timeout_s:g} s; {received} bytes had.") from None
-    except ClientDisconnect:
-        raise ClientGone from None
+
+
+def _declared_bytes(request: Request) -> int:
+    """0 where nothing is declared, or nothing that is a number."""
+    try:
+        return int(request.headers.get("content-length", "0"))
+    except ValueError:
+        return 0
 
 
 async def _read_form(
-    request: Request, parameters: dict[bytes, bytes], max_bytes: int, *, max_files: int, timeout_s: float
+    request: Request,
+    parameters: dict[bytes, bytes],
+    max_bytes: int,
+    cargo: Cargo | None,
+    *,
+    max_files: int,
+    timeout_s: float,
 ) -> list[Upload]:
     form = _Form(parameters.get(b"boundary"), max_files)
-    async for chunk in _chunks(request, max_bytes, timeout_s):
-        form.write(chunk)
+    await _receive(request, max_bytes, timeout_s, cargo, form.write)
     return form.uploads()
 
 
 class _Form:
-    """A multipart body on its way in. Files stay in memory: their sum is limited, and a disk may be read-only."""
+    """A multipart body on its way in. Files stay in memory: their sum is limited, and a disk may be read-only.
+
+    A part is decoded once all of it is there, so that what it means does not depend on the pieces it arrived in.
+    """
 
     def __init__(self, boundary: bytes | None, max_files: int) -> None:
         if not boundary:
@@ -113,20 +138,30 @@ class _Form:
         self._max_files = max_files
         self._files: list[Upload] = []
         self._fields = 0
-        self._ended = False
+        self._begun = self._ended = False
+        self._begin_part()
         try:
-            self._parser = FormParser(
-                _MULTIPART.decode(),
-                self._on_field,
-                self._on_file,
-                self._on_end,
-                boundary=boundary,
-                config={"MAX_MEMORY_FILE_SIZE": math.inf},
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._on_header_name,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": self._on_content,
+                    "on_part_end": self._end_part,
+                    "on_end": self._on_end,
+                },
             )
         except FormParserError as error:
             raise BadRequest(f"The multipart boundary cannot be used: {error}") from error
+        self._parser.logger = _NOWHERE
 
     def write(self, chunk: bytes) -> None:
+        if not self._begun:
+            chunk = chunk.lstrip(b"\r\n")
+            self._begun = bool(chunk)
         try:
             self._parser.write(chunk)
         except FormParserError as error:
@@ -139,24 +174,69 @@ class _Form:
             raise BadParameter(f"The form has no file in a field {FIELD!r}; expected one.")
         return self._files
 
-    def _on_field(self, field: Field) -> None:
-        if field.field_name == FIELD.encode():
+    def _begin_part(self) -> None:
+        self._name, self._value = bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._filename: bytes | None = None
+        self._content = bytearray()
+
+    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[bytes(self._name).lower()] = bytes(self._value).strip(b" \t")
+        self._name, self._value = bytearray(), bytearray()
+
+    def _on_headers_finished(self) -> None:
+        _, parameters = parse_options_header(bytes(self._headers.get(b"content-disposition", b"")))
+        name, self._filename = parameters.get(b"name"), parameters.get(b"filename")
+        if name is None:
+            raise BadRequest("The multipart body has a part without a name; expected a Content-Disposition with one.")
+        if self._filename is None:
+            self._expect_field(name)
+        else:
+            self._expect_file(name)
+
+    def _expect_field(self, name: bytes) -> None:
+        if name == FIELD.encode():
             raise BadParameter(f"The field {FIELD!r} has no filename; expected an uploaded file.")
         self._fields += 1
         if self._fields > _MAX_FIELDS:
             raise TooManyBytes(f"The form has more than {_MAX_FIELDS} fields besides its files, the most expected.")
 
-    def _on_file(self, file: File) -> None:
-        if file.field_name != FIELD.encode():
-            raise BadParameter(f"The form has a file in the field {_shown(file.field_name)!r}; expected {FIELD!r}.")
+    def _expect_file(self, name: bytes) -> None:
+        if name != FIELD.encode():
+            raise BadParameter(f"The form has a file in the field {_shown(name)!r}; expected {FIELD!r}.")
         if len(self._files) == self._max_files:
             raise TooManyBytes(f"The form has more than {self._max_files} files, the most expected here.")
-        content = cast(io.BytesIO, file.file_object).getvalue()
-        self._files.append(Upload(_shown(file.file_name), content))
+
+    def _on_content(self, data: bytes, start: int, end: int) -> None:
+        if self._filename is not None:
+            self._content += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._filename is not None:
+            content = _decoded(self._content, bytes(self._headers.get(b"content-transfer-encoding", b"")).lower())
+            self._files.append(Upload(_shown(self._filename), content))
 
     def _on_end(self) -> None:
         self._ended = True
 
 
-def _shown(name: bytes | None) -> str:
-    return (name or b"").decode("utf-8", errors="replace")[:255]
+def _decoded(content: bytearray, encoding: bytes) -> bytes:
+    """An encoding that is none of the two that change anything leaves the content as it is."""
+    if encoding == b"quoted-printable":
+        return binascii.a2b_qp(bytes(content))
+    if encoding != b"base64":
+        return bytes(content)
+    try:
+        return base64.b64decode(content.translate(None, _WHITE_SPACE), validate=True)
+    except binascii.Error as error:
+        raise BadRequest(f"The multipart body has a part that is no base64: {error}.") from error
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", errors="replace")[:255]

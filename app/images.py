@@ -37,7 +37,8 @@ _FOREIGN = {
 class DecodeLimits:
     """Largest file in bytes, most pixels its header may declare, and the memory that all decoding threads share.
 
-    One picture may take half of that memory. reduced_scale: whether large JPEGs are decoded at a fraction of their size.
+    One picture may take half of that memory. reduced_scale: whether large JPEGs are decoded at a fraction of their
+    size.
     """
 
     max_bytes: int
