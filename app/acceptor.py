@@ -34,7 +34,7 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
-        self._listen(self._take_or_leave)
+        self._loop.add_reader(self._listener, self._take_or_leave)
 
     def close(self) -> None:
         """Take no more."""
@@ -46,25 +46,22 @@ class Acceptor:
         """Until those that were taken are open."""
         await asyncio.gather(*self._opening, return_exceptions=True)
 
-    def _listen(self, then: Callable[[], None]) -> None:
-        self._loop.add_reader(self._listener, then)
-
     def _take_or_leave(self) -> None:
         others = self._others()
         if others and self._own() + len(self._opening) > min(others) + _MORE:
-            self._rest(_PATIENCE_S, self._take)
+            self._rest(_PATIENCE_S)
         else:
             self._take()
 
     def _take(self) -> None:
-        self._listen(self._take_or_leave)
+        self._loop.add_reader(self._listener, self._take_or_leave)
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # somebody else was faster, or the client has gone
         except OSError as error:
             log.error("a connection cannot be taken: %s", error.strerror)  # noqa: TRY400 -- no mistake of ours
-            self._rest(_NO_FILES_S, self._take_or_leave)
+            self._rest(_NO_FILES_S)
             return
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
@@ -78,6 +75,7 @@ class Acceptor:
             log.info("a connection was not opened: %s", error)
             connection.close()
 
-    def _rest(self, seconds: float, then: Callable[[], None]) -> None:
+    def _rest(self, seconds: float) -> None:
+        """Listen no more, and after so many seconds take what is still there, if anything is."""
         self._loop.remove_reader(self._listener)
-        self._pause = self._loop.call_later(seconds, self._listen, then)
+        self._pause = self._loop.call_later(seconds, self._take)

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Iterable
 from random import getrandbits
 from typing import Any
 from urllib.parse import quote
@@ -10,18 +11,24 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ClientGone
+from app.headers import ANSWER
 from app.metrics import Metrics
 from app.problems import internal_error
 
 REQUEST_ID = b"x-request-id"
 CLIENT_GONE_STATUS = 499  # nginx's number; it is logged and counted, nobody receives it
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PATH_CHARACTERS = 256  # of a path in the log, before they are quoted
+_LINE = "%(method)s %(path)s %(status)s %(duration_ms).1fms id=%(request_id)s"
+_LINE_WITH_KEY = _LINE + " key=%(key)s"
 
 log = logging.getLogger("mixer.access")
 
 
 class Timing:
-    """Where one request's time went. Stages in seconds, in the order they happened."""
+    """Where one request's time went, and whose it was. Stages in seconds, in the order they happened."""
+
+    key: str | None = None  # the name of the API key that let it in
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -61,7 +68,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         timing = scope["mixer.timing"] = Timing()
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope["headers"])
         status = CLIENT_GONE_STATUS
 
         async def send_with_headers(message: Message) -> None:
@@ -73,7 +80,7 @@ class Access:
                     *message["headers"],
                     (REQUEST_ID, request_id.encode()),
                     (b"server-timing", timing.header().encode()),
-                    (b"x-content-type-options", b"nosniff"),
+                    *ANSWER,
                 ]
             await send(message)
 
@@ -94,18 +101,20 @@ class Access:
         endpoint = getattr(scope.get("route"), "path", "other")
         self._metrics.requests.labels(endpoint, str(status)).inc()
         self._metrics.request_seconds.labels(endpoint).observe(now - timing.started)
+        if timing.key is not None:
+            self._metrics.key_requests.labels(timing.key).inc()
         if timing.answered is not None and timing.stages:
             self._metrics.stage_seconds.labels("respond").observe(now - timing.answered)
         if "receive" in timing.stages:
             self._metrics.stage_seconds.labels("receive").observe(timing.stages["receive"])
         if log.isEnabledFor(logging.INFO):
             fields = _fields(scope, timing, request_id, status, now)
-            log.info("%(method)s %(path)s %(status)s %(duration_ms).1fms id=%(request_id)s", fields, extra=fields)
+            log.info(_LINE if timing.key is None else _LINE_WITH_KEY, fields, extra=fields)
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The client's own id where it is harmless, else a new one."""
-    offered = next((value.decode("latin-1") for name, value in scope["headers"] if name == REQUEST_ID), "")
+    offered = next((value.decode("latin-1") for name, value in headers if name == REQUEST_ID), "")
     return offered if offered and _ACCEPTABLE_ID.fullmatch(offered) else f"{getrandbits(128):032x}"
 
 
@@ -113,10 +122,11 @@ def _fields(scope: Scope, timing: Timing, request_id: str, status: int, now: flo
     client = scope.get("client")
     return {
         "method": scope["method"],
-        "path": quote(scope["path"]),  # no client can write a line break into the log
+        "path": quote(scope["path"][:_PATH_CHARACTERS]),  # no client can write a line break into the log
         "status": status,
         "duration_ms": round((now - timing.started) * 1000, 2),
         "request_id": request_id,
         "client": client[0] if client else "",
         "batch_size": timing.batch_size,
+        "key": timing.key,
     }

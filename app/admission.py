@@ -75,4 +75,4 @@ class Admission:
         room = now + self._expected_s(self.taken, now)
         self._promised_until = max(self._promised_until, room) + self._expected_s(count, now) / _PROMISED
         self._promised_until = min(self._promised_until, now + _LONGEST_RETRY_S)
-        return max(1, math.ceil(self._promised_until - now))
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(self._promised_until - now)))

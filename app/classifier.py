@@ -16,10 +16,12 @@ from app.errors import BadParameter, DeadlinePassed, InferenceFailed, ServiceErr
 from app.images import DecodeLimits, decode
 from app.metrics import Metrics
 from app.runners import Patches
+from app.tally import Tally
 from app.threads import Threads
 from model.preprocess import smallest_useful_side, to_patches
 
 DEFAULT_TOP_K = 5
+_SMALL_BYTES = 100_000  # files of up to so many are decoded first: large ones take hundreds of times as long
 
 log = logging.getLogger("mixer.classifier")
 
@@ -54,20 +56,34 @@ class Classified(NamedTuple):
     batch_size: int
 
 
-class Classifier:
-    """Decodes in its own threads, runs in the engine's lanes, and lets the batcher decide what runs together."""
+class Decoding:
+    """What all classifiers of a process share: `count` threads that decode pictures, and the limits of that."""
 
-    def __init__(
-        self, engine: Engine, *, limits: Limits, decode_limits: DecodeLimits, decode_threads: int, metrics: Metrics
-    ) -> None:
+    def __init__(self, count: int, limits: DecodeLimits) -> None:
+        self.threads = Threads(count, "decode")
+        self.limits = limits
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.threads.stop()
+
+
+class Classifier:
+    """Decodes in threads, runs in the engine's lanes, and lets the batcher decide what runs together.
+
+    Nothing that it holds holds it, so that the engine's memory is free as soon as nobody needs the classifier.
+    """
+
+    def __init__(self, engine: Engine, *, limits: Limits, decoding: Decoding, metrics: Metrics | Tally) -> None:
         self.engine = engine
         self.spec = engine.spec
-        self._decode_limits = decode_limits
+        self.max_batch_size = limits.max_batch_size
+        self.named = {"name": engine.spec.name, "version": engine.spec.version, "precision": engine.precision}
+        self._decoding = decoding
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
-        self._decoders = Threads(decode_threads, "decode")
-        self._lanes = Threads(limits.lanes, "lane")
-        self.batcher: Batcher[Patches, Scores] = Batcher(self._run, limits, metrics, clock=time.perf_counter)
+        self._lanes = _Lanes(engine, limits.lanes, metrics)
+        self.batcher: Batcher[Patches, Scores] = Batcher(self._lanes.run, limits, metrics, clock=time.perf_counter)
 
     def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Places":
         """Places for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).
@@ -114,12 +130,11 @@ class Classifier:
 
     def stuck_s(self) -> float:
         """For how many seconds the longest run under way has run; 0 where none is."""
-        return self._lanes.longest_s()
+        return self._lanes.threads.longest_s()
 
     def close(self) -> None:
-        """Let the threads end."""
-        self._decoders.stop()
-        self._lanes.stop()
+        """Let the lanes' threads end."""
+        self._lanes.threads.stop()
 
     def expect_top_k(self, top_k: int | None) -> int:
         """`top_k`, or what it is where it was not said. Raises BadParameter, naming the number of classes."""
@@ -130,7 +145,8 @@ class Classifier:
         return top_k
 
     async def _decoded(self, payload: bytes, deadline: float) -> tuple[Patches, float]:
-        decoded = self._decoders.submit(self._decode, payload)
+        patient = len(payload) > _SMALL_BYTES
+        decoded = self._decoding.threads.submit(lambda: self._decode(payload), patient=patient)
         timer = asyncio.get_running_loop().call_at(deadline, self._give_up, decoded)
         try:
             return await decoded
@@ -147,25 +163,34 @@ class Classifier:
 
     def _decode(self, payload: bytes) -> tuple[Patches, float]:
         started = time.perf_counter()
-        pixels = decode(payload, self.spec.channels, self._useful_side, self._decode_limits)
+        pixels = decode(payload, self.spec.channels, self._useful_side, self._decoding.limits)
         patches = to_patches(pixels, self.spec)
         return patches, time.perf_counter() - started
-
-    async def _run(self, batch: list[Patches]) -> list[Scores]:
-        scores = await self._lanes.call(self._scored, batch)
-        self._metrics.padded(self.engine.padding(len(batch)))
-        return scores
-
-    def _scored(self, batch: list[Patches]) -> list[Scores]:
-        logits = self.engine.run(batch)
-        probabilities = softmax(logits, self.spec.temperature)
-        order = np.argsort(-probabilities, axis=1, kind="stable")
-        return [Scores(*rows) for rows in zip(logits, probabilities, order, strict=True)]
 
     def _top(self, scores: Scores, top_k: int) -> list[Prediction]:
         labels, best = self.spec.labels, scores.order[:top_k]
         found = zip(best.tolist(), scores.probabilities[best].tolist(), strict=True)
         return [{"label": labels[index], "index": index, "probability": probability} for index, probability in found]
+
+
+class _Lanes:
+    """Runs an engine in threads, as many as it has lanes."""
+
+    def __init__(self, engine: Engine, count: int, metrics: Metrics | Tally) -> None:
+        self.threads = Threads(count, "lane")
+        self._engine = engine
+        self._metrics = metrics
+
+    async def run(self, batch: list[Patches]) -> list[Scores]:
+        scores = await self.threads.call(self._scored, batch)
+        self._metrics.padded(self._engine.padding(len(batch)))
+        return scores
+
+    def _scored(self, batch: list[Patches]) -> list[Scores]:
+        logits = self._engine.run(batch)
+        probabilities = softmax(logits, self._engine.spec.temperature)
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        return [Scores(*rows) for rows in zip(logits, probabilities, order, strict=True)]
 
 
 class Places:

@@ -1,4 +1,4 @@
-"""The command line: `mixer serve | classify | inspect`, and what learning.py and measuring.py add. Loads no torch."""
+"""The command line: `mixer serve | classify | inspect | key`, and what its neighbours add. Loads no torch."""
 
 import asyncio
 import json
@@ -16,11 +16,13 @@ from app import logs, settings
 from app.errors import BadParameter, BadSettings, ServiceError, StartError
 from app.learning import register
 from app.measuring import bench
+from app.reloading import reload
 from app.settings import PASS_ON, Settings
 from model.errors import MixerError
 
 app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 register(app)
+app.command()(reload)
 app.command("bench", context_settings=PASS_ON, add_help_option=False)(bench)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -88,6 +90,19 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder or .onnx 
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
+@app.command()
+def key(
+    name: Annotated[
+        str | None, typer.Argument(help="Who holds the key: logs and metrics show it, never the key.")
+    ] = None,
+) -> None:
+    """Print a new random API key, and its line for a file of keys: a digest, which does not tell the key."""
+    from app.keys import new_key  # noqa: PLC0415
+
+    new, line = new_key(name)
+    typer.echo(f"key:  {new}\nline: {line}")
+
+
 def _pictures_in(paths: Iterable[Path]) -> list[Path]:
     from model.data import picture_files  # noqa: PLC0415
 
@@ -119,11 +134,14 @@ async def _outcomes(
 ) -> AsyncIterator[tuple[Path, dict[str, float] | Exception]]:
     """Each file with its labels or its error, in order; a window of them is under way at any time."""
     from app import main as composition  # noqa: PLC0415
-    from app.engine import open_engine  # noqa: PLC0415
+    from app.bundles import find_bundles, open_bundle  # noqa: PLC0415
     from app.metrics import Metrics  # noqa: PLC0415
 
-    engine = open_engine(composition.engine_options(chosen))
-    classifier = composition.build_classifier(chosen, engine, Metrics())
+    bundles = find_bundles(chosen.bundle)
+    bundle = bundles.get(chosen.default_model) or next(iter(bundles.values()))
+    engine = open_bundle(composition.engine_options(chosen), bundle).engine
+    decoding = composition.build_decoding(chosen)
+    classifier = composition.build_classifier(chosen, engine, Metrics(), decoding)
     wanted = classifier.expect_top_k(top_k)
     window = min(chosen.queue_capacity, 2 * engine.lanes * engine.max_batch_size)
 
@@ -146,6 +164,7 @@ async def _outcomes(
     for first, task in pending:
         yield first, await task
     classifier.close()
+    decoding.close()
 
 
 def _print(path: Path, outcome: dict[str, float] | Exception, *, as_json: bool) -> None:

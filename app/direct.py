@@ -36,7 +36,7 @@ class Direct:
             query: bytes = scope["query_string"]
             response = await self._endpoint(request, **self._parameters(query) if query else {})
         except ServiceError as error:
-            response = problems.from_service_error(request, error)
+            response = problems.of(error)
         await response(scope, receive, send)
 
     def _parameters(self, query: bytes) -> dict[str, Any]:
@@ -51,10 +51,15 @@ class Application(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._shortcuts: dict[tuple[str, str], ASGIApp] = {}
+        self.admin: ASGIApp | None = None  # what a port of its own serves
 
     def add_shortcut(self, method: str, path: str, app: ASGIApp) -> None:
         """Let `app` answer exactly these requests."""
         self._shortcuts[method, path] = app
+
+    def wrap_shortcuts(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Put something around every shortcut that there is."""
+        self._shortcuts = {request: middleware(app) for request, app in self._shortcuts.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the lifespan."""

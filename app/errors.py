@@ -5,12 +5,14 @@ Exception
 │   ├── BadPicture          400  the bytes are no readable picture
 │   ├── BadRequest          400  the body is malformed
 │   ├── BadApiKey           401  no key, or a wrong one
+│   ├── Forbidden           403  what nobody may do as the service is configured
 │   ├── TooManyBytes        413  a body, part or file over its limit
 │   ├── TooManyPixels       413  a picture whose header declares more than the limit
 │   ├── UnsupportedFormat   415  a content type or file format that is not accepted
 │   ├── BadParameter        422  a missing field or an impossible value
 │   ├── InferenceFailed     500  the engine failed on this picture
 │   ├── QueueFull           429  no room; Retry-After says when to try again
+│   │   └── UploadsFull     429  no room for its bytes
 │   ├── NotReady            503  not ready, or draining
 │   └── DeadlinePassed      504  not answered within request_timeout_s
 ├── ClientGone              nobody is left to answer
@@ -63,6 +65,12 @@ class BadApiKey(ServiceError):
         return {"WWW-Authenticate": "Bearer"}
 
 
+class Forbidden(ServiceError):
+    """Nobody may do that, as the service is configured."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
 class TooManyBytes(ServiceError):
     """A body, part or file is over its limit."""
 
@@ -100,6 +108,12 @@ class QueueFull(ServiceError):
     def headers(self) -> dict[str, str]:
         """When the measured rate will have made room."""
         return {"Retry-After": str(self.retry_after_s)}
+
+
+class UploadsFull(QueueFull):
+    """No room for the bytes of another body now."""
+
+    code, title = "uploads_full", "Too many uploads"
 
 
 class InferenceFailed(ServiceError):

@@ -8,18 +8,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from random import getrandbits
 
 from app import problems
+from app.access import request_id_of
 from app.errors import QueueFull
+from app.headers import ANSWER
 from app.metrics import Metrics
 
 PATH = b"/classify"
 _TIMEOUT = b"x-request-timeout-ms"
 _HEAD = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nretry-after: %d\r\n"
-    b"x-request-id: %032x\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\n"
-)
+    b"x-request-id: %b\r\ncontent-length: %d\r\n"
+) + b"".join(b"%b: %b\r\n" % header for header in ANSWER)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -48,20 +49,21 @@ class Gate:
         metrics.lost(error.code)
         metrics.requests.labels(PATH.decode(), "429").inc()
         metrics.request_seconds.labels(PATH.decode()).observe(time.perf_counter() - started)
-        request_id = getrandbits(128)
-        log.info("POST %s 429 at the head id=%032x", PATH.decode(), request_id)
+        request_id = request_id_of(headers)
+        log.info("POST %s 429 at the head id=%s", PATH.decode(), request_id)
         body = problems.body(error.status, error.code, error.title, error.detail)
         ending = b"connection: close\r\n\r\n" if _will_wait(headers) else b"\r\n"
-        return _HEAD % (error.retry_after_s, request_id, len(body)) + ending + body
+        return _HEAD % (error.retry_after_s, request_id.encode(), len(body)) + ending + body
 
 
 def _timeout_s(headers: Headers) -> float:
-    """The client's own limit; infinite where it says nothing. The application refuses what is no number."""
+    """The client's own limit; infinite where it says nothing. The application refuses what is no such number."""
     said = next((value for name, value in headers if name == _TIMEOUT), None)
     try:
-        return math.inf if said is None else float(said) / 1000
+        timeout_s = math.inf if said is None else float(said) / 1000
     except ValueError:
         return math.inf
+    return timeout_s if timeout_s > 0 else math.inf
 
 
 def _will_wait(headers: Headers) -> bool:

@@ -1,14 +1,14 @@
 """Whether the service may be sent pictures: a stored one goes through the real path, again and again."""
 
 import asyncio
-import base64
 import logging
 import os
+import time
 
-import numpy as np
-
-from app.classifier import Classifier
-from app.errors import NotReady, QueueFull, ServiceError
+from app.canary import Complaint, complaint_of
+from app.errors import NotReady, QueueFull
+from app.metrics import Metrics
+from app.models import Model, Models
 from app.workers import Post
 
 _DRAINING = "The service is draining."
@@ -17,18 +17,20 @@ log = logging.getLogger("mixer.health")
 
 
 class Health:
-    """Ready once the canary has given its stored answer, and as long as it does."""
+    """Ready once every model's canary has given its stored answer, and as long as they do."""
 
     def __init__(
         self,
-        classifier: Classifier,
+        models: Models,
+        metrics: Metrics,
         *,
         interval_s: float,
         timeout_s: float,
         watchdog_s: float,
         post: Post,
     ) -> None:
-        self._classifier = classifier
+        self._models = models
+        self._metrics = metrics
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._watchdog_s = watchdog_s
@@ -52,6 +54,7 @@ class Health:
         """Not ready from now on: the service finishes what it has accepted."""
         self._draining = True
         self._reason = _DRAINING
+        self._metrics.ready.labels().set(0)
 
     async def watch(self) -> None:
         """Probe for ever, `interval_s` apart."""
@@ -63,45 +66,54 @@ class Health:
                 self._watch_runs()
 
     async def probe(self) -> None:
-        """Send the canary through the real path once and note what came of it. A full queue proves nothing."""
-        try:
-            reason = await self._canary_complaint()
-        except QueueFull:
-            return
-        except ServiceError as error:
-            reason = f"The canary picture was not classified: {error}"
-        except Exception:
-            log.exception("the canary check failed")
-            reason = "The canary check itself failed; the service's log says why."
-        self._complain(reason)
+        """Send every canary through the real path once and note what came of it. A full queue proves nothing."""
+        began = time.perf_counter()
+        proved = await asyncio.gather(*(self._probe(model) for model in self._models))
+        self._metrics.canary_seconds.labels().set(time.perf_counter() - began)
+        if all(proved):
+            self._metrics.canary_last_success.labels().set(time.time())
+        self.review()
 
-    def _watch_runs(self) -> None:
-        """Not ready where a run takes far too long; where it never ends, this process does, and another takes over."""
-        stuck_s = self._classifier.stuck_s()
-        if stuck_s > self._watchdog_s:
-            log.critical("a run has not ended in %.1f s; this process ends", stuck_s)
-            logging.shutdown()
-            os._exit(1)  # its thread would keep any gentler end waiting
-        if stuck_s > self._watchdog_s / 2:
-            self._complain(f"A run has not ended in {stuck_s:.1f} s.")
-
-    def _complain(self, reason: str | None) -> None:
+    def review(self) -> None:
+        """Ready where no model that is served has a complaint."""
+        reason = next((self._words(model, model.complaint) for model in self._models if model.complaint), None)
         if self._draining:
             reason = _DRAINING
         if reason != self._reason:
             log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
         self._reason = reason
+        self._metrics.ready.labels().set(reason is None)
         if not self._draining:
             self._post.complain(reason or "")
 
-    async def _canary_complaint(self) -> str | None:
-        canary = self._classifier.spec.canary
-        if canary is None:
-            return None
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
-        with self._classifier.admit() as (place,):
-            answered, _ = await self._classifier.scores(place, base64.b64decode(canary.picture), deadline=deadline)
-        drift = float(np.abs(answered.answer.logits - np.asarray(canary.logits, dtype=np.float32)).max())
-        if drift > canary.atol:
-            return f"The canary picture's logits are off by {drift:.4g}; expected at most {canary.atol:.4g}."
-        return None
+    async def _probe(self, model: Model) -> bool:
+        """Whether its canary got its answer, or it has none."""
+        try:
+            complaint = await complaint_of(
+                model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider
+            )
+        except QueueFull:
+            return False
+        if self._models.get(model.name) is model:  # nobody has taken over meanwhile
+            self._note(model, complaint)
+        return complaint is None
+
+    def _watch_runs(self) -> None:
+        """Not ready where a run takes far too long; where it never ends, this process does, and another takes over."""
+        stuck_s = self._models.stuck_s()
+        if stuck_s > self._watchdog_s:
+            log.critical("a run has not ended in %.1f s; this process ends", stuck_s)
+            logging.shutdown()
+            os._exit(1)  # its thread would keep any gentler end waiting
+        for model in self._models:
+            if model.complaint is None and (stuck_s := model.classifier.stuck_s()) > self._watchdog_s / 2:
+                self._note(model, Complaint("stuck_run", f"A run has not ended in {stuck_s:.1f} s."))
+        self.review()
+
+    def _note(self, model: Model, complaint: Complaint | None) -> None:
+        model.complaint = complaint
+        if complaint is not None:
+            self._metrics.canary_failures.labels(complaint.reason).inc()
+
+    def _words(self, model: Model, complaint: Complaint) -> str:
+        return complaint.words if len(self._models) == 1 else f"{model.name}: {complaint.words}"

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from functools import partial
 from importlib.metadata import version
 from typing import cast
 
@@ -13,24 +14,35 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from app import problems, signals
+from app import origins, problems, signals
 from app.access import Access
+from app.admin import Admin
 from app.batcher import Limits
 from app.bodies import BodyLimits
-from app.classifier import Classifier
+from app.bundles import Opened, find_bundles, is_one, open_bundle, state_of
+from app.classifier import Classifier, Decoding
+from app.connections import GATE
 from app.costs import Memory
 from app.cpus import usable_cpus
 from app.direct import Application
 from app.drain import Drain
-from app.engine import Engine, EngineOptions, open_engine
+from app.engine import Engine, EngineOptions
 from app.errors import ServiceError
+from app.gate import Gate
+from app.headers import PageHeaders
 from app.health import Health
+from app.hold import Hold
 from app.images import FORMATS, DecodeLimits
-from app.keys import read_keys
+from app.keys import ApiKeys, KeySource
 from app.metrics import Metrics
+from app.models import Model, Models
+from app.operators import Operators
+from app.reload import Making, Reload, expect_default, on_hang_up_signal
 from app.routes import Routes
 from app.schemas import LimitsBody
+from app.sessions import Sessions
 from app.settings import Settings
+from app.tally import Tallies, Tally
 from app.workers import Post
 
 _PULSE_S = 0.5
@@ -41,38 +53,71 @@ log = logging.getLogger("mixer.main")
 def create_app(settings: Settings, engine: Engine | None = None, post: Post | None = None) -> Application:
     """The whole service, or what one worker at its post does of it. lifespan starts what is not started here.
 
-    The engine is opened and warmed before any client can connect.
+    Every engine is opened and warmed before any client can connect. `engine`: that of the bundle, if it is open.
 
     Raises: StartError.
     """
-    keys = read_keys(settings.api_keys.get_secret_value(), settings.api_keys_file)
-    engine = engine or open_engine(engine_options(settings))
+    keys = ApiKeys(KeySource("MIXER_API_KEYS", settings.api_keys.get_secret_value(), settings.api_keys_file))
+    admin_keys = ApiKeys(
+        KeySource("MIXER_ADMIN_KEYS", settings.admin_keys.get_secret_value(), settings.admin_keys_file, "admin")
+    )
     post = post or Post()
     metrics = Metrics(post.board, post.number)
-    metrics.engine_info.labels(engine.provider, engine.precision, engine.spec.name, engine.spec.version).set(1)
-    classifier = build_classifier(settings, engine, metrics)
+    decoding = build_decoding(settings)
+    making = _making(settings, metrics, decoding)
+    models = Models(metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1)
     health = Health(
-        classifier,
+        models,
+        metrics,
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,
         watchdog_s=settings.watchdog_s,
         post=post,
     )
+    reload = Reload(
+        settings.bundle, models, making, health, post, metrics,
+        default=settings.default_model,
+        timeout_s=settings.request_timeout_s,
+        besides={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again},
+    )  # fmt: skip
+    _open_all(settings, models, making, engine)
+    # What the gate answers has no headers for other origins, and a browser would hide it.
+    gate = None if settings.origins else Gate(models.refusal, metrics, settings.request_timeout_s)
     drain = Drain(lambda: metrics.rejected("draining", 1))
-    limits = _limits_body(settings, engine)
-    routes = Routes(classifier, health, drain, metrics, keys, limits, _body_limits(settings))
+    hold = Hold(settings.upload_memory_bytes, lambda: metrics.rejected("uploads_full", 1))
+    routes = Routes(models, health, drain, metrics, keys, _limits_body(settings), _body_limits(settings), hold)
     app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
         summary="Image classification with an MLP-Mixer on ONNX Runtime.",
-        lifespan=_lifespan(classifier, health, drain, settings.drain_timeout_s, post),
+        lifespan=_lifespan(models, decoding, health, reload, drain, settings.drain_timeout_s, post, gate),
+        docs_url=None,  # routes has its own, under a policy
+        redoc_url=None,
     )
-    routes.add_to(app)
+    routes.add_to(app, reticent=bool(settings.admin_port))
+    operators = Operators(metrics, admin_keys, settings.protect_metrics)
+    if settings.admin_port:
+        app.admin = admin = FastAPI(title="mixer-serve for operators", openapi_url=None)
+        admin.include_router(routes.for_operators())
+        admin.include_router(operators.router())
+        admin.include_router(Admin(reload, drain, operators.expect_key).router())
+        _dress(admin, metrics)
+    else:
+        app.include_router(operators.router())
+        app.include_router(Admin(reload, drain, operators.expect_key).router())
+    if settings.origins:
+        origins.allow(app, settings.origins)
+    _dress(app, metrics)
+    return app
+
+
+def _dress(app: FastAPI, metrics: Metrics) -> None:
+    """What is around every endpoint: id, log line and metrics, safe headers, and errors as problems."""
+    app.add_middleware(PageHeaders)
     app.add_middleware(Access, metrics=metrics)
     app.add_exception_handler(ServiceError, problems.from_service_error)
     app.add_exception_handler(RequestValidationError, problems.from_validation_error)
     app.add_exception_handler(HTTPException, problems.from_http_exception)
-    return app
 
 
 def engine_options(settings: Settings) -> EngineOptions:
@@ -90,7 +135,7 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Classifier:
+def build_classifier(settings: Settings, engine: Engine, metrics: Metrics | Tally, decoding: Decoding) -> Classifier:
     """A classifier over an open engine."""
     return Classifier(
         engine,
@@ -100,27 +145,54 @@ def build_classifier(settings: Settings, engine: Engine, metrics: Metrics) -> Cl
             max_wait_s=settings.max_wait_ms / 1000,
             queue_capacity=settings.queue_capacity,
         ),
-        decode_limits=DecodeLimits(
-            settings.max_picture_bytes, settings.max_picture_pixels, Memory(settings.decode_memory_bytes)
-        ),
-        decode_threads=settings.decode_threads or usable_cpus(),
+        decoding=decoding,
         metrics=metrics,
     )
 
 
+def build_decoding(settings: Settings) -> Decoding:
+    """The threads that decode for all classifiers, and their limits."""
+    memory = Memory(settings.decode_memory_bytes)
+    limits = DecodeLimits(
+        settings.max_picture_bytes, settings.max_picture_pixels, memory, reduced_scale=settings.reduced_scale
+    )
+    return Decoding(settings.decode_threads or usable_cpus(), limits)
+
+
+def _making(settings: Settings, metrics: Metrics, decoding: Decoding) -> Making:
+    tallies = Tallies(metrics, several=not is_one(settings.bundle))
+
+    def build(name: str, opened: Opened) -> Model:
+        classifier = build_classifier(settings, opened.engine, tallies.of(name), decoding)
+        return Model(name, opened.state, classifier, opened.sessions.lost_provider)
+
+    return Making(partial(open_bundle, engine_options(settings)), build)
+
+
+def _open_all(settings: Settings, models: Models, making: Making, engine: Engine | None) -> None:
+    bundles = find_bundles(settings.bundle)
+    expect_default(settings.default_model, bundles)
+    for name, bundle in bundles.items():
+        opened = making.open(bundle) if engine is None else Opened(state_of(bundle), engine, Sessions())
+        models.take(making.build(name, opened))
+
+
 def _lifespan(
-    classifier: Classifier, health: Health, drain: Drain, drain_timeout_s: float, post: Post
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    models: Models,
+    decoding: Decoding,
+    health: Health,
+    reload: Reload,
+    drain: Drain,
+    drain_timeout_s: float,
+    post: Post,
+    gate: Gate | None,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
         await health.probe()
-        watching = asyncio.create_task(health.watch())
-        beating = asyncio.create_task(_beat(post))
-        engine = classifier.engine
-        log.info(
-            "serving %s %s in %s on %s, %d lanes",
-            engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
-        )  # fmt: skip
+        tasks = [asyncio.create_task(work) for work in (health.watch(), reload.watch(), _beat(post))]
+        for model in models:
+            _log_what_is_served(model.classifier.engine)
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
 
@@ -128,22 +200,32 @@ def _lifespan(
             if not endings:
                 health.start_draining()
                 drain.start()
-                endings.append(loop.create_task(_finish(classifier, drain, drain_timeout_s)))
+                endings.append(loop.create_task(_finish(models, drain, drain_timeout_s)))
 
         try:
             # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
-            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)):
-                yield
+            # Several processes have a supervisor that gets SIGHUP for them.
+            hearing = on_hang_up_signal(reload.ask) if post.lifeline is None else nullcontext()
+            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
+                yield {GATE: gate}
         finally:
             end()
             await asyncio.gather(*endings)
-            for task in (watching, beating):
+            for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            classifier.close()
+            for collaborator in (reload, models, decoding):
+                collaborator.close()
 
     return lifespan
+
+
+def _log_what_is_served(engine: Engine) -> None:
+    spec = engine.spec
+    log.info(
+        "serving %s %s in %s on %s, %d lanes", spec.name, spec.version, engine.precision, engine.provider, engine.lanes
+    )
 
 
 async def _beat(post: Post) -> None:
@@ -162,22 +244,22 @@ def _follow(post: Post) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _finish(classifier: Classifier, drain: Drain, timeout_s: float) -> None:
+async def _finish(models: Models, drain: Drain, timeout_s: float) -> None:
     """Serve the requests that have begun; after `timeout_s` the rest get 503."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     await drain.wait(timeout_s)
-    await classifier.batcher.close(max(0.0, until - loop.time()))
+    await models.drain(max(0.0, until - loop.time()))
 
 
-def _limits_body(settings: Settings, engine: Engine) -> LimitsBody:
+def _limits_body(settings: Settings) -> LimitsBody:
     return LimitsBody(
         max_picture_bytes=settings.max_picture_bytes,
         max_picture_pixels=settings.max_picture_pixels,
         max_pictures_per_request=settings.max_pictures_per_request,
         max_request_bytes=settings.max_request_bytes,
         request_timeout_s=settings.request_timeout_s,
-        max_batch_size=settings.max_batch_size or engine.max_batch_size,
+        max_batch_size=settings.max_batch_size,
         queue_capacity=settings.queue_capacity,
         formats=list(FORMATS),
     )

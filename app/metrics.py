@@ -157,6 +157,7 @@ class Metrics:
             _SECONDS,
             ["endpoint"],
         )
+        self.key_requests = Counter(row, "mixer_key_requests", "Requests let in by an API key, by its name.", ["key"])
         self.images = Counter(row, "mixer_images", "Pictures, by what became of them.", ["outcome"])
         self.stage_seconds = Histogram(
             row,
@@ -184,6 +185,34 @@ class Metrics:
             _PROBABILITIES,
         )
         self.predictions = Counter(row, "mixer_predictions", "Pictures, by their most probable label.", ["label"])
+        self.model_images = Counter(
+            row,
+            "mixer_model_images",
+            "Pictures, by the bundle that was asked and what became of them; only of several bundles.",
+            ["model", "outcome"],
+        )
+        self.model_predictions = Counter(
+            row,
+            "mixer_model_predictions",
+            "Pictures, by the bundle that was asked and their most probable label; only of several bundles.",
+            ["model", "label"],
+        )
+        self.reloads = Counter(
+            row, "mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"]
+        )
+        self.ready = Gauge(row, "mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
+        self.canary_seconds = Gauge(
+            row, "mixer_canary_seconds", "How long the canary took last; the slowest of all.", together=max
+        )
+        self.canary_failures = Counter(
+            row, "mixer_canary_failures", "Canaries without their stored answer, by reason.", ["reason"]
+        )
+        self.canary_last_success = Gauge(
+            row,
+            "mixer_canary_last_success_timestamp_seconds",
+            "When all canaries last had their stored answers, in seconds since 1970; the longest ago of all processes.",
+            together=min,
+        )
         self.connections = Gauge(row, "mixer_connections", "Open connections.")
         self.worker_restarts = Counter(row, "mixer_worker_restarts", "Workers that died or hung, and were replaced.")
         self.engine_info = Gauge(

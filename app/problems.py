@@ -1,5 +1,7 @@
 """Errors -> RFC 9457 answers. A client never sees a traceback."""
 
+from typing import Any
+
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,13 +25,27 @@ def body(status: int, code: str, title: str, detail: str) -> bytes:
     return problem.model_dump_json().encode()
 
 
-def from_service_error(request: Request, error: Exception) -> Response:
-    """An error that the service raised on purpose."""
-    assert isinstance(error, ServiceError)  # noqa: S101 -- it is registered for nothing else
+def of(error: ServiceError) -> Response:
+    """The answer to an error that the service raised on purpose."""
     return problem(error.status, error.code, error.title, error.detail, error.headers)
 
 
-def from_validation_error(request: Request, error: Exception) -> Response:
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These answers as OpenAPI describes them."""
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": "RFC 9457 problem", "content": content} for status in statuses}
+
+
+# Handlers of exceptions are coroutines: Starlette starts a thread for any that is not.
+
+
+async def from_service_error(request: Request, error: Exception) -> Response:
+    """An error that the service raised on purpose."""
+    assert isinstance(error, ServiceError)  # noqa: S101 -- it is registered for nothing else
+    return of(error)
+
+
+async def from_validation_error(request: Request, error: Exception) -> Response:
     """A query parameter that FastAPI could not read."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 -- it is registered for nothing else
     first = error.errors()[0]
@@ -37,7 +53,7 @@ def from_validation_error(request: Request, error: Exception) -> Response:
     return problem(422, "bad_parameter", "Bad parameter", f"{name} is {first['input']!r}: {first['msg']}.")
 
 
-def from_http_exception(request: Request, error: Exception) -> Response:
+async def from_http_exception(request: Request, error: Exception) -> Response:
     """No such path, or no such method on it."""
     assert isinstance(error, HTTPException)  # noqa: S101 -- it is registered for nothing else
     known = {404: ("not_found", "Not found"), 405: ("method_not_allowed", "Method not allowed")}

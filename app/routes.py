@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -19,23 +18,30 @@ from app.direct import Application, Direct
 from app.drain import Drain
 from app.errors import BadParameter, ServiceError
 from app.hang_up import while_connected
+from app.headers import documentation
 from app.health import Health
+from app.hold import Cargo, Hold
 from app.keys import ApiKeys
-from app.metrics import CONTENT_TYPE, Metrics
-from app.problems import MEDIA_TYPE
+from app.metrics import Metrics
+from app.models import Models, ModelsBody
+from app.problems import described
 from app.schemas import (
     BatchBody,
     ClassifyBody,
     LimitsBody,
     LiveBody,
     ModelBody,
-    Problem,
+    PublicModelBody,
+    PublicReadyBody,
     ReadyBody,
 )
 
 T = TypeVar("T")
 
 TopK = Annotated[int | None, Query(description="How many labels to return; at most the number of classes. Default 5.")]
+Asked = Annotated[
+    str | None, Query(alias="model", description="Which of several bundles answers, by its name in /models.")
+]
 
 TIMEOUT = "X-Request-Timeout-Ms"
 _TIMEOUT_HEADER = {
@@ -53,12 +59,7 @@ _MANY_FILES = {
     "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "array", "items": _FILE}}}
 }
 _ONE_PICTURE = {"multipart/form-data": _ONE_FILE, "image/*": {"schema": _FILE}}
-_PICTURE_STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {status: {"description": "RFC 9457 problem", "content": content} for status in statuses}
+_PICTURE_STATUSES = (400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
 def _body(content: dict[str, Any]) -> dict[str, Any]:
@@ -69,28 +70,34 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
 class Routes:
     """The endpoints over the collaborators they need."""
 
-    classifier: Classifier
+    models: Models
     health: Health
     drain: Drain
     metrics: Metrics
     keys: ApiKeys
     limits: LimitsBody
     body_limits: BodyLimits
+    hold: Hold
 
-    def add_to(self, app: Application) -> None:
-        """Every endpoint of the service, those for pictures with a shortcut."""
-        app.include_router(self._router())
+    def add_to(self, app: Application, *, reticent: bool = False) -> None:
+        """Every endpoint of the service, those for pictures with a shortcut. Reticent: without what operators know."""
+        app.include_router(self._for_pictures())
+        app.include_router(self._for_questions(PublicModelBody, PublicReadyBody) if reticent else self.for_operators())
         for path, endpoint in (("/classify", self.classify), ("/classify/batch", self.classify_batch)):
-            app.add_shortcut("POST", path, Access(Direct(path, endpoint, top_k=int | None), self.metrics))
+            app.add_shortcut("POST", path, Access(Direct(path, endpoint, top_k=int | None, model=str), self.metrics))
 
-    def _router(self) -> APIRouter:
+    def for_operators(self) -> APIRouter:
+        """What runs here and how it is, in full."""
+        return self._for_questions(ModelBody, ReadyBody)
+
+    def _for_pictures(self) -> APIRouter:
         router = APIRouter()
         router.add_api_route(
             "/classify",
             self.classify,
             methods=["POST"],
             summary="Classify one picture",
-            responses={200: {"model": ClassifyBody}, **_problems(*_PICTURE_STATUSES)},
+            responses={200: {"model": ClassifyBody}, **described(*_PICTURE_STATUSES)},
             openapi_extra=_body(_ONE_PICTURE),
         )
         router.add_api_route(
@@ -98,11 +105,24 @@ class Routes:
             self.classify_batch,
             methods=["POST"],
             summary="Classify many pictures; a bad one spoils only its own entry",
-            responses={200: {"model": BatchBody}, **_problems(*_PICTURE_STATUSES)},
+            responses={200: {"model": BatchBody}, **described(*_PICTURE_STATUSES)},
             openapi_extra=_body({"multipart/form-data": _MANY_FILES}),
         )
+        router.add_api_route("/docs", self.docs, include_in_schema=False)
+        router.add_api_route("/", self.root, include_in_schema=False)
+        return router
+
+    def _for_questions(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
+        router = APIRouter()
         router.add_api_route(
-            "/model", self.model, response_model=ModelBody, summary="What answers here", responses=_problems(401)
+            "/model", self.model, response_model=model, summary="What answers here", responses=described(401, 404)
+        )
+        router.add_api_route(
+            "/models",
+            self.list_models,
+            response_model=ModelsBody,
+            summary="Every bundle that is served here",
+            responses=described(401),
         )
         router.add_api_route(
             "/health/live", self.live, response_model=LiveBody, summary="200 while the process can answer"
@@ -110,36 +130,40 @@ class Routes:
         router.add_api_route(
             "/health/ready",
             self.ready,
-            response_model=ReadyBody,
+            response_model=ready,
             summary="200 while a stored picture gets its stored answer",
-            responses=_problems(503),
+            responses=described(503),
         )
-        router.add_api_route("/metrics", self.scrape, summary="Prometheus metrics", response_class=Response)
-        router.add_api_route("/", self.root, include_in_schema=False)
         return router
 
-    async def classify(self, request: Request, top_k: TopK = None) -> Response:
+    async def classify(self, request: Request, top_k: TopK = None, model: Asked = None) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
-        with self.drain.enter():
-            return await self._classify_one(request, top_k)
+        with self.drain.enter(), self.hold.cargo() as cargo:
+            return await self._classify_one(request, cargo, top_k, model)
 
-    async def classify_batch(self, request: Request, top_k: TopK = None) -> Response:
+    async def classify_batch(self, request: Request, top_k: TopK = None, model: Asked = None) -> Response:
         """Every multipart field `file` is a picture. Answers come in the same order."""
-        with self.drain.enter():
-            return await self._classify_many(request, top_k)
+        with self.drain.enter(), self.hold.cargo() as cargo:
+            return await self._classify_many(request, cargo, top_k, model)
 
-    async def model(self, request: Request) -> ModelBody:
+    async def model(self, request: Request, model: Asked = None) -> ModelBody:
         """The ModelSpec, what runs it, and the limits a client has to keep."""
         self._expect_key(request)
-        engine = self.classifier.engine
+        classifier = self.models.classifier(model)
+        engine = classifier.engine
         return ModelBody(
             spec=engine.spec,
             provider=engine.provider,
             precision=engine.precision,
             lanes=engine.lanes,
             fallback=engine.fallback,
-            limits=self.limits,
+            limits=self.limits.model_copy(update={"max_batch_size": classifier.max_batch_size}),
         )
+
+    async def list_models(self, request: Request) -> ModelsBody:
+        """Their names, for `model=NAME`, and which of them answers where a request names none."""
+        self._expect_key(request)
+        return self.models.body()
 
     async def live(self) -> LiveBody:
         """Says nothing of the model."""
@@ -148,54 +172,55 @@ class Routes:
     async def ready(self) -> ReadyBody:
         """503 with the reason while starting, draining, or answering wrongly."""
         self.health.expect_ready()
-        engine = self.classifier.engine
+        engine = self.models.classifier().engine
         return ReadyBody(provider=engine.provider, precision=engine.precision, fallback=engine.fallback)
 
-    async def scrape(self) -> Response:
-        """The whole service, all worker processes."""
-        return Response(self.metrics.render(), media_type=CONTENT_TYPE)
+    async def docs(self) -> Response:
+        """The documentation, for a browser."""
+        return documentation("openapi.json", "mixer-serve")
 
     async def root(self) -> RedirectResponse:
         """To the documentation."""
         return RedirectResponse("/docs")
 
-    async def _classify_one(self, request: Request, top_k: int | None) -> Response:
+    async def _classify_one(self, request: Request, cargo: Cargo, top_k: int | None, model: str | None) -> Response:
         self._expect_key(request)
-        wanted = self.classifier.expect_top_k(top_k)
+        self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
-        payload = await read_picture(request, self.body_limits)
+        payload = await read_picture(request, self.body_limits, cargo)
         timing.received()
         deadline = min(clients_deadline, self._deadline())
-        with self.classifier.admit(deadline=deadline) as (place,):
-            work = self.classifier.classify(place, payload, top_k=wanted, deadline=deadline)
+        classifier = self.models.classifier(model)  # which may be another one by now
+        wanted = classifier.expect_top_k(top_k)
+        with classifier.admit(deadline=deadline) as (place,):
+            work = classifier.classify(place, payload, top_k=wanted, deadline=deadline)
             classified = await while_connected(request.scope, request.receive, work)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
-        return _json({"model": self._model_name, "predictions": classified.predictions})
+        return _json({"model": classifier.named, "predictions": classified.predictions})
 
-    async def _classify_many(self, request: Request, top_k: int | None) -> Response:
+    async def _classify_many(self, request: Request, cargo: Cargo, top_k: int | None, model: str | None) -> Response:
         self._expect_key(request)
-        wanted = self.classifier.expect_top_k(top_k)
+        self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
-        uploads = await read_pictures(request, self.body_limits)
+        uploads = await read_pictures(request, self.body_limits, cargo)
         timing.received()
         deadline = min(clients_deadline, self._deadline())
-        with self.classifier.admit(len(uploads), deadline=deadline) as places:
-            entries = (self._entry(*one, wanted, deadline) for one in zip(places, uploads, strict=True))
+        classifier = self.models.classifier(model)  # which may be another one by now
+        wanted = classifier.expect_top_k(top_k)
+        with classifier.admit(len(uploads), deadline=deadline) as places:
+            pairs = zip(places, uploads, strict=True)
+            entries = (_entry(classifier, place, upload, wanted, deadline) for place, upload in pairs)
             results = await while_connected(request.scope, request.receive, _gather(*entries))
-        return _json({"model": self._model_name, "results": results})
-
-    async def _entry(self, place: PicturePlace, upload: Upload, top_k: int, deadline: float) -> dict[str, object]:
-        try:
-            classified = await self.classifier.classify(place, upload.payload, top_k=top_k, deadline=deadline)
-        except ServiceError as error:
-            return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}
-        return {"filename": upload.filename, "predictions": classified.predictions}
+        return _json({"model": classifier.named, "results": results})
 
     def _expect_key(self, request: Request) -> None:
-        self.keys.expect_known(request.headers.get("authorization"), request.headers.get("x-api-key"))
+        if self.keys.locked:
+            headers = request.headers
+            key = self.keys.expect_known(headers.get("authorization"), headers.get("x-api-key"))
+            timing_of(request.scope).key = key
 
     def _deadline(self) -> float:
         """By when a request whose body has arrived is answered, in the event loop's time."""
@@ -218,10 +243,15 @@ class Routes:
         passed_s = time.perf_counter() - timing_of(request.scope).started
         return asyncio.get_running_loop().time() - passed_s + timeout_ms / 1000
 
-    @cached_property
-    def _model_name(self) -> dict[str, str]:
-        engine = self.classifier.engine
-        return {"name": engine.spec.name, "version": engine.spec.version, "precision": engine.precision}
+
+async def _entry(
+    classifier: Classifier, place: PicturePlace, upload: Upload, top_k: int, deadline: float
+) -> dict[str, object]:
+    try:
+        classified = await classifier.classify(place, upload.payload, top_k=top_k, deadline=deadline)
+    except ServiceError as error:
+        return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}
+    return {"filename": upload.filename, "predictions": classified.predictions}
 
 
 def _json(body: dict[str, object]) -> Response:

@@ -65,15 +65,20 @@ class LimitsBody(BaseModel):
     formats: list[str]
 
 
-class ModelBody(BaseModel):
-    """The classifier, what runs it, and the limits."""
+class PublicModelBody(BaseModel):
+    """The classifier, and the limits."""
 
     spec: ModelSpec
-    provider: str
     precision: Literal["fp32", "fp16", "int8"]
+    limits: LimitsBody
+
+
+class ModelBody(PublicModelBody):
+    """The classifier, what runs it, and the limits."""
+
+    provider: str
     lanes: int
     fallback: str | None = Field(description="Why the provider is not the one preferred; null where it is.")
-    limits: LimitsBody
 
 
 class LiveBody(BaseModel):
@@ -82,10 +87,15 @@ class LiveBody(BaseModel):
     status: Literal["live"] = "live"
 
 
-class ReadyBody(BaseModel):
+class PublicReadyBody(BaseModel):
     """The service classifies correctly."""
 
     status: Literal["ready"] = "ready"
+
+
+class ReadyBody(PublicReadyBody):
+    """The service classifies correctly, and what runs it."""
+
     provider: str
     precision: Literal["fp32", "fp16", "int8"]
     fallback: str | None = None

@@ -8,19 +8,22 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from app import tls
 from app.acceptor import Acceptor
 from app.connections import Connection
 from app.errors import StartError
-from app.settings import Settings
+from app.settings import ENV_PREFIX, Settings
 from app.workers import STOPPING, Post, Supervisor
 
 _GRACE_S = 2  # after the drain: time for the last answers to leave, and for threads to end
+_MORE_CONNECTIONS = 32  # for operators, when all others are taken
 _OTHER_OPEN_FILES = 128  # the bundle, libraries, pipes, metrics
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _LARGE_BLOCK_BYTES = 4 << 20
@@ -34,15 +37,16 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
     Returns: the exit code of the process.
     Raises: StartError where the address cannot be listened on, or what `make` raises.
     """
+    tls.expect_usable(settings)
     _allow_open_files(settings.max_connections)
     if settings.workers == 1:
         post = Post()
         application = make(post)
-        with _listen(settings.host, settings.port) as listener:
-            return _run(application, listener, settings, post)
-    with _listen(settings.host, settings.port) as listener:
+        with _listeners(settings) as listeners:
+            return _run(application, listeners, settings, post)
+    with _listeners(settings) as listeners:
         supervisor = Supervisor(
-            lambda post: _run(make(post), listener, settings, post),
+            lambda post: _run(make(post), listeners, settings, post),
             settings.workers,
             grace_s=settings.drain_timeout_s + 2 * _GRACE_S,
             pulse_s=settings.watchdog_s,
@@ -67,32 +71,55 @@ class _Held(set[asyncio.Protocol]):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which takes only its share of the connections."""
+    """uvicorn's, which takes only its share of the connections. `admin` is for those of the second socket."""
 
-    def __init__(self, config: uvicorn.Config, post: Post) -> None:
+    def __init__(self, config: uvicorn.Config, admin: uvicorn.Config | None, post: Post) -> None:
         super().__init__(config)
+        self._admin = admin
         self._post = post
         self.server_state.connections = _Held(post.hold)  # type: ignore[assignment]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""
         await super().startup(sockets=[])
-        for listener in sockets or []:
-            acceptor = Acceptor(
-                listener, self._connection, self._open_connections, self._post.held_by_others, self.config.ssl
-            )
-            self.servers.append(acceptor)  # type: ignore[arg-type]  # closed and waited for in the same way
+        for listener, config in zip(sockets or [], (self.config, self._admin), strict=False):
+            if config is not None:
+                self._accept(listener, config)
 
-    def _connection(self) -> asyncio.Protocol:
-        make = self.config.http_protocol_class
-        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+    def _accept(self, listener: socket.socket, config: uvicorn.Config) -> None:
+        if not config.loaded:
+            config.load()
+        state = self.lifespan.state if config is self.config else {}
+
+        def connection() -> asyncio.Protocol:
+            make = config.http_protocol_class
+            return make(config=config, server_state=self.server_state, app_state=state)  # type: ignore[call-arg]
+
+        acceptor = Acceptor(listener, connection, self._open_connections, self._post.held_by_others, config.ssl)
+        self.servers.append(acceptor)  # type: ignore[arg-type]  # closed and waited for in the same way
 
     def _open_connections(self) -> int:
         return len(self.server_state.connections)
 
 
-def _run(application: FastAPI, listener: socket.socket, settings: Settings, post: Post) -> int:
-    config = uvicorn.Config(
+def _run(application: FastAPI, listeners: list[socket.socket], settings: Settings, post: Post) -> int:
+    config = _config(application, settings)
+    admin = getattr(application, "admin", None)
+    admin_config = None if admin is None else _config(admin, settings, _MORE_CONNECTIONS)
+    scheme = "https" if config.is_ssl else "http"
+    log.info("starting on %s://%s:%d", scheme, settings.host, settings.port)
+    if admin_config is not None:
+        log.info("operators are served on %s://%s:%d", scheme, settings.admin_host, settings.admin_port)
+    gc.freeze()  # what is loaded by now stays: no collection need look at it again
+    _give_large_blocks_back()
+    for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
+        signal.signal(number, lambda *_: sys.exit(0))
+    _Server(config, admin_config, post).run(sockets=listeners)
+    return 0
+
+
+def _config(application: ASGIApp, settings: Settings, more_connections: int = 0) -> uvicorn.Config:
+    return uvicorn.Config(
         application,
         host=settings.host,
         port=settings.port,
@@ -100,17 +127,13 @@ def _run(application: FastAPI, listener: socket.socket, settings: Settings, post
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=settings.max_connections + 1,  # uvicorn refuses the one that reaches it
+        limit_concurrency=settings.max_connections + more_connections + 1,  # uvicorn refuses the one that reaches it
         timeout_keep_alive=settings.keep_alive_timeout_s,
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + _GRACE_S,
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        ssl_keyfile_password=settings.tls_key_password.get_secret_value() or None,
     )
-    log.info("starting on http://%s:%d", settings.host, settings.port)
-    gc.freeze()  # what is loaded by now stays: no collection need look at it again
-    _give_large_blocks_back()
-    for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
-        signal.signal(number, lambda *_: sys.exit(0))
-    _Server(config, post).run(sockets=[listener])
-    return 0
 
 
 def _give_large_blocks_back() -> None:
@@ -131,7 +154,18 @@ def _allow_open_files(connections: int) -> None:
         log.warning("only %d files may be open, too few for MIXER_MAX_CONNECTIONS=%d", allowed, connections)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+@contextmanager
+def _listeners(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The public port, and that for operators where there is one."""
+    with ExitStack() as opened:
+        listeners = [opened.enter_context(_listen(settings.host, settings.port))]
+        if settings.admin_port:
+            admin = _listen(settings.admin_host, settings.admin_port, f"{ENV_PREFIX}ADMIN_")
+            listeners.append(opened.enter_context(admin))
+        yield listeners
+
+
+def _listen(host: str, port: int, prefix: str = ENV_PREFIX) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -141,6 +175,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartError(
-            f"MIXER_HOST is {host} and MIXER_PORT {port}, which cannot be listened on: {error.strerror}."
+            f"{prefix}HOST is {host} and {prefix}PORT {port}, which cannot be listened on: {error.strerror}."
         ) from error
     return listener

@@ -4,11 +4,12 @@ Each is an environment variable with the prefix MIXER_ and a flag of `mixer serv
 --max-wait-ms). A flag wins over a variable.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import BadSettings
@@ -16,9 +17,11 @@ from model.errors import FlagError
 from model.flags import parse
 
 ENV_PREFIX = "MIXER_"
+FORM_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # for a typer command whose flags `parse` reads
 
+_ORIGIN = re.compile(r"\*|https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as browsers write it
 _SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "fashion-mnist"
 
 
@@ -32,6 +35,18 @@ class Settings(BaseSettings):
         description="Address to listen on. 0.0.0.0 makes the service reachable from other machines.",
     )
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
+    admin_host: str = Field(
+        default="127.0.0.1",
+        description="Address of the port for operators. Anything else than this machine's own makes it reachable from "
+        "other machines.",
+    )
+    admin_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="TCP port for operators: /metrics and /admin are served there and no longer on the public port, "
+        "which then tells less of what runs, too. 0: no such port.",
+    )
     workers: int = Field(
         default=0,
         ge=0,
@@ -41,7 +56,13 @@ class Settings(BaseSettings):
     )
     bundle: Path = Field(
         default=_SHIPPED_BUNDLE,
-        description="Folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file.",
+        description="Folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file; or a folder of such folders, "
+        "each of which is then served under its name, with lanes and memory of its own.",
+    )
+    default_model: str = Field(
+        default="",
+        description="Name of the bundle that answers where a request names none. Empty: the only one, or the first by "
+        "name.",
     )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
         default="auto",
@@ -151,6 +172,11 @@ class Settings(BaseSettings):
         description="Memory that all decoding of a process may take at once; a picture that needs more than half of it "
         "gets 413. The default is enough for an RGB PNG of 12 million pixels; a large JPEG takes little.",
     )
+    reduced_scale: bool = Field(
+        default=True,
+        description="Decode large JPEGs at a half, a quarter or an eighth of their size, where that is still larger "
+        "than what the model sees. false: at full size, which takes several times as long and rarely changes answers.",
+    )
     max_pictures_per_request: int = Field(
         default=64, ge=1, le=4096, description="Most pictures in one /classify/batch; more get 413."
     )
@@ -160,11 +186,44 @@ class Settings(BaseSettings):
         le=1 << 31,
         description="Largest body of /classify/batch in bytes; a larger one gets 413.",
     )
+    upload_memory_bytes: int = Field(
+        default=128 << 20,
+        ge=1,
+        le=1 << 36,
+        description="Most bytes of request bodies that a process holds, from their first byte to their answer; beyond "
+        "it uploads get 429.",
+    )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
-        description="API keys, separated by commas. Empty: no key is asked for.",
+        description="API keys, KEY or NAME:KEY, separated by commas; sha256:HEX, a key's digest, may stand for it. "
+        "Empty: no key is asked for.",
     )
-    api_keys_file: Path | None = Field(default=None, description="File with one API key a line, beside api_keys.")
+    api_keys_file: Path | None = Field(
+        default=None, description="File with one API key a line, as in api_keys and beside them; # begins a comment."
+    )
+    admin_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys for operators, as in api_keys; they open /admin and nothing else. Empty: /admin is closed.",
+    )
+    admin_keys_file: Path | None = Field(
+        default=None, description="File with one key for operators a line, beside admin_keys."
+    )
+    protect_metrics: bool = Field(default=False, description="Whether /metrics needs a key for operators, too.")
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may use the service from a browser, as https://shop.example, separated by "
+        "commas; * means all. Empty: none.",
+    )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="File with the certificate chain in PEM; the service then speaks HTTPS only, on both its ports.",
+    )
+    tls_key_file: Path | None = Field(
+        default=None, description="File with the certificate's key in PEM. Not set: it is in tls_cert_file."
+    )
+    tls_key_password: SecretStr = Field(
+        default=SecretStr(""), description="Password of that key. Empty: it is not encrypted."
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="How log lines look.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe level that is logged; access lines are info."
@@ -177,7 +236,38 @@ class Settings(BaseSettings):
                 f"max_pictures_per_request is {self.max_pictures_per_request}; "
                 f"expected at most queue_capacity {self.queue_capacity}."
             )
+        largest_bytes = max(self.max_picture_bytes, self.max_request_bytes) + FORM_BYTES
+        if self.upload_memory_bytes < largest_bytes:
+            raise ValueError(
+                f"upload_memory_bytes is {self.upload_memory_bytes}; expected at least {largest_bytes}, the larger of "
+                f"max_picture_bytes and max_request_bytes, and {FORM_BYTES} for a form around it."
+            )
         return self
+
+    @model_validator(mode="after")
+    def _doors_have_their_keys(self) -> Self:
+        if self.protect_metrics and not self.admin_keys.get_secret_value() and self.admin_keys_file is None:
+            raise ValueError("protect_metrics is true, and no key opens them; expected admin_keys or admin_keys_file.")
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            raise ValueError(f"tls_key_file is {self.tls_key_file}; expected tls_cert_file beside it.")
+        return self
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, listed: str) -> str:
+        for origin in _split(listed):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin} is no origin; expected *, or as in https://shop.example:8443.")
+        return listed
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Those of cors_origins."""
+        return _split(self.cors_origins)
+
+
+def _split(listed: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in listed.split(",") if item.strip())
 
 
 def load(flags: Sequence[str] = ()) -> Settings:

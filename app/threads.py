@@ -9,12 +9,14 @@ They are daemons: a call that never returns cannot keep the process from ending,
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+_OVERTAKEN = 50  # times, and a patient call has its turn
 _TOGETHER_S = 0.001  # a thread that has worked this long hands over what it has done
 
 P = ParamSpec("P")
@@ -33,21 +35,28 @@ class Threads:
 
     def __init__(self, count: int, name: str) -> None:
         self.count = count
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._tokens: SimpleQueue[bool] = SimpleQueue()  # one for each call that waits; False ends a thread
+        self._soon: deque[_Call] = deque()
+        self._later: deque[_Call] = deque()
+        self._overtaken = 0
         self._began: list[float | None] = [None] * count  # the call that each thread is in
         for index in range(count):
             threading.Thread(target=self._work, args=(index,), name=f"{name}-{index}", daemon=True).start()
 
-    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
-        """Run `function` in a thread. A call whose future is done before its turn does not run."""
+    def submit(self, work: Callable[[], T], *, patient: bool = False) -> "asyncio.Future[T]":
+        """Run `work` in a thread. A call whose future is done before its turn does not run.
+
+        A patient call is overtaken by those that are not, a few dozen times at most.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._calls.put(_Call(lambda: function(*args, **kwargs), future, loop))
+        (self._later if patient else self._soon).append(_Call(work, future, loop))
+        self._tokens.put(True)
         return future
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `function` returns or raises. Cancelled before its turn, it does not run."""
-        return await self.submit(function, *args, **kwargs)
+        return await self.submit(lambda: function(*args, **kwargs))
 
     def longest_s(self) -> float:
         """For how many seconds the longest of the calls under way has run; 0 where none is."""
@@ -57,14 +66,24 @@ class Threads:
     def stop(self) -> None:
         """Let every thread end after the call it is in and those already queued; waits for none."""
         for _ in range(self.count):
-            self._calls.put(None)
+            self._tokens.put(False)
 
     def _work(self, index: int) -> None:
-        while (call := self._calls.get()) is not None:
+        while (call := self._next(self._tokens.get())) is not None:
             ended = self._run_some(call, index)
             del call
             _hand_over(ended)
             del ended  # an idle thread keeps no picture alive
+
+    def _next(self, token: bool) -> _Call | None:
+        """The call whose turn it is; None for a thread that is to end."""
+        if not token:
+            return None
+        while True:  # each token stands for a call, but another thread may be faster at the same queue
+            patient = self._later and (not self._soon or self._overtaken >= _OVERTAKEN)
+            self._overtaken = 0 if patient else self._overtaken + bool(self._later)
+            with suppress(IndexError):
+                return (self._later if patient else self._soon).popleft()
 
     def _run_some(self, call: _Call | None, index: int) -> "list[_Ended]":
         """Run this call, and those that wait as long as they are few and soon done."""
@@ -80,11 +99,11 @@ class Threads:
             if now > until:
                 break
             try:
-                call = self._calls.get_nowait()
+                call = self._next(self._tokens.get_nowait())
             except Empty:
                 break
         else:
-            self._calls.put(None)  # told to stop: again, once this is handed over
+            self._tokens.put(False)
         return ended
 
 

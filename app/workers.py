@@ -19,6 +19,7 @@ from app.errors import StartError
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
+_RELOADS_ASKED = '["mixer_reloads_asked"]'
 _TICK_S = 0.5  # between looks at the pulses
 _PAUSE_S = 1.0  # before a worker that died young is replaced
 _YOUNG_S = 5.0
@@ -39,6 +40,7 @@ class Post:
         rows = self.board.rows()
         self._own = _Vitals(rows[number])
         self._others = {} if lifeline is None else {n: _Vitals(row) for n, row in enumerate(rows[:-1]) if n != number}
+        self._asking = [(row, row.place(_RELOADS_ASKED)) for row in rows]
 
     def beat(self) -> None:
         """Say that the event loop goes round."""
@@ -63,6 +65,25 @@ class Post:
             if words := other.row.said():
                 yield number, words
 
+    def ask_for_reload(self) -> None:
+        """Ask all workers."""
+        row, at = self._asking[self.number]
+        row.numbers[at] += 1
+
+    def reloads_asked(self) -> int:
+        """How often one was asked for, of whichever process."""
+        return int(sum(row.numbers[at] for row, at in self._asking))
+
+    def reloaded(self, asked: int, refused: int) -> None:
+        """Say up to which `reloads_asked` this worker has followed, and how many bundles it refused the last time."""
+        self._own.refused = refused
+        self._own.reloaded = asked
+
+    def reloads_of_others(self) -> dict[int, tuple[int, int]]:
+        """The same of the other workers that were alive a moment ago, by number."""
+        since = time.monotonic() - _ALIVE_S
+        return {n: (other.reloaded, other.refused) for n, other in self._others.items() if other.pulse > since}
+
 
 class _Vitals:
     """What a worker's row says of the worker itself. The supervisor makes room for it before the worker starts."""
@@ -70,6 +91,8 @@ class _Vitals:
     def __init__(self, row: Row) -> None:
         self.row = row
         self._pulse, self._connections = row.place('["mixer_pulse"]'), row.place('["mixer_connections"]')
+        self._reloaded, self._refused = row.place('["mixer_reloaded"]'), row.place('["mixer_refused"]')
+        row.place(_RELOADS_ASKED)
 
     @property
     def pulse(self) -> float:
@@ -88,6 +111,24 @@ class _Vitals:
     @connections.setter
     def connections(self, count: int) -> None:
         self.row.numbers[self._connections] = count
+
+    @property
+    def reloaded(self) -> int:
+        """Up to which of the reloads asked for it has followed."""
+        return int(self.row.numbers[self._reloaded])
+
+    @reloaded.setter
+    def reloaded(self, asked: int) -> None:
+        self.row.numbers[self._reloaded] = asked
+
+    @property
+    def refused(self) -> int:
+        """How many bundles it refused in the last of them."""
+        return int(self.row.numbers[self._refused])
+
+    @refused.setter
+    def refused(self, count: int) -> None:
+        self.row.numbers[self._refused] = count
 
 
 @dataclass
@@ -121,7 +162,7 @@ class Supervisor:
         self._board = Board(count + 1)
         self._vitals = [_Vitals(self._board.row(number)) for number in range(count)]
         self._own = self._board.row(count)
-        self._restarts = self._own.place(_RESTARTS)
+        self._restarts, self._reloads = self._own.place(_RESTARTS), self._own.place(_RELOADS_ASKED)
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
         self._count = count
@@ -164,6 +205,7 @@ class Supervisor:
             os.close(self._lifeline[1])
             for told in _WATCHED:
                 signal.signal(told, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor asks for what it means, on the board
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             post = Post(number, self._board, self._lifeline[0])
             code = self._work(post)
@@ -179,9 +221,11 @@ class Supervisor:
             os._exit(code)
 
     def _pass_on(self, number: int) -> None:
-        """A stop signal begins the end; a second one reaches the workers too, and they hurry."""
-        if number in STOPPING:
-            self._stop_by = self._stop_by or time.monotonic() + self._grace_s
+        """A stop signal begins the end; a second one reaches the workers too, and they hurry. SIGHUP: all reload."""
+        if number not in STOPPING:
+            self._own.numbers[self._reloads] += 1
+            return
+        self._stop_by = self._stop_by or time.monotonic() + self._grace_s
         for pid in self._workers:
             os.kill(pid, number)
 

@@ -43,6 +43,55 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return {**inherited, "PYTHONWARNINGS": "default", **variables}
 
 
+_ALTERED = """
+import os, signal, sys, threading, time
+from app import logs, plan, server
+from app.engine import Engine, open_engine
+from app.main import create_app, engine_options
+from app.settings import load
+
+def say(*words):
+    os.write(2, (" ".join(map(str, words)) + "\\n").encode())
+
+{script}
+
+settings = plan.planned(load(sys.argv[1:]))
+
+def make(post):
+    engine = open_engine(engine_options(settings))
+    return altered(post, engine, lambda: create_app(settings, engine, post))
+
+logs.configure("text", "info")
+sys.exit(server.serve(make, settings))
+"""
+
+
+def altered(script: str, bundle: Path, *flags: str) -> "Server":
+    """`mixer serve`, each of whose workers is what `altered(post, engine, create)` of the script returns."""
+    port = free_port()
+    command = ("-c", _ALTERED.format(script=script), "--port", str(port), "--bundle", str(bundle), "--lanes", "1")
+    return Server(*command, *flags, port=port)
+
+
+def owners(connections: list[socket.socket], pids: list[int]) -> list[int]:
+    """The process at the other end of each connection."""
+    inodes = {}
+    for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:]):
+        inodes[fields[1], fields[2]] = fields[9]
+    held = {pid: _sockets_of(pid) for pid in pids}
+
+    def written(address: tuple[str, int]) -> str:
+        return f"{int.from_bytes(socket.inet_aton(address[0]), sys.byteorder):08X}:{address[1]:04X}"
+
+    ends = [inodes[written(one.getpeername()), written(one.getsockname())] for one in connections]
+    return [next(pid for pid in pids if end in held[pid]) for end in ends]
+
+
+def _sockets_of(pid: int) -> set[str]:
+    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:[")}
+
+
 class Server:
     """`python *command`, killed at the latest when the test ends."""
 

@@ -86,6 +86,16 @@ async def test_one_line_in_the_log_for_each_request(
     assert second.getMessage().startswith("GET /a%0Ab%20c 404 ")  # nobody writes a line of their own
 
 
+async def test_a_client_does_not_fill_the_log_with_long_paths(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    async with serve() as service:
+        with caplog.at_level(logging.INFO, "mixer.access"):
+            await service.http.get("/" + "a" * 60_000)
+            await service.http.get("/" + "%0A" * 20_000)
+    lines = [record.getMessage() for record in caplog.records if record.name == "mixer.access"]
+    assert lines[0].startswith("GET /" + "a" * 255 + " 404 ")
+    assert lines[1].startswith("GET /" + "%0A" * 255 + " 404 ")
+
+
 async def test_without_info_lines_none_are_made(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     async with serve() as service:
         with caplog.at_level(logging.WARNING, "mixer.access"):

@@ -175,10 +175,10 @@ async def test_law_07_a_full_queue_rejects_at_once_with_a_retry_after_from_the_m
     await tasks[0]
     tasks.append(bench.submit(5))
     await bench.full()
-    with pytest.raises(QueueFull, match=r"4 of 4 places .* Try again in 8 s\.") as measured:
+    with pytest.raises(QueueFull, match=r"4 of 4 places .* Try again in 12 s\.") as measured:
         await bench.classify(6)
-    assert now() == 2.0  # one answer in 2 s: 4 pictures take 8 s
-    assert measured.value.headers == {"Retry-After": "8"}
+    assert now() == 2.0  # one answer in 2 s: 4 pictures take 8 s, and half of the rate is promised, so one more takes 4
+    assert measured.value.headers == {"Retry-After": "12"}
 
     await asyncio.gather(tasks[1], tasks[2])  # at 4 and 6 s
     tasks += bench.submit_all([7, 8])
@@ -186,11 +186,34 @@ async def test_law_07_a_full_queue_rejects_at_once_with_a_retry_after_from_the_m
     tasks.append(bench.submit(9))
     await bench.full()
     with pytest.raises(QueueFull) as windowed:
-        await bench.classify(10)
-    assert now() == 8.0  # in the last 5 s, answers at 4, 6 and 8 s: 4 pictures take 20/3 s
-    assert windowed.value.retry_after_s == 7
-    assert bench.observer.rejections == ["queue_full"] * 3
+        bench.batcher.admit_all(2)
+    assert now() == 8.0  # in the last 5 s, answers at 4, 6 and 8 s: 4 pictures take 20/3 s, and 2 as promised as long
+    assert windowed.value.retry_after_s == 14
+    assert bench.observer.rejections == ["queue_full"] * 4
     await asyncio.gather(*tasks)
+
+
+@in_virtual_time
+async def test_whom_the_measured_rate_cannot_answer_in_time_is_rejected_at_once() -> None:
+    async def in_one_second(batch: list[int]) -> list[int]:
+        await clock_at(now() + 1.0)
+        return batch
+
+    bench = Bench(in_one_second, max_batch_size=1, queue_capacity=10)
+    tasks = bench.submit_all([1, 2, 3, 4])
+    await tasks[0]
+    assert now() == 1.0
+    assert bench.batcher.refusal(timeout_s=5.0) is None  # 3 are before it, at one a second, of which 0.8 are certain
+    refusal = bench.batcher.refusal(timeout_s=4.9)
+    assert refusal is not None
+    with pytest.raises(QueueFull, match=r"^3 pictures are before this one, and an answer takes about 5000 ms; "):
+        bench.batcher.admit_all(1, deadline=5.9)
+    assert bench.observer.rejections == ["queue_full"]
+    with bench.batcher.admit_all(1, deadline=6.0)[0]:
+        assert bench.observer.in_flight == 4
+    await asyncio.gather(*tasks)
+    await bench.batcher.close(0.0)
+    assert bench.batcher.refusal(timeout_s=0.0) is None  # the drain has an answer of its own
 
 
 @in_virtual_time
@@ -471,7 +494,9 @@ async def test_idle_time_does_not_count_in_the_measured_rate() -> None:
     await tasks[0]
     tasks.append(bench.submit(4))
     await bench.full()
-    assert bench.batcher.retry_after_s() == 2  # one a second, not one in a hundred
+    with pytest.raises(QueueFull) as refused:
+        bench.batcher.admit()
+    assert refused.value.retry_after_s == 4  # 2 and a promised one at one a second, not one in a hundred
     await asyncio.gather(*tasks)
 
 

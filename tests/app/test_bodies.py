@@ -121,6 +121,42 @@ async def test_a_large_file_stays_in_memory(serve: Serve, monkeypatch: pytest.Mo
         assert await best_of(await service.http.post("/classify", files={"file": payload})) == "blue"
 
 
+BASE64_LINES = base64.encodebytes(picture(RED)).replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (form(part(BASE64_LINES, disposition(), "Content-Transfer-Encoding: base64")), 200),
+        (form(part(BASE64_LINES[:-9], disposition(), "Content-Transfer-Encoding: base64")), 400),
+        (form(part(b"YQ==" + BASE64_LINES, disposition(), "Content-Transfer-Encoding: base64")), 400),
+        (form(part(b"\xff" + BASE64_LINES, disposition(), "Content-Transfer-Encoding: base64")), 400),
+        (form(part(b"=89PNG=\r\n", disposition(), "Content-Transfer-Encoding: quoted-printable")), 400),
+        (b"\r\n\r\n" + WHOLE, 200),
+        (b"\r\na preamble-\r\n" + WHOLE, 400),
+    ],
+)
+async def test_what_a_form_means_does_not_depend_on_its_pieces(body: bytes, status: int, serve: Serve) -> None:
+    async with serve() as service:
+        for size in (1, 2, 3, 5, 64, len(body)):
+            call = AsgiCall("/classify", FORM)
+            for start in range(0, len(body), size):
+                call.send_body(body[start : start + size], more=True)
+            call.send_body(b"")
+            await call.go(service.app)
+            assert call.status == status, f"in pieces of {size}: {call.body}"
+
+
+async def test_what_is_wrong_with_a_form_is_told_its_sender_and_not_the_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown = part(picture(RED), disposition(), "Content-Transfer-Encoding: unheard-of")
+    async with serve() as service:
+        for body in (*MALFORMED, WHOLE + b"an epilogue" * 1000, form(unknown)):
+            await service.http.post("/classify", content=body, headers=FORM)
+    assert {record.name for record in caplog.records} <= {"mixer.access", "mixer.main", "httpx", "mixer.drain"}
+
+
 # --- what is refused ---
 
 
@@ -250,6 +286,17 @@ async def test_a_body_that_declares_too_much_is_not_even_read(serve: Serve) -> N
         expect_problem_body(call.body, 413, "too_many_bytes", "The body has 1001 bytes; expected at most 1000.")
         assert not call.listened.is_set()
         await expect_service(service)
+
+
+@pytest.mark.parametrize("length", ["", "-5", "five", "\u00b2", "9" * 5000])
+async def test_a_length_that_is_no_number_is_none(length: str, serve: Serve) -> None:
+    """None of them comes past the server's own parser; should another stand there, the bytes are counted anyway."""
+    async with serve() as service:
+        call = AsgiCall("/classify", {"content-type": "image/png"})
+        call._scope["headers"].append((b"content-length", length.encode("latin-1")))
+        call.send_body(picture(RED))
+        await call.go(service.app)
+        assert call.status == 200
 
 
 async def test_a_body_that_turns_out_too_large_is_refused_as_soon_as_it_is(serve: Serve) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
 from fakes import FakeGpuSession, FakeMemory, FakeSession, GatedSession, WatchedMetrics, engine_of, means_of_colours
 
 from app.batcher import Limits
-from app.classifier import Classified, Classifier
+from app.classifier import Classified, Classifier, Decoding
 from app.cuda import LadderRunner
 from app.engine import Engine, EngineOptions, open_engine
 from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
@@ -31,14 +32,14 @@ def metrics() -> WatchedMetrics:
 def build(metrics: WatchedMetrics) -> Iterator[Build]:
     """Makes classifiers, and ends their threads."""
     made: list[Classifier] = []
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20))
 
     def classifier(engine: Engine, **limits: Any) -> Classifier:
         made.append(
             Classifier(
                 engine,
                 limits=Limits(**{"lanes": engine.lanes, **limits}),
-                decode_limits=DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20),
-                decode_threads=1,
+                decoding=decoding,
                 metrics=metrics,
             )
         )
@@ -47,6 +48,7 @@ def build(metrics: WatchedMetrics) -> Iterator[Build]:
     yield classifier
     for one in made:
         one.close()
+    decoding.close()
 
 
 async def classify(classifier: Classifier, payload: bytes, *, top_k: int = 1, timeout_s: float = 60) -> Classified:
@@ -56,18 +58,19 @@ async def classify(classifier: Classifier, payload: bytes, *, top_k: int = 1, ti
 
 
 def best(classified: Classified) -> str:
-    return classified.predictions[0].label
+    return classified.predictions[0]["label"]
 
 
 async def test_a_picture_gets_its_labels_most_probable_first(build: Build, engine: Engine) -> None:
     classified = await classify(build(engine), picture((255, 0, 51)), top_k=3)
-    labels = [(prediction.label, prediction.index) for prediction in classified.predictions]
+    labels = [(prediction["label"], prediction["index"]) for prediction in classified.predictions]
     assert labels == [("red", 0), ("blue", 2), ("green", 1)]
     total = math.exp(10) + math.exp(2) + 1
     expected = [math.exp(10) / total, math.exp(2) / total, 1 / total]
-    assert [prediction.probability for prediction in classified.predictions] == pytest.approx(expected, rel=1e-5)
+    assert [prediction["probability"] for prediction in classified.predictions] == pytest.approx(expected, rel=1e-5)
     assert classified.batch_size == 1
-    assert min(classified.decode_s, classified.queue_s, classified.infer_s) >= 0
+    assert set(classified.seconds) == {"decode", "queue", "infer"}
+    assert min(classified.seconds.values()) >= 0
 
 
 async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, engine: Engine) -> None:
@@ -89,7 +92,7 @@ async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> No
 async def test_the_temperature_of_the_spec_softens_the_probabilities(build: Build) -> None:
     spec = colour_spec(canary=None, temperature=10.0)
     classified = await classify(build(engine_of(FakeSession(spec, means_of_colours), spec)), picture(RED))
-    assert classified.predictions[0].probability == pytest.approx(math.e / (math.e + 2), rel=1e-5)
+    assert classified.predictions[0]["probability"] == pytest.approx(math.e / (math.e + 2), rel=1e-5)
 
 
 async def test_huge_logits_do_not_overflow_and_ties_keep_the_order_of_the_classes(build: Build) -> None:
@@ -97,7 +100,8 @@ async def test_huge_logits_do_not_overflow_and_ties_keep_the_order_of_the_classe
         return np.array([[3e38, -3e38, 3e38]] * len(patches), dtype=np.float32)
 
     classified = await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED), top_k=3)
-    assert [(p.label, p.probability) for p in classified.predictions] == [("red", 0.5), ("blue", 0.5), ("green", 0.0)]
+    found = [(one["label"], one["probability"]) for one in classified.predictions]
+    assert found == [("red", 0.5), ("blue", 0.5), ("green", 0.0)]
 
 
 async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_answer(build: Build) -> None:
@@ -164,9 +168,12 @@ async def test_logits_that_are_no_numbers_are_a_failure(wrong: float, build: Bui
 
 
 async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, metrics: WatchedMetrics) -> None:
-    classifier = build(engine_of(FakeSession(SPEC), SPEC))
+    classifier, gate = build(engine_of(FakeSession(SPEC), SPEC)), threading.Event()
+    before = classifier._decoding.threads.submit(lambda: gate.wait(60))
     with pytest.raises(DeadlinePassed, match="not decoded before its deadline"):
         await classify(classifier, picture(RED), timeout_s=-1)
+    gate.set()
+    await before
     assert metrics.given_up == [("decode", "deadline")]
     assert metrics.samples()['mixer_images_total{outcome="deadline_passed"}'] == 1
 

@@ -13,8 +13,9 @@ import pytest
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
 from servers import ROOT, clean_environment, free_port
 
-from app import cli, logs, server
+from app import cli, logs, plan, server
 from app.settings import Settings
+from app.workers import Post
 
 Mixer = Callable[..., int]
 
@@ -225,11 +226,11 @@ def test_help_names_every_command(mixer: Mixer, capsys: pytest.CaptureFixture[st
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
-    """What `mixer serve` would have served, with the exit code 7."""
+    """What `mixer serve` would have served as each of its workers, with the exit code 7."""
     calls: list[tuple[Any, Settings]] = []
 
-    def serve(application: Any, settings: Settings) -> int:
-        calls.append((application, settings))
+    def serve(make: Callable[[Post], Any], settings: Settings) -> int:
+        calls.append((make(Post()), settings))
         return 7
 
     monkeypatch.setattr(server, "serve", serve)
@@ -237,21 +238,32 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
 
 
 def test_serve_serves_one_application(mixer: Mixer, bundle: Path, served: list[tuple[Any, Settings]]) -> None:
-    assert mixer("serve", "--bundle", bundle, "--lanes=1", "--port", 9100) == 7
+    assert mixer("serve", "--bundle", bundle, "--workers=1", "--lanes=1", "--port", 9100) == 7
     ((application, settings),) = served
     assert application.title == "mixer-serve"
-    assert (settings.port, settings.bundle) == (9100, bundle)
+    assert (settings.port, settings.bundle, settings.workers) == (9100, bundle, 1)
 
 
-def test_serve_hands_several_workers_a_factory(mixer: Mixer, bundle: Path, served: list[tuple[Any, Settings]]) -> None:
-    assert mixer("serve", "--bundle", bundle, "--lanes", 1, "--workers", 2) == 7
-    ((factory, settings),) = served
-    assert settings.workers == 2
-    assert factory().title == "mixer-serve"
+@pytest.mark.parametrize(("flags", "workers"), [([], 3), (["--workers", 2], 2), (["--lanes", 3], 1)])
+def test_serve_fills_in_what_the_settings_leave_open(
+    flags: list[object],
+    workers: int,
+    mixer: Mixer,
+    bundle: Path,
+    served: list[tuple[Any, Settings]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(plan, "memory_bytes", lambda: None)
+    assert mixer("serve", "--bundle", bundle, "--provider", "cpu", *flags) == 7
+    ((application, settings),) = served
+    assert application.title == "mixer-serve"
+    assert settings.workers == workers
+    assert min(settings.lanes, settings.intra_op_threads, settings.decode_threads) >= 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_cannot_start_is_known_before_any_worker_is(
+def test_what_cannot_start_ends_with_its_exit_code_and_one_line(
     workers: int, mixer: Mixer, tmp_path: Path, served: list[tuple[Any, Settings]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mixer("serve", "--bundle", tmp_path, "--workers", workers) == 3
@@ -265,7 +277,7 @@ def test_what_cannot_start_is_known_before_any_worker_is(
         (["--prot", "3"], "unrecognized arguments: --prot 3. See mixer serve --help."),
         (["extra"], "unrecognized arguments: extra. See mixer serve --help."),
         (["--port", "0"], "MIXER_PORT is '0': input should be greater than or equal to 1."),
-        (["--api-keys", "short"], "An API key has 5 characters; expected at least 16."),
+        (["--api-keys", "short"], "MIXER_API_KEYS, entry 1: the key has 5 characters; expected at least 16."),
     ],
 )
 def test_an_option_of_serve_that_makes_no_sense(
@@ -275,11 +287,11 @@ def test_an_option_of_serve_that_makes_no_sense(
     expect_one_line(capsys, words)
 
 
-def test_keys_that_are_too_short_are_known_before_any_worker_is(
+def test_keys_that_are_too_short_are_known_to_every_worker(
     mixer: Mixer, bundle: Path, served: list[tuple[Any, Settings]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mixer("serve", "--bundle", bundle, "--workers", 2, "--api-keys", "short") == 2
-    expect_one_line(capsys, "An API key has 5 characters; expected at least 16.")
+    expect_one_line(capsys, "MIXER_API_KEYS, entry 1: the key has 5 characters; expected at least 16.")
     assert served == []
 
 

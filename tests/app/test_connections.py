@@ -9,6 +9,7 @@ from uvicorn.server import ServerState
 from virtual_time import in_virtual_time, now
 
 from app.connections import MAX_HEAD_BYTES, Connection
+from app.hang_up import HangUp, announce
 
 KEEP_ALIVE_S = 5
 REQUEST = b"GET / HTTP/1.1\r\nHost: service\r\n\r\n"
@@ -52,10 +53,12 @@ class Application:
 
     def __init__(self) -> None:
         self.begun = 0
+        self.hang_ups: list[HangUp] = []
         self._gates: list[asyncio.Event] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.begun += 1
+        self.hang_ups.append(announce(scope))
         gate = asyncio.Event()
         self._gates.append(gate)
         await receive()
@@ -173,3 +176,41 @@ async def test_of_requests_sent_ahead_no_more_are_read_until_they_are_served() -
     assert (app.begun, transport.reading) == (3, True)
     await app.release()
     assert transport.written.count(b" 204 ") == 3
+
+
+# --- hang-ups ---
+
+
+async def test_a_request_that_is_not_answered_is_told_of_a_lost_connection() -> None:
+    app = Application()
+    connection, _ = connected(app)
+    connection.data_received(REQUEST)
+    await settled()
+    assert [hang_up.told for hang_up in app.hang_ups] == [False]
+    connection.connection_lost(None)
+    assert [hang_up.told for hang_up in app.hang_ups] == [True]
+    await app.release()
+
+
+async def test_one_that_was_answered_is_not() -> None:
+    app = Application()
+    connection, _ = connected(app)
+    for _ in range(2):
+        connection.data_received(REQUEST)
+        await app.release()
+    connection.data_received(REQUEST)
+    await settled()
+    connection.connection_lost(ConnectionResetError())
+    assert [hang_up.told for hang_up in app.hang_ups] == [False, False, True]
+    await app.release()
+
+
+async def test_of_requests_sent_ahead_the_one_under_way_is_told_and_the_others_never_begin() -> None:
+    app = Application()
+    connection, _ = connected(app)
+    connection.data_received(REQUEST * 3)
+    await app.release()
+    connection.connection_lost(None)
+    assert [hang_up.told for hang_up in app.hang_ups] == [False, True]
+    await app.release()
+    assert app.begun == 2

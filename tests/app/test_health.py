@@ -1,54 +1,59 @@
-"""Ready means: a stored picture goes through the real path and gets its stored answer."""
+"""Ready means: for every model, a stored picture goes through the real path and gets its stored answer."""
 
 import asyncio
-import base64
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
-from colour_bundle import RED, colour_spec, picture
-from fakes import FakeSession, GatedSession, WatchedMetrics, engine_of, means_of_colours
+from colour_bundle import colour_spec
+from fakes import FakeSession, GatedSession, engine_of, means_of_colours
+from served_models import Shop, shop_of
 
-from app.batcher import Limits
-from app.classifier import Classifier
+from app import health as module
+from app.board import Board
 from app.engine import Engine
 from app.errors import NotReady
 from app.health import Health
-from app.images import DecodeLimits
-from model.spec import Canary, ModelSpec
+from app.workers import Post
+from model.spec import ModelSpec
 
 SPEC = colour_spec()
-Watch = Callable[..., AbstractAsyncContextManager[Health]]
 
 
-def canary_of(payload: bytes) -> Canary:
-    return Canary(picture=base64.b64encode(payload).decode(), logits=(10.0, 0.0, 0.0), atol=1e-3)
-
-
-@asynccontextmanager
-async def health_of(
-    engine: Engine, *, interval_s: float = 60, timeout_s: float = 60, **limits: Any
-) -> AsyncIterator[Health]:
-    classifier = Classifier(
-        engine,
-        limits=Limits(**limits),
-        decode_limits=DecodeLimits(1 << 20, 1 << 20),
-        decode_threads=1,
-        metrics=WatchedMetrics(),
+def health_of(
+    shop: Shop, *, interval_s: float = 60, timeout_s: float = 60, watchdog_s: float = 60, post: Post | None = None
+) -> Health:
+    return Health(
+        shop.models,
+        shop.metrics,
+        interval_s=interval_s,
+        timeout_s=timeout_s,
+        watchdog_s=watchdog_s,
+        post=post or Post(),
     )
-    yield Health(classifier, interval_s=interval_s, timeout_s=timeout_s)
-    classifier.close()
 
 
 class Drifting(FakeSession):
     """Answers as the graph does, plus `drift`."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec = SPEC) -> None:
         super().__init__(spec, lambda patches: means_of_colours(patches) + np.float32(self.drift))
         self.drift = 0.0
+
+
+@contextmanager
+def two_workers() -> Iterator[tuple[Post, Post]]:
+    """Posts 0 and 1 on one board, as a supervisor gives them out."""
+    board = Board(3)
+    for row in board.rows()[:-1]:
+        for name in ("mixer_pulse", "mixer_connections", "mixer_reloaded", "mixer_refused", "mixer_reloads_asked"):
+            row.place(f'["{name}"]')
+    board.row(2).place('["mixer_reloads_asked"]')
+    yield Post(0, board, lifeline=0), Post(1, board, lifeline=0)
 
 
 def reason_of(health: Health) -> str:
@@ -59,96 +64,220 @@ def reason_of(health: Health) -> str:
 
 
 async def test_before_the_first_probe_the_service_is_starting(engine: Engine) -> None:
-    async with health_of(engine) as health:
+    with shop_of(engine) as shop:
+        health = health_of(shop)
         assert reason_of(health) == "The service is starting."
+        assert shop.metrics.samples()["mixer_ready"] == 0
 
 
 async def test_a_right_answer_makes_it_ready(engine: Engine) -> None:
-    async with health_of(engine) as health:
+    began = time.time()
+    with shop_of(engine) as shop:
+        health = health_of(shop)
         await health.probe()
         health.expect_ready()
         assert health.reason is None
+        samples = shop.metrics.samples()
+        assert samples["mixer_ready"] == 1
+        assert 0 < samples["mixer_canary_seconds"] < 60
+        assert began <= samples["mixer_canary_last_success_timestamp_seconds"] <= time.time()
 
 
 async def test_without_a_canary_it_is_ready_at_once() -> None:
     spec = colour_spec(canary=None)
-    session = FakeSession(spec)
-    async with health_of(engine_of(session, spec)) as health:
+    with shop_of(engine_of(FakeSession(spec), spec)) as shop:
+        health = health_of(shop)
         await health.probe()
         health.expect_ready()
-        assert session.batches == []
 
 
 async def test_a_wrong_answer_makes_it_unready_and_a_right_one_ready_again(caplog: pytest.LogCaptureFixture) -> None:
-    session = Drifting(SPEC)
-    async with health_of(engine_of(session, SPEC)) as health:
+    session = Drifting()
+    with shop_of(engine_of(session, SPEC)) as shop, caplog.at_level(logging.INFO, "mixer.health"):
+        health = health_of(shop)
         session.drift = 0.0009
-        with caplog.at_level(logging.INFO, "mixer.health"):
-            await health.probe()
-            health.expect_ready()
-            session.drift = 0.5
-            await health.probe()
-            await health.probe()
-            reason = "The canary picture's logits are off by 0.5; expected at most 0.001."
-            assert reason_of(health) == reason
-            session.drift = 0.0
-            await health.probe()
-            health.expect_ready()
-        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-            ("INFO", "readiness: ready"),
-            ("ERROR", f"readiness: {reason}"),
-            ("INFO", "readiness: ready"),
-        ]
+        await health.probe()
+        health.expect_ready()
+        succeeded = shop.metrics.samples()["mixer_canary_last_success_timestamp_seconds"]
+        session.drift = 0.5
+        await health.probe()
+        await health.probe()
+        reason = "The canary picture's logits are off by 0.5; expected at most 0.001."
+        assert reason_of(health) == reason
+        samples = shop.metrics.samples()
+        assert samples["mixer_ready"] == 0
+        assert samples['mixer_canary_failures_total{reason="wrong_answer"}'] == 2
+        assert samples["mixer_canary_last_success_timestamp_seconds"] == succeeded
+        session.drift = 0.0
+        await health.probe()
+        health.expect_ready()
+        samples = shop.metrics.samples()
+        assert samples["mixer_ready"] == 1
+        assert samples["mixer_canary_last_success_timestamp_seconds"] > succeeded
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "readiness: ready"),
+        ("ERROR", f"readiness: {reason}"),
+        ("INFO", "readiness: ready"),
+    ]
 
 
 async def test_an_engine_that_fails_makes_it_unready() -> None:
     def answer(patches: Any) -> Any:
         raise RuntimeError("device lost")
 
-    async with health_of(engine_of(FakeSession(SPEC, answer), SPEC)) as health:
+    with shop_of(engine_of(FakeSession(SPEC, answer), SPEC)) as shop:
+        health = health_of(shop)
         await health.probe()
         assert reason_of(health).startswith("The canary picture was not classified: The engine failed on this picture;")
 
 
-async def test_an_engine_that_hangs_makes_it_unready() -> None:
+async def test_a_lane_that_stalls_makes_it_unready_and_ready_again_when_it_goes_on() -> None:
     session = GatedSession(SPEC)
-    async with health_of(engine_of(session, SPEC), timeout_s=0.05) as health:
+    with shop_of(engine_of(session, SPEC)) as shop:
+        health = health_of(shop, timeout_s=0.05)
         await health.probe()
         assert reason_of(health).startswith("The canary picture was not classified: The picture was not ")
+        assert shop.metrics.samples()['mixer_canary_failures_total{reason="deadline_passed"}'] == 1
         session.open_gate()
-
-
-@pytest.mark.parametrize("payload", [b"no picture", b""])
-async def test_a_canary_that_is_no_picture_makes_it_unready(payload: bytes) -> None:
-    spec = colour_spec(canary=canary_of(payload))
-    async with health_of(engine_of(FakeSession(spec, means_of_colours), spec)) as health:
+        health = health_of(shop)
         await health.probe()
-        assert reason_of(health).startswith("The canary picture was not classified: The ")
+        health.expect_ready()
+
+
+async def test_a_lost_provider_makes_it_unready_and_ready_again_when_it_is_back(engine: Engine) -> None:
+    lost: list[str | None] = ["The graph runs on the CPU."]
+    with shop_of(engine, lost=lambda: lost[-1]) as shop:
+        health = health_of(shop)
+        await health.probe()
+        assert reason_of(health) == "The graph runs on the CPU."
+        assert shop.metrics.samples()['mixer_canary_failures_total{reason="provider"}'] == 1
+        lost.append(None)
+        await health.probe()
+        health.expect_ready()
 
 
 async def test_a_full_queue_proves_nothing() -> None:
-    async with health_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC), queue_capacity=1) as health:
-        with health._classifier.admit():
+    with shop_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC), queue_capacity=1) as shop:
+        health, classifier = health_of(shop), shop.models.classifier()
+        with classifier.admit():
             await health.probe()
             assert reason_of(health) == "The service is starting."
+            assert shop.metrics.samples()["mixer_canary_last_success_timestamp_seconds"] == 0
         await health.probe()
-        with health._classifier.admit():
+        with classifier.admit():
             await health.probe()
             health.expect_ready()
 
 
+# --- several models ---
+
+
+async def test_of_several_models_each_must_give_its_answer_and_the_reason_names_the_one_that_does_not() -> None:
+    good, bad = Drifting(), Drifting()
+    with shop_of(engine_of(good, SPEC), name="a") as shop:
+        shop.serve(engine_of(bad, SPEC), "b")
+        health = health_of(shop)
+        await health.probe()
+        health.expect_ready()
+        bad.drift = 0.5
+        await health.probe()
+        assert reason_of(health) == "b: The canary picture's logits are off by 0.5; expected at most 0.001."
+        assert [entry.ready for entry in shop.models.body().models] == [True, False]
+
+
+async def test_a_model_that_stalls_does_not_keep_the_others_from_being_probed() -> None:
+    stalled = GatedSession(SPEC)
+    with shop_of(engine_of(stalled, SPEC), name="a") as shop:
+        other = shop.serve(engine_of(FakeSession(SPEC, means_of_colours), SPEC), "b")
+        health = health_of(shop)
+        probing = asyncio.create_task(health.probe())
+        await stalled.entered.wait()
+        while other.complaint is not None:  # noqa: ASYNC110 -- a test of what happens meanwhile
+            await asyncio.sleep(0)
+        assert not probing.done()
+        stalled.open_gate()
+        await probing
+        health.expect_ready()
+
+
+async def test_what_the_canary_of_one_that_was_replaced_says_no_longer_counts() -> None:
+    session = GatedSession(SPEC, lambda patches: means_of_colours(patches) + np.float32(1))
+    with shop_of(engine_of(session, SPEC)) as shop:
+        health = health_of(shop)
+        probing = asyncio.create_task(health.probe())
+        await session.entered.wait()
+        new = shop.serve(engine_of(FakeSession(SPEC, means_of_colours), SPEC))
+        new.complaint = None
+        session.open_gate()
+        await probing
+        health.expect_ready()
+        assert not [name for name in shop.metrics.samples() if name.startswith("mixer_canary_failures_total")]
+
+
+# --- runs that do not end ---
+
+
+async def test_a_run_that_takes_over_half_the_watchdogs_patience_makes_it_unready_until_it_ends(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shop_of(engine) as shop:
+        health = health_of(shop, watchdog_s=60)
+        await health.probe()
+        classifier = shop.models.classifier()
+        for stuck_s in (29.0, 31.0, 59.0):
+            monkeypatch.setattr(classifier, "stuck_s", lambda stuck_s=stuck_s: stuck_s)
+            health._watch_runs()
+            assert (health.reason is None) == (stuck_s == 29)
+        assert reason_of(health) == "A run has not ended in 31.0 s."
+        assert shop.metrics.samples()['mixer_canary_failures_total{reason="stuck_run"}'] == 1
+        await health.probe()
+        health.expect_ready()
+
+
+async def test_a_run_that_never_ends_ends_the_process(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(module.os, "_exit", ended.append)
+    monkeypatch.setattr(module.logging, "shutdown", lambda: None)
+    with shop_of(engine) as shop:
+        health = health_of(shop, watchdog_s=60)
+        monkeypatch.setattr(shop.models.classifier(), "stuck_s", lambda: 61.0)
+        health._watch_runs()
+        assert ended == [1]
+
+
+# --- other workers, draining, for ever ---
+
+
+async def test_another_workers_complaint_is_one_of_the_whole_service() -> None:
+    session = Drifting()
+    with two_workers() as (mine, others), shop_of(engine_of(session, SPEC)) as shop:
+        here, there = health_of(shop, post=mine), health_of(shop, post=others)
+        session.drift = 0.5
+        await there.probe()
+        session.drift = 0.0
+        await here.probe()
+        with pytest.raises(NotReady, match=r"^Worker 1: The canary picture's logits are off by 0\.5;"):
+            here.expect_ready()
+        await there.probe()
+        here.expect_ready()
+
+
 async def test_draining_is_never_taken_back(engine: Engine) -> None:
-    async with health_of(engine) as health:
+    with shop_of(engine) as shop:
+        health = health_of(shop)
         await health.probe()
         health.start_draining()
         assert reason_of(health) == "The service is draining."
+        assert shop.metrics.samples()["mixer_ready"] == 0
         await health.probe()
         assert reason_of(health) == "The service is draining."
+        assert shop.metrics.samples()["mixer_ready"] == 0
 
 
 async def test_a_drain_that_begins_during_a_probe_is_not_overwritten_by_its_success() -> None:
     session = GatedSession(SPEC)
-    async with health_of(engine_of(session, SPEC)) as health:
+    with shop_of(engine_of(session, SPEC)) as shop:
+        health = health_of(shop)
         probing = asyncio.create_task(health.probe())
         await session.entered.wait()
         health.start_draining()
@@ -157,35 +286,46 @@ async def test_a_drain_that_begins_during_a_probe_is_not_overwritten_by_its_succ
         assert reason_of(health) == "The service is draining."
 
 
+async def watched(health: Health, until: asyncio.Event) -> None:
+    watching = asyncio.create_task(health.watch())
+    await until.wait()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
 async def test_the_probe_is_repeated_for_ever() -> None:
-    loop, third = asyncio.get_running_loop(), asyncio.Event()
-    session = FakeSession(SPEC)
+    third, session = asyncio.Event(), FakeSession(SPEC)
+    session._answer = _telling(session, third)
+    with shop_of(engine_of(session, SPEC)) as shop:
+        await watched(health_of(shop, interval_s=0.001), third)
+
+
+async def test_a_probe_that_breaks_makes_it_unready_and_the_watch_goes_on() -> None:
+    third, session = asyncio.Event(), FakeSession(SPEC)
+    session._answer = _telling(session, third)
+    breakage: list[Exception] = [ZeroDivisionError()]
+
+    def lost() -> str | None:
+        if breakage:
+            raise breakage.pop()
+        return None
+
+    with shop_of(engine_of(session, SPEC), lost=lost) as shop:
+        health = health_of(shop, interval_s=0.001)
+        await health.probe()
+        assert reason_of(health) == "The canary check itself failed; the service's log says why."
+        await watched(health, third)
+        assert health.reason is None
+
+
+def _telling(session: FakeSession, third: asyncio.Event) -> Callable[[Any], Any]:
+    """Answers as the graph does, and tells of the third run."""
+    loop = asyncio.get_running_loop()
 
     def answer(patches: Any) -> Any:
         if len(session.batches) >= 3:
             loop.call_soon_threadsafe(third.set)
         return means_of_colours(patches)
 
-    session._answer = answer
-    async with health_of(engine_of(session, SPEC), interval_s=0.001) as health:
-        watching = asyncio.create_task(health.watch())
-        await third.wait()
-        watching.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await watching
-    assert picture(RED) == base64.b64decode(SPEC.canary.picture if SPEC.canary else "")
-
-
-async def test_a_probe_that_breaks_makes_it_unready_and_the_watch_goes_on(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError
-
-    async with health_of(engine) as health:
-        monkeypatch.setattr("app.health.base64.b64decode", broken)
-        await health.probe()
-        assert reason_of(health) == "The canary check itself failed; the service's log says why."
-        monkeypatch.undo()
-        await health.probe()
-        assert health.reason is None
+    return answer

@@ -1,22 +1,28 @@
 """The composition root: what it builds, and what importing it does not load."""
 
+import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from colour_bundle import colour_spec
-from fakes import FakeSession, engine_of
+from fakes import FakeSession, engine_of, samples_of
 from fastapi import FastAPI
 from servers import ROOT, clean_environment
 
 from app import main
+from app.board import Board
 from app.engine import EngineOptions
 from app.errors import BadSettings, EngineError
 from app.settings import Settings
+from app.workers import Post
 
 LEARNING = ("torch", "onnx", "onnxscript", "safetensors", "kornia", "model.mixer", "model.train", "export")
 
@@ -53,20 +59,12 @@ def test_every_option_of_the_engine_comes_from_the_settings(bundle: Path) -> Non
 def test_what_cannot_start_says_so_before_any_socket(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"has no fp32\.onnx"):
         main.create_app(Settings(bundle=tmp_path))
-    with pytest.raises(BadSettings, match="An API key has 5 characters"):
+    with pytest.raises(BadSettings, match=r"^MIXER_API_KEYS, entry 1: the key has 5 characters"):
         main.create_app(Settings(bundle=tmp_path, api_keys="short"))
 
 
 def test_an_application_opens_the_bundle_of_its_settings(bundle: Path) -> None:
     assert isinstance(main.create_app(Settings(bundle=bundle, provider="cpu", lanes=1)), FastAPI)
-
-
-def test_a_worker_sets_up_its_own_log(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configured: list[tuple[str, str]] = []
-    monkeypatch.setattr(main.logs, "configure", lambda *options: configured.append(options))
-    settings = Settings(bundle=bundle, provider="cpu", lanes=1, log_format="json", log_level="warning")
-    assert isinstance(main.create_worker_app(settings), FastAPI)
-    assert configured == [("json", "warning")]
 
 
 async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture) -> None:
@@ -75,3 +73,45 @@ async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
             assert "serving colours 7 in fp32 on cpu, 2 lanes" in caplog.messages
+
+
+async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec = colour_spec(canary=None)
+    ours, supervisors = os.pipe()
+    board = Board(3)
+    first, second = (Post(number, board, ours) for number in (0, 1))
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    before = signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(told.set))
+    try:
+        app = main.create_app(Settings(), engine_of(FakeSession(spec), spec), first)
+        assert second.held_by_others() == []
+        async with app.router.lifespan_context(app):
+            first.hold(3)
+            await asyncio.sleep(0)
+            assert second.held_by_others() == [3]  # it is alive
+            assert not told.is_set()
+            os.close(supervisors)
+            async with asyncio.timeout(30):
+                await told.wait()
+        assert "the supervising process has gone; this worker ends too" in caplog.messages
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(ours)
+
+
+async def test_workers_count_in_rows_of_their_own_and_show_the_sum() -> None:
+    spec = colour_spec(canary=None)
+    board = Board(3)
+    apps = [
+        main.create_app(Settings(), engine_of(FakeSession(spec), spec), Post(number, board, lifeline=None))
+        for number in (0, 1)
+    ]
+    shown = []
+    for app in apps:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            await client.post("/classify", content=b"no picture")
+            shown.append(samples_of((await client.get("/metrics")).text))
+    assert [samples['mixer_images_total{outcome="bad_picture"}'] for samples in shown] == [1, 2]

@@ -17,9 +17,9 @@ def request() -> Request:
 
 
 @pytest.mark.parametrize("kind", ServiceError.__subclasses__())
-def test_every_error_is_answered_as_its_class_says(kind: type[ServiceError]) -> None:
+async def test_every_error_is_answered_as_its_class_says(kind: type[ServiceError]) -> None:
     error = QueueFull("It is full.", 3) if kind is QueueFull else kind("Something is wrong.")
-    answer = problems.from_service_error(request(), error)
+    answer = await problems.from_service_error(request(), error)
     assert answer.media_type == "application/problem+json"
     expect_problem_body(json.loads(bytes(answer.body)), kind.status, kind.code, str(error))
     for name, value in error.headers.items():
@@ -55,8 +55,8 @@ def test_what_cannot_start_has_an_exit_code() -> None:
     assert (StartError.exit_code, BadSettings.exit_code, EngineError.exit_code) == (1, 2, 3)
 
 
-def test_any_other_http_error_keeps_its_status_and_headers() -> None:
-    answer = problems.from_http_exception(request(), HTTPException(418, headers={"X-Pot": "tea"}))
+async def test_any_other_http_error_keeps_its_status_and_headers() -> None:
+    answer = await problems.from_http_exception(request(), HTTPException(418, headers={"X-Pot": "tea"}))
     assert answer.status_code == 418
     assert answer.headers["x-pot"] == "tea"
     body = json.loads(bytes(answer.body))

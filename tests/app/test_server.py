@@ -6,26 +6,28 @@ import os
 import signal
 import socket
 import threading
+import time
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
 from fakes import FakeSession, engine_of, means_of_colours, samples_of
 from fastapi import FastAPI
-from servers import PATIENCE_S, SERVING, Server, connect, free_port, head_of_upload, read_until
-from uvicorn.supervisors import multiprocess as supervisors
+from servers import PATIENCE_S, SERVING, Server, altered, connect, free_port, head_of_upload, owners, read_until
 
 from app import server
 from app.errors import StartError
 from app.main import create_app
-from app.metrics import MULTIPROCESS_VARIABLE
-from app.server import Workers
 from app.settings import Settings
+from app.workers import STOPPING
+
+READY = b"GET /health/ready HTTP/1.1\r\nHost: service\r\n\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: service\r\n\r\n"
+STARTED = r"Started server process \[(\d+)\]"
 
 
 def served(bundle: Path, *flags: str) -> Server:
@@ -33,9 +35,31 @@ def served(bundle: Path, *flags: str) -> Server:
     return Server("-m", "app.cli", "serve", "--port", str(port), "--bundle", str(bundle), *flags, port=port)
 
 
+def request_of(payload: bytes) -> bytes:
+    """A picture whose sender does not wait to be asked for it."""
+    return head_of_upload(len(payload)).replace(b"Expect: 100-continue\r\n", b"") + payload
+
+
+def ask_on(connection: socket.socket, request: bytes, last: bytes = b"]}") -> bytes:
+    """The answer, up to its `last` bytes."""
+    connection.sendall(request)
+    return read_until(connection, last)
+
+
+def idle_samples(running: Server) -> dict[str, float]:
+    """The metrics at a moment without a picture inside: now and then there is a canary."""
+    pause = threading.Event()
+    for _ in range(100):
+        samples = samples_of(running.get("/metrics"))
+        if samples["mixer_in_flight"] == 0:
+            return samples
+        pause.wait(0.02)
+    raise AssertionError("Pictures are said to be inside, and none is.")
+
+
 @pytest.fixture
 def signals_put_back() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in supervisors.SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -45,10 +69,11 @@ def signals_put_back() -> Iterator[None]:
 
 
 def test_a_server_is_ready_classifies_and_stops_with_0(bundle: Path) -> None:
-    with served(bundle, "--lanes", "1") as running:
+    with served(bundle, "--workers", "1") as running:
         running.wait_until_serving()
         assert json.loads(running.get("/health/ready"))["status"] == "ready"
         assert running.classify(picture(BLUE))["predictions"][0]["label"] == "blue"
+        assert samples_of(running.get("/metrics"))["mixer_connections"] >= 1
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
         assert not [line for line in running.lines if "Traceback" in line or "Warning" in line]
@@ -57,7 +82,7 @@ def test_a_server_is_ready_classifies_and_stops_with_0(bundle: Path) -> None:
 
 def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path) -> None:
     payload = picture(GREEN, size=(64, 64))
-    with served(bundle, "--lanes", "1", "--drain-timeout-s", "20") as running:
+    with served(bundle, "--workers", "1", "--drain-timeout-s", "20") as running:
         running.wait_until_serving()
         with running.connect() as connection:
             connection.sendall(head_of_upload(len(payload)))
@@ -72,35 +97,26 @@ def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path)
         assert b'"label":"green"' in answer
 
 
-_STUCK = """
-import sys, threading
-from app import logs, server
-from app.engine import Engine, EngineOptions, open_engine
-from app.main import create_app, engine_options
-from app.settings import load
-
+STUCK = """
 class Stuck(Engine):
     def run(self, patches):
-        print("the run has begun", file=sys.stderr, flush=True)
+        say("the run has begun")
         threading.Event().wait()
 
-settings = load(sys.argv[1:])
-engine = open_engine(engine_options(settings))
-engine.__class__ = Stuck
-engine.spec = engine.spec.model_copy(update={"canary": None})
-logs.configure("text", "info")
-sys.exit(server.serve(create_app(settings, engine), settings))
+def altered(post, engine, create):
+    say("post", post.number, "is", os.getpid())
+    if post.number == 0:
+        engine.__class__ = Stuck
+    engine.spec = engine.spec.model_copy(update={"canary": None})
+    return create()
 """
 
 
 def test_a_run_that_never_ends_gets_503_when_the_drain_ends_and_does_not_keep_the_process(bundle: Path) -> None:
-    port = free_port()
-    flags = ["--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--drain-timeout-s", "0.2"]
-    payload = picture(BLUE)
-    with Server("-c", _STUCK, *flags, port=port) as running:
+    with altered(STUCK, bundle, "--workers", "1", "--drain-timeout-s", "0.2") as running:
         running.wait_until_serving()
         with running.connect() as connection:
-            connection.sendall(head_of_upload(len(payload)) + payload)
+            connection.sendall(request_of(picture(BLUE)))
             running.wait_for("the run has begun")
             running.signal(signal.SIGTERM)
             answer = read_until(connection, b"}")
@@ -123,10 +139,12 @@ class Listening(logging.Handler):
 
 @pytest.mark.usefixtures("signals_put_back")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_ends_serve_as_a_success(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stop_signal_ends_serve_as_a_success(
+    number: signal.Signals, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     spec = colour_spec()
     engine = engine_of(FakeSession(spec, means_of_colours), spec)
-    settings = Settings(port=free_port(), drain_timeout_s=5)
+    settings = Settings(port=free_port(), drain_timeout_s=5, workers=1, bundle=bundle)
     listening, statuses = Listening(), []
 
     def visit() -> None:
@@ -142,7 +160,7 @@ def test_a_stop_signal_ends_serve_as_a_success(number: signal.Signals, caplog: p
     visitor.start()
     try:
         with caplog.at_level(logging.INFO, "uvicorn.error"), pytest.raises(SystemExit) as ended:
-            raise SystemExit(server.serve(create_app(settings, engine), settings))
+            raise SystemExit(server.serve(lambda post: create_app(settings, engine, post), settings))
     finally:
         log.removeHandler(listening)
         visitor.join(PATIENCE_S)
@@ -151,17 +169,14 @@ def test_a_stop_signal_ends_serve_as_a_success(number: signal.Signals, caplog: p
 
 
 @pytest.mark.usefixtures("signals_put_back")
-def test_an_application_that_cannot_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = socket.socket()
-    monkeypatch.setattr(server, "_listen", lambda *_: listener)
-
+def test_an_application_that_cannot_start_is_a_failure() -> None:
     @asynccontextmanager
     async def failing(_: FastAPI) -> AsyncIterator[None]:
         raise ZeroDivisionError
         yield
 
-    with listener, pytest.raises(SystemExit) as ended:
-        raise SystemExit(server.serve(FastAPI(lifespan=failing), Settings(port=free_port())))
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(server.serve(lambda _: FastAPI(lifespan=failing), Settings(port=free_port(), workers=1)))
     assert ended.value.code not in (None, 0)
 
 
@@ -187,114 +202,176 @@ def test_a_host_that_is_not_of_this_machine_is_refused() -> None:
         server._listen("192.0.2.1", free_port())
 
 
+def test_a_run_that_never_ends_makes_it_unready_and_then_ends_the_process(bundle: Path) -> None:
+    with altered(STUCK, bundle, "--workers", "1", "--watchdog-s", "1") as running:
+        running.wait_until_serving()
+        with running.connect() as connection:
+            connection.sendall(request_of(picture(BLUE)))
+            running.wait_for("the run has begun")
+            running.wait_for(r"readiness: .*A run has not ended in 0\.\d s\.")
+            running.wait_for(r"a run has not ended in [\d.]+ s; this process ends")
+            assert running.exit_code() == 1
+            assert connection.recv(1000) == b""
+
+
 # --- several processes ---
 
 
-def test_two_workers_share_the_port_and_their_metrics_and_a_killed_one_is_replaced(bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", "2") as running:
-        pids = running.wait_for(r"Started server process \[(\d+)\]", 2)
+class Several:
+    """A service of two workers, and connections that each of them has some of."""
+
+    def __init__(self, running: Server, opened: ExitStack, count: int = 32) -> None:
         running.wait_until_serving(workers=2)
-        connections = [running.connect() for _ in range(16)]
-        request = head_of_upload(len(picture(RED))).replace(b"Expect: 100-continue\r\n", b"") + picture(RED)
-        for connection in connections:
-            connection.sendall(request)
-        for connection in connections:
-            assert read_until(connection, b"]}").startswith(b"HTTP/1.1 200 ")
-            connection.close()
-        before = samples_of(running.get("/metrics"))
-        assert before['mixer_images_total{outcome="classified"}'] == 16
-        assert before['mixer_predictions_total{label="red"}'] == 16
-        info = 'mixer_engine_info{model="colours",precision="fp32",provider="cpu",version="7"}'
-        assert before[info] == 1
+        self.pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        self.connections = [opened.enter_context(running.connect()) for _ in range(count)]
+        for connection in self.connections:
+            ask_on(connection, METRICS, b"mixer_worker_restarts_total")
+        self.owners = owners(self.connections, self.pids)
 
-        os.kill(int(pids[0]), signal.SIGKILL)
-        running.wait_for(rf"worker {pids[0]} was replaced")
-        running.wait_until_serving(workers=3)
-        assert running.classify(picture(GREEN))["predictions"][0]["label"] == "green"
-        after = samples_of(running.get("/metrics"))
-        assert after['mixer_images_total{outcome="classified"}'] == 17  # what the dead worker did still counts
-        assert after["mixer_in_flight"] == 0
+    def of(self, pid: int) -> list[socket.socket]:
+        return [one for one, owner in zip(self.connections, self.owners, strict=True) if owner == pid]
+
+
+def test_connections_are_shared_out_and_stopping_ends_all_workers(bundle: Path) -> None:
+    with served(bundle, "--workers", "2") as running, ExitStack() as opened:
+        several = Several(running, opened)
+        assert min(Counter(several.owners).values()) >= 8
+        assert len(set(several.owners)) == 2
+        assert samples_of(running.get("/metrics"))["mixer_connections"] == 33
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert not [line for line in running.lines if "Traceback" in line or "replaced" in line]
+
+
+def test_two_workers_share_the_port_and_their_metrics_and_a_killed_one_is_replaced(bundle: Path) -> None:
+    with served(bundle, "--workers", "2") as running, ExitStack() as opened:
+        several = Several(running, opened, 16)
+        for connection in several.connections:
+            assert b'"label":"red"' in ask_on(connection, request_of(picture(RED)))
+        shown = [ask_on(several.of(pid)[0], METRICS, b"mixer_worker_restarts_total 0.0\n") for pid in several.pids]
+        for text in shown:
+            body = text.partition(b"\r\n\r\n")[2].decode()
+            before = samples_of(body)
+            assert before['mixer_images_total{outcome="classified"}'] == 16
+            assert before['mixer_predictions_total{label="red"}'] == 16
+            info = 'mixer_engine_info{model="colours",precision="fp32",provider="cpu",version="7"}'
+            assert before[info] == 1
+            assert before["mixer_connections"] == 16
+
+        dead, alive = several.pids
+        cut_off = several.of(dead)[0]
+        cut_off.sendall(head_of_upload(len(picture(BLUE))))
+        assert read_until(cut_off, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")  # it is in the middle of a request
+        os.kill(dead, signal.SIGKILL)
+        killed = time.monotonic()
+        running.wait_for(rf"worker \d \(process {dead}\) was ended by SIGKILL, and is replaced")
+        assert read_until(cut_off, b"\r\n\r\n") == b""
+        for connection in several.of(alive):
+            assert b'"label":"green"' in ask_on(connection, request_of(picture(GREEN)))
+        successor = int(running.wait_for(STARTED, 3)[2])
+        assert time.monotonic() - killed < PATIENCE_S / 2
+        running.wait_for(SERVING, 3)
+        assert successor not in several.pids
+
+        after = idle_samples(running)
+        greens = len(several.of(alive))
+        assert after['mixer_images_total{outcome="classified"}'] == 16 + greens  # what the dead one did still counts
+        assert after["mixer_connections"] == greens + 1
+        assert after["mixer_worker_restarts_total"] == 1
         assert after[info] == 1
-
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
         assert not [line for line in running.lines if "Traceback" in line]
 
 
-class FakeProcess:
-    """A worker process of uvicorn's supervisor."""
+BLOCKED = """
+class Blocking:
+    async def __call__(self, scope, receive, send):
+        say("the loop stands still")
+        time.sleep(1000)
 
-    last_pid = 100
-
-    def __init__(self, *_: Any, alive: bool = True) -> None:
-        FakeProcess.last_pid += 1
-        self.pid = FakeProcess.last_pid
-        self.alive = alive
-        self.exitcode: int | None = None
-        self.calls: list[str] = []
-
-    def is_alive(self, timeout: float) -> bool:
-        return self.alive
-
-    def kill(self) -> None:
-        self.calls.append("kill")
-
-    def join(self) -> None:
-        self.calls.append("join")
-
-    def start(self) -> None:
-        self.calls.append("start")
+def altered(post, engine, create):
+    application = create()
+    application.add_shortcut("POST", "/block", Blocking())
+    return application
+"""
 
 
-@pytest.mark.usefixtures("signals_put_back")
-def test_the_gauges_of_a_dead_worker_no_longer_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv(MULTIPROCESS_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(supervisors, "Process", FakeProcess)
-    workers = Workers(uvicorn.Config("unused:app"), sockets=[])
-    dead, alive = FakeProcess(alive=False), FakeProcess()
-    workers.processes = [dead, alive]  # type: ignore[list-item]
-    gauges = [tmp_path / f"gauge_livesum_{process.pid}.db" for process in (dead, alive)]
-    counters = [tmp_path / f"counter_{process.pid}.db" for process in (dead, alive)]
-    for file in gauges + counters:
-        file.touch()
-    workers.keep_subprocess_alive()
-    assert dead.calls == ["kill", "join"]
-    assert workers.processes[1] is alive  # type: ignore[comparison-overlap]
-    assert [file.exists() for file in gauges] == [False, True]
-    assert [file.exists() for file in counters] == [True, True]
-    assert f"worker {dead.pid} was replaced" in caplog.messages
+@pytest.mark.parametrize("how", ["blocked", "stopped"])
+def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(how: str, bundle: Path) -> None:
+    with altered(BLOCKED, bundle, "--workers", "2", "--watchdog-s", "2") as running, ExitStack() as opened:
+        several = Several(running, opened, 8)
+        still, alive = several.pids
+        if how == "blocked":
+            several.of(still)[0].sendall(b"POST /block HTTP/1.1\r\nHost: service\r\nContent-Length: 0\r\n\r\n")
+            running.wait_for("the loop stands still")
+        else:
+            os.kill(still, signal.SIGSTOP)
+        assert b'"label":"green"' in ask_on(several.of(alive)[0], request_of(picture(GREEN)))
+        running.wait_for(rf"worker \d \(process {still}\) hangs, and is killed")
+        running.wait_for(rf"worker \d \(process {still}\) was ended by SIGKILL, and is replaced")
+        running.wait_for(SERVING, 3)
+        assert not Path(f"/proc/{still}").exists()
+        assert b'"label":"blue"' in ask_on(several.of(alive)[0], request_of(picture(BLUE)))
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
 
 
-@pytest.mark.parametrize(
-    ("exit_codes", "code"),
-    [((0, 0), 0), ((-signal.SIGTERM, 0), 0), ((-signal.SIGINT, -signal.SIGTERM), 0), ((0, 3), 3), ((-9, None), 9)],
-)
-def test_the_exit_code_of_several_workers_is_the_worst_of_theirs(
-    exit_codes: tuple[int | None, ...], code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders: list[Path] = []
+def test_a_run_that_never_ends_is_told_by_every_worker_and_its_own_is_replaced(bundle: Path) -> None:
+    with altered(STUCK, bundle, "--workers", "2", "--watchdog-s", "4") as running, ExitStack() as opened:
+        several = Several(running, opened, 8)
+        stuck = int(running.wait_for(r"^post 0 is (\d+)")[0])
+        (alive,) = set(several.pids) - {stuck}
+        other = several.of(alive)[0]
+        assert b" 200 OK" in ask_on(other, READY, b"}")
+        several.of(stuck)[0].sendall(request_of(picture(BLUE)))
+        running.wait_for(r"readiness: .*A run has not ended")
+        answer = ask_on(other, READY, b"}")
+        assert b" 503 Service Unavailable" in answer
+        assert b"Worker 0: A run has not ended in " in answer
+        running.wait_for(rf"worker 0 \(process {stuck}\) ended with exit code 1, and is replaced")
+        running.wait_for(SERVING, 3)
+        assert b" 200 OK" in ask_on(other, READY, b"}")
+        assert b'"label":"blue"' in ask_on(other, request_of(picture(BLUE)))
 
-    class Ended:
-        """Workers that have all ended."""
 
-        def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-            self.processes = [FakeProcess() for _ in exit_codes]
-            self._sockets = sockets
+WRONG = """
+def altered(post, engine, create):
+    if post.number == 1:
+        canary = engine.spec.canary.model_copy(update={"logits": (0.0, 0.0, 0.0)})
+        engine.spec = engine.spec.model_copy(update={"canary": canary})
+    return create()
+"""
 
-        def run(self) -> None:
-            folders.append(Path(os.environ[MULTIPROCESS_VARIABLE]))
-            assert folders[0].is_dir()
-            for process, exit_code in zip(self.processes, exit_codes, strict=True):
-                process.exitcode = exit_code
-            for listener in self._sockets:
-                listener.close()
 
-    monkeypatch.setattr(server, "Workers", Ended)
-    monkeypatch.setenv(MULTIPROCESS_VARIABLE, "")
-    settings = Settings(workers=2, port=free_port())
-    before = {id(thread) for thread in threading.enumerate()}
-    assert server.serve(lambda: pytest.fail("No worker was to be made here."), settings) == code
-    assert {id(thread) for thread in threading.enumerate()} == before
-    assert not folders[0].exists()
+def test_where_one_worker_answers_wrongly_no_worker_is_ready(bundle: Path) -> None:
+    with altered(WRONG, bundle, "--workers", "2") as running, ExitStack() as opened:
+        several = Several(running, opened, 8)
+        words = [ask_on(several.of(pid)[0], READY, b"}") for pid in several.pids]
+        assert all(b" 503 Service Unavailable" in answer for answer in words)
+        assert sum(b"Worker 1: The canary picture's logits are off by 10;" in answer for answer in words) == 1
+        assert sum(b"The canary picture's logits are off by 10;" in answer for answer in words) == 2
+        assert b'"label":"red"' in ask_on(several.connections[0], request_of(picture(RED)))  # whoever asks is answered
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_cannot_start_ends_with_its_exit_code_and_one_line(workers: str, tmp_path: Path) -> None:
+    with served(tmp_path, "--workers", workers) as running:
+        assert running.exit_code() == 3
+        (line,) = running.lines
+        assert line.startswith(f"mixer: The bundle {tmp_path} has no fp32.onnx")
+
+
+def test_several_workers_of_an_application_that_cannot_start_are_a_failure(bundle: Path) -> None:
+    script = """
+def altered(post, engine, create):
+    application = create()
+    def lifespan(app):
+        raise ZeroDivisionError
+    application.router.lifespan_context = lifespan
+    return application
+"""
+    with altered(script, bundle, "--workers", "2") as running:
+        assert running.exit_code() not in (0, None)
+        assert [line for line in running.lines if "ZeroDivisionError" in line]
+        assert not [line for line in running.lines if "replaced" in line]

@@ -21,7 +21,7 @@ def refusal(*flags: str) -> str:
 
 def test_the_defaults_serve_the_shipped_bundle_on_this_machine_only() -> None:
     settings = load()
-    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 0)
     assert settings.bundle == Path(__file__).resolve().parents[2] / "bundles" / "fashion-mnist"
     assert (settings.max_wait_ms, settings.provider, settings.precision) == (0, "auto", "auto")
     assert settings.api_keys.get_secret_value() == ""
@@ -56,7 +56,8 @@ def test_every_number_has_a_lowest_and_a_highest_value(name: str) -> None:
     [
         ("PORT", "x", "MIXER_PORT is 'x': input should be a valid integer"),
         ("PORT", "65536", "MIXER_PORT is '65536': input should be less than or equal to 65535."),
-        ("WORKERS", "0", "MIXER_WORKERS is '0': input should be greater than or equal to 1."),
+        ("WORKERS", "-1", "MIXER_WORKERS is '-1': input should be greater than or equal to 0."),
+        ("WATCHDOG_S", "0", "MIXER_WATCHDOG_S is '0': input should be greater than 0."),
         ("REQUEST_TIMEOUT_S", "0", "MIXER_REQUEST_TIMEOUT_S is '0': input should be greater than 0."),
         ("MAX_WAIT_MS", "nan", "MIXER_MAX_WAIT_MS is 'nan': "),
         ("REQUEST_TIMEOUT_S", "inf", "MIXER_REQUEST_TIMEOUT_S is 'inf': "),

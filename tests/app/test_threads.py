@@ -60,6 +60,19 @@ async def test_calls_run_in_order_one_at_a_time(threads: Threads) -> None:
     assert order == list(range(20))
 
 
+async def test_patient_calls_are_overtaken_but_not_for_ever(threads: Threads) -> None:
+    gate, order = threading.Event(), []
+    first = threads.submit(lambda: gate.wait(60))
+    large = [threads.submit(lambda: order.append("large"), patient=True) for _ in range(2)]
+    small = [threads.submit(lambda: order.append("small")) for _ in range(120)]
+    gate.set()
+    await asyncio.gather(first, *large, *small)
+    assert len(order) == 122
+    assert order[:40] == ["small"] * 40  # they came later
+    assert order.index("large") <= 60
+    assert order.index("large", order.index("large") + 1) <= 120
+
+
 async def test_as_many_calls_run_at_once_as_there_are_threads() -> None:
     pool = Threads(3, "three")
     meeting = threading.Barrier(3, timeout=30)

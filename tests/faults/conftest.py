@@ -21,7 +21,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(bundle: Path) -> Iterator[Server]:
-    """One service with its default limits for all tests of a module: whatever they do to it, it serves the next."""
-    with served(bundle) as running:
+    """One process with its default limits for all tests of a module: whatever they do to it, it serves the next."""
+    with served(bundle, "--workers", "1") as running:
         running.wait_until_serving()
         yield running

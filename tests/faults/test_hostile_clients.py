@@ -139,8 +139,8 @@ def test_a_client_that_goes_while_its_picture_runs_is_counted_and_the_lane_goes_
 
 @pytest.fixture(scope="module")
 def impatient(bundle: Path) -> Iterator[Server]:
-    """A service that waits a second for a body and two for a request, and has room for 20 connections."""
-    flags = ["--body-timeout-s", "1", "--keep-alive-timeout-s", "2", "--max-connections", "20"]
+    """One process that waits a second for a body and two for a request, and has room for 20 connections."""
+    flags = ["--body-timeout-s", "1", "--keep-alive-timeout-s", "2", "--max-connections", "20", "--workers", "1"]
     with served(bundle, *flags) as running:
         running.wait_until_serving()
         yield running

@@ -45,15 +45,16 @@ engine = open_engine(engine_options(settings))
 engine.__class__ = Gated
 engine.spec = engine.spec.model_copy(update={"canary": None})
 logs.configure("text", "info")
-sys.exit(server.serve(create_app(settings, engine), settings))
+sys.exit(server.serve(lambda post: create_app(settings, engine, post), settings))
 """
 A_RUN_HAS_BEGUN = "a run has begun"
 
 
 def gated(bundle: Path, *flags: str) -> Server:
-    """A service with one lane, whose every run waits for a SIGUSR1."""
+    """A service of one process and one lane, whose every run waits for a SIGUSR1."""
     port = free_port()
-    return Server("-c", _GATED, "--port", str(port), "--bundle", str(bundle), "--lanes", "1", *flags, port=port)
+    given = ["--port", str(port), "--bundle", str(bundle), "--workers", "1", "--lanes", "1", *flags]
+    return Server("-c", _GATED, *given, port=port)
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/classify", content_type: bytes = b"image/png") -> bytes:
@@ -170,6 +171,7 @@ class Usage:
 
 
 def pid_of(server: Server) -> int:
+    """Of a service of one process."""
     return server._process.pid
 
 

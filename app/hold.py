@@ -1,0 +1,59 @@
+"""How many bytes of request bodies this process holds, from their first byte to their answer. Knows nothing of HTTP."""
+
+from collections.abc import Callable
+from types import TracebackType
+
+from app.errors import UploadsFull
+
+_RETRY_AFTER_S = 1  # an answer takes less, and with it a body goes
+
+
+class Hold:
+    """Room for the bodies of all requests together. Whoever finds none is told to `on_refusal`, too."""
+
+    def __init__(self, max_bytes: int, on_refusal: Callable[[], object]) -> None:
+        self._on_refusal = on_refusal
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+
+    def cargo(self) -> "Cargo":
+        """The body of one request; as a context manager it goes when the request is answered."""
+        return Cargo(self)
+
+    def expect_room(self, count: int) -> None:
+        """Raises UploadsFull."""
+        if self.held_bytes + count > self.max_bytes:
+            self._on_refusal()
+            raise UploadsFull(
+                f"The service holds {self.held_bytes} of {self.max_bytes} bytes of uploads; expected room for {count}. "
+                f"Try again in {_RETRY_AFTER_S} s.",
+                _RETRY_AFTER_S,
+            )
+
+
+class Cargo:
+    """What one request takes of the hold; a class, because a generator costs more."""
+
+    __slots__ = ("_bytes", "_hold")
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+        self._bytes = 0
+
+    def expect_room(self, count: int) -> None:
+        """For a body of so many bytes, none of which has come. Raises UploadsFull."""
+        self._hold.expect_room(count)
+
+    def load(self, count: int) -> None:
+        """So many bytes have come. Raises UploadsFull."""
+        self._hold.expect_room(count)
+        self._hold.held_bytes += count
+        self._bytes += count
+
+    def __enter__(self) -> "Cargo":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._hold.held_bytes -= self._bytes

@@ -1,0 +1,45 @@
+"""What operators ask for: /metrics and /admin, on a port of their own or behind a key. Knows nothing of pictures."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from app.access import timing_of
+from app.errors import Forbidden
+from app.keys import ApiKeys
+from app.metrics import CONTENT_TYPE, Metrics
+from app.problems import described
+
+
+@dataclass(frozen=True)
+class Operators:
+    """The endpoint for operators that only tells. `keys` are theirs; what changes anything always needs one of them."""
+
+    metrics: Metrics
+    keys: ApiKeys
+    protect_metrics: bool
+
+    def router(self) -> APIRouter:
+        """Every endpoint of theirs."""
+        router = APIRouter()
+        router.add_api_route(
+            "/metrics",
+            self.scrape,
+            summary="Prometheus metrics",
+            response_class=Response,
+            dependencies=[Depends(self.expect_key)] if self.protect_metrics else (),
+            responses=described(401) if self.protect_metrics else {},
+        )
+        return router
+
+    async def scrape(self) -> Response:
+        """The whole service, all worker processes."""
+        return Response(self.metrics.render(), media_type=CONTENT_TYPE)
+
+    async def expect_key(self, request: Request) -> None:
+        """Let in who has an operator's key, under its name. Raises Forbidden where there are none, BadApiKey."""
+        if not self.keys.locked:
+            raise Forbidden("No key for operators is configured; expected MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE.")
+        headers = request.headers
+        timing_of(request.scope).key = self.keys.expect_known(headers.get("authorization"), headers.get("x-api-key"))

@@ -1,0 +1,68 @@
+"""`mixer reload`: ask a running service for a reload. Knows nothing of how it is done."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Annotated, Any
+
+import typer
+
+from app import settings
+from app.errors import BadSettings, StartError
+from app.settings import Settings
+
+_TIMEOUT_S = 660  # a little more than the service takes at most
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where one listens, and where one asks then
+
+
+class ReloadFailed(StartError):
+    """The service refused, or did not answer."""
+
+
+def reload(
+    url: Annotated[
+        str, typer.Option(help="The service, or its port for operators. Default: where these settings have it.")
+    ] = "",
+    key: Annotated[
+        str, typer.Option(envvar="MIXER_ADMIN_KEY", help="A key for operators; a variable is safer than an option.")
+    ] = "",
+) -> None:
+    """Have a running service serve its bundles as they are on the disk now. Exit code 1 where it refuses one."""
+    if not key:
+        raise BadSettings("No key for operators; expected one in MIXER_ADMIN_KEY.")
+    followed = _ask(url or _own_url(settings.load()), key)
+    for model in followed["models"]:
+        typer.echo(f"{model['name']}: {model['outcome']}")
+    typer.echo(f"{followed['workers']} worker(s) serve them.")
+
+
+def _own_url(chosen: Settings) -> str:
+    host, port = (chosen.admin_host, chosen.admin_port) if chosen.admin_port else (chosen.host, chosen.port)
+    host = _EVERYWHERE.get(host, host)
+    scheme = "http" if chosen.tls_cert_file is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _ask(url: str, key: str) -> Any:
+    if not url.startswith(("http://", "https://")):
+        raise BadSettings(f"--url is {url!r}; expected http://HOST:PORT or https://HOST:PORT.")
+    request = urllib.request.Request(  # noqa: S310 -- the scheme is one of two
+        f"{url.rstrip('/')}/admin/reload", b"", {"X-API-Key": key}, method="POST"
+    )
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy is to see the key
+    try:
+        with direct.open(request, timeout=_TIMEOUT_S) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise ReloadFailed(_detail(error)) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ReloadFailed(f"{url} does not answer as this service does: {error}") from error
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"The answer is {error.code} {error.reason}; expected 200, or a problem that says why not."

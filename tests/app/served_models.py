@@ -1,0 +1,54 @@
+"""Models as tests need them: over any engine, under any name."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fakes import WatchedMetrics
+
+from app.batcher import Limits
+from app.classifier import Classifier, Decoding
+from app.engine import Engine
+from app.images import DecodeLimits
+from app.models import Model, Models
+from app.tally import Tallies
+
+
+class Shop:
+    """Makes models that share metrics and decoding, and ends their threads."""
+
+    def __init__(self, default: str = "") -> None:
+        self.metrics = WatchedMetrics()
+        self.models = Models(self.metrics, default=default, patience_s=60)
+        self.decoding = Decoding(1, DecodeLimits(1 << 20, 1 << 20))
+        self._tallies = Tallies(self.metrics)
+        self._made: list[Classifier] = []
+
+    def make(
+        self, engine: Engine, name: str = "colours", *, lost: Callable[[], str | None] = lambda: None, **limits: Any
+    ) -> Model:
+        limits = {"lanes": engine.lanes, "max_batch_size": engine.max_batch_size, **limits}
+        classifier = Classifier(engine, limits=Limits(**limits), decoding=self.decoding, metrics=self._tallies.of(name))
+        self._made.append(classifier)
+        return Model(name, (), classifier, lost)
+
+    def serve(self, engine: Engine, name: str = "colours", **options: Any) -> Model:
+        model = self.make(engine, name, **options)
+        self.models.take(model)
+        return model
+
+    def close(self) -> None:
+        self.models.close()
+        for classifier in self._made:
+            classifier.close()
+        self.decoding.close()
+
+
+@contextmanager
+def shop_of(engine: Engine | None = None, default: str = "", **options: Any) -> Iterator[Shop]:
+    """A shop; with an engine, one that serves it."""
+    shop = Shop(default)
+    if engine is not None:
+        shop.serve(engine, **options)
+    yield shop
+    shop.close()

@@ -1,0 +1,164 @@
+"""Requests that are refused at their head: which, with what answer, and what becomes of their bodies."""
+
+import asyncio
+import json
+import math
+from typing import Any
+
+import pytest
+import uvicorn
+from fakes import WatchedMetrics
+from test_connections import KEEP_ALIVE_S, Application, FakeTransport, settled
+from uvicorn.server import ServerState
+from virtual_time import in_virtual_time, now
+
+from app.connections import GATE, Connection
+from app.errors import QueueFull
+from app.gate import Gate
+
+HEAD = b"POST /classify HTTP/1.1\r\nHost: service\r\nContent-Length: 5\r\n"
+
+
+class Hurdle:
+    """What says whether there is room; remembers how long each request would have waited."""
+
+    def __init__(self, *, full: bool = True) -> None:
+        self.full = full
+        self.asked: list[float] = []
+
+    def __call__(self, timeout_s: float) -> QueueFull | None:
+        self.asked.append(timeout_s)
+        return QueueFull("There is no room. Try again in 7 s.", 7) if self.full else None
+
+
+def gated(app: Any, hurdle: Hurdle) -> tuple[Connection, FakeTransport, WatchedMetrics]:
+    metrics = WatchedMetrics()
+    config = uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_S, log_config=None, lifespan="off")
+    state = ServerState()
+    state.default_headers = [(b"date", b"today")]
+    gate = Gate(hurdle, metrics, timeout_s=30)
+    connection, transport = Connection(config, state, {GATE: gate}, asyncio.get_running_loop()), FakeTransport()
+    connection.connection_made(transport)
+    return connection, transport, metrics
+
+
+def parts(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    return status, dict(line.split(b": ", 1) for line in lines), body
+
+
+@in_virtual_time
+async def test_a_picture_without_room_is_refused_before_its_body_arrives() -> None:
+    app = Application()
+    connection, transport, metrics = gated(app, Hurdle())
+    connection.data_received(HEAD + b"\r\n")
+    status, headers, body = parts(transport.written)
+    assert status == b"HTTP/1.1 429 Too Many Requests"
+    assert headers[b"retry-after"] == b"7"
+    assert headers[b"date"] == b"today"
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert len(headers[b"x-request-id"]) == 32
+    assert int(headers[b"content-length"]) == len(body)
+    assert json.loads(body) == {
+        "type": "urn:mixer-serve:queue_full",
+        "title": "Queue full",
+        "status": 429,
+        "detail": "There is no room. Try again in 7 s.",
+        "code": "queue_full",
+    }
+    await settled()
+    assert app.begun == 0
+    samples = metrics.samples()
+    assert samples['mixer_requests_total{endpoint="/classify",status="429"}'] == 1
+    assert samples['mixer_rejected_total{reason="queue_full"}'] == 1
+    assert samples['mixer_images_total{outcome="queue_full"}'] == 1
+
+
+@in_virtual_time
+async def test_its_body_is_no_request_and_the_next_one_is_served() -> None:
+    app, hurdle = Application(), Hurdle()
+    connection, transport, _ = gated(app, hurdle)
+    connection.data_received(HEAD + b"\r\nGET ")
+    connection.data_received(b"/")
+    hurdle.full = False
+    connection.data_received(HEAD + b"\r\n12345")
+    await app.release()
+    assert app.begun == 1
+    assert transport.written.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 204" in transport.written
+    assert not transport.is_closing()
+
+
+@in_virtual_time
+async def test_whoever_waits_to_be_asked_for_the_body_is_not_waited_for() -> None:
+    connection, transport, _ = gated(Application(), Hurdle())
+    connection.data_received(HEAD + b"Expect: 100-continue\r\n\r\n")
+    assert b"\r\nconnection: close\r\n" in transport.written
+    assert transport.is_closing()
+
+
+@in_virtual_time
+async def test_a_body_that_never_ends_does_not_keep_the_connection() -> None:
+    connection, transport, _ = gated(Application(), Hurdle())
+    connection.data_received(HEAD + b"\r\n12")
+    await transport.ended.wait()
+    assert now() == KEEP_ALIVE_S
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    "request_line", [b"GET /classify", b"POST /classify/batch", b"POST /", b"POST /classify/", b"GET /health/ready"]
+)
+async def test_everything_else_comes_in(request_line: bytes) -> None:
+    app, hurdle = Application(), Hurdle()
+    connection, _, _ = gated(app, hurdle)
+    connection.data_received(request_line + b" HTTP/1.1\r\nHost: service\r\n\r\n")
+    await settled()
+    assert (app.begun, hurdle.asked) == (1, [])
+
+
+@in_virtual_time
+async def test_answers_keep_their_order() -> None:
+    """A request behind one that is being answered is not refused before it."""
+    app = Application()
+    connection, transport, _ = gated(app, Hurdle())
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: service\r\n\r\n" + HEAD + b"\r\n12345")
+    await app.release()
+    assert transport.written.startswith(b"HTTP/1.1 204")
+    await app.release()
+    assert app.begun == 2
+    assert b"429" not in transport.written
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("header", "timeout_s"),
+    [(b"", 30), (b"X-Request-Timeout-Ms: 250\r\n", 0.25), (b"x-request-timeout-ms: 90000\r\n", 30)],
+)
+async def test_the_clients_own_patience_counts_up_to_the_services(header: bytes, timeout_s: float) -> None:
+    hurdle = Hurdle(full=False)
+    connection, _, _ = gated(Application(), hurdle)
+    connection.data_received(HEAD.replace(b"/classify", b"/classify?top_k=1") + header + b"\r\n12345")
+    await settled()
+    assert hurdle.asked == [timeout_s]
+    assert not math.isinf(timeout_s)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("said", [b"soon", b"nan", b"0", b"-5"])
+async def test_patience_that_is_no_number_is_left_to_the_application(said: bytes) -> None:
+    hurdle = Hurdle(full=False)
+    connection, _, _ = gated(Application(), hurdle)
+    connection.data_received(HEAD + b"X-Request-Timeout-Ms: " + said + b"\r\n\r\n12345")
+    await settled()
+    assert hurdle.asked == [30]
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("offered", "given"), [(b"mine-1", b"mine-1"), (b"two words", None)])
+async def test_a_refusal_carries_the_clients_own_id_where_it_is_harmless(offered: bytes, given: bytes | None) -> None:
+    connection, transport, _ = gated(Application(), Hurdle())
+    connection.data_received(HEAD + b"X-Request-ID: " + offered + b"\r\n\r\n")
+    request_id = parts(transport.written)[1][b"x-request-id"]
+    assert request_id == given or (given is None and len(request_id) == 32)

@@ -1,0 +1,435 @@
+"""Worker processes: replaced when they die or hang, told to stop, ended with whoever watches over them.
+
+The supervisor runs in a process of its own, with tiny works: "worker 0 is 123" is the first line of each.
+"""
+
+import os
+import re
+import signal
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from servers import PATIENCE_S, Server
+
+from app.board import Board
+from app.workers import Post
+
+# --- a post ---
+
+
+def posts(count: int) -> list[Post]:
+    """Those of all workers, seen from one process."""
+    board = Board(count + 1)
+    return [Post(number, board, lifeline=-1) for number in range(count)]
+
+
+def test_a_service_of_one_process_has_nobody_beside_it() -> None:
+    post = Post()
+    post.beat()
+    post.hold(7)
+    post.complain("The canary is ill.")
+    assert (post.number, post.lifeline) == (0, None)
+    assert (post.held_by_others(), list(post.complaints())) == ([], [])
+
+
+def test_the_connections_of_others_count_while_they_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("app.workers.time.monotonic", lambda: now)
+    first, second, third = posts(3)
+    for post, connections in ((first, 1), (second, 2), (third, 3)):
+        post.hold(connections)
+    assert first.held_by_others() == []  # nobody has shown a pulse
+    first.beat()
+    second.beat()
+    now = 1001.0
+    third.beat()
+    assert (first.held_by_others(), second.held_by_others()) == ([2, 3], [1, 3])
+    now = 1002.5
+    assert (first.held_by_others(), third.held_by_others()) == ([3], [])
+
+
+def test_a_worker_hears_what_the_others_complain_of() -> None:
+    first, second, third = posts(3)
+    assert list(first.complaints()) == []
+    second.complain("The canary is ill.")
+    third.complain("So am I.")
+    assert list(first.complaints()) == [(1, "The canary is ill."), (2, "So am I.")]
+    assert list(second.complaints()) == [(2, "So am I.")]
+    second.complain("")
+    assert list(first.complaints()) == [(2, "So am I.")]
+
+
+# --- the supervisor ---
+
+_SUPERVISED = """
+import logging, os, signal, sys, threading, time
+from app import logs, workers
+from app.errors import BadSettings, StartError
+from app.workers import Supervisor
+
+def say(*words):
+    os.write(2, (" ".join(map(str, words)) + "\\n").encode())
+
+def work(post):
+    say("worker", post.number, "is", os.getpid())
+    return WORK(post)
+
+def until_told(post, code=0):
+    told = []
+    for number in workers.STOPPING:
+        signal.signal(number, lambda number, _: told.append(number))
+    post.beat()
+    say("beating", post.number)
+    while not told:
+        post.beat()
+        time.sleep(0.02)
+    return code
+
+COUNT, GRACE_S, PULSE_S = 2, 20, 20
+{script}
+logs.configure("text", "info")
+try:
+    code = Supervisor(work, COUNT, grace_s=GRACE_S, pulse_s=PULSE_S).run()
+except StartError as error:
+    say("mixer:", error)
+    code = error.exit_code
+say("signals held afterwards:", sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))))
+sys.exit(code)
+"""
+BORN = r"^worker (\d) is (\d+)$"
+
+
+class Supervised(Server):
+    """A supervisor with the given WORK, COUNT, ..."""
+
+    def __init__(self, script: str) -> None:
+        super().__init__("-c", _SUPERVISED.format(script=script), port=0)
+
+    def born(self, count: int) -> list[tuple[int, int]]:
+        """Numbers and processes of the first `count` workers."""
+        self.wait_for(BORN, count)
+        found = (re.match(BORN, line) for line in list(self.lines))
+        return [(int(match[1]), int(match[2])) for match in found if match]
+
+    def beating(self, count: int = 2) -> dict[int, int]:
+        """The processes of the first workers by number, once they have shown a pulse."""
+        self.wait_for("^beating", count)
+        return dict(self.born(2)[:2])
+
+
+UNTIL_TOLD = "WORK = until_told"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_tells_every_worker_and_waits_for_them(number: signal.Signals) -> None:
+    with Supervised(UNTIL_TOLD) as running:
+        pids = running.beating()
+        assert sorted(pids) == [0, 1]
+        running.signal(number)
+        assert running.exit_code() == 0
+        assert running.lines[-1] == "signals held afterwards: []\n"
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+
+
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [
+        ("until_told(post, 3 * post.number)", 3),
+        ("until_told(post) or sys.exit(4)", 4),
+        ("until_told(post) or sys.exit('words')", 1),
+        ("until_told(post) or os.kill(os.getpid(), signal.SIGTERM)", 1),  # None is no exit code
+        ("until_told(post) or os.kill(os.getpid(), signal.SIGABRT)", signal.SIGABRT),
+    ],
+)
+def test_the_exit_code_is_the_worst_of_the_workers(work: str, code: int) -> None:
+    with Supervised(f"WORK = lambda post: {work}") as running:
+        running.beating()
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == code
+
+
+def test_a_worker_that_a_stop_signal_ends_has_ended_well() -> None:
+    with Supervised("def WORK(post):\n    say('beating')\n    post.beat()\n    signal.pause()") as running:
+        running.beating()
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_a_second_signal_reaches_the_workers_too() -> None:
+    script = """
+def WORK(post):
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: (told.append(1), say("told", len(told))))
+    post.beat()
+    say("beating")
+    while len(told) < 2:
+        signal.pause()
+    return 0
+"""
+    with Supervised(script) as running:
+        running.beating()
+        running.signal(signal.SIGTERM)
+        running.wait_for("^told 1", 2)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert running.lines.count("told 2\n") == 2
+
+
+def test_who_does_not_stop_in_time_is_killed() -> None:
+    script = """
+GRACE_S = 0.2
+def WORK(post):
+    for number in workers.STOPPING:
+        signal.signal(number, signal.SIG_IGN if post.number else signal.SIG_DFL)
+    post.beat()
+    say("beating")
+    while True:
+        signal.pause()
+"""
+    with Supervised(script) as running:
+        pids = running.beating()
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == signal.SIGKILL
+        assert [line for line in running.lines if f"worker 1 (process {pids[1]}) hangs, and is killed" in line]
+        assert not [line for line in running.lines if "worker 0" in line and "hangs" in line]
+
+
+def test_a_worker_begins_with_ordinary_signals_and_knows_its_post() -> None:
+    script = """
+def WORK(post):
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    say("held", sorted(held), "stopping", [signal.getsignal(n) == signal.SIG_DFL for n in workers.STOPPING])
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        running.beating()
+        assert running.wait_for(r"^held \[\] stopping \[True, True\]", 2)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+# --- replaced ---
+
+
+def test_a_killed_worker_is_replaced_within_two_seconds_and_the_others_stay() -> None:
+    with Supervised(UNTIL_TOLD) as running:
+        pids = running.beating()
+        os.kill(pids[1], signal.SIGKILL)
+        before = time.monotonic()
+        running.wait_for(rf"mixer\.workers worker 1 \(process {pids[1]}\) was ended by SIGKILL, and is replaced")
+        number, successor = running.born(3)[2]
+        assert time.monotonic() - before < 2
+        assert (number, successor != pids[1]) == (1, True)
+        running.wait_for("^beating", 3)
+        assert Path(f"/proc/{pids[0]}").exists()
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_one_that_ends_by_itself_is_replaced_too_whatever_its_exit_code() -> None:
+    script = """
+import tempfile
+marks = [tempfile.mktemp(), tempfile.mktemp()]
+def WORK(post):
+    if not os.path.exists(marks[post.number]):
+        open(marks[post.number], "w").close()
+        post.beat()
+        return 5 * post.number
+    os.unlink(marks[post.number])
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating", 2)
+        assert sorted(number for number, _ in running.born(4)) == [0, 0, 1, 1]
+        running.wait_for("worker 0 .* ended with exit code 0, and is replaced")
+        running.wait_for("worker 1 .* ended with exit code 5, and is replaced")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_one_that_dies_young_again_and_again_does_not_keep_the_processor_busy() -> None:
+    script = """
+COUNT = 1
+workers._PAUSE_S = 0.3
+def WORK(post):
+    say("born at", time.monotonic())
+    post.beat()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with Supervised(script) as running:
+        births = [float(at) for at in running.wait_for(r"^born at ([\d.]+)", 4)]
+        assert all(later - earlier >= 0.3 for earlier, later in pairwise(births))
+        running.signal(signal.SIGTERM)  # even where none is alive at this moment
+        assert running.exit_code() in (0, signal.SIGKILL)
+
+
+def test_one_that_was_old_is_replaced_at_once() -> None:
+    script = """
+workers._YOUNG_S, workers._PAUSE_S = 0.0, 1000.0
+WORK = until_told
+"""
+    with Supervised(script) as running:
+        pids = running.beating()
+        os.kill(pids[0], signal.SIGKILL)
+        assert running.born(3)[2][0] == 0
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+@pytest.mark.parametrize("how", ["stopped", "busy"])
+def test_one_that_hangs_is_killed_and_replaced(how: str) -> None:
+    script = """
+PULSE_S = 0.5
+def hang(*_):
+    while True:
+        time.sleep(1000)
+def WORK(post):
+    signal.signal(signal.SIGUSR1, hang)
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        pids = running.beating()
+        os.kill(pids[0], signal.SIGSTOP if how == "stopped" else signal.SIGUSR1)
+        before = time.monotonic()
+        running.wait_for(rf"worker 0 \(process {pids[0]}\) hangs, and is killed")
+        running.wait_for("worker 0 .* was ended by SIGKILL, and is replaced")
+        assert running.born(3)[2][0] == 0
+        running.wait_for("^beating", 3)
+        assert time.monotonic() - before < PATIENCE_S
+        assert Path(f"/proc/{pids[1]}").exists()
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert not [line for line in running.lines if "worker 1 " in line and "hangs" in line]
+
+
+def test_one_that_takes_long_to_start_does_not_hang() -> None:
+    script = """
+COUNT, PULSE_S = 1, 0.1
+def WORK(post):
+    time.sleep(0.8)  # no pulse yet: it loads its model
+    return until_told(post)
+workers._TICK_S = 0.05
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert not [line for line in running.lines if "hangs" in line]
+
+
+def test_of_one_that_died_its_words_and_connections_are_gone_and_the_restart_is_counted() -> None:
+    script = """
+import mmap
+def WORK(post):
+    if post.number == 0:
+        while not list(post.complaints()):
+            post.beat()
+            time.sleep(0.01)
+        say("heard", *post.complaints(), post.held_by_others())
+        while list(post.complaints()) or post.held_by_others():
+            post.beat()
+            time.sleep(0.01)
+        say("gone")
+        restarts = [v for row in post.board.rows() for name, v in row.read() if name == '["mixer_worker_restarts"]']
+        say("restarts", restarts)
+        return until_told(post)
+    post.beat()
+    post.hold(9)
+    post.complain("I am ill.")
+    signal.pause()
+workers._PAUSE_S = 1000.0
+"""
+    with Supervised(script) as running:
+        pids = dict(running.born(2))
+        running.wait_for(r"^heard \(1, 'I am ill.'\) \[9\]")
+        os.kill(pids[1], signal.SIGKILL)
+        running.wait_for("^gone")
+        running.wait_for(r"^restarts \[\[1\.0\]\]")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+# --- started in vain ---
+
+
+def test_one_that_cannot_start_ends_all_with_its_exit_code_and_one_line() -> None:
+    script = """
+def WORK(post):
+    raise BadSettings("The option is 3; expected 4.")
+"""
+    with Supervised(script) as running:
+        assert running.exit_code() == 2
+        said = [line for line in running.lines if not re.match(BORN, line)]
+        assert said == ["mixer: The option is 3; expected 4.\n", "signals held afterwards: []\n"]
+
+
+def test_those_that_could_start_are_told_to_stop_then() -> None:
+    script = """
+def WORK(post):
+    if post.number:
+        return until_told(post)
+    while not post.held_by_others():
+        time.sleep(0.01)
+    raise BadSettings("The option is 3; expected 4.")
+"""
+    with Supervised(script) as running:
+        assert running.exit_code() == 2
+        assert "mixer: The option is 3; expected 4.\n" in running.lines
+        assert not any(Path(f"/proc/{pid}").exists() for _, pid in running.born(2))
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "words"),
+    [("1 / 0", 1, "ZeroDivisionError"), ("sys.exit(3)", 3, None), ("sys.exit('words')", 1, None)],
+)
+def test_one_that_fails_to_start_otherwise_ends_all_too(work: str, code: int, words: str | None) -> None:
+    with Supervised(f"COUNT = 1\nWORK = lambda post: {work}") as running:
+        assert running.exit_code() == code
+        assert any("mixer.workers worker 0 failed" in line for line in running.lines) == (words is not None)
+        assert any(words in line for line in running.lines if words) == (words is not None)
+        assert not [line for line in running.lines if "replaced" in line]
+
+
+def test_a_replacement_that_cannot_start_is_tried_again_and_the_others_go_on() -> None:
+    script = """
+import tempfile
+mark = tempfile.mktemp()
+workers._PAUSE_S = 0.05
+def WORK(post):
+    if post.number == 0:
+        return until_told(post)
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        return until_told(post)
+    os.unlink(mark)
+    raise BadSettings("Not now.")
+"""
+    with Supervised(script) as running:
+        pids = running.beating()
+        os.kill(pids[1], signal.SIGKILL)
+        running.wait_for("worker 1 .* ended with exit code 2, and is replaced")
+        running.wait_for("^beating", 3)
+        assert Path(f"/proc/{pids[0]}").exists()
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+# --- the end of whoever watches over them ---
+
+
+def test_the_supervisors_death_ends_the_lifeline_of_all() -> None:
+    script = """
+def WORK(post):
+    post.beat()
+    say("beating")
+    say("ended", post.number, os.read(post.lifeline, 1))
+"""
+    with Supervised(script) as running:
+        pids = running.beating()
+        os.kill(pids[0], signal.SIGKILL)  # and not that of another
+        running.wait_for("^beating", 3)
+        assert not [line for line in running.lines if line.startswith("ended")]
+        running.signal(signal.SIGKILL)
+        running.wait_for("^ended . b''", 2)

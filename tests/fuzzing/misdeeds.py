@@ -1,0 +1,67 @@
+"""A target that does everything that must not happen, so that a test sees it found."""
+
+import os
+import random
+import signal
+import time
+import warnings
+
+from fuzzing.targets import ACCEPTED, Checked, Finding
+
+
+class Fuzzed:
+    """The third of its four inputs is the misdeed that the variable MISDEED names."""
+
+    kinds = ("deed",)
+    most_bytes = 100
+
+    def seeds(self) -> dict[str, bytes]:
+        return {name: name.encode() for name in ("one", "two", os.environ.get("MISDEED", "three"), "four")}
+
+    def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
+        return b"nothing"
+
+    def check(self, payload: bytes) -> Checked:
+        if payload.startswith(b"raise"):
+            raise ZeroDivisionError
+        deed = _DEEDS.get(payload)
+        if deed is not None:
+            deed()
+        return Checked("deed", ACCEPTED)
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def _find() -> None:
+    raise Finding("This is a finding.")
+
+
+def _warn() -> None:
+    warnings.warn("something is odd", RuntimeWarning, stacklevel=1)
+
+
+def _burn() -> None:
+    end = time.process_time() + 2.2
+    while time.process_time() < end:
+        pass
+
+
+def _fill() -> None:
+    bytearray(b"x" * 110_000_000)
+
+
+def _talk() -> None:
+    os.write(2, b"a line\n" * 20_000)
+
+
+_DEEDS = {
+    b"find": _find,
+    b"warn": _warn,
+    b"burn": _burn,
+    b"fill": _fill,
+    b"talk": _talk,
+    b"crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    b"leave": lambda: os._exit(7),
+    b"sleep": lambda: time.sleep(1000),
+}
