@@ -39,6 +39,8 @@ ENV PATH=/opt/mixer/bin:$PATH \
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", \
-    "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['MIXER_PORT'] + '/health/ready', timeout=2)"]
+    "import os, ssl, urllib.request as u; s = 's' * bool(os.environ.get('MIXER_TLS_CERT_FILE')); \
+    u.urlopen('http' + s + '://127.0.0.1:' + os.environ['MIXER_PORT'] + '/health/ready', timeout=2, \
+    context=ssl._create_unverified_context() if s else None)"]
 ENTRYPOINT ["mixer"]
 CMD ["serve"]

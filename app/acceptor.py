@@ -6,19 +6,24 @@ may get every one, and the others idle.
 
 import asyncio
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable
 
 _MORE = 1  # connections than the least busy worker: that many are no reason to leave one to it
 _PATIENCE_S = 0.005  # for somebody else to take what was left
+_HANDSHAKE_S = 10.0  # for a client to agree on a key
 _NO_FILES_S = 0.1  # before the next attempt where this process may open no more files
 
 log = logging.getLogger("mixer.acceptor")
 
 
 class Acceptor:
-    """Listens until it is closed; `others` tells how many connections each other process has, `own` this one's."""
+    """Listens until it is closed; `others` tells how many connections each other process has, `own` this one's.
+
+    Handshakes of TLS count as connections: with `most` of both, one more is closed without a word.
+    """
 
     def __init__(
         self,
@@ -27,10 +32,12 @@ class Acceptor:
         own: Callable[[], int],
         others: Callable[[], list[int]],
         context: ssl.SSLContext | None,
+        most: float = math.inf,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._protocol, self._own, self._others, self._context = protocol, own, others, context
+        self._most = most
         self._pause: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
@@ -63,14 +70,20 @@ class Acceptor:
             log.error("a connection cannot be taken: %s", error.strerror)  # noqa: TRY400 -- no mistake of ours
             self._rest(_NO_FILES_S)
             return
+        if self._context is not None and self._own() + len(self._opening) >= self._most:
+            connection.close()
+            return
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
     async def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
+        patience_s = None if self._context is None else _HANDSHAKE_S
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._context)
+            await self._loop.connect_accepted_socket(
+                self._protocol, connection, ssl=self._context, ssl_handshake_timeout=patience_s
+            )
         except (OSError, ssl.SSLError) as error:
             log.info("a connection was not opened: %s", error)
             connection.close()

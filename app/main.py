@@ -31,6 +31,7 @@ from app.errors import ServiceError
 from app.gate import Gate
 from app.headers import PageHeaders
 from app.health import Health
+from app.heap import trim_soon
 from app.hold import Hold
 from app.images import FORMATS, DecodeLimits
 from app.keys import ApiKeys, KeySource
@@ -65,7 +66,9 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     metrics = Metrics(post.board, post.number)
     decoding = build_decoding(settings)
     making = _making(settings, metrics, decoding)
-    models = Models(metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1)
+    models = Models(
+        metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1, on_gone=trim_soon
+    )
     health = Health(
         models,
         metrics,
@@ -191,8 +194,7 @@ def _lifespan(
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
         await health.probe()
         tasks = [asyncio.create_task(work) for work in (health.watch(), reload.watch(), _beat(post))]
-        for model in models:
-            _log_what_is_served(model.classifier.engine)
+        _log_what_is_served(models)
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
 
@@ -221,11 +223,13 @@ def _lifespan(
     return lifespan
 
 
-def _log_what_is_served(engine: Engine) -> None:
-    spec = engine.spec
-    log.info(
-        "serving %s %s in %s on %s, %d lanes", spec.name, spec.version, engine.precision, engine.provider, engine.lanes
-    )
+def _log_what_is_served(models: Models) -> None:
+    for model in models:
+        engine = model.classifier.engine
+        log.info(
+            "serving %s %s in %s on %s, %d lanes",
+            engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
+        )  # fmt: skip
 
 
 async def _beat(post: Post) -> None:

@@ -58,13 +58,16 @@ class ModelsBody(BaseModel):
 class Models:
     """Those that are served. `default`: the name of the one for requests that name none; empty: the first by name.
 
-    `patience_s`: how long places in a classifier are held at most.
+    `patience_s`: how long places in a classifier are held at most. `on_gone` is called when one has been closed.
     """
 
-    def __init__(self, metrics: Metrics, *, default: str, patience_s: float) -> None:
+    def __init__(
+        self, metrics: Metrics, *, default: str, patience_s: float, on_gone: Callable[[], object] = lambda: None
+    ) -> None:
         self._metrics = metrics
         self._wanted_default = default
         self._patience_s = patience_s
+        self._on_gone = on_gone
         self._by_name: dict[str, Model] = {}
         self._shown: set[tuple[str, str, str, str]] = set()
         self._leaving: dict[Classifier, asyncio.Task[None]] = {}
@@ -139,7 +142,9 @@ class Models:
         self._shown = shown
 
     def _let_go(self, classifier: Classifier) -> None:
-        self._leaving[classifier] = asyncio.get_running_loop().create_task(self._see_off(classifier))
+        task = asyncio.get_running_loop().create_task(self._see_off(classifier), name="leaving")
+        task.add_done_callback(lambda _: self._on_gone())
+        self._leaving[classifier] = task
 
     async def _see_off(self, classifier: Classifier) -> None:
         """Close it when the last has left; one whose run never ends is kept in sight of the watchdog."""

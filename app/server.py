@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import math
 import resource
 import signal
 import socket
@@ -95,7 +96,9 @@ class _Server(uvicorn.Server):
             make = config.http_protocol_class
             return make(config=config, server_state=self.server_state, app_state=state)  # type: ignore[call-arg]
 
-        acceptor = Acceptor(listener, connection, self._open_connections, self._post.held_by_others, config.ssl)
+        others = self._post.held_by_others
+        most = config.limit_concurrency or math.inf
+        acceptor = Acceptor(listener, connection, self._open_connections, others, config.ssl, most)
         self.servers.append(acceptor)  # type: ignore[arg-type]  # closed and waited for in the same way
 
     def _open_connections(self) -> int:

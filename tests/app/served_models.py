@@ -19,7 +19,8 @@ class Shop:
 
     def __init__(self, default: str = "") -> None:
         self.metrics = WatchedMetrics()
-        self.models = Models(self.metrics, default=default, patience_s=60)
+        self.models = Models(self.metrics, default=default, patience_s=60, on_gone=self._count)
+        self.gone = 0
         self.decoding = Decoding(1, DecodeLimits(1 << 20, 1 << 20))
         self._tallies = Tallies(self.metrics)
         self._made: list[Classifier] = []
@@ -36,6 +37,9 @@ class Shop:
         model = self.make(engine, name, **options)
         self.models.take(model)
         return model
+
+    def _count(self) -> None:
+        self.gone += 1
 
     def close(self) -> None:
         self.models.close()

@@ -93,9 +93,12 @@ async def test_who_has_a_place_is_answered_by_the_old_one_and_who_comes_next_by_
         assert not waiting.done()
         with pytest.raises(NotReady):
             old.admit()
+        assert shop.gone == 0
         old_session.open_gate()
         assert await waiting == "red"
         await until_gone(shop)
+        await asyncio.sleep(0)
+        assert shop.gone == 1
         assert len(old_session.batches) == 1
         assert len(new_session.batches) == 1
 

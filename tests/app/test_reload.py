@@ -1,6 +1,7 @@
 """New bundles in place of old ones: opened beside them, proved, and taken over; or refused with the reason."""
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from problem_answers import expect_problem
 from app import main
 from app.board import Board
 from app.bundles import Opened, open_bundle
+from app.classifier import Classifier
 from app.engine import EngineOptions
 from app.errors import BadSettings, DeadlinePassed, EngineError
 from app.health import Health
@@ -456,6 +458,24 @@ async def test_an_operator_swaps_a_bundle_and_answers_name_the_new_one(tmp_path:
         assert [name for name in samples if name.startswith("mixer_engine_info")] == [
             'mixer_engine_info{model="colours",precision="fp32",provider="cpu",version="8"}'
         ]
+
+
+async def test_of_those_that_were_replaced_the_application_keeps_none(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours", name="kept")
+
+    def kept() -> list[str]:
+        gc.collect()
+        found = [one for one in gc.get_objects() if isinstance(one, Classifier)]
+        return [one.spec.version for one in found if one.spec.name == "kept"]
+
+    async with served(bundle) as http:
+        for version in ("8", "9"):
+            put(bundle, name="kept", version=version)
+            assert (await http.post("/classify", content=picture(RED))).status_code == 200
+            assert (await http.post("/admin/reload", headers={"X-API-Key": KEY})).status_code == 200
+            while len(kept()) > 1 and any(task.get_name() == "leaving" for task in asyncio.all_tasks()):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0)
+            assert kept() == [version]
 
 
 async def test_bundles_of_a_folder_answer_side_by_side(tmp_path: Path) -> None:

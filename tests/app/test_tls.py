@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -234,3 +234,29 @@ def _read_all(connection: socket.socket) -> bytes:
     while piece := connection.recv(65536):
         received += piece
     return received
+
+
+def test_handshakes_that_nobody_ends_count_as_connections(
+    own: Certificate, bundle: Path, trust: ssl.SSLContext
+) -> None:
+    port = free_port()
+    command = [
+        "-m", "app.cli", "serve", "--bundle", str(bundle), "--port", str(port), "--workers", "1",
+        "--max-connections", "4", "--tls-cert-file", str(own.cert), "--tls-key-file", str(own.key),
+    ]  # fmt: skip
+    with Server(*command, port=port) as running, ExitStack() as held:
+        running.wait_until_serving()
+        silent = [held.enter_context(running.connect()) for _ in range(12)]
+        assert silent[-1].recv(1) == b""  # the last of them is closed at once
+        for connection in silent:
+            connection.close()
+        attempts = 100  # until the server has noticed
+        while attempts:
+            try:
+                answer = httpx.get(f"https://127.0.0.1:{port}/health/live", verify=trust, timeout=PATIENCE_S)
+            except httpx.TransportError:
+                attempts -= 1
+                continue
+            if answer.status_code == 200:
+                return
+        raise AssertionError("the service did not come back")

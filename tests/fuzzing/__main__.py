@@ -78,7 +78,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/fuzz", description="Bytes that nobody meant. Exit code 1: a finding."
     )
-    parser.add_argument("what", nargs="*", choices=[*RUNS, []], help="default: all three")
+    parser.add_argument("what", nargs="*", choices=RUNS, help="default: all three")
     parser.add_argument("--runs", type=int, help=f"inputs or requests of each; default {RUNS}")
     parser.add_argument("--seconds", type=float, help="how long each goes on, in place of --runs")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="default: the clock")

@@ -25,8 +25,9 @@ class Bounds:
         self.noise_bytes = 0
 
     def __enter__(self) -> Self:
-        if _most_held() > self._idle + MOST_BYTES:
-            Path("/proc/self/clear_refs").write_text("5")  # counts the peak anew
+        self._counted_anew = _most_held() > self._idle + MOST_BYTES
+        if self._counted_anew:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
         self._noise = _written_to_stderr()
         self._started = time.process_time()
         return self
@@ -35,7 +36,8 @@ class Bounds:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.cpu_s = time.process_time() - self._started
-        self.peak_bytes = max(0, _most_held() - self._idle)
+        most = _peak() if self._counted_anew else _most_held()
+        self.peak_bytes = max(0, most - self._idle)
         self.noise_bytes = _written_to_stderr() - self._noise
         if error is None:
             self._expect_cheap()
@@ -56,7 +58,14 @@ def held_bytes() -> int:
 
 
 def _most_held() -> int:
+    """At most this: what a process held before it became this one counts too, until `_peak` is asked."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _peak() -> int:
+    """Since it was last counted anew."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def _written_to_stderr() -> int:
