@@ -42,7 +42,7 @@ def _warn() -> None:
 
 
 def _burn() -> None:
-    end = time.process_time() + 2.2
+    end = time.process_time() + 2.05
     while time.process_time() < end:
         pass
 
