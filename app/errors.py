@@ -6,6 +6,8 @@ Exception
 │   ├── BadRequest          400  the body is malformed
 │   ├── BadApiKey           401  no key, or a wrong one
 │   ├── Forbidden           403  what nobody may do as the service is configured
+│   ├── UnknownModel        404  no bundle of that name (models.py)
+│   ├── ReloadRefused       409  a bundle cannot take over (reload.py)
 │   ├── TooManyBytes        413  a body, part or file over its limit
 │   ├── TooManyPixels       413  a picture whose header declares more than the limit
 │   ├── UnsupportedFormat   415  a content type or file format that is not accepted

