@@ -85,7 +85,7 @@ def test_a_gpu_that_is_asked_for_and_missing_is_the_engines_to_refuse(on: Any) -
         (GIGABYTE // 2, 370_000_000, 1),
         (100, 370_000_000, 1),  # too little for any: one is started, and what happens is the operator's to see
         (100 * GIGABYTE, 370_000_000, 8),
-        (2 * GIGABYTE, 90_000_000, 6),
+        (2 * GIGABYTE, 90_000_000, 5),
     ],
 )
 def test_no_more_workers_than_fit_the_containers_memory(

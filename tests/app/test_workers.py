@@ -72,7 +72,13 @@ from app.workers import Supervisor
 def say(*words):
     os.write(2, (" ".join(map(str, words)) + "\\n").encode())
 
+def outlive(post):
+    os.read(post.lifeline, 1)
+    time.sleep(1)  # for those that end by themselves
+    os._exit(1)
+
 def work(post):
+    threading.Thread(target=outlive, args=[post], daemon=True).start()  # a failed test leaves none behind
     say("worker", post.number, "is", os.getpid())
     return WORK(post)
 
@@ -314,6 +320,29 @@ workers._TICK_S = 0.05
 """
     with Supervised(script) as running:
         running.wait_for("^beating")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert not [line for line in running.lines if "hangs" in line]
+
+
+def test_a_replacement_is_given_time_whenever_its_predecessor_was_last_seen() -> None:
+    script = """
+COUNT, PULSE_S = 1, 0.3
+workers._PAUSE_S, workers._TICK_S = 0.0, 0.05
+import tempfile
+mark = tempfile.mktemp()
+def WORK(post):
+    if os.path.exists(mark):
+        os.unlink(mark)
+        time.sleep(1)
+        return until_told(post)
+    open(mark, "w").close()
+    post.beat()
+    return 5
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating")
+        assert len(running.born(2)) == 2
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
         assert not [line for line in running.lines if "hangs" in line]
