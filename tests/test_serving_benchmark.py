@@ -453,7 +453,7 @@ def driver(tmp_path: Path, *flags: str) -> "subprocess.Popen[str]":
     bundle = write_bundle(tmp_path / "bundle", colour_spec())
     command = [
         sys.executable, "-m", "benchmarks.serving", "--quick", "--workloads", "8x8", "--bundle", str(bundle),
-        "--only", "this service, quiet, batches of 1", "--out", str(tmp_path / "out"),
+        "--only", "this service, batches of 1", "--out", str(tmp_path / "out"),
         "--cache", str(tmp_path / "cache"), *flags,
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}

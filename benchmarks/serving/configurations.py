@@ -68,11 +68,11 @@ def _ours(graph: Graph, cpus: int) -> list[Configuration]:
     quiet = {**bundle, "MIXER_LOG_LEVEL": "warning"}
     variants = {
         "as it comes": bundle,  # a worker for each CPU
-        "quiet": quiet,
-        "quiet, batches of 1": {**quiet, "MIXER_MAX_BATCH_SIZE": "1"},
-        "quiet, 1 worker": {**quiet, "MIXER_WORKERS": "1"},
-        "quiet, full decoding": {**quiet, "MIXER_REDUCED_SCALE": "false"},  # of large JPEGs
-        f"quiet, {cpus} decoders each": {**quiet, "MIXER_DECODE_THREADS": str(cpus)},
+        "no access log": quiet,
+        "batches of 1": {**quiet, "MIXER_MAX_BATCH_SIZE": "1"},
+        "1 worker": {**quiet, "MIXER_WORKERS": "1"},
+        "full decoding": {**quiet, "MIXER_REDUCED_SCALE": "false"},  # of large JPEGs
+        f"{cpus} decoders each": {**quiet, "MIXER_DECODE_THREADS": str(cpus)},
     }
     command = ("mixer", "serve", "--port", "{port}")
     return [Configuration(f"{OURS}, {name}", OURS, command, variables) for name, variables in variants.items()]
