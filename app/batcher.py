@@ -205,7 +205,9 @@ class Batcher(Generic[Item, Answer]):
             del self._waiting[waiter]
             if waiter.deadline > now and not waiter.future.done():
                 (batch if waiter.deadline > now + self._run_s else late).append(waiter)
-        batch = batch or late[: self._limits.max_batch_size]
+        if not batch:
+            batch, rest = late[: self._limits.max_batch_size], late[self._limits.max_batch_size :]
+            self._waiting.update(dict.fromkeys(rest))
         for waiter in batch:
             waiter.stage = "infer"
         return batch

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.gate import Gate
 from app.hang_up import HangUp, announce
@@ -48,6 +48,7 @@ class Connection(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._bytes_without_progress = 0
+        self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
         self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
         self._gate: Gate | None = self.app_state.get(GATE)
         self._refused = False  # the request whose body is arriving
@@ -60,9 +61,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
-        for hang_up in self._hang_ups:
-            hang_up.tell()
-        self._hang_ups.clear()
+        self._give_up()
         self._stop_waiting()
         if self._unread is not None:
             self._unread.cancel()
@@ -76,6 +75,12 @@ class Connection(HttpToolsProtocol):
             words = b"The headers have more than %d bytes, the most expected." % MAX_HEAD_BYTES
             self.transport.write(_TOO_LARGE % (len(words), words))
             self.transport.close()
+            self._give_up()
+
+    def send_400_response(self, msg: str) -> None:
+        """What arrived is no HTTP; what was asked before it gets no other answer."""
+        super().send_400_response(msg)
+        self._give_up()
 
     def on_headers_complete(self) -> None:
         """A request has begun."""
@@ -87,6 +92,8 @@ class Connection(HttpToolsProtocol):
             return
         self._hang_ups.append(announce(cast(Scope, self.scope)))
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
@@ -105,6 +112,7 @@ class Connection(HttpToolsProtocol):
         """It has been answered."""
         if self._hang_ups:
             self._hang_ups.popleft()
+        self._running = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None:  # no other request waits
             self._wait_for_a_request()
@@ -119,6 +127,17 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
+
+    def _give_up(self) -> None:
+        """Nobody reads an answer any more: on a closed transport one would be an error, a line in the log for each."""
+        for hang_up in self._hang_ups:
+            hang_up.tell()
+        self._hang_ups.clear()
+        self.pipeline.clear()
+        for cycle in (self._running, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _refuse(self, gate: Gate) -> bool:
         answer = gate.refuses(self.parser.get_method(), self.url, self.headers)

@@ -124,7 +124,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # of a signalling NaN numpy would warn, in the log of whoever serves it
+        values = np.asarray(image, dtype=np.float64)
     if image.mode == "F":
         scaled = values * 255 if np.nan_to_num(values).max(initial=0) <= 1.0 else values
     elif image.mode == "I" and values.max(initial=0) <= 255:

@@ -670,3 +670,37 @@ async def _answer(place: Place[int, int], index: int, visit: Visit) -> str:
     answered = await place.answer(index, visit.arrives + visit.patience_s)
     assert answered.answer == index * 10
     return "answered"
+
+
+@in_virtual_time
+async def test_where_runs_have_been_too_slow_for_everybody_each_is_tried_all_the_same() -> None:
+    """One run of an hour must not mean that nobody is run again."""
+    takes_s = iter([3600.0, 0.1, 0.1, 0.1])
+
+    async def run(batch: list[int]) -> list[int]:
+        await clock_at(now() + next(takes_s))
+        return batch
+
+    bench = Bench(run, max_batch_size=1)
+    await bench.submit(1, deadline=5000.0)
+    tasks = [bench.submit(number, deadline=now() + 100.0) for number in (2, 3, 4)]
+    assert [(await task).answer for task in tasks] == [2, 3, 4]
+    assert bench.observer.drops == []
+
+
+@in_virtual_time
+async def test_what_a_run_would_answer_too_late_is_left_for_those_whom_it_would_not() -> None:
+    async def in_two_seconds(batch: list[int]) -> list[int]:
+        await clock_at(now() + 2.0)
+        return batch
+
+    bench = Bench(in_two_seconds, max_batch_size=1)
+    for number in range(30):
+        await bench.submit(number)  # so that it is known how long a run takes
+    first = bench.submit(100)
+    late, in_time = bench.submit(101, deadline=now() + 3.0), bench.submit(102, deadline=now() + 60.0)
+    await asyncio.wait([first, in_time])
+    assert in_time.result().answer == 102
+    with pytest.raises(DeadlinePassed):
+        await late
+    assert bench.observer.drops == [("queue", "deadline")]

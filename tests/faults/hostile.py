@@ -99,6 +99,13 @@ def tiff_picture(side: int, tags: Mapping[int, tuple[int, int, bytes]], compress
     return tiff({**basis, 262: longs(2), 277: longs(3), **tags})
 
 
+def broken_fax(height: int = 60_000) -> bytes:
+    """A TIFF of one-bit lines 64 pixels wide, compressed as a fax, whose every line is junk."""
+    junk = np.random.default_rng(8).bytes(height)
+    tags = {256: longs(64), 257: longs(height), 258: (3, 1, b"\1\0"), 259: longs(3), 262: longs(0), 277: longs(1)}
+    return tiff({**tags, 273: longs(400), 278: longs(height), 279: longs(height)}).ljust(400, b"\0") + junk
+
+
 TILES_OF_A_GIGABYTE = {322: longs(20_000), 323: longs(20_000), 324: longs(8), 325: longs(100)}
 ONE_STRIP = {273: longs(8), 278: longs(8), 279: longs(192)}
 # Its one directory is its own child, and its own successor.

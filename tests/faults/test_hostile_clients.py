@@ -134,6 +134,25 @@ def test_a_client_that_goes_while_its_picture_runs_is_counted_and_the_lane_goes_
         assert Reader(next_one).answer().label == "green"
 
 
+def test_of_requests_sent_ahead_of_junk_none_is_answered_and_none_is_an_error(one_at_a_time: Server) -> None:
+    server = one_at_a_time
+    lines, gone = len(server.lines), metric(server, GONE)
+    with server.connect() as connection:
+        connection.sendall(post(picture(BLUE)) * 2 + b"\0junk\r\n\r\n")
+        reader = Reader(connection)
+        assert reader.answer().status == 400
+        assert reader.ended()
+    until(lambda: metric(server, "mixer_in_flight") == 0)
+    runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
+    with server.connect() as next_one:
+        next_one.sendall(post(picture(GREEN)))
+        server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
+        server.signal(signal.SIGUSR1)
+        assert Reader(next_one).answer().label == "green"
+    assert metric(server, GONE) <= gone + 1
+    assert not [line for line in server.lines[lines:] if "ERROR" in line or "Traceback" in line]
+
+
 # --- slow ---
 
 

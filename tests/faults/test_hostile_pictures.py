@@ -13,6 +13,7 @@ from hostile import (
     MANY,
     ONE_STRIP,
     TILES_OF_A_GIGABYTE,
+    broken_fax,
     chunk,
     frames,
     gif_with,
@@ -230,10 +231,15 @@ def test_hostile_files_spoil_only_their_own_places_in_a_batch(service: Server) -
         assert {entry["error"]["code"] for entry in results[1::2]} == {"bad_picture"}
 
 
-def test_what_is_odd_in_a_file_does_not_fill_the_log(service: Server) -> None:
+STRANGE_TAGS = {number: (4, 1 << 30, struct.pack("<I", 1 << 30)) for number in range(40_000, 41_000)}
+
+
+@pytest.mark.parametrize(
+    "file", [lambda: tiff_picture(8, {**ONE_STRIP, **STRANGE_TAGS}), broken_fax], ids=["tags", "fax"]
+)
+def test_what_is_odd_in_a_file_does_not_fill_the_log(file: File, service: Server) -> None:
     before = len(service.lines)
-    strange = {number: (4, 1 << 30, struct.pack("<I", 1 << 30)) for number in range(40_000, 41_000)}
-    assert ask(service, post(tiff_picture(8, {**ONE_STRIP, **strange}))).status in (200, 400)
+    assert ask(service, post(file())).status in (200, 400)
     service.wait_for("mixer.access POST /classify", 1)
     assert len(service.lines) - before <= 2
 

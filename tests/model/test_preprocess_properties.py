@@ -76,6 +76,13 @@ def test_floats_of_any_kind_become_pixels_in_silence(values: NDArray[np.float32]
     assert (result.shape, result.dtype) == ((*values.shape, channels), np.uint8)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_black_in_silence() -> None:
+    values = np.array([[0x7FA00000, 0x3F800000]], dtype=np.uint32)  # and 1.0
+    image = Image.frombytes("F", (2, 1), values.tobytes())
+    assert to_pixels(image, 1).ravel().tolist() == [0, 255]
+
+
 @given(values=arrays(np.int32, st.tuples(st.integers(1, 6), st.integers(1, 6))), channels=CHANNELS)
 def test_integers_keep_their_order(values: NDArray[np.int32], channels: int) -> None:
     result = to_pixels(Image.fromarray(values), channels)[:, :, 0].ravel()
