@@ -137,7 +137,7 @@ def test_it_runs_as_an_ordinary_user_without_capabilities_on_a_read_only_root(he
 
 def test_memory_and_restart_policy_are_set(healthy: Stack):
     config = healthy.inspect()["HostConfig"]
-    assert config["Memory"] == 1 << 30  # type: ignore[index]
+    assert config["Memory"] == 2 << 30  # type: ignore[index]
     assert config["RestartPolicy"]["Name"] == "unless-stopped"  # type: ignore[index]
 
 

@@ -335,6 +335,7 @@ async def test_the_answer_waits_for_all_workers(tmp_path: Path, monkeypatch: pyt
     mine, others = posts()
     async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
         monkeypatch.setattr("app.reload._LOOK_AGAIN_S", 0)
+        monkeypatch.setattr("app.workers._ALIVE_S", 600)  # nothing beats here, and this may take a while
         gate, honest = threading.Event(), there._open
 
         def slow(path: Path) -> Opened:
@@ -364,7 +365,8 @@ async def test_a_worker_that_has_gone_is_not_waited_for(tmp_path: Path) -> None:
         assert (await here.reload.now()).workers == 1
 
 
-async def test_another_workers_refusal_is_told(tmp_path: Path) -> None:
+async def test_another_workers_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers._ALIVE_S", 600)
     bundle = put(tmp_path / "colours")
     mine, others = posts()
     async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
@@ -383,6 +385,7 @@ async def test_another_workers_refusal_is_told(tmp_path: Path) -> None:
 
 async def test_one_that_takes_too_long_is_told_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.reload._PATIENCE_S", 0.05)
+    monkeypatch.setattr("app.workers._ALIVE_S", 600)
     mine, others = posts()
     bundle = put(tmp_path / "colours")
     async with place_of(bundle, post=mine) as here:
