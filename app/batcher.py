@@ -93,6 +93,7 @@ class Batcher(Generic[Item, Answer]):
         self._empty = asyncio.Event()
         self._empty.set()
         self._run_s = 0.0  # what a run has taken lately
+        self._late: list[_Waiter[Item, Answer]] = []  # not run, and not told so yet
         self._dispatch_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -208,6 +209,8 @@ class Batcher(Generic[Item, Answer]):
         if not batch:
             batch, rest = late[: self._limits.max_batch_size], late[self._limits.max_batch_size :]
             self._waiting.update(dict.fromkeys(rest))
+            late = []
+        self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
         for waiter in batch:
             waiter.stage = "infer"
         return batch
@@ -255,7 +258,7 @@ class Batcher(Generic[Item, Answer]):
             async with asyncio.timeout(drain_timeout_s):
                 await self._empty.wait()
         except TimeoutError:
-            stranded = [*self._waiting, *(waiter for batch in self._running.values() for waiter in batch)]
+            stranded = [*self._waiting, *self._late, *(waiter for batch in self._running.values() for waiter in batch)]
             _fail(stranded, NotReady("The service shut down before an answer; expected a request to another instance."))
         self._closed = True
         self._waiting.clear()

@@ -704,3 +704,22 @@ async def test_what_a_run_would_answer_too_late_is_left_for_those_whom_it_would_
     with pytest.raises(DeadlinePassed):
         await late
     assert bench.observer.drops == [("queue", "deadline")]
+
+
+@in_virtual_time
+async def test_a_shutdown_does_not_leave_those_hanging_whom_no_run_could_answer_in_time() -> None:
+    async def in_two_seconds(batch: list[int]) -> list[int]:
+        await clock_at(now() + 2.0)
+        return batch
+
+    bench = Bench(in_two_seconds, max_batch_size=1)
+    for number in range(60):
+        await bench.submit(number)
+    first, late, other = bench.submit(100), bench.submit(101, deadline=now() + 3.9), bench.submit(102)
+    await first
+    await asyncio.wait([late], timeout=0.5)
+    assert not late.done()  # it was passed over for the other
+    await bench.batcher.close(0.5)
+    for task in (late, other):
+        with pytest.raises(NotReady):
+            await task
