@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app import logs, settings
+from app.bench.measuring import bench
 from app.errors import BadParameter, BadSettings, ServiceError, StartError
 from app.learning import register
-from app.measuring import bench
 from app.reloading import reload
 from app.settings import PASS_ON, Settings
 from model.errors import MixerError

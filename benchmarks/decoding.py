@@ -27,12 +27,12 @@ import sklearn
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile
 
+from app.bench.samples import scene
+from app.bench.stopwatch import Candidate, Measured, measure, ratio
 from app.costs import Memory
 from app.engine import Engine, EngineOptions, open_engine
 from app.images import MARGIN, DecodeLimits, decode
 from app.runners import Patches
-from app.samples import scene
-from app.stopwatch import Candidate, Measured, measure, ratio
 from benchmarks.serving.bundles import random_bundle
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec

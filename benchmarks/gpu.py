@@ -106,20 +106,20 @@ import torch._dynamo
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings
+from app.bench.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings
+from app.bench.findings import Findings
+from app.bench.rig import Opened, Split
+from app.bench.samples import Samples, generated
+from app.bench.stopwatch import Candidate, Measured, measure, ratio
 from app.cpus import usable_cpus
 from app.cuda import LadderRunner
 from app.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.errors import EngineError
-from app.findings import Findings
 from app.images import DecodeLimits, decode
 from app.ladder import ladder
 from app.libraries import load_libraries
 from app.memory import OrtMemory
 from app.providers import PROVIDERS
-from app.rig import Opened, Split
-from app.samples import Samples, generated
-from app.stopwatch import Candidate, Measured, measure, ratio
 from export.to_onnx import write_graph, write_metadata
 from model.mixer import VARIANTS, MixerConfig, MlpMixer
 from model.preprocess import smallest_useful_side, to_patches

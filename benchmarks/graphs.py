@@ -30,8 +30,8 @@ from onnxruntime.quantization import (
 )
 from torch import Tensor, nn
 
+from app.bench.stopwatch import Candidate, measure, ratio
 from app.cpus import usable_cpus
-from app.stopwatch import Candidate, measure, ratio
 from export.calibration import calibrate
 from export.parts import in_parts
 from export.quantize import quantize

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 
-from app.stopwatch import Measured
+from app.bench.stopwatch import Measured
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "benchmarks" / "gpu.py"

@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
 
 from colour_bundle import colour_spec, write_bundle  # noqa: E402
 
-from app.stopwatch import Candidate  # noqa: E402
+from app.bench.stopwatch import Candidate  # noqa: E402
 from benchmarks.serving import __main__ as bench  # noqa: E402
 from benchmarks.serving import client, contest, environments, plots, results, tables, workloads  # noqa: E402
 from benchmarks.serving.cells import Cell, Kind, cells  # noqa: E402

@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from app.ceilings import Decode, classifyings
+from app.bench.ceilings import Decode, classifyings
+from app.bench.rig import Opened, Split
+from app.bench.stopwatch import Candidate
 from app.cpus import has_int8_instructions, usable_cpus
 from app.engine import Engine, EngineOptions, open_engine
 from app.errors import StartError
 from app.images import DecodeLimits, decode
-from app.rig import Opened, Split
-from app.stopwatch import Candidate
 from benchmarks.serving import bundles, environments, plots
 from benchmarks.serving.cells import BODIES, CONNECTIONS, Kind
 from benchmarks.serving.client import ClientFailed

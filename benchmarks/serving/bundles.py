@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from app.samples import generated
+from app.bench.samples import generated
 from benchmarks.serving.environments import ROOT
 from model.errors import ExportError
 from model.preprocess import Pixels, patchify

@@ -7,8 +7,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
+from app.bench.stopwatch import Candidate, measure, rate
 from app.engine import Engine
-from app.stopwatch import Candidate, measure, rate
 from benchmarks.serving import client
 from benchmarks.serving.cells import Body, Cell, cells
 from benchmarks.serving.configurations import Configuration

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app import samples
+from app.bench import samples
 from benchmarks.serving.cells import Kind
 from benchmarks.serving.environments import ROOT
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.ceilings import Decode
+from app.bench.ceilings import Decode
 from app.runners import Patches
 from benchmarks.peers.classifier import ROUTE
 from benchmarks.serving.cells import BODIES, Body, Kind

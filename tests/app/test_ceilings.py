@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings
-from app.rig import Opened, Split
+from app.bench.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings
+from app.bench.rig import Opened, Split
 from app.runners import Logits, Patches
 
 FILES = [b"\0", b"\1", b"\2"]

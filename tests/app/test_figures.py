@@ -7,9 +7,9 @@ from PIL import Image
 from rich.console import Console
 from test_findings import FIGURES, findings
 
-from app import figures
-from app.findings import Findings
-from app.peaks import Product
+from app.bench import figures
+from app.bench.findings import Findings
+from app.bench.peaks import Product
 
 
 def printed(found: Findings) -> list[str]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.ceilings import Classifying, Decoding, Running
-from app.findings import Findings, Subject
-from app.peaks import Product
-from app.rig import Split
-from app.stopwatch import Measured
+from app.bench.ceilings import Classifying, Decoding, Running
+from app.bench.findings import Findings, Subject
+from app.bench.peaks import Product
+from app.bench.rig import Split
+from app.bench.stopwatch import Measured
 
 
 def findings(figures: Mapping[Subject, tuple[float, ...]], **changes: Any) -> Findings:

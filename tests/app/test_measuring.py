@@ -13,10 +13,10 @@ from PIL import Image
 from servers import ROOT
 from test_findings import FIGURES, findings
 
-from app import bench as benches
 from app import cli
-from app.bench import Circumstances, Plan, Report
-from app.stopwatch import Progress
+from app.bench import comparison as benches
+from app.bench.comparison import Circumstances, Plan, Report
+from app.bench.stopwatch import Progress
 
 Mixer = Callable[..., int]
 

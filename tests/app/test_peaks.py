@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from app.peaks import Number, Product, graph_file, products
-from app.stopwatch import measure
+from app.bench.peaks import Number, Product, graph_file, products
+from app.bench.stopwatch import measure
 
 GRAPHS: dict[Number, tuple[str, int, int, int]] = {
     "float32": ("MatMul", TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT),

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from colour_bundle import colour_spec, write_bundle
 
+from app.bench.rig import Rig, Split, set_up, splits
 from app.engine import EngineOptions, best_batch_size
 from app.errors import EngineError
-from app.rig import Rig, Split, set_up, splits
 
 SPEC = colour_spec()
 

@@ -7,8 +7,8 @@ import pytest
 from colour_bundle import RED, picture
 from PIL import Image
 
+from app.bench.samples import generated, read
 from app.errors import BadPicture, BadSettings
-from app.samples import generated, read
 
 
 def opened(payload: bytes) -> Image.Image:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.stopwatch import Candidate, Measured, measure, rate, ratio
+from app.bench.stopwatch import Candidate, Measured, measure, rate, ratio
 
 
 class WorkClock(threading.local):

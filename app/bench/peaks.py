@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.stopwatch import Candidate
+from app.bench.stopwatch import Candidate
 
 Number = Literal["float32", "int8"]
 

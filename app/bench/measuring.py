@@ -21,7 +21,7 @@ from app.terminal import bar, console, need, task_of
 from model.flags import parse
 
 if TYPE_CHECKING:
-    from app.bench import Report
+    from app.bench.comparison import Report
 
 _WIDTH = 120
 
@@ -69,7 +69,7 @@ def bench(context: typer.Context) -> None:
         _expect_drawable(options.plot)
     report = _run(options)
     if options.plot is not None:
-        from app.figures import draw  # noqa: PLC0415
+        from app.bench.figures import draw  # noqa: PLC0415
 
         draw(report.findings, options.plot)
     if options.as_json:
@@ -86,7 +86,7 @@ def _expect_drawable(plot: Path) -> None:
 
 
 def _run(options: BenchOptions) -> "Report":
-    from app.bench import Plan, run  # noqa: PLC0415
+    from app.bench.comparison import Plan, run  # noqa: PLC0415
     from app.images import DecodeLimits  # noqa: PLC0415
 
     service = settings.load()
@@ -101,7 +101,7 @@ def _run(options: BenchOptions) -> "Report":
 
 
 def _print(report: "Report") -> None:
-    from app.figures import print_tables  # noqa: PLC0415
+    from app.bench.figures import print_tables  # noqa: PLC0415
 
     where = report.circumstances
     out = Console(width=_WIDTH, highlight=False)

@@ -8,15 +8,15 @@ from typing import Any
 
 import onnxruntime
 
-from app import samples
-from app.ceilings import Decode, classifyings, decodings, doublings, runnings
+from app.bench import samples
+from app.bench.ceilings import Decode, classifyings, decodings, doublings, runnings
+from app.bench.findings import Findings, Subject
+from app.bench.peaks import SIZES, products
+from app.bench.rig import Rig, set_up
+from app.bench.samples import Samples
+from app.bench.stopwatch import Candidate, Progress, measure
 from app.cpus import has_int8_instructions, usable_cpus
-from app.findings import Findings, Subject
 from app.images import DecodeLimits, decode
-from app.peaks import SIZES, products
-from app.rig import Rig, set_up
-from app.samples import Samples
-from app.stopwatch import Candidate, Progress, measure
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from colour_bundle import RED, colour_spec, picture, write_bundle
 
-from app import bench
-from app.bench import Plan, Report, run
+from app.bench import comparison
+from app.bench.comparison import Plan, Report, run
+from app.bench.rig import Opened, Rig, Split
 from app.cpus import has_int8_instructions, usable_cpus
 from app.errors import EngineError
 from app.images import DecodeLimits
-from app.rig import Opened, Rig, Split
 from app.runners import Logits, Patches
 from model.spec import Network
 
@@ -104,7 +104,7 @@ def test_on_a_gpu_there_are_its_own_lanes_and_no_matrix_products(two: Path, monk
 
     opened = Opened("fp16", Split(2, 1), answer)
     rig = Rig(colour_spec(), "cuda", "fp16", Split(2, 1), 3, (opened,), {"int8": "int8 is refused."})
-    monkeypatch.setattr(bench, "set_up", lambda *_, **__: rig)
+    monkeypatch.setattr(comparison, "set_up", lambda *_, **__: rig)
     report = run(Plan(two, LIMITS, **{**QUICK, "provider": "cuda"}), lambda done, total: None)
     content = report.as_json()
     assert content["circumstances"]["refused"] == {"int8": "int8 is refused."}
@@ -129,7 +129,7 @@ def test_a_bundle_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 def test_the_processor_has_a_name_even_where_nothing_tells_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast One 9000\nflags\t: fpu\n")
-    monkeypatch.setattr(bench, "_CPUINFO", tmp_path / "cpuinfo")
-    assert bench._processor() == "Fast One 9000"
-    monkeypatch.setattr(bench, "_CPUINFO", tmp_path / "nowhere")
-    assert bench._processor()
+    monkeypatch.setattr(comparison, "_CPUINFO", tmp_path / "cpuinfo")
+    assert comparison._processor() == "Fast One 9000"
+    monkeypatch.setattr(comparison, "_CPUINFO", tmp_path / "nowhere")
+    assert comparison._processor()

@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from app.ceilings import Classifying, Decoding, Running
-from app.findings import Findings
-from app.peaks import Product
-from app.stopwatch import Measured
+from app.bench.ceilings import Classifying, Decoding, Running
+from app.bench.findings import Findings
+from app.bench.peaks import Product
+from app.bench.stopwatch import Measured
 from model.spec import Precision
 
 _COLOURS = {"fp32": "tab:blue", "fp16": "tab:orange", "int8": "tab:green"}

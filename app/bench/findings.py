@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from app.ceilings import Classifying, Decoding, Running
-from app.peaks import Number, Product
-from app.rig import Split
-from app.stopwatch import Measured, ratio
+from app.bench.ceilings import Classifying, Decoding, Running
+from app.bench.peaks import Number, Product
+from app.bench.rig import Split
+from app.bench.stopwatch import Measured, ratio
 from model.spec import Precision
 
 Subject = Decoding | Running | Classifying | Product

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.rig import Opened
+from app.bench.rig import Opened
+from app.bench.stopwatch import Candidate
 from app.runners import Patches
-from app.stopwatch import Candidate
 from model.spec import Precision
 
 Decode = Callable[[bytes], Patches]

@@ -1,0 +1,1 @@
+"""`mixer bench`: how fast a bundle is on this machine, without HTTP."""
