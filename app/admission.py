@@ -36,20 +36,21 @@ class Admission:
         if self.taken >= self._enough:
             self._throughput.begin(now)
 
-    def refusal(self, count: int, now: float, deadline: float = math.inf) -> QueueFull | None:
-        """Why `take` would refuse; None where it would not."""
-        if self.taken + count > self._capacity:
+    def refusal(self, count: int, now: float, deadline: float = math.inf, others: int = 0) -> QueueFull | None:
+        """Why `take` would refuse, once `others` have taken theirs; None where it would not."""
+        taken = self.taken + others
+        if taken + count > self._capacity:
             retry_after_s = self._promise(count, now)
             return QueueFull(
-                f"{self.taken} of {self._capacity} places in the queue are taken; expected room for {count}. "
+                f"{taken} of {self._capacity} places in the queue are taken; expected room for {count}. "
                 f"Try again in {retry_after_s} s.",
                 retry_after_s,
             )
-        expected_s = self._expected_s(self.taken + count, now) / _CERTAIN
+        expected_s = self._expected_s(taken + count, now) / _CERTAIN
         if expected_s and now + expected_s > deadline:
             retry_after_s = self._promise(count, now)
             return QueueFull(
-                f"{self.taken} pictures are before this one, and an answer takes about {expected_s * 1000:.0f} ms; "
+                f"{taken} pictures are before this one, and an answer takes about {expected_s * 1000:.0f} ms; "
                 f"expected one within {max(0.0, deadline - now) * 1000:.0f} ms. Try again in {retry_after_s} s.",
                 retry_after_s,
             )

@@ -123,10 +123,13 @@ class Batcher(Generic[Item, Answer]):
         self._report_depth()
         return [Place(self) for _ in range(count)]
 
-    def refusal(self, timeout_s: float) -> QueueFull | None:
-        """Why there is no place for one item that is to be answered within `timeout_s`; None where there is."""
+    def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
+        """Why there is no place for one item that is to be answered within `timeout_s`; None where there is.
+
+        `others`: have been let in and have not taken their places yet.
+        """
         now = _now()
-        return None if self._draining else self._admission.refusal(1, now, now + timeout_s)
+        return None if self._draining else self._admission.refusal(1, now, now + timeout_s, others)
 
     def _report_depth(self) -> None:
         self._observer.depth(len(self._waiting), self._admission.taken)

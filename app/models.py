@@ -90,9 +90,9 @@ class Models:
             raise UnknownModel(f"model is {name!r}; this service has {', '.join(self._by_name)}.")
         return self._by_name[name].classifier
 
-    def refusal(self, timeout_s: float) -> QueueFull | None:
-        """Why whoever comes now finds no place, if that is known before it says which of several it wants."""
-        return None if len(self) > 1 else self._default.classifier.batcher.refusal(timeout_s)
+    def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
+        """Why whoever comes now, behind `others`, finds no place, if that is known before it names one of several."""
+        return None if len(self) > 1 else self._default.classifier.batcher.refusal(timeout_s, others)
 
     def body(self) -> ModelsBody:
         """What is served."""

@@ -13,12 +13,14 @@ class Throughput:
         self._since: float | None = None
         self._measured = 0.0
         self._finished: deque[tuple[float, int]] = deque()
+        self._answers = 0  # the sum of those: it is asked for with every request
 
     def begin(self, now: float) -> None:
         """From now on there is more work than can be done; times in seconds."""
         if self._since is None:
             self._since = now
             self._finished.clear()
+            self._answers = 0
 
     def end(self, now: float) -> None:
         """There no longer is."""
@@ -31,13 +33,16 @@ class Throughput:
         if self._since is None:
             return
         self._finished.append((now, count))
-        while self._finished[0][0] < now - _WINDOW_S:
-            self._finished.popleft()
+        self._answers += count
+        self._forget(now - _WINDOW_S)
 
     def per_s(self, now: float) -> float:
         """0 where nothing has been measured yet."""
         if self._since is None or now - self._since < _EVIDENCE_S:
             return self._measured
-        since = max(self._since, now - _WINDOW_S)
-        answers = sum(count for at, count in self._finished if at >= since)
-        return answers / (now - since) if answers else self._measured
+        self._forget(now - _WINDOW_S)
+        return self._answers / min(now - self._since, _WINDOW_S) if self._answers else self._measured
+
+    def _forget(self, before: float) -> None:
+        while self._finished and self._finished[0][0] < before:
+            self._answers -= self._finished.popleft()[1]

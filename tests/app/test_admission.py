@@ -61,6 +61,20 @@ def test_the_question_takes_no_place() -> None:
     assert admission.taken == 1
 
 
+def test_others_who_are_about_to_take_places_count() -> None:
+    admission = Admission(3, 1)
+    admission.take(1, 0.0)
+    assert admission.refusal(1, 0.0, others=1) is None
+    refusal = admission.refusal(1, 0.0, others=2)
+    assert refusal is not None
+    assert refusal.detail.startswith("3 of 3 places in the queue are taken")
+    admission.answered(10, 0.5)
+    admission.leave(1.0)
+    admission.take(1, 1.0)
+    assert admission.refusal(1, 1.0, deadline=1.3) is None  # ten a second, of which eight are certain
+    assert admission.refusal(1, 1.0, deadline=1.3, others=1) is not None
+
+
 # --- time ---
 
 
