@@ -57,13 +57,13 @@ class Health:
         self._metrics.ready.labels().set(0)
 
     async def watch(self) -> None:
-        """Probe for ever, `interval_s` apart."""
+        """Probe for ever, `interval_s` apart; whoever starts the service has probed once before."""
         while True:
-            await self.probe()
             until = asyncio.get_running_loop().time() + self._interval_s
             while (left_s := until - asyncio.get_running_loop().time()) > 0:
                 await asyncio.sleep(min(left_s, self._watchdog_s / 4))
                 self._watch_runs()
+            await self.probe()
 
     async def probe(self) -> None:
         """Send every canary through the real path once and note what came of it. A full queue proves nothing."""

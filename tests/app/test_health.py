@@ -301,6 +301,17 @@ async def test_the_probe_is_repeated_for_ever() -> None:
         await watched(health_of(shop, interval_s=0.001), third)
 
 
+async def test_whoever_starts_the_watch_has_probed_already(engine: Engine) -> None:
+    with shop_of(engine) as shop:
+        watching = asyncio.create_task(health_of(shop, interval_s=3600).watch())
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert shop.metrics.samples()["mixer_in_flight"] == 0
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+
+
 async def test_a_probe_that_breaks_makes_it_unready_and_the_watch_goes_on() -> None:
     third, session = asyncio.Event(), FakeSession(SPEC)
     session._answer = _telling(session, third)

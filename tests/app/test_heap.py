@@ -1,9 +1,12 @@
 """Memory that was freed goes back to the system."""
 
+import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from virtual_time import in_virtual_time, now
 
 from app import heap
 
@@ -28,3 +31,12 @@ def test_what_was_freed_below_what_is_still_needed_goes_back() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.heap.ctypes.CDLL", lambda _: object())
     heap.trim()
+
+
+@in_virtual_time
+async def test_it_is_trimmed_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[float] = []
+    monkeypatch.setattr(heap, "trim_soon", lambda: trimmed.append(now()))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(heap.keep_trimmed(10.0), 35.0)
+    assert trimmed == [10.0, 20.0, 30.0]
