@@ -1,22 +1,25 @@
 """One HTTP connection, bounded where uvicorn leaves it open: silence ends, and nothing but headers ends too.
 
-Knows nothing of what is asked or answered.
+Its end is heard of even while nothing is read, and what ends it can be read before it ends. Knows nothing of what is
+asked or answered.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Any, cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.departures import Departures
 from app.gate import Gate
 from app.hang_up import HangUp, announce
 
 GATE = "mixer.gate"  # in the state of the application: what may refuse a request at its head
 MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
+_HASTE_S = 1.0  # for a body that nobody wants, when the server ends
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
@@ -24,16 +27,40 @@ _TOO_LARGE = (
 
 
 class _OneAtATime(FlowControl):
-    """Reads no further while requests wait for others of the same connection: each answer would let in hundreds."""
+    """Reads no further while requests wait for others of the same connection: each answer would let in hundreds.
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    While it does not read, `departures` tells of a client that goes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized, departures: Departures | None) -> None:
         super().__init__(transport)
         self._waiting = waiting
+        self._socket = transport.get_extra_info("socket")
+        self._departures = departures
+
+    def pause_reading(self) -> None:
+        """And watch for a hang-up."""
+        if self._departures is not None and not self.read_paused:
+            self._departures.watch(self._socket.fileno(), self._transport.abort)
+        super().pause_reading()
 
     def resume_reading(self) -> None:
         """If nothing waits."""
         if not self._waiting:
+            self.forget()
             super().resume_reading()
+
+    def forget(self) -> None:
+        """Watch for no hang-up."""
+        if self._departures is not None and self.read_paused:
+            self._departures.forget(self._socket.fileno())
+
+
+class _Voice:
+    """What answers are written to: a transport whose close() is the connection's own."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
 class Connection(HttpToolsProtocol):
@@ -41,26 +68,32 @@ class Connection(HttpToolsProtocol):
 
     Bytes that trickle in meanwhile do not postpone that, and answers that are not read get no longer. More than
     MAX_HEAD_BYTES that are no body get 431. Of requests sent ahead, no more are taken than arrived in one piece.
+    A connection that an answer ends is closed once the body of its request is there.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, departures: Departures | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._departures = departures
         self._patience: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._bytes_without_progress = 0
         self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
         self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
         self._gate: Gate | None = self.app_state.get(GATE)
-        self._refused = False  # the request whose body is arriving
+        self._arriving = self._refused = False  # a body; the request that it belongs to
+        self._leaving = False  # the last answer has been written
+        self._leave_within_s: float = self.timeout_keep_alive
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client has connected."""
         super().connection_made(transport)
-        self.flow = _OneAtATime(transport, self.pipeline)
+        self.flow = self._flow = _OneAtATime(transport, self.pipeline, self._departures)
+        self._voice = _Voice(transport, self._leave)
         self._wait_for_a_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
+        self._flow.forget()
         self._give_up()
         self._stop_waiting()
         if self._unread is not None:
@@ -73,49 +106,72 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._bytes_without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
             words = b"The headers have more than %d bytes, the most expected." % MAX_HEAD_BYTES
-            self.transport.write(_TOO_LARGE % (len(words), words))
+            if not self._leaving:
+                self.transport.write(_TOO_LARGE % (len(words), words))
             self.transport.close()
             self._give_up()
 
     def send_400_response(self, msg: str) -> None:
         """What arrived is no HTTP; what was asked before it gets no other answer."""
+        if self._leaving:
+            self.transport.close()
+            return
         super().send_400_response(msg)
         self._give_up()
 
     def on_headers_complete(self) -> None:
         """A request has begun."""
+        if self._leaving:
+            return
         self._bytes_without_progress = 0
+        self._arriving = True
         self._stop_waiting()
         self._refused = self._gate is not None and not self._hang_ups and self._refuse(self._gate)
         if self._refused:
-            self._wait_for_a_request()
             return
         self._hang_ups.append(announce(cast(Scope, self.scope)))
         super().on_headers_complete()
+        self.cycle.transport = cast(asyncio.Transport, self._voice)
         if not self.pipeline:
             self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
         self._bytes_without_progress = 0
-        if not self._refused:
+        if not (self._refused or self._leaving):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of it has arrived."""
         self._bytes_without_progress = 0
-        if not self._refused:
+        if self._leaving:
+            self.transport.close()
+        elif not self._refused:
             super().on_message_complete()
-        self._refused = False
+        self._arriving = self._refused = False
 
     def on_response_complete(self) -> None:
         """It has been answered."""
         if self._hang_ups:
             self._hang_ups.popleft()
+        if self._leaving:
+            self.server_state.total_requests += 1
+            self._give_up()
+            if not self.transport.is_closing():
+                self.flow.resume_reading()  # the rest of a body, which nobody wants
+            return
         self._running = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None:  # no other request waits
             self._wait_for_a_request()
+
+    def shutdown(self) -> None:
+        """The server ends once what has begun is answered."""
+        self._leave_within_s = min(_HASTE_S, self._leave_within_s)
+        if self._leaving:
+            self._wait(self._leave_within_s)
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """The client does not read what it is answered."""
@@ -133,6 +189,8 @@ class Connection(HttpToolsProtocol):
         for hang_up in self._hang_ups:
             hang_up.tell()
         self._hang_ups.clear()
+        if self._gate is not None:
+            self._gate.forsaken(cast(Scope, cycle.scope) for cycle, _ in self.pipeline)
         self.pipeline.clear()
         for cycle in (self._running, self.cycle):
             if cycle is not None and not cycle.response_complete:
@@ -140,19 +198,38 @@ class Connection(HttpToolsProtocol):
                 cycle.message_event.set()
 
     def _refuse(self, gate: Gate) -> bool:
-        answer = gate.refuses(self.parser.get_method(), self.url, self.headers)
+        keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        answer = gate.refuses(self.parser.get_method(), self.url, self.headers, keep_alive=keeps)
         if answer is None:
             return False
         status, _, rest = answer.partition(b"\r\n")
         dates = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
         self.transport.write(b"%b\r\n%b%b" % (status, dates, rest))
         if b"\r\nconnection: close\r\n" in answer:
-            self.transport.close()
+            self._leave()
+        else:
+            self._wait_for_a_request()
         return True
 
+    def _leave(self) -> None:
+        """Say no more, and close once the rest of a body has arrived: before, its client might be told of a reset only.
+
+        One that sends on for ever is closed on after the keep-alive timeout, or a second where the server ends.
+        """
+        self._leaving = True
+        if not self._arriving or self.transport.is_closing():
+            self.transport.close()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._wait(self._leave_within_s)
+
     def _wait_for_a_request(self) -> None:
+        self._wait(self.timeout_keep_alive)
+
+    def _wait(self, seconds: float) -> None:
         self._stop_waiting()
-        self._patience = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._patience = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problems
 from app.errors import BadParameter, ServiceError
+from app.tls import Certificate
 
 
 class Direct:
@@ -52,6 +53,7 @@ class Application(FastAPI):
         super().__init__(**options)
         self._shortcuts: dict[tuple[str, str], ASGIApp] = {}
         self.admin: ASGIApp | None = None  # what a port of its own serves
+        self.certificate: Certificate | None = None  # what both ports show
 
     def add_shortcut(self, method: str, path: str, app: ASGIApp) -> None:
         """Let `app` answer exactly these requests."""

@@ -4,10 +4,13 @@ Whoever has too much to do must say so for little: no body is read, no task made
 refusal here costs a sixth of one by the application.
 """
 
+import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+from starlette.types import Scope
 
 from app import problems
 from app.access import request_id_of
@@ -16,6 +19,7 @@ from app.headers import ANSWER
 from app.metrics import Metrics
 
 PATH = b"/classify"
+_FOR_PICTURES = ("/classify", "/classify/batch")
 _TIMEOUT = b"x-request-timeout-ms"
 _HEAD = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nretry-after: %d\r\n"
@@ -28,22 +32,50 @@ log = logging.getLogger("mixer.access")
 
 
 class Gate:
-    """In front of POST /classify. `refusal` says why a picture cannot be answered within so many seconds, if so."""
+    """In front of POST /classify.
 
-    def __init__(self, refusal: Callable[[float], QueueFull | None], metrics: Metrics, timeout_s: float) -> None:
+    `refusal` says why a picture cannot be answered within so many seconds behind so many others, if so. Those are who
+    was let in during the same turn of the event loop, and takes a place only when all that has arrived is read.
+    Without `refusal` the gate stands open.
+    """
+
+    def __init__(
+        self, refusal: Callable[[float, int], QueueFull | None] | None, metrics: Metrics, timeout_s: float
+    ) -> None:
         self._refusal = refusal
         self._metrics = metrics
         self._timeout_s = timeout_s
+        self._let_in = 0
 
-    def refuses(self, method: bytes, url: bytes, headers: Headers) -> bytes | None:
-        """The whole answer to a request that is refused, without a date; None where it may come in."""
-        if url.partition(b"?")[0] != PATH or method != b"POST":
+    def refuses(self, method: bytes, url: bytes, headers: Headers, *, keep_alive: bool) -> bytes | None:
+        """The whole answer to a request that is refused, without a date; None where it may come in.
+
+        `keep_alive`: whether its client would send another request on the same connection.
+        """
+        if self._refusal is None or url.partition(b"?")[0] != PATH or method != b"POST":
             return None
         started = time.perf_counter()
-        error = self._refusal(min(self._timeout_s, _timeout_s(headers)))
-        return None if error is None else self._answer(error, headers, started)
+        error = self._refusal(min(self._timeout_s, _timeout_s(headers)), self._let_in)
+        if error is not None:
+            return self._answer(error, headers, started, keep_alive=keep_alive and not _will_wait(headers))
+        self._let_one_in()
+        return None
 
-    def _answer(self, error: QueueFull, headers: Headers, started: float) -> bytes:
+    def forsaken(self, scopes: Iterable[Scope]) -> None:
+        """These requests were sent ahead of an answer, and their client went before they could come in."""
+        for scope in scopes:
+            if scope["path"] in _FOR_PICTURES and scope["method"] == "POST":
+                self._metrics.dropped("receive", "client_gone")
+
+    def _let_one_in(self) -> None:
+        if not self._let_in:
+            asyncio.get_running_loop().call_soon(self._all_are_in)
+        self._let_in += 1
+
+    def _all_are_in(self) -> None:
+        self._let_in = 0
+
+    def _answer(self, error: QueueFull, headers: Headers, started: float, *, keep_alive: bool) -> bytes:
         metrics = self._metrics
         metrics.rejected("queue_full", 1)
         metrics.lost(error.code)
@@ -52,7 +84,7 @@ class Gate:
         request_id = request_id_of(headers)
         log.info("POST %s 429 at the head id=%s", PATH.decode(), request_id)
         body = problems.body(error.status, error.code, error.title, error.detail)
-        ending = b"connection: close\r\n\r\n" if _will_wait(headers) else b"\r\n"
+        ending = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
         return _HEAD % (error.retry_after_s, request_id.encode(), len(body)) + ending + body
 
 

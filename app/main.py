@@ -31,7 +31,7 @@ from app.errors import ServiceError
 from app.gate import Gate
 from app.headers import PageHeaders
 from app.health import Health
-from app.heap import trim_soon
+from app.heap import keep_trimmed, trim_soon
 from app.hold import Hold
 from app.images import FORMATS, DecodeLimits
 from app.keys import ApiKeys, KeySource
@@ -44,9 +44,11 @@ from app.schemas import LimitsBody
 from app.sessions import Sessions
 from app.settings import Settings
 from app.tally import Tallies, Tally
+from app.tls import certificate_of
 from app.workers import Post
 
 _PULSE_S = 0.5
+_TRIM_S = 10.0
 
 log = logging.getLogger("mixer.main")
 
@@ -62,6 +64,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     admin_keys = ApiKeys(
         KeySource("MIXER_ADMIN_KEYS", settings.admin_keys.get_secret_value(), settings.admin_keys_file, "admin")
     )
+    certificate = certificate_of(settings)
     post = post or Post()
     metrics = Metrics(post.board, post.number)
     decoding = build_decoding(settings)
@@ -81,11 +84,12 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         settings.bundle, models, making, health, post, metrics,
         default=settings.default_model,
         timeout_s=settings.request_timeout_s,
-        besides={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again},
+        besides={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again}
+        | ({} if certificate is None else {"MIXER_TLS_CERT_FILE": certificate.read_again}),
     )  # fmt: skip
     _open_all(settings, models, making, engine)
     # What the gate answers has no headers for other origins, and a browser would hide it.
-    gate = None if settings.origins else Gate(models.refusal, metrics, settings.request_timeout_s)
+    gate = Gate(None if settings.origins else models.refusal, metrics, settings.request_timeout_s)
     drain = Drain(lambda: metrics.rejected("draining", 1))
     hold = Hold(settings.upload_memory_bytes, lambda: metrics.rejected("uploads_full", 1))
     routes = Routes(models, health, drain, metrics, keys, _limits_body(settings), _body_limits(settings), hold)
@@ -97,6 +101,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         docs_url=None,  # routes has its own, under a policy
         redoc_url=None,
     )
+    app.certificate = certificate
     routes.add_to(app, reticent=bool(settings.admin_port))
     operators = Operators(metrics, admin_keys, settings.protect_metrics)
     if settings.admin_port:
@@ -188,12 +193,13 @@ def _lifespan(
     drain: Drain,
     drain_timeout_s: float,
     post: Post,
-    gate: Gate | None,
+    gate: Gate,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
         await health.probe()
-        tasks = [asyncio.create_task(work) for work in (health.watch(), reload.watch(), _beat(post))]
+        works = (health.watch(), reload.watch(), _beat(post), keep_trimmed(_TRIM_S))
+        tasks = [asyncio.create_task(work) for work in works]
         _log_what_is_served(models)
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from app import tls
 from app.acceptor import Acceptor
 from app.connections import Connection
+from app.departures import Departures
 from app.errors import StartError
 from app.settings import ENV_PREFIX, Settings
 from app.workers import STOPPING, Post, Supervisor
@@ -38,7 +39,7 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
     Returns: the exit code of the process.
     Raises: StartError where the address cannot be listened on, or what `make` raises.
     """
-    tls.expect_usable(settings)
+    tls.certificate_of(settings)  # tried before any worker is there
     _allow_open_files(settings.max_connections)
     if settings.workers == 1:
         post = Post()
@@ -78,14 +79,22 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._admin = admin
         self._post = post
+        self._departures: Departures | None = None
         self.server_state.connections = _Held(post.hold)  # type: ignore[assignment]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""
+        self._departures = Departures()
         await super().startup(sockets=[])
         for listener, config in zip(sockets or [], (self.config, self._admin), strict=False):
             if config is not None:
                 self._accept(listener, config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the last answers leave, then end the application."""
+        await super().shutdown(sockets)
+        if self._departures is not None:
+            self._departures.close()
 
     def _accept(self, listener: socket.socket, config: uvicorn.Config) -> None:
         if not config.loaded:
@@ -94,7 +103,9 @@ class _Server(uvicorn.Server):
 
         def connection() -> asyncio.Protocol:
             make = config.http_protocol_class
-            return make(config=config, server_state=self.server_state, app_state=state)  # type: ignore[call-arg]
+            return make(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=state, departures=self._departures
+            )
 
         others = self._post.held_by_others
         most = config.limit_concurrency or math.inf
@@ -106,9 +117,10 @@ class _Server(uvicorn.Server):
 
 
 def _run(application: FastAPI, listeners: list[socket.socket], settings: Settings, post: Post) -> int:
-    config = _config(application, settings)
+    certificate = getattr(application, "certificate", None) or tls.certificate_of(settings)
+    config = _config(application, settings, certificate)
     admin = getattr(application, "admin", None)
-    admin_config = None if admin is None else _config(admin, settings, _MORE_CONNECTIONS)
+    admin_config = None if admin is None else _config(admin, settings, certificate, _MORE_CONNECTIONS)
     scheme = "https" if config.is_ssl else "http"
     log.info("starting on %s://%s:%d", scheme, settings.host, settings.port)
     if admin_config is not None:
@@ -121,21 +133,22 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     return 0
 
 
-def _config(application: ASGIApp, settings: Settings, more_connections: int = 0) -> uvicorn.Config:
+def _config(
+    application: ASGIApp, settings: Settings, certificate: tls.Certificate | None, more_connections: int = 0
+) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         host=settings.host,
         port=settings.port,
         http=Connection,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         limit_concurrency=settings.max_connections + more_connections + 1,  # uvicorn refuses the one that reaches it
         timeout_keep_alive=settings.keep_alive_timeout_s,
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + _GRACE_S,
-        ssl_certfile=settings.tls_cert_file,
-        ssl_keyfile=settings.tls_key_file,
-        ssl_keyfile_password=settings.tls_key_password.get_secret_value() or None,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )
 
 

@@ -216,7 +216,8 @@ class Settings(BaseSettings):
     )
     tls_cert_file: Path | None = Field(
         default=None,
-        description="File with the certificate chain in PEM; the service then speaks HTTPS only, on both its ports.",
+        description="File with the certificate chain in PEM, read again at a reload; the service then speaks HTTPS "
+        "only, on both its ports.",
     )
     tls_key_file: Path | None = Field(
         default=None, description="File with the certificate's key in PEM. Not set: it is in tls_cert_file."

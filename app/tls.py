@@ -1,4 +1,7 @@
-"""The certificate that the service shows, tried before anything starts. uvicorn speaks TLS with it."""
+"""The certificate that the service shows: tried before anything starts, and read anew while it goes on.
+
+uvicorn speaks TLS with it.
+"""
 
 import ssl
 from pathlib import Path
@@ -7,14 +10,33 @@ from app.errors import BadSettings
 from app.settings import Settings
 
 
-def expect_usable(settings: Settings) -> None:
-    """Load the certificate with its key, where there is one, and forget it again.
+class Certificate:
+    """What every handshake shows: as it was read last. Raises: BadSettings."""
 
-    Raises: BadSettings.
-    """
-    if settings.tls_cert_file is None:
-        return
-    certificate, key = settings.tls_cert_file, settings.tls_key_file or settings.tls_cert_file
+    def __init__(self, settings: Settings, file: Path) -> None:
+        self._settings, self._file = settings, file
+        self.context = self._newest = _loaded(settings, file)
+        self.context.sni_callback = self._show
+
+    def read_again(self) -> None:
+        """Show what is in the files now, with its key, to whoever connects from here on.
+
+        Raises: BadSettings, and goes on with what it had.
+        """
+        self._newest = _loaded(self._settings, self._file)  # not the same: a handshake may be using it
+
+    def _show(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """OpenSSL asks this in every handshake, whether the client names a server or not."""
+        connection.context = self._newest
+
+
+def certificate_of(settings: Settings) -> Certificate | None:
+    """None where the service has none. Raises: BadSettings."""
+    return None if settings.tls_cert_file is None else Certificate(settings, settings.tls_cert_file)
+
+
+def _loaded(settings: Settings, certificate: Path) -> ssl.SSLContext:
+    key = settings.tls_key_file or certificate
     _expect_readable("MIXER_TLS_CERT_FILE", certificate)
     _expect_readable("MIXER_TLS_KEY_FILE", key)
     passwords = iter([settings.tls_key_password.get_secret_value()])
@@ -26,6 +48,7 @@ def expect_usable(settings: Settings) -> None:
             f"MIXER_TLS_CERT_FILE is {certificate}, which cannot be used with the key in {key}: "
             f"{_reason(error, locked=next(passwords, None) is None)}."
         ) from error
+    return context
 
 
 def _expect_readable(variable: str, file: Path) -> None:

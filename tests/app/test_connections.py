@@ -1,14 +1,18 @@
 """One connection, by hand: a transport that only remembers, and time that only tests let pass."""
 
 import asyncio
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import uvicorn
+from fakes import WatchedMetrics
 from uvicorn.server import ServerState
 from virtual_time import in_virtual_time, now
 
-from app.connections import MAX_HEAD_BYTES, Connection
+from app.connections import GATE, MAX_HEAD_BYTES, Connection
+from app.gate import Gate
 from app.hang_up import HangUp, announce
 
 KEEP_ALIVE_S = 5
@@ -18,18 +22,28 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: service\r\n\r\n"
 class FakeTransport(asyncio.Transport):
     """Remembers what is written, when it was closed or aborted, and whether it reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, half_closes: bool = True, socket: Any = None) -> None:
         super().__init__()
         self.written = b""
+        self.said_all = False
+        self._half_closes, self._socket = half_closes, socket
         self.ended = asyncio.Event()
         self.aborted = False
         self.reading = True
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
+        return self._socket if name == "socket" else default
 
     def write(self, data: Any) -> None:
+        assert not self.said_all
         self.written += data
+
+    def can_write_eof(self) -> bool:
+        return self._half_closes
+
+    def write_eof(self) -> None:
+        assert self._half_closes
+        self.said_all = True
 
     def is_closing(self) -> bool:
         return self.ended.is_set()
@@ -77,9 +91,10 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def connected(app: Any) -> tuple[Connection, FakeTransport]:
+def connected(app: Any, departures: Any = None, state: Any = None, **kind: Any) -> tuple[Connection, FakeTransport]:
     config = uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_S, log_config=None, lifespan="off")
-    connection, transport = Connection(config, ServerState(), {}, asyncio.get_running_loop()), FakeTransport()
+    connection = Connection(config, ServerState(), state or {}, asyncio.get_running_loop(), departures=departures)
+    transport = FakeTransport(**kind)
     connection.connection_made(transport)
     return connection, transport
 
@@ -178,7 +193,156 @@ async def test_of_requests_sent_ahead_no_more_are_read_until_they_are_served() -
     assert transport.written.count(b" 204 ") == 3
 
 
+# --- the last answer ---
+
+LAST = b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 5\r\n\r\n"
+
+
+class Hasty:
+    """Answers before it has read the body."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize("half_closes", [True, False])
+async def test_an_early_answer_that_ends_a_connection_does_not_cut_off_the_body(*, half_closes: bool) -> None:
+    """The system would answer what arrives afterwards by a reset, and the client might see nothing else."""
+    connection, transport = connected(Hasty(), half_closes=half_closes)
+    connection.data_received(LAST + b"12")
+    await settled()
+    assert b" 413 " in transport.written
+    assert b"connection: close" in transport.written
+    assert (transport.said_all, transport.is_closing()) == (half_closes, False)
+    connection.data_received(b"34")
+    assert not transport.is_closing()
+    connection.data_received(b"5")
+    assert transport.is_closing()
+
+
+async def test_once_the_body_is_there_it_ends_at_once() -> None:
+    connection, transport = connected(Hasty())
+    connection.data_received(LAST + b"12345")
+    await settled()
+    assert (transport.said_all, transport.is_closing()) == (False, True)
+
+
+async def test_an_answer_of_http_1_0_ends_its_connection_too() -> None:
+    connection, transport = connected(Hasty())
+    connection.data_received(b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n")
+    await settled()
+    assert transport.said_all
+    connection.data_received(b"12345")
+    assert transport.is_closing()
+
+
+@in_virtual_time
+async def test_a_body_that_nobody_wants_is_not_waited_for_for_ever() -> None:
+    connection, transport = connected(Hasty())
+    connection.data_received(LAST)
+    await settled()
+    for second in range(1, KEEP_ALIVE_S + 1):
+        asyncio.get_running_loop().call_at(second - 0.5, connection.data_received, b"1"[: second % 2])
+    await transport.ended.wait()
+    assert now() == KEEP_ALIVE_S
+
+
+@in_virtual_time
+@pytest.mark.parametrize("told", ["before", "afterwards"])
+async def test_when_the_server_ends_it_is_waited_for_a_second(told: str) -> None:
+    connection, transport = connected(Hasty())
+    connection.data_received(LAST)
+    if told == "before":
+        connection.shutdown()
+    await settled()
+    if told == "afterwards":
+        connection.shutdown()
+    assert not transport.is_closing()
+    await transport.ended.wait()
+    assert now() == 1.0
+
+
+async def test_a_body_of_which_too_much_had_arrived_is_read_on_and_thrown_away() -> None:
+    connection, transport = connected(Hasty())
+    connection.data_received(LAST.replace(b" 5", b" 200000") + bytes(100_000))
+    assert not transport.reading
+    await settled()
+    assert transport.reading
+    connection.data_received(bytes(100_000))
+    assert transport.is_closing()
+
+
+@pytest.mark.parametrize("junk", [b"zz\r\n", b"5;" + bytes(b"a" * 70_000)])
+async def test_what_comes_after_the_last_answer_gets_none(junk: bytes) -> None:
+    connection, transport = connected(Hasty())
+    connection.data_received(LAST.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked"))
+    await settled()
+    written = transport.written
+    connection.data_received(junk)
+    assert transport.is_closing()
+    assert transport.written == written
+
+
+async def test_a_request_sent_behind_the_last_is_not_begun() -> None:
+    app = Application()
+    connection, transport = connected(app)
+    connection.data_received(LAST + b"12345" + REQUEST)
+    await app.release()
+    assert (app.begun, transport.written.count(b"HTTP/1.1 ")) == (1, 1)
+    assert transport.is_closing()
+
+
 # --- hang-ups ---
+
+
+class FakeDepartures:
+    """Remembers who is watched."""
+
+    def __init__(self) -> None:
+        self.watched: dict[int, Callable[[], object]] = {}
+
+    def watch(self, file: int, listener: Callable[[], object]) -> None:
+        assert file not in self.watched
+        self.watched[file] = listener
+
+    def forget(self, file: int) -> None:
+        self.watched.pop(file, None)
+
+
+async def test_while_nothing_is_read_a_hang_up_is_watched_for() -> None:
+    app, departures = Application(), FakeDepartures()
+    with socket.socket() as own:
+        file = own.fileno()
+        connection, transport = connected(app, departures, socket=own)
+        connection.data_received(REQUEST)
+        assert not departures.watched
+        connection.data_received(REQUEST)
+        assert list(departures.watched) == [file]
+        await app.release()
+        assert not departures.watched
+        await app.release()
+        connection.data_received(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        await settled()  # it waits for the body
+        connection.data_received(bytes(100_000))
+        assert list(departures.watched) == [file]
+        await settled()
+        departures.watched[file]()
+        assert transport.aborted
+        connection.connection_lost(None)
+        assert not departures.watched
+    assert [hang_up.told for hang_up in app.hang_ups] == [False, False, True]
+    await app.release()
+
+
+async def test_pictures_sent_ahead_by_a_client_that_goes_are_counted() -> None:
+    metrics = WatchedMetrics()
+    connection, _ = connected(Application(), state={GATE: Gate(None, metrics, 30)})
+    for path in (b"/classify", b"/classify", b"/classify/batch", b"/model"):
+        connection.data_received(b"POST %b HTTP/1.1\r\nHost: service\r\nContent-Length: 0\r\n\r\n" % path)
+    connection.data_received(b"GET /classify HTTP/1.1\r\nHost: service\r\n\r\n")
+    connection.connection_lost(None)
+    assert metrics.samples()['mixer_dropped_total{reason="client_gone",stage="receive"}'] == 2
 
 
 async def test_a_request_that_is_not_answered_is_told_of_a_lost_connection() -> None:

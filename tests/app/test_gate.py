@@ -20,15 +20,17 @@ HEAD = b"POST /classify HTTP/1.1\r\nHost: service\r\nContent-Length: 5\r\n"
 
 
 class Hurdle:
-    """What says whether there is room; remembers how long each request would have waited."""
+    """What says whether there is room; remembers how long each request would have waited, and behind how many."""
 
-    def __init__(self, *, full: bool = True) -> None:
-        self.full = full
+    def __init__(self, *, room: int = 0) -> None:
+        self.room = room
         self.asked: list[float] = []
+        self.others: list[int] = []
 
-    def __call__(self, timeout_s: float) -> QueueFull | None:
+    def __call__(self, timeout_s: float, others: int) -> QueueFull | None:
         self.asked.append(timeout_s)
-        return QueueFull("There is no room. Try again in 7 s.", 7) if self.full else None
+        self.others.append(others)
+        return QueueFull("There is no room. Try again in 7 s.", 7) if others >= self.room else None
 
 
 def gated(app: Any, hurdle: Hurdle) -> tuple[Connection, FakeTransport, WatchedMetrics]:
@@ -81,7 +83,7 @@ async def test_its_body_is_no_request_and_the_next_one_is_served() -> None:
     connection, transport, _ = gated(app, hurdle)
     connection.data_received(HEAD + b"\r\nGET ")
     connection.data_received(b"/")
-    hurdle.full = False
+    hurdle.room = 1
     connection.data_received(HEAD + b"\r\n12345")
     await app.release()
     assert app.begun == 1
@@ -91,11 +93,36 @@ async def test_its_body_is_no_request_and_the_next_one_is_served() -> None:
 
 
 @in_virtual_time
-async def test_whoever_waits_to_be_asked_for_the_body_is_not_waited_for() -> None:
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD + b"Expect: 100-continue\r\n",
+        HEAD + b"Connection: close\r\n",
+        HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Connection: keep-alive\r\n",
+    ],
+    ids=["waits to be asked", "says so", "is of HTTP/1.0", "is of HTTP/1.0 whatever it says"],
+)
+async def test_whoever_sends_no_other_request_is_told_at_once_that_this_is_the_end(head: bytes) -> None:
     connection, transport, _ = gated(Application(), Hurdle())
-    connection.data_received(HEAD + b"Expect: 100-continue\r\n\r\n")
+    connection.data_received(head + b"\r\n")
     assert b"\r\nconnection: close\r\n" in transport.written
+    assert transport.said_all
+    connection.data_received(b"12345")  # which would be answered by a reset, were it closed by now
     assert transport.is_closing()
+    assert transport.written.count(b"HTTP/1.1 ") == 1
+
+
+@in_virtual_time
+async def test_without_a_body_the_end_is_at_once() -> None:
+    connection, transport, _ = gated(Application(), Hurdle())
+    connection.data_received(HEAD + b"Connection: close\r\n\r\n12345")
+    assert transport.is_closing()
+
+
+async def test_a_gate_that_stands_open_refuses_nobody() -> None:
+    gate = Gate(None, WatchedMetrics(), timeout_s=30)
+    assert gate.refuses(b"POST", b"/classify", [], keep_alive=True) is None
 
 
 @in_virtual_time
@@ -137,7 +164,7 @@ async def test_answers_keep_their_order() -> None:
     [(b"", 30), (b"X-Request-Timeout-Ms: 250\r\n", 0.25), (b"x-request-timeout-ms: 90000\r\n", 30)],
 )
 async def test_the_clients_own_patience_counts_up_to_the_services(header: bytes, timeout_s: float) -> None:
-    hurdle = Hurdle(full=False)
+    hurdle = Hurdle(room=1)
     connection, _, _ = gated(Application(), hurdle)
     connection.data_received(HEAD.replace(b"/classify", b"/classify?top_k=1") + header + b"\r\n12345")
     await settled()
@@ -148,7 +175,7 @@ async def test_the_clients_own_patience_counts_up_to_the_services(header: bytes,
 @in_virtual_time
 @pytest.mark.parametrize("said", [b"soon", b"nan", b"0", b"-5"])
 async def test_patience_that_is_no_number_is_left_to_the_application(said: bytes) -> None:
-    hurdle = Hurdle(full=False)
+    hurdle = Hurdle(room=1)
     connection, _, _ = gated(Application(), hurdle)
     connection.data_received(HEAD + b"X-Request-Timeout-Ms: " + said + b"\r\n\r\n12345")
     await settled()
@@ -162,3 +189,21 @@ async def test_a_refusal_carries_the_clients_own_id_where_it_is_harmless(offered
     connection.data_received(HEAD + b"X-Request-ID: " + offered + b"\r\n\r\n")
     request_id = parts(transport.written)[1][b"x-request-id"]
     assert request_id == given or (given is None and len(request_id) == 32)
+
+
+@in_virtual_time
+async def test_those_let_in_at_the_same_moment_count_until_they_have_their_places() -> None:
+    hurdle = Hurdle(room=2)
+    connection, transport, _ = gated(Application(), hurdle)
+    others = [
+        Connection(connection.config, connection.server_state, connection.app_state, connection.loop) for _ in "12"
+    ]
+    for other in others:
+        other.connection_made(FakeTransport())
+        other.data_received(HEAD + b"\r\n12345")
+    connection.data_received(HEAD + b"\r\n12345")
+    assert hurdle.others == [0, 1, 2]
+    assert transport.written.startswith(b"HTTP/1.1 429")
+    await settled()
+    connection.data_received(HEAD + b"\r\n12345")
+    assert hurdle.others[3:] == [0]

@@ -38,7 +38,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 def refusal(**options: object) -> str:
     with pytest.raises(BadSettings) as refused:
-        tls.expect_usable(Settings(**options))  # type: ignore[arg-type]
+        tls.certificate_of(Settings(**options))  # type: ignore[arg-type]
     assert "\n" not in str(refused.value)
     assert refused.value.exit_code == 2
     return str(refused.value)
@@ -48,15 +48,15 @@ def refusal(**options: object) -> str:
 
 
 def test_without_a_certificate_nothing_is_expected() -> None:
-    tls.expect_usable(Settings())
+    assert tls.certificate_of(Settings()) is None
 
 
 def test_a_certificate_with_its_key_is_usable(own: Certificate, tmp_path: Path) -> None:
-    tls.expect_usable(Settings(tls_cert_file=own.cert, tls_key_file=own.key))
-    tls.expect_usable(Settings(tls_cert_file=own.cert, tls_key_file=own.locked_key, tls_key_password=own.password))
+    tls.certificate_of(Settings(tls_cert_file=own.cert, tls_key_file=own.key))
+    tls.certificate_of(Settings(tls_cert_file=own.cert, tls_key_file=own.locked_key, tls_key_password=own.password))
     both = tmp_path / "both.pem"
     both.write_bytes(own.key.read_bytes() + own.cert.read_bytes())
-    tls.expect_usable(Settings(tls_cert_file=both))
+    tls.certificate_of(Settings(tls_cert_file=both))
 
 
 def test_a_key_of_another_certificate_is_refused(own: Certificate, other: Certificate) -> None:
@@ -116,6 +116,118 @@ def test_a_service_that_cannot_use_its_certificate_starts_no_worker(
         f"mixer: MIXER_TLS_CERT_FILE is {own.cert}, which cannot be used with the key in {other.key}: "
         "the key is that of another certificate."
     ]
+
+
+# --- renewed ---
+
+
+class Files:
+    """Where a service looks for its certificate; what is there changes."""
+
+    def __init__(self, folder: Path, first: Certificate) -> None:
+        self.cert, self.key = folder / "service.crt", folder / "service.key"
+        self.hold(first.cert, first.key)
+
+    def hold(self, cert: Path, key: Path) -> None:
+        self.cert.write_bytes(cert.read_bytes())
+        self.key.write_bytes(key.read_bytes())
+
+
+def shown_in_a_handshake(context: ssl.SSLContext, server_name: str | None = None) -> bytes:
+    """The certificate that a client gets to see, in memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    client = trusting.wrap_bio(to_client, to_server, server_hostname=server_name)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(4):
+        for end in (client, server):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    shown = client.getpeercert(binary_form=True)
+    assert shown is not None
+    return shown
+
+
+def in_binary(file: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(file.read_text(encoding="ascii"))
+
+
+@pytest.mark.parametrize("server_name", [None, "service.example"])
+def test_a_renewed_certificate_is_shown_to_whoever_connects_next(
+    server_name: str | None, own: Certificate, other: Certificate, tmp_path: Path
+) -> None:
+    files = Files(tmp_path, own)
+    certificate = tls.certificate_of(Settings(tls_cert_file=files.cert, tls_key_file=files.key))
+    assert certificate is not None
+    assert shown_in_a_handshake(certificate.context, server_name) == in_binary(own.cert)
+    for renewed in (other, own, other):
+        files.hold(renewed.cert, renewed.key)
+        certificate.read_again()
+        assert shown_in_a_handshake(certificate.context, server_name) == in_binary(renewed.cert)
+
+
+def test_one_that_cannot_be_used_changes_nothing(own: Certificate, other: Certificate, tmp_path: Path) -> None:
+    files = Files(tmp_path, own)
+    certificate = tls.certificate_of(Settings(tls_cert_file=files.cert, tls_key_file=files.key))
+    assert certificate is not None
+    files.hold(other.cert, own.key)
+    with pytest.raises(BadSettings, match="the key is that of another certificate"):
+        certificate.read_again()
+    files.cert.unlink()
+    with pytest.raises(BadSettings, match="which cannot be read"):
+        certificate.read_again()
+    assert shown_in_a_handshake(certificate.context) == in_binary(own.cert)
+
+
+def test_a_reload_shows_a_renewed_certificate_and_refuses_a_bad_one(
+    own: Certificate, other: Certificate, bundle: Path, tmp_path: Path
+) -> None:
+    """Connections that are open go on with the old one."""
+    files, port = Files(tmp_path, own), free_port()
+    flags = {
+        "bundle": bundle, "port": port, "workers": 2, "lanes": 1, "admin-keys": f"me:{ADMIN}",
+        "tls-cert-file": files.cert, "tls-key-file": files.key,
+    }  # fmt: skip
+    command = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    both = ssl.create_default_context(cafile=str(own.cert))
+    both.load_verify_locations(other.cert)
+    url = f"https://127.0.0.1:{port}"
+
+    def shown() -> set[bytes]:
+        """By both workers."""
+        seen = set()
+        for _ in range(8):
+            with both.wrap_socket(running.connect(), server_hostname="127.0.0.1") as connection:
+                seen.add(connection.getpeercert(binary_form=True) or b"")
+        return seen
+
+    with (
+        Server("-m", "app.cli", "serve", *command, port=port) as running,
+        httpx.Client(verify=both, base_url=url, timeout=PATIENCE_S) as client,
+    ):
+        running.wait_until_serving(workers=2)
+        assert shown() == {in_binary(own.cert)}
+        assert client.get("/health/live").status_code == 200
+        files.hold(other.cert, own.key)
+        refused = client.post("/admin/reload", headers={"x-api-key": ADMIN})
+        assert refused.status_code == 409
+        assert "the key is that of another certificate" in refused.json()["detail"]
+        running.wait_for("reload: MIXER_TLS_CERT_FILE refused: .*the key is that of another certificate", 2)
+        assert shown() == {in_binary(own.cert)}
+        files.hold(other.cert, other.key)
+        assert client.post("/admin/reload", headers={"x-api-key": ADMIN}).status_code == 200
+        assert shown() == {in_binary(other.cert)}
+        files.hold(own.cert, own.key)
+        reloads = len(running.wait_for("reload: .* unchanged"))
+        running.signal(signal.SIGHUP)
+        running.wait_for("reload: .* unchanged", reloads + 2)
+        attempts = 100  # the line tells of the bundle, which comes first
+        while attempts and shown() != {in_binary(own.cert)}:
+            attempts -= 1
+        assert attempts
+        assert client.get("/health/live").status_code == 200  # the same connection all along
+        assert not [line for line in running.lines if "Traceback" in line]
 
 
 # --- a service of several workers that speaks it ---

@@ -51,6 +51,13 @@ def png_declaring(width: int, height: int, depth: int = 8, colour: int = 2, pixe
 # --- JPEG ---
 
 
+def jpeg_declaring(width: int, height: int) -> bytes:
+    """A JPEG that says it has that size."""
+    whole = red("JPEG", quality=95, subsampling=0)
+    size_at = whole.index(b"\xff\xc0") + 5
+    return whole[:size_at] + struct.pack(">HH", height, width) + whole[size_at + 4 :]
+
+
 def jpeg_with(inserted: bytes) -> bytes:
     """A red JPEG with bytes after its first marker."""
     whole = red("JPEG", quality=95, subsampling=0)
@@ -112,7 +119,23 @@ ONE_STRIP = {273: longs(8), 278: longs(8), 279: longs(192)}
 ENDLESS_EXIF = struct.pack("<2sHI H HHII HHII I", b"II", 42, 8, 2, 0x8769, 4, 1, 8, 0x0112, 3, 1, 1, 8)
 
 
-# --- GIF, BMP ---
+# --- GIF, WebP, BMP ---
+
+
+def gif_declaring(width: int, height: int) -> bytes:
+    """A GIF that says that it and its first frame have that size."""
+    whole = saved(Image.new("RGB", (8, 8), RED).quantize(2), "GIF")
+    size, frame_at = struct.pack("<HH", width, height), whole.index(b"\x2c\0\0\0\0") + 5
+    return whole[:6] + size + whole[10:frame_at] + size + whole[frame_at + 4 :]
+
+
+def webp_declaring(width: int, height: int) -> bytes:
+    """A lossless WebP that says it has that size; 16384 is the most that it can say."""
+    whole = red("WEBP", lossless=True)
+    size_at = whole.index(b"VP8L") + 9
+    (bits,) = struct.unpack_from("<I", whole, size_at)
+    declared = (width - 1) | (height - 1) << 14 | (bits >> 28) << 28
+    return whole[:size_at] + struct.pack("<I", declared) + whole[size_at + 4 :]
 
 
 def gif_with(inserted: bytes) -> bytes:

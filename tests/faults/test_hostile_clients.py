@@ -1,14 +1,21 @@
 """Clients that are slow, gone, wrong or greedy: each gets its answer or its end, and the others get theirs."""
 
+import shutil
 import signal
 import socket
+import ssl
 import struct
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from certificates import certificate
 from colour_bundle import BLUE, GREEN, RED, picture
-from servers import Server, head_of_upload, read_until
+from hostile import noise, saved
+from servers import PATIENCE_S, Server, head_of_upload, read_until
 from wire import (
     A_RUN_HAS_BEGUN,
     FORM,
@@ -34,6 +41,7 @@ CLASSIFIED = 'mixer_images_total{outcome="classified"}'
 
 CHUNKED = b"Transfer-Encoding: chunked"
 PICTURE = picture(RED)
+END = b"--XX--\r\n"
 
 
 def hang_up(connection: socket.socket) -> None:
@@ -134,6 +142,43 @@ def test_a_client_that_goes_while_its_picture_runs_is_counted_and_the_lane_goes_
         assert Reader(next_one).answer().label == "green"
 
 
+@pytest.mark.parametrize("leave", [hang_up, say_goodbye])
+def test_of_requests_sent_ahead_by_a_client_that_goes_none_is_begun(leave: object, one_at_a_time: Server) -> None:
+    server = one_at_a_time
+    runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
+    never_begun, under_way = metric(server, GONE_WHILE_SENDING), metric(server, GONE_WHILE_RUNNING)
+    with server.connect() as leaving:
+        leaving.sendall(post(picture(BLUE)) + batch(PICTURE) + post(PICTURE))
+        server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
+        assert callable(leave)
+        leave(leaving)
+        until(lambda: metric(server, GONE_WHILE_RUNNING) == under_way + 1)
+        assert metric(server, GONE_WHILE_SENDING) == never_begun + 2
+    server.signal(signal.SIGUSR1)
+    with server.connect() as next_one:
+        next_one.sendall(post(picture(GREEN)))
+        server.wait_for(A_RUN_HAS_BEGUN, runs + 2)
+        server.signal(signal.SIGUSR1)
+        assert Reader(next_one).answer().label == "green"
+    assert server.lines.count(A_RUN_HAS_BEGUN + "\n") == runs + 2
+
+
+def test_a_client_that_goes_is_missed_however_large_what_it_sent_was(one_at_a_time: Server) -> None:
+    """Its last piece is more than the service reads unasked."""
+    server = one_at_a_time
+    runs, gone = server.lines.count(A_RUN_HAS_BEGUN + "\n"), metric(server, GONE_WHILE_RUNNING)
+    payload = saved(noise(230), "PNG")
+    leaving = server.connect()
+    leaving.sendall(head_of_upload(len(payload)))
+    assert read_until(leaving, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+    leaving.sendall(payload)
+    server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
+    hang_up(leaving)
+    until(lambda: metric(server, GONE_WHILE_RUNNING) == gone + 1)
+    server.signal(signal.SIGUSR1)
+    server.wait_for("mixer.access POST /classify 499")
+
+
 def test_of_requests_sent_ahead_of_junk_none_is_answered_and_none_is_an_error(one_at_a_time: Server) -> None:
     server = one_at_a_time
     lines, gone = len(server.lines), metric(server, GONE)
@@ -151,6 +196,84 @@ def test_of_requests_sent_ahead_of_junk_none_is_answered_and_none_is_an_error(on
         assert Reader(next_one).answer().label == "green"
     assert metric(server, GONE) <= gone + 1
     assert not [line for line in server.lines[lines:] if "ERROR" in line or "Traceback" in line]
+
+
+# --- the last request of a connection ---
+
+
+@pytest.fixture(scope="module")
+def full(bundle: Path) -> Iterator[Server]:
+    """A service with room for one picture, which is taken."""
+    with gated(bundle, "--queue-capacity", "1", "--max-pictures-per-request", "1", "--watchdog-s", "600") as running:
+        running.wait_until_serving()
+        with running.connect() as inside:
+            inside.sendall(post(PICTURE))
+            running.wait_for(A_RUN_HAS_BEGUN)
+            yield running
+
+
+@pytest.mark.parametrize(
+    "version", [b"HTTP/1.1\r\nConnection: close", b"HTTP/1.1\r\nExpect: 100-continue", b"HTTP/1.0"]
+)
+def test_who_sends_no_other_request_and_is_refused_is_let_go_and_not_cut_off(version: bytes, full: Server) -> None:
+    body = bytes(3_000_000)
+    with full.connect() as connection:
+        connection.sendall(post(body).replace(b"HTTP/1.1", version).removesuffix(body))
+        reader = Reader(connection)
+        answer = reader.answer()
+        assert (answer.status, answer.code) == (429, "queue_full")
+        assert reader.ended()
+        connection.sendall(body)  # a reset would be an error here
+        until(lambda: _connections_of(full) == 1)
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1\r\nConnection: close", b"HTTP/1.0"])
+@pytest.mark.parametrize(
+    ("kind", "length", "status"), [(b"image/png", 30_000_000, 413), (b"text/plain", 3_000_000, 415)]
+)
+def test_who_reads_only_when_all_is_sent_gets_an_early_answer_too(
+    version: bytes, kind: bytes, length: int, status: int, service: Server
+) -> None:
+    body = bytes(length)
+    line = f"mixer.access POST /classify {status}"
+    before = sum(line in one for one in service.lines)
+    with service.connect() as connection:
+        head = post(body, content_type=kind).replace(b"HTTP/1.1", version).removesuffix(body)
+        connection.sendall(head)
+        service.wait_for(line, before + 1)
+        connection.sendall(body)
+        assert Reader(connection).answer().status == status
+    until(lambda: _connections_of(service) == 0)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command makes a certificate here")
+def test_all_of_that_holds_over_tls(bundle: Path, tmp_path: Path) -> None:
+    """Where one direction of a connection cannot be closed alone, and the loop reads on by itself."""
+    own = certificate(tmp_path, "own")
+    trust = ssl.create_default_context(cafile=str(own.cert))
+    with gated(bundle, "--tls-cert-file", str(own.cert), "--tls-key-file", str(own.key)) as server:
+        server.wait_until_serving()
+        with trust.wrap_socket(server.connect(), server_hostname="127.0.0.1") as early:
+            body = bytes(30_000_000)
+            early.sendall(post(body, b"Connection: close").removesuffix(body))
+            server.wait_for("mixer.access POST /classify 413")
+            early.sendall(body)
+            reader = Reader(early)
+            assert reader.answer().status == 413
+            assert reader.ended()
+        leaving = trust.wrap_socket(server.connect(), server_hostname="127.0.0.1")
+        leaving.sendall(post(PICTURE) * 3)
+        server.wait_for(A_RUN_HAS_BEGUN)
+        socket.socket.shutdown(leaving, socket.SHUT_WR)
+        server.wait_for("mixer.access POST /classify 499")
+        leaving.close()
+        server.signal(signal.SIGUSR1)
+        with trust.wrap_socket(server.connect(), server_hostname="127.0.0.1") as next_one:
+            next_one.sendall(post(picture(GREEN)))
+            server.wait_for(A_RUN_HAS_BEGUN, 2)
+            server.signal(signal.SIGUSR1)
+            assert Reader(next_one).answer().label == "green"
+        assert server.lines.count(A_RUN_HAS_BEGUN + "\n") == 2
 
 
 # --- slow ---
@@ -218,6 +341,65 @@ def test_beyond_the_most_connections_one_more_gets_503_and_the_idle_ones_make_ro
     expect_service(impatient)
 
 
+# --- waiting ---
+
+
+@pytest.fixture
+def hurried(bundle: Path) -> Iterator[Server]:
+    """Every run waits for a signal and has two pictures at most, and an answer may take a second."""
+    with gated(bundle, "--max-batch-size", "2", "--request-timeout-s", "1", "--watchdog-s", "600") as running:
+        running.wait_until_serving()
+        yield running
+
+
+def test_what_waits_longer_than_it_may_gets_504_and_is_not_run(hurried: Server) -> None:
+    with ExitStack() as connections:
+        ahead, waiting, hurrying = (connections.enter_context(hurried.connect()) for _ in range(3))
+        ahead.sendall(post(picture(GREEN)))
+        hurried.wait_for(A_RUN_HAS_BEGUN)
+        waiting.sendall(post(PICTURE))
+        hurrying.sendall(post(PICTURE, b"X-Request-Timeout-Ms: 100"))
+        for one in (hurrying, waiting, ahead):
+            answer = Reader(one).answer()
+            assert (answer.status, answer.code) == (504, "deadline_passed")
+    hurried.signal(signal.SIGUSR1)
+    with hurried.connect() as next_one:
+        next_one.sendall(post(picture(GREEN)))
+        hurried.wait_for(A_RUN_HAS_BEGUN, 2)
+        hurried.signal(signal.SIGUSR1)
+        assert Reader(next_one).answer().label == "green"
+    assert hurried.lines.count(A_RUN_HAS_BEGUN + "\n") == 2
+
+
+def test_pictures_are_decoded_while_the_lane_is_busy_and_no_run_has_more_than_it_may(bundle: Path) -> None:
+    with gated(bundle, "--max-batch-size", "2", "--decode-threads", "1", "--watchdog-s", "600") as server:
+        server.wait_until_serving()
+        with ExitStack() as connections:
+            clients = [connections.enter_context(server.connect()) for _ in range(6)]
+            clients[0].sendall(post(picture(GREEN)))
+            server.wait_for(A_RUN_HAS_BEGUN)
+            for client in clients[1:]:
+                client.sendall(post(PICTURE))
+            until(lambda: metric(server, "mixer_queue_depth") == 5)  # decoded, all of them
+            for run in range(1, 5):
+                server.wait_for(A_RUN_HAS_BEGUN, run)
+                server.signal(signal.SIGUSR1)
+            assert [Reader(client).answer().label for client in clients] == ["green", *["red"] * 5]
+        assert server.lines.count(A_RUN_HAS_BEGUN + "\n") == 4  # of one, two, two and one
+
+
+def test_a_full_service_says_when_to_come_again(full: Server) -> None:
+    for path in ("/classify", "/classify/batch"):
+        url = f"http://127.0.0.1:{full.port}{path}"
+        form = {"Content-Type": FORM.decode()}
+        request = urllib.request.Request(url, part(PICTURE) + END, form)
+        with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=PATIENCE_S):
+            pass
+        with refused.value as answer:
+            assert answer.status == 429
+            assert int(answer.headers["Retry-After"]) >= 1
+
+
 # --- wrong ---
 
 LENGTH = b"Content-Length: %d"
@@ -270,6 +452,36 @@ def test_headers_without_end_get_431(request_bytes: bytes, service: Server) -> N
 
 def test_headers_of_ordinary_size_pass(service: Server) -> None:
     assert ask(service, post(PICTURE, *[b"Cookie: " + b"a" * 4000] * 8)).label == "red"
+
+
+MALFORMED = {
+    "no closing boundary": part(PICTURE),
+    "cut off in a picture": part(PICTURE)[:-40],
+    "cut off in a header": b"--XX\r\nContent-Disposition: form-data; na",
+    "another boundary": part(PICTURE).replace(b"XX", b"YY") + b"--YY--\r\n",
+    "no header": b"--XX\r\n\r\n" + PICTURE + b"\r\n" + END,
+    "a header that is none": b"--XX\r\n\0\1\2\r\n\r\n" + PICTURE + b"\r\n" + END,
+    "no name": part(PICTURE).replace(b' name="file";', b"") + END,
+    "base64 that is none": part(b"!!!").replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n") + END,
+    "nothing": b"",
+    "nothing but zeros": bytes(10_000),
+}
+
+
+@pytest.mark.parametrize("path", [b"/classify", b"/classify/batch"])
+@pytest.mark.parametrize("form", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_form_gets_400_on_either_path(form: bytes, path: bytes, service: Server) -> None:
+    answer = ask(service, post(form, path=path, content_type=FORM))
+    assert (answer.status, answer.code) == (400, "bad_request")
+    expect_service(service)
+
+
+def test_a_form_without_a_picture_is_refused(service: Server) -> None:
+    for form in (END, part(b"a note", b"note", None) + END, part(PICTURE, b"picture") + END):
+        answer = ask(service, post(form, content_type=FORM))
+        assert (answer.status, answer.code) == (422, "bad_parameter")
+    assert ask(service, post(part(PICTURE) + END, content_type=b"multipart/form-data")).code == "bad_request"
+    expect_service(service)
 
 
 def test_a_form_of_thousands_of_parts_is_refused_early(service: Server) -> None:

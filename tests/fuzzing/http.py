@@ -92,7 +92,7 @@ def fuzz(runs: int, seconds: float, folder: Path, seed: int, say: Callable[[str]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         bundle = write_bundle(Path(place), colour_spec())
-        findings = by_schema(bundle, max(1, runs // 2), seconds / 2, seed, say, folder) if _has_schemathesis() else 0
+        findings = by_schema(bundle, max(1, runs // 2), seconds / 2, seed, say, folder)
         return findings + by_hand(bundle, runs - runs // 2, seconds / 2, folder, seed, say)
 
 
@@ -208,9 +208,3 @@ def _keep(folder: Path, lines: list[Line], error: BaseException, say: Callable[[
     path.write_text(to_json(lines))
     path.with_suffix(".txt").write_text(str(error))
     say(f"FINDING {path}\n  {str(error)[:2000]}\n  again: scripts/fuzz http --reproduce {path}")
-
-
-def _has_schemathesis() -> bool:
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    return find_spec("schemathesis") is not None

@@ -84,7 +84,6 @@ def test_hundreds_of_broken_requests_and_the_service_serves(tmp_path: Path) -> N
 
 
 def test_requests_made_up_from_the_schema_get_what_it_says(tmp_path: Path) -> None:
-    pytest.importorskip("schemathesis", reason="scripts/fuzz installs it")
     said: list[str] = []
     bundle = write_bundle(tmp_path / "bundle", colour_spec())
     assert http.by_schema(bundle, 60, 60.0, 4, said.append, tmp_path) == 0, said
