@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from app import logs, settings
+from app import logs, settings, signals
 from app.bench.measuring import bench
 from app.errors import BadParameter, BadSettings, ServiceError, StartError
 from app.learning import register
@@ -46,13 +46,14 @@ def main() -> None:
 @app.command(context_settings=PASS_ON, add_help_option=False)
 def serve(context: typer.Context) -> None:
     """Serve a bundle over HTTP. Every option is also a MIXER_* variable; see mixer serve --help."""
-    from app import main as composition  # noqa: PLC0415
-    from app import plan, server  # noqa: PLC0415
+    with signals.hang_ups_noted():
+        from app import main as composition  # noqa: PLC0415
+        from app import plan, server  # noqa: PLC0415
 
-    chosen = settings.load(context.args)
-    logs.configure(chosen.log_format, chosen.log_level)
-    planned = plan.planned(chosen)
-    raise typer.Exit(server.serve(lambda post: composition.create_app(planned, post=post), planned))
+        chosen = settings.load(context.args)
+        logs.configure(chosen.log_format, chosen.log_level)
+        planned = plan.planned(chosen)
+        raise typer.Exit(server.serve(lambda post: composition.create_app(planned, post=post), planned))
 
 
 @app.command()

@@ -57,13 +57,21 @@ class Health:
         self._metrics.ready.labels().set(0)
 
     async def watch(self) -> None:
-        """Probe for ever, `interval_s` apart; whoever starts the service has probed once before."""
+        """Probe for ever, `interval_s` apart, and watch the runs meanwhile: a probe may be waiting behind one.
+
+        Whoever starts the service has probed once before.
+        """
+        await asyncio.gather(self._keep_probing(), self._keep_watching_runs())
+
+    async def _keep_probing(self) -> None:
         while True:
-            until = asyncio.get_running_loop().time() + self._interval_s
-            while (left_s := until - asyncio.get_running_loop().time()) > 0:
-                await asyncio.sleep(min(left_s, self._watchdog_s / 4))
-                self._watch_runs()
+            await asyncio.sleep(self._interval_s)
             await self.probe()
+
+    async def _keep_watching_runs(self) -> None:
+        while True:
+            await asyncio.sleep(self._watchdog_s / 4)
+            self._watch_runs()
 
     async def probe(self) -> None:
         """Send every canary through the real path once and note what came of it. A full queue proves nothing."""
@@ -79,12 +87,12 @@ class Health:
         reason = next((self._words(model, model.complaint) for model in self._models if model.complaint), None)
         if self._draining:
             reason = _DRAINING
-        if reason != self._reason:
-            log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
-        self._reason = reason
+        before, self._reason = self._reason, reason
         self._metrics.ready.labels().set(reason is None)
         if not self._draining:
             self._post.complain(reason or "")
+        if reason != before:  # said once every worker answers so
+            log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
 
     async def _probe(self, model: Model) -> bool:
         """Whether its canary got its answer, or it has none."""

@@ -38,7 +38,7 @@ from app.keys import ApiKeys, KeySource
 from app.metrics import Metrics
 from app.models import Model, Models
 from app.operators import Operators
-from app.reload import Making, Reload, expect_default, on_hang_up_signal
+from app.reload import Making, Reload, expect_default
 from app.routes import Routes
 from app.schemas import LimitsBody
 from app.sessions import Sessions
@@ -102,6 +102,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         redoc_url=None,
     )
     app.certificate = certificate
+    app.stuck_s = models.stuck_s
     routes.add_to(app, reticent=bool(settings.admin_port))
     operators = Operators(metrics, admin_keys, settings.protect_metrics)
     if settings.admin_port:
@@ -213,7 +214,11 @@ def _lifespan(
         try:
             # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
             # Several processes have a supervisor that gets SIGHUP for them.
-            hearing = on_hang_up_signal(reload.ask) if post.lifeline is None else nullcontext()
+            hearing = (
+                nullcontext()
+                if post.lifeline is not None
+                else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
+            )
             with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
                 yield {GATE: gate}
         finally:

@@ -6,10 +6,8 @@ opened beside the one that serves, and takes over once it has warmed up and its 
 
 import asyncio
 import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -211,20 +209,6 @@ def expect_default(default: str, found: Mapping[str, Path]) -> None:
     """Raises BadSettings where the default is not among the bundles; none is always."""
     if default and default not in found:
         raise BadSettings(f"MIXER_DEFAULT_MODEL is {default}; the bundles are {', '.join(found)}.")
-
-
-@contextmanager
-def on_hang_up_signal(listener: Callable[[], object]) -> Iterator[None]:
-    """While inside, SIGHUP calls `listener` in the event loop."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    before = signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(listener))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def _expect_no_refusal(outcomes: list[Outcome], refused_by_others: Mapping[int, int]) -> None:

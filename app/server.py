@@ -5,12 +5,14 @@ import ctypes
 import gc
 import logging
 import math
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -95,6 +97,9 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
         if self._departures is not None:
             self._departures.close()
+        if self.force_exit:
+            log.warning("told twice to stop: what was under way is given up")
+            _end_at_once(0)
 
     def _accept(self, listener: socket.socket, config: uvicorn.Config) -> None:
         if not config.loaded:
@@ -129,8 +134,21 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     _give_large_blocks_back()
     for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
-    _Server(config, admin_config, post).run(sockets=listeners)
+    try:
+        _Server(config, admin_config, post).run(sockets=listeners)
+    except SystemExit as ended:
+        stuck_s = getattr(application, "stuck_s", None)
+        if stuck_s is not None and stuck_s():
+            log.warning("a run has not ended in %.1f s; this process ends without it", stuck_s())
+            _end_at_once(ended.code if isinstance(ended.code, int) else 1)
+        raise
     return 0
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Without the interpreter's farewell: where a thread is inside a run, ONNX Runtime would abort the process then."""
+    logging.shutdown()
+    os._exit(code)
 
 
 def _config(

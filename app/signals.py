@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT, heard before the server ends: the service turns not-ready at once. Knows nothing of uvicorn."""
+"""Signals at the right time: SIGTERM and SIGINT before the server ends, SIGHUP once somebody listens.
+
+Knows nothing of uvicorn, or of what they are for.
+"""
 
 import signal
 import threading
@@ -30,3 +33,38 @@ def first_telling(listener: Callable[[], object]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class _Noted:
+    """A handler that only notes that its signal came."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+
+@contextmanager
+def hang_ups_noted() -> Iterator[None]:
+    """While inside, SIGHUP waits for `hearing_hang_ups`, and does not end a process that does not listen any more."""
+    before = signal.signal(signal.SIGHUP, _Noted())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def hearing_hang_ups(listener: Callable[[], object]) -> Iterator[None]:
+    """While inside, SIGHUP calls `listener`; at once where one was noted before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda *_: listener())
+    if isinstance(before, _Noted) and before.came:
+        listener()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -24,6 +24,8 @@ _TICK_S = 0.5  # between looks at the pulses
 _PAUSE_S = 1.0  # before a worker that died young is replaced
 _YOUNG_S = 5.0
 _ALIVE_S = 2.0  # a worker that has been silent longer is not waited for
+_START_S = 900.0  # for the first pulse: a large model comes from a slow disk, TensorRT builds an engine
+_START_PULSES = 20  # where `pulse_s` is so long that this is more
 
 log = logging.getLogger("mixer.workers")
 
@@ -136,6 +138,7 @@ class _Worker:
     number: int
     pid: int
     started: float
+    killed: bool = False
 
 
 class WorkerFailed(StartError):
@@ -152,10 +155,15 @@ _RESTARTS = '["mixer_worker_restarts"]'
 class Supervisor:
     """Keeps `count` processes doing `work`. The board has a row for each, and one more for the supervisor itself.
 
-    `grace_s`: how long they may take to stop. `pulse_s`: how long one may be silent before it is replaced.
+    `grace_s`: how long they may take to stop. `pulse_s`: how long one may be silent before it is replaced; before its
+    first pulse that is 15 minutes, or 20 times `pulse_s`.
+
+    Raises: StartError where `count` is not known yet.
     """
 
     def __init__(self, work: Callable[[Post], int], count: int, *, grace_s: float, pulse_s: float) -> None:
+        if count < 1:
+            raise StartError(f"The workers to start are {count}; expected at least 1, as app.plan chooses for 0.")
         self._work = work
         self._grace_s = grace_s
         self._pulse_s = pulse_s
@@ -179,8 +187,8 @@ class Supervisor:
         with _signals_held():
             for number in range(self._count):
                 self._start(number)
-            while self._workers or (self._due and self._stop_by is None):
-                told = signal.sigtimedwait(_WATCHED, _TICK_S)
+            while self._workers or self._due:
+                told = signal.sigtimedwait(_WATCHED, self._until_next_look_s())
                 if told is not None and told.si_signo != signal.SIGCHLD:
                     self._pass_on(told.si_signo)
                 self._reap()
@@ -188,6 +196,10 @@ class Supervisor:
         if self._failure is not None:
             raise self._failure
         return self._exit_code
+
+    def _until_next_look_s(self) -> float:
+        """A tick, or less where a worker is due before."""
+        return max(0.0, min([_TICK_S, *(at - time.monotonic() for at in self._due.values())]))
 
     def _start(self, number: int) -> None:
         vitals = self._vitals[number]
@@ -203,6 +215,7 @@ class Supervisor:
         code = 1
         try:
             os.close(self._lifeline[1])
+            os.setpgid(0, 0)  # a terminal's Ctrl-C is for the supervisor: one more from here would be the second
             for told in _WATCHED:
                 signal.signal(told, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor asks for what it means, on the board
@@ -221,11 +234,12 @@ class Supervisor:
             os._exit(code)
 
     def _pass_on(self, number: int) -> None:
-        """A stop signal begins the end; a second one reaches the workers too, and they hurry. SIGHUP: all reload."""
+        """A stop signal begins the end, and reaches the workers; a SIGINT after it hurries them. SIGHUP: all reload."""
         if number not in STOPPING:
             self._own.numbers[self._reloads] += 1
             return
         self._stop_by = self._stop_by or time.monotonic() + self._grace_s
+        self._due.clear()
         for pid in self._workers:
             os.kill(pid, number)
 
@@ -260,10 +274,11 @@ class Supervisor:
         """Start whoever is due, end whoever hangs or takes too long to stop."""
         now = time.monotonic()
         for worker in list(self._workers.values()):
-            if self._hangs(worker, now):
+            if not worker.killed and self._hangs(worker, now):
                 log.error("worker %d (process %d) hangs, and is killed", worker.number, worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
-        for number in [number for number, at in self._due.items() if at <= now and self._stop_by is None]:
+                worker.killed = True  # on a dead disk that may take any time
+        for number in [number for number, at in self._due.items() if at <= now]:
             del self._due[number]
             self._start(number)
 
@@ -271,7 +286,9 @@ class Supervisor:
         if self._stop_by is not None:
             return now > self._stop_by
         pulse = self._vitals[worker.number].pulse
-        return pulse > 0 and now - pulse > self._pulse_s
+        if not pulse:
+            return now - worker.started > max(_START_S, _START_PULSES * self._pulse_s)
+        return now - pulse > self._pulse_s
 
 
 @contextmanager

@@ -245,6 +245,15 @@ async def test_a_run_that_never_ends_ends_the_process(engine: Engine, monkeypatc
         assert ended == [1]
 
 
+async def test_a_run_that_never_ends_is_seen_while_a_probe_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, ended = GatedSession(SPEC), asyncio.Event()
+    monkeypatch.setattr(module.os, "_exit", lambda _: ended.set())
+    monkeypatch.setattr(module.logging, "shutdown", lambda: None)
+    with shop_of(engine_of(session, SPEC)) as shop:
+        await watched(health_of(shop, interval_s=0.001, watchdog_s=0.1), ended)  # the canary's own run is the one
+        session.open_gate()
+
+
 # --- other workers, draining, for ever ---
 
 

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +25,7 @@ from app.classifier import Classifier
 from app.engine import EngineOptions
 from app.errors import BadSettings, DeadlinePassed, EngineError
 from app.health import Health
-from app.reload import Making, Outcome, Reload, ReloadRefused, on_hang_up_signal
+from app.reload import Making, Outcome, Reload, ReloadRefused
 from app.settings import Settings
 from app.workers import Post
 from model.spec import METADATA_KEY, Canary
@@ -405,27 +404,6 @@ async def test_whoever_starts_later_need_not_follow_what_was_asked_before(tmp_pa
 
 def test_an_outcome_has_a_reason_only_where_it_is_refused() -> None:
     assert Outcome(name="a", outcome="swapped").reason is None
-
-
-# --- signals ---
-
-
-async def test_a_hang_up_signal_asks_and_afterwards_does_what_it_did() -> None:
-    before, heard = signal.getsignal(signal.SIGHUP), asyncio.Event()
-    with on_hang_up_signal(heard.set):
-        os.kill(os.getpid(), signal.SIGHUP)
-        await heard.wait()
-    assert signal.getsignal(signal.SIGHUP) is before
-
-
-async def test_outside_the_main_thread_no_signal_is_heard() -> None:
-    def inside() -> None:
-        with on_hang_up_signal(lambda: None):
-            pass
-
-    before = signal.getsignal(signal.SIGHUP)
-    await asyncio.to_thread(inside)
-    assert signal.getsignal(signal.SIGHUP) is before
 
 
 # --- the whole application ---

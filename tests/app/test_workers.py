@@ -183,6 +183,27 @@ def WORK(post):
         assert running.lines.count("told 2\n") == 2
 
 
+def test_what_a_terminal_sends_to_all_of_them_reaches_each_worker_once() -> None:
+    script = """
+os.setpgid(0, 0)
+def WORK(post):
+    told = []
+    signal.signal(signal.SIGINT, lambda *_: (told.append(1), say("told", len(told))))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    post.beat()
+    say("beating")
+    while True:
+        signal.pause()
+"""
+    with Supervised(script) as running:
+        running.beating()
+        os.killpg(running._process.pid, signal.SIGINT)
+        running.wait_for("^told 1", 2)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert "told 2\n" not in running.lines
+
+
 def test_who_does_not_stop_in_time_is_killed() -> None:
     script = """
 GRACE_S = 0.2
@@ -271,6 +292,48 @@ def WORK(post):
         assert running.exit_code() in (0, signal.SIGKILL)
 
 
+def test_one_that_is_due_does_not_wait_for_the_next_look() -> None:
+    script = """
+COUNT = 1
+workers._TICK_S, workers._PAUSE_S = 1000.0, 0.2
+WORK = until_told
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating")
+        os.kill(running.born(1)[0][1], signal.SIGKILL)
+        running.wait_for("^beating", 2)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_one_that_was_due_when_it_was_told_to_stop_is_not_started_and_costs_nothing_more() -> None:
+    script = """
+import atexit
+atexit.register(lambda began: say("processor seconds", time.process_time() - began), time.process_time())
+workers._TICK_S, workers._PAUSE_S = 1000.0, 0.3
+def WORK(post):
+    if post.number:
+        post.beat()
+        say("beating")
+        time.sleep(0.1)
+        return 5
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+    post.beat()
+    say("beating")
+    while not told:
+        signal.pause()
+    time.sleep(1.3)  # it drains
+    return 0
+"""
+    with Supervised(script) as running:
+        running.wait_for("worker 1 .* ended with exit code 5, and is replaced")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert len(running.born(2)) == 2
+        assert float(running.wait_for(r"^processor seconds ([\d.]+)")[0]) < 0.5
+
+
 def test_one_that_was_old_is_replaced_at_once() -> None:
     script = """
 workers._YOUNG_S, workers._PAUSE_S = 0.0, 1000.0
@@ -317,6 +380,50 @@ def WORK(post):
     time.sleep(0.8)  # no pulse yet: it loads its model
     return until_told(post)
 workers._TICK_S = 0.05
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert not [line for line in running.lines if "hangs" in line]
+
+
+@pytest.mark.parametrize("which", ["the first", "its replacement"])
+def test_one_that_hangs_while_it_starts_is_killed_and_replaced_in_the_end(which: str) -> None:
+    script = f"""
+COUNT, PULSE_S = 1, 0.1
+workers._START_S, workers._PAUSE_S, workers._TICK_S = 0.5, 0.0, 0.05
+import tempfile
+marks = tempfile.mkdtemp()
+HANGS = {1 if which == "the first" else 2}
+def WORK(post):
+    open(os.path.join(marks, str(os.getpid())), "w").close()
+    born = len(os.listdir(marks))
+    if born == HANGS:
+        say("opens a bundle that never comes")
+        signal.pause()
+    if born < HANGS:
+        post.beat()
+        return 5
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        running.wait_for("^opens")
+        running.wait_for(r"worker 0 \(process \d+\) hangs, and is killed")
+        running.wait_for("worker 0 .* was ended by SIGKILL, and is replaced")
+        running.wait_for("^beating")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert len([line for line in running.lines if "hangs" in line]) == 1
+
+
+def test_where_pulses_may_be_far_apart_a_start_may_take_longer_too() -> None:
+    script = """
+COUNT, PULSE_S = 1, 0.1
+workers._START_S, workers._TICK_S = 0.1, 0.05
+def WORK(post):
+    time.sleep(0.8)
+    return until_told(post)
 """
     with Supervised(script) as running:
         running.wait_for("^beating")
@@ -381,6 +488,14 @@ workers._PAUSE_S = 1000.0
 
 
 # --- started in vain ---
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_workers_at_all_are_refused(count: int) -> None:
+    with Supervised(f"COUNT = {count}\nWORK = until_told") as running:
+        assert running.exit_code() == 1
+        said = f"mixer: The workers to start are {count}; expected at least 1, as app.plan chooses for 0.\n"
+        assert said in running.lines
 
 
 def test_one_that_cannot_start_ends_all_with_its_exit_code_and_one_line() -> None:

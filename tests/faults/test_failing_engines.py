@@ -1,0 +1,272 @@
+"""Real graphs that go wrong in ONNX Runtime: on some pictures, on all from some moment on, or without end."""
+
+import base64
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from failing import (
+    ENDLESS,
+    HUNGRY,
+    INFINITE,
+    NOT_A_NUMBER,
+    RAISES,
+    break_for_all,
+    mend_for_all,
+    write_failing_bundle,
+)
+from fakes import samples_of
+from servers import SERVING, Server, owners
+from wire import Answer, Reader, ask, batch, metric, pid_of, post, served, until, usage
+
+from model.spec import Canary, ModelSpec
+
+FAULTS = [RAISES, NOT_A_NUMBER, INFINITE, HUNGRY]
+NAMES = ["raises", "NaN", "infinite", "out of memory"]
+PLAIN = ((RED, "red"), (GREEN, "green"), (BLUE, "blue"))
+READY = b"GET /health/ready HTTP/1.1\r\nHost: service\r\n\r\n"
+TOGETHER = 4
+STARTED = r"Started server process \[(\d+)\]"
+
+Colour = tuple[int, int, int]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_failing_bundle(tmp_path_factory.mktemp("failing"))
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that runs four pictures at a time, and waits for as many: it has no canary, which would come alone."""
+    bundle = write_failing_bundle(tmp_path_factory.mktemp("company"), colour_spec(canary=None))
+    limits = ("--max-batch-size", str(TOGETHER), "--max-wait-ms", "10000")
+    with served(bundle, "--workers", "1", "--lanes", "1", *limits) as running:
+        running.wait_until_serving()
+        yield running
+
+
+def ill_spec(colour: Colour, *logits: float) -> ModelSpec:
+    """One whose canary is of this colour, and has this answer."""
+    canary = Canary(picture=base64.b64encode(picture(colour)).decode(), logits=logits, atol=1e-3)
+    return colour_spec(canary=canary)
+
+
+def strict(text: bytes) -> Any:
+    """JSON without NaN and Infinity, which Python would read."""
+
+    def refuse(constant: str) -> Any:
+        raise AssertionError(f"{constant} in {text!r}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def expect_failed(answer: Answer) -> None:
+    assert (answer.status, answer.code) == (500, "inference_failed")
+    assert strict(answer.body)["detail"]
+
+
+def expect_answers(server: Server) -> None:
+    """Ready, and right about all others."""
+    assert ask(server, READY).status == 200
+    assert [ask(server, post(picture(colour))).label for colour, _ in PLAIN] == [label for _, label in PLAIN]
+
+
+def expect_sound_metrics(server: Server) -> None:
+    assert all(math.isfinite(value) for value in samples_of(server.get("/metrics")).values())
+
+
+def until_busy(*pids: int) -> None:
+    """Until an endless run has begun: nothing else takes so much of a processor."""
+    before = sum(usage(pid).cpu_s for pid in pids)
+    until(lambda: sum(usage(pid).cpu_s for pid in pids) > before + 0.2)
+
+
+# --- on some pictures ---
+
+
+@pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
+def test_a_picture_on_which_the_engine_fails_gets_500_however_often_it_comes(service: Server, colour: Colour) -> None:
+    expect_failed(ask(service, post(picture(colour))))
+    expect_answers(service)
+    lost = metric(service, 'mixer_images_total{outcome="inference_failed"}')
+    held = usage(pid_of(service)).held
+    with service.connect() as connection:
+        reader = Reader(connection)
+        for _ in range(100):
+            connection.sendall(post(picture(colour)))
+            expect_failed(reader.answer())
+    assert metric(service, 'mixer_images_total{outcome="inference_failed"}') == lost + 100
+    assert usage(pid_of(service)).held < held + 20
+    expect_answers(service)
+    expect_sound_metrics(service)
+
+
+@pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
+def test_other_clients_whose_pictures_share_its_run_get_their_answers(company: Server, colour: Colour) -> None:
+    before = [metric(company, f"mixer_batch_size_{name}") for name in ("count", "sum")]
+    connections = [company.connect() for _ in range(TOGETHER)]
+    for connection, wanted in zip(connections, (RED, colour, GREEN, BLUE), strict=True):
+        connection.sendall(post(picture(wanted)))
+    red, failed, green, blue = [Reader(connection).answer() for connection in connections]
+    for connection in connections:
+        connection.close()
+    expect_failed(failed)
+    assert (red.label, green.label, blue.label) == ("red", "green", "blue")
+    count, total = [metric(company, f"mixer_batch_size_{name}") for name in ("count", "sum")]
+    runs = (1, TOGETHER) if colour in (NOT_A_NUMBER, INFINITE) else (2, 3)  # halved until the culprit was alone
+    assert (count - before[0], total - before[1]) == runs
+    expect_sound_metrics(company)
+
+
+@pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
+def test_in_a_batch_it_spoils_only_its_own_place(company: Server, colour: Colour) -> None:
+    answer = ask(company, batch(picture(BLUE), picture(colour), picture(RED), picture(GREEN)))
+    assert answer.status == 200
+    blue, failed, red, green = strict(answer.body)["results"]
+    assert [one["predictions"][0]["label"] for one in (blue, red, green)] == ["blue", "red", "green"]
+    assert failed["error"]["code"] == "inference_failed"
+
+
+# --- on all ---
+
+
+def test_when_every_run_fails_it_is_not_ready_and_when_they_succeed_again_it_is(tmp_path: Path) -> None:
+    bundle = write_failing_bundle(tmp_path)
+    with served(bundle, "--workers", "1", "--lanes", "1", "--canary-interval-s", "0.2") as running:
+        running.wait_until_serving()
+        expect_answers(running)
+        break_for_all(bundle)
+        running.wait_for("readiness: The canary picture was not classified: The engine failed on this picture")
+        answer = ask(running, READY)
+        assert (answer.status, answer.code) == (503, "not_ready")
+        assert "The canary picture was not classified" in strict(answer.body)["detail"]
+        expect_failed(ask(running, post(picture(RED))))
+        assert metric(running, 'mixer_canary_failures_total{reason="inference_failed"}') >= 1
+        mend_for_all(bundle)
+        running.wait_for("readiness: ready", 2)
+        expect_answers(running)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (ill_spec(RED, 0.0, 10.0, 0.0), "The canary picture's logits are off by 10; expected at most 0.001"),
+        (ill_spec(RAISES, 10.0, 0.0, 0.0), "The canary picture was not classified: The engine failed on this picture"),
+        (ill_spec(NOT_A_NUMBER, 10.0, 0.0, 0.0), "The canary picture was not classified: The logits of this picture"),
+    ],
+    ids=["answered wrongly", "raises", "NaN"],
+)
+def test_a_bundle_whose_canary_is_ill_is_not_ready_until_a_sound_one_is_loaded(
+    spec: ModelSpec, words: str, tmp_path: Path
+) -> None:
+    bundle = write_failing_bundle(tmp_path / "served", spec)
+    with served(bundle, "--workers", "1", "--lanes", "1") as running:
+        running.wait_for(f"readiness: {words}")
+        running.wait_until_serving()
+        answer = ask(running, READY)
+        assert answer.status == 503
+        assert words in strict(answer.body)["detail"]
+        running.signal(signal.SIGHUP)
+        running.wait_for(f"reload: served refused: {words}")
+        (write_failing_bundle(tmp_path / "sound") / "fp32.onnx").replace(bundle / "fp32.onnx")
+        running.signal(signal.SIGHUP)
+        running.wait_for("reload: served swapped")
+        running.wait_for("readiness: ready")
+        expect_answers(running)
+
+
+# --- without end ---
+
+
+WATCHED = ("--lanes", "1", "--watchdog-s", "2", "--canary-interval-s", "0.2")  # canaries get stuck behind the run, too
+
+
+def test_of_two_workers_one_in_an_endless_run_is_replaced_and_the_other_serves(bundle: Path) -> None:
+    with served(bundle, "--workers", "2", *WATCHED) as running:
+        running.wait_until_serving(workers=2)
+        connections = [running.connect() for _ in range(8)]
+        for connection in connections:
+            connection.sendall(post(picture(RED)))
+        assert [Reader(connection).answer().label for connection in connections] == ["red"] * 8
+        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        holders = owners(connections, pids)
+        stuck = connections[0]
+        other = next(one for one, holder in zip(connections, holders, strict=True) if holder != holders[0])
+        answers = Reader(other)
+
+        stuck.sendall(post(picture(ENDLESS)))
+        running.wait_for(r"readiness: A run has not ended in \d")
+        other.sendall(post(picture(GREEN)) + READY)
+        assert answers.answer().label == "green"
+        assert "A run has not ended" in strict(answers.answer().body)["detail"]
+        running.wait_for(r"a run has not ended in [\d.]+ s; this process ends")
+        assert Reader(stuck).answer().status == 0
+        running.wait_for(rf"worker \d \(process {holders[0]}\) ended with exit code 1, and is replaced")
+        running.wait_for(SERVING, 3)
+        other.sendall(post(picture(BLUE)) + READY)
+        assert answers.answer().label == "blue"
+        assert answers.answer().status == 200
+        for connection in connections:
+            connection.close()
+
+
+def test_a_service_of_one_process_ends_with_an_error_after_an_endless_run(bundle: Path) -> None:
+    """Whoever watches over it starts another: `restart: unless-stopped` of docker compose does."""
+    with served(bundle, "--workers", "1", *WATCHED) as running:
+        running.wait_until_serving()
+        with running.connect() as connection:
+            connection.sendall(post(picture(ENDLESS)))
+            running.wait_for(r"readiness: A run has not ended in \d")
+            assert ask(running, READY).status == 503
+            running.wait_for(r"a run has not ended in [\d.]+ s; this process ends")
+            assert running.exit_code() == 1
+            assert Reader(connection).answer().status == 0
+
+
+def test_whose_picture_runs_without_end_gets_504_and_so_does_who_waits_behind_it(bundle: Path) -> None:
+    deadlines = ("--request-timeout-s", "0.5", "--canary-interval-s", "0.2", "--drain-timeout-s", "0.2")
+    with served(bundle, "--lanes", "1", "--workers", "1", *deadlines) as running:
+        running.wait_until_serving()
+        for colour in (ENDLESS, RED, RED):
+            answer = ask(running, post(picture(colour)))
+            assert (answer.status, answer.code) == (504, "deadline_passed")
+        running.wait_for("readiness: The canary picture was not classified: The picture was not classified before")
+        assert ask(running, READY).status == 503
+        assert metric(running, 'mixer_dropped_total{reason="deadline",stage="infer"}') >= 1
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        assert not [line for line in running.lines if "terminate called" in line]
+
+
+def test_while_one_lane_is_in_an_endless_run_the_other_serves(bundle: Path) -> None:
+    with served(bundle, "--lanes", "2", "--workers", "1", "--request-timeout-s", "2") as running:
+        running.wait_until_serving()
+        with running.connect() as connection:
+            connection.sendall(post(picture(ENDLESS)))
+            until_busy(pid_of(running))
+            for colour, label in PLAIN:
+                assert ask(running, post(picture(colour))).label == label
+            assert Reader(connection).answer().status == 504
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_endless_run_does_not_keep_a_service_that_is_told_to_stop(workers: int, bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--workers", str(workers), "--drain-timeout-s", "0.2") as running:
+        running.wait_until_serving(workers)
+        with running.connect() as connection:
+            connection.sendall(post(picture(ENDLESS)))
+            until_busy(*(int(pid) for pid in running.wait_for(STARTED, workers)))
+            told = time.monotonic()
+            running.signal(signal.SIGTERM)
+            answer = Reader(connection).answer()
+            assert (answer.status, answer.code) == (503, "not_ready")
+            assert running.exit_code() == 0
+            assert time.monotonic() - told < 10
+        assert not [line for line in running.lines if "terminate called" in line or "Traceback" in line]
