@@ -153,7 +153,8 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="A worker whose event loop stands still, or one of whose runs does not end, for this many seconds "
-        "is replaced (15 minutes, or 20 times as long, while it starts); a service without workers ends with exit code 1.",
+        "is replaced (15 minutes, or 20 times as long, while it starts); a service without workers ends with exit code "
+        "1.",
     )
     max_picture_bytes: int = Field(
         default=20 << 20, ge=1, le=1 << 30, description="Largest picture file in bytes; a larger one gets 413."
