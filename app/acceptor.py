@@ -14,6 +14,7 @@ from collections.abc import Callable
 _MORE = 1  # connections than the least busy worker: that many are no reason to leave one to it
 _PATIENCE_S = 0.005  # for somebody else to take what was left
 _HANDSHAKE_S = 10.0  # for a client to agree on a key
+_MOST_AT_THE_END = 1000  # who go on coming then are left to the system
 _NO_FILES_S = 0.1  # before the next attempt where this process may open no more files
 
 log = logging.getLogger("mixer.acceptor")
@@ -44,7 +45,10 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._take_or_leave)
 
     def close(self) -> None:
-        """Take no more."""
+        """Take whoever has come, and then nobody: closing the socket would break those off without a word."""
+        for _ in range(_MOST_AT_THE_END):
+            if not self._take():
+                break
         self._loop.remove_reader(self._listener)
         if self._pause is not None:
             self._pause.cancel()
@@ -60,22 +64,24 @@ class Acceptor:
         else:
             self._take()
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Whether there was one to take."""
         self._loop.add_reader(self._listener, self._take_or_leave)
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # somebody else was faster, or the client has gone
+            return False  # somebody else was faster, or the client has gone
         except OSError as error:
             log.error("a connection cannot be taken: %s", error.strerror)  # noqa: TRY400 -- no mistake of ours
             self._rest(_NO_FILES_S)
-            return
+            return False
         if self._context is not None and self._own() + len(self._opening) >= self._most:
             connection.close()
-            return
+            return True
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+        return True
 
     async def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)

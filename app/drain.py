@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from app.errors import NotReady
+from app.errors import Draining, NotReady
 
 _LAST_ANSWERS_S = 0.1  # between the end of the drain and the end of those whom the batcher has not answered by then
 
@@ -22,11 +22,11 @@ class Drain:
     def enter(self) -> "_Visit":
         """Be inside for the length of a request, as a context manager.
 
-        Raises: NotReady after closing time, and when the drain is over.
+        Raises: Draining after closing time, NotReady when the drain is over.
         """
         if self._started:
             self._on_refusal()
-            raise NotReady("The service is draining; expected a request to another instance.")
+            raise Draining("The service is draining; expected a request to another instance.")
         return _Visit(self)
 
     def _come(self, task: "asyncio.Task[object]") -> None:

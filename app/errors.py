@@ -130,6 +130,15 @@ class NotReady(ServiceError):
     status, code, title = 503, "not_ready", "Not ready"
 
 
+class Draining(NotReady):
+    """The service is about to end, and its connections with it."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """No other request on this one: it might meet the end."""
+        return {"Connection": "close"}
+
+
 class DeadlinePassed(ServiceError):
     """The answer did not come within the time limit."""
 

@@ -12,7 +12,8 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -26,6 +27,7 @@ from app.errors import StartError
 from app.settings import ENV_PREFIX, Settings
 from app.workers import STOPPING, Post, Supervisor
 
+_LATE_S = 0.1  # for the request of a connection that was opened at the end
 _GRACE_S = 2  # after the drain: time for the last answers to leave, and for threads to end
 _MORE_CONNECTIONS = 32  # for operators, when all others are taken
 _OTHER_OPEN_FILES = 128  # the bundle, libraries, pipes, metrics
@@ -54,6 +56,7 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
             settings.workers,
             grace_s=settings.drain_timeout_s + 2 * _GRACE_S,
             pulse_s=settings.watchdog_s,
+            on_stop=partial(_close, listeners),
         )
         return supervisor.run()
 
@@ -64,10 +67,13 @@ class _Held(set[asyncio.Protocol]):
     def __init__(self, tell: Callable[[int], None]) -> None:
         super().__init__()
         self._tell = tell
+        self.is_over = False
 
     def add(self, connection: asyncio.Protocol) -> None:
         super().add(connection)
         self._tell(len(self))
+        if self.is_over:  # it was being opened at the end: uvicorn waits for it, and does not tell it to end
+            asyncio.get_running_loop().call_later(_LATE_S, cast(Connection, connection).shutdown)
 
     def discard(self, connection: object) -> None:
         super().discard(connection)
@@ -82,7 +88,8 @@ class _Server(uvicorn.Server):
         self._admin = admin
         self._post = post
         self._departures: Departures | None = None
-        self.server_state.connections = _Held(post.hold)  # type: ignore[assignment]
+        self._held = _Held(post.hold)
+        self.server_state.connections = self._held  # type: ignore[assignment]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""
@@ -94,6 +101,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the last answers leave, then end the application."""
+        self._held.is_over = True
         await super().shutdown(sockets)
         if self._departures is not None:
             self._departures.close()
@@ -197,6 +205,12 @@ def _listeners(settings: Settings) -> Iterator[list[socket.socket]]:
             admin = _listen(settings.admin_host, settings.admin_port, f"{ENV_PREFIX}ADMIN_")
             listeners.append(opened.enter_context(admin))
         yield listeners
+
+
+def _close(listeners: list[socket.socket]) -> None:
+    """While one process has them open, the system takes connections that nobody will serve."""
+    for listener in listeners:
+        listener.close()
 
 
 def _listen(host: str, port: int, prefix: str = ENV_PREFIX) -> socket.socket:

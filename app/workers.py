@@ -156,15 +156,24 @@ class Supervisor:
     """Keeps `count` processes doing `work`. The board has a row for each, and one more for the supervisor itself.
 
     `grace_s`: how long they may take to stop. `pulse_s`: how long one may be silent before it is replaced; before its
-    first pulse that is 15 minutes, or 20 times `pulse_s`.
+    first pulse that is 15 minutes, or 20 times `pulse_s`. `on_stop`: called when it is told to stop, before they are.
 
     Raises: StartError where `count` is not known yet.
     """
 
-    def __init__(self, work: Callable[[Post], int], count: int, *, grace_s: float, pulse_s: float) -> None:
+    def __init__(
+        self,
+        work: Callable[[Post], int],
+        count: int,
+        *,
+        grace_s: float,
+        pulse_s: float,
+        on_stop: Callable[[], object] = lambda: None,
+    ) -> None:
         if count < 1:
             raise StartError(f"The workers to start are {count}; expected at least 1, as app.plan chooses for 0.")
         self._work = work
+        self._on_stop = on_stop
         self._grace_s = grace_s
         self._pulse_s = pulse_s
         self._board = Board(count + 1)
@@ -238,8 +247,10 @@ class Supervisor:
         if number not in STOPPING:
             self._own.numbers[self._reloads] += 1
             return
-        self._stop_by = self._stop_by or time.monotonic() + self._grace_s
-        self._due.clear()
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._grace_s
+            self._due.clear()
+            self._on_stop()
         for pid in self._workers:
             os.kill(pid, number)
 

@@ -1,11 +1,16 @@
-"""benchmarks.soak: it notices wrong answers, lost requests and growth; and once all of it, with faults, in small."""
+"""benchmarks.soak: it notices wrong answers, lost requests and growth; and once all of it, with faults, in small.
+
+Rolling restarts behind nginx are in faults/test_rolling_restart.py.
+"""
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -19,6 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
 
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # noqa: E402
 
+from app.engine import EngineOptions, open_engine  # noqa: E402
+from app.errors import EngineError  # noqa: E402
 from benchmarks.serving.__main__ import opened  # noqa: E402
 from benchmarks.soak import __main__ as soak  # noqa: E402
 from benchmarks.soak.crowd import Crowd  # noqa: E402
@@ -29,6 +36,7 @@ from benchmarks.soak.instances import Instance, Instances  # noqa: E402
 from benchmarks.soak.ledger import LEFT, LOST, RIGHT, WRONG, Ledger, Weighing  # noqa: E402
 from benchmarks.soak.pictures import drawn  # noqa: E402
 from benchmarks.soak.report import markdown  # noqa: E402
+from benchmarks.soak.shelf import Shelf  # noqa: E402
 from benchmarks.soak.usage import Usage, usage  # noqa: E402
 from benchmarks.soak.wire import Answer  # noqa: E402
 
@@ -129,6 +137,63 @@ def test_there_is_traffic_of_every_kind_and_chance_draws_it(oracle: Oracle) -> N
     assert {"hang-up", "slow body", "pipelined", "batch with bad ones", "too large"} <= seen
 
 
+def test_behind_a_proxy_nobody_asks_for_what_is_for_operators(oracle: Oracle) -> None:
+    pictures = drawn(colour_spec())
+    for behind_proxy in (False, True):
+        traffic = mixed(pictures, oracle, Random(0), behind_proxy=behind_proxy)
+        asked = {piece.split()[1] for group in traffic.errands for errand in group for piece in errand.pieces[:1]}
+        assert b"/health/ready" in asked
+        assert (b"/metrics" in asked) is not behind_proxy
+
+
+# --- versions ---
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(write_bundle(tmp_path / "source", colour_spec()), "fp32", tmp_path / "shelf")
+
+
+def by(version: str, temperature: float) -> dict[str, Any]:
+    """What a version of the colours says of a red picture."""
+    powers = [math.exp(logit / temperature) for logit in (10.0, 0.0, 0.0)]
+    predictions = [
+        {"label": label, "index": index, "probability": power / sum(powers)}
+        for index, (label, power) in enumerate(zip(("red", "green", "blue"), powers, strict=True))
+    ]
+    return {"model": {"name": "colours", "version": version, "precision": "fp32"}, "predictions": predictions}
+
+
+def test_a_version_has_to_give_its_own_answers_and_only_while_it_serves(tmp_path: Path) -> None:
+    engine = opened(write_bundle(tmp_path / "colours", colour_spec()), "fp32")
+    oracle = Oracle(engine, {"8": 5.0})
+    expect = oracle.one(picture(RED))
+    assert expect(answer(by("7", 1.0))) == ""
+    assert expect(answer(by("8", 5.0))) == "version 8 has answered; expected 7"
+    oracle.serving = {"7", "8"}
+    assert expect(answer(by("8", 5.0))) == expect(answer(by("7", 1.0))) == ""
+    assert "expected" in expect(answer(by("8", 1.0)))
+    assert expect(answer(by("9", 1.0))).startswith("the model is")
+    oracle.serving = {"8"}
+    assert expect(answer(by("7", 1.0))) == "version 7 has answered; expected 8"  # though it was right before
+
+
+def test_two_versions_take_each_others_place_and_a_spoilt_one_cannot_be_opened(shelf: Shelf) -> None:
+    seen = []
+    for _ in range(3):
+        spec = open_engine(EngineOptions(shelf.bundle, provider="cpu")).spec
+        seen.append((spec.version, spec.temperature))
+        assert shelf.version == spec.version
+        shelf.swap()
+    assert seen == [("7", 1.0), ("7-cooler", 1.5), ("7", 1.0)]
+    assert dict(seen) == shelf.temperatures
+    shelf.spoil()
+    with pytest.raises(EngineError):
+        open_engine(EngineOptions(shelf.bundle, provider="cpu"))
+    shelf.mend()
+    assert open_engine(EngineOptions(shelf.bundle, provider="cpu")).spec.version == shelf.version
+
+
 # --- what becomes of requests ---
 
 
@@ -223,6 +288,15 @@ async def test_what_a_kill_breaks_is_tried_again_and_counted_apart(oracle: Oracl
     ledger, _ = await answering(oracle, tmp_path, once, red, prepare=killed)
     assert ledger.outcomes == {("red", RIGHT): 6}
     assert ledger.detours == {"broken by kill -9": 6}
+
+
+def test_what_a_killed_worker_had_answered_may_be_read_after_its_death() -> None:
+    instance = Instance("killed", 0, cast("subprocess.Popen[bytes]", None), Path())
+    assert not instance.was_killed_since(0.0)
+    instance.kills.append(100.0)
+    assert instance.was_killed_since(99.0)
+    assert instance.was_killed_since(100.2)
+    assert not instance.was_killed_since(101.0)
 
 
 async def test_what_breaks_off_at_a_planned_end_is_lost_if_the_service_had_accepted_it(
@@ -323,21 +397,41 @@ def test_the_report_says_the_verdict_first() -> None:
 def test_faults_are_spread_evenly() -> None:
     assert agenda(1, 2) == [(0.25, "restart"), (0.5, "kill"), (0.75, "restart")]
     assert agenda(0, 0) == []
+    assert agenda(0, 1, 2) == [(0.15, "reload"), (0.5, "restart"), (0.65, "reload")]
+
+
+def test_where_nobody_may_be_refused_a_second_try_is_not_good_enough() -> None:
+    ledger = Ledger(detours=Counter({"refused with 503": 2}))
+    assert ledger.verdict(0.05) == []
+    ledger.are_detours_fine = False
+    assert ledger.verdict(0.05) == ["2 refused with 503"]
 
 
 # --- the whole of it ---
 
 
-@pytest.mark.parametrize("flags", [["--requests", "0"], ["--kills", "-1"], ["--set", "MIXER_WORKERS"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--requests", "0"],
+        ["--kills", "-1"],
+        ["--reloads", "-1"],
+        ["--rolling-restarts", "1", "--kills", "1"],
+        ["--set", "MIXER_WORKERS"],
+    ],
+)
 def test_impossible_flags_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         soak.parsed(flags)
     assert "--" in capsys.readouterr().err
 
 
-def test_memory_is_weighed_after_10_000_requests_or_a_tenth_between_two_faults() -> None:
-    assert soak.parsed([]).settling == 10_000
-    assert soak.parsed(["--requests", "20000", "--restarts", "3"]).settling == 500
+def test_memory_is_weighed_after_100_000_requests_or_half_of_those_between_two_faults() -> None:
+    assert soak.parsed([]).settling == 100_000
+    assert (
+        soak.parsed(["--requests", "1000000", "--kills", "2", "--restarts", "2", "--reloads", "6"]).settling == 100_000
+    )
+    assert soak.parsed(["--requests", "20000", "--restarts", "3"]).settling == 2500
 
 
 def soaked(tmp_path: Path, *flags: str, bundle: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -352,14 +446,14 @@ def soaked(tmp_path: Path, *flags: str, bundle: Path | None = None) -> "subproce
 
 def test_this_service_is_soaked_with_faults_and_nothing_is_lost(tmp_path: Path) -> None:
     done = soaked(
-        tmp_path, "--requests", "1500", "--growth", "9", "--kills", "1", "--restarts", "1",
+        tmp_path, "--requests", "1500", "--growth", "9", "--kills", "1", "--restarts", "1", "--reloads", "2",
         "--set", "MIXER_WORKERS=2", "MIXER_LANES=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "out" / "soak.json").read_text())
     assert content["verdict"] == []
     assert content["requests"] >= 1500
-    assert content["faults"] == {"kill": 1, "restart": 1}
+    assert content["faults"] == {"kill": 1, "restart": 1, "reload": 2}
     assert {outcome for kind in content["outcomes"].values() for outcome in kind} <= {RIGHT, LEFT}
     assert set(content["outcomes"]) > {"small, raw", "batch", "bad picture", "hang-up"}
     assert (tmp_path / "out" / "soak.md").read_text() == done.stdout.rstrip("\n") + "\n"

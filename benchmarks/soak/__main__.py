@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -31,10 +32,13 @@ from benchmarks.soak.expectations import Oracle
 from benchmarks.soak.instances import InstanceFailedError, Instances
 from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.pictures import drawn
+from benchmarks.soak.proxy import Proxy
 from benchmarks.soak.report import markdown
+from benchmarks.soak.rolling import Rounds
+from benchmarks.soak.shelf import Shelf
 from model.errors import MixerError
 
-_SETTLING = 10_000
+_SETTLING = 100_000  # by then memory has settled; between 10,000 and 200,000 it grows by 6 %, and no further
 _PERIOD_S = 10.0
 
 
@@ -70,7 +74,16 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
         "--restarts", type=int, default=0, help="times that a new service takes over, and the old one stops"
     )
     parser.add_argument(
-        "--settling", type=int, help="requests before memory is weighed first (default: 10,000, or a tenth)"
+        "--reloads", type=int, default=0, help="times that a service reloads: another version, then a broken one"
+    )
+    parser.add_argument(
+        "--rolling-restarts", type=int, default=0, metavar="N",
+        help="in place of the other faults: two services behind nginx, both restarted N times; nobody may be refused",
+    )  # fmt: skip
+    parser.add_argument(
+        "--settling",
+        type=int,
+        help="requests before memory is weighed first (default: 100,000, or half of what lies between two faults)",
     )
     parser.add_argument("--growth", type=float, default=0.05, help="the most that anything may grow (default: 0.05)")
     parser.add_argument("--seed", type=int, default=0, help="of what is sent")
@@ -82,26 +95,39 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(flags)
     if (
         min(arguments.requests, arguments.seconds, arguments.clients) <= 0
-        or min(arguments.kills, arguments.restarts) < 0
+        or min(arguments.kills, arguments.restarts, arguments.reloads, arguments.rolling_restarts) < 0
     ):
-        parser.error("--requests, --seconds and --clients must be positive, --kills and --restarts not negative")
+        parser.error("--requests, --seconds and --clients must be positive, the numbers of faults not negative")
+    if arguments.rolling_restarts and (arguments.kills or arguments.restarts or arguments.reloads):
+        parser.error("--rolling-restarts goes without --kills, --restarts and --reloads")
     if any("=" not in one for one in arguments.set):
         parser.error("--set takes MIXER_NAME=VALUE")
-    share = arguments.requests // (10 * (1 + arguments.kills + arguments.restarts))
+    share = arguments.requests // (2 * (1 + arguments.kills + arguments.restarts))
     arguments.settling = arguments.settling or max(1, min(_SETTLING, share))
     return arguments
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is sent, with its right answers; the precision that gives them; what is reloaded, if anything is."""
+
+    traffic: Traffic
+    oracle: Oracle
+    precision: str
+    shelf: Shelf | None
 
 
 def soaked(arguments: argparse.Namespace) -> int:
     """The whole of it; the exit code."""
     out: Path = arguments.out
     (out / "logs").mkdir(parents=True, exist_ok=True)
-    traffic, precision = prepared(arguments)
-    variables = {"MIXER_PRECISION": precision, **dict(option.split("=", 1) for option in arguments.set)}
-    instances = Instances(["--bundle", str(arguments.bundle)], variables, out / "logs")
-    ledger = Ledger()
-    uvloop.run(run(arguments, traffic, instances, ledger))
-    circumstances = described(arguments, precision)
+    prepared = prepare(arguments)
+    bundle = arguments.bundle if prepared.shelf is None else prepared.shelf.bundle
+    variables = {"MIXER_PRECISION": prepared.precision, **dict(option.split("=", 1) for option in arguments.set)}
+    instances = Instances(["--bundle", str(bundle)], variables, out / "logs")
+    ledger = Ledger(are_detours_fine=not arguments.rolling_restarts)
+    uvloop.run(run(arguments, prepared, instances, ledger))
+    circumstances = described(arguments, prepared.precision)
     content = {"circumstances": circumstances, "verdict": ledger.verdict(arguments.growth), **ledger.as_json()}
     (out / "soak.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (out / "soak.md").write_text(markdown(circumstances, ledger, arguments.growth), encoding="utf-8")
@@ -109,15 +135,19 @@ def soaked(arguments: argparse.Namespace) -> int:
     return 1 if content["verdict"] else 0
 
 
-def prepared(arguments: argparse.Namespace) -> tuple[Traffic, str]:
-    """What is sent, with its right answers; and the precision that gives them. Raises StartError."""
+def prepare(arguments: argparse.Namespace) -> Prepared:
+    """Raises StartError."""
     engine = opened(arguments.bundle, arguments.precision)
     kind = small_kind(engine.spec)
     small = tuple(pictures(kind, engine.spec.channels, arguments.cache)) if kind.source == "examples" else ()
-    return mixed(drawn(engine.spec, small), Oracle(engine), Random(arguments.seed)), engine.precision
+    shelf = Shelf(arguments.bundle, engine.precision, arguments.out / "reloaded") if arguments.reloads else None
+    oracle = Oracle(engine, shelf.temperatures if shelf else None)
+    behind_proxy = bool(arguments.rolling_restarts)
+    traffic = mixed(drawn(engine.spec, small), oracle, Random(arguments.seed), behind_proxy=behind_proxy)
+    return Prepared(traffic, oracle, engine.precision, shelf)
 
 
-async def run(arguments: argparse.Namespace, traffic: Traffic, instances: Instances, ledger: Ledger) -> None:
+async def run(arguments: argparse.Namespace, prepared: Prepared, instances: Instances, ledger: Ledger) -> None:
     """Clients and faults, side by side. What goes wrong with a service ends it, and stands in the ledger."""
     started = time.monotonic()
     requests: int = arguments.requests
@@ -129,12 +159,19 @@ async def run(arguments: argparse.Namespace, traffic: Traffic, instances: Instan
     def goes_on(sent: int) -> bool:
         return bool(director.left) or (sent < requests and time.monotonic() < started + seconds)
 
+    proxy = Proxy(arguments.out / "nginx") if arguments.rolling_restarts else None
     chance = Random(arguments.seed + 1)
-    crowd = Crowd(instances, traffic, ledger, chance, goes_on)
-    faults = agenda(arguments.kills, arguments.restarts)
-    director = Director(instances, crowd, ledger, Random(arguments.seed + 2), progress, arguments.settling, faults)
+    crowd = Crowd(proxy or instances, prepared.traffic, ledger, chance, goes_on)
+    director: Director | Rounds
+    if proxy is not None:
+        director = Rounds(instances, proxy, ledger, progress, arguments.rolling_restarts)
+    else:
+        director = Director(
+            instances, crowd, ledger, Random(arguments.seed + 2), progress, arguments.settling,
+            agenda(arguments.kills, arguments.restarts, arguments.reloads), prepared.shelf, prepared.oracle,
+        )  # fmt: skip
     try:
-        instances.current = await instances.start()
+        await director.start()
         started, client_s = time.monotonic(), time.process_time()
         working = asyncio.create_task(crowd.run(arguments.clients))
         telling = asyncio.create_task(_tell(crowd, ledger))
@@ -157,7 +194,8 @@ def described(arguments: argparse.Namespace, precision: str) -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "processor": f"{processor()}, {usable_cpus()} CPUs",
         "Python": platform.python_version(),
-        "service": f"{arguments.bundle.name} in {precision}, {' '.join(arguments.set) or 'as it comes'}",
+        "service": f"{arguments.bundle.name} in {precision}, {' '.join(arguments.set) or 'as it comes'}"
+        + (", two of them behind nginx" if arguments.rolling_restarts else ""),
         "clients": f"{arguments.clients}, on the same machine; seed {arguments.seed}",
     }
 

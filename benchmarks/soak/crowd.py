@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 from benchmarks.soak.errands import MARK, Errand, Traffic
-from benchmarks.soak.instances import Instance, Instances
+from benchmarks.soak.instances import Address, Instance
 from benchmarks.soak.ledger import LEFT, LOST, RIGHT, WRONG, Ledger
 from benchmarks.soak.wire import Answer, BrokenError, Link, NotConnectedError
 
@@ -21,9 +21,9 @@ class Crowd:
     """Clients that draw errands until `goes_on` says no. `sent`: how many they have finished."""
 
     def __init__(
-        self, instances: Instances, traffic: Traffic, ledger: Ledger, chance: Random, goes_on: Callable[[int], bool]
+        self, address: Address, traffic: Traffic, ledger: Ledger, chance: Random, goes_on: Callable[[int], bool]
     ) -> None:
-        self._instances = instances
+        self._address = address
         self._traffic = traffic
         self._ledger = ledger
         self._chance = chance
@@ -80,7 +80,7 @@ class Crowd:
     @property
     def instance(self) -> Instance:
         """Where new connections go."""
-        return self._instances.current
+        return self._address.current
 
     def _leave(self) -> None:
         self._working -= 1

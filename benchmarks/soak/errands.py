@@ -53,8 +53,11 @@ class Traffic:
         return chance.choice(group)
 
 
-def mixed(pictures: Pictures, oracle: Oracle, chance: Random) -> Traffic:
-    """Everything that clients do, in shares that leave most requests small, right and ordinary."""
+def mixed(pictures: Pictures, oracle: Oracle, chance: Random, *, behind_proxy: bool = False) -> Traffic:
+    """Everything that clients do, in shares that leave most requests small, right and ordinary.
+
+    `behind_proxy`: without what is for operators.
+    """
     kinds = {
         "small, raw": (420, _each(pictures.small, oracle, "raw")),
         "small, multipart": (150, _each(pictures.small, oracle, "multipart")),
@@ -71,7 +74,7 @@ def mixed(pictures: Pictures, oracle: Oracle, chance: Random) -> Traffic:
         "chunked": (10, [_chunked(payload, oracle) for payload in (*pictures.small[:8], *pictures.photographs)]),
         "slow body": (5, [_slow(payload, oracle) for payload in (*pictures.small[:8], *pictures.photographs)]),
         "pipelined": (10, _pipelined(pictures.small, oracle)),
-        "metrics, health, model": (20, _watching(oracle)),
+        "metrics, health, model": (20, list(_watching(oracle))[behind_proxy:]),
         "hang-up": (35, _hang_ups(pictures)),
     }
     return Traffic(
@@ -181,6 +184,7 @@ def _pipelined(files: Sequence[bytes], oracle: Oracle) -> Iterator[Errand]:
 
 
 def _watching(oracle: Oracle) -> Iterator[Errand]:
+    """Operators' own first."""
     yield _errand(get(b"/metrics"), contains(b"mixer_engine_info"))
     yield _errand(get(b"/health/live"), contains(b"{"))
     yield _errand(get(b"/health/ready"), contains(b'"precision"'))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.processes import descendants
@@ -20,6 +21,7 @@ from benchmarks.soak.usage import Usage, usage
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 60.0
 _PAUSE_S = 0.02
+_LAST_WORDS_S = 0.5  # of a killed worker, in buffers between it and its clients
 
 
 class InstanceFailedError(Exception):
@@ -56,13 +58,28 @@ class Instance:
         os.kill(worker, signal.SIGKILL)
 
     def was_killed_since(self, then: float) -> bool:
-        """Whether a worker was killed since a time; the connection that worked then may have been one of its."""
-        return any(at >= then for at in self.kills)
+        """Whether a worker was killed since a time; the connection that worked then may have been one of its.
+
+        What it had answered is read a moment after its death.
+        """
+        return any(at + _LAST_WORDS_S >= then for at in self.kills)
 
     def accepted(self) -> list[bytes]:
         """Of the ids that broke off, those that the service had begun to serve: they stand in its log."""
         said = self.log.read_bytes() if self.unanswered else b""
         return [one for one in self.unanswered if one in said]
+
+    def said_since(self, length: int) -> bytes:
+        """What its log has beyond so many bytes."""
+        with self.log.open("rb") as log:
+            log.seek(length)
+            return log.read()
+
+
+class Address(Protocol):
+    """What clients connect to; `current` is where new connections go."""
+
+    current: Instance
 
 
 class Instances:
@@ -73,10 +90,10 @@ class Instances:
         self._count = 0
         self.current: Instance
 
-    async def start(self) -> Instance:
-        """Another one, ready. Raises InstanceFailedError."""
+    async def start(self, port: int | None = None) -> Instance:
+        """Another one, ready, on a port of its own unless it is told one. Raises InstanceFailedError."""
         self._count += 1
-        (port,) = free_ports(1)
+        port = port or free_ports(1)[0]
         name = f"instance {self._count}"
         log = self._logs / f"soak-{self._count}.txt"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MIXER_")}

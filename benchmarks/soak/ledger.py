@@ -23,7 +23,11 @@ class Weighing:
 
 @dataclass
 class Ledger:
-    """Counts. `detours`: what happened to requests that had their answer in the end, or never were accepted."""
+    """Counts. `detours`: what happened to requests that had their answer in the end, or never were accepted.
+
+    `are_detours_fine`: false where every client must be served at its first try. `sent_on`: requests for which nginx
+    asked more than one service, by what those before the last said.
+    """
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     detours: Counter[str] = field(default_factory=Counter)
@@ -31,6 +35,9 @@ class Ledger:
     weighings: list[Weighing] = field(default_factory=list)
     replaced_s: list[float] = field(default_factory=list)
     restarts_s: list[float] = field(default_factory=list)
+    reloads_s: list[float] = field(default_factory=list)
+    sent_on: Counter[str] = field(default_factory=Counter)
+    are_detours_fine: bool = True
     examples: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -58,6 +65,8 @@ class Ledger:
     def verdict(self, growth: float) -> list[str]:
         """Everything that is not good enough. `growth`: the most that anything may grow, as a fraction."""
         found = [f"{self.count(outcome)} {outcome}" for outcome in (WRONG, LOST) if self.count(outcome)]
+        if not self.are_detours_fine:
+            found += [f"{count} {name}" for name, count in sorted(self.detours.items())]
         for one in self.weighings:
             found += [
                 f"{one.instance}: {name} grew by {grown:.1%}, more than {growth:.0%}"
@@ -77,6 +86,8 @@ class Ledger:
             "faults": dict(self.faults),
             "replaced_s": self.replaced_s,
             "restarts_s": self.restarts_s,
+            "reloads_s": self.reloads_s,
+            "sent_on": dict(self.sent_on),
             "weighings": [
                 {
                     "instance": one.instance,

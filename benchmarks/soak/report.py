@@ -58,5 +58,9 @@ def _faults(ledger: Ledger) -> str:
         )
     if ledger.restarts_s:
         lines.append(f"- restarts: {len(ledger.restarts_s)}, {most(ledger.restarts_s):.1f} s at most")
+    if ledger.reloads_s:
+        lines.append(f"- reloads, each with one that was refused: {len(ledger.reloads_s)}, ")
+        lines[-1] += f"another version everywhere within {most(ledger.reloads_s):.1f} s"
+    lines += [f"- sent on by nginx after {name}: {count:,}" for name, count in sorted(ledger.sent_on.items())]
     lines += [f"- {name}, then tried again: {count:,}" for name, count in sorted(ledger.detours.items())]
     return "\n".join(lines)

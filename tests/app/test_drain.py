@@ -14,8 +14,9 @@ async def test_after_closing_time_nobody_enters_and_the_refusal_is_told() -> Non
     drain = Drain(lambda: refusals.append("refused"))
     with drain.enter():
         drain.start()
-    with pytest.raises(NotReady, match="draining; expected a request to another instance"), drain.enter():
+    with pytest.raises(NotReady, match="draining; expected a request to another instance") as refused, drain.enter():
         pytest.fail("It was closed.")
+    assert refused.value.headers == {"Connection": "close"}
     assert refusals == ["refused"]
 
 

@@ -1,5 +1,6 @@
 """The whole service in processes of its own: sockets, signals, workers, exit codes."""
 
+import asyncio
 import json
 import logging
 import os
@@ -352,6 +353,22 @@ def test_where_one_worker_answers_wrongly_no_worker_is_ready(bundle: Path) -> No
         assert sum(b"Worker 1: The canary picture's logits are off by 10;" in answer for answer in words) == 1
         assert sum(b"The canary picture's logits are off by 10;" in answer for answer in words) == 2
         assert b'"label":"red"' in ask_on(several.connections[0], request_of(picture(RED)))  # whoever asks is answered
+
+
+async def test_a_connection_that_is_opened_at_the_end_is_told_to_end() -> None:
+    told = asyncio.Event()
+
+    class Late(asyncio.Protocol):
+        def shutdown(self) -> None:
+            told.set()
+
+    held = server._Held(lambda count: None)
+    held.add(Late())
+    assert not told.is_set()
+    held.is_over = True
+    held.add(Late())
+    async with asyncio.timeout(PATIENCE_S):
+        await told.wait()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

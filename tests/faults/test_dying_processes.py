@@ -265,6 +265,29 @@ def test_a_hang_up_signal_before_it_serves_does_not_end_it(workers: str, bundle:
         assert running.exit_code() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_told_to_stop_it_refuses_connections_while_it_finishes_what_it_accepted(workers: int, bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--workers", str(workers)) as running:
+        running.wait_until_serving(workers)
+        with running.connect() as accepted:
+            accepted.sendall(head_of_upload(len(picture(GREEN))))
+            assert read_until(accepted, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+            running.signal(signal.SIGTERM)
+            running.wait_for("Shutting down", workers)
+            until(lambda: is_refused(running.port))
+            accepted.sendall(picture(GREEN))
+            assert Reader(accepted).answer().label == "green"
+        assert running.exit_code() == 0
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE_S).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_an_upload_that_is_not_done_when_the_drain_ends_gets_503(bundle: Path) -> None:
     with served(bundle, "--workers", "1", "--drain-timeout-s", "0.2") as running:
         running.wait_until_serving()
