@@ -47,7 +47,7 @@ class Admission:
                 retry_after_s,
             )
         expected_s = self._expected_s(taken + count, now) / _CERTAIN
-        if expected_s and now + expected_s > deadline:
+        if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
             retry_after_s = self._promise(count, now)
             return QueueFull(
                 f"{taken} pictures are before this one, and an answer takes about {expected_s * 1000:.0f} ms; "
@@ -65,6 +65,11 @@ class Admission:
     def answered(self, count: int, now: float) -> None:
         """So many answers were given."""
         self._throughput.note(count, now)
+
+    def took(self, seconds: float) -> None:
+        """One answer took so long, from its place on: without others, one after the other, it goes as fast as that."""
+        if seconds > 0:
+            self._throughput.at_least(1 / seconds)
 
     def _expected_s(self, count: int, now: float) -> float:
         """Seconds in which `count` pictures are answered; 0 where no rate has been measured."""

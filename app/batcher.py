@@ -121,7 +121,7 @@ class Batcher(Generic[Item, Answer]):
             raise
         self._empty.clear()
         self._report_depth()
-        return [Place(self) for _ in range(count)]
+        return [Place(self, self._clock()) for _ in range(count)]
 
     def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
         """Why there is no place for one item that is to be answered within `timeout_s`; None where there is.
@@ -140,7 +140,7 @@ class Batcher(Generic[Item, Answer]):
             self._empty.set()
         self._report_depth()
 
-    async def _answer(self, item: Item, deadline: float) -> Answered[Answer]:
+    async def _answer(self, item: Item, deadline: float, since: float) -> Answered[Answer]:
         if self._closed:
             raise NotReady("The service has shut down; expected a request to another instance.")
         loop = asyncio.get_running_loop()
@@ -149,12 +149,14 @@ class Batcher(Generic[Item, Answer]):
         self._dispatch_soon()
         timer = loop.call_at(deadline, self._expire, waiter)
         try:
-            return await waiter.future
+            answered = await waiter.future
         except asyncio.CancelledError:
             self._give_up(waiter, "client_gone")
             raise
         finally:
             timer.cancel()
+        self._admission.took(self._clock() - since)
+        return answered
 
     def _expire(self, waiter: _Waiter[Item, Answer]) -> None:
         if not waiter.future.done():
@@ -274,8 +276,9 @@ class Batcher(Generic[Item, Answer]):
 class Place(Generic[Item, Answer]):
     """One of the batcher's places, held while its item is prepared, waits and runs."""
 
-    def __init__(self, batcher: Batcher[Item, Answer]) -> None:
+    def __init__(self, batcher: Batcher[Item, Answer], since: float) -> None:
         self._batcher = batcher
+        self._since = since
 
     def __enter__(self) -> Self:
         return self
@@ -295,7 +298,7 @@ class Place(Generic[Item, Answer]):
         Raises: DeadlinePassed, NotReady at shutdown, InferenceFailed for a broken run, or what the run itself raised
         for this very item.
         """
-        return await self._batcher._answer(item, deadline)  # noqa: SLF001 -- a place is part of its batcher
+        return await self._batcher._answer(item, deadline, self._since)  # noqa: SLF001 -- likewise
 
 
 class _BrokenInvariant(Exception):

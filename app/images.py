@@ -12,7 +12,7 @@ from model.preprocess import Pixels, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-_MEMORY_BYTES = 370_000_000  # half of it, for one picture, is enough for an RGB PNG of 12 million pixels
+_MEMORY_BYTES = 350_000_000  # half of it, for one picture, is enough for an RGB PNG of 12 million pixels
 _MAX_EXIF_BYTES = 512 << 10
 MARGIN = 1.25  # a large JPEG is decoded at no less than so many times the size it is resized to
 _MOST_SQUEEZED = 1 / 8  # and squeezed by no more than that part of a pixel of that size

@@ -167,7 +167,7 @@ class Settings(BaseSettings):
         "except for JPEG.",
     )
     decode_memory_bytes: int = Field(
-        default=370_000_000,
+        default=350_000_000,
         ge=1 << 20,
         le=1 << 36,
         description="Memory that all decoding of a process may take at once; a picture that needs more than half of it "

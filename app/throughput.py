@@ -7,7 +7,7 @@ _EVIDENCE_S = 0.1  # a shorter time says little
 
 
 class Throughput:
-    """Answers a second over the last few seconds of saturation. What was measured last holds until the next."""
+    """Answers a second over the last few seconds of saturation. What was measured last holds until something better."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -35,6 +35,11 @@ class Throughput:
         self._finished.append((now, count))
         self._answers += count
         self._forget(now - _WINDOW_S)
+
+    def at_least(self, per_s: float) -> None:
+        """So many a second were reached without trying: what was measured in a bad moment is no longer true."""
+        if self._since is None and 0 < self._measured < per_s:
+            self._measured = per_s
 
     def per_s(self, now: float) -> float:
         """0 where nothing has been measured yet."""

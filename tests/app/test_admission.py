@@ -90,6 +90,19 @@ def test_whom_the_measured_rate_cannot_answer_in_time_is_refused() -> None:
     admission.take(100, 100.0)  # who does not say when is patient
 
 
+def test_a_rate_measured_in_a_bad_moment_keeps_nobody_out_for_ever() -> None:
+    """Files that take long to be found broken, say: while they were decoded, hardly anything was answered."""
+    admission = emptied(measured(rate=1), leave=1, now=100.0)
+    refused(admission, 9, 100.0, deadline=110.0)
+    admission.leave(100.0)
+    admission.take(40, 100.0, deadline=130.0)  # alone, though 40 would take 50 s
+    emptied(admission, leave=1, now=101.0)
+    refused(admission, 40, 101.0, deadline=131.0)
+    admission.took(0.0)
+    admission.took(0.01)
+    admission.take(40, 101.0, deadline=102.0)
+
+
 def test_a_deadline_that_has_passed_is_no_negative_time() -> None:
     error = refused(emptied(measured(), leave=0, now=100.0), 1, 100.0, deadline=99.0)
     assert "expected one within 0 ms." in str(error)

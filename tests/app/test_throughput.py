@@ -87,3 +87,18 @@ def test_a_steady_rate_is_measured_as_it_is(per_answer_ms: int, count: int, answ
     else:  # at the edge of the window one answer counts or does not
         seen = min(answers, 5000 // per_answer_ms)
         assert measured == pytest.approx(count * 1000 / per_answer_ms, rel=1.01 / seen)
+
+
+def test_an_answer_that_was_faster_than_what_was_measured_shows_that_it_no_longer_holds() -> None:
+    throughput = Throughput()
+    throughput.at_least(100.0)
+    assert throughput.per_s(0.0) == 0.0  # the least that is possible is no measure of what is
+    throughput.begin(0.0)
+    throughput.note(1, 4.0)
+    throughput.at_least(100.0)
+    assert throughput.per_s(4.0) == 0.25  # while there is more than can be done, answers are counted
+    throughput.end(4.0)
+    throughput.at_least(0.2)
+    assert throughput.per_s(9.0) == 0.25
+    throughput.at_least(100.0)
+    assert throughput.per_s(9.0) == 100.0
