@@ -21,7 +21,7 @@ _MAX_SEGMENTS = 10_000  # of a JPEG
 _MAX_PIXEL_PASSES = 1_000_000_000  # scans x pixels of a JPEG: about a second of work
 
 # Bytes for each pixel at the worst moment between the file and uint8 [H, W, C], measured; what others take is less.
-_BYTES_PER_PIXEL = {"1": 12, "L": 12, "P": 15, "RGB": 15, "I": 36, "F": 38}
+_BYTES_PER_PIXEL = {"1": 12, "L": 12, "P": 14, "RGB": 14, "I": 36, "F": 38}
 _OTHER_BYTES_PER_PIXEL = 18  # transparency, CMYK
 _DECODERS_OWN = {"WEBP": 8, "TIFF": 4}
 _RUN_LENGTHS_OWN = 24  # decoded in Python: time, rather than memory

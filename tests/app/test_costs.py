@@ -33,9 +33,9 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 @pytest.mark.parametrize(
     ("mode", "kind", "per_pixel"),
     [
-        ("1", "PNG", 12), ("L", "PNG", 12), ("P", "GIF", 15), ("RGB", "PNG", 15), ("RGB", "JPEG", 15),
-        ("RGBA", "PNG", 18), ("LA", "PNG", 18), ("I;16", "PNG", 36), ("RGB", "WEBP", 23), ("RGBA", "WEBP", 26),
-        ("RGB", "TIFF", 19), ("CMYK", "TIFF", 22), ("F", "TIFF", 42), ("RGB", "BMP", 15),
+        ("1", "PNG", 12), ("L", "PNG", 12), ("P", "GIF", 14), ("RGB", "PNG", 14), ("RGB", "JPEG", 14),
+        ("RGBA", "PNG", 18), ("LA", "PNG", 18), ("I;16", "PNG", 36), ("RGB", "WEBP", 22), ("RGBA", "WEBP", 26),
+        ("RGB", "TIFF", 18), ("CMYK", "TIFF", 22), ("F", "TIFF", 42), ("RGB", "BMP", 14),
     ],
 )  # fmt: skip
 def test_memory_depends_on_format_and_mode(mode: str, kind: str, per_pixel: int) -> None:
@@ -46,18 +46,18 @@ def test_memory_depends_on_format_and_mode(mode: str, kind: str, per_pixel: int)
 
 
 def test_half_of_the_memory_is_one_pictures_at_most() -> None:
-    payload = picture(RED)  # 8 x 8 x 15 bytes
-    assert decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1920))).shape == (8, 8, 3)
+    payload = picture(RED)  # 8 x 8 x 14 bytes
+    assert decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1792))).shape == (8, 8, 3)
     with pytest.raises(TooManyPixels) as refused:
-        decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1918)))
+        decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1790)))
     assert str(refused.value) == (
-        "The picture declares 8 x 8 pixels in mode RGB, which take 960 bytes of memory to decode; expected at most 959."
+        "The picture declares 8 x 8 pixels in mode RGB, which take 896 bytes of memory to decode; expected at most 895."
     )
 
 
 def test_a_jpeg_that_is_decoded_at_reduced_scale_needs_memory_for_that_scale_only() -> None:
     large = saved(Image.new("RGB", (1600, 1600)), "JPEG")
-    limits = DecodeLimits(1 << 20, 10_000_000, Memory(2 * 200 * 200 * 15))
+    limits = DecodeLimits(1 << 20, 10_000_000, Memory(2 * 200 * 200 * 14))
     assert decode(large, 3, 100, limits).shape == (200, 200, 3)
 
 

@@ -149,10 +149,10 @@ ODD: dict[str, File] = {
 # The largest that fit: decoding them takes nearly all of what one picture may take.
 LARGE: dict[str, File] = {
     "png": lambda: plain("RGB", 3510, "PNG", compress_level=1),
-    "png, 16 bits": lambda: saved(Image.fromarray(np.zeros((2265, 2265), np.uint16)), "PNG", compress_level=1),
-    "webp": lambda: plain("RGB", 2835, "WEBP", lossless=True, method=0),
+    "png, 16 bits": lambda: saved(Image.fromarray(np.zeros((2200, 2200), np.uint16)), "PNG", compress_level=1),
+    "webp": lambda: plain("RGB", 2815, "WEBP", lossless=True, method=0),
     "jpeg": lambda: plain("RGB", 7000, "JPEG"),
-    "jpeg, progressive": lambda: plain("RGB", 5300, "JPEG", progressive=True, subsampling=0),
+    "jpeg, progressive": lambda: plain("RGB", 5290, "JPEG", progressive=True, subsampling=0),
 }
 
 
