@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from benchmarks.serving.cells import Cell, Kind, cells  # noqa: E402
 from benchmarks.serving.configurations import OURS, PEERS, Configuration, Graph, chosen, configurations  # noqa: E402
 from benchmarks.serving.pictures import pictures  # noqa: E402
 from benchmarks.serving.processes import descendants  # noqa: E402
-from benchmarks.serving.server import Probe, StartFailed, serving  # noqa: E402
+from benchmarks.serving.server import Probe, Server, StartFailed, serving  # noqa: E402
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
@@ -463,6 +464,16 @@ def driver(tmp_path: Path, *flags: str) -> "subprocess.Popen[str]":
 
 
 @needs_wrk
+def test_a_server_that_still_works_for_clients_that_have_gone_is_waited_for() -> None:
+    spared = frozenset(descendants(os.getpid()))
+    program = "import time\nwhile time.process_time() < 0.7: pass\nprint('done', flush=True)\ntime.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as busy:
+        assert busy.stdout is not None
+        Server(1, 0.0, spared).await_rest()
+        assert select.select([busy.stdout], [], [], 0)[0]
+        busy.kill()
+
+
 def test_this_service_is_measured_from_start_to_table(tmp_path: Path):
     with driver(tmp_path, "--rounds", "2", "--seconds", "0.2", "--connections", "1", "4") as process:
         printed, said = process.communicate(timeout=100)

@@ -1,13 +1,10 @@
 """What a client and a server take of the processor, as the system counts it. Linux only."""
 
-import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-_TICKS_S = os.sysconf("SC_CLK_TCK")
+from benchmarks.serving.processes import processor_s
 
 
 @dataclass(frozen=True)
@@ -26,15 +23,8 @@ class Processor:
     """This process and those of a server."""
 
     def __init__(self, server: Sequence[int]) -> None:
-        self._stats = [Path("/proc") / str(process) / "stat" for process in server]
+        self._server = server
 
     def used(self) -> Used:
         """So far. A server's process that has gone counts no more."""
-        return Used(time.process_time(), sum(map(_used_s, self._stats)))
-
-
-def _used_s(stat: Path) -> float:
-    with suppress(OSError):
-        fields = stat.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_S
-    return 0.0
+        return Used(time.process_time(), sum(map(processor_s, self._server)))

@@ -102,6 +102,7 @@ def take_turn(
 def _warm(server: Server, workload: Workload, body: Body) -> None:
     shortest, longest = _WARM_S
     client.run(workload.plans[body], server.port, 8, min(longest, max(shortest, server.startup_s)))
+    server.await_rest()
 
 
 def _measured(server: Server, subject: Subject, cell: Cell, ceiling: float, seconds: float) -> Run:
@@ -109,4 +110,5 @@ def _measured(server: Server, subject: Subject, cell: Cell, ceiling: float, seco
     wanted = run_for(seconds, cell.connections, subject.ceilings[cell.workload].found)
     print(f"    {cell.workload}, {cell.body}, {cell.connections} connections, {wanted:g} s", file=sys.stderr)
     outcome = client.run(workload.plans[cell.body], server.port, cell.connections, wanted)
+    server.await_rest()
     return Run(cell, outcome, ceiling)

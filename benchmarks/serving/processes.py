@@ -15,6 +15,7 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
 _PAUSE_S = 0.02
+_TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 def adopt_orphans() -> None:
@@ -43,6 +44,14 @@ def descendants(ancestor: int) -> list[int]:
 def memory_bytes(processes: Iterable[int]) -> int:
     """Memory of processes together: what several share counts once (the sum of their PSS)."""
     return sum(map(_pss_bytes, processes))
+
+
+def processor_s(process: int) -> float:
+    """What it has used of the processors so far. One that has gone counts no more."""
+    with suppress(OSError):
+        fields = (_PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_S
+    return 0.0
 
 
 def end_all(spared: Collection[int] = ()) -> None:

@@ -1,6 +1,7 @@
 """One server's turn: started, ready, warm, weighed, stopped. Knows nothing of what is measured meanwhile."""
 
 import http.client
+import math
 import os
 import socket
 import subprocess
@@ -13,11 +14,14 @@ from pathlib import Path
 
 from benchmarks.serving.configurations import Configuration
 from benchmarks.serving.environments import ROOT
-from benchmarks.serving.processes import descendants, end_all, memory_bytes
+from benchmarks.serving.processes import descendants, end_all, memory_bytes, processor_s
 
 START_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 10
 _POLL_S = 0.02
+_LOOK_S = 0.25
+_AT_REST = 0.1  # of a CPU
+_LONGEST_REST_S = 30.0
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")  # of this process's environment
 
 
@@ -44,7 +48,19 @@ class Server:
 
     def memory_bytes(self) -> int:
         """Of all its processes together."""
-        return memory_bytes(process for process in descendants(os.getpid()) if process not in self.spared)
+        return memory_bytes(self._processes())
+
+    def await_rest(self) -> None:
+        """Until it no longer works for clients that have gone: it would be counted against those that come next."""
+        until = time.perf_counter() + _LONGEST_REST_S
+        used_s = math.inf
+        while used_s > _AT_REST * _LOOK_S and time.perf_counter() < until:
+            before = sum(map(processor_s, self._processes()))
+            time.sleep(_LOOK_S)
+            used_s = sum(map(processor_s, self._processes())) - before
+
+    def _processes(self) -> list[int]:
+        return [process for process in descendants(os.getpid()) if process not in self.spared]
 
 
 @contextmanager
