@@ -149,6 +149,7 @@ ODD: dict[str, File] = {
 # The largest that fit: decoding them takes nearly all of what one picture may take.
 LARGE: dict[str, File] = {
     "png": lambda: plain("RGB", 3510, "PNG", compress_level=1),
+    "png, lying": lambda: plain("RGB", 3510, "PNG", compress_level=1, exif=tiff({274: (3, 1, b"\6\0")})),
     "png, 16 bits": lambda: saved(Image.fromarray(np.zeros((2200, 2200), np.uint16)), "PNG", compress_level=1),
     "webp": lambda: plain("RGB", 2815, "WEBP", lossless=True, method=0),
     "jpeg": lambda: plain("RGB", 7000, "JPEG"),
