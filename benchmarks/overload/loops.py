@@ -56,13 +56,20 @@ class Observed:
     used: Used = field(default_factory=Used)
 
 
-def closed_loop(port: int, requests: Sequence[Request], terms: Terms, chance: Random, processor: Processor) -> Observed:
+def closed_loop(
+    port: int,
+    requests: Sequence[Request],
+    terms: Terms,
+    chance: Random,
+    processor: Processor,
+    clock: Callable[[], float] = perf_counter,
+) -> Observed:
     """`connections` clients, each of which asks again as soon as it is answered. Raises OSError."""
-    start = perf_counter() + terms.lead_in_s
+    start = clock() + terms.lead_in_s
     observed = Observed(start, start + terms.seconds)
 
     def ask() -> None:
-        now = perf_counter()
+        now = clock()
         if now >= observed.end:
             return
         ticket = Ticket(chance.choice(requests), now)
@@ -71,7 +78,7 @@ def closed_loop(port: int, requests: Sequence[Request], terms: Terms, chance: Ra
         client.send(ticket, ticket.request.content)
 
     def heard(ticket: Ticket, status: int, _: bytes, body: bytes) -> None:
-        note(ticket, status, body)
+        note(ticket, status, body, clock())
         ask()
 
     client = Client(port, heard, terms.most_connections)
@@ -79,17 +86,17 @@ def closed_loop(port: int, requests: Sequence[Request], terms: Terms, chance: Ra
         for _ in range(terms.connections):
             ask()
         window = _Window(observed, processor)
-        while (now := perf_counter()) < observed.end + terms.deadline_s + terms.grace_s and client.outstanding:
+        while (now := clock()) < observed.end + terms.deadline_s + terms.grace_s and client.outstanding:
             window.look(now)
             client.poll(_IDLE_S)
-        window.look(perf_counter())
+        window.look(clock())
     client.close()
     return observed
 
 
-def note(ticket: Ticket, status: int, body: bytes) -> None:
+def note(ticket: Ticket, status: int, body: bytes, now: float) -> None:
     """An answer has come, or its connection has broken."""
-    ticket.done = perf_counter()
+    ticket.done = now
     ticket.status = status
     ticket.right = status == RIGHT_STATUS and answers_rightly(body, ticket.request.mark)
 
@@ -170,7 +177,7 @@ class OpenLoop:
             self._waiting.append(ticket)
 
     def _heard(self, ticket: Ticket, status: int, head: bytes, body: bytes) -> None:
-        note(ticket, status, body)
+        note(ticket, status, body, self._clock())
         if ticket.is_refused and ticket.first is None and ticket.due < self._observed.end:
             self._perhaps_again(ticket, head)
         if self._waiting:
