@@ -11,7 +11,9 @@ import socket
 import ssl
 from collections.abc import Callable
 
-_MORE = 1  # connections than the least busy worker: that many are no reason to leave one to it
+_MORE = 1  # connections than the least busy worker: that many are no reason to leave one to it ...
+_MORE_SHARE = 32  # ... and one more for so many of its own: of many, fewer than that differ little
+_MOST_AT_ONCE = 64  # connections taken before anything else has its turn
 _PATIENCE_S = 0.005  # for somebody else to take what was left
 _HANDSHAKE_S = 10.0  # for a client to agree on a key
 _MOST_AT_THE_END = 1000  # who go on coming then are left to the system
@@ -42,7 +44,7 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
-        self._loop.add_reader(self._listener, self._take_or_leave)
+        self._listen()
 
     def close(self) -> None:
         """Take whoever has come, and then nobody: closing the socket would break those off without a word."""
@@ -59,21 +61,34 @@ class Acceptor:
 
     def _take_or_leave(self) -> None:
         others = self._others()
-        if others and self._own() + len(self._opening) > min(others) + _MORE:
-            self._rest(_PATIENCE_S)
-        else:
+        if self._has_its_share(others):
+            self._rest(_PATIENCE_S, lambda: self._take_what_was_left(sum(others)))
+            return
+        for _ in range(_MOST_AT_ONCE):  # one at a time, a flood would overrun what the system keeps of it
+            if not self._take() or self._has_its_share(others):
+                return
+
+    def _take_what_was_left(self, held_by_others: int) -> None:
+        """One, unless somebody has taken some meanwhile: then what waits now has only just come."""
+        if sum(self._others()) == held_by_others:
             self._take()
+        else:
+            self._take_or_leave()
+
+    def _has_its_share(self, others: list[int]) -> bool:
+        own = self._own() + len(self._opening)
+        return bool(others) and own > min(others) + _MORE + own // _MORE_SHARE
 
     def _take(self) -> bool:
         """Whether there was one to take."""
-        self._loop.add_reader(self._listener, self._take_or_leave)
+        self._listen()
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False  # somebody else was faster, or the client has gone
         except OSError as error:
             log.error("a connection cannot be taken: %s", error.strerror)  # noqa: TRY400 -- no mistake of ours
-            self._rest(_NO_FILES_S)
+            self._rest(_NO_FILES_S, self._take)
             return False
         if self._context is not None and self._own() + len(self._opening) >= self._most:
             connection.close()
@@ -94,7 +109,10 @@ class Acceptor:
             log.info("a connection was not opened: %s", error)
             connection.close()
 
-    def _rest(self, seconds: float) -> None:
-        """Listen no more, and after so many seconds take what is still there, if anything is."""
+    def _listen(self) -> None:
+        self._loop.add_reader(self._listener, self._take_or_leave)
+
+    def _rest(self, seconds: float, then: Callable[[], object]) -> None:
+        """Listen no more, and do this after so many seconds."""
         self._loop.remove_reader(self._listener)
-        self._pause = self._loop.call_later(seconds, self._take)
+        self._pause = self._loop.call_later(seconds, then)

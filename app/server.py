@@ -30,6 +30,7 @@ from app.workers import STOPPING, Post, Supervisor
 _LATE_S = 0.1  # for the request of a connection that was opened at the end
 _GRACE_S = 2  # after the drain: time for the last answers to leave, and for threads to end
 _MORE_CONNECTIONS = 32  # for operators, when all others are taken
+_BACKLOG = 2048  # connections that the system keeps until they are taken; it forgets what is said on any beyond
 _OTHER_OPEN_FILES = 128  # the bundle, libraries, pipes, metrics
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _LARGE_BLOCK_BYTES = 4 << 20
@@ -219,7 +220,9 @@ def _listen(host: str, port: int, prefix: str = ENV_PREFIX) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen()  # two processes may bind at once, but only one may listen, and uvloop would not say so
+        listener.listen(
+            _BACKLOG
+        )  # two processes may bind at once, but only one may listen, and uvloop would not say so
     except OSError as error:
         listener.close()
         raise StartError(

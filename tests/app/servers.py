@@ -14,6 +14,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30
+STARTED = r"Started server process \[(\d+)\]"  # a worker
 SERVING = "Application startup complete"  # and a moment later it listens: connect() waits for that
 
 

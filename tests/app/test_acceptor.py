@@ -121,6 +121,35 @@ async def test_who_has_more_leaves_one_to_the_others_but_takes_it_where_nobody_d
     await taker.end()
 
 
+async def test_a_flood_is_taken_at_once_and_shared(connect: Connect, listener: socket.socket) -> None:
+    before = [connect() for _ in range(100)]
+    least = [33]
+    turns = Turns()
+    taker = Taker(listener, lambda: least)
+    await taker.holds(36)  # two more than the least busy are no reason yet to leave one to it
+    assert turns.end() <= 4
+    least[0] = 1000
+    await taker.holds(len(before))
+    await taker.end()
+
+
+class Turns:
+    """Counts those of the event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._count = 0
+        self._next = self._loop.call_soon(self._pass)
+
+    def end(self) -> int:
+        self._next.cancel()
+        return self._count
+
+    def _pass(self) -> None:
+        self._count += 1
+        self._next = self._loop.call_soon(self._pass)
+
+
 async def test_who_left_one_that_another_took_leaves_the_next_one_too(
     listener: socket.socket, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,18 @@ import pytest
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
 from fakes import FakeSession, engine_of, means_of_colours, samples_of
 from fastapi import FastAPI
-from servers import PATIENCE_S, SERVING, Server, altered, connect, free_port, head_of_upload, owners, read_until
+from servers import (
+    PATIENCE_S,
+    SERVING,
+    STARTED,
+    Server,
+    altered,
+    connect,
+    free_port,
+    head_of_upload,
+    owners,
+    read_until,
+)
 
 from app import server
 from app.errors import StartError
@@ -28,7 +39,6 @@ from app.workers import STOPPING
 
 READY = b"GET /health/ready HTTP/1.1\r\nHost: service\r\n\r\n"
 METRICS = b"GET /metrics HTTP/1.1\r\nHost: service\r\n\r\n"
-STARTED = r"Started server process \[(\d+)\]"
 
 
 def served(bundle: Path, *flags: str) -> Server:

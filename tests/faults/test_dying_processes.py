@@ -20,6 +20,7 @@ from servers import (
     PATIENCE_S,
     ROOT,
     SERVING,
+    STARTED,
     Server,
     clean_environment,
     connect,
@@ -30,7 +31,6 @@ from servers import (
 )
 from wire import A_RUN_HAS_BEGUN, Reader, ask, gated, pid_of, post, served, until, usage
 
-STARTED = r"Started server process \[(\d+)\]"
 COLOURS = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")]
 
 

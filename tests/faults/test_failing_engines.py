@@ -22,7 +22,7 @@ from failing import (
     write_failing_bundle,
 )
 from fakes import samples_of
-from servers import SERVING, Server, owners
+from servers import SERVING, STARTED, Server, owners
 from wire import Answer, Reader, ask, batch, metric, pid_of, post, served, until, usage
 
 from model.spec import Canary, ModelSpec
@@ -32,7 +32,6 @@ NAMES = ["raises", "NaN", "infinite", "out of memory"]
 PLAIN = ((RED, "red"), (GREEN, "green"), (BLUE, "blue"))
 READY = b"GET /health/ready HTTP/1.1\r\nHost: service\r\n\r\n"
 TOGETHER = 4
-STARTED = r"Started server process \[(\d+)\]"
 
 Colour = tuple[int, int, int]
 

@@ -1,5 +1,6 @@
 """Clients that are slow, gone, wrong or greedy: each gets its answer or its end, and the others get theirs."""
 
+import os
 import shutil
 import signal
 import socket
@@ -7,6 +8,7 @@ import ssl
 import struct
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from certificates import certificate
 from colour_bundle import BLUE, GREEN, RED, picture
 from hostile import noise, saved
-from servers import PATIENCE_S, Server, head_of_upload, read_until
+from servers import PATIENCE_S, STARTED, Server, head_of_upload, owners, read_until
 from wire import (
     A_RUN_HAS_BEGUN,
     FORM,
@@ -339,6 +341,24 @@ def test_beyond_the_most_connections_one_more_gets_503_and_the_idle_ones_make_ro
         assert Reader(connection).ended()
         connection.close()
     expect_service(impatient)
+
+
+def test_a_flood_of_connections_waits_for_a_service_that_is_busy_and_both_workers_take_of_it(bundle: Path) -> None:
+    count = min(600, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    with served(bundle, "--workers", "2", "--lanes", "1", "--queue-capacity", "64") as server, ExitStack() as opened:
+        server.wait_until_serving(2)
+        workers = [int(pid) for pid in server.wait_for(STARTED, 2)]
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        connections = [opened.enter_context(server.connect()) for _ in range(count)]  # the system alone lets them in
+        for connection in connections:
+            connection.sendall(post(PICTURE))
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+        statuses = Counter(Reader(connection).answer().status for connection in connections)
+        taken = Counter(owners(connections, workers))
+    assert statuses[200] + statuses[429] == count, statuses
+    assert min(taken[worker] for worker in workers) > count / 4, taken
 
 
 # --- waiting ---
