@@ -386,9 +386,9 @@ def test_impossible_flags_are_refused(flags: list[str], capsys: pytest.CaptureFi
 def test_this_service_is_overloaded_from_start_to_table(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", colour_spec())
     command = [
-        sys.executable, "-m", "benchmarks.overload", "--quick", "--seconds", "1", "--retry-share", "0",
-        "--loads", "0.5", "2", "--workloads", "8x8", "--bundle", str(bundle), "--out", str(tmp_path / "out"), "--cache", str(tmp_path),
-        "--deadline-ms", "500", "--set", "MIXER_LANES=1", "MIXER_QUEUE_CAPACITY=64",
+        sys.executable, "-m", "benchmarks.overload", "--quick", "--seconds", "1", "--loads", "0.5", "2",
+        "--retry-share", "0", "--workloads", "8x8", "--bundle", str(bundle), "--cache", str(tmp_path),
+        "--out", str(tmp_path / "out"), "--deadline-ms", "500", "--set", "MIXER_LANES=1", "MIXER_QUEUE_CAPACITY=64",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
