@@ -21,7 +21,7 @@ from model.evaluate import Evaluation
 from model.flags import parse
 from model.mixer import MixerConfig, MlpMixer, variant_name
 from model.options import TrainOptions
-from model.processes import Processes, joined
+from model.processes import Processes, end_together, joined
 from model.provenance import versions
 from model.recipe import Recipe
 from model.run import EpochReport, Observer, Run
@@ -212,6 +212,7 @@ def main(flags: Sequence[str]) -> None:
     except MixerError as error:
         say(f"model.train: {error}")
         sys.exit(2)
+    end_together()
 
 
 if __name__ == "__main__":

@@ -54,6 +54,15 @@ def processor_s(process: int) -> float:
     return 0.0
 
 
+def wants_processor(process: int) -> bool:
+    """Whether a thread of it runs now, or would if it were let."""
+    for stat in (_PROC / str(process) / "task").glob("*/stat"):
+        with suppress(OSError):
+            if stat.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
+
+
 def end_all(spared: Collection[int] = ()) -> None:
     """End every descendant of this process at once, but those `spared`."""
     while left := [process for process in descendants(os.getpid()) if process not in spared]:

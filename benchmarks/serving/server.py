@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.serving.configurations import Configuration
 from benchmarks.serving.environments import ROOT
-from benchmarks.serving.processes import descendants, end_all, memory_bytes, processor_s
+from benchmarks.serving.processes import descendants, end_all, memory_bytes, processor_s, wants_processor
 
 START_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 10
@@ -54,7 +54,9 @@ class Server:
         """Until it no longer works for clients that have gone: it would be counted against those that come next."""
         until = time.perf_counter() + _LONGEST_REST_S
         used_s = math.inf
-        while used_s > _AT_REST * _LOOK_S and time.perf_counter() < until:
+        while time.perf_counter() < until and (
+            used_s > _AT_REST * _LOOK_S or any(map(wants_processor, self._processes()))
+        ):
             before = sum(map(processor_s, self._processes()))
             time.sleep(_LOOK_S)
             used_s = sum(map(processor_s, self._processes())) - before

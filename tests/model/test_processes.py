@@ -63,6 +63,28 @@ def test_without_torchrun_there_is_one_process() -> None:
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.parametrize(("count", "ended_early"), [("1", False), ("2", True)])
+def test_one_of_several_ends_without_waiting_for_what_its_threads_do(count: str, ended_early: bool) -> None:
+    program = (
+        "import sys, threading\n"
+        "from model.processes import end_together\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "sys.stdout.write('trained ')\n"
+        "end_together()\n"
+        "sys.stdout.write('and more')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], env={**os.environ, "WORLD_SIZE": count},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        if not ended_early:
+            process.stdin.close()
+        assert process.stdout is not None
+        assert process.stdout.read() == ("trained " if ended_early else "trained and more")
+        assert process.wait() == 0
+
+
 # --- two processes ---
 
 

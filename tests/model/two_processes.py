@@ -14,7 +14,7 @@ from toys import toy_config, toy_pictures, toy_recipe, toy_spec
 
 from model.data import Dataset
 from model.errors import TrainingError
-from model.processes import Processes, joined
+from model.processes import Processes, end_together, joined
 from model.recipe import Recipe
 from model.run import Observer
 from model.teacher import Teacher
@@ -84,3 +84,4 @@ def _main(out: Path, when: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     _main(Path(sys.argv[1]), sys.argv[2])
+    end_together()
