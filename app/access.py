@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ClientGone
+from app.errors import ClientGone, forget_frames
 from app.headers import ANSWER
 from app.metrics import Metrics
 from app.problems import internal_error
@@ -86,11 +86,13 @@ class Access:
 
         try:
             await self._app(scope, receive, send_with_headers)
-        except ClientGone:
+        except ClientGone as gone:
+            forget_frames(gone)
             if "receive" not in timing.stages:  # later stages have counted it themselves
                 self._metrics.dropped("receive", "client_gone")
-        except Exception:
+        except Exception as error:
             log.exception("request failed", extra={"request_id": request_id})
+            forget_frames(error)
             if status == CLIENT_GONE_STATUS:
                 await internal_error()(scope, receive, send_with_headers)
         finally:

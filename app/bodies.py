@@ -122,8 +122,11 @@ async def _read_form(
     timeout_s: float,
 ) -> list[Upload]:
     form = _Form(parameters.get(b"boundary"), max_files)
-    await _receive(request, max_bytes, timeout_s, cargo, form.write)
-    return form.uploads()
+    try:
+        await _receive(request, max_bytes, timeout_s, cargo, form.write)
+        return form.uploads()
+    finally:
+        form.close()
 
 
 class _Form:
@@ -166,6 +169,10 @@ class _Form:
             self._parser.write(chunk)
         except FormParserError as error:
             raise BadRequest(f"The multipart body is malformed: {error}") from error
+
+    def close(self) -> None:
+        """The parser and this one hold each other, and the files, until the garbage collector finds them."""
+        del self._parser
 
     def uploads(self) -> list[Upload]:
         if not self._ended:

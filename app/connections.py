@@ -99,6 +99,9 @@ class Connection(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.cancel()
         super().connection_lost(exc)
+        # These hold this connection as it holds them, and the body of the last request with it, until the garbage
+        # collector finds them all.
+        self.parser = self.cycle = self._running = self._voice = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""

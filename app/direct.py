@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problems
-from app.errors import BadParameter, ServiceError
+from app.errors import BadParameter, ServiceError, forget_frames
 from app.tls import Certificate
 
 
@@ -38,6 +38,7 @@ class Direct:
             response = await self._endpoint(request, **self._parameters(query) if query else {})
         except ServiceError as error:
             response = problems.of(error)
+            forget_frames(error)
         await response(scope, receive, send)
 
     def _parameters(self, query: bytes) -> dict[str, Any]:

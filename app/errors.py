@@ -165,3 +165,15 @@ class EngineError(StartError):
     """The bundle or the execution provider cannot be used."""
 
     exit_code = 3
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of the calls an error came through, once it has been told: they hold the body of the request.
+
+    A future that the error went through is a local variable of one of them, so that they would stay until the garbage
+    collector finds them all.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__context__

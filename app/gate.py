@@ -20,7 +20,7 @@ from app.metrics import Metrics
 
 PATH = b"/classify"
 _FOR_PICTURES = ("/classify", "/classify/batch")
-_TIMEOUT = b"x-request-timeout-ms"
+_TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
 _HEAD = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nretry-after: %d\r\n"
     b"x-request-id: %b\r\ncontent-length: %d\r\n"
@@ -55,9 +55,15 @@ class Gate:
         if self._refusal is None or url.partition(b"?")[0] != PATH or method != b"POST":
             return None
         started = time.perf_counter()
-        error = self._refusal(min(self._timeout_s, _timeout_s(headers)), self._let_in)
+        timeout_s = self._timeout_s
+        for name, value in headers:
+            if name == _TIMEOUT:
+                timeout_s = min(timeout_s, _timeout_s(value))
+            elif name == _EXPECT:
+                keep_alive = False  # its client waits to be asked for a body, and never will be: no request follows
+        error = self._refusal(timeout_s, self._let_in)
         if error is not None:
-            return self._answer(error, headers, started, keep_alive=keep_alive and not _will_wait(headers))
+            return self._answer(error, headers, started, keep_alive=keep_alive)
         self._let_one_in()
         return None
 
@@ -79,25 +85,19 @@ class Gate:
         metrics = self._metrics
         metrics.rejected("queue_full", 1)
         metrics.lost(error.code)
-        metrics.requests.labels(PATH.decode(), "429").inc()
-        metrics.request_seconds.labels(PATH.decode()).observe(time.perf_counter() - started)
+        metrics.requests.labels("/classify", "429").inc()
+        metrics.request_seconds.labels("/classify").observe(time.perf_counter() - started)
         request_id = request_id_of(headers)
-        log.info("POST %s 429 at the head id=%s", PATH.decode(), request_id)
+        log.info("POST /classify 429 at the head id=%s", request_id)
         body = problems.body(error.status, error.code, error.title, error.detail)
         ending = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
         return _HEAD % (error.retry_after_s, request_id.encode(), len(body)) + ending + body
 
 
-def _timeout_s(headers: Headers) -> float:
-    """The client's own limit; infinite where it says nothing. The application refuses what is no such number."""
-    said = next((value for name, value in headers if name == _TIMEOUT), None)
+def _timeout_s(said: bytes) -> float:
+    """The client's own limit; infinite where it is no such number, which the application refuses."""
     try:
-        timeout_s = math.inf if said is None else float(said) / 1000
+        timeout_s = float(said) / 1000
     except ValueError:
         return math.inf
     return timeout_s if timeout_s > 0 else math.inf
-
-
-def _will_wait(headers: Headers) -> bool:
-    """Whether the client sends its body only when it is asked to: it never will be, so what follows is no request."""
-    return any(name == b"expect" for name, _ in headers)

@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import threading
 from contextlib import suppress
+from functools import cache
 
 
 async def keep_trimmed(interval_s: float) -> None:
@@ -27,4 +28,9 @@ def trim_soon() -> threading.Thread:
 def trim() -> None:
     """glibc keeps what is free between what is not; other C libraries have no such call, and need none."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        _c_library().malloc_trim(0)
+
+
+@cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,8 +22,7 @@ def problem(status: int, code: str, title: str, detail: str, headers: dict[str, 
 
 def body(status: int, code: str, title: str, detail: str) -> bytes:
     """The JSON of one."""
-    problem = Problem(type=_TYPE_PREFIX + code, title=title, status=status, detail=detail, code=code)
-    return problem.model_dump_json().encode()
+    return to_json({"type": _TYPE_PREFIX + code, "title": title, "status": status, "detail": detail, "code": code})
 
 
 def of(error: ServiceError) -> Response:

@@ -16,7 +16,7 @@ from app.bodies import FIELD, BodyLimits, Upload, read_picture, read_pictures
 from app.classifier import Classifier, PicturePlace
 from app.direct import Application, Direct
 from app.drain import Drain
-from app.errors import BadParameter, ServiceError
+from app.errors import BadParameter, ServiceError, forget_frames
 from app.hang_up import while_connected
 from app.headers import documentation
 from app.health import Health
@@ -250,6 +250,7 @@ async def _entry(
     try:
         classified = await classifier.classify(place, upload.payload, top_k=top_k, deadline=deadline)
     except ServiceError as error:
+        forget_frames(error)
         return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}
     return {"filename": upload.filename, "predictions": classified.predictions}
 

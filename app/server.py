@@ -32,6 +32,7 @@ _GRACE_S = 2  # after the drain: time for the last answers to leave, and for thr
 _MORE_CONNECTIONS = 32  # for operators, when all others are taken
 _BACKLOG = 2048  # connections that the system keeps until they are taken; it forgets what is said on any beyond
 _OTHER_OPEN_FILES = 128  # the bundle, libraries, pipes, metrics
+_COLLECT_AFTER = 10_000  # objects: no request leaves any that only the collector finds
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _LARGE_BLOCK_BYTES = 4 << 20
 
@@ -140,6 +141,7 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     if admin_config is not None:
         log.info("operators are served on %s://%s:%d", scheme, settings.admin_host, settings.admin_port)
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     _give_large_blocks_back()
     for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
