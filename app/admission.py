@@ -46,7 +46,8 @@ class Admission:
                 f"Try again in {retry_after_s} s.",
                 retry_after_s,
             )
-        expected_s = self._expected_s(taken + count, now) / _CERTAIN
+        rate = self._throughput.surely_per_s(now)
+        expected_s = (taken + count) / rate / _CERTAIN if rate else 0.0
         if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
             retry_after_s = self._promise(count, now)
             return QueueFull(

@@ -21,6 +21,8 @@ from app.metrics import Metrics
 PATH = b"/classify"
 _FOR_PICTURES = ("/classify", "/classify/batch")
 _TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
+_LAG_HOLDS_S = 1.0
+_MOST_LAG = 0.2  # of the time for an answer
 _HEAD = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nretry-after: %d\r\n"
     b"x-request-id: %b\r\ncontent-length: %d\r\n"
@@ -35,8 +37,9 @@ class Gate:
     """In front of POST /classify.
 
     `refusal` says why a picture cannot be answered within so many seconds behind so many others, if so. Those are who
-    was let in during the same turn of the event loop, and takes a place only when all that has arrived is read.
-    Without `refusal` the gate stands open.
+    was let in during the same turn of the event loop, and takes a place only when all that has arrived is read. Such a
+    turn is part of the time that a request has: it waits for one before it is read. Without `refusal` the gate stands
+    open.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Gate:
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._let_in = 0
+        self._lag_s = self._lag_until = 0.0  # what a turn of the event loop took, the longest one of late
 
     def refuses(self, method: bytes, url: bytes, headers: Headers, *, keep_alive: bool) -> bytes | None:
         """The whole answer to a request that is refused, without a date; None where it may come in.
@@ -61,10 +65,12 @@ class Gate:
                 timeout_s = min(timeout_s, _timeout_s(value))
             elif name == _EXPECT:
                 keep_alive = False  # its client waits to be asked for a body, and never will be: no request follows
+        if started < self._lag_until:
+            timeout_s -= min(self._lag_s, timeout_s * _MOST_LAG)
         error = self._refusal(timeout_s, self._let_in)
         if error is not None:
             return self._answer(error, headers, started, keep_alive=keep_alive)
-        self._let_one_in()
+        self._let_one_in(started)
         return None
 
     def forsaken(self, scopes: Iterable[Scope]) -> None:
@@ -73,13 +79,16 @@ class Gate:
             if scope["path"] in _FOR_PICTURES and scope["method"] == "POST":
                 self._metrics.dropped("receive", "client_gone")
 
-    def _let_one_in(self) -> None:
+    def _let_one_in(self, now: float) -> None:
         if not self._let_in:
-            asyncio.get_running_loop().call_soon(self._all_are_in)
+            asyncio.get_running_loop().call_soon(self._all_are_in, now)
         self._let_in += 1
 
-    def _all_are_in(self) -> None:
+    def _all_are_in(self, since: float) -> None:
         self._let_in = 0
+        now = time.perf_counter()
+        if now - since >= self._lag_s or now >= self._lag_until:
+            self._lag_s, self._lag_until = now - since, now + _LAG_HOLDS_S
 
     def _answer(self, error: QueueFull, headers: Headers, started: float, *, keep_alive: bool) -> bytes:
         metrics = self._metrics

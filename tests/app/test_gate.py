@@ -207,3 +207,37 @@ async def test_those_let_in_at_the_same_moment_count_until_they_have_their_place
     await settled()
     connection.data_received(HEAD + b"\r\n12345")
     assert hurdle.others[3:] == [0]
+
+
+@in_virtual_time
+async def test_the_longest_turn_of_the_last_second_is_time_that_a_request_has_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 100.0
+    monkeypatch.setattr("app.gate.time.perf_counter", lambda: clock)
+    hurdle = Hurdle(room=9)
+    app = Application()
+
+    async def asks(turn_s: float, header: bytes = b"") -> float:
+        nonlocal clock
+        connection = gated_by(gate)
+        connection.data_received(HEAD + header + b"\r\n12345")
+        clock += turn_s
+        await settled()
+        return hurdle.asked[-1]
+
+    gate = Gate(hurdle, WatchedMetrics(), timeout_s=30)
+
+    def gated_by(gate: Gate) -> Connection:
+        config = uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_S, log_config=None, lifespan="off")
+        connection = Connection(config, ServerState(), {GATE: gate}, asyncio.get_running_loop())
+        connection.connection_made(FakeTransport())
+        return connection
+
+    assert await asks(0.05) == 30
+    assert await asks(0.01) == pytest.approx(30 - 0.05)
+    assert await asks(0.0, b"X-Request-Timeout-Ms: 1000\r\n") == pytest.approx(1 - 0.05)
+    assert await asks(0.0, b"X-Request-Timeout-Ms: 100\r\n") == pytest.approx(0.1 - 0.02)  # a fifth at most
+    clock += 1
+    assert await asks(0.02) == 30
+    assert await asks(0.0) == pytest.approx(30 - 0.02)

@@ -65,6 +65,40 @@ def test_beginning_again_meanwhile_changes_nothing() -> None:
     assert throughput.per_s(2.0) == 2.0
 
 
+def test_what_is_sure_is_the_worst_half_second_of_the_last_five() -> None:
+    throughput = Throughput()
+    throughput.begin(0.0)
+    for tick in range(1, 1000):  # 10 ms each: 100 a second, and 70 for half of one
+        throughput.note(0 if 300 <= tick < 350 and tick % 10 < 3 else 1, tick / 100)
+    slow = throughput.surely_per_s(10.0)
+    assert throughput.per_s(10.0) == pytest.approx(100, rel=0.01)
+    assert slow == pytest.approx(100, rel=0.03)  # that was seven seconds ago
+    throughput.end(10.0)
+    throughput.begin(20.0)
+    for tick in range(1, 401):
+        throughput.note(0 if 300 <= tick < 350 and tick % 10 < 3 else 1, 20 + tick / 100)
+    assert throughput.surely_per_s(24.0) == pytest.approx(70, rel=0.03)
+    assert throughput.per_s(24.0) > 95
+    throughput.end(24.0)
+    assert throughput.surely_per_s(24.0) == throughput.per_s(24.0)  # it is no longer measured
+
+
+def test_of_few_answers_half_a_second_tells_nothing() -> None:
+    throughput = Throughput()
+    throughput.begin(0.0)
+    for second in range(1, 5):
+        throughput.note(20, second + 0.01)
+    assert throughput.surely_per_s(4.5) == throughput.per_s(4.5) > 0
+
+
+def test_a_moment_of_nothing_counts_as_the_least_that_tells() -> None:
+    throughput = Throughput()
+    throughput.begin(0.0)
+    for tick in range(1, 200):
+        throughput.note(0 if 100 <= tick < 150 else 3, tick / 100)
+    assert throughput.surely_per_s(2.0) == 64
+
+
 def test_what_is_older_is_forgotten() -> None:
     throughput = Throughput()
     throughput.begin(0.0)
