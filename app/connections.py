@@ -56,6 +56,20 @@ class _OneAtATime(FlowControl):
             self._departures.forget(self._socket.fileno())
 
 
+class Crowd:
+    """All connections of a process, of which `too_many` are asked to leave: their clients find a place elsewhere."""
+
+    def __init__(self) -> None:
+        self.too_many = 0
+
+    def lets_one_go(self) -> bool:
+        """Whether one more is to leave."""
+        if self.too_many <= 0:
+            return False
+        self.too_many -= 1
+        return True
+
+
 class _Voice:
     """What answers are written to: a transport whose close() is the connection's own."""
 
@@ -71,9 +85,13 @@ class Connection(HttpToolsProtocol):
     A connection that an answer ends is closed once the body of its request is there.
     """
 
-    def __init__(self, *args: Any, departures: Departures | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, departures: Departures | None = None, crowd: Crowd | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._departures = departures
+        self._crowd = crowd or Crowd()
+        self._sends_ahead = False
         self._patience: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._bytes_without_progress = 0
@@ -135,8 +153,12 @@ class Connection(HttpToolsProtocol):
         self._hang_ups.append(announce(cast(Scope, self.scope)))
         super().on_headers_complete()
         self.cycle.transport = cast(asyncio.Transport, self._voice)
-        if not self.pipeline:
-            self._running = self.cycle
+        if self.pipeline:
+            self._sends_ahead = True
+            return
+        self._running = self.cycle
+        if not self._sends_ahead and self._crowd.lets_one_go():  # whoever sends ahead would lose what it has sent
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""

@@ -21,12 +21,14 @@ from starlette.types import ASGIApp
 
 from app import tls
 from app.acceptor import Acceptor
-from app.connections import Connection
+from app.connections import Connection, Crowd
 from app.departures import Departures
 from app.errors import StartError
 from app.settings import ENV_PREFIX, Settings
 from app.workers import STOPPING, Post, Supervisor
 
+_PATIENCE_S, _LOOK_S = 5.0, 0.005  # for workers that start at the same time
+_TICKS_TO_EVEN = 10  # while those that left come back, the shares are not known
 _LATE_S = 0.1  # for the request of a connection that was opened at the end
 _GRACE_S = 2  # after the drain: time for the last answers to leave, and for threads to end
 _MORE_CONNECTIONS = 32  # for operators, when all others are taken
@@ -90,6 +92,7 @@ class _Server(uvicorn.Server):
         self._admin = admin
         self._post = post
         self._departures: Departures | None = None
+        self._crowd = Crowd()
         self._held = _Held(post.hold)
         self.server_state.connections = self._held  # type: ignore[assignment]
 
@@ -97,9 +100,23 @@ class _Server(uvicorn.Server):
         """Start the application, then listen."""
         self._departures = Departures()
         await super().startup(sockets=[])
+        await self._wait_for_the_others()
         for listener, config in zip(sockets or [], (self.config, self._admin), strict=False):
             if config is not None:
                 self._accept(listener, config)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second. A worker that replaces another has no connections, as the others' clients keep theirs."""
+        if counter % _TICKS_TO_EVEN == 0:
+            self._crowd.too_many = self._post.too_many()
+        return await super().on_tick(counter)
+
+    async def _wait_for_the_others(self) -> None:
+        """Clients that come as soon as anybody listens keep their connections: the first worker would get them all."""
+        patience = round(_PATIENCE_S / _LOOK_S)
+        while not self._post.all_have_begun() and patience and not self.should_exit:
+            patience -= 1
+            await asyncio.sleep(_LOOK_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the last answers leave, then end the application."""
@@ -119,7 +136,11 @@ class _Server(uvicorn.Server):
         def connection() -> asyncio.Protocol:
             make = config.http_protocol_class
             return make(  # type: ignore[call-arg]
-                config=config, server_state=self.server_state, app_state=state, departures=self._departures
+                config=config,
+                server_state=self.server_state,
+                app_state=state,
+                departures=self._departures,
+                crowd=self._crowd,
             )
 
         others = self._post.held_by_others

@@ -5,6 +5,7 @@ a new one is there in a fraction of a second, and they share what they do not ch
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from app.errors import StartError
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 _RELOADS_ASKED = '["mixer_reloads_asked"]'
+_UNEVEN, _UNEVEN_SHARE = 2, 0.2  # more connections than the average that are no harm, or a share of one's own
 _TICK_S = 0.5  # between looks at the pulses
 _PAUSE_S = 1.0  # before a worker that died young is replaced
 _YOUNG_S = 5.0
@@ -56,6 +58,16 @@ class Post:
         """How many connections each of the other workers has that were alive a moment ago."""
         since = time.monotonic() - _ALIVE_S
         return [other.connections for other in self._others.values() if other.pulse > since]
+
+    def too_many(self) -> int:
+        """How many connections more than its share this worker has; 0 where that is next to nothing."""
+        others = self.held_by_others()
+        more = self._own.connections - math.ceil((self._own.connections + sum(others)) / (len(others) + 1))
+        return more if others and more > max(_UNEVEN, _UNEVEN_SHARE * self._own.connections) else 0
+
+    def all_have_begun(self) -> bool:
+        """Whether each of the other workers has been at work, or is."""
+        return all(other.pulse for other in self._others.values())
 
     def complain(self, words: str) -> None:
         """Say what is wrong with this worker; nothing where nothing is."""

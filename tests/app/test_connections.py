@@ -11,7 +11,7 @@ from fakes import WatchedMetrics
 from uvicorn.server import ServerState
 from virtual_time import in_virtual_time, now
 
-from app.connections import GATE, MAX_HEAD_BYTES, Connection
+from app.connections import GATE, MAX_HEAD_BYTES, Connection, Crowd
 from app.gate import Gate
 from app.hang_up import HangUp, announce
 
@@ -91,9 +91,12 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def connected(app: Any, departures: Any = None, state: Any = None, **kind: Any) -> tuple[Connection, FakeTransport]:
+def connected(
+    app: Any, departures: Any = None, state: Any = None, crowd: Crowd | None = None, **kind: Any
+) -> tuple[Connection, FakeTransport]:
     config = uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_S, log_config=None, lifespan="off")
-    connection = Connection(config, ServerState(), state or {}, asyncio.get_running_loop(), departures=departures)
+    loop = asyncio.get_running_loop()
+    connection = Connection(config, ServerState(), state or {}, loop, departures=departures, crowd=crowd)
     transport = FakeTransport(**kind)
     connection.connection_made(transport)
     return connection, transport
@@ -378,3 +381,37 @@ async def test_of_requests_sent_ahead_the_one_under_way_is_told_and_the_others_n
     assert [hang_up.told for hang_up in app.hang_ups] == [False, True]
     await app.release()
     assert app.begun == 2
+
+
+# --- a crowd ---
+
+
+@in_virtual_time
+async def test_of_a_crowd_as_many_leave_as_are_too_many_each_with_its_answer() -> None:
+    app, crowd = Application(), Crowd()
+    crowd.too_many = 1
+    connections = [connected(app, crowd=crowd) for _ in range(2)]
+    for connection, _ in connections:
+        connection.data_received(REQUEST)
+        await app.release()
+    (_, first), (_, second) = connections
+    assert b"connection: close" in first.written
+    assert first.is_closing()
+    assert b"connection: close" not in second.written
+    assert not second.is_closing()
+    assert crowd.too_many == 0
+
+
+@in_virtual_time
+async def test_whoever_sends_ahead_stays_in_the_crowd() -> None:
+    app, crowd = Application(), Crowd()
+    connection, transport = connected(app, crowd=crowd)
+    connection.data_received(REQUEST * 2)
+    for _ in range(2):
+        await app.release()
+    crowd.too_many = 1
+    connection.data_received(REQUEST)
+    await app.release()
+    assert transport.written.count(b"HTTP/1.1 204") == 3
+    assert not transport.is_closing()
+    assert crowd.too_many == 1

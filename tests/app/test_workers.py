@@ -50,6 +50,41 @@ def test_the_connections_of_others_count_while_they_are_alive(monkeypatch: pytes
     assert (first.held_by_others(), third.held_by_others()) == ([3], [])
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "too_many"),
+    [
+        (32, [0], 16),
+        (17, [15], 0),
+        (4, [0], 0),
+        (6, [0], 3),
+        (0, [32], 0),
+        (32, [0, 0, 0], 24),
+        (33, [30, 3], 11),
+        (32, [], 0),
+    ],
+)
+def test_a_worker_knows_how_many_connections_more_than_its_share_it_has(
+    own: int, others: list[int], too_many: int
+) -> None:
+    first, *rest = posts(1 + len(others))
+    first.hold(own)
+    for post, connections in zip(rest, others, strict=True):
+        post.hold(connections)
+        post.beat()
+    assert first.too_many() == too_many
+
+
+def test_all_have_begun_once_each_has_shown_a_pulse_however_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers.time.monotonic", lambda: 1000.0)
+    first, second, third = posts(3)
+    second.beat()
+    assert not first.all_have_begun()
+    third.beat()
+    monkeypatch.setattr("app.workers.time.monotonic", lambda: 5000.0)
+    assert first.all_have_begun()
+    assert Post().all_have_begun()
+
+
 def test_a_worker_hears_what_the_others_complain_of() -> None:
     first, second, third = posts(3)
     assert list(first.complaints()) == []

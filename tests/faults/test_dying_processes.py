@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -136,6 +136,35 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it_and_is_replaced(bun
         assert outcomes["right"] > 12
         assert set(outcomes) <= {"right", "no answer"}
         assert outcomes["no answer"] <= len(loads)  # a client meets the dead worker once
+
+
+def test_the_worker_that_replaces_another_gets_its_share_of_clients_that_keep_their_connections(bundle: Path) -> None:
+    with served(bundle, "--lanes", "1", "--workers", "2") as running, ExitStack() as opened:
+        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        running.wait_until_serving(workers=2)
+        os.kill(pids[0], signal.SIGKILL)
+        successor = int(running.wait_for(STARTED, 3)[2])
+        os.kill(successor, signal.SIGSTOP)  # so that it takes none
+        connections = [opened.enter_context(running.connect()) for _ in range(24)]
+
+        def all_answered() -> list[int]:
+            """Each asks once, and comes anew where its connection was to end. Returns who has those that go on."""
+            going_on = []
+            for number, connection in enumerate(connections):
+                connection.sendall(post(picture(RED)))
+                reader = Reader(connection)
+                assert reader.answer().label == "red"
+                if reader.closes:
+                    connections[number] = opened.enter_context(running.connect())
+                else:
+                    going_on.append(connection)
+            return owners(going_on, [pids[1], successor])
+
+        assert set(all_answered()) == {pids[1]}
+        os.kill(successor, signal.SIGCONT)
+        running.wait_for(SERVING, 3)
+        until(lambda: all_answered().count(successor) >= 8)
+        until(lambda: all_answered().count(pids[1]) >= 8)
 
 
 def test_workers_do_not_outlive_the_process_that_watches_over_them(bundle: Path) -> None:

@@ -99,9 +99,10 @@ class Answer:
 
 
 class Reader:
-    """Takes one answer after the other off a connection."""
+    """Takes one answer after the other off a connection. `closes`: whether the last one was to be the last one."""
 
     def __init__(self, connection: socket.socket) -> None:
+        self.closes = False
         self._connection = connection
         self._received = b""
 
@@ -113,6 +114,7 @@ class Reader:
                 return Answer(0, b"")
             status = int(head.split(b" ", 2)[1])
             if status >= 200:
+                self.closes = b"\r\nconnection: close" in head.lower()
                 return Answer(status, self._exactly(_length_in(head)))
 
     def ended(self) -> bool:
