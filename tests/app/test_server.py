@@ -108,6 +108,25 @@ def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path)
         assert b'"label":"green"' in answer
 
 
+SLOW_TO_START = """
+def altered(post, engine, create):
+    if post.number == 1:
+        time.sleep(1)
+    return create()
+"""
+
+
+def test_who_comes_before_all_workers_have_started_does_not_stay_with_the_first(bundle: Path) -> None:
+    with altered(SLOW_TO_START, bundle, "--workers", "2") as running, ExitStack() as opened:
+        connections = [opened.enter_context(running.connect()) for _ in range(12)]
+        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        for connection in connections:
+            connection.sendall(READY)
+            assert read_until(connection, b"}").startswith(b"HTTP/1.1 200 ")
+        taken = Counter(owners(connections, pids))
+    assert min(taken[pid] for pid in pids) >= 4, taken
+
+
 STUCK = """
 class Stuck(Engine):
     def run(self, patches):
