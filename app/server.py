@@ -243,9 +243,8 @@ def _listen(host: str, port: int, prefix: str = ENV_PREFIX) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(
-            _BACKLOG
-        )  # two processes may bind at once, but only one may listen, and uvloop would not say so
+        # Two processes may bind at once, but only one may listen, and uvloop would not say so.
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise StartError(
