@@ -21,7 +21,7 @@ from app.errors import StartError
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 _RELOADS_ASKED = '["mixer_reloads_asked"]'
-_UNEVEN, _UNEVEN_SHARE = 2, 0.2  # more connections than the average that are no harm, or a share of one's own
+_UNEVEN, _UNEVEN_SHARE = 4, 0.2  # more connections than the average that are no harm, or a share of one's own
 _TICK_S = 0.5  # between looks at the pulses
 _PAUSE_S = 1.0  # before a worker that died young is replaced
 _YOUNG_S = 5.0

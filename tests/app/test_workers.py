@@ -55,8 +55,8 @@ def test_the_connections_of_others_count_while_they_are_alive(monkeypatch: pytes
     [
         (32, [0], 16),
         (17, [15], 0),
-        (4, [0], 0),
-        (6, [0], 3),
+        (9, [0], 0),
+        (10, [0], 5),
         (0, [32], 0),
         (32, [0, 0, 0], 24),
         (33, [30, 3], 11),

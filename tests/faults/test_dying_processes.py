@@ -163,8 +163,8 @@ def test_the_worker_that_replaces_another_gets_its_share_of_clients_that_keep_th
         assert set(all_answered()) == {pids[1]}
         os.kill(successor, signal.SIGCONT)
         running.wait_for(SERVING, 3)
-        until(lambda: all_answered().count(successor) >= 8)
-        until(lambda: all_answered().count(pids[1]) >= 8)
+        until(lambda: all_answered().count(successor) >= 6)
+        until(lambda: all_answered().count(pids[1]) >= 6)
 
 
 def test_workers_do_not_outlive_the_process_that_watches_over_them(bundle: Path) -> None:
