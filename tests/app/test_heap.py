@@ -29,8 +29,12 @@ def test_what_was_freed_below_what_is_still_needed_goes_back() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.heap.ctypes.CDLL", lambda _: object())
+    asked: list[object] = []
+    monkeypatch.setattr("app.heap.ctypes.CDLL", lambda name: asked.append(name) or object())
+    heap._c_library.cache_clear()
     heap.trim()
+    heap._c_library.cache_clear()
+    assert asked == [None]
 
 
 @in_virtual_time
