@@ -19,7 +19,8 @@ from app.headers import ANSWER
 from app.metrics import Metrics
 
 PATH = b"/classify"
-_FOR_PICTURES = ("/classify", "/classify/batch")
+_ENDPOINT = PATH.decode()
+_FOR_PICTURES = (_ENDPOINT, "/classify/batch")
 _TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
 _LAG_HOLDS_S = 1.0
 _MOST_LAG = 0.2  # of the time for an answer
@@ -94,10 +95,10 @@ class Gate:
         metrics = self._metrics
         metrics.rejected("queue_full", 1)
         metrics.lost(error.code)
-        metrics.requests.labels("/classify", "429").inc()
-        metrics.request_seconds.labels("/classify").observe(time.perf_counter() - started)
+        metrics.requests.labels(_ENDPOINT, "429").inc()
+        metrics.request_seconds.labels(_ENDPOINT).observe(time.perf_counter() - started)
         request_id = request_id_of(headers)
-        log.info("POST /classify 429 at the head id=%s", request_id)
+        log.info("POST %s 429 at the head id=%s", _ENDPOINT, request_id)
         body = problems.body(error.status, error.code, error.title, error.detail)
         ending = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
         return _HEAD % (error.retry_after_s, request_id.encode(), len(body)) + ending + body
