@@ -8,7 +8,7 @@ from pathlib import Path
 from app import cgroups
 
 _CPUINFO = Path("/proc/cpuinfo")
-_INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
+_INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "i8mm", "asimddp", "avx2")  # best first
 
 
 def usable_cpus(cgroup: Path = cgroups.MOUNT, membership: Path = cgroups.MEMBERSHIP) -> int:
@@ -32,13 +32,16 @@ def lanes_and_threads(cpus: int, lanes: int, threads: int) -> tuple[int, int]:
     return lanes, threads or max(1, cpus // lanes)
 
 
-def has_int8_instructions(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the processor multiplies bytes natively (VNNI on x86, dot product on Arm)."""
+def int8_instructions(cpuinfo: Path = _CPUINFO) -> str | None:
+    """The best instructions the processor has to multiply bytes with, as /proc/cpuinfo names them; None without any.
+
+    VNNI on x86 and the dot product on Arm make int8 two to three times as fast as fp32, AVX2 about 1.3 times.
+    """
     try:
-        words = cpuinfo.read_text(encoding="ascii", errors="replace").split()
+        words = frozenset(cpuinfo.read_text(encoding="ascii", errors="replace").split())
     except OSError:
-        return platform.machine() == "arm64"  # Apple's processors have the dot product, and no /proc
-    return not _INT8_FLAGS.isdisjoint(words)
+        return "asimddp" if platform.machine() == "arm64" else None  # Apple's processors have no /proc
+    return next((name for name in _INT8_INSTRUCTIONS if name in words), None)
 
 
 def _quota(cgroup: Path, membership: Path) -> float | None:

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import cast
 
 import numpy as np
 
-from app.cpus import has_int8_instructions, lanes_and_threads, usable_cpus
+from app.cpus import lanes_and_threads, usable_cpus
 from app.cuda import LadderRunner
 from app.errors import EngineError
-from app.graph import PRECISIONS, expect_interface, read_metadata
+from app.graph import PRECISIONS, expect_interface
+from app.precision import open_best
 from app.providers import PROVIDERS, Gpu, Providers, cuda, tensorrt
 from app.runners import INPUT, Logits, Patches, Runner, SessionRunner
 from app.runtime import ONNX_RUNTIME, CpuThreads, Runtime, one_line, open_held, open_session
@@ -60,11 +60,13 @@ class Engine:
         provider: str,
         precision: Precision,
         fallback: str | None,
+        precision_reason: str = "",
         max_batch_size: int = _CPU_BATCH_SIZE,
     ) -> None:
         self.spec = spec
         self.provider = provider
         self.precision = precision
+        self.precision_reason = precision_reason
         self.lanes = len(runners)
         self.fallback = fallback
         self.max_batch_size = max_batch_size
@@ -142,13 +144,15 @@ def _open_on(
     runtime: Runtime,
     fallback: str | None = None,
 ) -> Engine:
-    chosen = _choose_precision(options, graphs, provider)
-    path = graphs[chosen]
     lanes, threads = _lanes_and_threads(options) if provider == "cpu" else (options.lanes or GPU_LANES, CpuThreads())
-    session = open_session(path, provider, options.device_id, threads, runtime)
-    spec, stated = read_metadata(session, path)
+    path, session, spec, precision, reason = open_best(
+        graphs,
+        options.precision,
+        provider,
+        lambda path: open_session(path, provider, options.device_id, threads, runtime),
+        runtime.int8_products,
+    )
     expect_interface(session, spec, path)
-    precision = stated or chosen
     options = replace(options, max_batch_size=options.max_batch_size or best_batch_size(provider, spec))
     runners: Sequence[Runner]
     if provider == "cpu":
@@ -162,6 +166,7 @@ def _open_on(
         spec,
         provider=provider,
         precision=precision,
+        precision_reason=reason,
         fallback=fallback,
         max_batch_size=options.max_batch_size,
     )
@@ -201,17 +206,3 @@ def _gpu_lane(
     runner = LadderRunner(session, spec, options.max_batch_size, runtime.memory(options.device_id))
     runner.capture()
     return runner
-
-
-def _choose_precision(options: EngineOptions, graphs: Mapping[Precision, Path], provider: str) -> Precision:
-    if options.precision != "auto":
-        wanted = cast(Precision, options.precision)
-        if wanted not in graphs:
-            raise EngineError(f"precision is {wanted}; the bundle {options.bundle} has {', '.join(graphs)}.")
-        return wanted
-    order: tuple[Precision, ...] = ("fp32", "int8", "fp16")
-    if provider != "cpu":
-        order = ("fp16", "fp32", "int8")
-    elif has_int8_instructions():
-        order = ("int8", "fp32", "fp16")
-    return next(precision for precision in order if precision in graphs)

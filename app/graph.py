@@ -1,5 +1,6 @@
 """What a graph says of itself: its spec and precision, what it takes and gives. Knows nothing of providers."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
@@ -8,13 +9,22 @@ from pydantic import ValidationError
 from app.errors import EngineError
 from app.runners import INPUT, LOGITS
 from app.runtime import Session, one_line
-from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec, Precision
+from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
-def read_metadata(session: Session, path: Path) -> tuple[ModelSpec, Precision | None]:
-    """The spec of an open graph, and its precision where it states a known one.
+@dataclass(frozen=True)
+class Metadata:
+    """`precision`: None where the graph states none that is known. `pairs_fit`: of int8 kernels, PAIRS_FIT_INT16."""
+
+    spec: ModelSpec
+    precision: Precision | None
+    pairs_fit: bool
+
+
+def read_metadata(session: Session, path: Path) -> Metadata:
+    """What an open graph says of itself.
 
     Raises: EngineError where the spec is missing or not valid.
     """
@@ -26,7 +36,8 @@ def read_metadata(session: Session, path: Path) -> tuple[ModelSpec, Precision | 
     except ValidationError as error:
         raise EngineError(f"{path} has a {METADATA_KEY} that is not valid: {one_line(error)}") from error
     stated = metadata.get(PRECISION_KEY)
-    return spec, cast(Precision, stated) if stated in PRECISIONS else None
+    precision = cast(Precision, stated) if stated in PRECISIONS else None
+    return Metadata(spec, precision, metadata.get(INT8_KERNELS_KEY) == PAIRS_FIT_INT16)
 
 
 def expect_interface(session: Session, spec: ModelSpec, path: Path) -> None:

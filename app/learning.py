@@ -31,7 +31,7 @@ DataArgument = Annotated[
     typer.Argument(metavar="DATA", help="Folder of class folders (LABEL/*.jpg; train/, val/, test/) or of IDX files."),
 ]
 _IMAGENET = Path("imagenet1k")
-_NUM_PROOF, _NUM_CALIBRATION = 64, 512
+_NUM_PROOF, _NUM_CALIBRATION = 256, 512
 _AT_ONCE = 64  # pictures in one run of an evaluation
 
 

@@ -238,8 +238,9 @@ def _log_what_is_served(models: Models) -> None:
     for model in models:
         engine = model.classifier.engine
         log.info(
-            "serving %s %s in %s on %s, %d lanes",
+            "serving %s %s in %s on %s, %d lanes (%s)",
             engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
+            engine.precision_reason,
         )  # fmt: skip
 
 

@@ -155,6 +155,7 @@ class Routes:
             spec=engine.spec,
             provider=engine.provider,
             precision=engine.precision,
+            precision_reason=engine.precision_reason,
             lanes=engine.lanes,
             fallback=engine.fallback,
             limits=self.limits.model_copy(update={"max_batch_size": classifier.max_batch_size}),
@@ -173,7 +174,12 @@ class Routes:
         """503 with the reason while starting, draining, or answering wrongly."""
         self.health.expect_ready()
         engine = self.models.classifier().engine
-        return ReadyBody(provider=engine.provider, precision=engine.precision, fallback=engine.fallback)
+        return ReadyBody(
+            provider=engine.provider,
+            precision=engine.precision,
+            precision_reason=engine.precision_reason,
+            fallback=engine.fallback,
+        )
 
     async def docs(self) -> Response:
         """The documentation, for a browser."""

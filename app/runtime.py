@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import onnxruntime
 
+from app import int8
 from app.errors import EngineError
 from app.libraries import load_libraries
 from app.memory import Memory, OrtMemory
@@ -63,12 +64,16 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Runtime:
-    """The seam to ONNX Runtime: what it claims to have, how a session is opened, where its memory comes from."""
+    """The seam to ONNX Runtime: what it claims to have, how a session is opened, where its memory comes from.
+
+    int8_products: what its products of bytes come to on this processor.
+    """
 
     available: Callable[[], Sequence[str]]
     preload: Callable[[str], Sequence[str]]
     open: Callable[[Path, onnxruntime.SessionOptions, Providers], Session]
     memory: Callable[[int], Memory]
+    int8_products: Callable[[], int8.Products] = int8.probe
 
 
 def _open(path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:

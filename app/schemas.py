@@ -78,6 +78,7 @@ class ModelBody(PublicModelBody):
 
     provider: str
     lanes: int
+    precision_reason: str = Field(description="Why this graph of the bundle runs, and no other.")
     fallback: str | None = Field(description="Why the provider is not the one preferred; null where it is.")
 
 
@@ -98,6 +99,7 @@ class ReadyBody(PublicReadyBody):
 
     provider: str
     precision: Literal["fp32", "fp16", "int8"]
+    precision_reason: str
     fallback: str | None = None
 
 

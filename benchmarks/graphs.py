@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from app.bench.stopwatch import Candidate, measure, ratio
 from app.cpus import usable_cpus
 from export.calibration import calibrate
+from export.dense import find_dense
 from export.parts import in_parts
 from export.quantize import quantize
 from export.to_onnx import EMBEDDING, INPUT, LOGITS, OPSET, RowGraph, write_graph
@@ -197,7 +198,12 @@ def quantisations(model: MlpMixer, pixels: np.ndarray, folder: Path, *, full: bo
         yield "ours, percentile 99.99", ours("p9999.onnx", 512, 99.99, mean)
         yield "ours, percentile 99.9", ours("p999.onnx", 512, 99.9, mean)
         yield "ours, the pixels' mean left in", ours("uncentred.onnx", 512, 100, 0)
-        yield "ours, one scale a kernel", per_tensor(published)
+        yield "ours, one scale a kernel", with_steps(published, rows, "per_tensor.onnx", lambda k: k.max() / 127)
+        yield "ours, kernels in 7 bits", with_steps(published, rows, "seven.onnx", lambda k: k.max(axis=0) / 64)
+    yield (
+        "ours, kernels in 8 bits (wrong without VNNI)",
+        with_steps(published, rows, "eight.onnx", lambda k: k.max(axis=0) / 127),
+    )
     written = without_value_info(folder / "written.onnx")
     for per_channel in (True, False) if full else (True,):
         path = folder / f"dynamic{per_channel}.onnx"
@@ -224,19 +230,18 @@ def qdq(written: Path, patches: np.ndarray, folder: Path, *, full: bool) -> Iter
             yield f"QDQ by ONNX Runtime, {kind}, {method.name}", path
 
 
-def per_tensor(path: Path) -> Path:
-    """One of our int8 graphs with a single scale for each kernel."""
+def with_steps(path: Path, rows: Path, name: str, step: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """One of our int8 graphs with kernels in other steps: one step, or one for each column, of |kernel| [K, N]."""
     graph = onnx.load(path)
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    for name in [name for name in tensors if name.endswith(".kernel_scale")]:
-        kernel = tensors[name.removesuffix("_scale")]
-        scale = numpy_helper.to_array(tensors[name])
-        weight = numpy_helper.to_array(kernel) * scale
-        one = np.float32(np.abs(weight).max() / 127)
-        tensors[name].CopyFrom(numpy_helper.from_array(np.full_like(scale, one), name))
-        kernel.CopyFrom(numpy_helper.from_array(np.rint(weight / one).astype(np.int8), kernel.name))
-    onnx.save(graph, path.with_name("per_tensor.onnx"))
-    return path.with_name("per_tensor.onnx")
+    for layer in find_dense(onnx.load(rows).graph):
+        if (kernel := tensors.get(f"{layer.output}.kernel")) is not None:
+            scale = np.broadcast_to(step(np.abs(layer.kernel)), layer.bias.shape).astype(np.float32)
+            in_bytes = np.rint(layer.kernel / scale).astype(np.int8)
+            kernel.CopyFrom(numpy_helper.from_array(in_bytes, kernel.name))
+            tensors[f"{kernel.name}_scale"].CopyFrom(numpy_helper.from_array(scale, f"{kernel.name}_scale"))
+    onnx.save(graph, path.with_name(name))
+    return path.with_name(name)
 
 
 def session_of(path: Path) -> onnxruntime.InferenceSession:

@@ -26,10 +26,10 @@ from model.spec import Canary, Metrics, ModelSpec, Network, Precision
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-_CANARY_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 5e-2}
+_CANARY_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2}
 """Of the logits' range: processors round differently, and wrong answers are far off.
 
-In int8, a value on the edge between two bytes may become the other one.
+In int8, a value on the edge between two bytes may become the other one. Products that saturate are off by more.
 """
 _NUM_GENERATED = 32
 

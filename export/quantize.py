@@ -5,10 +5,15 @@ The fp32 graph has its dense layers whole, as export.to_onnx writes them in the 
 Activations are unsigned bytes with one scale and zero point for each array, kernels signed bytes with one scale for
 each column: what VNNI multiplies. MatMulIntegerToFloat does product, scales and bias in one pass over the output. Layer
 norm, GELU, the skip connections and the head stay in float. docs/decisions/0007 says what else was measured.
+
+Processors without VNNI multiply bytes by VPMADDUBSW, which adds the products of two neighbouring rows of a kernel into
+a signed 16-bit number and saturates. Kernels are therefore scaled so that no such sum leaves it: the graph is exact,
+and gives the same answers, on both kinds of processor (docs/decisions/0014).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +26,9 @@ from export.to_onnx import INPUT, LOGITS
 from model.preprocess import Pixels
 
 _CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
-_MOST = 127
+_MOST = 127  # of a kernel's byte
+_MOST_OF_A_PAIR = 127  # of two neighbouring bytes of one sign together; 128 once both are rounded up
+_INT16_PRODUCTS = 32767 // 255  # the most that such a sum may be, as every byte of an activation may be 255
 _MOVES = ("Reshape", "Transpose")  # may as well be done to bytes, which are a quarter of the size
 
 
@@ -52,9 +59,28 @@ def quantize(graph: onnx.ModelProto, scales: Mapping[str, Scale], pixel_mean: in
 
 
 def quantize_kernel(kernel: Kernel) -> tuple[NDArray[np.int8], Kernel]:
-    """Signed bytes [K, N] and a scale for each column [N]; their product is about the kernel, and zero stays zero."""
-    scale = np.maximum(np.abs(kernel).max(axis=0) / _MOST, np.finfo(np.float32).tiny)
+    """Signed bytes [K, N] and a scale for each column [N]; their product is about the kernel, and zero stays zero.
+
+    Rows 2k and 2k + 1 together stay within what 16 bits hold: `pairs_fit_int16`.
+    """
+    largest = np.maximum(np.abs(kernel).max(axis=0) / _MOST, _pair_sums(kernel).max(axis=0) / _MOST_OF_A_PAIR)
+    scale = np.maximum(largest, np.finfo(np.float32).tiny)
     return np.rint(kernel / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def pairs_fit_int16(kernel: NDArray[np.int8]) -> bool:
+    """Whether no activations (0..255) times rows 2k and 2k + 1 of a kernel [K, N] add up to more than 16 bits hold."""
+    return bool((_pair_sums(kernel.astype(np.int32)) <= _INT16_PRODUCTS).all())
+
+
+def _pair_sums(kernel: NDArray[Any]) -> NDArray[Any]:
+    """The larger of what is positive and what is negative in rows 2k and 2k + 1 together: [K, N] -> [K / 2, N]."""
+    even = np.pad(kernel, ((0, len(kernel) % 2), (0, 0)))  # K N, K even
+    first, second = even[::2], even[1::2]
+    positive = np.maximum(first, 0) + np.maximum(second, 0)
+    negative = np.maximum(-first, 0) + np.maximum(-second, 0)
+    sums: NDArray[Any] = np.maximum(positive, negative)
+    return sums
 
 
 class _Writer:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from export.parts import in_parts
 from model.errors import ExportError
 from model.mixer import MixerBlock, MlpMixer
-from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec, Precision
+from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
 
 Form = Literal["fp32", "fp16", "rows"]
 
@@ -115,6 +115,8 @@ def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:
     graph = onnx.load(path)
     kept = {entry.key: entry.value for entry in graph.metadata_props}
     kept |= {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
+    if precision == "int8":
+        kept[INT8_KERNELS_KEY] = PAIRS_FIT_INT16
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, kept)
     graph.producer_name = "mixer-serve"

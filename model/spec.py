@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 METADATA_KEY = "mixer.spec"
 PRECISION_KEY = "mixer.precision"
+INT8_KERNELS_KEY = "mixer.int8_kernels"  # of an int8 graph; not there in files of versions before it
+PAIRS_FIT_INT16 = "pairs_fit_int16"  # its value: see export/quantize.py
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Precision = Literal["fp32", "fp16", "int8"]

@@ -1,5 +1,7 @@
 """The shipped classifier: what its own page claims, as far as pictures that are here can show it."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
@@ -7,7 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
 from PIL import Image
+from processors import as_avx2_only, exact_product, int8_logits, needs_qemu, product_in_int16_pairs
 
 from app.engine import Engine, EngineOptions, open_engine
 from model import checkpoint
@@ -112,3 +117,82 @@ def test_it_knows_the_examples_and_coloured_drawings_on_white(engines: dict[str,
 def test_a_picture_and_its_negative_are_the_same_to_it(engine: Engine, path: Path):
     pixels = pixels_of(path)
     np.testing.assert_array_equal(to_patches(255 - pixels, engine.spec), to_patches(pixels, engine.spec))
+
+
+# --- int8 on processors of both kinds ---
+
+IN_8_BITS = 127  # the largest byte of each column, whatever stands beside it: what versions before wrote
+
+
+@pytest.fixture(scope="module")
+def int8_graph() -> onnx.ModelProto:
+    return onnx.load(BUNDLE / "int8.onnx")
+
+
+@pytest.fixture(scope="module")
+def example_patches(engines: dict[str, Engine]) -> NDArray[np.uint8]:
+    return np.stack([to_patches(pixels_of(path), engines["int8"].spec) for path in EXAMPLES])
+
+
+def with_kernels_in_8_bits(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with kernels that fill their bytes, so that pairs of them leave 16 bits."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(graph)
+    stored = {tensor.name: tensor for tensor in wide.graph.initializer}
+    for name in [name for name in stored if name.endswith(".kernel")]:
+        scale = stored[f"{name}_scale"]
+        kernel = numpy_helper.to_array(stored[name]) * numpy_helper.to_array(scale)
+        step = np.maximum(np.abs(kernel).max(axis=0) / IN_8_BITS, 1e-30).astype(np.float32)
+        stored[name].CopyFrom(numpy_helper.from_array(np.rint(kernel / step).astype(np.int8), name))
+        scale.CopyFrom(numpy_helper.from_array(step, scale.name))
+    return wide
+
+
+def test_int8_says_the_same_whether_products_are_added_in_32_bits_or_in_16(
+    int8_graph: onnx.ModelProto, example_patches: NDArray[np.uint8]
+):
+    exact = int8_logits(int8_graph, example_patches, exact_product)
+    in_pairs = int8_logits(int8_graph, example_patches, product_in_int16_pairs)
+    np.testing.assert_array_equal(in_pairs, exact)
+
+
+def test_int8_answers_here_as_exact_products_do(
+    engines: dict[str, Engine], int8_graph: onnx.ModelProto, example_patches: NDArray[np.uint8]
+):
+    exact = int8_logits(int8_graph, example_patches, exact_product)
+    found = np.concatenate([engines["int8"].run([patches]) for patches in example_patches])
+    canary = engines["int8"].spec.canary
+    assert canary is not None
+    assert np.abs(found - exact).max() < canary.atol / 2, "GELU and layer norm are rounded in another order"
+
+
+def test_its_canary_sees_products_that_saturate(engines: dict[str, Engine], int8_graph: onnx.ModelProto):
+    spec = engines["int8"].spec
+    assert spec.canary is not None
+    with Image.open(io.BytesIO(base64.b64decode(spec.canary.picture))) as image:
+        patches = to_patches(to_pixels(image, 1), spec)[np.newaxis]
+    wide = with_kernels_in_8_bits(int8_graph)
+    exact, saturated = (int8_logits(wide, patches, product)[0] for product in (exact_product, product_in_int16_pairs))
+    assert np.abs(exact - spec.canary.logits).max() < spec.canary.atol, "8 bits as such pass"
+    assert np.abs(saturated - spec.canary.logits).max() > 1.5 * spec.canary.atol, "saturated ones do not"
+
+
+@needs_qemu
+def test_int8_is_bit_for_bit_the_same_on_an_emulated_processor_with_avx2_only(
+    engines: dict[str, Engine], example_patches: NDArray[np.uint8], tmp_path: Path
+):
+    np.save(tmp_path / "patches.npy", example_patches)
+    script = """
+import sys; import numpy as np; from pathlib import Path
+from app.engine import EngineOptions, open_engine
+from app.int8 import probe
+engine = open_engine(EngineOptions(Path(sys.argv[1]), provider="cpu", precision="int8", lanes=1, max_batch_size=1))
+patches = np.load(sys.argv[2])
+np.save(sys.argv[3], np.concatenate([engine.run([one]) for one in patches]))
+print(probe())
+"""
+    logits = tmp_path / "logits.npy"
+    said = as_avx2_only(script, str(BUNDLE), str(tmp_path / "patches.npy"), str(logits))
+    assert said == "exact for pairs\n"
+    here = np.concatenate([engines["int8"].run([patches]) for patches in example_patches])
+    np.testing.assert_allclose(np.load(logits), here, rtol=0, atol=1e-3 * float(np.ptp(here)))

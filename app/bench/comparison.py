@@ -8,6 +8,7 @@ from typing import Any
 
 import onnxruntime
 
+from app import int8
 from app.bench import samples
 from app.bench.ceilings import Decode, classifyings, decodings, doublings, runnings
 from app.bench.findings import Findings, Subject
@@ -15,7 +16,7 @@ from app.bench.peaks import SIZES, products
 from app.bench.rig import Rig, set_up
 from app.bench.samples import Samples
 from app.bench.stopwatch import Candidate, Progress, measure
-from app.cpus import has_int8_instructions, usable_cpus
+from app.cpus import int8_instructions, usable_cpus
 from app.images import DecodeLimits, decode
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec
@@ -49,7 +50,9 @@ class Circumstances:
     variant: str
     processor: str
     cpus: int
-    int8_instructions: bool
+    int8_instructions: str | None
+    int8_products: int8.Products
+    precision_reason: str
     onnxruntime: str
     pictures: str
     mean_picture_bytes: int
@@ -98,7 +101,7 @@ def _candidates(plan: Plan, rig: Rig, files: Sequence[bytes], decoder: Decode, c
     for opened in rig.at_work(cpus):
         candidates += classifyings(opened, files, decoder, cpus, at_a_time)
     if rig.provider == "cpu":
-        candidates += products(cpus, int8=has_int8_instructions(), sizes=plan.product_sizes)
+        candidates += products(cpus, int8=int8_instructions() is not None, sizes=plan.product_sizes)
     return candidates
 
 
@@ -120,7 +123,9 @@ def _circumstances(plan: Plan, rig: Rig, pictures: Samples, cpus: int) -> Circum
         variant=rig.spec.variant,
         processor=_processor(),
         cpus=cpus,
-        int8_instructions=has_int8_instructions(),
+        int8_instructions=int8_instructions(),
+        int8_products=int8.probe(),
+        precision_reason=rig.precision_reason,
         onnxruntime=onnxruntime.__version__,
         pictures=pictures.description,
         mean_picture_bytes=pictures.mean_bytes,

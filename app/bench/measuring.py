@@ -108,6 +108,8 @@ def _print(report: "Report") -> None:
     out.print(
         f"{where.model} {where.version} ({where.bundle}) on {where.processor}, {where.cpus} CPUs, "
         f"ONNX Runtime {where.onnxruntime}, {report.findings.provider}\n"
+        f"instructions for bytes: {where.int8_instructions or 'none'}, products of bytes: {where.int8_products}; "
+        f"the service runs {report.findings.precision} ({where.precision_reason})\n"
         f"pictures: {where.pictures}, {where.mean_picture_bytes:,} bytes; "
         f"medians of {where.rounds} rounds of {where.seconds:g} s, ± half of their spread",
         markup=False,

@@ -43,6 +43,7 @@ class Rig:
     batch_size: int
     opened: tuple[Opened, ...]
     refused: dict[Precision, str] = field(default_factory=dict)
+    precision_reason: str = ""
 
     def at_work(self, cpus: int) -> list[Opened]:
         """The service's precision in the splits that leave no CPU idle; on a GPU, in the only one."""
@@ -82,7 +83,16 @@ def set_up(
                 raise
             refused[each] = str(error)
     batch_size = min(max_batch_size, best_batch_size(service.provider, service.spec))
-    return Rig(service.spec, service.provider, service.precision, chosen, batch_size, tuple(opened), refused)
+    return Rig(
+        service.spec,
+        service.provider,
+        service.precision,
+        chosen,
+        batch_size,
+        tuple(opened),
+        precision_reason=service.precision_reason,
+        refused=refused,
+    )
 
 
 def _in_every_split(

@@ -23,7 +23,7 @@ from pathlib import Path
 from app.bench.ceilings import Decode, classifyings
 from app.bench.rig import Opened, Split
 from app.bench.stopwatch import Candidate
-from app.cpus import has_int8_instructions, usable_cpus
+from app.cpus import int8_instructions, usable_cpus
 from app.engine import Engine, EngineOptions, open_engine
 from app.errors import StartError
 from app.images import DecodeLimits, decode
@@ -223,7 +223,7 @@ def described(arguments: argparse.Namespace, subjects: Sequence[Subject], field:
         machine={
             "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             "processor": processor(),
-            "CPUs": f"{usable_cpus()}, {'with' if has_int8_instructions() else 'without'} int8 instructions",
+            "CPUs": f"{usable_cpus()}, int8 instructions: {int8_instructions() or 'none'}",
             "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
             "system": platform.platform(),
             "Python": platform.python_version(),

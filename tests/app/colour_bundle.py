@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from model.spec import METADATA_KEY, PRECISION_KEY, Canary, Fit, ModelSpec, Source
+from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, Canary, Fit, ModelSpec, Source
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 IMAGE_SIZE, PATCH_SIZE = 8, 4
@@ -99,6 +99,8 @@ def write_bundle(folder: Path, spec: ModelSpec, precisions: tuple[str, ...] = ("
     folder.mkdir(parents=True, exist_ok=True)
     for precision in precisions:
         metadata = {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
+        if precision == "int8":
+            metadata[INT8_KERNELS_KEY] = PAIRS_FIT_INT16
         (folder / f"{precision}.onnx").write_bytes(colour_graph(spec, **{"metadata": metadata, **breakage}))
     return folder
 

@@ -126,9 +126,10 @@ class FakeSession:
         *,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         precision: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._spec = spec
-        self._metadata = {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
+        self._metadata = {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision, **(metadata or {})}
         self._answer = answer or (lambda patches: np.zeros((len(patches), spec.num_classes), dtype=np.float32))
         self._providers = providers
         self.batches: list[NDArray[np.uint8]] = []
@@ -320,4 +321,11 @@ def means_of_colours(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def engine_of(session: FakeSession, spec: ModelSpec, *, lanes: int = 1) -> Engine:
     """An engine over a fake session."""
-    return Engine([SessionRunner(session)] * lanes, spec, provider="cpu", precision="fp32", fallback=None)
+    return Engine(
+        [SessionRunner(session)] * lanes,
+        spec,
+        provider="cpu",
+        precision="fp32",
+        precision_reason="because",
+        fallback=None,
+    )

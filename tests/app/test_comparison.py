@@ -12,7 +12,7 @@ from colour_bundle import RED, colour_spec, picture, write_bundle
 from app.bench import comparison
 from app.bench.comparison import Plan, Report, run
 from app.bench.rig import Opened, Rig, Split
-from app.cpus import has_int8_instructions, usable_cpus
+from app.cpus import int8_instructions, usable_cpus
 from app.errors import EngineError
 from app.images import DecodeLimits
 from app.runners import Logits, Patches
@@ -40,7 +40,7 @@ def test_every_part_is_measured(report: Report) -> None:
     assert len(content["model"]) == 2 * splits * 3, "two precisions, every split, batches of 1, 2 and 4"
     assert {row["precision"] for row in content["decode_and_model"]} == {content["service"]["precision"]}
     assert {row["batch_size"] for row in content["decode_and_model"]} == {1, 4}
-    numbers = {"float32", "int8"} if has_int8_instructions() else {"float32"}
+    numbers = {"float32", "int8"} if int8_instructions() else {"float32"}
     assert {row["number"] for row in content["peaks"]} == numbers
     assert {row["size"] for row in content["peaks"]} == {8, 16}
     assert content["decode"][-1]["threads"] == cpus

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import cpus
-from app.cpus import has_int8_instructions, lanes_and_threads, usable_cpus
+from app.cpus import int8_instructions, lanes_and_threads, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -147,26 +147,27 @@ def test_without_an_affinity_all_cpus_count(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("line", "native"),
+    ("line", "best"),
     [
-        ("flags : fpu sse2 avx2", False),
-        ("flags : fpu avx512f avx512_vnni", True),
-        ("flags : fpu avx_vnni", True),
-        ("flags : fpu avx512_vnni_but_longer", False),
-        ("Features : fp asimd", False),
-        ("Features : fp asimddp", True),
-        ("Features : i8mm", True),
+        ("flags : fpu sse2 sse4_1 avx", None),
+        ("flags : fpu sse2 avx2", "avx2"),
+        ("flags : fpu avx2 avx512f avx512_vnni", "avx512_vnni"),
+        ("flags : fpu avx2 avx_vnni", "avx_vnni"),
+        ("flags : fpu avx512_vnni_but_longer", None),
+        ("Features : fp asimd", None),
+        ("Features : fp asimddp", "asimddp"),
+        ("Features : asimddp i8mm", "i8mm"),
     ],
 )
-def test_int8_instructions_are_read_from_the_processors_flags(line: str, native: bool, tmp_path: Path) -> None:
+def test_int8_instructions_are_read_from_the_processors_flags(line: str, best: str | None, tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor : 0\n{line}\nbugs :\n")
-    assert has_int8_instructions(cpuinfo) is native
+    assert int8_instructions(cpuinfo) == best
 
 
-@pytest.mark.parametrize(("machine", "native"), [("arm64", True), ("x86_64", False)])
+@pytest.mark.parametrize(("machine", "best"), [("arm64", "asimddp"), ("x86_64", None)])
 def test_without_proc_only_apples_processors_are_known(
-    machine: str, native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: str, best: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpus.platform, "machine", lambda: machine)
-    assert has_int8_instructions(tmp_path / "missing") is native
+    assert int8_instructions(tmp_path / "missing") == best

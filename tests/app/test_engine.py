@@ -242,30 +242,14 @@ def test_on_a_cpu_a_batch_is_not_padded(engine: Engine) -> None:
 # --- which precision ---
 
 
-@pytest.mark.parametrize(
-    ("provider", "int8_instructions", "order"),
-    [
-        ("cuda", True, "fp16 fp32 int8"),
-        ("tensorrt", False, "fp16 fp32 int8"),
-        ("cpu", True, "int8 fp32 fp16"),
-        ("cpu", False, "fp32 int8 fp16"),
-    ],
-)
-def test_auto_picks_the_precision_that_suits_the_processor(
-    provider: str, int8_instructions: bool, order: str, three: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_module, "has_int8_instructions", lambda: int8_instructions)
-    for precision in order.split():
-        runtime = FakeRuntime([CUDA, TENSORRT, CPU], cpu=FakeSession(SPEC), cuda=gpu_session, tensorrt=tensorrt_session)
-        open_engine(EngineOptions(three, provider=provider), runtime.seam())
-        assert runtime.opened[0].path.name == f"{precision}.onnx"
-        (three / f"{precision}.onnx").unlink()  # the next best
+def test_an_engine_says_why_its_graph_was_chosen(three: Path) -> None:
+    assert open_engine(EngineOptions(three, provider="cpu", precision="fp16")).precision_reason == "fp16 was asked for"
 
 
-def test_a_precision_that_is_asked_for_is_taken_or_refused(three: Path) -> None:
-    assert open_engine(EngineOptions(three, provider="cpu", precision="fp16")).precision == "fp16"
-    (three / "fp16.onnx").unlink()
-    assert refusal(three, precision="fp16") == f"precision is fp16; the bundle {three} has fp32, int8."
+def test_an_int8_graph_that_this_processor_computes_wrongly_is_not_opened(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "alone", SPEC, ("int8",))
+    runtime = replace(ONNX_RUNTIME, int8_products=lambda: "wrong")
+    assert "int8.onnx would be wrong on this processor" in refusal(bundle, runtime)
 
 
 def test_graphs_are_found_by_their_names(three: Path, bundle: Path) -> None:

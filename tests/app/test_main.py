@@ -72,7 +72,7 @@ async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture
     app = main.create_app(Settings(), engine_of(FakeSession(spec), spec, lanes=2))
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
-            assert "serving colours 7 in fp32 on cpu, 2 lanes" in caplog.messages
+            assert "serving colours 7 in fp32 on cpu, 2 lanes (because)" in caplog.messages
 
 
 async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_gone(

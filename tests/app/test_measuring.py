@@ -22,7 +22,8 @@ Mixer = Callable[..., int]
 
 CIRCUMSTANCES = Circumstances(
     bundle="bundles/toy", model="toy", version="7", variant="custom", processor="Fast One [9000]", cpus=2,
-    int8_instructions=True, onnxruntime="1.2.3", pictures="8x8 PNG", mean_picture_bytes=1234, seconds=0.5, rounds=3,
+    int8_instructions="avx2", int8_products="exact for pairs", precision_reason="auto: because",
+    onnxruntime="1.2.3", pictures="8x8 PNG", mean_picture_bytes=1234, seconds=0.5, rounds=3,
     refused={"fp16": "fp16 is not for this provider."},
 )  # fmt: skip
 
@@ -59,8 +60,11 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 def test_tables_by_default(mixer: Mixer, plans: list[Plan], capsys: pytest.CaptureFixture[str]) -> None:
     assert mixer("bench", "bundles/toy") == 0
     captured = capsys.readouterr()
-    first, second, *others = captured.out.splitlines()
+    first, found, second, *others = captured.out.splitlines()
     assert first == "toy 7 (bundles/toy) on Fast One [9000], 2 CPUs, ONNX Runtime 1.2.3, cpu"
+    assert found == (
+        "instructions for bytes: avx2, products of bytes: exact for pairs; the service runs int8 (auto: because)"
+    )
     assert second == "pictures: 8x8 PNG, 1,234 bytes; medians of 3 rounds of 0.5 s, ± half of their spread"
     assert others[-1].startswith("The model binds: ")
     assert captured.err == "fp16 is not measured: fp16 is not for this provider.\n"

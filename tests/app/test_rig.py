@@ -29,7 +29,12 @@ class FakeOpening:
         if chosen == self._refuses:
             raise EngineError(f"{chosen} is not for this provider.")
         return SimpleNamespace(
-            spec=SPEC, provider=provider, precision=chosen, lanes=options.lanes or lanes, run=(options, chosen)
+            spec=SPEC,
+            provider=provider,
+            precision=chosen,
+            precision_reason="auto: because",
+            lanes=options.lanes or lanes,
+            run=(options, chosen),
         )
 
 

@@ -337,6 +337,7 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
         "spec": json.loads(colour_spec().model_dump_json()),
         "provider": "cpu",
         "precision": "fp32",
+        "precision_reason": "fp32 was asked for",
         "lanes": 2,
         "fallback": None,
         "limits": {
@@ -361,8 +362,8 @@ async def test_live_says_nothing_of_the_model(serve: Serve) -> None:
 async def test_ready_says_what_runs(serve: Serve) -> None:
     async with serve() as service:
         answer = await service.http.get("/health/ready")
-        ready = {"status": "ready", "provider": "cpu", "precision": "fp32", "fallback": None}
-        assert (answer.status_code, answer.json()) == (200, ready)
+        runs = {"provider": "cpu", "precision": "fp32", "precision_reason": "fp32 was asked for", "fallback": None}
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready", **runs})
 
 
 async def test_a_service_that_answers_wrongly_is_live_and_not_ready(serve: Serve) -> None:

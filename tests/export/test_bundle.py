@@ -22,7 +22,7 @@ from model.preprocess import Pixels, to_patches, to_pixels
 from model.spec import METADATA_KEY, PRECISION_KEY, Fit, ModelSpec, Network, Precision
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8": 0.05}  # of a canary, relative to the range of its logits
+TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8": 0.01}  # of a canary, relative to the range of its logits
 
 
 def metadata(path: Path) -> tuple[ModelSpec, str]:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
+from processors import product_in_int16_pairs
 from toy_graphs import constants, dense_graph, op_types
 
 from export.calibration import Scale
 from export.dense import find_dense
 from export.parity import GraphRunner
-from export.quantize import quantize, quantize_kernel, write_int8
+from export.quantize import pairs_fit_int16, quantize, quantize_kernel, write_int8
 from model.checkpoint import Checkpoint
 from model.preprocess import Pixels, patchify
 
@@ -53,6 +54,29 @@ def test_a_kernel_is_at_most_half_a_step_of_its_column_off(kernel: NDArray[np.fl
     back = in_bytes * scale.astype(np.float64)
     assert (np.abs(back - kernel) <= scale * (0.5 + 1e-4)).all()
     assert not back[kernel == 0].any(), "zero stays zero"
+
+
+@settings(deadline=None, max_examples=200)
+@given(KERNELS)
+def test_no_pair_of_rows_leaves_16_bits(kernel: NDArray[np.float32]):
+    in_bytes, _ = quantize_kernel(kernel)
+    assert pairs_fit_int16(in_bytes)
+    most = np.full((1, len(kernel)), 255, np.uint8)
+    for only in (np.maximum(in_bytes, 0), np.minimum(in_bytes, 0), in_bytes):  # 0 where a byte would take off again
+        np.testing.assert_array_equal(product_in_int16_pairs(most, only), most.astype(np.int32) @ only)
+
+
+def test_pairs_that_fit_are_told_from_those_that_do_not():
+    assert pairs_fit_int16(np.array([[127, -64, 100], [1, -64, -127], [128 - 1, 0, 0]], np.int8))
+    assert not pairs_fit_int16(np.array([[0], [0], [65], [64]], np.int8))
+    assert not pairs_fit_int16(np.array([[0], [0], [-65], [-64]], np.int8))
+    assert pairs_fit_int16(np.array([[0], [65], [64], [0]], np.int8)), "rows 1 and 2 are no pair"
+
+
+def test_a_kernel_whose_pairs_would_not_fit_gets_a_larger_step():
+    in_bytes, scale = quantize_kernel(np.array([[1.0, 1.0], [1.0, -1.0]], dtype=np.float32))
+    assert in_bytes.tolist() == [[64, 127], [64, -127]]
+    np.testing.assert_allclose(scale, [2 / 127, 1 / 127], rtol=1e-6)
 
 
 def test_every_column_uses_all_of_its_bytes():
@@ -108,6 +132,7 @@ def test_scales_and_zero_points_are_constants_of_the_graph(int8: Path):
         _, kernel, row_scale, kernel_scale, zero_point, kernel_zero_point, bias = product.input
         assert stored[kernel].dtype == np.int8
         assert stored[kernel].min() >= -127
+        assert pairs_fit_int16(stored[kernel])
         assert (stored[row_scale].dtype, stored[row_scale].shape) == (np.float32, ())
         assert (stored[zero_point].dtype, stored[zero_point].shape) == (np.uint8, ())
         assert stored[kernel_scale].shape == stored[bias].shape == stored[kernel].shape[1:], "one for each column"
