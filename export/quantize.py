@@ -23,6 +23,7 @@ from onnx import AttributeProto, NodeProto, helper, numpy_helper
 from export.calibration import Scale, calibrate
 from export.dense import Dense, Kernel, find_dense
 from export.to_onnx import INPUT, LOGITS
+from model.errors import ExportError
 from model.preprocess import Pixels
 
 _CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
@@ -75,11 +76,9 @@ def pairs_fit_int16(kernel: NDArray[np.int8]) -> bool:
 
 def _pair_sums(kernel: NDArray[Any]) -> NDArray[Any]:
     """The larger of what is positive and what is negative in rows 2k and 2k + 1 together: [K, N] -> [K / 2, N]."""
-    even = np.pad(kernel, ((0, len(kernel) % 2), (0, 0)))  # K N, K even
-    first, second = even[::2], even[1::2]
-    positive = np.maximum(first, 0) + np.maximum(second, 0)
-    negative = np.maximum(-first, 0) + np.maximum(-second, 0)
-    sums: NDArray[Any] = np.maximum(positive, negative)
+    even = np.pad(np.ascontiguousarray(kernel), ((0, len(kernel) % 2), (0, 0)))  # K N, K even
+    pairs = even.reshape(-1, 2, kernel.shape[1])  # K/2 2 N
+    sums: NDArray[Any] = np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1))
     return sums
 
 
@@ -112,6 +111,8 @@ class _Writer:
         else:
             scale, bias = self._scales[layer.input], layer.bias
         kernel, kernel_scale = quantize_kernel(layer.kernel)
+        if not pairs_fit_int16(kernel):
+            raise ExportError(f"The int8 kernel of {layer.output} has pairs that leave 16 bits. This is a bug.")
         row_scale = self._constant(layer, "scale", np.float32(scale.scale))
         zero_point = self._constant(layer, "zero_point", np.uint8(scale.zero_point))
         rows = self._moved(layer, moves, self._in_bytes(layer, origin, row_scale, zero_point))

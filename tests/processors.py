@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from app.cpus import int8_instructions
+
 Product = Callable[[NDArray[np.uint8], NDArray[np.int8]], NDArray[np.int32]]
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +23,10 @@ _LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1
 _QEMU = shutil.which("qemu-x86_64")
 _QEMUS_OWN = "qemu-x86_64: warning:"
 
-needs_qemu = pytest.mark.skipif(_QEMU is None, reason="needs qemu-user, to run as a processor with AVX2 only")
+needs_qemu = pytest.mark.skipif(
+    _QEMU is None or int8_instructions() != "avx512_vnni",
+    reason="needs a processor with VNNI, and qemu-user to emulate one without",
+)
 
 
 def exact_product(first: NDArray[np.uint8], second: NDArray[np.int8]) -> NDArray[np.int32]:

@@ -474,6 +474,7 @@ def test_a_server_that_still_works_for_clients_that_have_gone_is_waited_for() ->
         busy.kill()
 
 
+@needs_wrk
 def test_this_service_is_measured_from_start_to_table(tmp_path: Path):
     with driver(tmp_path, "--rounds", "2", "--seconds", "0.2", "--connections", "1", "4") as process:
         printed, said = process.communicate(timeout=100)

@@ -370,7 +370,10 @@ def test_memory_threads_and_files_of_a_process_are_seen_to_grow(tmp_path: Path) 
     assert after.own_bytes - before.own_bytes > 0.9 * len(block)
     assert after.files == before.files + 2
     assert after.threads == before.threads
-    assert usage([os.getpid(), os.getppid()]).memory_bytes > after.memory_bytes
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert usage([os.getpid(), other.pid]).memory_bytes > after.memory_bytes
+        other.stdin.write(b"\n")
 
 
 def test_growth_beyond_the_limit_is_not_good_enough() -> None:

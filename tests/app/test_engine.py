@@ -24,7 +24,7 @@ from app.errors import EngineError
 from app.memory import OrtMemory
 from app.providers import PROVIDERS, Providers
 from app.runtime import ONNX_RUNTIME, Runtime
-from model.spec import METADATA_KEY, PRECISION_KEY, Network
+from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, Network
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 SPEC = colour_spec()
@@ -128,9 +128,12 @@ def test_an_engine_says_what_it_is(engine: Engine) -> None:
     assert engine.spec == SPEC
 
 
+INT8_METADATA = {METADATA_KEY: SPEC.model_dump_json(), INT8_KERNELS_KEY: PAIRS_FIT_INT16}
+
+
 def test_one_file_is_a_bundle_too(tmp_path: Path) -> None:
     file = tmp_path / "colours-int8.onnx"
-    file.write_bytes(colour_graph(SPEC, metadata={METADATA_KEY: SPEC.model_dump_json()}))
+    file.write_bytes(colour_graph(SPEC, metadata=INT8_METADATA))
     assert open_engine(EngineOptions(file, provider="cpu")).precision == "int8"
 
 
@@ -138,7 +141,7 @@ def test_the_precision_that_a_graph_states_counts_more_than_its_name(tmp_path: P
     file = tmp_path / "int8.onnx"
     file.write_bytes(colour_graph(SPEC))
     assert open_engine(EngineOptions(tmp_path, provider="cpu")).precision == "fp32"
-    file.write_bytes(colour_graph(SPEC, metadata={METADATA_KEY: SPEC.model_dump_json(), PRECISION_KEY: "fp8"}))
+    file.write_bytes(colour_graph(SPEC, metadata={**INT8_METADATA, PRECISION_KEY: "fp8"}))
     assert open_engine(EngineOptions(tmp_path, provider="cpu")).precision == "int8"
 
 
