@@ -96,7 +96,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -719,7 +719,8 @@ def write(sections: Sequence[Section], out: Path) -> None:
 
 @contextmanager
 def machine_for(options: argparse.Namespace) -> Iterator[Machine]:
-    chosen = TINY if options.quick else {name: VARIANTS[name] for name in options.variants.split(",")}
+    named = {name: replace(VARIANTS[name], gelu="erf") for name in options.variants.split(",")}  # timm's GELU
+    chosen = TINY if options.quick else named
     until = time.monotonic() + options.time_limit_s if options.time_limit_s else float("inf")
     with tempfile.TemporaryDirectory() as folder:
         yield Machine(

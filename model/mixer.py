@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from model.preprocess import patchify
 
 LAYER_NORM_EPS = 1e-6  # the reference implementation's; torch's own default is 1e-5
+_STD_WITHIN_TWO = 0.87962566103423978  # standard deviation of a standard normal truncated at two of them
 
 _SIZES = ("patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")  # what makes a variant
 
@@ -63,8 +64,11 @@ class MixerConfig:
 
 
 def _paper(patch_size: int, num_blocks: int, hidden_dim: int) -> MixerConfig:
-    """Table 1: the token-mixing MLP is half as wide as the tokens, the channel-mixing MLP four times as wide."""
-    return MixerConfig(224, patch_size, hidden_dim, num_blocks, hidden_dim // 2, hidden_dim * 4)
+    """Table 1: the token-mixing MLP is half as wide as the tokens, the channel-mixing MLP four times as wide.
+
+    The paper's code has the GELU by tanh, jax.nn.gelu's default.
+    """
+    return MixerConfig(224, patch_size, hidden_dim, num_blocks, hidden_dim // 2, hidden_dim * 4, gelu="tanh")
 
 
 VARIANTS = {
@@ -140,15 +144,12 @@ class MlpMixer(nn.Module):
     pixel_std: Tensor
 
     def _initialise(self) -> None:
-        """Lecun-normal stem, Glorot-uniform MLPs with almost-zero biases, zero head: as the paper's code does."""
-        nn.init.trunc_normal_(self.stem.weight, std=self.config.patch_dim**-0.5)
-        nn.init.zeros_(self.stem.bias)
-        for module in self.blocks.modules():
+        """Lecun-normal kernels, zero biases, zero head: the defaults of flax, as the paper's code has them."""
+        for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.normal_(module.bias, std=1e-6)
+                _lecun_normal(module.weight)
+                nn.init.zeros_(module.bias)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor, branch_scales: Tensor | None = None) -> Tensor:
         """Logits [N, K] of images [N, H, W, C_in]: uint8 or float pixels in 0..255, RGB or grey.
@@ -185,10 +186,17 @@ class MlpMixer(nn.Module):
         return folded
 
 
+def _lecun_normal(kernel: Tensor) -> None:
+    """Fill [out, in] from a normal truncated at two standard deviations, of std 1/sqrt(in) after truncation."""
+    std = kernel.shape[1] ** -0.5 / _STD_WITHIN_TWO
+    nn.init.trunc_normal_(kernel, std=std, a=-2 * std, b=2 * std)
+
+
 def stochastic_depth(uniform: Tensor, rate: float) -> Tensor:
     """Scales for every residual branch and picture (arXiv 1603.09382): 0 for one that is dropped.
 
-    The others are scaled up, so that the mean stays.
+    The others are scaled up by 1 / (1 - rate), so that the mean stays and evaluation needs no factor. big_vision's
+    Mixer, from which the rates are, leaves the others as they are.
 
     uniform: [N, blocks, 2] in [0, 1). The rate rises linearly from 0 at the first block to `rate` at the last.
     Returns: [blocks, 2, N, 1, 1].

@@ -44,7 +44,7 @@ def _publish(variant: str, folder: Path) -> None:
     from model.mixer import VARIANTS, MlpMixer  # noqa: PLC0415
 
     torch.manual_seed(0)
-    config = replace(VARIANTS[variant], num_classes=NUM_CLASSES)
+    config = replace(VARIANTS[variant], num_classes=NUM_CLASSES, gelu="erf")  # timm's, as every figure has it
     model = MlpMixer(config).eval()
     spec = ModelSpec(
         name=f"random {variant}",

@@ -42,6 +42,11 @@ def test_a_variant_is_recognised_by_its_sizes(name: str) -> None:
     assert variant_name(VARIANTS[name]) == name
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_has_the_gelu_of_the_papers_code(name: str) -> None:
+    assert VARIANTS[name].gelu == "tanh"
+
+
 def test_other_sizes_are_custom() -> None:
     assert variant_name(toy_config()) == "custom"
 
@@ -77,6 +82,50 @@ def test_pixel_std_is_more_than_0(pixel_std: tuple[float, ...]) -> None:
 
 def test_sizes_derived_from_a_config() -> None:
     assert (COLOUR.num_patches, COLOUR.patch_dim) == (4, 48)
+
+
+# --- the weights to start from: lecun-normal kernels, zero biases, zero head ---
+
+STD_WITHIN_TWO = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))  # of a normal
+
+
+@pytest.fixture(scope="module")
+def fresh() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    config = toy_config(
+        image_size=32, patch_size=4, channels=3, hidden_dim=256, tokens_mlp_dim=192, channels_mlp_dim=512, num_classes=9
+    )
+    return {name: tensor.detach() for name, tensor in MlpMixer(config).named_parameters()}
+
+
+def test_the_standard_deviation_of_a_normal_within_two_is_the_known_one() -> None:
+    assert pytest.approx(0.87962566103423978, abs=1e-15) == STD_WITHIN_TWO
+
+
+def test_every_kernel_but_the_heads_is_lecun_normal_truncated_at_two_standard_deviations(
+    fresh: dict[str, torch.Tensor],
+) -> None:
+    kernels = {name: tensor for name, tensor in fresh.items() if tensor.ndim == 2 and name != "head.weight"}
+    assert len(kernels) == 1 + 2 * 4
+    for name, kernel in kernels.items():
+        std = kernel.shape[1] ** -0.5
+        bound = 2 * std / STD_WITHIN_TWO
+        assert kernel.std().item() == pytest.approx(std, rel=0.02), name
+        assert kernel.mean().item() == pytest.approx(0, abs=5 * std / math.sqrt(kernel.numel())), name
+        assert kernel.abs().max().item() <= bound * (1 + 1e-6), name
+        assert kernel.abs().max().item() > 0.99 * bound, name  # it is truncated there, not before
+        within_one = (kernel.abs() < std / STD_WITHIN_TWO).float().mean().item()
+        assert within_one == pytest.approx(0.6827 / 0.9545, abs=0.015), name  # a normal's share, not a uniform's
+
+
+def test_biases_and_the_head_start_at_zero_and_layer_norms_at_one(fresh: dict[str, torch.Tensor]) -> None:
+    assert not fresh["head.weight"].any()
+    biases = [tensor for name, tensor in fresh.items() if name.endswith(".bias")]
+    assert len(biases) == 1 + 2 * (2 + 4) + 1 + 1
+    assert not any(tensor.any() for tensor in biases)
+    norms = [tensor for name, tensor in fresh.items() if "layer_norm" in name and name.endswith(".weight")]
+    assert len(norms) == 2 * 2 + 1
+    assert all((tensor == 1).all() for tensor in norms)
 
 
 # --- the network, written out by hand ---
