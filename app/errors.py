@@ -12,15 +12,18 @@ Exception
 │   ├── TooManyPixels       413  a picture whose header declares more than the limit
 │   ├── UnsupportedFormat   415  a content type or file format that is not accepted
 │   ├── BadParameter        422  a missing field or an impossible value
-│   ├── InferenceFailed     500  the engine failed on this picture
 │   ├── QueueFull           429  no room; Retry-After says when to try again
 │   │   └── UploadsFull     429  no room for its bytes
+│   ├── InferenceFailed     500  the engine failed on this picture
 │   ├── NotReady            503  not ready, or draining
+│   │   └── Draining        503  about to end; Connection: close
 │   └── DeadlinePassed      504  not answered within request_timeout_s
 ├── ClientGone              nobody is left to answer
-└── StartError              the service cannot start; carries the exit code of the process
-    ├── BadSettings         2
-    └── EngineError         3
+└── StartError              1  the service cannot start; the exit code of the process
+    ├── BadSettings         2  an option has an impossible value
+    ├── EngineError         3  the bundle or the execution provider cannot be used
+    ├── ReloadFailed        1  the service refused, or did not answer (reloading.py)
+    └── WorkerFailed        its own  a worker could not start, which says why (workers.py)
 """
 
 from typing import ClassVar

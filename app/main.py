@@ -56,7 +56,8 @@ log = logging.getLogger("mixer.main")
 def create_app(settings: Settings, engine: Engine | None = None, post: Post | None = None) -> Application:
     """The whole service, or what one worker at its post does of it. lifespan starts what is not started here.
 
-    Every engine is opened and warmed before any client can connect. `engine`: that of the bundle, if it is open.
+    Every engine is opened and warmed here, before any client is answered: one process listens after that, the workers of
+    several on a port that listens already. `engine`: that of the bundle, if it is open.
 
     Raises: StartError.
     """

@@ -44,6 +44,9 @@ log = logging.getLogger("mixer.server")
 def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
     """Listen until told to stop, in this process or in several: `make` makes an application in each of them.
 
+    One process makes it before it listens. Several share a port that listens before they are forked; whoever connects
+    meanwhile waits.
+
     Returns: the exit code of the process.
     Raises: StartError where the address cannot be listened on, or what `make` raises.
     """

@@ -1,6 +1,7 @@
 """The whole service in processes of its own: sockets, signals, workers, exit codes."""
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -10,8 +11,8 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,92 @@ def test_who_comes_before_all_workers_have_started_does_not_stay_with_the_first(
             assert read_until(connection, b"}").startswith(b"HTTP/1.1 200 ")
         taken = Counter(owners(connections, pids))
     assert min(taken[pid] for pid in pids) >= 4, taken
+
+
+HELD_BEFORE_THE_ENGINE = """
+import fcntl
+from app.errors import EngineError, StartError
+
+opened, served = open_engine, server.serve
+
+def open_engine(options):
+    say("before the engine")
+    with open({gate!r}) as gate:
+        fcntl.flock(gate, fcntl.LOCK_SH)
+    if {bad}:
+        raise EngineError("The bundle is bad.")
+    return opened(options)
+
+def altered(post, engine, create):
+    return create()
+
+def told_in_a_line(make, settings):
+    try:
+        return served(make, settings)
+    except StartError as error:
+        say("mixer:", error)
+        return error.exit_code
+
+server.serve = told_in_a_line
+"""
+
+
+@contextmanager
+def held_before_the_engine(
+    bundle: Path, folder: Path, workers: int, *, bad: bool = False
+) -> Iterator[tuple[Server, Callable[[], None]]]:
+    """A service none of whose engines is opened before the function beside it is called."""
+    gate = folder / "gate"
+    script = HELD_BEFORE_THE_ENGINE.format(gate=str(gate), bad=bad)
+    with gate.open("w") as held, altered(script, bundle, "--workers", str(workers)) as running:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield running, lambda: fcntl.flock(held, fcntl.LOCK_UN)
+
+
+def test_one_process_refuses_connections_until_its_engine_is_open(bundle: Path, tmp_path: Path) -> None:
+    with held_before_the_engine(bundle, tmp_path, 1) as (running, let_go):
+        running.wait_for("before the engine")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S)
+        let_go()
+        with running.connect() as connection:
+            assert ask_on(connection, READY, b"}").startswith(b"HTTP/1.1 200 ")
+
+
+def test_several_listen_before_their_engines_are_open_and_answer_once_they_are(bundle: Path, tmp_path: Path) -> None:
+    with held_before_the_engine(bundle, tmp_path, 2) as (running, let_go):
+        running.wait_for("before the engine", 2)  # each opens its own, and nobody opened one before them
+        with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(READY)
+            connection.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                connection.recv(1)
+            connection.settimeout(PATIENCE_S)
+            let_go()
+            assert read_until(connection, b"}").startswith(b"HTTP/1.1 200 ")
+        assert len([line for line in running.lines if "before the engine" in line]) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bundle_that_cannot_be_used_ends_the_start_with_3_and_one_line(
+    workers: int, bundle: Path, tmp_path: Path
+) -> None:
+    with held_before_the_engine(bundle, tmp_path, workers, bad=True) as (running, let_go):
+        running.wait_for("before the engine", workers)
+        let_go()
+        assert running.exit_code() == 3
+        assert [line for line in running.lines if "before the engine" not in line] == ["mixer: The bundle is bad.\n"]
+
+
+def test_who_waits_for_several_that_cannot_start_is_closed_without_an_answer(bundle: Path, tmp_path: Path) -> None:
+    with held_before_the_engine(bundle, tmp_path, 2, bad=True) as (running, let_go):
+        running.wait_for("before the engine", 2)
+        with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(READY)
+            let_go()
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
+        assert running.exit_code() == 3
 
 
 STUCK = """
