@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Depends, Request
 
+from app import security
 from app.drain import Drain
 from app.problems import described
 from app.reload import Reload, ReloadBody
@@ -21,7 +22,7 @@ class Admin:
 
     def router(self) -> APIRouter:
         """Every endpoint of it."""
-        router = APIRouter(dependencies=[Depends(self._guard)])
+        router = APIRouter(dependencies=[*security.either(), Depends(self._guard)])
         router.add_api_route(
             "/admin/reload",
             self.reload,

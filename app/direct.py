@@ -34,12 +34,16 @@ class Direct:
         scope["route"] = self
         request = Request(scope, receive, send)
         try:
-            query: bytes = scope["query_string"]
-            response = await self._endpoint(request, **self._parameters(query) if query else {})
+            response = await self.answer(request)
         except ServiceError as error:
             response = problems.of(error)
             forget_frames(error)
         await response(scope, receive, send)
+
+    async def answer(self, request: Request) -> Response:
+        """What the endpoint answers, which FastAPI describes and may call, too. Raises ServiceError."""
+        query: bytes = request.scope["query_string"]
+        return await self._endpoint(request, **self._parameters(query) if query else {})
 
     def _parameters(self, query: bytes) -> dict[str, Any]:
         """Those that the endpoint knows; the last of several of one name."""

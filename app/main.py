@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import cast
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import origins, problems, signals
@@ -56,8 +55,8 @@ log = logging.getLogger("mixer.main")
 def create_app(settings: Settings, engine: Engine | None = None, post: Post | None = None) -> Application:
     """The whole service, or what one worker at its post does of it. lifespan starts what is not started here.
 
-    Every engine is opened and warmed here, before any client is answered: one process listens after that, the workers of
-    several on a port that listens already. `engine`: that of the bundle, if it is open.
+    Every engine is opened and warmed here, before any client is answered. One process listens after that; several
+    workers share a port that listens already. `engine`: that of the bundle, if it is open.
 
     Raises: StartError.
     """
@@ -126,7 +125,6 @@ def _dress(app: FastAPI, metrics: Metrics) -> None:
     app.add_middleware(PageHeaders)
     app.add_middleware(Access, metrics=metrics)
     app.add_exception_handler(ServiceError, problems.from_service_error)
-    app.add_exception_handler(RequestValidationError, problems.from_validation_error)
     app.add_exception_handler(HTTPException, problems.from_http_exception)
 
 

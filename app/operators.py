@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from app import security
 from app.access import timing_of
 from app.errors import Forbidden
 from app.keys import ApiKeys
@@ -28,7 +29,7 @@ class Operators:
             self.scrape,
             summary="Prometheus metrics",
             response_class=Response,
-            dependencies=[Depends(self.expect_key)] if self.protect_metrics else (),
+            dependencies=[*security.either(), Depends(self.expect_key)] if self.protect_metrics else (),
             responses=described(401) if self.protect_metrics else {},
         )
         return router

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -43,14 +42,6 @@ async def from_service_error(request: Request, error: Exception) -> Response:
     """An error that the service raised on purpose."""
     assert isinstance(error, ServiceError)  # noqa: S101 -- it is registered for nothing else
     return of(error)
-
-
-async def from_validation_error(request: Request, error: Exception) -> Response:
-    """A query parameter that FastAPI could not read."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101 -- it is registered for nothing else
-    first = error.errors()[0]
-    name = first["loc"][-1]
-    return problem(422, "bad_parameter", "Bad parameter", f"{name} is {first['input']!r}: {first['msg']}.")
 
 
 async def from_http_exception(request: Request, error: Exception) -> Response:

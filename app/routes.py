@@ -5,12 +5,13 @@ import math
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic_core import to_json
 from starlette.responses import RedirectResponse, Response
 
+from app import security
 from app.access import Access, timing_of
 from app.bodies import FIELD, BodyLimits, Upload, read_picture, read_pictures
 from app.classifier import Classifier, PicturePlace
@@ -38,12 +39,22 @@ from app.schemas import (
 
 T = TypeVar("T")
 
-TopK = Annotated[int | None, Query(description="How many labels to return; at most the number of classes. Default 5.")]
-Asked = Annotated[
-    str | None, Query(alias="model", description="Which of several bundles answers, by its name in /models.")
-]
-
+# Parameters are described here and read by direct.py and below: FastAPI, which would answer in its own way, reads none.
 TIMEOUT = "X-Request-Timeout-Ms"
+_TOP_K = {
+    "name": "top_k",
+    "in": "query",
+    "required": False,
+    "description": "How many labels to return; at most the number of classes. Default 5.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+_MODEL = {
+    "name": "model",
+    "in": "query",
+    "required": False,
+    "description": "Which of several bundles answers, by its name in /models.",
+    "schema": {"type": "string"},
+}
 _TIMEOUT_HEADER = {
     "name": TIMEOUT,
     "in": "header",
@@ -63,7 +74,7 @@ _PICTURE_STATUSES = (400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
 def _body(content: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}, "parameters": [_TIMEOUT_HEADER]}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_TOP_K, _MODEL, _TIMEOUT_HEADER]}
 
 
 @dataclass(frozen=True)
@@ -81,32 +92,40 @@ class Routes:
 
     def add_to(self, app: Application, *, reticent: bool = False) -> None:
         """Every endpoint of the service, those for pictures with a shortcut. Reticent: without what operators know."""
-        app.include_router(self._for_pictures())
+        one = Direct("/classify", self.classify, top_k=int | None, model=str)
+        many = Direct("/classify/batch", self.classify_batch, top_k=int | None, model=str)
+        app.include_router(self._for_pictures(one, many))
         app.include_router(self._for_questions(PublicModelBody, PublicReadyBody) if reticent else self.for_operators())
-        for path, endpoint in (("/classify", self.classify), ("/classify/batch", self.classify_batch)):
-            app.add_shortcut("POST", path, Access(Direct(path, endpoint, top_k=int | None, model=str), self.metrics))
+        for direct in (one, many):
+            app.add_shortcut("POST", direct.path, Access(direct, self.metrics))
 
     def for_operators(self) -> APIRouter:
         """What runs here and how it is, in full."""
         return self._for_questions(ModelBody, ReadyBody)
 
-    def _for_pictures(self) -> APIRouter:
+    def _for_pictures(self, one: Direct, many: Direct) -> APIRouter:
         router = APIRouter()
         router.add_api_route(
-            "/classify",
-            self.classify,
+            one.path,
+            one.answer,
             methods=["POST"],
+            name="classify",
             summary="Classify one picture",
+            description=self.classify.__doc__,
             responses={200: {"model": ClassifyBody}, **described(*_PICTURE_STATUSES)},
-            openapi_extra=_body(_ONE_PICTURE),
+            dependencies=security.either(),
+            openapi_extra=_body(_ONE_PICTURE) | self._security,
         )
         router.add_api_route(
-            "/classify/batch",
-            self.classify_batch,
+            many.path,
+            many.answer,
             methods=["POST"],
+            name="classify_batch",
             summary="Classify many pictures; a bad one spoils only its own entry",
+            description=self.classify_batch.__doc__,
             responses={200: {"model": BatchBody}, **described(*_PICTURE_STATUSES)},
-            openapi_extra=_body({"multipart/form-data": _MANY_FILES}),
+            dependencies=security.either(),
+            openapi_extra=_body({"multipart/form-data": _MANY_FILES}) | self._security,
         )
         router.add_api_route("/docs", self.docs, include_in_schema=False)
         router.add_api_route("/", self.root, include_in_schema=False)
@@ -115,7 +134,13 @@ class Routes:
     def _for_questions(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
         router = APIRouter()
         router.add_api_route(
-            "/model", self.model, response_model=model, summary="What answers here", responses=described(401, 404)
+            "/model",
+            self.model,
+            response_model=model,
+            summary="What answers here",
+            responses=described(401, 404),
+            dependencies=security.either(),
+            openapi_extra={"parameters": [_MODEL]} | self._security,
         )
         router.add_api_route(
             "/models",
@@ -123,6 +148,8 @@ class Routes:
             response_model=ModelsBody,
             summary="Every bundle that is served here",
             responses=described(401),
+            dependencies=security.either(),
+            openapi_extra=self._security,
         )
         router.add_api_route(
             "/health/live", self.live, response_model=LiveBody, summary="200 while the process can answer"
@@ -136,20 +163,24 @@ class Routes:
         )
         return router
 
-    async def classify(self, request: Request, top_k: TopK = None, model: Asked = None) -> Response:
+    @property
+    def _security(self) -> dict[str, Any]:
+        return security.or_none(needed=self.keys.locked)
+
+    async def classify(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
         with self.drain.enter(), self.hold.cargo() as cargo:
             return await self._classify_one(request, cargo, top_k, model)
 
-    async def classify_batch(self, request: Request, top_k: TopK = None, model: Asked = None) -> Response:
+    async def classify_batch(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
         """Every multipart field `file` is a picture. Answers come in the same order."""
         with self.drain.enter(), self.hold.cargo() as cargo:
             return await self._classify_many(request, cargo, top_k, model)
 
-    async def model(self, request: Request, model: Asked = None) -> ModelBody:
+    async def model(self, request: Request) -> ModelBody:
         """The ModelSpec, what runs it, and the limits a client has to keep."""
         self._expect_key(request)
-        classifier = self.models.classifier(model)
+        classifier = self.models.classifier(request.query_params.get("model"))
         engine = classifier.engine
         return ModelBody(
             spec=engine.spec,

@@ -531,22 +531,30 @@ def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
 
 
 def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -> None:
-    dataset = toy_dataset()  # judged by the opposite of what it learns: the longer, the worse
-    dataset = dataclasses.replace(dataset, val=PictureSet(dataset.val.pixels, 1 - dataset.val.labels))
+    dataset = toy_dataset()  # judged by what it knows at first, and then learns the opposite of: the longer, the worse
+    knowing = _train(tmp_path / "knowing", toy_recipe(epochs=6), dataset=dataset).model
+    dataset = dataclasses.replace(dataset, train=PictureSet(dataset.train.pixels, 1 - dataset.train.labels))
     recipe = toy_recipe(epochs=6, ema_decay=0.5)
     heard: list[tuple[dict[str, Tensor], Evaluation, float]] = []
 
     def on_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
         heard.append(({name: tensor.clone() for name, tensor in model.state_dict().items()}, evaluation, temperature))
 
-    _train(tmp_path, recipe, dataset=dataset, observer=Observer(on_best=on_best))
+    _train(tmp_path, recipe, dataset=dataset, observer=Observer(on_best=on_best), initial=knowing)
     rows = _rows(tmp_path)
     top1 = [row["val_top1"] for row in rows]
     best = top1.index(max(top1)) + 1
     assert best < len(rows)
     assert top1[-1] < max(top1)
     with pytest.raises(_KilledError):
-        _train(tmp_path / "again", recipe, dataset=dataset, observer=_kill_at(3 * best + 1), save_every_s=1e9)
+        _train(
+            tmp_path / "again",
+            recipe,
+            dataset=dataset,
+            initial=knowing,
+            observer=_kill_at(3 * best + 1),
+            save_every_s=1e9,
+        )
     average = _saved(tmp_path / "again")["average"]  # at the end of the best epoch
     for name, tensor in load_file(tmp_path / BEST / checkpoint.WEIGHTS).items():
         assert torch.equal(tensor, average[name])
