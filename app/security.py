@@ -3,7 +3,6 @@
 from typing import Any
 
 from fastapi import Depends
-from fastapi.params import Depends as Dependency
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 _WHOSE = "for /admin and a protected /metrics, one of the operators' keys."
@@ -13,7 +12,7 @@ _SCHEMES = (
 )
 
 
-def either() -> list[Dependency]:
+def either() -> list[Any]:
     """For an operation that takes a key: both schemes, either of which is enough. They only describe: none refuses."""
     return [Depends(scheme) for scheme in _SCHEMES]
 
