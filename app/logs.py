@@ -1,9 +1,11 @@
 """Log lines as plain text or JSON, on standard error. Knows nothing of what is logged."""
 
 import ctypes
+import io
 import logging
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import PIL
@@ -13,7 +15,8 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
 
 
 def configure(log_format: str, level: str) -> None:
-    """Send every logger's lines to standard error, in `log_format` "text" or "json"."""
+    """Send every logger's lines to standard error, in `log_format` "text" or "json"; what cannot be written is lost."""
+    _keep_nothing_back()
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         formatter: logging.Formatter = JsonFormatter(
@@ -29,6 +32,19 @@ def configure(log_format: str, level: str) -> None:
     logging.captureWarnings(capture=True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is odd in a client's file: as many as it likes to provoke
     _silence_libtiff()
+
+
+def _keep_nothing_back() -> None:
+    """Write each line to standard error at once, as PYTHONUNBUFFERED does.
+
+    Of a line that a full disk refuses, Python's buffer keeps the bytes: from then on every flush raises, also the one
+    before a worker is forked and the one at the end of the process, whose exit code then is 120.
+    """
+    if isinstance(sys.stderr, io.TextIOWrapper) and isinstance(sys.stderr.buffer, io.BufferedWriter):
+        with suppress(OSError):
+            sys.stderr.flush()
+        raw = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, sys.stderr.errors, write_through=True)
 
 
 def _silence_libtiff() -> None:
