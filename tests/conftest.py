@@ -1,5 +1,18 @@
-"""For every test: ONNX Runtime reports nothing, whoever imports it first."""
+"""For every test: ONNX Runtime reports nothing, whoever imports it first, and a slow machine has more time."""
 
 import os
 
+import pytest
+from pace import slowness_at_first
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stretch the timeout of each test by how much slower this machine is than the one they were set on."""
+    if config.getoption("timeout") is not None:  # whoever calls knows better
+        return
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        limit_s = float(mark.args[0] if mark is not None else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(limit_s * slowness_at_first()), append=False)

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from pace import slowness_at_first
 
 from app.bench.stopwatch import Measured
 
@@ -35,7 +36,15 @@ def run(*flags: object) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
     command = [sys.executable, str(SCRIPT), *map(str, flags)]
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # torch's threads wait busily for each other
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110 * slowness_at_first(),
+    )
 
 
 # --- the whole script ---

@@ -15,6 +15,7 @@ from random import Random
 from time import perf_counter
 
 import pytest
+from pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
@@ -119,7 +120,7 @@ def heard_by(port: int, requests: Sequence[bytes], connections: int = 4) -> list
     client = Client(port, lambda ticket, status, head, body: found.append((ticket, status, body)), connections)
     for number, request in enumerate(requests):
         assert client.send(number, request)
-    until = perf_counter() + 10
+    until = perf_counter() + 10 * slowness_at_first()
     while client.outstanding and perf_counter() < until:
         client.poll(0.05)
     client.close()
@@ -391,11 +392,19 @@ def test_this_service_is_overloaded_from_start_to_table(tmp_path: Path) -> None:
         "--out", str(tmp_path / "out"), "--deadline-ms", "500", "--set", "MIXER_LANES=1", "MIXER_QUEUE_CAPACITY=64",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100 * slowness_at_first(),
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "out" / "overload.json").read_text())
     (one,) = content["rounds"]
-    assert one["capacity"]["goodput_s"] > 20
+    assert one["capacity"]["goodput_s"] > 20 / slowness_at_first()
     half, double = one["loads"]
     assert 0.3 < half["offered_s"] / one["capacity"]["goodput_s"] < 0.7
     assert double["offered_s"] > 1.3 * one["capacity"]["goodput_s"]

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
@@ -421,7 +422,12 @@ end_all()
 print(descendants(os.getpid()))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60 * slowness_at_first(),
+        check=False,
     )
     assert done.stdout.splitlines() == ["True True True", "True", "[]"], done.stderr
 
@@ -477,7 +483,7 @@ def test_a_server_that_still_works_for_clients_that_have_gone_is_waited_for() ->
 @needs_wrk
 def test_this_service_is_measured_from_start_to_table(tmp_path: Path):
     with driver(tmp_path, "--rounds", "2", "--seconds", "0.2", "--connections", "1", "4") as process:
-        printed, said = process.communicate(timeout=100)
+        printed, said = process.communicate(timeout=100 * slowness_at_first())
     assert process.returncode == 0, said
     out = tmp_path / "out"
     content = json.loads((out / "results.json").read_text())
@@ -508,7 +514,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: int):
         assert any("raw, 1 connections" in line for line in said), "a measurement began"
         below = descendants(process.pid)
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=60 * slowness_at_first())
     assert process.returncode == 128 + number
     assert below, "there was a server"
     assert [one for one in below if is_alive(one)] == []

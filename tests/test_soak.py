@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
@@ -444,7 +445,15 @@ def soaked(tmp_path: Path, *flags: str, bundle: Path | None = None) -> "subproce
         "--cache", str(tmp_path), "--clients", "8", *flags,
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110 * slowness_at_first(),
+        check=False,
+    )
 
 
 def test_this_service_is_soaked_with_faults_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -7,13 +7,17 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pace import slowness_at_first
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 30
+PATIENCE_S = 60 * slowness_at_first()  # costs nothing where what is waited for comes
 STARTED = r"Started server process \[(\d+)\]"  # a worker
 SERVING = "Application startup complete"  # and a moment later it listens: connect() waits for that
 
@@ -27,20 +31,28 @@ def free_port() -> int:
 
 def connect(port: int) -> socket.socket:
     """A connection to a server that has started or is about to: until it listens, the system refuses."""
-    pause, attempts = threading.Event(), PATIENCE_S * 100
+    pause, deadline = threading.Event(), time.monotonic() + PATIENCE_S
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         except ConnectionRefusedError:
-            attempts -= 1
-            if not attempts:
+            if time.monotonic() > deadline:
                 raise
             pause.wait(0.01)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Ask again and again, for what no event tells."""
+    deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.02)
+
+
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's, without options of the service, and with `variables`."""
+    """This process's, without options of the service or of how Python writes, and with `variables`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
+    inherited.pop("PYTHONUNBUFFERED", None)
     return {**inherited, "PYTHONWARNINGS": "default", **variables}
 
 
@@ -86,6 +98,20 @@ def owners(connections: list[socket.socket], pids: list[int]) -> list[int]:
 
     ends = [inodes[written(one.getpeername()), written(one.getsockname())] for one in connections]
     return [next(pid for pid in pids if end in held[pid]) for end in ends]
+
+
+def connected_to_all(port: int, pids: list[int], count: int) -> list[socket.socket]:
+    """`count` connections or more, of which each process has one: a busy machine may wake the second of them late."""
+    connections: list[socket.socket] = []
+
+    def all_have_one() -> bool:
+        connections.append(connect(port))
+        connections[-1].sendall(b"GET /health/live HTTP/1.1\r\nHost: service\r\n\r\n")
+        assert read_until(connections[-1], b"}").startswith(b"HTTP/1.1 200 ")
+        return len(connections) >= count and set(owners(connections, pids)) == set(pids)
+
+    until(all_have_one)
+    return connections
 
 
 def _sockets_of(pid: int) -> set[str]:

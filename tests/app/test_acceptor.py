@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from fakes import Happenings
+from servers import PATIENCE_S
 
 from app import acceptor
 from app.acceptor import Acceptor
-
-PATIENCE_S = 30
 
 
 class Taker:

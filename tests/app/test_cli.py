@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
+from pace import slowness_at_first
 from servers import ROOT, clean_environment, free_port
 
 from app import cli, logs, plan, server
@@ -328,7 +329,7 @@ def test_the_provider_that_is_missing_ends_the_process_with_3_and_one_line(bundl
         env=clean_environment(MIXER_PROVIDER="cuda", MIXER_BUNDLE=str(bundle)),
         capture_output=True,
         check=False,
-        timeout=100,
+        timeout=100 * slowness_at_first(),
         text=True,
     )
     assert finished.returncode == 3

@@ -6,10 +6,9 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from servers import PATIENCE_S
 
 from app.departures import Departures
-
-PATIENCE_S = 30
 
 
 @pytest.fixture

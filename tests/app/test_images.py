@@ -14,6 +14,7 @@ from colour_bundle import BLUE, GREEN, RED, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pace import slowness_at_first
 from PIL import Image
 
 from app.costs import Memory
@@ -317,16 +318,16 @@ def test_a_busy_thread_does_not_stand_in_the_way_of_a_large_jpeg() -> None:
     pieces = len(payload) // (64 << 10)  # in which Pillow reads, if not told otherwise
     done = threading.Event()
     thread = threading.Thread(target=lambda: any(done.is_set() for _ in iter(int, 1)))
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.05)  # what the decoding thread waits whenever it wants to run Python again
+    before, interval_s = sys.getswitchinterval(), 0.05 * slowness_at_first()
+    sys.setswitchinterval(interval_s)  # what the decoding thread waits whenever it wants to run Python again
     try:
         thread.start()
         started = time.perf_counter()
         assert decoded(payload, useful_side=300, limits=ROOMY).shape == (375, 375, 3)
         elapsed_s = time.perf_counter() - started
     finally:
-        sys.setswitchinterval(interval)
+        sys.setswitchinterval(before)
         done.set()
         thread.join()
     assert pieces >= 100
-    assert elapsed_s < pieces * 0.05 / 8
+    assert elapsed_s < pieces * interval_s / 8

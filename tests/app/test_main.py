@@ -15,7 +15,7 @@ import pytest
 from colour_bundle import colour_spec
 from fakes import FakeSession, engine_of, samples_of
 from fastapi import FastAPI
-from servers import ROOT, clean_environment
+from servers import PATIENCE_S, ROOT, clean_environment
 
 from app import main
 from app.board import Board
@@ -32,7 +32,7 @@ def test_importing_the_service_loads_nothing_that_only_learning_needs(module: st
     script = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
-        cwd=ROOT, env=clean_environment(), capture_output=True, check=True, timeout=100, text=True,
+        cwd=ROOT, env=clean_environment(), capture_output=True, check=True, timeout=PATIENCE_S, text=True,
     )  # fmt: skip
     loaded = json.loads(finished.stdout)
     assert module in loaded
@@ -94,7 +94,7 @@ async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_go
             assert second.held_by_others() == [3]  # it is alive
             assert not told.is_set()
             os.close(supervisors)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 await told.wait()
         assert "the supervising process has gone; this worker ends too" in caplog.messages
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
-from servers import PATIENCE_S, Server, free_port
+from servers import PATIENCE_S, Server, free_port, until
 
 from app.reloading import ReloadFailed, _ask
 
@@ -46,11 +46,7 @@ def reload(running: Server) -> dict[str, str]:
 def wait_for_both(running: Server) -> None:
     """Until both workers have started: one that has not is not waited for by a reload."""
     running.connect().close()
-    pause, attempts = threading.Event(), PATIENCE_S * 100
-    while _ask(f"http://127.0.0.1:{running.port}", KEY)["workers"] < 2:
-        attempts -= 1
-        assert attempts
-        pause.wait(0.01)
+    until(lambda: _ask(f"http://127.0.0.1:{running.port}", KEY)["workers"] == 2)
 
 
 class Load:

@@ -126,7 +126,7 @@ async def test_a_full_queue_gets_429_at_once(serve: Serve) -> None:
 
 async def test_a_picture_that_takes_too_long_gets_504(serve: Serve) -> None:
     session = GatedSession(SPEC)
-    async with serve(engine_of(session, SPEC), request_timeout_s=0.05) as service:
+    async with serve(engine_of(session, SPEC), request_timeout_s=0.3) as service:
         answer = await service.http.post("/classify", content=picture(RED))
         expect_problem(answer, 504, "deadline_passed", "was not classified before its deadline")
         assert service.metrics.given_up == [("infer", "deadline")]

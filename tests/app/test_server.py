@@ -19,6 +19,7 @@ import pytest
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
 from fakes import FakeSession, engine_of, means_of_colours, samples_of
 from fastapi import FastAPI
+from pace import is_within
 from servers import (
     PATIENCE_S,
     SERVING,
@@ -30,6 +31,7 @@ from servers import (
     head_of_upload,
     owners,
     read_until,
+    until,
 )
 
 from app import server
@@ -60,13 +62,14 @@ def ask_on(connection: socket.socket, request: bytes, last: bytes = b"]}") -> by
 
 def idle_samples(running: Server) -> dict[str, float]:
     """The metrics at a moment without a picture inside: now and then there is a canary."""
-    pause = threading.Event()
-    for _ in range(100):
-        samples = samples_of(running.get("/metrics"))
-        if samples["mixer_in_flight"] == 0:
-            return samples
-        pause.wait(0.02)
-    raise AssertionError("Pictures are said to be inside, and none is.")
+    seen: list[dict[str, float]] = []
+
+    def nothing_is_inside() -> bool:
+        seen.append(samples_of(running.get("/metrics")))
+        return seen[-1]["mixer_in_flight"] == 0
+
+    until(nothing_is_inside)
+    return seen[-1]
 
 
 @pytest.fixture
@@ -110,22 +113,43 @@ def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path)
 
 
 SLOW_TO_START = """
+server._PATIENCE_S = 600
+
 def altered(post, engine, create):
     if post.number == 1:
-        time.sleep(1)
+        while not post.all_have_begun():
+            time.sleep(0.01)
+        time.sleep(1)  # the other one could take them all by now
+        say("the second goes on")
     return create()
 """
 
 
 def test_who_comes_before_all_workers_have_started_does_not_stay_with_the_first(bundle: Path) -> None:
+    """None is taken before; how they are shared at first depends on who wakes when, but few more than half may stay."""
     with altered(SLOW_TO_START, bundle, "--workers", "2") as running, ExitStack() as opened:
-        connections = [opened.enter_context(running.connect()) for _ in range(12)]
-        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        connections = [opened.enter_context(running.connect()) for _ in range(24)]
         for connection in connections:
-            connection.sendall(READY)
-            assert read_until(connection, b"}").startswith(b"HTTP/1.1 200 ")
-        taken = Counter(owners(connections, pids))
-    assert min(taken[pid] for pid in pids) >= 4, taken
+            connection.sendall(request_of(picture(RED)))
+        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+        running.wait_for("mixer.access POST /classify 200")
+        lines = list(running.lines)
+        first = next(number for number, line in enumerate(lines) if "mixer.access" in line)
+        assert "the second goes on\n" in lines[:first]
+
+        for connection in connections:
+            assert read_until(connection, b"]}").startswith(b"HTTP/1.1 200 ")
+
+        def are_shared() -> bool:
+            """Each asks once more, and comes anew where it is asked to leave."""
+            for number, connection in enumerate(connections):
+                if b"\r\nconnection: close\r\n" in ask_on(connection, READY, b"}"):
+                    connections[number] = opened.enter_context(running.connect())
+                    ask_on(connections[number], READY, b"}")
+            taken = Counter(owners(connections, pids))
+            return min(taken[pid] for pid in pids) >= 24 / 2 - 4
+
+        until(are_shared)
 
 
 HELD_BEFORE_THE_ENGINE = """
@@ -359,7 +383,7 @@ def test_connections_are_shared_out_and_stopping_ends_all_workers(bundle: Path) 
         several = Several(running, opened)
         assert min(Counter(several.owners).values()) >= 8
         assert len(set(several.owners)) == 2
-        assert samples_of(running.get("/metrics"))["mixer_connections"] == 33
+        until(lambda: samples_of(running.get("/metrics"))["mixer_connections"] == 33)  # those of before have gone
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
         assert not [line for line in running.lines if "Traceback" in line or "replaced" in line]
@@ -391,7 +415,7 @@ def test_two_workers_share_the_port_and_their_metrics_and_a_killed_one_is_replac
         for connection in several.of(alive):
             assert b'"label":"green"' in ask_on(connection, request_of(picture(GREEN)))
         successor = int(running.wait_for(STARTED, 3)[2])
-        assert time.monotonic() - killed < PATIENCE_S / 2
+        assert is_within(time.monotonic() - killed, 15, time.perf_counter)
         running.wait_for(SERVING, 3)
         assert successor not in several.pids
 

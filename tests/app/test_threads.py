@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
+from servers import PATIENCE_S
 
 from app.threads import Threads
 
@@ -50,7 +51,7 @@ async def test_an_error_belongs_to_the_caller_and_the_thread_lives_on(threads: T
 async def test_a_stop_iteration_reaches_the_caller_too(threads: Threads) -> None:
     """A future refuses to hold one; the caller must not wait for ever because of that."""
     with pytest.raises((RuntimeError, StopIteration)):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_S):
             await threads.call(next, iter(()))
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from certificates import Certificate, certificate
 from colour_bundle import BLUE, picture
-from servers import PATIENCE_S, ROOT, Server, clean_environment, free_port
+from servers import PATIENCE_S, ROOT, Server, clean_environment, free_port, until
 
 from app import tls
 from app.errors import BadSettings
@@ -222,10 +222,7 @@ def test_a_reload_shows_a_renewed_certificate_and_refuses_a_bad_one(
         reloads = len(running.wait_for("reload: .* unchanged"))
         running.signal(signal.SIGHUP)
         running.wait_for("reload: .* unchanged", reloads + 2)
-        attempts = 100  # the line tells of the bundle, which comes first
-        while attempts and shown() != {in_binary(own.cert)}:
-            attempts -= 1
-        assert attempts
+        until(lambda: shown() == {in_binary(own.cert)})  # the line tells of the bundle, which comes first
         assert client.get("/health/live").status_code == 200  # the same connection all along
         assert not [line for line in running.lines if "Traceback" in line]
 
@@ -362,13 +359,12 @@ def test_handshakes_that_nobody_ends_count_as_connections(
         assert silent[-1].recv(1) == b""  # the last of them is closed at once
         for connection in silent:
             connection.close()
-        attempts = 100  # until the server has noticed
-        while attempts:
+
+        def has_noticed() -> bool:
             try:
                 answer = httpx.get(f"https://127.0.0.1:{port}/health/live", verify=trust, timeout=PATIENCE_S)
             except httpx.TransportError:
-                attempts -= 1
-                continue
-            if answer.status_code == 200:
-                return
-        raise AssertionError("the service did not come back")
+                return False
+            return answer.status_code == 200
+
+        until(has_noticed)

@@ -17,7 +17,8 @@ import pytest
 from certificates import certificate
 from colour_bundle import BLUE, GREEN, RED, picture
 from hostile import noise, saved
-from servers import PATIENCE_S, STARTED, Server, head_of_upload, owners, read_until
+from pace import is_within, slowness_at_first
+from servers import PATIENCE_S, STARTED, Server, head_of_upload, owners, read_until, until
 from wire import (
     A_RUN_HAS_BEGUN,
     FORM,
@@ -31,7 +32,6 @@ from wire import (
     pid_of,
     post,
     served,
-    until,
     usage,
 )
 
@@ -366,8 +366,10 @@ def test_a_flood_of_connections_waits_for_a_service_that_is_busy_and_both_worker
 
 @pytest.fixture
 def hurried(bundle: Path) -> Iterator[Server]:
-    """Every run waits for a signal and has two pictures at most, and an answer may take a second."""
-    with gated(bundle, "--max-batch-size", "2", "--request-timeout-s", "1", "--watchdog-s", "600") as running:
+    """Every run waits for a signal and has two pictures at most, and an answer may take a second or so."""
+    with gated(
+        bundle, "--max-batch-size", "2", "--request-timeout-s", f"{slowness_at_first()}", "--watchdog-s", "600"
+    ) as running:
         running.wait_until_serving()
         yield running
 
@@ -511,7 +513,7 @@ def test_a_form_of_thousands_of_parts_is_refused_early(service: Server) -> None:
         answer = ask(service, post(form, path=b"/classify/batch", content_type=FORM))
         assert answer.code in ("too_many_bytes", "")
         assert answer.status in (413, 0)
-    assert usage(pid_of(service)).cpu_s - before < 1
+    assert is_within(usage(pid_of(service)).cpu_s - before, 1)
     expect_service(service)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from colour_bundle import RED, picture
 from hostile import noise, saved
-from servers import Server, altered
+from servers import Server, altered, until
 from test_hostile_clients import hang_up, say_goodbye
-from wire import FORM, Reader, batch, metric, part, post, until
+from wire import FORM, Reader, batch, metric, part, post
 
 BEGUN = "now nothing is collected"
 FOUND = r"left behind:(.*)"

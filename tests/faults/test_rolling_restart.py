@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from colour_bundle import BLUE, GREEN, RED, picture
+from pace import slowness_at_first
 from servers import PATIENCE_S, ROOT, Server, clean_environment, free_port
 from wire import ask, post, served
 
@@ -184,7 +185,13 @@ def test_nobody_notices_a_rolling_restart_under_load(bundle: Path, tmp_path: Pat
         "--set", "MIXER_WORKERS=1", "MIXER_LANES=1",
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=100, check=False
+        command,
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=100 * slowness_at_first(),
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "soak.json").read_text())

@@ -4,14 +4,12 @@ import json
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fakes import samples_of
-from servers import PATIENCE_S, Server, free_port
+from servers import Server, free_port
 
 BOUNDARY = b"XX"
 FORM = b"multipart/form-data; boundary=XX"
@@ -148,14 +146,6 @@ def ask(server: Server, request: bytes) -> Answer:
     with server.connect() as connection:
         threading.Thread(target=_send, args=(connection, request), daemon=True).start()
         return Reader(connection).answer()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Ask again and again, for what no event tells."""
-    deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.02)
 
 
 def metric(server: Server, name: str) -> float:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from pace import slowness_at_first
+
 from fuzzing.blackbox import BlackBox
 from fuzzing.targets import Target
 
@@ -88,7 +90,9 @@ class Campaign:
                 now = time.monotonic()
                 if box.begun != begun:
                     begun, since, cpu_s = box.begun, now, _cpu_s(worker.pid)
-                stuck = now - since > self.patience_s or _cpu_s(worker.pid) - cpu_s > _PATIENCE_CPU_S
+                stuck = (
+                    now - since > self.patience_s or _cpu_s(worker.pid) - cpu_s > _PATIENCE_CPU_S * slowness_at_first()
+                )
                 if (begun and stuck) or now > end:
                     worker.kill()
                     worker.wait()

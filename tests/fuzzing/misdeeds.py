@@ -6,6 +6,8 @@ import signal
 import time
 import warnings
 
+from pace import slowness
+
 from fuzzing.targets import ACCEPTED, Checked, Finding
 
 
@@ -42,7 +44,7 @@ def _warn() -> None:
 
 
 def _burn() -> None:
-    end = time.process_time() + 2.05
+    end = time.process_time() + 3 * slowness()
     while time.process_time() < end:
         pass
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pace import slowness_at_first
 
 from fuzzing import http, seeds
 from fuzzing.blackbox import BlackBox
@@ -126,10 +127,10 @@ def test_whatever_must_not_happen_is_found_and_the_next_worker_goes_on(
 ) -> None:
     monkeypatch.setenv("MISDEED", payload.decode())
     said: list[str] = []
-    patience_s = 1.0 if payload == b"sleep" else 60.0
+    patience_s = slowness_at_first() * (1.0 if payload == b"sleep" else 60.0)
     name = "fuzzing.misdeeds"
     campaign = Campaign(name, target_named(name), tmp_path, 7, said.append, guided=False, patience_s=patience_s)
-    report = campaign.run(runs=4, seconds=60)
+    report = campaign.run(runs=4, seconds=60 * slowness_at_first())
     assert report.begun == 4
     assert len(report.findings) == 1, said
     (found,) = report.findings
