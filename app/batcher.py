@@ -14,6 +14,7 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from app.admission import Admission
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
+from app.quota import Quota
 
 _NEWS = 0.2  # how much the last run counts in what runs take
 
@@ -74,6 +75,7 @@ class Batcher(Generic[Item, Answer]):
     """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order.
 
     Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
+    `places`: those that it has with other batchers together; else queue_capacity of its own.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Batcher(Generic[Item, Answer]):
         limits: Limits,
         observer: Observer,
         clock: Callable[[], float] | None = None,
+        places: Quota | None = None,
     ) -> None:
         self._run = run
         self._limits = limits
@@ -89,7 +92,8 @@ class Batcher(Generic[Item, Answer]):
         self._clock = clock or _now
         self._waiting: dict[_Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._running: dict[asyncio.Task[None], list[_Waiter[Item, Answer]]] = {}
-        self._admission = Admission(limits.queue_capacity, limits.lanes * limits.max_batch_size + 1)
+        places = places or Quota(limits.queue_capacity)
+        self._admission = Admission(places, limits.lanes * limits.max_batch_size + 1)
         self._empty = asyncio.Event()
         self._empty.set()
         self._run_s = 0.0  # what a run has taken lately

@@ -1,7 +1,8 @@
 """Numbers and words that the processes of one service share: each writes its own row, and any of them reads all rows.
 
 The memory is anonymous and inherited over fork, so that nothing is written to a disk. A row outlives its process: the
-one that takes its place goes on counting there. Knows nothing of what the numbers mean.
+one that takes its place goes on counting there. A row may also have one number for each process, which only that one
+writes. Knows nothing of what the numbers mean.
 """
 
 import mmap
@@ -16,7 +17,7 @@ _ROW_BYTES = _USED.size + _WORDS_BYTES + _NAME_BYTES + 8 * _NUMBERS
 
 
 class Row:
-    """The numbers of one process, by name. Only that process writes; a name keeps its place for good."""
+    """The numbers of one process, by name. Only that process adds names; a name keeps its place for good."""
 
     def __init__(self, memory: memoryview) -> None:
         names_at = _USED.size + _WORDS_BYTES

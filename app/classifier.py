@@ -15,6 +15,7 @@ from app.engine import Engine
 from app.errors import BadParameter, DeadlinePassed, InferenceFailed, ServiceError
 from app.images import DecodeLimits, decode
 from app.metrics import Metrics
+from app.quota import Quota
 from app.runners import Patches
 from app.tally import Tally
 from app.threads import Threads
@@ -72,9 +73,18 @@ class Classifier:
     """Decodes in threads, runs in the engine's lanes, and lets the batcher decide what runs together.
 
     Nothing that it holds holds it, so that the engine's memory is free as soon as nobody needs the classifier.
+    `places`: those that it has with other classifiers together; else queue_capacity of its own.
     """
 
-    def __init__(self, engine: Engine, *, limits: Limits, decoding: Decoding, metrics: Metrics | Tally) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        limits: Limits,
+        decoding: Decoding,
+        metrics: Metrics | Tally,
+        places: Quota | None = None,
+    ) -> None:
         self.engine = engine
         self.spec = engine.spec
         self.max_batch_size = limits.max_batch_size
@@ -83,7 +93,9 @@ class Classifier:
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
         self._lanes = _Lanes(engine, limits.lanes, metrics)
-        self.batcher: Batcher[Patches, Scores] = Batcher(self._lanes.run, limits, metrics, clock=time.perf_counter)
+        self.batcher: Batcher[Patches, Scores] = Batcher(
+            self._lanes.run, limits, metrics, clock=time.perf_counter, places=places
+        )
 
     def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Places":
         """Places for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).

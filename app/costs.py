@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from app.errors import BadPicture, TooManyPixels
+from app.quota import Quota
 
 _MAX_READS = 100_000  # headers and chunks that Pillow takes one by one, in Python; real files have thousands
 _MAX_READS_OF_RUNS = 500_000  # a BMP compressed by run lengths is read run by run
 _MAX_TAG_BYTES = 512 << 10  # of TIFF or EXIF tags, whose values become Python objects
 _MAX_SEGMENTS = 10_000  # of a JPEG
 _MAX_PIXEL_PASSES = 1_000_000_000  # scans x pixels of a JPEG: about a second of work
+_LOOK_AGAIN_S = 0.005  # for memory that another process gives back
 
 # Bytes for each pixel at the worst moment between the file and uint8 [H, W, C], measured; what others take is less.
 _BYTES_PER_PIXEL = {"1": 12, "L": 12, "P": 14, "RGB": 14, "I": 36, "F": 38}
@@ -74,24 +76,29 @@ class PictureFile(io.BytesIO):
 
 
 class Memory:
-    """Bytes that all threads share. Whoever needs more than is left waits."""
+    """Bytes that all threads of all processes share. Whoever needs more than is left waits.
 
-    def __init__(self, capacity_bytes: int) -> None:
-        self.capacity_bytes = capacity_bytes
-        self._left = capacity_bytes
+    A thread of this process tells the others when it gives some back. Those of other processes cannot, so that whoever
+    may be waiting for them looks again and again: the memory of a picture is held for longer than a look is apart.
+    """
+
+    def __init__(self, room: Quota) -> None:
+        self.capacity_bytes = room.limit
+        self._room = room
         self._freed = threading.Condition()
+        self._look_again_s = _LOOK_AGAIN_S if room.processes > 1 else None
 
     @contextmanager
     def taken(self, count: int) -> Iterator[None]:
         """Hold `count` bytes, at most the capacity, meanwhile."""
         with self._freed:
-            self._freed.wait_for(lambda: self._left >= count)
-            self._left -= count
+            while not self._room.try_take(count):
+                self._freed.wait(self._look_again_s)
         try:
             yield
         finally:
             with self._freed:
-                self._left += count
+                self._room.give(count)
                 self._freed.notify_all()
 
 

@@ -1,20 +1,20 @@
-"""How many bytes of request bodies this process holds, from their first byte to their answer. Knows nothing of HTTP."""
+"""How many bytes of request bodies the service holds, from their first byte to their answer. Knows nothing of HTTP."""
 
 from collections.abc import Callable
 from types import TracebackType
 
 from app.errors import UploadsFull
+from app.quota import Quota
 
 _RETRY_AFTER_S = 1  # an answer takes less, and with it a body goes
 
 
 class Hold:
-    """Room for the bodies of all requests together. Whoever finds none is told to `on_refusal`, too."""
+    """Room, in bytes, for the bodies of all requests together. Whoever finds none is told to `on_refusal`, too."""
 
-    def __init__(self, max_bytes: int, on_refusal: Callable[[], object]) -> None:
+    def __init__(self, room: Quota, on_refusal: Callable[[], object]) -> None:
+        self.room = room
         self._on_refusal = on_refusal
-        self.max_bytes = max_bytes
-        self.held_bytes = 0
 
     def cargo(self) -> "Cargo":
         """The body of one request; as a context manager it goes when the request is answered."""
@@ -22,13 +22,23 @@ class Hold:
 
     def expect_room(self, count: int) -> None:
         """Raises UploadsFull."""
-        if self.held_bytes + count > self.max_bytes:
-            self._on_refusal()
-            raise UploadsFull(
-                f"The service holds {self.held_bytes} of {self.max_bytes} bytes of uploads; expected room for {count}. "
-                f"Try again in {_RETRY_AFTER_S} s.",
-                _RETRY_AFTER_S,
-            )
+        if self.room.taken + count > self.room.limit:
+            raise self._full(count)
+
+    def take(self, count: int) -> None:
+        """Raises UploadsFull."""
+        if not self.room.try_take(count):
+            raise self._full(count)
+
+    def _full(self, count: int) -> UploadsFull:
+        self._on_refusal()
+        held, most = self.room.taken, self.room.limit
+        held = max(held, most - count + 1)  # as it was when there was no room: some may have gone since
+        return UploadsFull(
+            f"The service holds {held} of {most} bytes of uploads; expected room for {count}. "
+            f"Try again in {_RETRY_AFTER_S} s.",
+            _RETRY_AFTER_S,
+        )
 
 
 class Cargo:
@@ -46,9 +56,9 @@ class Cargo:
 
     def load(self, count: int) -> None:
         """So many bytes have come. Raises UploadsFull."""
-        self._hold.expect_room(count)
-        self._hold.held_bytes += count
-        self._bytes += count
+        if count:
+            self._hold.take(count)
+            self._bytes += count
 
     def __enter__(self) -> "Cargo":
         return self
@@ -56,4 +66,4 @@ class Cargo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._hold.held_bytes -= self._bytes
+        self._hold.room.give(self._bytes)

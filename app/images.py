@@ -8,6 +8,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 from app import costs
 from app.costs import Memory, PictureFile
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
+from app.quota import Quota
 from model.preprocess import Pixels, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -43,7 +44,7 @@ class DecodeLimits:
 
     max_bytes: int
     max_pixels: int
-    memory: Memory = field(default_factory=lambda: Memory(_MEMORY_BYTES))
+    memory: Memory = field(default_factory=lambda: Memory(Quota(_MEMORY_BYTES)))
     reduced_scale: bool = True
 
 

@@ -37,9 +37,10 @@ from app.keys import ApiKeys, KeySource
 from app.metrics import Metrics
 from app.models import Model, Models
 from app.operators import Operators
+from app.quota import Quota
 from app.reload import Making, Reload, expect_default
 from app.routes import Routes
-from app.schemas import LimitsBody
+from app.schemas import FullLimitsBody
 from app.sessions import Sessions
 from app.settings import Settings
 from app.tally import Tallies, Tally
@@ -67,8 +68,8 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     certificate = certificate_of(settings)
     post = post or Post()
     metrics = Metrics(post.board, post.number)
-    decoding = build_decoding(settings)
-    making = _making(settings, metrics, decoding)
+    decoding = build_decoding(settings, post.quota("decode_bytes", settings.decode_memory_bytes))
+    making = _making(settings, metrics, decoding, post.quota("images", settings.queue_capacity))
     models = Models(
         metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1, on_gone=trim_soon
     )
@@ -91,8 +92,10 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     # What the gate answers has no headers for other origins, and a browser would hide it.
     gate = Gate(None if settings.origins else models.refusal, metrics, settings.request_timeout_s)
     drain = Drain(lambda: metrics.rejected("draining", 1))
-    hold = Hold(settings.upload_memory_bytes, lambda: metrics.rejected("uploads_full", 1))
-    routes = Routes(models, health, drain, metrics, keys, _limits_body(settings), _body_limits(settings), hold)
+    room = post.quota("upload_bytes", settings.upload_memory_bytes)
+    hold = Hold(room, lambda: metrics.rejected("uploads_full", 1))
+    limits = _limits_body(settings, post.workers)
+    routes = Routes(models, health, drain, metrics, keys, limits, _body_limits(settings), hold)
     app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
@@ -143,8 +146,10 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-def build_classifier(settings: Settings, engine: Engine, metrics: Metrics | Tally, decoding: Decoding) -> Classifier:
-    """A classifier over an open engine."""
+def build_classifier(
+    settings: Settings, engine: Engine, metrics: Metrics | Tally, decoding: Decoding, places: Quota | None = None
+) -> Classifier:
+    """A classifier over an open engine. `places`: those that it has with others together."""
     return Classifier(
         engine,
         limits=Limits(
@@ -155,23 +160,24 @@ def build_classifier(settings: Settings, engine: Engine, metrics: Metrics | Tall
         ),
         decoding=decoding,
         metrics=metrics,
+        places=places,
     )
 
 
-def build_decoding(settings: Settings) -> Decoding:
-    """The threads that decode for all classifiers, and their limits."""
-    memory = Memory(settings.decode_memory_bytes)
+def build_decoding(settings: Settings, room: Quota | None = None) -> Decoding:
+    """The threads that decode for all classifiers, and their limits. `room`: bytes that other processes share."""
+    memory = Memory(room or Quota(settings.decode_memory_bytes))
     limits = DecodeLimits(
         settings.max_picture_bytes, settings.max_picture_pixels, memory, reduced_scale=settings.reduced_scale
     )
     return Decoding(settings.decode_threads or usable_cpus(), limits)
 
 
-def _making(settings: Settings, metrics: Metrics, decoding: Decoding) -> Making:
+def _making(settings: Settings, metrics: Metrics, decoding: Decoding, places: Quota) -> Making:
     tallies = Tallies(metrics, several=not is_one(settings.bundle))
 
     def build(name: str, opened: Opened) -> Model:
-        classifier = build_classifier(settings, opened.engine, tallies.of(name), decoding)
+        classifier = build_classifier(settings, opened.engine, tallies.of(name), decoding, places)
         return Model(name, opened.state, classifier, opened.sessions.lost_provider)
 
     return Making(partial(open_bundle, engine_options(settings)), build)
@@ -267,8 +273,8 @@ async def _finish(models: Models, drain: Drain, timeout_s: float) -> None:
     await models.drain(max(0.0, until - loop.time()))
 
 
-def _limits_body(settings: Settings) -> LimitsBody:
-    return LimitsBody(
+def _limits_body(settings: Settings, workers: int) -> FullLimitsBody:
+    return FullLimitsBody(
         max_picture_bytes=settings.max_picture_bytes,
         max_picture_pixels=settings.max_picture_pixels,
         max_pictures_per_request=settings.max_pictures_per_request,
@@ -277,6 +283,10 @@ def _limits_body(settings: Settings) -> LimitsBody:
         max_batch_size=settings.max_batch_size,
         queue_capacity=settings.queue_capacity,
         formats=list(FORMATS),
+        upload_memory_bytes=settings.upload_memory_bytes,
+        decode_memory_bytes=settings.decode_memory_bytes,
+        max_connections=settings.max_connections,
+        workers=workers,
     )
 
 

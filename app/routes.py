@@ -29,7 +29,7 @@ from app.problems import described
 from app.schemas import (
     BatchBody,
     ClassifyBody,
-    LimitsBody,
+    FullLimitsBody,
     LiveBody,
     ModelBody,
     PublicModelBody,
@@ -86,7 +86,7 @@ class Routes:
     drain: Drain
     metrics: Metrics
     keys: ApiKeys
-    limits: LimitsBody
+    limits: FullLimitsBody
     body_limits: BodyLimits
     hold: Hold
 

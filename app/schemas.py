@@ -53,7 +53,7 @@ class BatchBody(BaseModel):
 
 
 class LimitsBody(BaseModel):
-    """What a client may send."""
+    """What a client may send, and how much of it the service has inside at once."""
 
     max_picture_bytes: int
     max_picture_pixels: int
@@ -61,8 +61,17 @@ class LimitsBody(BaseModel):
     max_request_bytes: int
     request_timeout_s: float
     max_batch_size: int
-    queue_capacity: int
+    queue_capacity: int = Field(description="Pictures inside the whole service at once.")
     formats: list[str]
+
+
+class FullLimitsBody(LimitsBody):
+    """Those, and what all workers together keep to."""
+
+    upload_memory_bytes: int = Field(description="Most bytes of request bodies in the whole service.")
+    decode_memory_bytes: int = Field(description="Memory for decoding in the whole service.")
+    max_connections: int = Field(description="Open connections of the whole service.")
+    workers: int = Field(description="Processes that the service consists of.")
 
 
 class PublicModelBody(BaseModel):
@@ -76,8 +85,9 @@ class PublicModelBody(BaseModel):
 class ModelBody(PublicModelBody):
     """The classifier, what runs it, and the limits."""
 
+    limits: FullLimitsBody
     provider: str
-    lanes: int
+    lanes: int = Field(description="Runs side by side in each worker.")
     precision_reason: str = Field(description="Why this graph of the bundle runs, and no other.")
     fallback: str | None = Field(description="Why the provider is not the one preferred; null where it is.")
 

@@ -51,8 +51,8 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=256,
-        description="Processes that share the port. Each has the model, its own queue and limits of its own; metrics "
-        "and readiness are those of all. 0: on a CPU as many as keep every usable CPU busy, 16 at most; one on a GPU.",
+        description="Processes that share the port. Each has the model and a queue of its own; limits, metrics and "
+        "readiness are those of all. 0: on a CPU as many as keep every usable CPU busy, 16 at most; one on a GPU.",
     )
     bundle: Path = Field(
         default=_SHIPPED_BUNDLE,
@@ -123,7 +123,8 @@ class Settings(BaseSettings):
         default=512,
         ge=1,
         le=1_000_000,
-        description="Pictures inside the service at once (decoding, waiting, running); one more is refused with 429.",
+        description="Pictures inside the whole service at once (decoding, waiting, running), over all workers and "
+        "models; one more is refused with 429.",
     )
     request_timeout_s: float = Field(
         default=30, gt=0, le=3600, description="A request not answered within this many seconds gets 504."
@@ -141,7 +142,10 @@ class Settings(BaseSettings):
         default=65, ge=1, le=3600, description="Seconds an idle connection stays open; more than the load balancer's."
     )
     max_connections: int = Field(
-        default=2048, ge=1, le=1_000_000, description="Open connections per process; one more gets 503 at once."
+        default=2048,
+        ge=1,
+        le=1_000_000,
+        description="Open connections of the whole service, over all workers; one more gets 503 at once.",
     )
     canary_interval_s: float = Field(
         default=10,
@@ -171,8 +175,9 @@ class Settings(BaseSettings):
         default=350_000_000,
         ge=1 << 20,
         le=1 << 36,
-        description="Memory that all decoding of a process may take at once; a picture that needs more than half of it "
-        "gets 413. The default is enough for an RGB PNG of 12 million pixels; a large JPEG takes little.",
+        description="Memory that all decoding of the whole service may take at once, over all workers; others wait, "
+        "and a picture that needs more than half of it gets 413. The default is enough for an RGB PNG of 12 million "
+        "pixels; a large JPEG takes little.",
     )
     reduced_scale: bool = Field(
         default=True,
@@ -192,8 +197,8 @@ class Settings(BaseSettings):
         default=128 << 20,
         ge=1,
         le=1 << 36,
-        description="Most bytes of request bodies that a process holds, from their first byte to their answer; beyond "
-        "it uploads get 429.",
+        description="Most bytes of request bodies that the whole service holds, over all workers, from their first "
+        "byte to their answer; beyond it uploads get 429.",
     )
     api_keys: SecretStr = Field(
         default=SecretStr(""),

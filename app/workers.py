@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn, get_args
 
 from app.board import Board, Row
 from app.errors import StartError
+from app.quota import Quota
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 _RELOADS_ASKED = '["mixer_reloads_asked"]'
+Shared = Literal["images", "upload_bytes", "decode_bytes"]  # what the workers have limits of together
 _UNEVEN, _UNEVEN_SHARE = 4, 0.2  # more connections than the average that are no harm, or a share of one's own
 _TICK_S = 0.5  # between looks at the pulses
 _PAUSE_S = 1.0  # before a worker that died young is replaced
@@ -45,6 +47,16 @@ class Post:
         self._own = _Vitals(rows[number])
         self._others = {} if lifeline is None else {n: _Vitals(row) for n, row in enumerate(rows[:-1]) if n != number}
         self._asking = [(row, row.place(_RELOADS_ASKED)) for row in rows]
+        self._shares = _Shares(rows[-1], max(1, len(rows) - 1))
+
+    @property
+    def workers(self) -> int:
+        """How many there are, this one included."""
+        return self._shares.workers
+
+    def quota(self, what: Shared, limit: int) -> Quota:
+        """What all workers together may have of something."""
+        return Quota(limit, self._shares.of(what), self.number)
 
     def beat(self) -> None:
         """Say that the event loop goes round."""
@@ -58,6 +70,18 @@ class Post:
         """How many connections each of the other workers has that were alive a moment ago."""
         since = time.monotonic() - _ALIVE_S
         return [other.connections for other in self._others.values() if other.pulse > since]
+
+    def opens(self, change: int) -> None:
+        """So many more connections, or fewer, are being opened: their clients agree on a key."""
+        self._own.opening += change
+
+    def held_by_all(self) -> int:
+        """How many connections all workers have, alive or not: one that hangs keeps its own."""
+        return self._own.connections + sum(other.connections for other in self._others.values())
+
+    def opened_by_all(self) -> int:
+        """How many more are being opened."""
+        return self._own.opening + sum(other.opening for other in self._others.values())
 
     def too_many(self) -> int:
         """How many connections more than its share this worker has; 0 where that is next to nothing."""
@@ -105,8 +129,14 @@ class _Vitals:
     def __init__(self, row: Row) -> None:
         self.row = row
         self._pulse, self._connections = row.place('["mixer_pulse"]'), row.place('["mixer_connections"]')
+        self._opening = row.place('["mixer_connections_opening"]')
         self._reloaded, self._refused = row.place('["mixer_reloaded"]'), row.place('["mixer_refused"]')
         row.place(_RELOADS_ASKED)
+
+    def forget(self) -> None:
+        """Its process has ended, and with it whatever it held."""
+        self.pulse = self.connections = self.opening = 0
+        self.row.say("")
 
     @property
     def pulse(self) -> float:
@@ -127,6 +157,15 @@ class _Vitals:
         self.row.numbers[self._connections] = count
 
     @property
+    def opening(self) -> int:
+        """How many are being opened."""
+        return int(self.row.numbers[self._opening])
+
+    @opening.setter
+    def opening(self, count: int) -> None:
+        self.row.numbers[self._opening] = count
+
+    @property
     def reloaded(self) -> int:
         """Up to which of the reloads asked for it has followed."""
         return int(self.row.numbers[self._reloaded])
@@ -143,6 +182,29 @@ class _Vitals:
     @refused.setter
     def refused(self, count: int) -> None:
         self.row.numbers[self._refused] = count
+
+
+class _Shares:
+    """What each worker has of what they share: a number for each in the supervisor's row, which only it writes.
+
+    The supervisor makes room for them before any worker starts, and takes back what one that died had.
+    """
+
+    def __init__(self, row: Row, workers: int) -> None:
+        self.workers = workers
+        self._numbers = {}
+        for what in get_args(Shared):
+            at = row.place(f'["mixer_shares_of_{what}"]', workers)
+            self._numbers[what] = row.numbers[at : at + workers]
+
+    def of(self, what: Shared) -> "memoryview[float]":
+        """A number for each worker."""
+        return self._numbers[what]
+
+    def take_back(self, worker: int) -> None:
+        """From one whose process has ended."""
+        for numbers in self._numbers.values():
+            numbers[worker] = 0
 
 
 @dataclass
@@ -192,6 +254,7 @@ class Supervisor:
         self._vitals = [_Vitals(self._board.row(number)) for number in range(count)]
         self._own = self._board.row(count)
         self._restarts, self._reloads = self._own.place(_RESTARTS), self._own.place(_RELOADS_ASKED)
+        self._shares = _Shares(self._own, count)
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
         self._count = count
@@ -223,9 +286,6 @@ class Supervisor:
         return max(0.0, min([_TICK_S, *(at - time.monotonic() for at in self._due.values())]))
 
     def _start(self, number: int) -> None:
-        vitals = self._vitals[number]
-        vitals.pulse = vitals.connections = 0
-        vitals.row.say("")
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
@@ -275,8 +335,8 @@ class Supervisor:
     def _ended(self, worker: _Worker, code: int) -> None:
         vitals = self._vitals[worker.number]
         words, ever_worked = vitals.row.said(), vitals.pulse > 0
-        vitals.pulse = vitals.connections = 0
-        vitals.row.say("")
+        vitals.forget()
+        self._shares.take_back(worker.number)
         if self._stop_by is not None:
             self._exit_code = max(self._exit_code, 0 if -code in STOPPING else abs(code))
         elif not ever_worked and code > 0 and not self._own.numbers[self._restarts]:

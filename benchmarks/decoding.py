@@ -32,6 +32,7 @@ from app.bench.stopwatch import Candidate, Measured, measure, ratio
 from app.costs import Memory
 from app.engine import Engine, EngineOptions, open_engine
 from app.images import MARGIN, DecodeLimits, decode
+from app.quota import Quota
 from app.runners import Patches
 from benchmarks.serving.bundles import random_bundle
 from model.preprocess import smallest_useful_side, to_patches
@@ -54,7 +55,7 @@ FULL = math.inf
 MOST_SIDE = 65_536  # no JPEG is larger
 SIZES = ("600x450", "1024x768", "1600x1200", "2389x1792", "4032x3024")
 TIMED = ("500x375", "1600x1200", "4032x3024")
-LIMITS = DecodeLimits(1 << 26, 50_000_000, Memory(1 << 30))  # full decoding needs more than the service gives
+LIMITS = DecodeLimits(1 << 26, 50_000_000, Memory(Quota(1 << 30)))  # full decoding needs more than the service gives
 
 
 @dataclass(frozen=True)

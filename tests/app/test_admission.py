@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.admission import Admission
 from app.errors import QueueFull
+from app.quota import Quota
 
 
 def refused(admission: Admission, count: int, now: float, deadline: float = math.inf) -> QueueFull:
@@ -21,7 +22,7 @@ def refused(admission: Admission, count: int, now: float, deadline: float = math
 
 def measured(*, capacity: int = 1000, rate: int = 10) -> Admission:
     """Full at 100 s, and `rate` a second were answered during the last second."""
-    admission = Admission(capacity, capacity)
+    admission = Admission(Quota(capacity), capacity)
     admission.take(capacity, 99.0)
     admission.answered(rate, 100.0)
     return admission
@@ -37,7 +38,7 @@ def emptied(admission: Admission, *, leave: int, now: float) -> Admission:
 
 
 def test_places_are_given_to_all_or_none_and_given_back() -> None:
-    admission = Admission(3, 2)
+    admission = Admission(Quota(3), 2)
     admission.take(2, 0.0)
     assert str(refused(admission, 2, 0.0)).startswith(
         "2 of 3 places in the queue are taken; expected room for 2. Try again in "
@@ -51,7 +52,7 @@ def test_places_are_given_to_all_or_none_and_given_back() -> None:
 
 
 def test_the_question_takes_no_place() -> None:
-    admission = Admission(1, 1)
+    admission = Admission(Quota(1), 1)
     assert admission.refusal(1, 0.0) is None
     assert admission.taken == 0
     admission.take(1, 0.0)
@@ -62,7 +63,7 @@ def test_the_question_takes_no_place() -> None:
 
 
 def test_others_who_are_about_to_take_places_count() -> None:
-    admission = Admission(3, 1)
+    admission = Admission(Quota(3), 1)
     admission.take(1, 0.0)
     assert admission.refusal(1, 0.0, others=1) is None
     refusal = admission.refusal(1, 0.0, others=2)
@@ -73,6 +74,30 @@ def test_others_who_are_about_to_take_places_count() -> None:
     admission.take(1, 1.0)
     assert admission.refusal(1, 1.0, deadline=1.3) is None  # ten a second, of which eight are certain
     assert admission.refusal(1, 1.0, deadline=1.3, others=1) is not None
+
+
+def test_places_are_those_of_all_who_share_them_and_time_is_each_ones_own() -> None:
+    places = Quota(12)
+    slow, fast = Admission(places, 5), Admission(places, 5)
+    slow.take(10, 99.0)
+    slow.answered(10, 100.0)
+    assert str(refused(fast, 3, 100.0)).startswith("10 of 12 places in the queue are taken; expected room for 3.")
+    refused(slow, 1, 100.0, deadline=100.1)
+    assert places.taken == 10  # what came too late has given its place back
+    fast.take(1, 100.0, deadline=100.1)  # the ten are not before it
+    assert (slow.taken, fast.taken, places.taken) == (10, 1, 11)
+    refusal = fast.refusal(1, 100.0, others=1)
+    assert refusal is not None
+    assert refusal.detail.startswith("12 of 12 places in the queue are taken; expected room for 1.")
+    slow.leave(100.0)
+    assert fast.refusal(1, 100.0, others=1) is None
+
+
+def test_who_leaves_while_another_is_refused_leaves_no_contradiction() -> None:
+    places = Quota(4)
+    places.try_take = lambda count: False  # type: ignore[method-assign]  # the last has left since
+    detail = refused(Admission(places, 1), 2, 0.0).detail
+    assert detail.startswith("3 of 4 places in the queue are taken; expected room for 2.")
 
 
 # --- time ---
@@ -109,7 +134,7 @@ def test_a_deadline_that_has_passed_is_no_negative_time() -> None:
 
 
 def test_without_a_measured_rate_nobody_is_refused_for_want_of_time() -> None:
-    admission = Admission(10, 5)
+    admission = Admission(Quota(10), 5)
     admission.take(4, 0.0, deadline=-1.0)
     admission.answered(3, 1.0)  # and with so few inside, this is not what can be done at most
     admission.take(1, 2.0, deadline=2.0)
@@ -117,7 +142,7 @@ def test_without_a_measured_rate_nobody_is_refused_for_want_of_time() -> None:
 
 
 def test_the_rate_is_measured_while_enough_are_inside_to_keep_everything_busy() -> None:
-    admission = Admission(100, 4)
+    admission = Admission(Quota(100), 4)
     admission.take(3, 0.0)
     admission.answered(1, 10.0)  # alone: slower than it could be
     admission.take(1, 10.0)
@@ -128,8 +153,19 @@ def test_the_rate_is_measured_while_enough_are_inside_to_keep_everything_busy() 
     admission.take(1, 100.0, deadline=100.26)
 
 
+def test_a_part_of_a_capacity_below_what_keeps_everything_busy_is_measured_when_it_is_taken() -> None:
+    shares = memoryview(bytearray(8 * 4)).cast("d")
+    admission = Admission(Quota(10, shares, 1), 50)  # of four processes each has three, when all is taken
+    admission.take(2, 0.0)
+    admission.answered(4, 2.0)
+    assert admission.refusal(1, 2.0, deadline=2.0) is None  # nothing is known
+    admission.take(1, 2.0)
+    admission.answered(6, 4.0)
+    assert "takes about 1667 ms" in str(refused(admission, 1, 4.0, deadline=4.0))  # four at 3 a second, to be sure
+
+
 def test_a_capacity_below_what_keeps_everything_busy_is_measured_when_it_is_full() -> None:
-    admission = Admission(2, 50)
+    admission = Admission(Quota(2), 50)
     admission.take(2, 0.0)
     admission.answered(4, 2.0)
     assert refused(admission, 1, 2.0).retry_after_s == math.ceil(2 / 2 + 2 * 1 / 2)
@@ -139,7 +175,7 @@ def test_a_capacity_below_what_keeps_everything_busy_is_measured_when_it_is_full
 
 
 def test_the_wait_is_at_least_a_second_and_at_most_a_minute() -> None:
-    assert refused(Admission(1, 1), 2, 0.0).retry_after_s == 1  # nothing is known
+    assert refused(Admission(Quota(1), 1), 2, 0.0).retry_after_s == 1  # nothing is known
     assert refused(measured(capacity=10, rate=1000), 1, 100.0).retry_after_s == 1
     assert refused(measured(capacity=1000, rate=1), 1, 100.0).retry_after_s == 60
 
@@ -189,7 +225,7 @@ steps = st.one_of(
 def test_whatever_happens_the_places_are_right_and_every_refusal_has_its_reason(
     capacity: int, enough: int, history: list[tuple[str, int, float]]
 ) -> None:
-    admission, model = Admission(capacity, enough), Model(capacity)
+    admission, model = Admission(Quota(capacity), enough), Model(capacity)
     for step, count, seconds in history:
         if step == "wait":
             model.now += seconds

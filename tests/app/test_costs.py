@@ -1,11 +1,14 @@
 """What decoding costs, told from the header: memory by format and mode, scans, reads, and who waits for memory."""
 
 import io
+import subprocess
+import sys
 import threading
 
 import pytest
 from colour_bundle import RED, picture
 from PIL import Image
+from servers import ROOT, clean_environment
 
 from app.costs import (
     Memory,
@@ -18,6 +21,7 @@ from app.costs import (
 )
 from app.errors import BadPicture, TooManyPixels
 from app.images import DecodeLimits, decode
+from app.quota import Quota
 
 
 def opened(payload: bytes) -> Image.Image:
@@ -47,9 +51,9 @@ def test_memory_depends_on_format_and_mode(mode: str, kind: str, per_pixel: int)
 
 def test_half_of_the_memory_is_one_pictures_at_most() -> None:
     payload = picture(RED)  # 8 x 8 x 14 bytes
-    assert decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1792))).shape == (8, 8, 3)
+    assert decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(Quota(1792)))).shape == (8, 8, 3)
     with pytest.raises(TooManyPixels) as refused:
-        decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(1790)))
+        decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(Quota(1790))))
     assert str(refused.value) == (
         "The picture declares 8 x 8 pixels in mode RGB, which take 896 bytes of memory to decode; expected at most 895."
     )
@@ -57,7 +61,7 @@ def test_half_of_the_memory_is_one_pictures_at_most() -> None:
 
 def test_a_jpeg_that_is_decoded_at_reduced_scale_needs_memory_for_that_scale_only() -> None:
     large = saved(Image.new("RGB", (1600, 1600)), "JPEG")
-    limits = DecodeLimits(1 << 20, 10_000_000, Memory(2 * 200 * 200 * 14))
+    limits = DecodeLimits(1 << 20, 10_000_000, Memory(Quota(2 * 200 * 200 * 14)))
     assert decode(large, 3, 100, limits).shape == (200, 200, 3)
 
 
@@ -167,7 +171,7 @@ def test_tags_are_limited_until_the_pixels_begin() -> None:
 
 
 def test_who_needs_more_memory_than_is_left_waits_for_it() -> None:
-    memory, order = Memory(100), []
+    memory, order = Memory(Quota(100)), []
     inside, waited = threading.Event(), threading.Event()
 
     def second() -> None:
@@ -188,8 +192,51 @@ def test_who_needs_more_memory_than_is_left_waits_for_it() -> None:
 
 
 def test_memory_is_free_again_after_a_failure() -> None:
-    memory = Memory(100)
+    memory = Memory(Quota(100))
     with pytest.raises(ZeroDivisionError), memory.taken(100):
         raise ZeroDivisionError
     with memory.taken(100):
         pass
+
+
+_TWO_PROCESSES = """
+import mmap, os, signal, time
+from app.costs import Memory
+from app.quota import Quota
+
+shares, signs = (memoryview(mmap.mmap(-1, 16)).cast("d") for _ in range(2))
+LOOKS, GIVEN_BACK = 0, 1
+
+class Watched(Quota):
+    def try_take(self, count):
+        there_was_room = super().try_take(count)
+        signs[LOOKS] += not there_was_room
+        return there_was_room
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+child = os.fork()
+signal.alarm(90)  # a failed test leaves none behind
+if child:
+    with Memory(Quota(100, shares, 0)).taken(60):
+        until(lambda: signs[LOOKS] >= 3)
+        signs[GIVEN_BACK] = 1
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), sum(shares))
+else:
+    until(lambda: shares[0])
+    with Memory(Watched(100, shares, 1)).taken(60):
+        os._exit(0 if signs[GIVEN_BACK] else 1)  # and its share with it, which a supervisor takes back
+"""
+
+
+def test_who_waits_for_memory_of_another_process_gets_it_when_it_is_given_back() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", _TWO_PROCESSES],
+        cwd=ROOT, env=clean_environment(), capture_output=True, check=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert finished.stdout == "0 60.0\n"

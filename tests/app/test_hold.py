@@ -13,6 +13,7 @@ from serving import Serve, Service
 
 from app.errors import BadSettings, UploadsFull
 from app.hold import Hold
+from app.quota import Quota
 from app.settings import load
 
 FORM_BYTES = 64 << 10
@@ -117,10 +118,27 @@ def test_room_for_less_than_one_body_is_refused(flag: str) -> None:
     assert load([flag, str(90 << 20), "--upload-memory-bytes", str(least)])
 
 
+def test_what_other_processes_hold_counts_and_goes_only_with_their_answers() -> None:
+    shares = memoryview(bytearray(16)).cast("d")
+    ours, theirs = (Hold(Quota(1000, shares, own), lambda: None) for own in (0, 1))
+    with theirs.cargo() as cargo:
+        cargo.load(700)
+        with ours.cargo() as mine:
+            mine.load(300)
+            mine.load(0)
+            for refused in (mine.load, mine.expect_room):
+                with pytest.raises(
+                    UploadsFull, match=r"holds 1000 of 1000 bytes of uploads; expected room for 1\. Try"
+                ):
+                    refused(1)
+        assert theirs.room.taken == 700
+    assert ours.room.taken == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 400)), max_size=60))
 def test_never_more_is_held_than_fits_and_nothing_is_forgotten(steps: list[tuple[int, int]]) -> None:
     refusals: list[None] = []
-    hold = Hold(1000, lambda: refusals.append(None))
+    hold = Hold(Quota(1000), lambda: refusals.append(None))
     cargoes = {number: hold.cargo() for number in range(5)}
     expected = dict.fromkeys(cargoes, 0)
     for number, count in steps:
@@ -134,5 +152,5 @@ def test_never_more_is_held_than_fits_and_nothing_is_forgotten(steps: list[tuple
         except UploadsFull:
             assert sum(expected.values()) + count > 1000
             assert refusals.pop() is None
-        assert hold.held_bytes == sum(expected.values()) <= 1000
+        assert hold.room.taken == sum(expected.values()) <= 1000
     assert not refusals

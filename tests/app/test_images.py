@@ -20,11 +20,12 @@ from PIL import Image
 from app.costs import Memory
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.images import FORMATS, MARGIN, DecodeLimits, decode
+from app.quota import Quota
 from model.preprocess import Pixels, to_square
 from model.spec import Fit
 
 LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000)
-ROOMY = DecodeLimits(1 << 24, 50_000_000, Memory(1 << 30))
+ROOMY = DecodeLimits(1 << 24, 50_000_000, Memory(Quota(1 << 30)))
 LOSSY_KINDS = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 
 
@@ -205,7 +206,7 @@ def test_between_pillows_warning_and_its_error_the_services_own_limit_counts() -
     with pytest.raises(TooManyPixels, match="10000 x 10000 pixels"):
         decoded(png_declaring(10_000, 10_000))
     with pytest.raises(BadPicture, match="cannot be decoded"):
-        decoded(png_declaring(10_000, 10_000), limits=DecodeLimits(1000, 100_000_000, Memory(4_000_000_000)))
+        decoded(png_declaring(10_000, 10_000), limits=DecodeLimits(1000, 100_000_000, Memory(Quota(4_000_000_000))))
 
 
 @settings(deadline=None, max_examples=60)

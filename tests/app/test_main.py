@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from colour_bundle import colour_spec
-from fakes import FakeSession, engine_of, samples_of
+from colour_bundle import BLUE, colour_spec, picture
+from fakes import FakeSession, engine_of, means_of_colours, samples_of
 from fastapi import FastAPI
 from servers import PATIENCE_S, ROOT, clean_environment
 
@@ -115,3 +115,30 @@ async def test_workers_count_in_rows_of_their_own_and_show_the_sum() -> None:
             await client.post("/classify", content=b"no picture")
             shown.append(samples_of((await client.get("/metrics")).text))
     assert [samples['mixer_images_total{outcome="bad_picture"}'] for samples in shown] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("what", "limit", "code"),
+    [
+        ("images", "queue_capacity", "queue_full"),
+        ("upload_bytes", "upload_memory_bytes", "uploads_full"),
+        ("decode_bytes", "decode_memory_bytes", "deadline_passed"),  # it waits until then
+    ],
+)
+async def test_what_another_worker_has_of_a_limit_is_not_there_for_this_one(what: Any, limit: str, code: str) -> None:
+    spec = colour_spec(canary=None)
+    board = Board(3)
+    ours, theirs = (Post(number, board, lifeline=None) for number in (0, 1))
+    settings = Settings(request_timeout_s=0.5)
+    app = main.create_app(settings, engine_of(FakeSession(spec, means_of_colours), spec), ours)
+    taken = theirs.quota(what, getattr(settings, limit))
+    assert taken.try_take(taken.limit)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        assert (await client.post("/classify", content=picture(BLUE))).json()["code"] == code
+        taken.give(taken.limit)
+        async with asyncio.timeout(60):
+            while (answer := await client.post("/classify", content=picture(BLUE))).status_code != 200:
+                assert answer.json()["code"] == "deadline_passed", answer.text  # on a slow machine
+            while taken.taken:  # noqa: ASYNC110 -- a thread still decodes the first picture
+                await asyncio.sleep(0.01)
+    assert answer.json()["predictions"][0]["label"] == "blue"

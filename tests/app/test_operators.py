@@ -95,6 +95,9 @@ async def test_the_public_port_then_says_less_of_what_runs(serve: Serve) -> None
         assert {"spec", "precision", "limits"} <= set(public)
         assert not {"provider", "lanes", "fallback"} & set(public)
         assert {"provider", "lanes", "fallback"} <= set(private)
+        assert private["limits"]["workers"] == 1
+        assert not {"upload_memory_bytes", "decode_memory_bytes", "max_connections", "workers"} & set(public["limits"])
+        assert private["limits"].items() >= public["limits"].items()
         public, private = [(await one.get("/health/ready")).json() for one in (service.http, operators)]
         assert public == {"status": "ready"}
         assert private["provider"] == "CPUExecutionProvider" or private["provider"] == "cpu"

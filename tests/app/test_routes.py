@@ -349,6 +349,10 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
             "max_batch_size": 4,
             "queue_capacity": 100,
             "formats": list(FORMATS),
+            "upload_memory_bytes": 128 << 20,
+            "decode_memory_bytes": 350_000_000,
+            "max_connections": 2048,
+            "workers": 1,
         },
     }
 

@@ -97,6 +97,29 @@ def test_a_worker_hears_what_the_others_complain_of() -> None:
     assert list(first.complaints()) == [(2, "So am I.")]
 
 
+def test_what_workers_share_is_bounded_for_all_of_them_together() -> None:
+    first, second = posts(2)
+    places, same_places = (post.quota("images", 3) for post in (first, second))
+    assert (first.workers, places.processes, Post().workers) == (2, 2, 1)
+    assert places.try_take(2)
+    assert not same_places.try_take(2)
+    assert same_places.try_take(1)
+    assert (first.quota("upload_bytes", 3).taken, second.quota("decode_bytes", 3).taken) == (0, 0)
+    models = first.quota("images", 3)  # one more of the same worker counts in the same place
+    models.give(2)
+    assert (places.taken, same_places.taken) == (1, 1)
+
+
+def test_connections_and_handshakes_are_those_of_all_alive_or_not() -> None:
+    first, second, alone = *posts(2), Post()
+    for post, connections in ((first, 1), (second, 2), (alone, 4)):
+        post.hold(connections)
+        post.opens(3)
+        post.opens(-1)
+    assert [post.held_by_all() for post in (first, second, alone)] == [3, 3, 4]
+    assert [post.opened_by_all() for post in (first, second, alone)] == [4, 4, 2]
+
+
 # --- the supervisor ---
 
 _SUPERVISED = """
@@ -517,6 +540,36 @@ workers._PAUSE_S = 1000.0
         os.kill(pids[1], signal.SIGKILL)
         running.wait_for("^gone")
         running.wait_for(r"^restarts \[\[1\.0\]\]")
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_what_one_that_died_had_of_what_they_share_is_free_before_it_is_replaced() -> None:
+    script = """
+def WORK(post):
+    quotas = [post.quota(what, 10) for what in ("images", "upload_bytes", "decode_bytes")]
+    if post.number:
+        for quota in quotas:
+            quota.try_take(9)
+        post.hold(7)
+        post.opens(3)
+        post.beat()
+        signal.pause()
+    quotas[0].try_take(1)
+    while [quota.taken for quota in quotas] + [post.held_by_all(), post.opened_by_all()] != [10, 9, 9, 7, 3]:
+        time.sleep(0.01)
+    say("all is taken")
+    while [quota.taken for quota in quotas] + [post.held_by_all(), post.opened_by_all()] != [1, 0, 0, 0, 0]:
+        time.sleep(0.01)
+    say("its own is left")
+    return until_told(post)
+workers._PAUSE_S = 1000.0
+"""
+    with Supervised(script) as running:
+        pids = dict(running.born(2))
+        running.wait_for("^all is taken")
+        os.kill(pids[1], signal.SIGKILL)
+        running.wait_for("^its own is left")
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
 

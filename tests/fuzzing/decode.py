@@ -9,6 +9,7 @@ import numpy as np
 from app.costs import Memory
 from app.errors import ServiceError
 from app.images import DecodeLimits, decode
+from app.quota import Quota
 from app.settings import Settings
 from fuzzing import seeds
 from fuzzing.containers import kind_of
@@ -48,7 +49,7 @@ class Fuzzed:
     def __init__(self) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, as the service ignores them
         options = Settings.model_construct()
-        memory = Memory(options.decode_memory_bytes)
+        memory = Memory(Quota(options.decode_memory_bytes))
         self._limits = DecodeLimits(options.max_picture_bytes, options.max_picture_pixels, memory)
 
     def seeds(self) -> dict[str, bytes]:
