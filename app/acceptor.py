@@ -6,7 +6,6 @@ may get every one, and the others idle.
 
 import asyncio
 import logging
-import math
 import socket
 import ssl
 from collections.abc import Callable
@@ -25,7 +24,8 @@ log = logging.getLogger("mixer.acceptor")
 class Acceptor:
     """Listens until it is closed; `others` tells how many connections each other process has, `own` this one's.
 
-    Handshakes of TLS count as connections: with `most` of both, one more is closed without a word.
+    Handshakes of TLS count as connections: `on_opening` is told of one more, and one less, and where the service
+    `is_full` of both, one more is closed without a word.
     """
 
     def __init__(
@@ -35,12 +35,13 @@ class Acceptor:
         own: Callable[[], int],
         others: Callable[[], list[int]],
         context: ssl.SSLContext | None,
-        most: float = math.inf,
+        is_full: Callable[[], bool] = lambda: False,
+        on_opening: Callable[[int], object] = lambda change: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._protocol, self._own, self._others, self._context = protocol, own, others, context
-        self._most = most
+        self._is_full, self._on_opening = is_full, on_opening
         self._pause: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[object]] = set()
         listener.setblocking(False)
@@ -90,12 +91,14 @@ class Acceptor:
             log.error("a connection cannot be taken: %s", error.strerror)  # noqa: TRY400 -- no mistake of ours
             self._rest(_NO_FILES_S, self._take)
             return False
-        if self._context is not None and self._own() + len(self._opening) >= self._most:
-            connection.close()
-            return True
+        if self._context is not None:
+            if self._is_full():
+                connection.close()
+                return True
+            self._on_opening(1)
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        task.add_done_callback(self._opened)
         return True
 
     async def _open(self, connection: socket.socket) -> None:
@@ -108,6 +111,11 @@ class Acceptor:
         except (OSError, ssl.SSLError) as error:
             log.info("a connection was not opened: %s", error)
             connection.close()
+
+    def _opened(self, task: asyncio.Task[object]) -> None:
+        self._opening.discard(task)
+        if self._context is not None:
+            self._on_opening(-1)
 
     def _listen(self) -> None:
         self._loop.add_reader(self._listener, self._take_or_leave)

@@ -5,6 +5,7 @@ asked or answered.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sized
 from typing import Any, cast
@@ -57,9 +58,13 @@ class _OneAtATime(FlowControl):
 
 
 class Crowd:
-    """All connections of a process, of which `too_many` are asked to leave: their clients find a place elsewhere."""
+    """All connections of a process, of which `too_many` are asked to leave: their clients find a place elsewhere.
 
-    def __init__(self) -> None:
+    `held`: how many the whole service has.
+    """
+
+    def __init__(self, held: Callable[[], int] = lambda: 0) -> None:
+        self.held = held
         self.too_many = 0
 
     def lets_one_go(self) -> bool:
@@ -82,7 +87,9 @@ class Connection(HttpToolsProtocol):
 
     Bytes that trickle in meanwhile do not postpone that, and answers that are not read get no longer. More than
     MAX_HEAD_BYTES that are no body get 431. Of requests sent ahead, no more are taken than arrived in one piece.
-    A connection that an answer ends is closed once the body of its request is there.
+    A connection that an answer ends is closed once the body of its request is there. One that came when the service had
+    as many as it may have gets 503 while that is so. uvicorn's own check counts those of one process only, and refuses
+    whoever asks next.
     """
 
     def __init__(
@@ -91,6 +98,9 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._departures = departures
         self._crowd = crowd or Crowd()
+        self._most = self.limit_concurrency or math.inf
+        self.limit_concurrency = None
+        self._one_too_many = False
         self._sends_ahead = False
         self._patience: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -108,6 +118,7 @@ class Connection(HttpToolsProtocol):
         self.flow = self._flow = _OneAtATime(transport, self.pipeline, self._departures)
         self._voice = _Voice(transport, self._leave)
         self._wait_for_a_request()
+        self._one_too_many = self._crowd.held() >= self._most
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
@@ -151,6 +162,8 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             return
         self._hang_ups.append(announce(cast(Scope, self.scope)))
+        if self._one_too_many:
+            self.limit_concurrency = 0 if self._crowd.held() >= self._most else None
         super().on_headers_complete()
         self.cycle.transport = cast(asyncio.Transport, self._voice)
         if self.pipeline:

@@ -51,7 +51,8 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
     Raises: StartError where the address cannot be listened on, or what `make` raises.
     """
     tls.certificate_of(settings)  # tried before any worker is there
-    _allow_open_files(settings.max_connections)
+    _allow_open_files(settings.max_connections)  # one worker may get all of them
+    _log_limits(settings)
     if settings.workers == 1:
         post = Post()
         application = make(post)
@@ -66,6 +67,18 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
             on_stop=partial(_close, listeners),
         )
         return supervisor.run()
+
+
+def _log_limits(settings: Settings) -> None:
+    log.info(
+        "limits of the whole service: %d images, %d connections, %d MiB of uploads, %d MiB of decoding; %d worker%s",
+        settings.queue_capacity,
+        settings.max_connections,
+        settings.upload_memory_bytes >> 20,
+        settings.decode_memory_bytes >> 20,
+        settings.workers,
+        "" if settings.workers == 1 else "s",
+    )
 
 
 class _Held(set[asyncio.Protocol]):
@@ -95,7 +108,7 @@ class _Server(uvicorn.Server):
         self._admin = admin
         self._post = post
         self._departures: Departures | None = None
-        self._crowd = Crowd()
+        self._crowd = Crowd(post.held_by_all)
         self._held = _Held(post.hold)
         self.server_state.connections = self._held  # type: ignore[assignment]
 
@@ -146,9 +159,16 @@ class _Server(uvicorn.Server):
                 crowd=self._crowd,
             )
 
-        others = self._post.held_by_others
-        most = config.limit_concurrency or math.inf
-        acceptor = Acceptor(listener, connection, self._open_connections, others, config.ssl, most)
+        post, most = self._post, config.limit_concurrency or math.inf
+        acceptor = Acceptor(
+            listener,
+            connection,
+            self._open_connections,
+            post.held_by_others,
+            config.ssl,
+            is_full=lambda: post.held_by_all() + post.opened_by_all() >= most,
+            on_opening=post.opens,
+        )
         self.servers.append(acceptor)  # type: ignore[arg-type]  # closed and waited for in the same way
 
     def _open_connections(self) -> int:
@@ -198,7 +218,7 @@ def _config(
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=settings.max_connections + more_connections + 1,  # uvicorn refuses the one that reaches it
+        limit_concurrency=settings.max_connections + more_connections + 1,  # the one that reaches it is refused
         timeout_keep_alive=settings.keep_alive_timeout_s,
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + _GRACE_S,
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,

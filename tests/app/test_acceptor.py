@@ -283,3 +283,39 @@ async def test_those_that_are_being_opened_count_and_are_waited_for(listener: so
     await taker.acceptor.wait_closed()
     assert len(taker.held) == 3
     await taker.end()
+
+
+async def test_where_the_service_is_full_no_handshake_begins_and_of_each_it_is_told_twice(
+    listener: socket.socket, connect: Connect
+) -> None:
+    changes: list[int] = []
+    taker = Taker(
+        listener,
+        context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+        is_full=lambda: sum(changes) >= 2,
+        on_opening=changes.append,
+    )
+    clients = [connect() for _ in range(3)]
+    for client in clients:
+        client.setblocking(False)
+        taker.acceptor._take()
+    assert changes == [1, 1]
+    async with asyncio.timeout(PATIENCE_S):
+        assert await _received(clients[2]) == b""  # closed at once
+        for client in clients[:2]:
+            client.close()
+        await taker.acceptor.wait_closed()
+        await asyncio.sleep(0)
+    assert changes == [1, 1, -1, -1]
+    await taker.end()
+
+
+async def test_without_tls_nothing_is_opened_for_long_enough_to_count(
+    listener: socket.socket, connect: Connect
+) -> None:
+    changes: list[int] = []
+    taker = Taker(listener, is_full=lambda: True, on_opening=changes.append)
+    connect()
+    await taker.holds(1)
+    assert changes == []
+    await taker.end()

@@ -92,9 +92,16 @@ async def settled() -> None:
 
 
 def connected(
-    app: Any, departures: Any = None, state: Any = None, crowd: Crowd | None = None, **kind: Any
+    app: Any,
+    departures: Any = None,
+    state: Any = None,
+    crowd: Crowd | None = None,
+    most: int | None = None,
+    **kind: Any,
 ) -> tuple[Connection, FakeTransport]:
-    config = uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_S, log_config=None, lifespan="off")
+    config = uvicorn.Config(
+        app, timeout_keep_alive=KEEP_ALIVE_S, limit_concurrency=most, log_config=None, lifespan="off"
+    )
     loop = asyncio.get_running_loop()
     connection = Connection(config, ServerState(), state or {}, loop, departures=departures, crowd=crowd)
     transport = FakeTransport(**kind)
@@ -384,6 +391,29 @@ async def test_of_requests_sent_ahead_the_one_under_way_is_told_and_the_others_n
 
 
 # --- a crowd ---
+
+
+@in_virtual_time
+async def test_who_comes_beyond_the_most_connections_is_refused_while_they_are_there() -> None:
+    app, held = Application(), [2]
+    crowd = Crowd(lambda: held[0])
+    (before, first), (last, second) = (connected(app, crowd=crowd, most=3) for _ in range(2))
+    held[0] = 3
+    (late, third), (later, fourth) = (connected(app, crowd=crowd, most=3) for _ in range(2))
+    before.data_received(REQUEST)
+    await app.release()
+    assert b" 204 " in first.written  # it was there before
+    late.data_received(REQUEST)
+    await settled()
+    assert b" 503 " in third.written
+    assert third.is_closing()
+    held[0] = 2
+    for connection in (last, later):
+        connection.data_received(REQUEST)
+        await app.release()
+    assert b" 204 " in second.written
+    assert b" 204 " in fourth.written  # there is room by now
+    assert app.begun == 3
 
 
 @in_virtual_time
