@@ -10,7 +10,7 @@ from app.providers import PROVIDERS
 from app.settings import Settings
 
 _MOST_WORKERS = 16
-_WORKER_BYTES = 110_000_000  # beside what it may decode in
+_WORKER_BYTES = 110_000_000  # beside what all of them together hold of bodies and decode in
 
 
 def planned(settings: Settings) -> Settings:
@@ -35,13 +35,9 @@ def _workers(settings: Settings, cpus: int) -> int:
     """So many that their lanes and threads fill the CPUs, and all of them fit the container's memory at their worst."""
     each = max(1, settings.lanes) * max(1, settings.intra_op_threads)
     memory = memory_bytes()
-    fitting = _MOST_WORKERS if memory is None else memory // _most_bytes(settings)
+    shared = settings.decode_memory_bytes + settings.upload_memory_bytes
+    fitting = _MOST_WORKERS if memory is None else (memory - shared) // _WORKER_BYTES
     return max(1, min(_MOST_WORKERS, cpus // each, fitting))
-
-
-def _most_bytes(settings: Settings) -> int:
-    """What a worker takes at its worst."""
-    return settings.decode_memory_bytes + settings.upload_memory_bytes + _WORKER_BYTES
 
 
 def _may_run_on_gpu(provider: str) -> bool:
