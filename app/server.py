@@ -52,7 +52,6 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
     """
     tls.certificate_of(settings)  # tried before any worker is there
     _allow_open_files(settings.max_connections)  # one worker may get all of them
-    _log_limits(settings)
     if settings.workers == 1:
         post = Post()
         application = make(post)
@@ -182,6 +181,8 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     admin_config = None if admin is None else _config(admin, settings, certificate, _MORE_CONNECTIONS)
     scheme = "https" if config.is_ssl else "http"
     log.info("starting on %s://%s:%d", scheme, settings.host, settings.port)
+    if post.number == 0:
+        _log_limits(settings)
     if admin_config is not None:
         log.info("operators are served on %s://%s:%d", scheme, settings.admin_host, settings.admin_port)
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
