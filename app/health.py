@@ -8,10 +8,11 @@ import time
 from app.canary import Complaint, complaint_of
 from app.errors import NotReady, QueueFull
 from app.metrics import Metrics
-from app.models import Model, Models
+from app.models import STARTING, Model, Models
 from app.workers import Post
 
 _DRAINING = "The service is draining."
+_SOON_S = 0.2  # until workers that start at the same time have left each other a place
 
 log = logging.getLogger("mixer.health")
 
@@ -65,7 +66,10 @@ class Health:
 
     async def _keep_probing(self) -> None:
         while True:
-            await asyncio.sleep(self._interval_s)
+            pause_s = self._interval_s
+            if any(model.complaint is STARTING for model in self._models):  # there was no place for its canary
+                pause_s = min(_SOON_S, pause_s)
+            await asyncio.sleep(pause_s)
             await self.probe()
 
     async def _keep_watching_runs(self) -> None:

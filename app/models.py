@@ -17,7 +17,7 @@ from app.classifier import Classifier
 from app.errors import QueueFull, ServiceError
 from app.metrics import Metrics
 
-_STARTING = Complaint("starting", "The service is starting.")
+STARTING = Complaint("starting", "The service is starting.")
 
 
 class UnknownModel(ServiceError):
@@ -34,7 +34,7 @@ class Model:
     state: State
     classifier: Classifier
     lost_provider: Callable[[], str | None]
-    complaint: Complaint | None = _STARTING
+    complaint: Complaint | None = STARTING
 
 
 class ModelEntry(BaseModel):

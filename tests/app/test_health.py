@@ -169,6 +169,22 @@ async def test_a_full_queue_proves_nothing() -> None:
             health.expect_ready()
 
 
+async def test_who_found_no_place_at_the_start_asks_again_soon() -> None:
+    with shop_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC), queue_capacity=1) as shop:
+        health = health_of(shop, interval_s=3600)
+        with shop.models.classifier().admit():  # by other workers, whose canaries are under way
+            await health.probe()
+            watching = asyncio.create_task(health.watch())
+            await asyncio.sleep(0)
+            assert reason_of(health) == "The service is starting."
+        async with asyncio.timeout(30):
+            await shop.metrics.until(lambda: shop.metrics.inside == 1)
+            await shop.metrics.until(lambda: shop.metrics.inside == 0)
+            while health.reason is not None:  # noqa: ASYNC110 -- a few turns later
+                await asyncio.sleep(0)
+        watching.cancel()
+
+
 # --- several models ---
 
 
