@@ -43,11 +43,14 @@ def run(*flags: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110 * slowness_at_first(),
+        timeout=500 * slowness_at_first(),
     )
 
 
 # --- the whole script ---
+
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from model.errors import DataError, ExportError, FlagError, MixerError
 from model.options import TrainOptions
 from model.recipe import Recipe
 
+pytestmark = pytest.mark.timeout(300)
 runner = CliRunner()
 
 

@@ -70,7 +70,7 @@ CASES = {
     "miil": Case("timm:mixer_b16_224.miil_in21k_ft_in1k", "bilinear", "erf", 0, 255),
 }
 every_case = pytest.mark.parametrize("imported", CASES, indirect=True)
-slow = pytest.mark.timeout(1800)  # at most a minute and a half, on two cores with nothing else to do
+pytestmark = pytest.mark.timeout(1800)  # at most a minute and a half, on two cores with nothing else to do
 
 
 # --- files of the true names and shapes ---
@@ -330,7 +330,6 @@ def test_the_files_have_the_true_number_of_parameters(shapes: Shapes):
 # --- from the name to the answer ---
 
 
-@slow
 @every_case
 def test_an_import_that_breaks_off_is_one_line_and_goes_on_when_it_is_repeated(imported: Imported):
     first, second = imported.tries
@@ -345,7 +344,6 @@ def test_an_import_that_breaks_off_is_one_line_and_goes_on_when_it_is_repeated(i
     assert imported.arrived_whole
 
 
-@slow
 @every_case
 def test_a_name_says_how_pictures_are_prepared_and_what_classes_are_called(imported: Imported):
     case, loaded = imported.case, checkpoint.load(imported.folder / "checkpoint")
@@ -365,7 +363,6 @@ def test_a_name_says_how_pictures_are_prepared_and_what_classes_are_called(impor
     assert sum(parameter.numel() for parameter in loaded.model.parameters()) == NUM_PARAMETERS
 
 
-@slow
 @every_case
 def test_torch_gives_numpys_logits(imported: Imported):
     model = checkpoint.load(imported.folder / "checkpoint").model
@@ -375,7 +372,6 @@ def test_torch_gives_numpys_logits(imported: Imported):
     assert np.abs(photographed - grey).max() > 0.05 * np.ptp(grey), "the network sees its picture"
 
 
-@slow
 @pytest.mark.parametrize("imported", ["google", "timm"], indirect=True)
 async def test_the_service_gives_numpys_answer_to_a_photo(imported: Imported, bundle: Path):
     expected = softmax(imported.logits[0])

@@ -19,6 +19,7 @@ from app.settings import Settings
 from model import checkpoint
 from model.preprocess import to_pixels, to_square
 
+pytestmark = pytest.mark.timeout(900)  # at most a minute here, of many processes that import torch
 CLASSES = ("level", "plain", "upright")
 
 

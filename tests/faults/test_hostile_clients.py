@@ -205,8 +205,9 @@ def test_of_requests_sent_ahead_of_junk_none_is_answered_and_none_is_an_error(on
 
 @pytest.fixture(scope="module")
 def full(bundle: Path) -> Iterator[Server]:
-    """A service with room for one picture, which is taken."""
-    with gated(bundle, "--queue-capacity", "1", "--max-pictures-per-request", "1", "--watchdog-s", "600") as running:
+    """A service with room for one picture, which is taken for as long as the tests of it last."""
+    patience = ("--watchdog-s", "3600", "--request-timeout-s", "3600")
+    with gated(bundle, "--queue-capacity", "1", "--max-pictures-per-request", "1", *patience) as running:
         running.wait_until_serving()
         with running.connect() as inside:
             inside.sendall(post(PICTURE))

@@ -257,6 +257,7 @@ def test_a_file_cut_off_at_any_byte_is_no_picture_and_its_neighbours_are_seen(ki
     assert ask(service, post(whole)).label == "red"
 
 
+@pytest.mark.timeout(300)
 def test_hostile_files_spoil_only_their_own_places_in_a_batch(service: Server) -> None:
     refused = {**dict.fromkeys((*BROKEN.values(), *NOTHING_BUT_HEADERS.values()), "bad_picture")}
     refused |= dict.fromkeys(BOMBS.values(), "too_many_pixels")

@@ -108,6 +108,7 @@ def test_the_same_chance_gives_the_same_inputs() -> None:
         assert first[0] not in pool
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("payload", "words"),
     [

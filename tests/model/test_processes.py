@@ -22,6 +22,7 @@ from model.processes import Processes, joined, parts
 from model.run import RESUME
 from model.train import BEST, main
 
+pytestmark = pytest.mark.timeout(600)  # half a minute here: processes that import torch and wait for each other
 ALONE = 1e-4  # how far two processes may be from one, whose sums are in another order
 
 
