@@ -104,6 +104,8 @@ class Engine:
                     raise EngineError(
                         f"The graph answers a batch of {batch_size} with {logits.shape}; expected {expected}."
                     )
+                if not np.isfinite(logits).all():
+                    raise EngineError(f"The graph answers a blank image with {logits[0]}; expected finite numbers.")
 
 
 def open_engine(options: EngineOptions, runtime: Runtime = ONNX_RUNTIME) -> Engine:

@@ -7,7 +7,7 @@ METADATA_KEY, so that one .onnx file is a whole classifier.
 import base64
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 METADATA_KEY = "mixer.spec"
 PRECISION_KEY = "mixer.precision"
@@ -55,8 +55,8 @@ class Canary(_Value):
     """A picture whose answer is known: base64 PNG, its logits, and how far they may drift (absolute)."""
 
     picture: str
-    logits: tuple[float, ...]
-    atol: float = Field(gt=0)
+    logits: tuple[FiniteFloat, ...]
+    atol: float = Field(gt=0, allow_inf_nan=False)
 
     @field_validator("picture")
     @classmethod
@@ -94,7 +94,7 @@ class ModelSpec(_Value):
     labels: tuple[str, ...]
     fit: Fit = Fit()
     interpolation: Interpolation = "bicubic"
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     metrics: Metrics | None = None
     canary: Canary | None = None
     network: Network | None = None  # every graph written by mixer export has it

@@ -533,6 +533,13 @@ def test_a_graph_that_answers_in_another_shape(bundle: Path) -> None:
     assert message == "The graph answers a batch of 1 with (1, 4); expected (1, 3)."
 
 
+@pytest.mark.parametrize("answer", [np.nan, np.inf])
+def test_a_graph_whose_answers_are_no_numbers(answer: float, bundle: Path) -> None:
+    session = FakeSession(SPEC, lambda patches: np.full((len(patches), 3), answer, dtype=np.float32))
+    message = refusal(bundle, FakeRuntime([CPU], cpu=session).seam(), max_batch_size=1)
+    assert message == f"The graph answers a blank image with [{answer} {answer} {answer}]; expected finite numbers."
+
+
 def test_the_toy_graph_is_valid_onnx(bundle: Path) -> None:
     onnx.checker.check_model(onnx.load(bundle / "fp32.onnx"), full_check=True)
 

@@ -136,6 +136,8 @@ def test_sizes_that_disagree_are_named(changes: dict[str, object], message: str)
         ("num_classes", 0),
         ("interpolation", "sinc"),
         ("temperature", 0.0),
+        ("temperature", float("inf")),
+        ("temperature", float("nan")),
         ("colour", "blue"),
     ],
 )
@@ -164,6 +166,18 @@ def test_a_spec_cannot_be_changed() -> None:
 
 def test_the_licence_is_unknown_unless_told() -> None:
     assert Source(origin="somewhere").licence == "unknown"
+
+
+@pytest.mark.parametrize("atol", [0.0, float("inf"), float("nan")])
+def test_a_canary_has_a_tolerance_that_something_can_exceed(atol: float) -> None:
+    with pytest.raises(ValidationError, match="atol"):
+        Canary(picture="", logits=(0.0,), atol=atol)
+
+
+@pytest.mark.parametrize("logit", [float("inf"), float("nan")])
+def test_a_canary_has_logits_that_something_can_equal(logit: float) -> None:
+    with pytest.raises(ValidationError, match="logits"):
+        Canary(picture="", logits=(0.0, logit), atol=1.0)
 
 
 @pytest.mark.parametrize("picture", ["abcde", "not base64!", "ab=c"])
