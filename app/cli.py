@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from app import logs, settings, signals
+from app import environment, logs, settings, signals
 from app.bench.measuring import bench
 from app.errors import BadParameter, BadSettings, ServiceError, StartError
 from app.learning import register
@@ -52,6 +52,7 @@ def serve(context: typer.Context) -> None:
 
         chosen = settings.load(context.args)
         logs.configure(chosen.log_format, chosen.log_level)
+        environment.log_oddities(Settings.model_fields, settings.ENV_PREFIX)
         planned = plan.planned(chosen)
         raise typer.Exit(server.serve(lambda post: composition.create_app(planned, post=post), planned))
 

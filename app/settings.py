@@ -1,17 +1,18 @@
 """Every option of the service, once: its unit, its default, and what follows from changing it.
 
 Each is an environment variable with the prefix MIXER_ and a flag of `mixer serve` (max_wait_ms: MIXER_MAX_WAIT_MS,
---max-wait-ms). A flag wins over a variable.
+--max-wait-ms). A flag wins over a variable; an empty variable is the default. Choices are taken in any case.
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_origin
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.environment import Variables
 from app.errors import BadSettings
 from model.errors import FlagError
 from model.flags import parse
@@ -236,6 +237,24 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe level that is logged; access lines are info."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is said in the code, then variables; flags are before both."""
+        return init_settings, Variables(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _choices_in_any_case(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        return value.lower() if get_origin(kind) is Literal and isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:
