@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from app.errors import BadParameter, BadRequest, ClientGone, DeadlinePassed, TooManyBytes, UnsupportedFormat
 from app.hold import Cargo
+from app.spelling import nearest
 
 FIELD = "file"
 _MULTIPART = b"multipart/form-data"
@@ -20,8 +21,7 @@ _RAW_TYPES = (b"application/octet-stream", b"application/x-www-form-urlencoded",
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
 _WHITE_SPACE = b" \t\r\n"
 _NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
-
-_MAX_FIELDS = 100  # besides the files: none of them means anything here
+_QUERY = ("top_k", "model")  # parameters that hasty clients put into the form
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,6 @@ class _Form:
             raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
         self._max_files = max_files
         self._files: list[Upload] = []
-        self._fields = 0
         self._begun = self._ended = False
         self._begin_part()
         try:
@@ -209,10 +208,14 @@ class _Form:
 
     def _expect_field(self, name: bytes) -> None:
         if name == FIELD.encode():
-            raise BadParameter(f"The field {FIELD!r} has no filename; expected an uploaded file.")
-        self._fields += 1
-        if self._fields > _MAX_FIELDS:
-            raise TooManyBytes(f"The form has more than {_MAX_FIELDS} fields besides its files, the most expected.")
+            raise BadParameter(
+                f"The field {FIELD!r} has no filename; expected an uploaded file, curl -F {FIELD}=@NAME."
+            )
+        shown = _shown(name)
+        meant = nearest(shown, (*_QUERY, FIELD))
+        if meant in _QUERY:
+            raise BadParameter(f"The form has a field {shown!r}; expected {meant} in the query: ?{meant}=...")
+        raise BadParameter(f"The form has a field {shown!r}; expected only {FIELD!r}, with the bytes of a picture.")
 
     def _expect_file(self, name: bytes) -> None:
         if name != FIELD.encode():

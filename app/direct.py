@@ -3,7 +3,7 @@
 Its middleware, routing and dependencies take about as long as all of the service's own work on a small picture.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,13 +15,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problems
 from app.errors import BadParameter, ServiceError, forget_frames
+from app.spelling import nearest
 from app.tls import Certificate
+
+NOTHING_IS_FETCHED = (
+    "URLs and base64 text are not taken: send the picture's bytes as the body, or as the multipart field 'file'."
+)
+_ADDRESSES = ("url", "uri", "image_url", "imageurl", "image", "src", "link")
+_SHOWN = 64  # characters of a name
 
 
 class Direct:
     """One endpoint `async (request, **parameters) -> Response` as an application, its parameters from the query.
 
-    A ServiceError becomes its answer; a parameter that is not of its type in `types` becomes 422.
+    A ServiceError becomes its answer; a parameter that is not of its type in `types` becomes 422, as does one
+    that is none of them.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **types: Any) -> None:
@@ -46,8 +54,9 @@ class Direct:
         return await self._endpoint(request, **self._parameters(query) if query else {})
 
     def _parameters(self, query: bytes) -> dict[str, Any]:
-        """Those that the endpoint knows; the last of several of one name."""
+        """Of several of one name the last."""
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+        expect_known(given, self._types)
         return {name: _read(name, given[name], kind) for name, kind in self._types.items() if name in given}
 
 
@@ -76,6 +85,17 @@ class Application(FastAPI):
             await shortcut(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+
+def expect_known(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises BadParameter for the first name of the query that is none of those known."""
+    names = tuple(known)
+    for name in given:
+        if name in names:
+            continue
+        expected = nearest(name, names) or " or ".join(names) or "no parameter"
+        detail = f"The query has {name[:_SHOWN]!r}; expected {expected}."
+        raise BadParameter(f"{detail} {NOTHING_IS_FETCHED}" if name.lower() in _ADDRESSES else detail)
 
 
 def _read(name: str, value: str, kind: TypeAdapter[Any]) -> Any:

@@ -3,14 +3,15 @@
 Knows the names of the options, and nothing of what they mean.
 """
 
-import difflib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic_settings import EnvSettingsSource
+
+from app.spelling import nearest
 
 # Those that other commands and the compose files read; tests/app/test_environment.py looks for others.
 NEIGHBOURS = (
@@ -33,7 +34,7 @@ log = logging.getLogger("mixer.environment")
 
 
 class Variables(EnvSettingsSource):
-    """Options from variables, without blanks and quotes around the values; what Kubernetes set, and "", is not given."""
+    """Options from variables, without blanks and quotes around values; what Kubernetes set, and "", is not given."""
 
     def __call__(self) -> dict[str, Any]:
         """Values by the names of the options."""
@@ -67,11 +68,6 @@ def log_oddities(options: Collection[str], prefix: str, variables: Mapping[str, 
             meant = nearest(option, known)
             expected = "one that mixer serve --help lists" if meant is None else f"{prefix}{meant}"
             log.warning("%s is no option of the service, and not read; expected %s", name, expected)
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, if any is."""
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
 
 
 def _cleaned(name: str, value: Any) -> Any:

@@ -15,7 +15,7 @@ from app import security
 from app.access import Access, timing_of
 from app.bodies import FIELD, BodyLimits, Upload, read_picture, read_pictures
 from app.classifier import Classifier, PicturePlace
-from app.direct import Application, Direct
+from app.direct import Application, Direct, expect_known
 from app.drain import Drain
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.hang_up import while_connected
@@ -138,7 +138,7 @@ class Routes:
             self.model,
             response_model=model,
             summary="What answers here",
-            responses=described(401, 404),
+            responses=described(401, 404, 422),
             dependencies=security.either(),
             openapi_extra={"parameters": [_MODEL]} | self._security,
         )
@@ -180,6 +180,7 @@ class Routes:
     async def model(self, request: Request) -> ModelBody:
         """The ModelSpec, what runs it, and the limits a client has to keep."""
         self._expect_key(request)
+        expect_known(request.query_params, ("model",))
         classifier = self.models.classifier(request.query_params.get("model"))
         engine = classifier.engine
         return ModelBody(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 from typing import Any
 
 import httpx
@@ -83,7 +84,6 @@ async def test_a_form_and_a_raw_body_get_the_same_answer(serve: Serve) -> None:
     [
         WHOLE,
         WHOLE + b"an epilogue",
-        form(part(b"a note", disposition("note", None)), part(picture(RED), disposition())),
         form(part(picture(RED), disposition(filename="../../etc/passwd"))),
         form(part(picture(RED), disposition(filename="bild-ä-\u00ff.png"))),
         form(part(picture(RED), disposition(), "Content-Type: text/html")),
@@ -227,14 +227,14 @@ async def test_a_malformed_form_is_a_bad_request(body: bytes, serve: Serve) -> N
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (form(part(b"a note", disposition("note", None))), "The form has no file in a field 'file'; expected one."),
+        (form(), "The form has no file in a field 'file'; expected one."),
         (
             form(part(picture(RED), disposition("picture"))),
             "The form has a file in the field 'picture'; expected 'file'.",
         ),
         (
             form(part(picture(RED), disposition(filename=None))),
-            "The field 'file' has no filename; expected an uploaded file.",
+            "The field 'file' has no filename; expected an uploaded file, curl -F file=@NAME.",
         ),
         (form(part(picture(RED), disposition(name=""))), "The form has a file in the field ''; expected 'file'."),
     ],
@@ -262,17 +262,20 @@ async def test_one_picture_at_a_time(serve: Serve) -> None:
         await expect_service(service)
 
 
-async def test_a_form_has_few_fields_besides_its_files(serve: Serve) -> None:
-    notes = [part(b"a note", disposition("note", None))] * 101
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("top_k", "The form has a field 'top_k'; expected top_k in the query: ?top_k=..."),
+        ("topk", "The form has a field 'topk'; expected top_k in the query: ?top_k=..."),
+        ("model", "The form has a field 'model'; expected model in the query: ?model=..."),
+        ("note", "The form has a field 'note'; expected only 'file', with the bytes of a picture."),
+    ],
+)
+async def test_a_field_that_means_nothing_is_refused(field: str, words: str, serve: Serve) -> None:
+    note, file = part(b"1", disposition(field, None)), part(picture(RED), disposition())
     async with serve() as service:
-        answer = await service.http.post(
-            "/classify", content=form(*notes[:100], part(picture(RED), disposition())), headers=FORM
-        )
-        assert await best_of(answer) == "red"
-        answer = await service.http.post(
-            "/classify", content=form(*notes, part(picture(RED), disposition())), headers=FORM
-        )
-        expect_problem(answer, 413, "too_many_bytes", "more than 100 fields besides its files, the most expected.")
+        for path, body in itertools.product(("/classify", "/classify/batch"), (form(note, file), form(file, note))):
+            expect_problem(await service.http.post(path, content=body, headers=FORM), 422, "bad_parameter", words)
         await expect_service(service)
 
 

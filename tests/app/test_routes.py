@@ -420,6 +420,20 @@ async def test_no_such_method(method: str, path: str, allowed: str, serve: Serve
         await expect_service(service)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "words"),
+    [
+        ("POST", "/classify?topk=3", "The query has 'topk'; expected top_k."),
+        ("POST", "/classify/batch?modle=x", "The query has 'modle'; expected model."),
+        ("GET", "/model?name=x", "The query has 'name'; expected model."),
+    ],
+)
+async def test_no_such_parameter(method: str, path: str, words: str, serve: Serve) -> None:
+    async with serve() as service:
+        expect_problem(await service.http.request(method, path), 422, "bad_parameter", words)
+        await expect_service(service)
+
+
 # --- OpenAPI ---
 
 
