@@ -17,7 +17,13 @@ from app.spelling import nearest
 
 FIELD = "file"
 _MULTIPART = b"multipart/form-data"
-_RAW_TYPES = (b"application/octet-stream", b"application/x-www-form-urlencoded", b"")  # the second is curl's default
+_RAW_TYPES = (
+    b"application/octet-stream",
+    b"binary/octet-stream",  # object stores'
+    b"application/x-www-form-urlencoded",  # curl's default
+    b"",
+)
+_NOT_TAKEN = "URLs and base64 text are not taken: send the picture's bytes."
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
 _WHITE_SPACE = b" \t\r\n"
 _NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
@@ -50,12 +56,21 @@ async def read_picture(request: Request, limits: BodyLimits, cargo: Cargo | None
     content_type, parameters = parse_options_header(request.headers.get("content-type"))
     if content_type == _MULTIPART:
         max_bytes = limits.max_picture_bytes + _MULTIPART_OVERHEAD_BYTES
-        uploads = await _read_form(request, parameters, max_bytes, cargo, max_files=1, timeout_s=limits.timeout_s)
+        uploads = await _read_form(
+            request,
+            parameters,
+            max_bytes,
+            cargo,
+            max_files=1,
+            timeout_s=limits.timeout_s,
+            most="the most of /classify; /classify/batch takes several",
+        )
         return uploads[0].payload
     if content_type not in _RAW_TYPES and not content_type.startswith(b"image/"):
         raise UnsupportedFormat(
             f"The content type is {content_type.decode('latin-1')!r}; "
             "expected multipart/form-data with a field 'file', image/* or application/octet-stream."
+            + _hint(content_type)
         )
     pieces: list[bytes] = []
     await _receive(request, limits.max_picture_bytes, limits.timeout_s, cargo, pieces.append)
@@ -71,10 +86,16 @@ async def read_pictures(request: Request, limits: BodyLimits, cargo: Cargo | Non
     if content_type != _MULTIPART:
         raise UnsupportedFormat(
             f"The content type is {content_type.decode('latin-1')!r}; expected multipart/form-data with fields 'file'."
+            + _hint(content_type)
         )
     return await _read_form(
         request, parameters, limits.max_request_bytes, cargo, max_files=limits.max_pictures, timeout_s=limits.timeout_s
     )
+
+
+def _hint(content_type: bytes) -> str:
+    is_text = content_type == b"application/json" or content_type.startswith(b"text/")
+    return f" {_NOT_TAKEN}" if is_text else ""
 
 
 async def _receive(
@@ -120,8 +141,9 @@ async def _read_form(
     *,
     max_files: int,
     timeout_s: float,
+    most: str = "the most expected here",
 ) -> list[Upload]:
-    form = _Form(parameters.get(b"boundary"), max_files)
+    form = _Form(parameters.get(b"boundary"), max_files, most)
     try:
         await _receive(request, max_bytes, timeout_s, cargo, form.write)
         return form.uploads()
@@ -135,10 +157,10 @@ class _Form:
     A part is decoded once all of it is there, so that what it means does not depend on the pieces it arrived in.
     """
 
-    def __init__(self, boundary: bytes | None, max_files: int) -> None:
+    def __init__(self, boundary: bytes | None, max_files: int, most: str) -> None:
         if not boundary:
             raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
-        self._max_files = max_files
+        self._max_files, self._most = max_files, most
         self._files: list[Upload] = []
         self._begun = self._ended = False
         self._begin_part()
@@ -221,7 +243,8 @@ class _Form:
         if name != FIELD.encode():
             raise BadParameter(f"The form has a file in the field {_shown(name)!r}; expected {FIELD!r}.")
         if len(self._files) == self._max_files:
-            raise TooManyBytes(f"The form has more than {self._max_files} files, the most expected here.")
+            files = "1 file" if self._max_files == 1 else f"{self._max_files} files"
+            raise TooManyBytes(f"The form has more than {files}, {self._most}.")
 
     def _on_content(self, data: bytes, start: int, end: int) -> None:
         if self._filename is not None:

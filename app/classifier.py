@@ -153,7 +153,7 @@ class Classifier:
         if top_k is None:
             return min(DEFAULT_TOP_K, self.spec.num_classes)
         if not 1 <= top_k <= self.spec.num_classes:
-            raise BadParameter(f"top_k is {top_k}; this model has {self.spec.num_classes} classes.")
+            raise BadParameter(f"top_k is {top_k}; expected 1 to {self.spec.num_classes}, the number of classes.")
         return top_k
 
     async def _decoded(self, payload: bytes, deadline: float) -> tuple[Patches, float]:

@@ -8,6 +8,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 from app import costs
 from app.costs import Memory, PictureFile
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
+from app.not_a_picture import what_it_is
 from app.quota import Quota
 from model.preprocess import Pixels, to_pixels
 
@@ -71,7 +72,9 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
             f"The picture declares far more than {limits.max_pixels} pixels, the most expected."
         ) from None
     except Exception as error:  # hostile bytes raise almost anything inside a decoder
-        raise BadPicture(f"The picture cannot be decoded: {_reason(error)}") from error
+        what = what_it_is(payload)
+        words = f"The picture cannot be decoded: {_reason(error)}" if what is None else _instead(what)
+        raise BadPicture(words) from error
 
 
 def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
@@ -121,12 +124,16 @@ def _opened(payload: bytes) -> ImageFile.ImageFile:
         name = next((name for name, (at, mark) in _FOREIGN.items() if payload[at : at + len(mark)] == mark), None)
         if name is not None:
             raise UnsupportedFormat(f"The file is {name}; expected {_ACCEPTED}.") from None
-        raise BadPicture(
-            f"The file starts with {payload[:8].hex(' ')} and is no picture; expected {_ACCEPTED}."
-        ) from None
+        what = what_it_is(payload)
+        words = f"The file starts with {payload[:8].hex(' ')} and is no picture; expected {_ACCEPTED}."
+        raise BadPicture(words if what is None else _instead(what)) from None
     if isinstance(file, PictureFile):
         file.opened()
     return image
+
+
+def _instead(what: str) -> str:
+    return f"The file is {what}; expected {_ACCEPTED}."
 
 
 def _reason(error: Exception) -> str:

@@ -103,13 +103,14 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         lifespan=_lifespan(models, decoding, health, reload, drain, settings.drain_timeout_s, post, gate),
         docs_url=None,  # routes has its own, under a policy
         redoc_url=None,
+        redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
     app.certificate = certificate
     app.stuck_s = models.stuck_s
     routes.add_to(app, reticent=bool(settings.admin_port))
     operators = Operators(metrics, admin_keys, settings.protect_metrics)
     if settings.admin_port:
-        app.admin = admin = FastAPI(title="mixer-serve for operators", openapi_url=None)
+        app.admin = admin = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
         admin.include_router(routes.for_operators())
         admin.include_router(operators.router())
         admin.include_router(Admin(reload, drain, operators.expect_key).router())

@@ -70,6 +70,7 @@ _MANY_FILES = {
     "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "array", "items": _FILE}}}
 }
 _ONE_PICTURE = {"multipart/form-data": _ONE_FILE, "image/*": {"schema": _FILE}}
+_GET_OR_HEAD = ["GET", "HEAD"]
 _PICTURE_STATUSES = (400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
@@ -128,7 +129,7 @@ class Routes:
             openapi_extra=_body({"multipart/form-data": _MANY_FILES}) | self._security,
         )
         router.add_api_route("/docs", self.docs, include_in_schema=False)
-        router.add_api_route("/", self.root, include_in_schema=False)
+        router.add_api_route("/", self.root, methods=_GET_OR_HEAD, include_in_schema=False)
         return router
 
     def _for_questions(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
@@ -161,6 +162,8 @@ class Routes:
             summary="200 while a stored picture gets its stored answer",
             responses=described(503),
         )
+        for path, endpoint, body in (("/health/live", self.live, LiveBody), ("/health/ready", self.ready, ready)):
+            router.add_api_route(path, endpoint, methods=["HEAD"], response_model=body, include_in_schema=False)
         return router
 
     @property

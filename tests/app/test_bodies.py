@@ -61,6 +61,7 @@ async def expect_service(service: Service) -> None:
         "image/anything",
         "IMAGE/JPEG; q=1",
         "application/octet-stream",
+        "binary/octet-stream",
         "application/x-www-form-urlencoded",
     ],
 )
@@ -179,6 +180,17 @@ async def test_many_pictures_come_as_a_form_or_not_at_all(serve: Serve) -> None:
         )
 
 
+@pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8"])
+async def test_a_text_is_told_that_neither_urls_nor_base64_are_taken(
+    content_type: str, path: str, serve: Serve
+) -> None:
+    async with serve() as service:
+        answer = await service.http.post(path, content=b"{}", headers={"content-type": content_type})
+        words = "URLs and base64 text are not taken: send the picture's bytes."
+        expect_problem(answer, 415, "unsupported_format", "expected multipart/form-data", words)
+
+
 BOUNDARY_CASES = [
     ("multipart/form-data", "no boundary"),
     ("multipart/form-data; boundary=", "no boundary"),
@@ -258,7 +270,9 @@ async def test_one_picture_at_a_time(serve: Serve) -> None:
     async with serve() as service:
         files = [("file", ("a.png", picture(RED))), ("file", ("b.png", picture(BLUE)))]
         answer = await service.http.post("/classify", files=files)
-        expect_problem(answer, 413, "too_many_bytes", "more than 1 files")
+        expect_problem(
+            answer, 413, "too_many_bytes", "more than 1 file, the most of /classify; /classify/batch takes several."
+        )
         await expect_service(service)
 
 

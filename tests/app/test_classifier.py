@@ -232,7 +232,7 @@ def test_top_k_is_between_one_and_the_number_of_classes(build: Build, engine: En
     classifier = build(engine)
     assert [classifier.expect_top_k(top_k) for top_k in (None, 1, 3)] == [3, 1, 3]
     for wrong in (0, -1, 4):
-        with pytest.raises(BadParameter, match=rf"^top_k is {wrong}; this model has 3 classes\.$"):
+        with pytest.raises(BadParameter, match=rf"^top_k is {wrong}; expected 1 to 3, the number of classes\.$"):
             classifier.expect_top_k(wrong)
 
 

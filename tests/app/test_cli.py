@@ -153,7 +153,7 @@ def test_an_impossible_top_k_is_one_line(
     assert mixer("classify", "--top-k", top_k, pictures, "--bundle", bundle, *flags) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"mixer: top_k is {top_k}; this model has 3 classes.\n"
+    assert captured.err == f"mixer: top_k is {top_k}; expected 1 to 3, the number of classes.\n"
 
 
 # --- inspect ---

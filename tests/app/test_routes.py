@@ -68,10 +68,10 @@ async def test_top_k_says_how_many_labels(query: str, count: int, serve: Serve) 
 @pytest.mark.parametrize(
     ("top_k", "words"),
     [
-        ("0", "top_k is 0; this model has 3 classes."),
-        ("-1", "top_k is -1; this model has 3 classes."),
-        ("4", "top_k is 4; this model has 3 classes."),
-        ("9" * 30, "; this model has 3 classes."),
+        ("0", "top_k is 0; expected 1 to 3, the number of classes."),
+        ("-1", "top_k is -1; expected 1 to 3, the number of classes."),
+        ("4", "top_k is 4; expected 1 to 3, the number of classes."),
+        ("9" * 30, "; expected 1 to 3, the number of classes."),
         ("all", "top_k is 'all': Input should be a valid integer"),
         ("2.5", "top_k is '2.5': Input should be a valid integer"),
     ],
@@ -410,14 +410,48 @@ async def test_no_such_path(path: str, serve: Serve) -> None:
         ("PUT", "/classify/batch", "POST"),
         ("POST", "/model", "GET"),
         ("DELETE", "/metrics", "GET"),
+        ("POST", "/health/ready", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+        ("GET", "/admin/reload", "POST"),
     ],
 )
 async def test_no_such_method(method: str, path: str, allowed: str, serve: Serve) -> None:
     async with serve() as service:
         answer = await service.http.request(method, path)
-        expect_problem(answer, 405, "method_not_allowed", f"{method} {path} is not served here")
+        words = f"{method} {path} is not served here; expected {allowed.replace(', ', ' or ')}."
+        expect_problem(answer, 405, "method_not_allowed", words)
         assert answer.headers["allow"] == allowed
         await expect_service(service)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("POST", "/classify/", "/classify"),
+        ("POST", "//classify//batch", "/classify/batch"),
+        ("GET", "/Classify", "/classify"),
+        ("GET", "/health/live/", "/health/live"),
+        ("POST", "/admin/reload/", "/admin/reload"),
+    ],
+)
+async def test_a_path_that_is_almost_right_is_told_the_right_one(
+    method: str, path: str, meant: str, serve: Serve
+) -> None:
+    async with serve() as service:
+        answer = await service.http.request(method, f"http://service{path}")
+        expect_problem(answer, 404, "not_found", f"{path} is not served here; expected {meant}, exactly.")
+        assert "location" not in answer.headers
+        await expect_service(service)
+
+
+@pytest.mark.parametrize("path", ["/", "/health/live", "/health/ready"])
+async def test_head_answers_as_get_without_a_body(path: str, serve: Serve) -> None:
+    async with serve() as service:
+        got, head = await service.http.get(path), await service.http.head(path)
+        assert head.status_code == got.status_code in (200, 307)
+        assert head.content == b""
+        for name in ("content-type", "content-length", "location"):
+            assert head.headers.get(name) == got.headers.get(name)
 
 
 @pytest.mark.parametrize(
