@@ -94,9 +94,10 @@ class ApiKeys:
 
     def expect_known(self, authorization: str | None, api_key: str | None) -> str:
         """The name of the key in `Authorization: Bearer KEY`, else in `X-API-Key: KEY`. Raises BadApiKey."""
-        offered = api_key
-        if authorization is not None and authorization.lower().startswith("bearer "):
-            offered = authorization[len("bearer ") :].strip()
+        offered = None if api_key is None else api_key.strip()
+        scheme, *rest = (authorization or "").split(maxsplit=1) or [""]
+        if scheme.lower() == "bearer":
+            offered = "".join(rest).strip()
         if offered is None:
             raise BadApiKey("The request has no API key; expected Authorization: Bearer KEY, or X-API-Key: KEY.")
         digest = _digest(offered)

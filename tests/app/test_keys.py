@@ -51,6 +51,9 @@ def test_without_keys_nobody_is_asked_for_one(nothing: str) -> None:
     [
         (f"Bearer {FIRST}", None, "key-1"),
         (f"bearer   {SECOND} ", None, "key-2"),
+        (f"  Bearer\t{SECOND}", None, "key-2"),
+        (None, f" {FIRST} ", "key-1"),
+        ("Basic abc", f"{FIRST}\t", "key-1"),
         (None, SECOND, "key-2"),
         (f"Bearer {FIRST}", "wrong", "key-1"),
         ("Basic dXNlcjpwYXNz", FIRST, "key-1"),
