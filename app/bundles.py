@@ -1,5 +1,7 @@
 """Which bundles a path names, whether one is still what it was, and how it is opened. Knows nothing of classifying."""
 
+import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,23 +10,38 @@ from app.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.errors import EngineError
 from app.sessions import Sessions
 
+log = logging.getLogger("mixer.bundles")
+
 State = tuple[tuple[str, int, int, int, int], ...]
 
 
 def find_bundles(path: Path) -> dict[str, Path]:
     """The bundle at `path` under its own name; else those in the folders of `path` under theirs, in their order.
 
-    Folders whose names begin with a dot do not count, nor do those without a graph.
+    Folders whose names begin with a dot do not count, nor do those that `passed_over` names.
 
-    Raises: EngineError where there is none.
+    Raises: EngineError where there is none, where one cannot be read, or has no name to ask for it by.
     """
-    if not is_one(path) and path.is_dir():
-        folders = sorted(folder for folder in path.iterdir() if not folder.name.startswith("."))
-        several = {folder.name: folder for folder in folders if folder.is_dir() and is_one(folder)}
+    if not is_one(path):
+        several = {entry.name: entry for entry in _entries(path) if entry.is_dir() and is_one(entry)}
         if several:
-            return several
+            return {_expect_name(name): folder for name, folder in several.items()}
     find_graphs(path)
-    return {path.absolute().stem if path.is_file() else path.absolute().name: path}
+    name = path.absolute().stem if path.is_file() else path.absolute().name
+    return {_expect_name(name): path}
+
+
+def passed_over(path: Path) -> list[str]:
+    """Of a folder of bundles, why each thing in it that is no bundle is none. Raises EngineError, as find_bundles."""
+    if is_one(path):
+        return []
+    return [reason for entry in _entries(path) if (reason := _why_passed_over(entry)) is not None]
+
+
+def log_passed_over(path: Path) -> None:
+    """One line for each."""
+    for reason in passed_over(path):
+        log.warning("passed over: %s", reason)
 
 
 def is_one(path: Path) -> bool:
@@ -34,6 +51,36 @@ def is_one(path: Path) -> bool:
     except EngineError:
         return False
     return True
+
+
+def _entries(path: Path) -> list[Path]:
+    """Of a folder, those that are not hidden, by name. Raises EngineError where it, or a folder in it, is not read."""
+    try:
+        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith(".")) if path.is_dir() else []
+        for entry in entries:
+            if entry.is_dir():
+                os.scandir(entry).close()
+    except OSError as error:
+        raise EngineError(f"The bundle {error.filename or path} cannot be read: {error.strerror}.") from error
+    return entries
+
+
+def _why_passed_over(entry: Path) -> str | None:
+    if not entry.is_dir():
+        return f"{entry} is no folder; expected bundles, each a folder."
+    try:
+        find_graphs(entry)
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+def _expect_name(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise EngineError(f"The name of the bundle {name!a} is not UTF-8; expected a name that is.") from None
+    return name
 
 
 def state_of(bundle: Path) -> State:

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from app import not_a_bundle
 from app.cpus import lanes_and_threads, usable_cpus
 from app.cuda import LadderRunner
 from app.errors import EngineError
@@ -128,14 +129,20 @@ def open_engine(options: EngineOptions, runtime: Runtime = ONNX_RUNTIME) -> Engi
 def find_graphs(bundle: Path) -> dict[Precision, Path]:
     """The graphs of a bundle folder by precision; a single .onnx file counts by the precision in its name, else fp32.
 
-    Raises: EngineError where there is none.
+    Raises: EngineError where there is none, with what is there instead.
     """
-    if bundle.is_file():
-        return {next((p for p in PRECISIONS if p in bundle.stem), "fp32"): bundle}
-    graphs = {precision: bundle / f"{precision}.onnx" for precision in PRECISIONS}
-    found = {precision: path for precision, path in graphs.items() if path.is_file()}
+    try:
+        reason = not_a_bundle.why(bundle)
+        if reason is not None:
+            raise EngineError(reason)
+        if bundle.is_file():
+            return {next((p for p in PRECISIONS if p in bundle.stem), "fp32"): bundle}
+        graphs = {precision: bundle / f"{precision}.onnx" for precision in PRECISIONS}
+        found = {precision: path for precision, path in graphs.items() if path.is_file()}
+    except OSError as error:
+        raise EngineError(f"The bundle {bundle} cannot be read: {error.strerror}.") from error
     if not found:
-        raise EngineError(f"The bundle {bundle} has no fp32.onnx, fp16.onnx or int8.onnx.")
+        raise EngineError(not_a_bundle.has_no_graph(bundle))
     return found
 
 

@@ -18,7 +18,7 @@ from app.access import Access
 from app.admin import Admin
 from app.batcher import Limits
 from app.bodies import BodyLimits
-from app.bundles import Opened, find_bundles, is_one, open_bundle, state_of
+from app.bundles import Opened, find_bundles, is_one, log_passed_over, open_bundle, state_of
 from app.classifier import Classifier, Decoding
 from app.connections import GATE
 from app.costs import Memory
@@ -89,6 +89,8 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         | ({} if certificate is None else {"MIXER_TLS_CERT_FILE": certificate.read_again}),
     )  # fmt: skip
     _open_all(settings, models, making, engine)
+    if post.number == 0:
+        log_passed_over(settings.bundle)
     # What the gate answers has no headers for other origins, and a browser would hide it.
     gate = Gate(None if settings.origins else models.refusal, metrics, settings.request_timeout_s)
     drain = Drain(lambda: metrics.rejected("draining", 1))

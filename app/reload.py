@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from app.bundles import Opened, State, find_bundles, state_of
+from app.bundles import Opened, State, find_bundles, log_passed_over, state_of
 from app.canary import complaint_of
 from app.errors import BadSettings, DeadlinePassed, ServiceError, StartError
 from app.health import Health
@@ -161,6 +161,8 @@ class Reload:
         try:
             found = await self._opener.call(find_bundles, self._folder)
             expect_default(self._default, found)
+            if self._post.number == 0:  # once, and not by each worker
+                await self._opener.call(log_passed_over, self._folder)
         except (StartError, OSError) as error:
             return [Outcome(name=self._folder.name, outcome="refused", reason=str(error))]
         outcomes = [await self._renewed(name, bundle) for name, bundle in found.items()]

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from colour_bundle import BLUE, colour_spec, picture, write_bundle
 from typer.testing import CliRunner
 
-from app import cli
+from app import bundles, cli
 from app.bundles import find_bundles, is_one, open_bundle, state_of
 from app.engine import EngineOptions
 from app.errors import EngineError
@@ -47,10 +49,86 @@ def test_a_folder_with_a_graph_of_its_own_is_one_bundle(tmp_path: Path) -> None:
     assert is_one(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "missing"])
-def test_where_there_is_none_it_says_what_was_expected(name: str, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"has no fp32\.onnx, fp16\.onnx or int8\.onnx\."):
-        find_bundles(tmp_path / name)
+def refusal(path: Path) -> str:
+    with pytest.raises(EngineError) as refused:
+        find_bundles(path)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def write(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x")
+
+
+def test_where_there_is_none_it_says_what_was_expected(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"The bundle {tmp_path} has no fp32.onnx, fp16.onnx or int8.onnx."
+
+
+def test_a_path_where_nothing_is_says_so(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nope") == (
+        f"The bundle {tmp_path}/nope does not exist; "
+        "expected a folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file."
+    )
+
+
+def test_weights_and_checkpoints_are_told_the_commands_that_make_a_bundle_of_them(tmp_path: Path) -> None:
+    checkpoint, npz, timm, torch = (tmp_path / name for name in ("pets", "a.npz", "b.safetensors", "c.pth"))
+    write(checkpoint / "config.json", checkpoint / "model.safetensors", npz, timm, torch)
+    export = f"mixer export {checkpoint} BUNDLE"
+    assert refusal(checkpoint) == f"The bundle {checkpoint} is a checkpoint; make a bundle of it: {export}"
+    weights = checkpoint / "model.safetensors"
+    assert refusal(weights) == f"The bundle {weights} belongs to a checkpoint; make a bundle of it: {export}"
+    for file in (npz, timm):
+        assert refusal(file) == (
+            f"The bundle {file} is a file of weights; make a bundle of it: "
+            f"mixer import {file} CHECKPOINT, then mixer export CHECKPOINT BUNDLE"
+        )
+    assert refusal(torch).startswith(f"The bundle {torch} is a .pth file; expected an .onnx file, or a folder with ")
+
+
+def test_what_is_no_bundle_in_a_folder_of_them_is_passed_over_with_the_reason(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "colours", SPEC)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "a.onnx", tmp_path / ".hidden", tmp_path / "pets/config.json", tmp_path / "pets/model.safetensors")
+    assert list(find_bundles(tmp_path)) == ["colours"]
+    assert bundles.passed_over(tmp_path) == [
+        f"{tmp_path}/a.onnx is no folder; expected bundles, each a folder.",
+        f"The bundle {tmp_path}/empty has no fp32.onnx, fp16.onnx or int8.onnx.",
+        f"The bundle {tmp_path}/pets is a checkpoint; make a bundle of it: mixer export {tmp_path}/pets BUNDLE",
+    ]
+    assert bundles.passed_over(tmp_path / "colours") == []
+
+
+def test_a_name_that_no_answer_could_tell_is_refused(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / os.fsdecode(b"caf\xe9"), SPEC)
+    for path in (tmp_path, bundle):
+        assert refusal(path) == "The name of the bundle 'caf\\udce9' is not UTF-8; expected a name that is."
+
+
+@pytest.fixture
+def several() -> Iterator[Path]:
+    """A folder of bundles, one of them locked, for as long as this process has the rights of an ordinary user."""
+    with tempfile.TemporaryDirectory() as made:
+        folder, before = Path(made) / "several", os.geteuid()
+        folder.parent.chmod(0o755)
+        for name in ("locked", "open"):
+            write_bundle(folder / name, SPEC)
+        (folder / "locked").chmod(0)
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(before)
+            (folder / "locked").chmod(0o755)
+
+
+def test_what_may_not_be_read_is_one_line(several: Path) -> None:
+    words = f"The bundle {several}/locked cannot be read: Permission denied."
+    assert refusal(several / "locked") == words
+    assert refusal(several) == words
 
 
 def test_the_state_of_a_bundle_is_that_of_its_graphs(tmp_path: Path) -> None:

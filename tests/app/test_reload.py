@@ -179,7 +179,7 @@ def another_answer(bundle: Path) -> None:
     [
         (truncated, "cannot be opened on CPUExecutionProvider: "),
         (corrupt, "cannot be opened on CPUExecutionProvider: "),
-        (missing, "has no fp32.onnx, fp16.onnx or int8.onnx."),
+        (missing, "does not exist; expected a folder with fp32.onnx, fp16.onnx or int8.onnx, "),
         (another_specs, "has a mixer.spec that is not valid: "),
         (another_interface, "its spec says uint8 patches of 4 x 48."),
         (another_answer, "The canary picture's logits are off by 1; expected at most 0.001."),
@@ -255,6 +255,25 @@ async def test_of_a_folder_added_ones_appear_removed_ones_go_and_changed_ones_sw
         assert place.opened == ["b", "d"]
         assert place.counted() == {"swapped": 1, "unchanged": 1, "added": 1, "removed": 1}
         place.health.expect_ready()
+
+
+async def test_what_is_no_bundle_is_passed_over_with_a_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = put(tmp_path / "one")
+    async with place_of(tmp_path, one) as place:
+        (tmp_path / "notes.txt").write_text("no bundle")
+        assert await place.now() == [("one", "unchanged")]
+    assert f"passed over: {tmp_path}/notes.txt is no folder; expected bundles, each a folder." in caplog.messages
+
+
+async def test_one_whose_name_no_answer_can_tell_is_refused_in_words_that_can(tmp_path: Path) -> None:
+    one = put(tmp_path / "one")
+    async with place_of(tmp_path, one) as place:
+        put(tmp_path / os.fsdecode(b"caf\xe9"))
+        words = "The name of the bundle 'caf\\udce9' is not UTF-8; expected a name that is."
+        assert words in await place.refusal()
+        assert list(place.versions()) == ["one"]
 
 
 async def test_a_bad_one_keeps_the_others_from_nothing(tmp_path: Path) -> None:
