@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,21 @@ def main() -> None:
     except MixerError as error:
         errors.print(f"mixer: {error}")
         sys.exit(_USAGE_ERROR)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mixer-serve {version('mixer-serve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def mixer(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Train, export and serve MLP-Mixer image classifiers."""
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)

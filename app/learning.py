@@ -60,7 +60,7 @@ def import_weights(
     cache: Annotated[Path | None, typer.Option(help="Where downloads are kept. Default: ~/.cache/mixer-serve.")] = None,
 ) -> None:
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
-    need("torch", "train")
+    need("torch")
     from model import checkpoint, hub, zoo  # noqa: PLC0415
     from model.data import read_labels  # noqa: PLC0415
 
@@ -97,7 +97,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
-    need("onnxscript", "export")
+    need("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
     from model import checkpoint  # noqa: PLC0415
 
@@ -172,7 +172,7 @@ def evaluate(
     logits = all_logits(logits_of, pictures, batch_size=_AT_ONCE)
     _print_evaluation(evaluate_logits(logits, pictures.labels, spec.temperature), title)
     if report is not None:
-        need("matplotlib", "train")
+        need("matplotlib")
         from model.report import write_report  # noqa: PLC0415
 
         typer.echo(write_report(report, title, spec.labels, logits, pictures.labels, spec.temperature))
@@ -186,7 +186,7 @@ def _recipe_of(loaded: "Checkpoint") -> Recipe:
 def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
     """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it is remembered."""
     if (source / "config.json").is_file():
-        need("torch", "train")
+        need("torch")
         from model import checkpoint  # noqa: PLC0415
 
         loaded: Checkpoint = checkpoint.load(source)

@@ -12,6 +12,8 @@ from app import settings
 from app.errors import BadSettings, StartError
 from app.settings import Settings
 
+_KEY, _KEYS = "MIXER_ADMIN_KEY", "MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE"
+_KEY_HELP = f"One key of those that the service has in {_KEYS}, not its digest; a variable is safer than an option."
 _TIMEOUT_S = 660  # a little more than the service takes at most
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where one listens, and where one asks then
 
@@ -24,14 +26,12 @@ def reload(
     url: Annotated[
         str, typer.Option(help="The service, or its port for operators. Default: where these settings have it.")
     ] = "",
-    key: Annotated[
-        str, typer.Option(envvar="MIXER_ADMIN_KEY", help="A key for operators; a variable is safer than an option.")
-    ] = "",
+    key: Annotated[str, typer.Option(envvar=_KEY, help=_KEY_HELP)] = "",
 ) -> None:
     """Have a running service serve its bundles as they are on the disk now. Exit code 1 where it refuses one."""
-    if not key:
-        raise BadSettings("No key for operators; expected one in MIXER_ADMIN_KEY.")
-    followed = _ask(url or _own_url(settings.load()), key)
+    if not key.strip():
+        raise BadSettings(f"No key for operators; expected one in {_KEY}, of those that the service has in {_KEYS}.")
+    followed = _ask(url or _own_url(settings.load()), key.strip())
     for model in followed["models"]:
         typer.echo(f"{model['name']}: {model['outcome']}")
     typer.echo(f"{followed['workers']} worker(s) serve them.")

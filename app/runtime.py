@@ -19,9 +19,10 @@ from app.providers import PROVIDERS, Providers
 
 _FATAL = 4  # ONNX Runtime's severity: nothing below it is printed; errors are raised and told in our words
 _REMEDIES = {
-    "cuda": "Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu.",
+    "cuda": "Run scripts/install gpu on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu.",
     "tensorrt": (
-        "Install mixer-serve[gpu] and TensorRT 10 on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cuda or cpu."
+        "Run scripts/install gpu, and install TensorRT 10, on a machine with an NVIDIA GPU, "
+        "or set MIXER_PROVIDER=cuda or cpu."
     ),
 }
 
@@ -115,7 +116,7 @@ def open_session(path: Path, provider: str, device_id: int, threads: CpuThreads,
     if name not in runtime.available():
         raise EngineError(
             f"provider is {provider}; this ONNX Runtime offers {', '.join(runtime.available())}, not {name}. "
-            f"Install mixer-serve[gpu] in place of [cpu], or set MIXER_PROVIDER=cpu."
+            f"scripts/install gpu puts one that does in its place; or set MIXER_PROVIDER=cpu."
         )
     options = {} if provider == "cpu" else {"device_id": str(device_id)}
     missing = [] if provider == "cpu" else runtime.preload(provider)

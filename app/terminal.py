@@ -39,7 +39,7 @@ def report_skipped(skipped: tuple[tuple[Path, str], ...]) -> None:
         console.print(f"skipped: {reason}")
 
 
-def need(module: str, extra: str) -> None:
+def need(module: str) -> None:
     """Raises MixerError with the command that installs what is missing."""
     if find_spec(module) is None:
-        raise MixerError(f"This command needs {module}; install it with: pip install 'mixer-serve[{extra}]'.")
+        raise MixerError(f"This command needs {module}; install it with: scripts/install cpu,train,export")

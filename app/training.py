@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def train(context: typer.Context) -> None:
     """Train a Mixer on DATA and write a checkpoint folder; see mixer train --help."""
-    need("torch", "train")
+    need("torch")
     options = parse(TrainOptions, context.args, "mixer train")
     from model.train import Watcher, summary, train_from  # noqa: PLC0415
 

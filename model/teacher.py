@@ -69,7 +69,8 @@ def _graph_teacher(path: Path, labels: tuple[str, ...], channels: int) -> Teache
     try:
         import onnxruntime  # noqa: PLC0415 -- training without a teacher needs none
     except ImportError as error:
-        raise TrainingError(f"the teacher {path} needs onnxruntime: pip install 'mixer-serve[cpu]'.") from error
+        command = "scripts/install cpu,train,export"
+        raise TrainingError(f"the teacher {path} needs onnxruntime; install it with: {command}") from error
 
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()

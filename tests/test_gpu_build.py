@@ -103,7 +103,7 @@ def test_importing_it_prints_nothing(gpu_build: Path) -> None:
 @pytest.mark.parametrize(
     ("provider", "lacking"),
     [
-        ("cuda", ["CUDAExecutionProvider", "libcublas.so.13", "an NVIDIA driver", "mixer-serve[gpu]"]),
+        ("cuda", ["CUDAExecutionProvider", "libcublas.so.13", "an NVIDIA driver", "scripts/install gpu"]),
         ("tensorrt", ["TensorrtExecutionProvider", "libnvinfer.so.10", "an NVIDIA driver", "TensorRT 10"]),
     ],
 )

@@ -111,8 +111,8 @@ def test_data_with_other_classes_is_refused(data: Path):
 
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it():
-    with pytest.raises(MixerError, match=r"needs no_such_module; install it with: pip install 'mixer-serve\[train\]'"):
-        need("no_such_module", "train")
+    with pytest.raises(MixerError, match=r"needs no_such_module; install it with: scripts/install cpu,train,export$"):
+        need("no_such_module")
 
 
 # --- from a checkpoint ---

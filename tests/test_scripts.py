@@ -82,3 +82,24 @@ def test_every_script_is_short_plain_sh():
         lines = script.read_text().splitlines()
         assert lines[0] == "#!/bin/sh"
         assert len(lines) < 30
+
+
+@pytest.mark.parametrize(
+    ("path", "ignored"),
+    [
+        ("bundles/mine/fp32.onnx", True),
+        ("bundles/mine", True),
+        ("bundles/fashion-mnist/int8.onnx", False),
+        ("bundles/fashion-mnist/README.md", False),
+    ],
+)
+def test_bundles_that_users_make_stay_out_of_commits(path: str, ignored: bool, tmp_path: Path):
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    checked = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=tmp_path, check=False)
+    assert checked.returncode == (0 if ignored else 1)
+
+
+def test_bundles_that_users_make_stay_out_of_the_image():
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert [path for path in let_in if path.startswith("bundles")] == ["bundles/fashion-mnist"]

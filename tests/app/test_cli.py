@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,11 @@ def test_help_names_every_command(mixer: Mixer, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     for command in ("serve", "classify", "inspect", "train", "import", "export", "evaluate"):
         assert f" {command} " in out
+
+
+def test_the_version_is_that_of_the_package(mixer: Mixer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mixer("--version") == 0
+    assert capsys.readouterr().out == f"mixer-serve {version('mixer-serve')}\n"
 
 
 # --- serve ---

@@ -394,9 +394,10 @@ def test_a_graph_whose_replay_answers_otherwise_is_refused(bundle: Path) -> None
 
 
 REMEDIES = {
-    "cuda": "Install mixer-serve[gpu] on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu.",
+    "cuda": "Run scripts/install gpu on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cpu.",
     "tensorrt": (
-        "Install mixer-serve[gpu] and TensorRT 10 on a machine with an NVIDIA GPU, or set MIXER_PROVIDER=cuda or cpu."
+        "Run scripts/install gpu, and install TensorRT 10, on a machine with an NVIDIA GPU, "
+        "or set MIXER_PROVIDER=cuda or cpu."
     ),
 }
 
@@ -432,7 +433,7 @@ def test_a_provider_that_is_not_offered_is_refused(bundle: Path) -> None:
     runtime = FakeRuntime(["AzureExecutionProvider", CPU])
     assert refusal(bundle, runtime.seam(), provider="cuda") == (
         f"provider is cuda; this ONNX Runtime offers AzureExecutionProvider, {CPU}, not {CUDA}. "
-        "Install mixer-serve[gpu] in place of [cpu], or set MIXER_PROVIDER=cpu."
+        "scripts/install gpu puts one that does in its place; or set MIXER_PROVIDER=cpu."
     )
     assert runtime.opened == []
 

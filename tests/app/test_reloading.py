@@ -56,6 +56,12 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes], 
     server.server_close()
 
 
+NO_KEY = (
+    "No key for operators; expected one in MIXER_ADMIN_KEY, of those that the service has in MIXER_ADMIN_KEYS or "
+    "MIXER_ADMIN_KEYS_FILE."
+)
+
+
 def run(*arguments: str, key: str = KEY) -> Result:
     return CliRunner().invoke(app, ["reload", *arguments], env={"MIXER_ADMIN_KEY": key, "http_proxy": "http://no:1"})
 
@@ -100,7 +106,8 @@ def test_where_nothing_listens_it_says_so() -> None:
 @pytest.mark.parametrize(
     ("arguments", "key", "words"),
     [
-        ([], "", "No key for operators; expected one in MIXER_ADMIN_KEY."),
+        ([], "", NO_KEY),
+        ([], " ", NO_KEY),
         (["--url", "file:///etc"], KEY, "--url is 'file:///etc'; expected http://HOST:PORT or https://HOST:PORT."),
     ],
 )
