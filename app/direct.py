@@ -68,6 +68,7 @@ class Application(FastAPI):
         self._shortcuts: dict[tuple[str, str], ASGIApp] = {}
         self.admin: ASGIApp | None = None  # what a port of its own serves
         self.stuck_s: Callable[[], float] = lambda: 0.0  # how long the longest run under way has run
+        self.state_words: Callable[[], tuple[str, str]] = lambda: ("ready", "")  # in a word, and what is served how
         self.certificate: Certificate | None = None  # what both ports show
 
     def add_shortcut(self, method: str, path: str, app: ASGIApp) -> None:

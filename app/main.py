@@ -109,6 +109,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     )
     app.certificate = certificate
     app.stuck_s = models.stuck_s
+    app.state_words = partial(_state_words, models, health, keys, settings)
     routes.add_to(app, reticent=bool(settings.admin_port))
     operators = Operators(metrics, admin_keys, settings.protect_metrics)
     if settings.admin_port:
@@ -246,10 +247,20 @@ def _log_what_is_served(models: Models) -> None:
     for model in models:
         engine = model.classifier.engine
         log.info(
-            "serving %s %s in %s on %s, %d lanes (%s)",
+            "serving %s %s in %s on %s, %d lane%s (%s)",
             engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
-            engine.precision_reason,
+            "" if engine.lanes == 1 else "s", engine.precision_reason,
         )  # fmt: skip
+
+
+def _state_words(models: Models, health: Health, keys: ApiKeys, settings: Settings) -> tuple[str, str]:
+    """Whether the service is ready, and what an operator looks for first."""
+    named = (model.classifier.named for model in models)
+    served = ", ".join(f"{one['name']} {one['version']} in {one['precision']}" for one in named)
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    key = "an API key is needed" if keys.locked else "no API key is needed"
+    origins = f"CORS for {', '.join(settings.origins)}" if settings.origins else "no CORS"
+    return "ready" if health.reason is None else "not ready yet", f"{served}; {workers}; {key}; {origins}"
 
 
 async def _beat(post: Post) -> None:

@@ -36,6 +36,7 @@ _BACKLOG = 2048  # connections that the system keeps until they are taken; it fo
 _OTHER_OPEN_FILES = 128  # the bundle, libraries, pipes, metrics
 _COLLECT_AFTER = 10_000  # objects: no request leaves any that only the collector finds
 _M_MMAP_THRESHOLD = -3  # of malloc.h
+_NEAR = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where one listens, and where one looks then
 _LARGE_BLOCK_BYTES = 4 << 20
 
 log = logging.getLogger("mixer.server")
@@ -80,6 +81,17 @@ def _log_limits(settings: Settings) -> None:
     )
 
 
+def _log_ready(application: FastAPI, settings: Settings, scheme: str) -> None:
+    state, words = getattr(application, "state_words", lambda: ("ready", ""))()
+    url = _url(scheme, settings.host, settings.port)
+    docs = _url(scheme, _NEAR.get(settings.host, settings.host), settings.port)
+    log.info("%s on %s: %s; documentation: %s/docs", state, url, words, docs)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
 class _Held(set[asyncio.Protocol]):
     """Open connections; how many they are is told after each change."""
 
@@ -100,10 +112,16 @@ class _Held(set[asyncio.Protocol]):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which takes only its share of the connections. `admin` is for those of the second socket."""
+    """uvicorn's, which takes only its share of the connections. `admin` is for those of the second socket.
 
-    def __init__(self, config: uvicorn.Config, admin: uvicorn.Config | None, post: Post) -> None:
+    `on_ready` is called in one worker, when all of a new service have begun.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, admin: uvicorn.Config | None, post: Post, on_ready: Callable[[], object]
+    ) -> None:
         super().__init__(config)
+        self._on_ready = on_ready
         self._admin = admin
         self._post = post
         self._departures: Departures | None = None
@@ -119,6 +137,8 @@ class _Server(uvicorn.Server):
         for listener, config in zip(sockets or [], (self.config, self._admin), strict=False):
             if config is not None:
                 self._accept(listener, config)
+        if self._post.number == 0 and self._post.is_anew() and not self.should_exit:
+            self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second. A worker that replaces another has no connections, as the others' clients keep theirs."""
@@ -180,18 +200,18 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     admin = getattr(application, "admin", None)
     admin_config = None if admin is None else _config(admin, settings, certificate, _MORE_CONNECTIONS)
     scheme = "https" if config.is_ssl else "http"
-    log.info("starting on %s://%s:%d", scheme, settings.host, settings.port)
+    log.info("starting on %s", _url(scheme, settings.host, settings.port))
     if post.number == 0:
         _log_limits(settings)
     if admin_config is not None:
-        log.info("operators are served on %s://%s:%d", scheme, settings.admin_host, settings.admin_port)
+        log.info("operators are served on %s", _url(scheme, settings.admin_host, settings.admin_port))
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     _give_large_blocks_back()
     for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        _Server(config, admin_config, post).run(sockets=listeners)
+        _Server(config, admin_config, post, partial(_log_ready, application, settings, scheme)).run(sockets=listeners)
     except SystemExit as ended:
         stuck_s = getattr(application, "stuck_s", None)
         if stuck_s is not None and stuck_s():

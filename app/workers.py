@@ -48,6 +48,7 @@ class Post:
         self._others = {} if lifeline is None else {n: _Vitals(row) for n, row in enumerate(rows[:-1]) if n != number}
         self._asking = [(row, row.place(_RELOADS_ASKED)) for row in rows]
         self._shares = _Shares(rows[-1], max(1, len(rows) - 1))
+        self._supervisors = None if lifeline is None else rows[-1]
 
     @property
     def workers(self) -> int:
@@ -92,6 +93,11 @@ class Post:
     def all_have_begun(self) -> bool:
         """Whether each of the other workers has been at work, or is."""
         return all(other.pulse for other in self._others.values())
+
+    def is_anew(self) -> bool:
+        """Whether the service has been started, and no worker replaced yet."""
+        row = self._supervisors
+        return row is None or not row.numbers[row.place(_RESTARTS)]
 
     def complain(self, words: str) -> None:
         """Say what is wrong with this worker; nothing where nothing is."""

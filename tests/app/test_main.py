@@ -75,6 +75,26 @@ async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture
             assert "serving colours 7 in fp32 on cpu, 2 lanes (because)" in caplog.messages
 
 
+async def test_one_lane_is_no_lanes(caplog: pytest.LogCaptureFixture) -> None:
+    spec = colour_spec(canary=None)
+    app = main.create_app(Settings(), engine_of(FakeSession(spec), spec, lanes=1))
+    with caplog.at_level("INFO", "mixer.main"):
+        async with app.router.lifespan_context(app):
+            assert "serving colours 7 in fp32 on cpu, 1 lane (because)" in caplog.messages
+
+
+async def test_it_tells_what_an_operator_looks_for_first() -> None:
+    spec = colour_spec(canary=None)
+    closed = Settings(
+        workers=3, api_keys="a-key-of-sixteen-characters", cors_origins="https://a.example, https://b.example"
+    )
+    app = main.create_app(closed, engine_of(FakeSession(spec), spec))
+    words = "colours 7 in fp32; 3 workers; an API key is needed; CORS for https://a.example, https://b.example"
+    assert app.state_words() == ("not ready yet", words)
+    async with app.router.lifespan_context(app):
+        assert app.state_words() == ("ready", words)
+
+
 async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_gone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

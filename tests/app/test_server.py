@@ -80,6 +80,24 @@ def signals_put_back() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.parametrize(("workers", "said"), [("1", "1 worker"), ("2", "2 workers")])
+def test_one_last_line_says_that_it_is_ready_and_where_and_how(workers: str, said: str, bundle: Path) -> None:
+    with served(bundle, "--workers", workers) as running:
+        url = f"http://127.0.0.1:{running.port}"
+        running.wait_for(rf"mixer.server ready on {url}: colours 7 in fp32; {said}; no API key is needed; no CORS; ")
+        running.classify(picture(BLUE))
+        if workers == "2":
+            for pid in running.wait_for(STARTED, 2):
+                os.kill(int(pid), signal.SIGKILL)
+            running.wait_until_serving(4)
+            running.classify(picture(BLUE))
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        (ready,) = [line for line in running.lines if " ready on " in line]
+        assert ready.endswith(f"; documentation: {url}/docs\n")
+        assert not [line for line in running.lines[: running.lines.index(ready)] if "mixer.access" in line]
+
+
 # --- one process ---
 
 
