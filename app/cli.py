@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from app import environment, logs, settings, signals
+from app import environment, logs, process, settings, signals
 from app.bench.measuring import bench
 from app.errors import BadParameter, BadSettings, ServiceError, StartError
 from app.learning import register
@@ -33,6 +33,7 @@ _NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 def main() -> None:
     """Run a command; a mistake of the user's is one line on standard error."""
+    process.prepare()
     os.environ.setdefault(_NO_TELEMETRY, "1")  # before anything imports ONNX Runtime, which reads it then
     try:
         app()
