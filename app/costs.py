@@ -5,21 +5,21 @@ opened picture; decodes nothing.
 """
 
 import io
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
+from app import jpegs, tiffs
 from app.errors import BadPicture, TooManyPixels
+from app.jpegs import Scans
 from app.quota import Quota
 
 _MAX_READS = 100_000  # headers and chunks that Pillow takes one by one, in Python; real files have thousands
 _MAX_READS_OF_RUNS = 500_000  # a BMP compressed by run lengths is read run by run
 _MAX_TAG_BYTES = 512 << 10  # of TIFF or EXIF tags, whose values become Python objects
-_MAX_SEGMENTS = 10_000  # of a JPEG
-_MAX_PIXEL_PASSES = 1_000_000_000  # scans x pixels of a JPEG: about a second of work
+_MAX_COPIED_BYTES = 256_000_000  # of a TIFF's strips on their way to pixels, which may all be the same ones
 _LOOK_AGAIN_S = 0.005  # for memory that another process gives back
 
 # Bytes for each pixel at the worst moment between the file and uint8 [H, W, C], measured; what others take is less.
@@ -32,12 +32,6 @@ _COEFFICIENT_BYTES = 2  # a JPEG of several scans keeps all its coefficients, at
 _EXIF = b"Exif\x00\x00"
 _TIFF_BYTE_ORDERS = (b"II", b"MM")
 _BMP = b"BM"
-# Markers with a length behind them, and the end: no stuffed byte, restart or fill byte, nor the one that means nothing.
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-_START_OF_IMAGE_BYTES = 2
-_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
-_SEQUENTIAL_FRAMES = (b"\xc0", b"\xc1", b"\xc9")  # baseline, extended, arithmetic
-_CHANNELS_OF_FRAME, _CHANNELS_OF_SCAN = 7, 2  # where a segment counts them, after its marker
 
 
 def is_soon_read(payload: bytes) -> bool:
@@ -55,7 +49,7 @@ class PictureFile(io.BytesIO):
         super().__init__(payload)
         self._is_tiff = payload[:2] in _TIFF_BYTE_ORDERS
         self._max_reads = _MAX_READS_OF_RUNS if payload[:2] == _BMP else _MAX_READS
-        self.reads = self._tag_bytes = 0
+        self.reads = self._tag_bytes = self._held_bytes = self._copied_bytes = 0
         self._opened = False
 
     def opened(self) -> None:
@@ -68,11 +62,27 @@ class PictureFile(io.BytesIO):
         if self.reads > self._max_reads:
             raise BadPicture(f"The file is in more than {self._max_reads} pieces, the most expected.")
         block = super().read(size)
+        if self._opened and self._is_tiff:
+            self._count_copies(len(block))
         if not self._opened and (self._is_tiff or block.startswith(_EXIF)):
             self._tag_bytes += len(block)
             if self._tag_bytes > _MAX_TAG_BYTES:
                 raise BadPicture(f"The file has more than {_MAX_TAG_BYTES} bytes of tags, the most expected.")
         return block
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """As BytesIO's."""
+        self._held_bytes = 0
+        return super().seek(offset, whence)
+
+    def _count_copies(self, count: int) -> None:
+        """Pillow puts each block of a strip behind those before, until the strip is whole, and copies them all."""
+        self._held_bytes += count
+        self._copied_bytes += self._held_bytes
+        if self._copied_bytes > _MAX_COPIED_BYTES:
+            raise BadPicture(
+                f"The strips of the file take more than {_MAX_COPIED_BYTES} bytes of reading, the most expected."
+            )
 
 
 class Memory:
@@ -115,34 +125,29 @@ def expect_few_pixels(image: Image.Image, max_pixels: int) -> None:
             )
 
 
-def expect_few_scans(image: Image.Image, scans: int) -> None:
-    """Raises TooManyPixels where a JPEG goes over its pixels too often."""
+def expect_few_scans(image: Image.Image, scans: Scans) -> None:
+    """Raises TooManyPixels where a JPEG goes over its pixels too often for what that takes."""
     width, height = image.size
-    if scans * width * height > _MAX_PIXEL_PASSES:
+    if scans.number * scans.weight * width * height > tiffs.MAX_PIXEL_PASSES:
+        weighed = f", each of which counts {scans.weight} times" if scans.weight > 1 else ""
         raise TooManyPixels(
-            f"The picture has {scans} scans of {width} x {height} pixels; "
-            f"expected at most {_MAX_PIXEL_PASSES} pixels in all of them."
+            f"The picture has {scans.number} scans of {width} x {height} pixels{weighed}; "
+            f"expected at most {tiffs.MAX_PIXEL_PASSES} pixels in all of them."
         )
 
 
-def scans_of(image: Image.Image, payload: bytes) -> int:
-    """How often the file goes over the pixels: 1, except in some JPEG files.
+def expect_affordable(image: Image.Image, payload: bytes) -> Scans:
+    """Raises TooManyPixels or BadPicture where decoding takes too long, however few the pixels are.
 
-    Where the first scan of a sequential JPEG has all the channels, libjpeg goes no further, and neither does this.
-
-    Raises: BadPicture for a JPEG with no end of segments.
+    Returns: how often the file goes over them: once, except in some JPEG files.
     """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiffs.expect_affordable(image, payload)
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
-        return 1
-    scans, channels = 0, b""
-    for marker, segment in _segments(payload):
-        if marker in _SEQUENTIAL_FRAMES:
-            channels = segment[_CHANNELS_OF_FRAME : _CHANNELS_OF_FRAME + 1]
-        elif marker == _START_OF_SCAN:
-            scans += 1
-            if scans == 1 and channels and segment[_CHANNELS_OF_SCAN : _CHANNELS_OF_SCAN + 1] == channels:
-                return 1
-    return max(1, scans)
+        return Scans(1)
+    scans = jpegs.scans(payload)
+    expect_few_scans(image, scans)
+    return scans
 
 
 def decoding_bytes(image: Image.Image) -> int:
@@ -164,19 +169,6 @@ def coefficient_bytes(image: Image.Image, scans: int) -> int:
         return 0
     width, height = image.size
     return width * height * image.layers * _COEFFICIENT_BYTES
-
-
-def _segments(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The marker of every segment of a JPEG and its first bytes, up to the end of the image. Raises BadPicture."""
-    at = _START_OF_IMAGE_BYTES
-    for _ in range(_MAX_SEGMENTS):
-        marker = _JPEG_MARKER.search(payload, at)
-        if marker is None or marker[1] == _END_OF_IMAGE:
-            return
-        segment = payload[marker.end() : marker.end() + _CHANNELS_OF_FRAME + 1]
-        yield marker[1], segment
-        at = marker.end() + int.from_bytes(segment[:2])
-    raise BadPicture(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
 
 
 def _tile_size(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:

@@ -3,9 +3,9 @@
 import io
 from dataclasses import dataclass, field
 
-from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from app import costs
+from app import costs, jpegs
 from app.costs import Memory, PictureFile
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
@@ -13,6 +13,7 @@ from app.quota import Quota
 from model.preprocess import Pixels, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_JPEG = b"\xff\xd8\xff"
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _MEMORY_BYTES = 350_000_000  # half of it, for one picture, is enough for an RGB PNG of 12 million pixels
 _MAX_EXIF_BYTES = 512 << 10
@@ -80,9 +81,8 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
 def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
     with _opened(payload) as image:
         costs.expect_few_pixels(image, limits.max_pixels)
-        scans = costs.scans_of(image, payload)
-        costs.expect_few_scans(image, scans)
-        declared, coefficient_bytes = image.size, costs.coefficient_bytes(image, scans)
+        scans = costs.expect_affordable(image, payload)
+        declared, coefficient_bytes = image.size, costs.coefficient_bytes(image, scans.number)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             scale = _scale(declared, useful_side) if limits.reduced_scale else 1
             image.draft("L" if channels == 1 else "RGB", (declared[0] // scale, declared[1] // scale))
@@ -94,8 +94,10 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
                 f"{needed} bytes of memory to decode; expected at most {most}."
             )
         with limits.memory.taken(needed):
-            # In one piece: after every piece, a thread waits until it may run Python again.
-            image.decodermaxblock = max(image.decodermaxblock, len(payload))
+            if len(image.tile) == 1:  # in one piece: after every piece, a thread waits until it may run Python again
+                image.decodermaxblock = max(image.decodermaxblock, len(payload))
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                image.is_animated = True  # so that Pillow leaves the directories of Exif and GPS unread
             image.load()
             if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
                 del image.info["exif"]  # its tags would take seconds to read, and only one of them counts
@@ -118,6 +120,8 @@ def _scale(size: tuple[int, int], useful_side: int) -> int:
 
 def _opened(payload: bytes) -> ImageFile.ImageFile:
     file = io.BytesIO(payload) if costs.is_soon_read(payload) else PictureFile(payload)
+    if isinstance(file, PictureFile) and payload.startswith(_JPEG):
+        jpegs.expect_few_tables(payload)
     try:
         image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:

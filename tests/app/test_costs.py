@@ -15,12 +15,13 @@ from app.costs import (
     PictureFile,
     coefficient_bytes,
     decoding_bytes,
+    expect_affordable,
     expect_few_scans,
     is_soon_read,
-    scans_of,
 )
 from app.errors import BadPicture, TooManyPixels
 from app.images import DecodeLimits, decode
+from app.jpegs import Scans
 from app.quota import Quota
 
 
@@ -68,72 +69,26 @@ def test_a_jpeg_that_is_decoded_at_reduced_scale_needs_memory_for_that_scale_onl
 def test_a_jpeg_of_several_scans_needs_memory_for_all_of_its_coefficients() -> None:
     payload = saved(Image.new("RGB", (80, 60)), "JPEG", progressive=True)
     image = opened(payload)
-    assert scans_of(image, payload) > 1
-    assert coefficient_bytes(image, scans_of(image, payload)) == 80 * 60 * 3 * 2
+    scans = expect_affordable(image, payload).number
+    assert scans > 1
+    assert coefficient_bytes(image, scans) == 80 * 60 * 3 * 2
     assert coefficient_bytes(image, 1) == 0
-
-
-def test_scans_are_counted_where_libjpeg_finds_them() -> None:
-    plain = saved(Image.new("RGB", (80, 60)), "JPEG")
-    comment = b"\xff\xfe\x00\x06\xff\xda\xff\xda"
-    thumbnail = b"\xff\xe1" + (len(plain) + 2).to_bytes(2) + plain
-    for payload in (plain, plain[:2] + comment + plain[2:], plain[:2] + thumbnail + plain[2:], plain + plain):
-        assert scans_of(opened(payload), payload) == 1
-    progressive = saved(Image.new("L", (80, 60)), "JPEG", progressive=True)
-    scans = scans_of(opened(progressive), progressive)
-    last = progressive[progressive.rindex(b"\xff\xda") : -2]
-    hidden = b"\xff\xfe\x00\x04\xff\xd9"  # an end that is none
-    longer = progressive[:-2] + (hidden + last) * 7 + progressive[-2:]
-    assert scans_of(opened(longer), longer) == scans + 7
-
-
-def _segment(marker: int, content: bytes) -> bytes:
-    return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2) + content
-
-
-def _jpeg(frame: int, *scans: int, between: bytes = b"") -> bytes:
-    """The frame of a JPEG of 3 channels, with as many scans as `scans` names numbers of channels."""
-    start = b"\xff\xd8" + _segment(frame, b"\x08\0\x10\0\x10\x03" + bytes(9))
-    return start + between.join(_segment(0xDA, bytes([count, *range(2 * count + 3)])) for count in scans) + b"\xff\xd9"
-
-
-@pytest.mark.parametrize(
-    ("payload", "scans"),
-    [
-        (_jpeg(0xC0, 1, 1, 1), 3),
-        (_jpeg(0xC1, 2, 1), 2),
-        (_jpeg(0xC0, 3), 1),
-        (_jpeg(0xC0, 3, 3, 3), 1),  # libjpeg refuses the second
-        (_jpeg(0xC9, 3, 3), 1),
-        (_jpeg(0xC2, 3, 3, 1), 3),
-        (_jpeg(0xCA, 3, 3), 2),
-        (_jpeg(0xC2, 3, 3, 3, between=b"\xff\x01\xff\xff"), 3),  # a marker without a length, which would hide the rest
-        (_jpeg(0xC2, 3, 3, 3, between=b"\xff\xd3\xff\x00\xff\xff"), 3),
-    ],
-)  # fmt: skip
-def test_a_sequential_jpeg_is_gone_over_once_if_its_first_scan_has_all_channels(payload: bytes, scans: int) -> None:
-    assert scans_of(opened(saved(Image.new("RGB", (8, 8)), "JPEG")), payload) == scans
-
-
-def test_scans_behind_the_one_with_all_channels_are_refused_by_the_decoder() -> None:
-    plain = saved(Image.new("RGB", (80, 60)), "JPEG")
-    scan = plain[plain.rindex(b"\xff\xda") : -2]
-    with pytest.raises(BadPicture, match="broken data stream"):
-        decode(plain[:-2] + scan * 1000 + plain[-2:], 3, 80, DecodeLimits(1 << 20, 10_000))
-
-
-def test_a_jpeg_of_endless_segments_is_refused() -> None:
-    progressive = saved(Image.new("L", (80, 60)), "JPEG", progressive=True)
-    payload = progressive[:-2] + b"\xff\xfe\x00\x02" * 10_001
-    with pytest.raises(BadPicture, match=r"^The JPEG has more than 10000 segments, the most expected\.$"):
-        scans_of(opened(payload), payload)
 
 
 def test_scans_are_limited_by_the_pixels_they_go_over() -> None:
     image = Image.new("L", (1000, 1000))
-    expect_few_scans(image, 1000)
-    with pytest.raises(TooManyPixels, match="1001 scans of 1000 x 1000 pixels; expected at most 1000000000 pixels in"):
-        expect_few_scans(image, 1001)
+    expect_few_scans(image, Scans(700))
+    with pytest.raises(
+        TooManyPixels, match="701 scans of 1000 x 1000 pixels; expected at most 700000000 pixels in all"
+    ):
+        expect_few_scans(image, Scans(701))
+
+
+def test_what_takes_longer_to_go_over_counts_for_more() -> None:
+    image = Image.new("L", (1000, 1000))
+    expect_few_scans(image, Scans(46, 15))
+    with pytest.raises(TooManyPixels, match="47 scans of 1000 x 1000 pixels, each of which counts 15 times; expected"):
+        expect_few_scans(image, Scans(47, 15))
 
 
 @pytest.mark.parametrize(("start", "reads"), [(b"\x89PNG", 100_000), (b"BM", 500_000)])
@@ -168,6 +123,21 @@ def test_tags_are_limited_until_the_pixels_begin() -> None:
     file = PictureFile(payload)
     file.opened()
     assert file.read() == payload
+
+
+def test_blocks_of_a_strip_are_counted_as_often_as_they_are_copied() -> None:
+    file = PictureFile(b"II" + bytes(2_000_000))
+    file.opened()
+    for _ in range(100):  # strips in one piece
+        file.seek(2)
+        file.read(2_000_000)
+    for _ in range(11):  # and in four: half a million bytes, a million, and so on
+        file.seek(2)
+        for _ in range(4):
+            file.read(500_000)
+    file.seek(2)
+    with pytest.raises(BadPicture, match="The strips of the file take more than 256000000 bytes of reading, the most"):
+        file.read(2_000_000)
 
 
 def test_who_needs_more_memory_than_is_left_waits_for_it() -> None:

@@ -68,11 +68,20 @@ def segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
-def jpeg_of_scans(side: int, scans: int) -> bytes:
-    """A progressive JPEG that refines the same pixels again and again."""
-    whole = plain("L", side, "JPEG", progressive=True, quality=30)
+def jpeg_of_scans(height: int, scans: int, width: int | None = None) -> bytes:
+    """A progressive JPEG that refines the same pixels again and again; a square where no width is given."""
+    whole = saved(Image.new("L", (width or height, height)), "JPEG", progressive=True, quality=30)
     last = whole[whole.rindex(b"\xff\xda") : -2]
     return whole[:-2] + last * scans + whole[-2:]
+
+
+def jpeg_of_arithmetic_scans(width: int, height: int, scans: int, coded: bytes) -> bytes:
+    """A grey progressive JPEG, arithmetic-coded: one scan of averages, and so many of details, all the same bytes."""
+    tables = segment(0xDB, b"\0" + b"\1" * 64)
+    frame = segment(0xCA, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
+    averages = segment(0xDA, b"\1\1\0\0\0\0") + b"\0\0"
+    details = segment(0xDA, b"\1\1\0\1\x3f\0") + coded
+    return b"\xff\xd8" + tables + frame + averages + details * scans + b"\xff\xd9"
 
 
 # --- TIFF and EXIF ---
@@ -104,6 +113,41 @@ def tiff_picture(side: int, tags: Mapping[int, tuple[int, int, bytes]], compress
     """A TIFF of 8-bit RGB whose other tags are given."""
     basis = {256: longs(side), 257: longs(side), 258: (3, 3, struct.pack("<3H", 8, 8, 8)), 259: longs(compression)}
     return tiff({**basis, 262: longs(2), 277: longs(3), **tags})
+
+
+def grey_tiff(
+    width: int,
+    strips: int,
+    content: bytes,
+    tags: Mapping[int, tuple[int, int, bytes]] | None = None,
+    *,
+    rows: int = 1,
+    compression: int = 1,
+) -> bytes:
+    """A grey TIFF whose strips, of so many rows each, all are the same bytes."""
+
+    def made(at: int) -> bytes:
+        places = {273: longs(*[at] * strips), 279: longs(*[len(content)] * strips), 278: longs(rows)}
+        basis = {256: longs(width), 257: longs(rows * strips), 258: (3, 1, b"\x08\0"), 259: longs(compression)}
+        return tiff({**basis, 262: longs(1), 277: longs(1), **places, **(tags or {})})
+
+    return made(len(made(0))) + content
+
+
+def same_place(width: int, strips: int, size: int) -> bytes:
+    """A grey TIFF of so many bytes, not compressed: strips of one row that all begin at its start."""
+    places = {273: (3, strips, struct.pack("<H", 8) * strips), 279: longs(width)}
+    return grey_tiff(width, strips, b"", places).ljust(size, b"\0")
+
+
+def red_tiff_with_directories(count: int) -> bytes:
+    """A red TIFF whose Exif and GPS directories, one and the same, are a single tag of so many fractions."""
+    basis = {**ONE_STRIP, 34665: longs(0), 34853: longs(0)}
+    at = len(tiff_picture(8, basis))
+    strip_at = at + 2 + 12 + 4
+    directory = struct.pack("<HHHII", 1, 1000, 5, count, strip_at + 192) + bytes(4)
+    whole = tiff_picture(8, {**basis, 273: longs(strip_at), 34665: longs(at), 34853: longs(at)})
+    return whole + directory + bytes(RED) * 64 + struct.pack("<II", 3, 7) * count
 
 
 def broken_fax(height: int = 60_000) -> bytes:

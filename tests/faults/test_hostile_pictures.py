@@ -19,7 +19,9 @@ from hostile import (
     frames,
     gif_declaring,
     gif_with,
+    grey_tiff,
     jpeg_declaring,
+    jpeg_of_arithmetic_scans,
     jpeg_of_scans,
     jpeg_with,
     longs,
@@ -29,7 +31,9 @@ from hostile import (
     png_with,
     rationals,
     red,
+    red_tiff_with_directories,
     run_length_bmp,
+    same_place,
     saved,
     segment,
     tiff,
@@ -61,6 +65,14 @@ BOMBS: dict[str, File] = {
     "tiff, huge tiles": lambda: tiff_picture(16, {**TILES_OF_A_GIGABYTE}, compression=8) + bytes(100),
     "jpeg, progressive": lambda: plain("RGB", 7000, "JPEG", progressive=True, subsampling=0),
     "jpeg, 1000 scans": lambda: jpeg_of_scans(2000, 1000),
+    "jpeg, 19 arithmetic scans": lambda: jpeg_of_arithmetic_scans(7000, 7000, 19, b"\x3f" * 1_000_000),
+    "tiff, scans in its strips": lambda: grey_tiff(2000, 22, jpeg_of_scans(200, 80, 2000), rows=200, compression=7),
+    "tiff, arithmetic scans in its strips": lambda: grey_tiff(
+        2000, 24, jpeg_of_arithmetic_scans(2000, 200, 95, b"\x3f" * 8000), rows=200, compression=7
+    ),
+    "tiff, tiles far wider than it": lambda: tiff_picture(
+        5000, {322: longs(65_504), 323: longs(16), 324: longs(*[8] * 313), 325: longs(*[9] * 313)}, compression=8
+    ),
     "bmp, run lengths": lambda: run_length_bmp(50_000_000, 1, b"\1\0\0\0\0\1"),
     "png of 60000 x 60000": lambda: png_declaring(60_000, 60_000),
     "png of 2^31 x 2^31": lambda: png_declaring((1 << 31) - 1, (1 << 31) - 1),
@@ -85,6 +97,16 @@ NOTHING_BUT_HEADERS: dict[str, File] = {
     "tiff, fractions": lambda: tiff_picture(8, {**ONE_STRIP, 282: rationals(MANY)}),
     "tiff, orientations": lambda: tiff_picture(8, {**ONE_STRIP, 274: rationals(MANY)}),
     "tiff, strips": lambda: tiff_picture(8, {**ONE_STRIP, 273: longs(*[8] * MANY)}),
+    "tiff, the same strip again and again": lambda: same_place(1, 40_000, 20_000_000),
+    "tiff, strips that are too many": lambda: same_place(1, 90_000, 2_500_000),
+    "tiff, compressed strips that are all of the file": lambda: grey_tiff(
+        1, 40_000, b"\0\0" + bytes(2_000_000), {266: (3, 1, b"\2\0")}, compression=32773
+    ),
+    "jpeg, quantisation tables": lambda: jpeg_with(segment(0xDB, (b"\0" + b"\1" * 64) * 1008) * 300),
+    "jpeg, frames": lambda: jpeg_with(segment(0xC0, b"\x08\0\x08\0\x08\1" + bytes(60_000)) * 300),
+    "jpeg, blocks of photoshop": lambda: jpeg_with(
+        segment(0xED, b"Photoshop 3.0\0" + (b"8BIM\4\4\0\0" + bytes(4)) * 5000) * 300
+    ),
     "bmp, empty runs": lambda: run_length_bmp(64, 64, b"\0\0" * MANY),
 }
 
@@ -133,6 +155,7 @@ ODD: dict[str, File] = {
     "3000 frames, gif": lambda: frames("GIF"),
     "3000 frames, webp": lambda: frames("WEBP", lossless=True, method=0),
     "3000 frames, png": lambda: frames("PNG"),
+    "directories of two million fractions, tiff": lambda: red_tiff_with_directories(2_400_000),
     "300 pages": lambda: frames("TIFF", 300),
     "exif that refers to itself, jpeg": lambda: jpeg_with(segment(0xE1, b"Exif\0\0" + ENDLESS_EXIF)),
     "exif that refers to itself, png": lambda: png_with(chunk(b"eXIf", ENDLESS_EXIF)),
