@@ -17,21 +17,20 @@ from app.jpegs import Scans
 from app.quota import Quota
 
 _MAX_READS = 100_000  # headers and chunks that Pillow takes one by one, in Python; real files have thousands
-_MAX_READS_OF_RUNS = 500_000  # a BMP compressed by run lengths is read run by run
 _MAX_TAG_BYTES = 512 << 10  # of TIFF or EXIF tags, whose values become Python objects
 _MAX_COPIED_BYTES = 256_000_000  # of a TIFF's strips on their way to pixels, which may all be the same ones
+_MAX_SIDE = 65_535  # as in a JPEG or GIF: what it takes to resize goes by the longer side, too
 _LOOK_AGAIN_S = 0.005  # for memory that another process gives back
 
 # Bytes for each pixel at the worst moment between the file and uint8 [H, W, C], measured; what others take is less.
 _BYTES_PER_PIXEL = {"1": 12, "L": 12, "P": 14, "RGB": 14, "I": 36, "F": 38}
 _OTHER_BYTES_PER_PIXEL = 18  # transparency, CMYK
 _DECODERS_OWN = {"WEBP": 8, "TIFF": 4}
-_RUN_LENGTHS_OWN = 24  # decoded in Python: time, rather than memory
+_RUN_LENGTHS_OWN = 4  # unrolled before Pillow has them
 _COEFFICIENT_BYTES = 2  # a JPEG of several scans keeps all its coefficients, at full size
 
 _EXIF = b"Exif\x00\x00"
 _TIFF_BYTE_ORDERS = (b"II", b"MM")
-_BMP = b"BM"
 
 
 def is_soon_read(payload: bytes) -> bool:
@@ -48,7 +47,6 @@ class PictureFile(io.BytesIO):
     def __init__(self, payload: bytes) -> None:
         super().__init__(payload)
         self._is_tiff = payload[:2] in _TIFF_BYTE_ORDERS
-        self._max_reads = _MAX_READS_OF_RUNS if payload[:2] == _BMP else _MAX_READS
         self.reads = self._tag_bytes = self._held_bytes = self._copied_bytes = 0
         self._opened = False
 
@@ -59,8 +57,8 @@ class PictureFile(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         """As BytesIO's."""
         self.reads += 1
-        if self.reads > self._max_reads:
-            raise BadPicture(f"The file is in more than {self._max_reads} pieces, the most expected.")
+        if self.reads > _MAX_READS:
+            raise BadPicture(f"The file is in more than {_MAX_READS} pieces, the most expected.")
         block = super().read(size)
         if self._opened and self._is_tiff:
             self._count_copies(len(block))
@@ -117,6 +115,8 @@ def expect_few_pixels(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise TooManyPixels(f"The picture declares {width} x {height} pixels; expected at most {max_pixels} in all.")
+    if max(width, height) > _MAX_SIDE:
+        raise TooManyPixels(f"The picture declares {width} x {height} pixels; expected at most {_MAX_SIDE} to a side.")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         width, height = _tile_size(image)
         if width * height > max_pixels:
@@ -158,9 +158,14 @@ def decoding_bytes(image: Image.Image) -> int:
         width, height = max(width, tile_width), max(height, tile_height)
     per_pixel = _BYTES_PER_PIXEL.get(image.mode.partition(";")[0], _OTHER_BYTES_PER_PIXEL)
     per_pixel += _DECODERS_OWN.get(image.format or "", 0)
-    if isinstance(image, ImageFile.ImageFile) and image.tile and image.tile[0].codec_name == "bmp_rle":
+    if has_run_lengths(image):
         per_pixel += _RUN_LENGTHS_OWN
     return width * height * per_pixel
+
+
+def has_run_lengths(image: Image.Image) -> bool:
+    """Whether it is a BMP that Pillow would decode in Python, run by run."""
+    return isinstance(image, ImageFile.ImageFile) and bool(image.tile) and image.tile[0].codec_name == "bmp_rle"
 
 
 def coefficient_bytes(image: Image.Image, scans: int) -> int:

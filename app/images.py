@@ -2,10 +2,11 @@
 
 import io
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from app import costs, jpegs
+from app import bmps, costs, jpegs
 from app.costs import Memory, PictureFile
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
@@ -98,10 +99,21 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
                 image.decodermaxblock = max(image.decodermaxblock, len(payload))
             if isinstance(image, TiffImagePlugin.TiffImageFile):
                 image.is_animated = True  # so that Pillow leaves the directories of Exif and GPS unread
+            if costs.has_run_lengths(image):
+                _unroll(image, payload)
             image.load()
             if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
                 del image.info["exif"]  # its tags would take seconds to read, and only one of them counts
             return to_pixels(image, channels)
+
+
+def _unroll(image: ImageFile.ImageFile, payload: bytes) -> None:
+    """Put the pixels of a BMP in the place of its run lengths, which Pillow would take one by one."""
+    (tile,) = image.tile
+    arguments: Any = tile.args  # a mode, whether a pixel has 4 bits, and which row comes first
+    image.fp = io.BytesIO(bmps.unrolled(payload, tile.offset, image.size, halves=arguments[1]))
+    raw_mode = "P" if image.mode == "P" else "L"
+    image.tile = [tile._replace(codec_name="raw", offset=0, args=(raw_mode, 0, arguments[2]))]
 
 
 def _scale(size: tuple[int, int], useful_side: int) -> int:

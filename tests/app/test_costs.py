@@ -91,7 +91,7 @@ def test_what_takes_longer_to_go_over_counts_for_more() -> None:
         expect_few_scans(image, Scans(47, 15))
 
 
-@pytest.mark.parametrize(("start", "reads"), [(b"\x89PNG", 100_000), (b"BM", 500_000)])
+@pytest.mark.parametrize(("start", "reads"), [(b"\x89PNG", 100_000), (b"BM", 100_000)])
 def test_a_file_can_be_read_so_often_and_no_more(start: bytes, reads: int) -> None:
     file = PictureFile(start.ljust(600_000, b"\0"))
     for _ in range(reads):

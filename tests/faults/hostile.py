@@ -197,6 +197,12 @@ def run_length_bmp(width: int, height: int, runs: bytes) -> bytes:
     return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + info + palette + runs
 
 
+def red_run_length_bmp(width: int, height: int) -> bytes:
+    """A red picture: one run of one pixel to a row, and what is left of it is filled."""
+    whole = run_length_bmp(width, height, b"\1\0\0\0" * height + b"\0\1")
+    return whole[:54] + bytes((*RED[::-1], 0)) + whole[58:]
+
+
 def frames(kind: str, count: int = 3000, **options: Any) -> bytes:
     """An animation whose first frame is red."""
     others = [Image.new("RGB", (8, 8), (0, number % 256, number // 256)) for number in range(count - 1)]
