@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from app import jpegs, tiffs
+from app import jpegs, tiffs, webps
 from app.errors import BadPicture, TooManyPixels
 from app.jpegs import Scans
 from app.quota import Quota
@@ -161,6 +161,11 @@ def decoding_bytes(image: Image.Image) -> int:
     if has_run_lengths(image):
         per_pixel += _RUN_LENGTHS_OWN
     return width * height * per_pixel
+
+
+def tables_bytes(image: Image.Image, payload: bytes) -> int:
+    """Memory, in bytes, that a lossless WebP takes for its codes besides. Raises BadPicture."""
+    return webps.tables_bytes(payload) if image.format == "WEBP" and len(payload) > webps.SMALL_BYTES else 0
 
 
 def has_run_lengths(image: Image.Image) -> bool:

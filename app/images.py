@@ -87,7 +87,7 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             scale = _scale(declared, useful_side) if limits.reduced_scale else 1
             image.draft("L" if channels == 1 else "RGB", (declared[0] // scale, declared[1] // scale))
-        needed = coefficient_bytes + costs.decoding_bytes(image)
+        needed = coefficient_bytes + costs.decoding_bytes(image) + costs.tables_bytes(image, payload)
         most = limits.memory.capacity_bytes // 2
         if needed > most:
             raise TooManyPixels(

@@ -182,6 +182,57 @@ def webp_declaring(width: int, height: int) -> bytes:
     return whole[:size_at] + struct.pack("<I", declared) + whole[size_at + 4 :]
 
 
+class _BitWriter:
+    """Little-endian bits."""
+
+    def __init__(self) -> None:
+        self._value = self._count = 0
+        self._content = bytearray()
+
+    def put(self, value: int, count: int) -> None:
+        self._value |= value << self._count
+        self._count += count
+        while self._count >= 8:
+            self._content.append(self._value & 255)
+            self._value >>= 8
+            self._count -= 8
+
+    def one_symbol(self) -> None:
+        self.put(0b0001, 4)  # simple, one symbol, of one bit: 0
+
+    def all_bytes(self, alphabet: int) -> None:
+        """A code of eight bits for each of the first 256 symbols."""
+        self.put(0, 1)
+        self.put(12 - 4, 4)
+        for length in (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8):
+            self.put(length in (0, 8), 3)
+        self.put(0, 1)
+        for symbol in range(alphabet):
+            self.put(symbol < 256, 1)
+
+    def content(self) -> bytes:
+        return bytes(self._content) + bytes([self._value])
+
+
+def webp_of_groups(side: int, groups: int) -> bytes:
+    """A black lossless WebP whose blocks of 4 x 4 pixels have so many groups of codes, one after the other."""
+    bits = _BitWriter()
+    for value, count in ((side - 1, 14), (side - 1, 14), (0, 4), (0b00100, 5), (0, 2)):
+        bits.put(value, count)  # no transform, no cache, but groups
+    bits.all_bytes(256 + 24)
+    bits.all_bytes(256)
+    for _ in range(3):
+        bits.one_symbol()
+    for block in range((side + 3) // 4 * ((side + 3) // 4)):
+        for part in (block % groups & 255, block % groups >> 8):
+            bits.put(int(f"{part:08b}"[::-1], 2), 8)
+    for _ in range(5 * groups):
+        bits.one_symbol()
+    content = b"\x2f" + bits.content()
+    content += bytes(len(content) % 2)
+    return b"RIFF" + struct.pack("<I", len(content) + 12) + b"WEBPVP8L" + struct.pack("<I", len(content)) + content
+
+
 def gif_with(inserted: bytes) -> bytes:
     """A GIF with blocks before its picture."""
     whole = saved(Image.new("RGB", (8, 8), RED).quantize(2), "GIF")

@@ -40,6 +40,7 @@ from hostile import (
     tiff,
     tiff_picture,
     webp_declaring,
+    webp_of_groups,
 )
 from pace import is_within
 from PIL import Image
@@ -83,6 +84,7 @@ BOMBS: dict[str, File] = {
     "bmp of 2^31": lambda: run_length_bmp((1 << 31) - 1, 1, b""),
     "jpeg of 65500 x 65500": lambda: jpeg_declaring(65_500, 65_500),
     "gif of 65535 x 65535": lambda: gif_declaring(65_535, 65_535),
+    "webp, 65536 groups of codes": lambda: webp_of_groups(1024, 65_536),
     "webp of 16383 x 16383": lambda: webp_declaring(16_383, 16_383),
     "tiff of 2^31 x 2^31": lambda: tiff_picture((1 << 31) - 1, {**ONE_STRIP}),
 }
