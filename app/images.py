@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from app import bmps, costs, jpegs
+from app import bmps, costs, jpegs, pngs
 from app.costs import Memory, PictureFile
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
@@ -134,6 +134,7 @@ def _opened(payload: bytes) -> ImageFile.ImageFile:
     file = io.BytesIO(payload) if costs.is_soon_read(payload) else PictureFile(payload)
     if isinstance(file, PictureFile) and payload.startswith(_JPEG):
         jpegs.expect_few_tables(payload)
+    pngs.expect_few_unfolding(payload)
     try:
         image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:

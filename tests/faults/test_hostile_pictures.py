@@ -94,6 +94,10 @@ NOTHING_BUT_HEADERS: dict[str, File] = {
     "png, empty chunks": lambda: png_with(chunk(b"prIv") * MANY),
     "png, notes": lambda: png_with(chunk(b"tEXt", b"a\0") * MANY),
     "png, empty pieces of pixels": lambda: png_with(chunk(b"IDAT") * MANY),
+    "png, profiles that unfold": lambda: png_with(chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_000_000), 9)) * 5000),
+    "png, notes that unfold and then break": lambda: png_with(
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000), 9)[:-8] + bytes(8)) * 5000
+    ),
     "jpeg, comments": lambda: jpeg_with(b"\xff\xfe\0\2" * MANY),
     "jpeg, applications": lambda: jpeg_with(b"\xff\xe5\0\2" * MANY),
     "jpeg, fill bytes": lambda: jpeg_with(b"\xff" * 2 * MANY),

@@ -1,0 +1,19 @@
+"""Profiles and notes of a PNG, which are small until they are unfolded."""
+
+import pytest
+from colour_bundle import RED, picture
+
+from app.errors import BadPicture
+from app.pngs import expect_few_unfolding
+
+
+@pytest.mark.parametrize("name", [b"iCCP", b"zTXt", b"iTXt"])
+def test_so_many_unfold_and_no_more(name: bytes) -> None:
+    whole = picture(RED)
+    expect_few_unfolding(whole + name * 64)
+    with pytest.raises(BadPicture, match=r"^The PNG has 65 compressed profiles and notes; expected at most 64\.$"):
+        expect_few_unfolding(whole + name * 65)
+
+
+def test_another_format_may_hold_those_names() -> None:
+    expect_few_unfolding(picture(RED, kind="TIFF") + b"iCCP" * 100)
