@@ -19,6 +19,7 @@ from pace import slowness_at_first
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60 * slowness_at_first()  # costs nothing where what is waited for comes
 STARTED = r"Started server process \[(\d+)\]"  # a worker
+READY = r" (ready|not ready yet) on http"  # once, however often workers are replaced
 SERVING = "Application startup complete"  # and a moment later it listens: connect() waits for that
 
 
@@ -176,6 +177,7 @@ class Server:
 
     def wait_until_serving(self, workers: int = 1) -> None:
         self.wait_for(SERVING, workers)
+        self.wait_for(READY)  # the last line of a start
         self.connect().close()
 
     def connect(self) -> socket.socket:
