@@ -19,7 +19,7 @@ from pace import slowness_at_first
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60 * slowness_at_first()  # costs nothing where what is waited for comes
 STARTED = r"Started server process \[(\d+)\]"  # a worker
-READY = r" (ready|not ready yet) on http"  # once, however often workers are replaced
+READY = r"\b(ready|not ready yet) on http"  # once, however often workers are replaced
 SERVING = "Application startup complete"  # and a moment later it listens: connect() waits for that
 
 
