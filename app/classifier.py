@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.batcher import Answered, Batcher, Limits, Place
 from app.engine import Engine
-from app.errors import BadParameter, DeadlinePassed, InferenceFailed, ServiceError
+from app.errors import BadParameter, DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.images import DecodeLimits, decode
 from app.metrics import Metrics
 from app.quota import Quota
@@ -176,7 +176,10 @@ class Classifier:
     def _decode(self, payload: bytes) -> tuple[Patches, float]:
         started = time.perf_counter()
         pixels = decode(payload, self.spec.channels, self._useful_side, self._decoding.limits)
-        patches = to_patches(pixels, self.spec)
+        try:
+            patches = to_patches(pixels, self.spec)
+        except MemoryError:
+            raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
         return patches, time.perf_counter() - started
 
     def _top(self, scores: Scores, top_k: int) -> list[Prediction]:

@@ -15,6 +15,7 @@ Exception
 │   ├── QueueFull           429  no room; Retry-After says when to try again
 │   │   └── UploadsFull     429  no room for its bytes
 │   ├── InferenceFailed     500  the engine failed on this picture
+│   ├── OutOfMemory         503  no memory for this picture now
 │   ├── NotReady            503  not ready, or draining
 │   │   └── Draining        503  about to end; Connection: close
 │   └── DeadlinePassed      504  not answered within request_timeout_s
@@ -125,6 +126,12 @@ class InferenceFailed(ServiceError):
     """The engine failed on this picture."""
 
     status, code, title = 500, "inference_failed", "Inference failed"
+
+
+class OutOfMemory(ServiceError):
+    """The process has no memory left for this picture, which may be a good one."""
+
+    status, code, title = 503, "out_of_memory", "Out of memory"
 
 
 class NotReady(ServiceError):

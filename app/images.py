@@ -8,7 +8,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, Unidentified
 
 from app import bmps, costs, jpegs, pngs
 from app.costs import Memory, PictureFile
-from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
+from app.errors import BadPicture, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
 from app.quota import Quota
 from model.preprocess import Pixels, to_pixels
@@ -59,7 +59,7 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
 
     Returns: uint8 [H, W, channels], RGB or grey.
     Raises: TooManyBytes, TooManyPixels (before anything is decoded: too many, too often, or too much memory),
-    UnsupportedFormat, BadPicture.
+    UnsupportedFormat, BadPicture, OutOfMemory.
     """
     if len(payload) > limits.max_bytes:
         raise TooManyBytes(f"The picture has {len(payload)} bytes; expected at most {limits.max_bytes}.")
@@ -72,6 +72,10 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
     except Image.DecompressionBombError:
         raise TooManyPixels(
             f"The picture declares far more than {limits.max_pixels} pixels, the most expected."
+        ) from None
+    except MemoryError:
+        raise OutOfMemory(
+            "The picture was not decoded: the service has no memory left for it. Try again later."
         ) from None
     except Exception as error:  # hostile bytes raise almost anything inside a decoder
         what = what_it_is(payload)

@@ -17,6 +17,7 @@ _TITLES = {
     "uploads_full": "Too many uploads",
     "inference_failed": "Inference failed",
     "internal_error": "Internal error",
+    "out_of_memory": "Out of memory",
     "not_ready": "Not ready",
     "deadline_passed": "Deadline passed",
     "not_found": "Not found",

@@ -2,10 +2,12 @@
 
 import io
 import struct
+import subprocess
 import sys
 import threading
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pace import slowness_at_first
 from PIL import Image
+from servers import ROOT, clean_environment
 
 from app.costs import Memory
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
@@ -95,6 +98,34 @@ def test_transparency_lies_over_white(mode: str) -> None:
         clear.putpalette([255, 0, 0])
         options = {"transparency": 0}
     assert (decoded(saved(clear, "PNG", **options)) == 255).all()
+
+
+_SCARCE = """
+import resource, sys
+from app.errors import OutOfMemory
+from app.images import DecodeLimits, decode
+payload = sys.stdin.buffer.read()
+decode(open(sys.argv[1], "rb").read(), 3, 8, DecodeLimits(1 << 20, 1 << 20))
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (8 << 20),) * 2)
+try:
+    decode(payload, 3, 8, DecodeLimits(20 << 20, 50_000_000))
+except OutOfMemory as error:
+    print(error.status, error)
+"""
+
+
+def test_a_picture_that_there_is_no_memory_for_is_not_blamed(tmp_path: Path) -> None:
+    small = tmp_path / "small.png"
+    small.write_bytes(picture(RED))
+    finished = subprocess.run(
+        [sys.executable, "-c", _SCARCE, str(small)],
+        input=picture(RED, size=(3000, 3000)), cwd=ROOT, env=clean_environment(),
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert finished.stdout.decode() == (
+        "503 The picture was not decoded: the service has no memory left for it. Try again later.\n"
+    ), finished.stderr.decode()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])

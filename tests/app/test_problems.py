@@ -80,6 +80,7 @@ def test_codes_are_stable_and_no_two_errors_share_one_but_the_two_that_are_not_r
         "queue_full": 429,
         "uploads_full": 429,
         "inference_failed": 500,
+        "out_of_memory": 503,
         "not_ready": 503,
         "deadline_passed": 504,
     }
