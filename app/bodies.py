@@ -25,6 +25,8 @@ _RAW_TYPES = (
 )
 _NOT_TAKEN = "URLs and base64 text are not taken: send the picture's bytes."
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
+_MAX_STATED = 4096  # characters of a header that says what a body or a part is
+_SHOWN = 64
 _WHITE_SPACE = b" \t\r\n"
 _NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
 _QUERY = ("top_k", "model")  # parameters that hasty clients put into the form
@@ -53,7 +55,7 @@ async def read_picture(request: Request, limits: BodyLimits, cargo: Cargo | None
 
     Raises: UnsupportedFormat, TooManyBytes, BadRequest, BadParameter, UploadsFull, DeadlinePassed, ClientGone.
     """
-    content_type, parameters = parse_options_header(request.headers.get("content-type"))
+    content_type, parameters = _content_type(request)
     if content_type == _MULTIPART:
         max_bytes = limits.max_picture_bytes + _MULTIPART_OVERHEAD_BYTES
         uploads = await _read_form(
@@ -82,7 +84,7 @@ async def read_pictures(request: Request, limits: BodyLimits, cargo: Cargo | Non
 
     Raises: as read_picture.
     """
-    content_type, parameters = parse_options_header(request.headers.get("content-type"))
+    content_type, parameters = _content_type(request)
     if content_type != _MULTIPART:
         raise UnsupportedFormat(
             f"The content type is {content_type.decode('latin-1')!r}; expected multipart/form-data with fields 'file'."
@@ -91,6 +93,17 @@ async def read_pictures(request: Request, limits: BodyLimits, cargo: Cargo | Non
     return await _read_form(
         request, parameters, limits.max_request_bytes, cargo, max_files=limits.max_pictures, timeout_s=limits.timeout_s
     )
+
+
+def _content_type(request: Request) -> tuple[bytes, dict[bytes, bytes]]:
+    """The media type of the body, and its parameters. Raises UnsupportedFormat where it cannot be taken."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise UnsupportedFormat(f"The Content-Encoding is {encoding[:_SHOWN]!r}; expected none, or identity.")
+    stated = request.headers.get("content-type", "")
+    if len(stated) > _MAX_STATED:  # what splits it into parameters takes the square of its length
+        raise UnsupportedFormat(f"The Content-Type has {len(stated)} characters; expected at most {_MAX_STATED}.")
+    return parse_options_header(stated)
 
 
 def _hint(content_type: bytes) -> str:
@@ -213,6 +226,8 @@ class _Form:
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
+        if len(self._value) > _MAX_STATED:
+            raise BadRequest(f"A part of the form has a header of more than {_MAX_STATED} bytes, the most expected.")
 
     def _on_header_end(self) -> None:
         self._headers[bytes(self._name).lower()] = bytes(self._value).strip(b" \t")

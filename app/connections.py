@@ -5,11 +5,14 @@ asked or answered.
 """
 
 import asyncio
+import logging
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Sized
 from typing import Any, cast
 
+import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -21,10 +24,22 @@ from app.hang_up import HangUp, announce
 GATE = "mixer.gate"  # in the state of the application: what may refuse a request at its head
 MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
 _HASTE_S = 1.0  # for a body that nobody wants, when the server ends
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-)
+_MOST_AT_ONCE = 1000  # requests that arrive in one piece
+_FREE_CHUNKS, _BYTES_A_CHUNK = 1000, 16  # of a body: so many chunks, and one more for each so many bytes
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*[ \t]*", re.ASCII)
+_PLAIN = b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+_BAD, _NO_SUCH_CODING = b"400 Bad Request", b"501 Not Implemented"
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+
+log = logging.getLogger("mixer.connections")
+
+
+class _Fault(Exception):
+    """What a client may not send. Raised from within the parser, which stops there."""
+
+    def __init__(self, status: bytes, words: bytes) -> None:
+        super().__init__(words.decode("latin-1"))
+        self.answer = _PLAIN % (status, len(words), words)
 
 
 class _OneAtATime(FlowControl):
@@ -111,6 +126,9 @@ class Connection(HttpToolsProtocol):
         self._arriving = self._refused = False  # a body; the request that it belongs to
         self._leaving = False  # the last answer has been written
         self._leave_within_s: float = self.timeout_keep_alive
+        self._offered = False  # another protocol, by the head that was read last
+        self._deaf = False  # whatever else arrives is thrown away
+        self._at_once = self._chunks = self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client has connected."""
@@ -134,17 +152,74 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
         self._bytes_without_progress += len(data)
-        super().data_received(data)
+        self._at_once = 0
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            fault = error.__context__
+            if isinstance(fault, _Fault):
+                self._end_with(fault)
+                return
+            log.warning("what arrived is no HTTP")
+            self.send_400_response("Invalid HTTP request received.")
         if self._bytes_without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
-            words = b"The headers have more than %d bytes, the most expected." % MAX_HEAD_BYTES
             if not self._leaving:
-                self.transport.write(_TOO_LARGE % (len(words), words))
+                self.transport.write(
+                    _Fault(
+                        _TOO_LARGE, b"The headers have more than %d bytes, the most expected." % MAX_HEAD_BYTES
+                    ).answer
+                )
             self.transport.close()
             self._give_up()
 
+    def _parse(self, data: bytes) -> None:
+        """An offer of another protocol is ignored (RFC 9110, 7.8).
+
+        The parser takes the body behind a head with an offer for that other protocol. So another one is given the head
+        once more, without the offer, and what follows after that.
+        """
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                end_of_head: int = upgrade.args[0]
+            else:
+                return
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+            self.parser.feed_data(head)
+            rest = memoryview(rest)[end_of_head:]
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
+
+    def _end_with(self, fault: _Fault) -> None:
+        """The last answer: what was asked before it gets no other, and what follows is not looked at.
+
+        That is read for a second all the same, or its client might be told of a reset only.
+        """
+        self._deaf = True
+        self._give_up()
+        if self._leaving or self.transport.is_closing():
+            self.transport.close()
+            return
+        self.transport.write(fault.answer)
+        self._arriving = True
+        self._leave_within_s = min(_HASTE_S, self._leave_within_s)
+        self.flow.resume_reading()
+        self._leave()
+
     def send_400_response(self, msg: str) -> None:
         """What arrived is no HTTP; what was asked before it gets no other answer."""
+        self._deaf = True
         if self._leaving:
             self.transport.close()
             return
@@ -153,9 +228,13 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request has begun."""
+        self._offered = self.parser.should_upgrade()
+        if self._offered and self.parser.get_method() != b"CONNECT":
+            return  # the same head follows, without the offer
         if self._leaving:
             return
-        self._bytes_without_progress = 0
+        self._expect_sound_head()
+        self._bytes_without_progress = self._chunks = self._body_bytes = 0
         self._arriving = True
         self._stop_waiting()
         self._refused = self._gate is not None and not self._hang_ups and self._refuse(self._gate)
@@ -165,6 +244,7 @@ class Connection(HttpToolsProtocol):
         if self._one_too_many:
             self.limit_concurrency = 0 if self._crowd.held() >= self._most else None
         super().on_headers_complete()
+        self.headers = []  # trailers are none of the headers
         self.cycle.transport = cast(asyncio.Transport, self._voice)
         if self.pipeline:
             self._sends_ahead = True
@@ -176,11 +256,24 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
         self._bytes_without_progress = 0
+        self._body_bytes += len(body)
         if not (self._refused or self._leaving):
             super().on_body(body)
 
+    def on_chunk_header(self) -> None:
+        """Another piece of its body begins, of a body in chunks."""
+        self._chunks += 1
+        if self._chunks > _FREE_CHUNKS + self._body_bytes // _BYTES_A_CHUNK:
+            raise _Fault(
+                _BAD,
+                b"The body has %d chunks for %d bytes; expected at most %d, and one more for each %d bytes."
+                % (self._chunks, self._body_bytes, _FREE_CHUNKS, _BYTES_A_CHUNK),
+            )
+
     def on_message_complete(self) -> None:
         """All of it has arrived."""
+        if self._offered:
+            return
         self._bytes_without_progress = 0
         if self._leaving:
             self.transport.close()
@@ -234,6 +327,29 @@ class Connection(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+
+    def _expect_sound_head(self) -> None:
+        """What others may take for another request than the parser does (RFC 9112, 3.2 and 6.1).
+
+        The parser refuses two lengths, and a length together with a coding.
+        """
+        if self._offered:
+            raise _Fault(_BAD, b"The method is CONNECT; this is no proxy.")
+        self._at_once += 1
+        if self._at_once > _MOST_AT_ONCE:
+            raise _Fault(_BAD, b"More than %d requests came at once, the most expected." % _MOST_AT_ONCE)
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            raise _Fault(_BAD, b"The request has %d headers Host; expected one." % hosts)
+        if hosts and not _HOST.fullmatch(self.headers[names.index(b"host")][1]):
+            raise _Fault(_BAD, b"The header Host is no name or address of a host.")
+        if b"transfer-encoding" in names:
+            codings = b", ".join(value.strip() for name, value in self.headers if name == b"transfer-encoding")
+            if self.parser.get_http_version() == "1.0":
+                raise _Fault(_BAD, b"The request of HTTP/1.0 has a Transfer-Encoding; expected none.")
+            if codings.lower() != b"chunked":
+                raise _Fault(_NO_SUCH_CODING, b"The transfer coding is %b; expected chunked." % codings[:64])
 
     def _refuse(self, gate: Gate) -> bool:
         keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()

@@ -252,7 +252,7 @@ async def test_a_connection_that_cannot_be_opened_is_closed_and_the_next_is_take
         for _ in range(2):
             client = connect()
             client.setblocking(False)
-            await asyncio.get_running_loop().sock_sendall(client, b"GET / HTTP/1.1\r\n\r\n")
+            await asyncio.get_running_loop().sock_sendall(client, b"GET / HTTP/1.1\r\nHost: service\r\n\r\n")
             async with asyncio.timeout(PATIENCE_S):
                 while await _received(client):
                     continue

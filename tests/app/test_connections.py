@@ -183,7 +183,7 @@ async def test_headers_without_end_get_431(endless: bytes) -> None:
 
 async def test_a_body_is_no_header_however_long_it_is() -> None:
     connection, transport = connected(Application())
-    connection.data_received(b"POST / HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n")
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: service\r\nContent-Length: 10000000\r\n\r\n")
     for _ in range(10):
         connection.data_received(bytes(MAX_HEAD_BYTES))
     assert not transport.is_closing()
@@ -203,9 +203,180 @@ async def test_of_requests_sent_ahead_no_more_are_read_until_they_are_served() -
     assert transport.written.count(b" 204 ") == 3
 
 
+# --- offers of another protocol ---
+
+BODY = b"GET /hidden HTTP/1.1\r\nHost: service\r\n\r\n"
+OFFERS = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    b"Upgrade: websocket\r\nConnection: keep-alive\r\nConnection: upgrade\r\n",
+    b"Connection: upgrade\r\nUpgrade: a\r\nUpgrade: b\r\nExpect: 100-continue\r\n",
+    b"Connection: upgrade\r\nUpgrade:\r\n",
+]
+FRAMES = [
+    b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY),
+    b"Transfer-Encoding: chunked\r\n\r\n7\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (BODY[:7], len(BODY) - 7, BODY[7:]),
+]
+
+
+class Listing:
+    """Answers each request at once, and remembers what it was."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, bytes, set[bytes]]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.heard.append((scope["method"], scope["path"], body, {name for name, _ in scope["headers"]}))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=["a length", "chunks"])
+@pytest.mark.parametrize("offer", OFFERS, ids=["h2c", "websocket", "two", "nothing"])
+async def test_an_offer_of_another_protocol_is_ignored_wherever_the_request_is_cut(
+    offer: bytes, frame: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = b"POST /here HTTP/1.1\r\nHost: service\r\nX:\r\n" + offer + frame
+    after = b"GET /after HTTP/1.1\r\nHost: service\r\n" + offer + b"\r\n"
+    together = request + after + request
+    for cut in range(len(together)):
+        app = Listing()
+        connection, transport = connected(app)
+        connection.data_received(together[:cut])
+        if not cut % 2:
+            await settled()
+        connection.data_received(together[cut:])
+        for _ in range(4):
+            await settled()
+        assert [one[:3] for one in app.heard] == [
+            ("POST", "/here", BODY),
+            ("GET", "/after", b""),
+            ("POST", "/here", BODY),
+        ]
+        assert all(b"host" in one[3] for one in app.heard)
+        assert transport.written.count(b"HTTP/1.1 204 ") == 3
+        assert not transport.is_closing()
+    assert not caplog.records
+
+
+async def test_an_offer_with_the_last_request_of_a_connection_leaves_it_the_last() -> None:
+    app = Listing()
+    connection, transport = connected(app)
+    head = b"POST /here HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\n"
+    connection.data_received(head + b"abc" + REQUEST)
+    await settled()
+    assert [one[:3] for one in app.heard] == [("POST", "/here", b"abc")]
+    assert transport.is_closing()
+
+
+# --- heads that could be taken for something else ---
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+HEADS = {
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+    "two hosts of 1.0": (b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    "a host that is none": (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    "a host with a path": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+    "no host, with an offer": (b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 400),
+    "chunks of 1.0": (b"POST / HTTP/1.0\r\n" + CHUNKED, 400),
+    "two codings": (b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED.replace(b"chunked", b"gzip, chunked"), 501),
+    "two headers of codings": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n" + CHUNKED, 501),
+    "another coding": (b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED.replace(b"chunked", b"gzip"), 501),
+    "a length and chunks": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + CHUNKED, 400),
+    "chunks and a length": (
+        b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n", 1),
+        400,
+    ),
+    "a tunnel": (b"CONNECT service:443 HTTP/1.1\r\nHost: service\r\n\r\n", 400),
+    "a tunnel with a length": (b"CONNECT service:443 HTTP/1.1\r\nHost: service\r\nContent-Length: 5\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize(("head", "status"), HEADS.values(), ids=HEADS.keys())
+async def test_a_head_that_could_be_taken_for_another_is_refused_and_nothing_behind_it_is_heard(
+    head: bytes, status: int
+) -> None:
+    app = Listing()
+    connection, transport = connected(app)
+    connection.data_received(head + REQUEST)
+    connection.data_received(REQUEST)
+    await settled()
+    assert transport.written.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nconnection: close\r\n" in transport.written
+    assert transport.written.count(b"HTTP/1.1 ") == 1
+    assert not app.heard
+    assert transport.said_all or transport.is_closing()
+
+
+@in_virtual_time
+async def test_after_such_a_head_a_client_has_a_second_to_read_why() -> None:
+    connection, transport = connected(Listing())
+    connection.data_received(HEADS["no host"][0])
+    assert (transport.said_all, transport.is_closing()) == (True, False)
+    await transport.ended.wait()
+    assert now() == 1.0
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"service", b"127.0.0.1:8000", b"[::1]:8000", b"a_b.example", b"%41", b"a  ", b"a\t"]
+)
+async def test_any_host_will_do(host: bytes) -> None:
+    app = Listing()
+    connection, _ = connected(app)
+    connection.data_received(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+    connection.data_received(b"GET / HTTP/1.0\r\n\r\n")
+    await settled()
+    assert len(app.heard) == 2
+
+
+async def test_trailers_are_no_headers() -> None:
+    app = Listing()
+    connection, _ = connected(app)
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED[:-2] + b"X-Trailer: a\r\n\r\n")
+    await settled()
+    assert [one[3] for one in app.heard] == [{b"host", b"transfer-encoding"}]
+
+
+# --- too many pieces ---
+
+
+async def test_a_body_in_absurdly_many_chunks_is_refused() -> None:
+    app = Listing()
+    connection, transport = connected(app)
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED[:-5] + b"1\r\na\r\n" * 1100)
+    await settled()
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    assert b"expected at most 1000, and one more for each 16 bytes." in transport.written
+    assert transport.said_all
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 999), (16, 20_000), (17, 20_000)])
+async def test_many_chunks_are_taken_where_they_have_many_bytes(size: int, count: int) -> None:
+    app = Listing()
+    connection, _ = connected(app)
+    chunk = b"%x\r\n%b\r\n" % (size, bytes(size))
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED[:-5] + chunk * count + b"0\r\n\r\n")
+    await settled()
+    assert [len(one[2]) for one in app.heard] == [size * count]
+
+
+async def test_thousands_of_requests_in_one_piece_are_refused() -> None:
+    app = Application()
+    connection, transport = connected(app)
+    connection.data_received(REQUEST * 5000)
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    assert transport.said_all
+    await settled()
+    assert app.begun <= 1
+
+
 # --- the last answer ---
 
-LAST = b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 5\r\n\r\n"
+LAST = b"POST / HTTP/1.1\r\nHost: service\r\nConnection: close\r\nContent-Length: 5\r\n\r\n"
 
 
 class Hasty:
@@ -332,7 +503,7 @@ async def test_while_nothing_is_read_a_hang_up_is_watched_for() -> None:
         await app.release()
         assert not departures.watched
         await app.release()
-        connection.data_received(b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+        connection.data_received(b"POST / HTTP/1.1\r\nHost: service\r\nContent-Length: 100000\r\n\r\n")
         await settled()  # it waits for the body
         connection.data_received(bytes(100_000))
         assert list(departures.watched) == [file]
