@@ -29,6 +29,8 @@ _DECODERS_OWN = {"WEBP": 8, "TIFF": 4}
 _RUN_LENGTHS_OWN = 4  # unrolled before Pillow has them
 _COEFFICIENT_BYTES = 2  # a JPEG of several scans keeps all its coefficients, at full size
 
+_SCANLESS = ("PNG", "WEBP", "GIF", "BMP")
+_ONE_SCAN = Scans(1)
 _EXIF = b"Exif\x00\x00"
 _TIFF_BYTE_ORDERS = (b"II", b"MM")
 
@@ -141,10 +143,12 @@ def expect_affordable(image: Image.Image, payload: bytes) -> Scans:
 
     Returns: how often the file goes over them: once, except in some JPEG files.
     """
+    if image.format in _SCANLESS:
+        return _ONE_SCAN
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tiffs.expect_affordable(image, payload)
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
-        return Scans(1)
+        return _ONE_SCAN
     scans = jpegs.scans(payload)
     expect_few_scans(image, scans)
     return scans
@@ -170,7 +174,9 @@ def tables_bytes(image: Image.Image, payload: bytes) -> int:
 
 def has_run_lengths(image: Image.Image) -> bool:
     """Whether it is a BMP that Pillow would decode in Python, run by run."""
-    return isinstance(image, ImageFile.ImageFile) and bool(image.tile) and image.tile[0].codec_name == "bmp_rle"
+    if image.format != "BMP" or not isinstance(image, ImageFile.ImageFile):  # which takes longer to tell
+        return False
+    return bool(image.tile) and image.tile[0].codec_name == "bmp_rle"
 
 
 def coefficient_bytes(image: Image.Image, scans: int) -> int:

@@ -101,7 +101,7 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
         with limits.memory.taken(needed):
             if len(image.tile) == 1:  # in one piece: after every piece, a thread waits until it may run Python again
                 image.decodermaxblock = max(image.decodermaxblock, len(payload))
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
+            if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):
                 image.is_animated = True  # so that Pillow leaves the directories of Exif and GPS unread
             if costs.has_run_lengths(image):
                 _unroll(image, payload)

@@ -5,6 +5,7 @@ from app.errors import BadPicture
 _SIGNATURE = b"\x89PNG"
 _UNFOLDING = (b"iCCP", b"zTXt", b"iTXt")  # a colour profile, and notes: Pillow unfolds a megabyte of each
 _MAX_UNFOLDING = 64
+_SMALLEST_BYTES = 1000  # of what unfolds to a megabyte
 
 
 def expect_few_unfolding(payload: bytes) -> None:
@@ -12,7 +13,7 @@ def expect_few_unfolding(payload: bytes) -> None:
 
     Their names are looked for wherever they stand: that takes no time and misses none, and pixels hardly ever hold one.
     """
-    if not payload.startswith(_SIGNATURE):
+    if len(payload) <= _MAX_UNFOLDING * _SMALLEST_BYTES or not payload.startswith(_SIGNATURE):
         return
     found = sum(payload.count(name) for name in _UNFOLDING)
     if found > _MAX_UNFOLDING:
