@@ -145,6 +145,8 @@ def _opened(payload: bytes) -> ImageFile.ImageFile:
         name = next((name for name, (at, mark) in _FOREIGN.items() if payload[at : at + len(mark)] == mark), None)
         if name is not None:
             raise UnsupportedFormat(f"The file is {name}; expected {_ACCEPTED}.") from None
+        if payload.startswith(_JPEG) and (kind := jpegs.unsupported(payload)) is not None:
+            raise UnsupportedFormat(f"The JPEG has {kind}; expected 1, 3 or 4 channels of 8 bits.") from None
         what = what_it_is(payload)
         words = f"The file starts with {payload[:8].hex(' ')} and is no picture; expected {_ACCEPTED}."
         raise BadPicture(words if what is None else _instead(what)) from None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from app.errors import BadPicture
@@ -18,12 +19,15 @@ _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _READ_BY_PILLOW = re.compile(rb"\xff([\xc0-\xc7\xc9-\xcf\xda-\xef\xfe])")
 # Frames (all that begin like one), quantisation tables, hierarchies, and the blocks of Photoshop.
 _TABLES = frozenset(bytes([code]) for code in (*range(0xC0, 0xD0), 0xDB, 0xDE, 0xED)) - {b"\xc4", b"\xc8", b"\xcc"}
+_FRAMES = _TABLES - {b"\xdb", b"\xde", b"\xed"}
+_USUAL_BITS, _USUAL_CHANNELS = 8, (1, 3, 4)
 _START_OF_IMAGE_BYTES = 2
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
 _SEQUENTIAL_FRAMES = (b"\xc0", b"\xc1", b"\xc9")  # baseline, extended, arithmetic
 _ARITHMETIC_FRAMES = (b"\xc9", b"\xca")
 _ARITHMETIC_FRAME = re.compile(rb"\xff[\xc9-\xcb\xcd-\xcf]")
 _CHANNELS_OF_FRAME, _CHANNELS_OF_SCAN = 7, 2  # where a segment counts them, after its marker
+_BITS_OF_FRAME = 2
 
 
 class Scans(NamedTuple):
@@ -46,6 +50,17 @@ def expect_few_tables(payload: bytes) -> None:
             raise BadPicture(f"The JPEG has more than {_MAX_TABLE_BYTES} bytes of tables, the most expected.")
         at = marker.end() + length
     raise BadPicture(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
+
+
+def unsupported(payload: bytes) -> str | None:
+    """What is unusual about the samples of a JPEG, if they are, in words."""
+    with suppress(BadPicture):
+        for marker, segment in _segments(payload):
+            if marker in _FRAMES and len(segment) > _CHANNELS_OF_FRAME:
+                bits, channels = segment[_BITS_OF_FRAME], segment[_CHANNELS_OF_FRAME]
+                usual = bits == _USUAL_BITS and channels in _USUAL_CHANNELS
+                return None if usual else f"{channels} channels of {bits} bits"
+    return None
 
 
 def scans(payload: bytes) -> Scans:

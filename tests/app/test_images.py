@@ -100,6 +100,17 @@ def test_transparency_lies_over_white(mode: str) -> None:
     assert (decoded(saved(clear, "PNG", **options)) == 255).all()
 
 
+@pytest.mark.parametrize(("bits", "channels"), [(12, 3), (8, 2), (16, 1)])
+def test_a_jpeg_of_unusual_samples_is_one_all_the_same(bits: int, channels: int) -> None:
+    whole = picture(RED, kind="JPEG")
+    at = whole.index(b"\xff\xc0") + 4
+    unusual = whole[:at] + bytes([bits]) + whole[at + 1 : at + 5] + bytes([channels]) + whole[at + 6 :]
+    with pytest.raises(
+        UnsupportedFormat, match=f"^The JPEG has {channels} channels of {bits} bits; expected 1, 3 or 4"
+    ):
+        decoded(unusual)
+
+
 _SCARCE = """
 import resource, sys
 from app.errors import OutOfMemory
