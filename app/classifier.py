@@ -108,13 +108,17 @@ class Classifier:
             self._metrics.lost(error.code, count)
             raise
 
-    async def classify(self, place: PicturePlace, payload: bytes, *, top_k: int, deadline: float) -> Classified:
+    async def classify(
+        self, place: PicturePlace, payload: bytes, *, top_k: int, deadline: float, patient: bool = False
+    ) -> Classified:
         """The `top_k` most probable labels of one picture file, until `deadline` (the event loop's clock).
+
+        A patient one lets others be decoded first, a few dozen at most.
 
         Raises: ServiceError of the kind that fits (errors.py).
         """
         try:
-            answered, decode_s = await self.scores(place, payload, deadline=deadline)
+            answered, decode_s = await self.scores(place, payload, deadline=deadline, patient=patient)
         except ServiceError as error:
             self._metrics.lost(error.code)
             raise
@@ -126,9 +130,11 @@ class Classifier:
         self._metrics.classified(predictions[0]["label"], predictions[0]["probability"], seconds)
         return Classified(predictions, seconds, answered.batch_size)
 
-    async def scores(self, place: PicturePlace, payload: bytes, *, deadline: float) -> tuple[Answered[Scores], float]:
+    async def scores(
+        self, place: PicturePlace, payload: bytes, *, deadline: float, patient: bool = False
+    ) -> tuple[Answered[Scores], float]:
         """What the network says of one picture file, and the seconds its decoding took. Raises ServiceError."""
-        patches, decode_s = await self._decoded(payload, deadline)
+        patches, decode_s = await self._decoded(payload, deadline, patient)
         try:
             answered = await place.answer(patches, deadline)
         except ServiceError:
@@ -156,8 +162,8 @@ class Classifier:
             raise BadParameter(f"top_k is {top_k}; expected 1 to {self.spec.num_classes}, the number of classes.")
         return top_k
 
-    async def _decoded(self, payload: bytes, deadline: float) -> tuple[Patches, float]:
-        patient = len(payload) > _SMALL_BYTES
+    async def _decoded(self, payload: bytes, deadline: float, patient: bool) -> tuple[Patches, float]:
+        patient = patient or len(payload) > _SMALL_BYTES
         decoded = self._decoding.threads.submit(lambda: self._decode(payload), patient=patient)
         timer = asyncio.get_running_loop().call_at(deadline, self._give_up, decoded)
         try:

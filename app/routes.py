@@ -71,6 +71,7 @@ _MANY_FILES = {
 }
 _ONE_PICTURE = {"multipart/form-data": _ONE_FILE, "image/*": {"schema": _FILE}}
 _GET_OR_HEAD = ["GET", "HEAD"]
+_IMPATIENT = 8  # pictures of a batch; the others let those of other clients be decoded first
 _PICTURE_STATUSES = (400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
 
 
@@ -252,8 +253,10 @@ class Routes:
         classifier = self.models.classifier(model)  # which may be another one by now
         wanted = classifier.expect_top_k(top_k)
         with classifier.admit(len(uploads), deadline=deadline) as places:
-            pairs = zip(places, uploads, strict=True)
-            entries = (_entry(classifier, place, upload, wanted, deadline) for place, upload in pairs)
+            entries = (
+                _entry(classifier, place, upload, wanted, deadline, patient=before >= _IMPATIENT)
+                for before, (place, upload) in enumerate(zip(places, uploads, strict=True))
+            )
             results = await while_connected(request.scope, request.receive, _gather(*entries))
         return _json({"model": classifier.named, "results": results})
 
@@ -286,10 +289,10 @@ class Routes:
 
 
 async def _entry(
-    classifier: Classifier, place: PicturePlace, upload: Upload, top_k: int, deadline: float
+    classifier: Classifier, place: PicturePlace, upload: Upload, top_k: int, deadline: float, *, patient: bool
 ) -> dict[str, object]:
     try:
-        classified = await classifier.classify(place, upload.payload, top_k=top_k, deadline=deadline)
+        classified = await classifier.classify(place, upload.payload, top_k=top_k, deadline=deadline, patient=patient)
     except ServiceError as error:
         forget_frames(error)
         return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}

@@ -34,7 +34,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 ROOT = Path(__file__).parents[1]
-BOUNDED = ("uvicorn", "python-multipart", "pillow", "prometheus-client", "starlette")
+BOUNDED = ("httptools", "uvicorn", "python-multipart", "pillow", "prometheus-client", "starlette")
 
 # Modules that their packages document; whatever comes from another one is an internal.
 DOCUMENTED = {
@@ -88,6 +88,7 @@ INTERNALS = [
         timeout_keep_alive_task=asyncio.TimerHandle,
         transport=asyncio.Transport,
         url=bytes,
+        _unset_keepalive_if_required=(),
         connection_lost=("exc",),
         connection_made=("transport",),
         data_received=("data",),
@@ -174,6 +175,7 @@ INTERNALS = [
     *_rows("tiffs.py", "PIL.TiffImagePlugin.TiffImageFile.tag_v2", offset=int),
     *_rows("images.py", "PIL.Image", DecompressionBombError=type),
     *_rows("logs.py", "PIL", __file__=str),
+    *_rows("problems.py", "starlette.routing", Match=type),
     *_rows("metrics.py", "prometheus_client.utils", floatToGoString=("d",)),
     *_rows("bodies.py", "starlette.requests.Request", receive=()),
     *_rows("routes.py", "starlette.requests.Request", receive=()),

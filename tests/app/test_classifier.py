@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from fakes import FakeGpuSession, FakeMemory, FakeSession, GatedSession, Watched
 
 from app.batcher import Limits
 from app.classifier import Classified, Classifier, Decoding
+from app.costs import Memory
 from app.cuda import LadderRunner
 from app.engine import Engine, EngineOptions, open_engine
 from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
 from app.images import DecodeLimits
+from app.quota import Quota
 from model.spec import Fit
 
 SPEC = colour_spec(canary=None)
@@ -81,6 +84,41 @@ async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, 
         picture(GREEN, kind="GIF"),
     ):
         assert best(await classify(classifier, payload)) == "green"
+
+
+class _Sizes(Memory):
+    """Remembers what was asked for, which tells pictures of different sizes apart."""
+
+    def __init__(self) -> None:
+        super().__init__(Quota(1 << 30))
+        self.asked: list[int] = []
+
+    @contextmanager
+    def taken(self, count: int) -> Iterator[None]:
+        self.asked.append(count // 14)  # bytes for a pixel
+        with super().taken(count):
+            yield
+
+
+async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Engine) -> None:
+    memory, held = _Sizes(), threading.Event()
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20, memory=memory))
+    classifier = Classifier(engine, limits=Limits(lanes=engine.lanes), decoding=decoding, metrics=WatchedMetrics())
+    decoding.threads.submit(lambda: held.wait(60))
+    deadline = asyncio.get_running_loop().time() + 60
+    with classifier.admit(4) as places:
+        answers = [
+            asyncio.create_task(
+                classifier.classify(place, picture(RED, size=(side, 1)), top_k=1, deadline=deadline, patient=side < 40)
+            )
+            for side, place in zip((10, 20, 30, 40), places, strict=True)
+        ]
+        await asyncio.sleep(0)
+        held.set()
+        await asyncio.gather(*answers)
+    assert memory.asked == [40, 10, 20, 30]
+    classifier.close()
+    decoding.close()
 
 
 async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> None:
