@@ -528,10 +528,11 @@ def WORK(post):
         restarts = [v for row in post.board.rows() for name, v in row.read() if name == '["mixer_worker_restarts"]']
         say("restarts", restarts)
         return until_told(post)
-    post.beat()
     post.hold(9)
     post.complain("I am ill.")
-    signal.pause()
+    while True:
+        post.beat()
+        time.sleep(0.01)
 workers._PAUSE_S = 1000.0
 """
     with Supervised(script) as running:
