@@ -35,10 +35,11 @@ log = logging.getLogger("mixer.connections")
 
 
 class _Fault(Exception):
-    """What a client may not send. Raised from within the parser, which stops there."""
+    """What a client may not send. Raised from within the parser, which stops there. A flood is read no further."""
 
-    def __init__(self, status: bytes, words: bytes) -> None:
+    def __init__(self, status: bytes, words: bytes, *, is_flood: bool = False) -> None:
         super().__init__(words.decode("latin-1"))
+        self.is_flood = is_flood
         self.answer = _PLAIN % (status, len(words), words)
 
 
@@ -212,7 +213,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write(fault.answer)
-        self._arriving = True
+        self._arriving = not fault.is_flood
         self._leave_within_s = min(_HASTE_S, self._leave_within_s)
         self.flow.resume_reading()
         self._leave()
@@ -268,6 +269,7 @@ class Connection(HttpToolsProtocol):
                 _BAD,
                 b"The body has %d chunks for %d bytes; expected at most %d, and one more for each %d bytes."
                 % (self._chunks, self._body_bytes, _FREE_CHUNKS, _BYTES_A_CHUNK),
+                is_flood=True,
             )
 
     def on_message_complete(self) -> None:
@@ -337,7 +339,8 @@ class Connection(HttpToolsProtocol):
             raise _Fault(_BAD, b"The method is CONNECT; this is no proxy.")
         self._at_once += 1
         if self._at_once > _MOST_AT_ONCE:
-            raise _Fault(_BAD, b"More than %d requests came at once, the most expected." % _MOST_AT_ONCE)
+            words = b"More than %d requests came at once, the most expected." % _MOST_AT_ONCE
+            raise _Fault(_BAD, words, is_flood=True)
         names = [name for name, _ in self.headers]
         hosts = names.count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):

@@ -35,7 +35,7 @@ from benchmarks.serving.client import Group, Plan  # noqa: E402
 from benchmarks.serving.workloads import Answered, Workload  # noqa: E402
 
 PROCESSOR = Processor([])
-COAT = Request(b"POST /classify HTTP/1.1\r\nContent-Length: 4\r\n\r\ncoat", b'"coat"')
+COAT = Request(b"POST /classify HTTP/1.1\r\nHost: service\r\nContent-Length: 4\r\n\r\ncoat", b'"coat"')
 TERMS = Terms(seconds=0.3, lead_in_s=0.1, deadline_s=5.0, connections=2, retry_share=1.0, grace_s=0.2)
 
 Reply = Callable[[bytes], Sequence[bytes] | None]
@@ -128,7 +128,7 @@ def heard_by(port: int, requests: Sequence[bytes], connections: int = 4) -> list
 
 
 def request(body: bytes) -> bytes:
-    return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    return b"POST / HTTP/1.1\r\nHost: service\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 def test_an_answer_in_pieces_is_put_together_and_goes_to_its_own_request() -> None:

@@ -351,7 +351,7 @@ async def test_a_body_in_absurdly_many_chunks_is_refused() -> None:
     await settled()
     assert transport.written.startswith(b"HTTP/1.1 400 ")
     assert b"expected at most 1000, and one more for each 16 bytes." in transport.written
-    assert transport.said_all
+    assert transport.is_closing()
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 999), (16, 20_000), (17, 20_000)])
@@ -369,7 +369,7 @@ async def test_thousands_of_requests_in_one_piece_are_refused() -> None:
     connection, transport = connected(app)
     connection.data_received(REQUEST * 5000)
     assert transport.written.startswith(b"HTTP/1.1 400 ")
-    assert transport.said_all
+    assert transport.is_closing()
     await settled()
     assert app.begun <= 1
 

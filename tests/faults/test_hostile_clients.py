@@ -313,7 +313,7 @@ def test_a_connection_without_a_request_is_closed(begun: bytes, impatient: Serve
 def test_a_trickle_of_bytes_does_not_keep_a_connection_open(*, answered: bool, impatient: Server) -> None:
     """Neither of a first request's headers, nor of a body that has had its answer."""
     with impatient.connect() as trickling:
-        trickling.sendall(b"POST /classify HTTP/1.1\r\nX: ")
+        trickling.sendall(b"POST /classify HTTP/1.1\r\nHost: service\r\nX: ")
         if answered:
             trickling.sendall(b"a\r\nContent-Type: text/plain\r\nContent-Length: 1000000\r\n\r\n")
             assert Reader(trickling).answer().status == 415
@@ -436,7 +436,14 @@ LIES = {
     "a length and chunks": (post(in_chunks(PICTURE, 50), LENGTH % 5, CHUNKED), 400),
     "chunks that are none": (post(b"zz\r\n" + PICTURE, CHUNKED), 400),
     "chunks that never end": (post(in_chunks(PICTURE, 50)[:-5], CHUNKED), 504),
-    "an unknown coding": (post(PICTURE, b"Transfer-Encoding: gzip"), 400),
+    "a length after chunks": (post(in_chunks(PICTURE, 50), CHUNKED, LENGTH % 5), 400),
+    "an unknown coding": (post(PICTURE, b"Transfer-Encoding: gzip"), 501),
+    "an unknown coding in chunks": (post(in_chunks(PICTURE, 50), b"Transfer-Encoding: gzip, chunked"), 501),
+    "chunks of HTTP/1.0": (post(in_chunks(PICTURE, 50), CHUNKED).replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
+    "no host": (post(PICTURE).replace(b"Host: service\r\n", b""), 400),
+    "two hosts": (post(PICTURE, b"Host: service"), 400),
+    "a host that is none": (post(PICTURE).replace(b"Host: service", b"Host: a/b@c"), 400),
+    "a body that is packed": (post(PICTURE, b"Content-Encoding: gzip"), 415),
     "a picture called text": (post(PICTURE, content_type=b"text/plain"), 415),
     "a picture called a form": (post(PICTURE, content_type=FORM), 400),
     "a form called a picture": (post(part(PICTURE) + b"--XX--\r\n"), 400),
@@ -453,9 +460,57 @@ def test_a_lie_is_answered_with_a_fault_of_the_clients(request_bytes: bytes, sta
     expect_service(impatient)
 
 
+OFFER = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__")
+HIDDEN = b"GET /model HTTP/1.1\r\nHost: service\r\n\r\n"
+
+
+@pytest.mark.parametrize("offer", [OFFER, (b"Connection: upgrade", b"Upgrade: websocket")], ids=["h2c", "websocket"])
+@pytest.mark.parametrize("method", [b"POST", b"GET", b"PUT", b"DELETE", b"OPTIONS"])
+@pytest.mark.parametrize("pause", [False, True])
+def test_a_body_behind_an_offer_of_another_protocol_is_no_request(
+    *, offer: tuple[bytes, ...], method: bytes, pause: bool, service: Server
+) -> None:
+    """Each request has one answer, and there are no others."""
+    before = len(service.lines)
+    requests = [
+        post(HIDDEN, *offer),
+        post(in_chunks(HIDDEN, 7), CHUNKED, *offer),
+        post(b"", *offer),
+        post(HIDDEN, *offer, path=b"/health/live"),
+    ]
+    requests = [request.replace(b"POST", method, 1) for request in requests]
+    with service.connect() as connection:
+        reader = Reader(connection)
+        for request in requests:
+            head, end, body = request.partition(b"\r\n\r\n")
+            connection.sendall(head + end)
+            if pause:  # until it has certainly been read without its body
+                expect_service(service)
+            connection.sendall(body + post(PICTURE, *offer))
+            assert reader.answer().status in (200, 400, 405)
+            assert reader.answer().label == "red"
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n")
+        assert reader.answer().status == 200
+        assert reader.ended()
+    assert not [line for line in service.lines[before:] if "WARNING" in line or "/model" in line]
+
+
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_a_body_in_chunks_needs_no_length(size: int, service: Server) -> None:
     assert ask(service, post(in_chunks(PICTURE, size), CHUNKED)).label == "red"
+
+
+@pytest.mark.parametrize("content", [bytes(1_000_000), PICTURE * 20])
+def test_a_body_in_absurdly_many_chunks_is_refused(content: bytes, service: Server) -> None:
+    before = usage(pid_of(service)).cpu_s
+    assert ask(service, post(in_chunks(content, 1), CHUNKED)).status in (400, 0)
+    assert is_within(usage(pid_of(service)).cpu_s - before, 0.2)
+    expect_service(service)
+
+
+def test_thousands_of_requests_in_one_piece_are_refused(service: Server) -> None:
+    assert ask(service, HIDDEN * 20_000).status in (200, 400, 0)
+    expect_service(service)
 
 
 ENDLESS = {
