@@ -4,7 +4,8 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -26,9 +27,15 @@ _RAW_TYPES = (
 _NOT_TAKEN = "URLs and base64 text are not taken: send the picture's bytes."
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
 _MAX_STATED = 4096  # characters of a header that says what a body or a part is
-_SHOWN = 64
 _WHITE_SPACE = b" \t\r\n"
 _NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
+_ENCODINGS = (b"base64", b"quoted-printable")
+_NO_ENCODING = (b"identity", b"")
+_SHOWN_BYTES = 64
+_MAX_TYPE_BYTES = _MAX_DISPOSITION_BYTES = 1024  # what parses them needs time by the square of it
+_FORM_BYTES_AT_ONCE = 8 << 10  # the worst that this can be takes 10 ms
+_TURN_S = 0.005  # of the event loop, while more of a form is there
+_DECODED_AT_ONCE = 512 << 10  # of an encoded part, between turns of the event loop
 _QUERY = ("top_k", "model")  # parameters that hasty clients put into the form
 
 
@@ -96,14 +103,18 @@ async def read_pictures(request: Request, limits: BodyLimits, cargo: Cargo | Non
 
 
 def _content_type(request: Request) -> tuple[bytes, dict[bytes, bytes]]:
-    """The media type of the body, and its parameters. Raises UnsupportedFormat where it cannot be taken."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", ""):
-        raise UnsupportedFormat(f"The Content-Encoding is {encoding[:_SHOWN]!r}; expected none, or identity.")
-    stated = request.headers.get("content-type", "")
-    if len(stated) > _MAX_STATED:  # what splits it into parameters takes the square of its length
-        raise UnsupportedFormat(f"The Content-Type has {len(stated)} characters; expected at most {_MAX_STATED}.")
-    return parse_options_header(stated)
+    """The media type of the body, in lower case, and its parameters."""
+    told = b""
+    for name, value in request.scope["headers"]:
+        if name == b"content-type":
+            told = value
+        elif name == b"content-encoding" and value.strip().lower() not in _NO_ENCODING:
+            raise UnsupportedFormat(
+                f"The content encoding is {value[:_SHOWN_BYTES].decode('latin-1')!r}; expected none: send it as it is."
+            )
+    if len(told) > _MAX_TYPE_BYTES:
+        raise BadRequest(f"The content type has {len(told)} bytes; expected at most {_MAX_TYPE_BYTES}.")
+    return parse_options_header(told)
 
 
 def _hint(content_type: bytes) -> str:
@@ -112,9 +123,17 @@ def _hint(content_type: bytes) -> str:
 
 
 async def _receive(
-    request: Request, max_bytes: int, timeout_s: float, cargo: Cargo | None, take: Callable[[bytes], object]
+    request: Request,
+    max_bytes: int,
+    timeout_s: float,
+    cargo: Cargo | None,
+    take: Callable[[bytes], object],
+    most_at_once: int | None = None,
 ) -> None:
-    """Hand over the body as it arrives, refused as soon as it is known to be too large."""
+    """Hand over the body as it arrives, refused as soon as it is known to be too large.
+
+    `most_at_once`: bytes that are handed over between two looks at the clock, so that others have their turns.
+    """
     declared = _declared_bytes(request)
     if declared > max_bytes:
         raise TooManyBytes(f"The body has {declared} bytes; expected at most {max_bytes}.")
@@ -133,7 +152,15 @@ async def _receive(
                     raise TooManyBytes(f"The body has more than {max_bytes} bytes, the most expected.")
                 if cargo is not None:
                     cargo.load(len(piece))
-                take(piece)
+                if most_at_once is None or len(piece) <= most_at_once:
+                    take(piece)
+                    continue
+                since = time.perf_counter()
+                for start in range(0, len(piece), most_at_once):
+                    take(piece[start : start + most_at_once])
+                    if time.perf_counter() - since > _TURN_S:
+                        await asyncio.sleep(0)
+                        since = time.perf_counter()
     except TimeoutError:
         raise DeadlinePassed(f"The body had not arrived after {timeout_s:g} s; {received} bytes had.") from None
 
@@ -158,8 +185,8 @@ async def _read_form(
 ) -> list[Upload]:
     form = _Form(parameters.get(b"boundary"), max_files, most)
     try:
-        await _receive(request, max_bytes, timeout_s, cargo, form.write)
-        return form.uploads()
+        await _receive(request, max_bytes, timeout_s, cargo, form.write, _FORM_BYTES_AT_ONCE)
+        return await form.uploads()
     finally:
         form.close()
 
@@ -175,6 +202,7 @@ class _Form:
             raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
         self._max_files, self._most = max_files, most
         self._files: list[Upload] = []
+        self._encoded: list[tuple[int, bytearray, bytes]] = []  # which file, its content, and its encoding
         self._begun = self._ended = False
         self._begin_part()
         try:
@@ -208,11 +236,14 @@ class _Form:
         """The parser and this one hold each other, and the files, until the garbage collector finds them."""
         del self._parser
 
-    def uploads(self) -> list[Upload]:
+    async def uploads(self) -> list[Upload]:
         if not self._ended:
             raise BadRequest("The multipart body ends before its closing boundary.")
         if not self._files:
             raise BadParameter(f"The form has no file in a field {FIELD!r}; expected one.")
+        while self._encoded:
+            index, content, encoding = self._encoded.pop()
+            self._files[index] = Upload(self._files[index].filename, await _decoded(content, encoding))
         return self._files
 
     def _begin_part(self) -> None:
@@ -234,7 +265,13 @@ class _Form:
         self._name, self._value = bytearray(), bytearray()
 
     def _on_headers_finished(self) -> None:
-        _, parameters = parse_options_header(bytes(self._headers.get(b"content-disposition", b"")))
+        told = self._headers.get(b"content-disposition", b"")
+        if len(told) > _MAX_DISPOSITION_BYTES:
+            raise BadRequest(
+                f"The multipart body has a part with {len(told)} bytes of Content-Disposition; "
+                f"expected at most {_MAX_DISPOSITION_BYTES}."
+            )
+        _, parameters = parse_options_header(told)
         name, self._filename = parameters.get(b"name"), parameters.get(b"filename")
         if name is None:
             raise BadRequest("The multipart body has a part without a name; expected a Content-Disposition with one.")
@@ -267,23 +304,57 @@ class _Form:
 
     def _end_part(self) -> None:
         if self._filename is not None:
-            content = _decoded(self._content, bytes(self._headers.get(b"content-transfer-encoding", b"")).lower())
-            self._files.append(Upload(_shown(self._filename), content))
+            encoding = bytes(self._headers.get(b"content-transfer-encoding", b"")).lower()
+            if encoding in _ENCODINGS:
+                self._encoded.append((len(self._files), self._content, encoding))
+                self._files.append(Upload(_shown(self._filename), b""))
+            else:
+                self._files.append(Upload(_shown(self._filename), bytes(self._content)))
 
     def _on_end(self) -> None:
         self._ended = True
 
 
-def _decoded(content: bytearray, encoding: bytes) -> bytes:
-    """An encoding that is none of the two that change anything leaves the content as it is."""
-    if encoding == b"quoted-printable":
-        return binascii.a2b_qp(bytes(content))
-    if encoding != b"base64":
-        return bytes(content)
-    try:
-        return base64.b64decode(content.translate(None, _WHITE_SPACE), validate=True)
-    except binascii.Error as error:
-        raise BadRequest(f"The multipart body has a part that is no base64: {error}.") from error
+async def _decoded(content: bytearray, encoding: bytes) -> bytes:
+    """Piece by piece: the whole of a large one would hold up the event loop, which no thread could prevent."""
+    decoded = bytearray()
+    pieces = _quads(content) if encoding == b"base64" else _lines(content)
+    for piece in pieces:
+        decoded += piece
+        await asyncio.sleep(0)
+    return bytes(decoded)
+
+
+def _quads(content: bytearray) -> Iterator[bytes]:
+    """base64, of which only the end may be padded."""
+    left = b""
+    for start in range(0, len(content), _DECODED_AT_ONCE):
+        piece = left + content[start : start + _DECODED_AT_ONCE].translate(None, _WHITE_SPACE)
+        is_last = start + _DECODED_AT_ONCE >= len(content)
+        end = len(piece) if is_last else max(0, len(piece) - 1) // 4 * 4  # so that something is left for the last
+        left = bytes(piece[end:])
+        if not is_last and b"=" in piece[:end]:
+            raise BadRequest("The multipart body has a part that is no base64: more follows its padding.")
+        try:
+            yield base64.b64decode(piece[:end], validate=True)
+        except binascii.Error as error:
+            raise BadRequest(f"The multipart body has a part that is no base64: {error}.") from error
+
+
+def _lines(content: bytearray) -> Iterator[bytes]:
+    """Quoted-printable, cut behind line breaks only."""
+    start = 0
+    while start < len(content):
+        end = len(content)
+        if end - start > _DECODED_AT_ONCE:
+            end = content.rfind(b"\n", start, start + _DECODED_AT_ONCE) + 1
+            if not end:
+                raise BadRequest(
+                    f"The multipart body has a quoted-printable part with a line of more than {_DECODED_AT_ONCE} "
+                    "bytes; expected at most 76."
+                )
+        yield binascii.a2b_qp(bytes(content[start:end]))
+        start = end
 
 
 def _shown(name: bytes) -> str:

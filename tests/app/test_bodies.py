@@ -2,7 +2,11 @@
 
 import asyncio
 import base64
+import binascii
 import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -11,11 +15,14 @@ from asgi import AsgiCall
 from colour_bundle import BLUE, GREEN, RED, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pace import is_within
 from problem_answers import expect_problem, expect_problem_body
 from serving import Serve, Service
 
 from app import main
+from app.bodies import _decoded
 from app.engine import Engine
+from app.errors import BadRequest
 from app.settings import Settings
 
 FORM = {"content-type": "multipart/form-data; boundary=XX"}
@@ -386,3 +393,108 @@ def test_whatever_is_sent_as_a_form_gets_a_label_or_a_fault_of_the_clients(bodie
                 assert answer.json()
 
     asyncio.run(send_all())
+
+
+# --- what would hold up the event loop ---
+
+
+async def _longest_turn(service: Service, request: Callable[[], Awaitable[httpx.Response]]) -> tuple[int, float]:
+    """The status that a request gets, and the longest time in which nobody else had a turn."""
+    longest = 0.0
+
+    async def look() -> None:
+        nonlocal longest
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+
+    looking = asyncio.create_task(look())
+    await asyncio.sleep(0)
+    answer = await request()
+    looking.cancel()
+    return answer.status_code, longest
+
+
+_MIB = 1 << 20
+_LINE = b"QUJD" * 19
+SLOW = {
+    "a content type of semicolons": (b"", "multipart/form-data" + ";" * 60_000, 400),
+    "a content type of quotes": (b"", 'multipart/form-data; a="' + '\\"' * 30_000, 400),
+    "parts with names of semicolons": (
+        form(*[part(b"", disposition("note", None) + ";" * 900)] * 100, part(picture(RED), disposition())),
+        FORM["content-type"],
+        200,
+    ),
+    "a part with a name of semicolons": (
+        form(part(picture(RED), disposition() + ";" * 4000)),
+        FORM["content-type"],
+        400,
+    ),
+    "base64 in a line": (
+        form(part(b"QUJD" * 4 * _MIB, disposition(), "Content-Transfer-Encoding: base64")),
+        FORM["content-type"],
+        400,
+    ),
+    "base64 in lines": (
+        form(part((_LINE + b"\r\n") * 200_000, disposition(), "Content-Transfer-Encoding: base64")),
+        FORM["content-type"],
+        400,
+    ),
+    "quoted-printable": (
+        form(part((b"=41" * 25 + b"=\r\n") * 200_000, disposition(), "Content-Transfer-Encoding: quoted-printable")),
+        FORM["content-type"],
+        400,
+    ),
+    "quoted-printable in a line": (
+        form(part(b"=41" * 4 * _MIB, disposition(), "Content-Transfer-Encoding: quoted-printable")),
+        FORM["content-type"],
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "content_type", "status"), SLOW.values(), ids=SLOW.keys())
+async def test_no_form_holds_up_the_event_loop(body: bytes, content_type: str, status: int, serve: Serve) -> None:
+    async with serve() as service:
+
+        async def request() -> httpx.Response:
+            return await service.http.post("/classify", content=body, headers={"content-type": content_type})
+
+        await request()  # what is done once is not counted
+        turns = [await _longest_turn(service, request) for _ in range(3)]
+        assert {told for told, _ in turns} == {status}
+        if len(content_type) > 1024:
+            expect_problem(await request(), 400, "bad_request", "expected at most 1024")
+        assert is_within(min(longest for _, longest in turns), 0.05)
+
+
+@pytest.mark.parametrize("encoding", ["base64", "quoted-printable"])
+@pytest.mark.parametrize("more", [0, 1, 2, 3, 700_001])
+async def test_an_encoded_part_is_the_same_in_pieces(encoding: str, more: int) -> None:
+    content = random.Random(more).randbytes(1_200_000 + more)
+    encoded = base64.encodebytes(content) if encoding == "base64" else binascii.b2a_qp(content, istext=False)
+    assert await _decoded(bytearray(encoded), encoding.encode()) == content
+    if encoding == "base64":
+        assert await _decoded(bytearray(base64.b64encode(content)), b"base64") == content
+        assert await _decoded(bytearray(encoded + b" " * 1_000_000), b"base64") == content
+
+
+async def test_what_follows_the_padding_of_base64_is_refused_wherever_it_is() -> None:
+    for before in (131_071, 131_072, 131_073):
+        with pytest.raises(BadRequest, match="base64"):
+            await _decoded(bytearray(b"QUJD" * before + b"QQ==" + b"QUJD" * 200_000), b"base64")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x" * 5000])
+@pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
+async def test_a_body_that_is_packed_is_refused(path: str, encoding: str, serve: Serve) -> None:
+    async with serve() as service:
+        headers = {**FORM, "content-encoding": encoding}
+        answer = await service.http.post(path, content=WHOLE, headers=headers)
+        expect_problem(answer, 415, "unsupported_format")
+        assert f"'{encoding[:64]}'" in answer.json()["detail"]
+        assert (
+            await service.http.post(path, content=WHOLE, headers={**FORM, "content-encoding": "Identity"})
+        ).is_success
