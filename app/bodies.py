@@ -154,15 +154,19 @@ async def _receive(
                     cargo.load(len(piece))
                 if most_at_once is None or len(piece) <= most_at_once:
                     take(piece)
-                    continue
-                since = time.perf_counter()
-                for start in range(0, len(piece), most_at_once):
-                    take(piece[start : start + most_at_once])
-                    if time.perf_counter() - since > _TURN_S:
-                        await asyncio.sleep(0)
-                        since = time.perf_counter()
+                else:
+                    await _in_turns(piece, most_at_once, take)
     except TimeoutError:
         raise DeadlinePassed(f"The body had not arrived after {timeout_s:g} s; {received} bytes had.") from None
+
+
+async def _in_turns(piece: bytes, most_at_once: int, take: Callable[[bytes], object]) -> None:
+    since = time.perf_counter()
+    for start in range(0, len(piece), most_at_once):
+        take(piece[start : start + most_at_once])
+        if time.perf_counter() - since > _TURN_S:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
 
 
 def _declared_bytes(request: Request) -> int:

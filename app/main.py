@@ -102,7 +102,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         title="mixer-serve",
         version=version("mixer-serve"),
         summary="Image classification with an MLP-Mixer on ONNX Runtime.",
-        lifespan=_lifespan(models, decoding, health, reload, drain, settings.drain_timeout_s, post, gate),
+        lifespan=_lifespan(models, decoding, health, reload, drain, settings.drain_timeout_s, post, gate, metrics),
         docs_url=None,  # routes has its own, under a policy
         redoc_url=None,
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
@@ -204,11 +204,12 @@ def _lifespan(
     drain_timeout_s: float,
     post: Post,
     gate: Gate,
+    metrics: Metrics,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
         await health.probe()
-        works = (health.watch(), reload.watch(), _beat(post), keep_trimmed(_TRIM_S))
+        works = (health.watch(), reload.watch(), _beat(post, metrics), keep_trimmed(_TRIM_S))
         tasks = [asyncio.create_task(work) for work in works]
         _log_what_is_served(models)
         loop = asyncio.get_running_loop()
@@ -263,14 +264,17 @@ def _state_words(models: Models, health: Health, keys: ApiKeys, settings: Settin
     return "ready" if health.reason is None else "not ready yet", f"{served}; {workers}; {key}; {origins}"
 
 
-async def _beat(post: Post) -> None:
-    """Show the supervisor that the event loop goes round, and end when the supervisor has."""
+async def _beat(post: Post, metrics: Metrics) -> None:
+    """Show the supervisor that the event loop goes round, and how late; end when the supervisor has."""
     loop = asyncio.get_running_loop()
+    lag = metrics.event_loop_lag.labels()
     if post.lifeline is not None:
         loop.add_reader(post.lifeline, _follow, post)
     while True:
         post.beat()
+        due = loop.time() + _PULSE_S
         await asyncio.sleep(_PULSE_S)
+        lag.observe(max(0.0, loop.time() - due))
 
 
 def _follow(post: Post) -> None:

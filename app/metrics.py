@@ -215,6 +215,12 @@ class Metrics:
         )
         self.connections = Gauge(row, "mixer_connections", "Open connections.")
         self.worker_restarts = Counter(row, "mixer_worker_restarts", "Workers that died or hung, and were replaced.")
+        self.event_loop_lag = Histogram(
+            row,
+            "mixer_event_loop_lag_seconds",
+            "How late the event loop came to what it does each half second.",
+            _SECONDS,
+        )
         self.engine_info = Gauge(
             row,
             "mixer_engine_info",

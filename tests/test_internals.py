@@ -29,6 +29,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -139,6 +140,17 @@ INTERNALS = [
     ),
     *_rows("server.py", "uvicorn.Server.lifespan", state=dict),
     *_rows("server.py", STATE, connections=set),
+    *_rows("forwarded.py", "uvicorn.middleware.proxy_headers", ProxyHeadersMiddleware=type, _TrustedHosts=type),
+    *_rows(
+        "forwarded.py",
+        "uvicorn.middleware.proxy_headers._TrustedHosts",
+        get_trusted_client_address=("x_forwarded_for",),
+    ),
+    *_rows(
+        "forwarded.py",
+        "uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware",
+        trusted_hosts=_TrustedHosts,
+    ),
     *_rows(
         "server.py",
         CONFIG,
@@ -266,6 +278,8 @@ def owners() -> dict[str, Any]:
             SERVER: server,
             "uvicorn.Server.lifespan": server.lifespan,
             CONFIG: server.config,
+            "uvicorn.middleware.proxy_headers._TrustedHosts": _TrustedHosts("127.0.0.1"),
+            "uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware": ProxyHeadersMiddleware(_answering),
             "python_multipart.multipart.MultipartParser": parser,
             "PIL.TiffImagePlugin.TiffImageFile": _picture("TIFF"),
             "PIL.TiffImagePlugin.TiffImageFile.tag_v2": _picture("TIFF").tag_v2,

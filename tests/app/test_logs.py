@@ -19,6 +19,7 @@ def logging_put_back() -> Iterator[None]:
     logging.captureWarnings(capture=False)
     warnings.showwarning = show
     root.handlers, root.level = handlers, level
+    logging.getLogger("PIL").setLevel(logging.NOTSET)
 
 
 def test_a_text_line_has_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,3 +82,23 @@ def test_warnings_about_a_clients_file_are_not(capsys: pytest.CaptureFixture[str
         "Possibly corrupt EXIF data", UserWarning, "PIL/TiffImagePlugin.py", 1, "PIL.TiffImagePlugin"
     )
     assert capsys.readouterr().err == ""
+
+
+def test_what_pillow_says_of_a_clients_file_is_not_a_line_either(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "debug")
+    for name in ("PIL", "PIL.TiffImagePlugin", "PIL.PngImagePlugin"):
+        logging.getLogger(name).error("More samples per pixel than can be decoded: %s", 7)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_message_is_one_line_with_an_end(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(log_format, "info")
+    log = logging.getLogger("mixer.test")
+    log.info("a\nERROR b\x1b[2J\u2028%s", "\r")
+    log.info("x" * 50_000)
+    first, second = capsys.readouterr().err.splitlines()
+    said = json.loads(first)["message"] if log_format == "json" else first.partition("mixer.test ")[2]
+    assert said == "a\\nERROR b\\x1b[2J\\u2028\\r"
+    assert len(second) < 5000
+    assert "(50000 characters)" in second

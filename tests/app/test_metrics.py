@@ -2,14 +2,18 @@
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
 import pytest
 from asgi import AsgiCall
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
-from fakes import GatedSession, engine_of, samples_of
+from fakes import GatedSession, WatchedMetrics, engine_of, samples_of
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Serve
+
+from app import main
+from app.workers import Post
 
 NAMES = {
     "mixer_requests": {"endpoint", "status"},
@@ -27,6 +31,7 @@ NAMES = {
     "mixer_engine_info": {"provider", "precision", "model", "version"},
     "mixer_connections": set(),
     "mixer_worker_restarts": set(),
+    "mixer_event_loop_lag_seconds": set(),
     "mixer_ready": set(),
     "mixer_canary_seconds": set(),
     "mixer_canary_last_success_timestamp_seconds": set(),
@@ -76,6 +81,7 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
     assert (during["mixer_queue_depth"], during["mixer_in_flight"]) == (1, 2)
 
     samples = samples_of(answer.text)
+    samples.pop("mixer_event_loop_lag_seconds_count")  # one each half second
     assert {name: value for name, value in samples.items() if _is_a_count(name)} == {
         'mixer_requests_total{endpoint="/classify",status="200"}': 1,
         'mixer_requests_total{endpoint="/classify",status="400"}': 1,
@@ -123,3 +129,13 @@ async def test_nothing_is_counted_before_it_happens(reason: str, serve: Serve) -
 def test_the_list_of_names_is_complete() -> None:
     source = (Path(__file__).resolve().parents[2] / "app" / "metrics.py").read_text(encoding="utf-8")
     assert set(re.findall(r'"(mixer_\w+)"', source)) == set(NAMES) | set(NOT_YET)
+
+
+async def test_how_late_the_event_loop_is_is_measured_each_half_second() -> None:
+    metrics = WatchedMetrics()
+    name = "mixer_event_loop_lag_seconds"
+    beating = asyncio.create_task(main._beat(Post(), metrics))
+    asyncio.get_running_loop().call_later(0.1, time.sleep, 0.7)  # what a client must not be able to do
+    await asyncio.wait([beating], timeout=0.9)
+    beating.cancel()
+    assert metrics.samples()[f"{name}_sum"] >= 0.29

@@ -513,6 +513,17 @@ def test_thousands_of_requests_in_one_piece_are_refused(service: Server) -> None
     expect_service(service)
 
 
+def test_a_client_that_is_said_to_be_something_long_does_not_fill_the_log(bundle: Path) -> None:
+    with served(bundle, "--workers", "1", "--log-format", "json") as server:
+        server.wait_until_serving()
+        for named in (b"x" * 50_000, b"192.0.2.7"):
+            assert ask(server, post(PICTURE, b"X-Forwarded-For: " + named)).label == "red"
+        server.wait_for('"192.0.2.7"')
+        lines = [line for line in server.lines if "POST /classify 200" in line]
+        assert '"127.0.0.1"' in lines[0]
+        assert max(map(len, server.lines)) < 1000
+
+
 ENDLESS = {
     "a header": post(b"", b"X: " + b"a" * 1_000_000),
     "headers": post(b"", *[b"X: a"] * 100_000),

@@ -315,7 +315,13 @@ STRANGE_TAGS = {number: (4, 1 << 30, struct.pack("<I", 1 << 30)) for number in r
 
 
 @pytest.mark.parametrize(
-    "file", [lambda: tiff_picture(8, {**ONE_STRIP, **STRANGE_TAGS}), broken_fax], ids=["tags", "fax"]
+    "file",
+    [
+        lambda: tiff_picture(8, {**ONE_STRIP, **STRANGE_TAGS}),
+        lambda: tiff_picture(8, {**ONE_STRIP, 277: (3, 1, struct.pack("<I", 7))}),
+        broken_fax,
+    ],
+    ids=["tags", "samples", "fax"],
 )
 def test_what_is_odd_in_a_file_does_not_fill_the_log(file: File, service: Server) -> None:
     before = len(service.lines)
