@@ -7,10 +7,12 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import PIL
 from pythonjsonlogger.json import JsonFormatter
 
+_MOST_CHARACTERS = 4096  # of a message
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
 
 
@@ -19,19 +21,44 @@ def configure(log_format: str, level: str) -> None:
     _keep_nothing_back()
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
-        formatter: logging.Formatter = JsonFormatter(
+        formatter: logging.Formatter = _Json(
             "{levelname}{name}{message}",
             style="{",
             timestamp=True,
             rename_fields={"levelname": "level", "name": "logger"},
         )
     else:
-        formatter = logging.Formatter(_TEXT)
+        formatter = _Text(_TEXT)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is odd in a client's file: as many as it likes to provoke
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)  # the same
     _silence_libtiff()
+
+
+class _Text(logging.Formatter):
+    """A message has one line and an end, whoever wrote parts of it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = _one_line(record.message)
+        return super().formatMessage(record)
+
+
+class _Json(JsonFormatter):
+    """A message has an end."""
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        record.message = _one_line(record.message)
+        super().add_fields(log_data, record, message_dict)
+
+
+def _one_line(message: str) -> str:
+    if len(message) > _MOST_CHARACTERS:
+        message = f"{message[:_MOST_CHARACTERS]}... ({len(message)} characters)"
+    if message.isprintable():
+        return message
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message.rstrip("\n"))
 
 
 def _keep_nothing_back() -> None:

@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app import tls
+from app import forwarded, tls
 from app.acceptor import Acceptor
 from app.connections import Connection, Crowd
 from app.departures import Departures
@@ -231,7 +231,8 @@ def _config(
     application: ASGIApp, settings: Settings, certificate: tls.Certificate | None, more_connections: int = 0
 ) -> uvicorn.Config:
     return uvicorn.Config(
-        application,
+        forwarded.behind(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"), application),
+        proxy_headers=False,  # that is done by then
         host=settings.host,
         port=settings.port,
         http=Connection,
