@@ -165,7 +165,7 @@ class Connection(HttpToolsProtocol):
             if isinstance(fault, _Fault):
                 self._end_with(fault)
                 return
-            log.warning("what arrived is no HTTP")
+            log.debug("what arrived is no HTTP")
             self.send_400_response("Invalid HTTP request received.")
         if self._bytes_without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
             if not self._leaving:
