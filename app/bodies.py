@@ -26,7 +26,6 @@ _RAW_TYPES = (
 )
 _NOT_TAKEN = "URLs and base64 text are not taken: send the picture's bytes."
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
-_MAX_STATED = 4096  # characters of a header that says what a body or a part is
 _WHITE_SPACE = b" \t\r\n"
 _NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
 _ENCODINGS = (b"base64", b"quoted-printable")
@@ -261,8 +260,6 @@ class _Form:
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
-        if len(self._value) > _MAX_STATED:
-            raise BadRequest(f"A part of the form has a header of more than {_MAX_STATED} bytes, the most expected.")
 
     def _on_header_end(self) -> None:
         self._headers[bytes(self._name).lower()] = bytes(self._value).strip(b" \t")
