@@ -11,7 +11,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ClientGone, forget_frames
-from app.headers import ANSWER
+from app.headers import ANSWER, IN_SCOPE
 from app.metrics import Metrics
 from app.problems import internal_error
 
@@ -80,7 +80,7 @@ class Access:
                     *message["headers"],
                     (REQUEST_ID, request_id.encode()),
                     (b"server-timing", timing.header().encode()),
-                    *ANSWER,
+                    *scope.get(IN_SCOPE, ANSWER),
                 ]
             await send(message)
 

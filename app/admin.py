@@ -6,8 +6,11 @@ from fastapi import APIRouter, Depends, Request
 
 from app import security
 from app.drain import Drain
-from app.problems import described
-from app.reload import Reload, ReloadBody
+from app.errors import BadApiKey, DeadlinePassed, Forbidden, NotReady
+from app.openapi import OPERATORS, answered, described
+from app.reload import Reload, ReloadBody, ReloadRefused
+
+_RELOADED = {"workers": 2, "models": [{"name": "fashion-mnist", "outcome": "swapped", "reason": None}]}
 
 Guard = Callable[[Request], Awaitable[None]]
 
@@ -22,14 +25,16 @@ class Admin:
 
     def router(self) -> APIRouter:
         """Every endpoint of it."""
-        router = APIRouter(dependencies=[*security.either(), Depends(self._guard)])
+        router = APIRouter(tags=[OPERATORS], dependencies=[*security.either(), Depends(self._guard)])
         router.add_api_route(
             "/admin/reload",
             self.reload,
             methods=["POST"],
             response_model=ReloadBody,
+            operation_id="reload",
             summary="Serve the bundles as they are on the disk now",
-            responses=described(401, 403, 409, 503, 504),
+            responses=answered("What became of every bundle, in every worker", _RELOADED)
+            | described(BadApiKey, Forbidden, ReloadRefused, NotReady, DeadlinePassed),
         )
         return router
 

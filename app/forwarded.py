@@ -1,9 +1,11 @@
-"""Whom a trusted proxy speaks for: its X-Forwarded-For, where that names an address. Knows nothing of requests."""
+"""What a trusted proxy says: X-Forwarded-For, where that names an address, and for prefix.py X-Forwarded-Prefix."""
 
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware, _TrustedHosts
+
+from app.prefix import Prefix
 
 _LONGEST = len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")
 
@@ -21,8 +23,11 @@ class _Proxies(_TrustedHosts):
             return "", 0
 
 
-def behind(proxies: list[str] | str, application: ASGIApp) -> ASGIApp:
-    """The application, which sees the clients of these proxies as its own. `proxies` as in FORWARDED_ALLOW_IPS."""
+def behind(proxies: list[str] | str, application: ASGIApp, root_path: str = "") -> ASGIApp:
+    """The application, which sees the clients of these proxies as its own. `proxies` as in FORWARDED_ALLOW_IPS.
+
+    `root_path`: below which path clients see it where no proxy says so.
+    """
     middleware = ProxyHeadersMiddleware(application)  # type: ignore[arg-type]
-    middleware.trusted_hosts = _Proxies(proxies)
-    return middleware  # type: ignore[return-value]
+    middleware.trusted_hosts = trusted = _Proxies(proxies)
+    return Prefix(middleware, root_path, trusted)  # type: ignore[arg-type]

@@ -18,8 +18,7 @@ from app.errors import QueueFull
 from app.headers import ANSWER
 from app.metrics import Metrics
 
-PATH = b"/classify"
-_ENDPOINT = PATH.decode()
+_ENDPOINT = "/classify"
 _FOR_PICTURES = (_ENDPOINT, "/classify/batch")
 _TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
 _LAG_HOLDS_S = 1.0
@@ -40,13 +39,19 @@ class Gate:
     `refusal` says why a picture cannot be answered within so many seconds behind so many others, if so. Those are who
     was let in during the same turn of the event loop, and takes a place only when all that has arrived is read. Such a
     turn is part of the time that a request has: it waits for one before it is read. Without `refusal` the gate stands
-    open.
+    open. `root_path`: what the paths may have before them.
     """
 
     def __init__(
-        self, refusal: Callable[[float, int], QueueFull | None] | None, metrics: Metrics, timeout_s: float
+        self,
+        refusal: Callable[[float, int], QueueFull | None] | None,
+        metrics: Metrics,
+        timeout_s: float,
+        root_path: str = "",
     ) -> None:
         self._refusal = refusal
+        self._urls = {f"{before}{_ENDPOINT}".encode() for before in ("", root_path)}
+        self._paths = {before + path for before in ("", root_path) for path in _FOR_PICTURES}
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._let_in = 0
@@ -57,7 +62,7 @@ class Gate:
 
         `keep_alive`: whether its client would send another request on the same connection.
         """
-        if self._refusal is None or url.partition(b"?")[0] != PATH or method != b"POST":
+        if self._refusal is None or url.partition(b"?")[0] not in self._urls or method != b"POST":
             return None
         started = time.perf_counter()
         timeout_s = self._timeout_s
@@ -77,7 +82,7 @@ class Gate:
     def forsaken(self, scopes: Iterable[Scope]) -> None:
         """These requests were sent ahead of an answer, and their client went before they could come in."""
         for scope in scopes:
-            if scope["path"] in _FOR_PICTURES and scope["method"] == "POST":
+            if scope["path"] in self._paths and scope["method"] == "POST":
                 self._metrics.dropped("receive", "client_gone")
 
     def _let_one_in(self, now: float) -> None:

@@ -24,6 +24,7 @@ from app.connections import GATE
 from app.costs import Memory
 from app.cpus import usable_cpus
 from app.direct import Application
+from app.documentation import Documentation
 from app.drain import Drain
 from app.engine import Engine, EngineOptions
 from app.errors import ServiceError
@@ -36,6 +37,7 @@ from app.images import FORMATS, DecodeLimits
 from app.keys import ApiKeys, KeySource
 from app.metrics import Metrics
 from app.models import Model, Models
+from app.openapi import ABOUT
 from app.operators import Operators
 from app.quota import Quota
 from app.reload import Making, Reload, expect_default
@@ -92,7 +94,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     if post.number == 0:
         log_passed_over(settings.bundle)
     # What the gate answers has no headers for other origins, and a browser would hide it.
-    gate = Gate(None if settings.origins else models.refusal, metrics, settings.request_timeout_s)
+    gate = Gate(None if settings.origins else models.refusal, metrics, settings.request_timeout_s, settings.root_path)
     drain = Drain(lambda: metrics.rejected("draining", 1))
     room = post.quota("upload_bytes", settings.upload_memory_bytes)
     hold = Hold(room, lambda: metrics.rejected("uploads_full", 1))
@@ -101,16 +103,16 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
-        summary="Image classification with an MLP-Mixer on ONNX Runtime.",
+        **ABOUT,
         lifespan=_lifespan(models, decoding, health, reload, drain, settings.drain_timeout_s, post, gate, metrics),
-        docs_url=None,  # routes has its own, under a policy
-        redoc_url=None,
+        openapi_url=None,  # documentation.py serves the document, and a page for it
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
     app.certificate = certificate
     app.stuck_s = models.stuck_s
     app.state_words = partial(_state_words, models, health, keys, settings)
     routes.add_to(app, reticent=bool(settings.admin_port))
+    app.include_router(Documentation(app.openapi).router())
     operators = Operators(metrics, admin_keys, settings.protect_metrics)
     if settings.admin_port:
         app.admin = admin = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)

@@ -7,10 +7,14 @@ from starlette.responses import Response
 
 from app import security
 from app.access import timing_of
-from app.errors import Forbidden
+from app.errors import BadApiKey, Forbidden
 from app.keys import ApiKeys
 from app.metrics import CONTENT_TYPE, Metrics
-from app.problems import described
+from app.openapi import OPERATORS, Responses, described
+
+_SCRAPED: Responses = {
+    200: {"description": "In Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,15 @@ class Operators:
 
     def router(self) -> APIRouter:
         """Every endpoint of theirs."""
-        router = APIRouter()
+        router = APIRouter(tags=[OPERATORS])
         router.add_api_route(
             "/metrics",
             self.scrape,
             summary="Prometheus metrics",
             response_class=Response,
+            operation_id="metrics",
             dependencies=[*security.either(), Depends(self.expect_key)] if self.protect_metrics else (),
-            responses=described(401) if self.protect_metrics else {},
+            responses=_SCRAPED | (described(BadApiKey) if self.protect_metrics else described()),
         )
         return router
 

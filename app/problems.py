@@ -1,7 +1,5 @@
 """Errors -> RFC 9457 answers. A client never sees a traceback."""
 
-from typing import Any
-
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,32 +8,25 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.errors import ServiceError
-from app.schemas import Problem
+from app.openapi import PROBLEM, PROBLEM_TYPE
+from app.prefix import prefix_of
 
-MEDIA_TYPE = "application/problem+json"
-_TYPE_PREFIX = "urn:mixer-serve:"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")  # of which an endpoint has some
 
 
 def problem(status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
     """One problem+json answer."""
-    return Response(body(status, code, title, detail), status, headers, MEDIA_TYPE)
+    return Response(body(status, code, title, detail), status, headers, PROBLEM)
 
 
 def body(status: int, code: str, title: str, detail: str) -> bytes:
     """The JSON of one."""
-    return to_json({"type": _TYPE_PREFIX + code, "title": title, "status": status, "detail": detail, "code": code})
+    return to_json({"type": PROBLEM_TYPE + code, "title": title, "status": status, "detail": detail, "code": code})
 
 
 def of(error: ServiceError) -> Response:
     """The answer to an error that the service raised on purpose."""
     return problem(error.status, error.code, error.title, error.detail, error.headers)
-
-
-def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """These answers as OpenAPI describes them."""
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {status: {"description": "RFC 9457 problem", "content": content} for status in statuses}
 
 
 # Handlers of exceptions are coroutines: Starlette starts a thread for any that is not.
@@ -52,15 +43,15 @@ async def from_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 -- it is registered for nothing else
     known = {404: ("not_found", "Not found"), 405: ("method_not_allowed", "Method not allowed")}
     code, title = known.get(error.status_code, ("http_error", "HTTP error"))
-    path = request.scope["path"]
+    path, prefix = request.scope["path"], prefix_of(request.scope)
     headers, methods = dict(error.headers or {}), _methods_of(request.scope, path)
     if methods:
         headers["Allow"] = ", ".join(methods)
-        detail = f"{request.method} {path} is not served here; expected {' or '.join(methods)}."
+        detail = f"{request.method} {prefix}{path} is not served here; expected {' or '.join(methods)}."
     elif _methods_of(request.scope, _plain(path)):
-        detail = f"{path} is not served here; expected {_plain(path)}, exactly."
+        detail = f"{prefix}{path} is not served here; expected {prefix}{_plain(path)}, exactly."
     else:
-        detail = f"{request.method} {path} is not served here; GET /docs lists what is."
+        detail = f"{request.method} {prefix}{path} is not served here; {_whats_served(request.scope, prefix)}."
     return problem(error.status_code, code, title, detail, headers)
 
 
@@ -69,6 +60,13 @@ def _methods_of(scope: Scope, path: str) -> list[str]:
     routes = scope["app"].routes if "app" in scope else ()
     asked = ({**scope, "path": path, "method": method} for method in _METHODS)
     return [one["method"] for one in asked if any(route.matches(one)[0] is Match.FULL for route in routes)]
+
+
+def _whats_served(scope: Scope, prefix: str) -> str:
+    """Where to look; the port for operators, which has no page for that, has few paths."""
+    if "app" not in scope or _methods_of(scope, "/docs"):
+        return f"GET {prefix}/docs lists what is"
+    return f"expected {' or '.join(prefix + path for path in scope['app'].openapi()['paths'])}"
 
 
 def _plain(path: str) -> str:

@@ -9,26 +9,24 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic_core import to_json
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from app import security
+from app import descriptions, security
 from app.access import Access, timing_of
-from app.bodies import FIELD, BodyLimits, Upload, read_picture, read_pictures
+from app.bodies import BodyLimits, Upload, read_picture, read_pictures
 from app.classifier import Classifier, PicturePlace
+from app.descriptions import TIMEOUT
 from app.direct import Application, Direct, expect_known
 from app.drain import Drain
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.hang_up import while_connected
-from app.headers import documentation
 from app.health import Health
 from app.hold import Cargo, Hold
 from app.keys import ApiKeys
 from app.metrics import Metrics
 from app.models import Models, ModelsBody
-from app.problems import described
+from app.openapi import CLASSIFICATION, HEALTH, MODELS
 from app.schemas import (
-    BatchBody,
-    ClassifyBody,
     FullLimitsBody,
     LiveBody,
     ModelBody,
@@ -39,44 +37,7 @@ from app.schemas import (
 
 T = TypeVar("T")
 
-# Parameters are described here and read by direct.py and below: FastAPI, which would answer in its own way, reads none.
-TIMEOUT = "X-Request-Timeout-Ms"
-_TOP_K = {
-    "name": "top_k",
-    "in": "query",
-    "required": False,
-    "description": "How many labels to return; at most the number of classes. Default 5.",
-    "schema": {"type": "integer", "minimum": 1},
-}
-_MODEL = {
-    "name": "model",
-    "in": "query",
-    "required": False,
-    "description": "Which of several bundles answers, by its name in /models.",
-    "schema": {"type": "string"},
-}
-_TIMEOUT_HEADER = {
-    "name": TIMEOUT,
-    "in": "header",
-    "required": False,
-    "description": "Milliseconds after which the client has no use for the answer. What cannot be answered by then is "
-    "refused at once. At most the service's own limit counts.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
-}
-
-_FILE = {"type": "string", "format": "binary"}
-_ONE_FILE = {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}}}
-_MANY_FILES = {
-    "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "array", "items": _FILE}}}
-}
-_ONE_PICTURE = {"multipart/form-data": _ONE_FILE, "image/*": {"schema": _FILE}}
-_GET_OR_HEAD = ["GET", "HEAD"]
 _IMPATIENT = 8  # pictures of a batch; the others let those of other clients be decoded first
-_PICTURE_STATUSES = (400, 401, 404, 413, 415, 422, 429, 500, 503, 504)
-
-
-def _body(content: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}, "parameters": [_TOP_K, _MODEL, _TIMEOUT_HEADER]}
 
 
 @dataclass(frozen=True)
@@ -111,26 +72,26 @@ class Routes:
             one.path,
             one.answer,
             methods=["POST"],
-            name="classify",
             summary="Classify one picture",
             description=self.classify.__doc__,
-            responses={200: {"model": ClassifyBody}, **described(*_PICTURE_STATUSES)},
+            operation_id="classify",
+            responses=descriptions.CLASSIFY,
+            tags=[CLASSIFICATION],
             dependencies=security.either(),
-            openapi_extra=_body(_ONE_PICTURE) | self._security,
+            openapi_extra=descriptions.one_picture() | self._security,
         )
         router.add_api_route(
             many.path,
             many.answer,
             methods=["POST"],
-            name="classify_batch",
             summary="Classify many pictures; a bad one spoils only its own entry",
             description=self.classify_batch.__doc__,
-            responses={200: {"model": BatchBody}, **described(*_PICTURE_STATUSES)},
+            operation_id="classify_batch",
+            responses=descriptions.CLASSIFY_BATCH,
+            tags=[CLASSIFICATION],
             dependencies=security.either(),
-            openapi_extra=_body({"multipart/form-data": _MANY_FILES}) | self._security,
+            openapi_extra=descriptions.many_pictures() | self._security,
         )
-        router.add_api_route("/docs", self.docs, include_in_schema=False)
-        router.add_api_route("/", self.root, methods=_GET_OR_HEAD, include_in_schema=False)
         return router
 
     def _for_questions(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
@@ -140,28 +101,40 @@ class Routes:
             self.model,
             response_model=model,
             summary="What answers here",
-            responses=described(401, 404, 422),
+            operation_id="get_model",
+            responses=descriptions.MODEL,
+            tags=[MODELS],
             dependencies=security.either(),
-            openapi_extra={"parameters": [_MODEL]} | self._security,
+            openapi_extra=descriptions.MODEL_PARAMETERS | self._security,
         )
         router.add_api_route(
             "/models",
             self.list_models,
             response_model=ModelsBody,
             summary="Every bundle that is served here",
-            responses=described(401),
+            operation_id="list_models",
+            responses=descriptions.LIST_MODELS,
+            tags=[MODELS],
             dependencies=security.either(),
             openapi_extra=self._security,
         )
         router.add_api_route(
-            "/health/live", self.live, response_model=LiveBody, summary="200 while the process can answer"
+            "/health/live",
+            self.live,
+            response_model=LiveBody,
+            summary="200 while the process can answer",
+            operation_id="live",
+            responses=descriptions.LIVE,
+            tags=[HEALTH],
         )
         router.add_api_route(
             "/health/ready",
             self.ready,
             response_model=ready,
             summary="200 while a stored picture gets its stored answer",
-            responses=described(503),
+            operation_id="ready",
+            responses=descriptions.READY,
+            tags=[HEALTH],
         )
         for path, endpoint, body in (("/health/live", self.live, LiveBody), ("/health/ready", self.ready, ready)):
             router.add_api_route(path, endpoint, methods=["HEAD"], response_model=body, include_in_schema=False)
@@ -216,14 +189,6 @@ class Routes:
             precision_reason=engine.precision_reason,
             fallback=engine.fallback,
         )
-
-    async def docs(self) -> Response:
-        """The documentation, for a browser."""
-        return documentation("openapi.json", "mixer-serve")
-
-    async def root(self) -> RedirectResponse:
-        """To the documentation."""
-        return RedirectResponse("/docs")
 
     async def _classify_one(self, request: Request, cargo: Cargo, top_k: int | None, model: str | None) -> Response:
         self._expect_key(request)

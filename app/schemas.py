@@ -116,8 +116,8 @@ class ReadyBody(PublicReadyBody):
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = "about:blank"
-    title: str
-    status: int
+    type: str = Field(description="A URN that ends in the code.")
+    title: str = Field(description="The same for every error of this code.")
+    status: int = Field(description="The status of the answer.")
     detail: str = Field(description="The thing, its value, and what was expected.")
     code: str = Field(description="Stable, for programs.")

@@ -231,7 +231,7 @@ def _config(
     application: ASGIApp, settings: Settings, certificate: tls.Certificate | None, more_connections: int = 0
 ) -> uvicorn.Config:
     return uvicorn.Config(
-        forwarded.behind(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"), application),
+        forwarded.behind(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"), application, settings.root_path),
         proxy_headers=False,  # that is done by then
         host=settings.host,
         port=settings.port,

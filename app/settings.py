@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.environment import Variables
 from app.errors import BadSettings
+from app.prefix import OWN_PATHS, is_prefix
 from model.errors import FlagError
 from model.flags import parse
 
@@ -47,6 +48,11 @@ class Settings(BaseSettings):
         le=65535,
         description="TCP port for operators: /metrics and /admin are served there and no longer on the public port, "
         "which then tells less of what runs, too. 0: no such port.",
+    )
+    root_path: str = Field(
+        default="",
+        description="Path below which clients see the service, as /mixer, where a proxy does not say so in "
+        "X-Forwarded-Prefix; requests are answered with it and without it. Empty: none.",
     )
     workers: int = Field(
         default=0,
@@ -278,6 +284,16 @@ class Settings(BaseSettings):
         if self.tls_key_file is not None and self.tls_cert_file is None:
             raise ValueError(f"tls_key_file is {self.tls_key_file}; expected tls_cert_file beside it.")
         return self
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_below_no_path_of_the_service(cls, path: str) -> str:
+        plain = path.removesuffix("/")
+        if plain and not is_prefix(plain):
+            raise ValueError(f"{path} is no path of plain names; expected one as /mixer or /vision/mixer.")
+        if plain.split("/")[1:2] and plain.split("/")[1] in OWN_PATHS:
+            raise ValueError(f"{path} begins as a path of the service itself does; expected another one.")
+        return plain
 
     @field_validator("cors_origins")
     @classmethod

@@ -61,7 +61,7 @@ async def test_who_drains_reloads_no_more(bundle: Path) -> None:
 async def test_it_is_described(bundle: Path) -> None:
     async with served(bundle, admin_keys=ADMIN) as app:
         described = app.openapi()["paths"]["/admin/reload"]["post"]["responses"]
-        assert set(described) == {"200", "401", "403", "409", "503", "504"}
+        assert set(described) == {"200", "401", "403", "409", "500", "503", "504"}
 
 
 async def test_it_is_read_with_get_by_nobody(bundle: Path) -> None:

@@ -387,14 +387,6 @@ async def test_the_fallback_is_shown_wherever_the_engine_is(serve: Serve) -> Non
             assert (await service.http.get(path)).json()["fallback"] == "no GPU was found"
 
 
-async def test_the_root_leads_to_the_documentation(serve: Serve) -> None:
-    async with serve() as service:
-        assert (await service.http.get("/")).headers["location"] == "/docs"
-        docs = await service.http.get("/docs")
-        assert docs.status_code == 200
-        assert "text/html" in docs.headers["content-type"]
-
-
 @pytest.mark.parametrize("path", ["/nothing", "/classify/one", "/health", "/model/x"])
 async def test_no_such_path(path: str, serve: Serve) -> None:
     async with serve() as service:

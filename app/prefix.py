@@ -1,0 +1,62 @@
+"""Below which path clients see the service, as a proxy in front of it says or the settings do.
+
+Inside the service no path has it: it is only put before addresses that go out.
+"""
+
+import re
+from collections.abc import Container, Iterable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+OWN_PATHS = frozenset({"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"})
+_SCOPE = "mixer.prefix"
+_HEADER = b"x-forwarded-prefix"
+_MOST = 256  # characters
+_PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+
+
+def prefix_of(scope: Scope) -> str:
+    """Without a slash at its end; empty where there is none, or where nobody says."""
+    prefix: str = scope.get(_SCOPE, "")
+    return prefix
+
+
+def is_prefix(path: str) -> bool:
+    """Whether it is a path of plain names, as /mixer or /vision/mixer."""
+    return len(path) <= _MOST and _PREFIX.fullmatch(path) is not None
+
+
+class Prefix:
+    """Wraps the whole application. `root_path`: that of the settings, which paths may have or not.
+
+    X-Forwarded-Prefix of one of the `proxies` wins over it; its sender has taken that prefix off the path.
+    """
+
+    def __init__(self, application: ASGIApp, root_path: str, proxies: Container[str]) -> None:
+        self._application = application
+        self._root_path = root_path
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the lifespan."""
+        if scope["type"] == "http":
+            self._locate(scope)
+        await self._application(scope, receive, send)
+
+    def _locate(self, scope: Scope) -> None:
+        root_path = self._root_path
+        if root_path:
+            scope[_SCOPE] = root_path
+            if scope["path"].startswith(root_path + "/"):
+                scope["path"] = scope["path"][len(root_path) :]
+        said = [value for name, value in scope["headers"] if name == _HEADER]
+        if said and scope["client"] is not None and scope["client"][0] in self._proxies:
+            forwarded = _joined(said)
+            if is_prefix(forwarded):
+                scope[_SCOPE] = forwarded
+
+
+def _joined(said: Iterable[bytes]) -> str:
+    """Proxies one behind the other each add theirs, the outermost first."""
+    parts = b",".join(said)[: 2 * _MOST].decode("latin-1").split(",")
+    return "".join(part.strip(" \t").removesuffix("/") for part in parts)
