@@ -31,16 +31,14 @@ _TOP_K = {
     "in": "query",
     "required": False,
     "description": "How many labels to return; at most the number of classes. Default 5.",
-    "schema": {"type": "integer", "minimum": 1},
-    "example": 3,
+    "schema": {"type": "integer", "minimum": 1, "examples": [3]},
 }
 _MODEL = {
     "name": "model",
     "in": "query",
     "required": False,
     "description": "Which of several bundles answers, by its name in /models.",
-    "schema": {"type": "string"},
-    "example": "fashion-mnist",
+    "schema": {"type": "string", "examples": ["fashion-mnist"]},  # one beside the schema would be sent from /docs
 }
 _TIMEOUT_HEADER = {
     "name": TIMEOUT,
@@ -48,8 +46,7 @@ _TIMEOUT_HEADER = {
     "required": False,
     "description": "Milliseconds after which the client has no use for the answer. What cannot be answered by then is "
     "refused at once. At most the service's own limit counts.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
-    "example": 2000,
+    "schema": {"type": "number", "exclusiveMinimum": 0, "examples": [2000]},
 }
 
 _FILE = {"type": "string", "format": "binary"}

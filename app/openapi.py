@@ -100,7 +100,8 @@ def complete(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     components = document["components"]
     components["headers"] = _HEADERS
     components["schemas"]["Problem"] = Problem.model_json_schema(mode="serialization")
-    return document | {"servers": [{"url": prefix or "."}]}
+    server = {"url": prefix} if prefix else {"url": ".", "description": "Where this document is"}
+    return document | {"servers": [server]}
 
 
 def _response(errors: list[type[ServiceError]]) -> dict[str, Any]:

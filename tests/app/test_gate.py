@@ -120,6 +120,21 @@ async def test_without_a_body_the_end_is_at_once() -> None:
     assert transport.is_closing()
 
 
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        (b"/vision/mixer/classify", True),
+        (b"/vision/mixer/classify?top_k=1", True),
+        (b"/classify", True),  # a proxy took the prefix off
+        (b"/mixer/classify", False),
+        (b"/vision/mixer/classify/batch", False),
+    ],
+)
+async def test_it_knows_the_prefix_that_paths_may_have(url: bytes, refused: bool) -> None:
+    gate = Gate(Hurdle(), WatchedMetrics(), timeout_s=30, root_path="/vision/mixer")
+    assert (gate.refuses(b"POST", url, [], keep_alive=True) is not None) == refused
+
+
 async def test_a_gate_that_stands_open_refuses_nobody() -> None:
     gate = Gate(None, WatchedMetrics(), timeout_s=30)
     assert gate.refuses(b"POST", b"/classify", [], keep_alive=True) is None

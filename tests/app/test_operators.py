@@ -189,3 +189,10 @@ def test_a_port_for_operators_that_is_taken_is_named(bundle: Path) -> None:
         f"mixer: MIXER_ADMIN_HOST is 127.0.0.1 and MIXER_ADMIN_PORT {flags[-1]}, "
         "which cannot be listened on: Address already in use.\n"
     )
+
+
+async def test_their_port_has_no_documentation_and_points_to_none(serve: Serve) -> None:
+    async with serve(admin_port=FREE_PORT, admin_keys=ADMIN) as service, operators_of(service) as operators:
+        assert (await operators.get("/docs")).status_code == 404
+        detail = expect_problem(await operators.get("/nothing"), 404, "not_found", "/metrics", "/admin/reload")
+        assert "/docs" not in detail

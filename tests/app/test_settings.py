@@ -99,3 +99,36 @@ def test_settings_cannot_be_changed() -> None:
     settings: Any = load()
     with pytest.raises(ValidationError, match="frozen"):
         settings.port = 1
+
+
+# --- root_path ---
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("/mixer", "/mixer"),
+        ("/mixer/", "/mixer"),
+        ("/vision/mixer-1.0_x~y", "/vision/mixer-1.0_x~y"),
+    ],
+)
+def test_a_root_path_is_a_path_of_plain_names(given: str, taken: str) -> None:
+    assert load(["--root-path", given]).root_path == taken
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["mixer", "//evil.example", "/a//b", "/a/../b", "/.", "/a b", "/a%2fb", "/a?b", "/a#b", "/ä", "https://x.example/a"]
+    + ["/" + "x" * 256],
+)
+def test_what_is_no_path_of_plain_names_is_refused_as_root_path(given: str) -> None:
+    assert f"{given} is no path of plain names; expected one as /mixer or /vision/mixer." in refusal(
+        "--root-path", given
+    )
+
+
+@pytest.mark.parametrize("given", ["/classify", "/docs/", "/model", "/health/x", "/openapi.json"])
+def test_a_root_path_that_begins_as_a_path_of_the_service_is_refused(given: str) -> None:
+    assert "begins as a path of the service itself does; expected another one." in refusal("--root-path", given)
