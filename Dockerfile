@@ -38,9 +38,6 @@ ENV PATH=/opt/mixer/bin:$PATH \
     MIXER_LOG_FORMAT=json
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", \
-    "import os, ssl, urllib.request as u; s = 's' * bool(os.environ.get('MIXER_TLS_CERT_FILE')); \
-    u.urlopen('http' + s + '://127.0.0.1:' + os.environ['MIXER_PORT'] + '/health/ready', timeout=2, \
-    context=ssl._create_unverified_context() if s else None)"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-m", "app.healthcheck"]
 ENTRYPOINT ["mixer"]
 CMD ["serve"]

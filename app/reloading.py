@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from app import settings
+from app import address, settings
 from app.errors import BadSettings, StartError
 from app.settings import Settings
 
 _KEY, _KEYS = "MIXER_ADMIN_KEY", "MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE"
 _KEY_HELP = f"One key of those that the service has in {_KEYS}, not its digest; a variable is safer than an option."
 _TIMEOUT_S = 660  # a little more than the service takes at most
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where one listens, and where one asks then
 
 
 class ReloadFailed(StartError):
@@ -39,9 +38,8 @@ def reload(
 
 def _own_url(chosen: Settings) -> str:
     host, port = (chosen.admin_host, chosen.admin_port) if chosen.admin_port else (chosen.host, chosen.port)
-    host = _EVERYWHERE.get(host, host)
     scheme = "http" if chosen.tls_cert_file is None else "https"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return address.url(scheme, address.near(host), port)
 
 
 def _ask(url: str, key: str) -> Any:

@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app import forwarded, tls
+from app import address, forwarded, tls
 from app.acceptor import Acceptor
 from app.connections import Connection, Crowd
 from app.departures import Departures
@@ -36,7 +36,6 @@ _BACKLOG = 2048  # connections that the system keeps until they are taken; it fo
 _OTHER_OPEN_FILES = 128  # the bundle, libraries, pipes, metrics
 _COLLECT_AFTER = 10_000  # objects: no request leaves any that only the collector finds
 _M_MMAP_THRESHOLD = -3  # of malloc.h
-_NEAR = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- where one listens, and where one looks then
 _LARGE_BLOCK_BYTES = 4 << 20
 
 log = logging.getLogger("mixer.server")
@@ -83,13 +82,9 @@ def _log_limits(settings: Settings) -> None:
 
 def _log_ready(application: FastAPI, settings: Settings, scheme: str) -> None:
     state, words = getattr(application, "state_words", lambda: ("ready", ""))()
-    url = _url(scheme, settings.host, settings.port)
-    docs = _url(scheme, _NEAR.get(settings.host, settings.host), settings.port)
+    url = address.url(scheme, settings.host, settings.port)
+    docs = address.url(scheme, address.near(settings.host), settings.port)
     log.info("%s on %s: %s; documentation: %s/docs", state, url, words, docs)
-
-
-def _url(scheme: str, host: str, port: int) -> str:
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _Held(set[asyncio.Protocol]):
@@ -200,11 +195,11 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     admin = getattr(application, "admin", None)
     admin_config = None if admin is None else _config(admin, settings, certificate, _MORE_CONNECTIONS)
     scheme = "https" if config.is_ssl else "http"
-    log.info("starting on %s", _url(scheme, settings.host, settings.port))
+    log.info("starting on %s", address.url(scheme, settings.host, settings.port))
     if post.number == 0:
         _log_limits(settings)
     if admin_config is not None:
-        log.info("operators are served on %s", _url(scheme, settings.admin_host, settings.admin_port))
+        log.info("operators are served on %s", address.url(scheme, settings.admin_host, settings.admin_port))
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     _give_large_blocks_back()

@@ -120,8 +120,20 @@ def test_a_root_path_is_a_path_of_plain_names(given: str, taken: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["mixer", "//evil.example", "/a//b", "/a/../b", "/.", "/a b", "/a%2fb", "/a?b", "/a#b", "/ä", "https://x.example/a"]
-    + ["/" + "x" * 256],
+    [
+        "mixer",
+        "//x.example",
+        "/a//b",
+        "/a/../b",
+        "/.",
+        "/a b",
+        "/a%2fb",
+        "/a?b",
+        "/a#b",
+        "/ä",
+        "http://x",
+        "/" + "x" * 256,
+    ],
 )
 def test_what_is_no_path_of_plain_names_is_refused_as_root_path(given: str) -> None:
     assert f"{given} is no path of plain names; expected one as /mixer or /vision/mixer." in refusal(
