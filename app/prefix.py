@@ -51,12 +51,14 @@ class Prefix:
                 scope["path"] = scope["path"][len(root_path) :]
         said = [value for name, value in scope["headers"] if name == _HEADER]
         if said and scope["client"] is not None and scope["client"][0] in self._proxies:
-            forwarded = _joined(said)
-            if is_prefix(forwarded):
-                scope[_SCOPE] = forwarded
+            scope[_SCOPE] = _joined(said) or root_path
 
 
 def _joined(said: Iterable[bytes]) -> str:
-    """Proxies one behind the other each add theirs, the outermost first."""
-    parts = b",".join(said)[: 2 * _MOST].decode("latin-1").split(",")
-    return "".join(part.strip(" \t").removesuffix("/") for part in parts)
+    """Proxies one behind the other each add theirs, the outermost first. Empty where any of them is no prefix."""
+    listed = b",".join(said).decode("latin-1")
+    if len(listed) > 2 * _MOST:
+        return ""
+    parts = [part.strip(" \t").removesuffix("/") for part in listed.split(",")]
+    whole = "".join(parts)
+    return whole if is_prefix(whole) and all(part == "" or is_prefix(part) for part in parts) else ""

@@ -136,7 +136,7 @@ def test_the_longest_prefix() -> None:
 
 @pytest.mark.parametrize("before", ["", "/mixer"], ids=["taken off", "left on"])
 async def test_with_a_root_path_everything_is_answered_with_it_and_without_it(before: str, serve: Serve) -> None:
-    async with served_below(serve, "/mixer/") as http:
+    async with served_below(serve, "/mixer") as http:
         for path in ("/classify", "/classify?top_k=1"):
             answer = await http.post(before + path, content=picture(RED))
             assert answer.json()["predictions"][0]["label"] == "red"
