@@ -49,9 +49,11 @@ class Prefix:
             scope[_SCOPE] = root_path
             if scope["path"].startswith(root_path + "/"):
                 scope["path"] = scope["path"][len(root_path) :]
-        said = [value for name, value in scope["headers"] if name == _HEADER]
-        if said and scope["client"] is not None and scope["client"][0] in self._proxies:
-            scope[_SCOPE] = _joined(said) or root_path
+        client = scope["client"]
+        if client is not None and client[0] in self._proxies:
+            said = [value for name, value in scope["headers"] if name == _HEADER]
+            if said:
+                scope[_SCOPE] = _joined(said) or root_path
 
 
 def _joined(said: Iterable[bytes]) -> str:

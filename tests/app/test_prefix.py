@@ -1,13 +1,18 @@
 """Behind a prefix everything that goes out has it, and no path inside the service does."""
 
+import http.client
+import json
+import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from colour_bundle import RED, picture
 from problem_answers import expect_problem
+from servers import PATIENCE_S, Server, free_port
 from serving import Serve, Service
 from starlette.types import Receive, Scope, Send
 
@@ -169,3 +174,28 @@ async def test_of_whom_is_not_trusted_nothing_goes_out(serve: Serve) -> None:
     async with serve() as service, client_of(service, peer="203.0.113.9") as http:
         answer = await http.get("/", headers={"x-forwarded-prefix": "/evil"})
     assert answer.headers["location"] == "docs"
+
+
+# --- the server ---
+
+
+def location(server: Server, path: str, forwarded: str) -> str | None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+    with closing(connection):
+        connection.request("GET", path, headers={"X-Forwarded-Prefix": forwarded})
+        return connection.getresponse().getheader("location")
+
+
+def test_a_server_believes_a_proxy_on_this_machine_and_its_setting(bundle: Path) -> None:
+    port = free_port()
+    flags = ("--port", str(port), "--bundle", str(bundle), "--workers", "1", "--lanes", "1", "--root-path", "/vision/")
+    with Server("-m", "app", "serve", *flags, port=port) as server:
+        server.wait_until_serving()
+        assert location(server, "/", "/mixer") == "/mixer/docs"
+        assert location(server, "/", "//evil.example") == "/vision/docs"
+        assert location(server, "/vision/", "") == "/vision/docs"
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/vision/classify", picture(RED), {"Content-Type": "image/png"}
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            assert json.load(answer)["predictions"][0]["label"] == "red"
