@@ -122,7 +122,8 @@ def test_a_client_gives_up_after_a_few_times(language: str, number: int, run: Ru
     ended = run(language, blocks(language)[number])
     assert ended.returncode != 0
     assert "503" in ended.stderr or "queue_full" in ended.stderr
-    assert len(Service.bodies) % 5 == 0
+    at_once = len(list((ROOT / "examples").glob("*.png"))) if number else 1  # the first that fails ends all
+    assert 5 <= len(Service.bodies) <= 5 * at_once
 
 
 def test_the_page_names_every_header_of_other_origins() -> None:
