@@ -52,9 +52,17 @@ class Acceptor:
         for _ in range(_MOST_AT_THE_END):
             if not self._take():
                 break
+        self.leave_to_others()
+
+    def leave_to_others(self) -> None:
+        """Take nobody for now: other processes listen on the socket, too."""
         self._loop.remove_reader(self._listener)
         if self._pause is not None:
             self._pause.cancel()
+
+    def listen(self) -> None:
+        """Take whoever comes, again."""
+        self._listen()
 
     async def wait_closed(self) -> None:
         """Until those that were taken are open."""

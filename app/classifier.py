@@ -164,7 +164,9 @@ class Classifier:
 
     async def _decoded(self, payload: bytes, deadline: float, patient: bool) -> tuple[Patches, float]:
         patient = patient or len(payload) > _SMALL_BYTES
-        decoded = self._decoding.threads.submit(lambda: self._decode(payload), patient=patient)
+        decoded = self._decoding.threads.submit(
+            lambda: self._decode(payload), patient=patient, payload_bytes=len(payload)
+        )
         timer = asyncio.get_running_loop().call_at(deadline, self._give_up, decoded)
         try:
             return await decoded

@@ -37,6 +37,8 @@ class Health:
         self._watchdog_s = watchdog_s
         self._post = post
         self._draining = False
+        self._ending: str | None = None
+        self._stalled: str | None = None
         self._reason: str | None = "The service is starting."
 
     @property
@@ -48,6 +50,8 @@ class Health:
         """Raises NotReady with the reason: this worker's, or one of the others'."""
         if self._reason is not None:
             raise NotReady(self._reason)
+        if self._stalled is not None and not self._post.others_serve():
+            raise NotReady(self._stalled)
         for number, words in self._post.complaints():
             raise NotReady(f"Worker {number}: {words}")
 
@@ -56,6 +60,16 @@ class Health:
         self._draining = True
         self._reason = _DRAINING
         self._metrics.ready.labels().set(0)
+
+    def start_ending(self, words: str) -> None:
+        """Not ready from now on, for a reason of this process alone: other workers serve, and do not hear of it."""
+        self._ending = words
+        self.review()
+
+    def stall(self, words: str | None) -> None:
+        """Why nothing is classified here for the time being, None where that is over. It counts where no other does."""
+        self._stalled = words
+        self._post.stall(words is not None)
 
     async def watch(self) -> None:
         """Probe for ever, `interval_s` apart, and watch the runs meanwhile: a probe may be waiting behind one.
@@ -89,11 +103,11 @@ class Health:
     def review(self) -> None:
         """Ready where no model that is served has a complaint."""
         reason = next((self._words(model, model.complaint) for model in self._models if model.complaint), None)
-        if self._draining:
-            reason = _DRAINING
+        if self._draining or self._ending is not None:
+            reason = self._ending or _DRAINING
         before, self._reason = self._reason, reason
         self._metrics.ready.labels().set(reason is None)
-        if not self._draining:
+        if not self._draining and self._ending is None:
             self._post.complain(reason or "")
         if reason != before:  # said once every worker answers so
             log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")

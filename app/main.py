@@ -27,7 +27,7 @@ from app.direct import Application
 from app.documentation import Documentation
 from app.drain import Drain
 from app.engine import Engine, EngineOptions
-from app.errors import ServiceError
+from app.errors import EngineError, ServiceError
 from app.gate import Gate
 from app.headers import PageHeaders
 from app.health import Health
@@ -39,6 +39,7 @@ from app.metrics import Metrics
 from app.models import Model, Models
 from app.openapi import ABOUT
 from app.operators import Operators
+from app.overruns import OverrunWatch
 from app.quota import Quota
 from app.reload import Making, Reload, expect_default
 from app.routes import Routes
@@ -71,6 +72,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     post = post or Post()
     metrics = Metrics(post.board, post.number)
     decoding = build_decoding(settings, post.quota("decode_bytes", settings.decode_memory_bytes))
+    post.decode_in(decoding.threads.native_ids())
     making = _making(settings, metrics, decoding, post.quota("images", settings.queue_capacity))
     models = Models(
         metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1, on_gone=trim_soon
@@ -90,6 +92,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         besides={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again}
         | ({} if certificate is None else {"MIXER_TLS_CERT_FILE": certificate.read_again}),
     )  # fmt: skip
+    overruns = OverrunWatch(decoding.threads, settings.decode_cpu_limit_s, health, metrics, post)
     _open_all(settings, models, making, engine)
     if post.number == 0:
         log_passed_over(settings.bundle)
@@ -104,7 +107,9 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         title="mixer-serve",
         version=version("mixer-serve"),
         **ABOUT,
-        lifespan=_lifespan(models, decoding, health, reload, drain, settings.drain_timeout_s, post, gate, metrics),
+        lifespan=_lifespan(
+            models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, post, gate, metrics
+        ),
         openapi_url=None,  # documentation.py serves the document, and a page for it
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
@@ -193,7 +198,12 @@ def _open_all(settings: Settings, models: Models, making: Making, engine: Engine
     bundles = find_bundles(settings.bundle)
     expect_default(settings.default_model, bundles)
     for name, bundle in bundles.items():
-        opened = making.open(bundle) if engine is None else Opened(state_of(bundle), engine, Sessions())
+        try:
+            opened = making.open(bundle) if engine is None else Opened(state_of(bundle), engine, Sessions())
+        except OSError as error:
+            raise EngineError(
+                f"The bundle {bundle} went or changed while it was opened: {error.strerror}; expected it to stay."
+            ) from error
         models.take(making.build(name, opened))
 
 
@@ -202,6 +212,7 @@ def _lifespan(
     decoding: Decoding,
     health: Health,
     reload: Reload,
+    overruns: OverrunWatch,
     drain: Drain,
     drain_timeout_s: float,
     post: Post,
@@ -211,7 +222,7 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
         await health.probe()
-        works = (health.watch(), reload.watch(), _beat(post, metrics), keep_trimmed(_TRIM_S))
+        works = (health.watch(), reload.watch(), overruns.watch(), _beat(post, metrics), keep_trimmed(_TRIM_S))
         tasks = [asyncio.create_task(work) for work in works]
         _log_what_is_served(models)
         loop = asyncio.get_running_loop()

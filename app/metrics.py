@@ -215,6 +215,12 @@ class Metrics:
         )
         self.connections = Gauge(row, "mixer_connections", "Open connections.")
         self.worker_restarts = Counter(row, "mixer_worker_restarts", "Workers that died or hung, and were replaced.")
+        self.workers_down = Gauge(row, "mixer_workers_down", "Workers that cannot start again, or take long to.")
+        self.decode_overruns = Counter(
+            row,
+            "mixer_decode_overruns",
+            "Pictures whose decoding took more processor time than MIXER_DECODE_CPU_LIMIT_S; each cost a process.",
+        )
         self.event_loop_lag = Histogram(
             row,
             "mixer_event_loop_lag_seconds",

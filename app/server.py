@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import logging
 import math
@@ -63,6 +64,7 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
             settings.workers,
             grace_s=settings.drain_timeout_s + 2 * _GRACE_S,
             pulse_s=settings.watchdog_s,
+            decode_limit_s=settings.decode_cpu_limit_s,
             on_stop=partial(_close, listeners),
         )
         return supervisor.run()
@@ -113,15 +115,22 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, admin: uvicorn.Config | None, post: Post, on_ready: Callable[[], object]
+        self,
+        config: uvicorn.Config,
+        admin: uvicorn.Config | None,
+        post: Post,
+        on_ready: Callable[[], object],
+        still_s: float,
     ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._still_s = still_s
         self._admin = admin
         self._post = post
         self._departures: Departures | None = None
         self._crowd = Crowd(post.held_by_all)
         self._held = _Held(post.hold)
+        self._leaves = False
         self.server_state.connections = self._held  # type: ignore[assignment]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -137,9 +146,30 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second. A worker that replaces another has no connections, as the others' clients keep theirs."""
-        if counter % _TICKS_TO_EVEN == 0:
+        self._leave_or_listen()
+        if self._post.is_retiring():
+            self._crowd.too_many = sys.maxsize  # each client goes with its answer
+        elif counter % _TICKS_TO_EVEN == 0:
             self._crowd.too_many = self._post.too_many()
+        if counter % _TICKS_TO_EVEN == 0:
+            self._end_if_still_for(self._still_s)
         return await super().on_tick(counter)
+
+    def _end_if_still_for(self, seconds: float) -> None:
+        """Unless this is called again before. A supervisor does that better, for whom there is one.
+
+        What stands still may have the interpreter's lock; only faulthandler needs none.
+        """
+        if self._post.lifeline is None:
+            faulthandler.dump_traceback_later(seconds, exit=True)
+
+    def _leave_or_listen(self) -> None:
+        """Whoever comes is left to others while this worker classifies nothing; where no other does, it hears why."""
+        leaves = (self._post.is_retiring() or self._post.is_stalled()) and self._post.others_serve()
+        if leaves != self._leaves:
+            self._leaves = leaves
+            for acceptor in cast(list[Acceptor], self.servers):
+                (acceptor.leave_to_others if leaves else acceptor.listen)()
 
     async def _wait_for_the_others(self) -> None:
         """Clients that come as soon as anybody listens keep their connections: the first worker would get them all."""
@@ -151,6 +181,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the last answers leave, then end the application."""
         self._held.is_over = True
+        self._end_if_still_for(self._still_s + (self.config.timeout_graceful_shutdown or 0) + _GRACE_S)
         await super().shutdown(sockets)
         if self._departures is not None:
             self._departures.close()
@@ -206,7 +237,8 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        _Server(config, admin_config, post, partial(_log_ready, application, settings, scheme)).run(sockets=listeners)
+        on_ready = partial(_log_ready, application, settings, scheme)
+        _Server(config, admin_config, post, on_ready, settings.watchdog_s).run(sockets=listeners)
     except SystemExit as ended:
         stuck_s = getattr(application, "stuck_s", None)
         if stuck_s is not None and stuck_s():

@@ -113,6 +113,14 @@ class Settings(BaseSettings):
         le=256,
         description="Threads of a worker that decode pictures. 0: one for each CPU of its share.",
     )
+    decode_cpu_limit_s: float = Field(
+        default=4,
+        gt=0,
+        le=3600,
+        description="Processor seconds that decoding one picture may take. One that takes more gets 400, and costs its "
+        "process: that answers what it has for 3 s more, ends with exit code 1, and is replaced, while other workers "
+        "serve. Honest files take tenths of a second, hostile ones up to 2 s on a fast machine; a slow one needs more.",
+    )
     max_batch_size: int = Field(
         default=0,
         ge=0,

@@ -10,11 +10,11 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 _OVERTAKEN = 50  # times, and a patient call has its turn
 _TOGETHER_S = 0.001  # a thread that has worked this long hands over what it has done
@@ -28,29 +28,42 @@ class _Call:
     work: Callable[[], Any]
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
+    payload_bytes: int
+
+
+class UnderWay(NamedTuple):
+    """A call that a thread is in. `began`: in seconds of time.monotonic(), by which it is known from the next one."""
+
+    number: int
+    thread: threading.Thread
+    began: float
+    payload_bytes: int
 
 
 class Threads:
     """`count` threads taking calls from one queue, in order."""
 
     def __init__(self, count: int, name: str) -> None:
-        self.count = count
+        self.count = 0
+        self._name = name
         self._tokens: SimpleQueue[bool] = SimpleQueue()  # one for each call that waits; False ends a thread
         self._soon: deque[_Call] = deque()
         self._later: deque[_Call] = deque()
         self._overtaken = 0
-        self._began: list[float | None] = [None] * count  # the call that each thread is in
-        for index in range(count):
-            threading.Thread(target=self._work, args=(index,), name=f"{name}-{index}", daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._under_way: list[tuple[float, _Call] | None] = []  # when the call that each thread is in began
+        for _ in range(count):
+            self._add()
 
-    def submit(self, work: Callable[[], T], *, patient: bool = False) -> "asyncio.Future[T]":
+    def submit(self, work: Callable[[], T], *, patient: bool = False, payload_bytes: int = 0) -> "asyncio.Future[T]":
         """Run `work` in a thread. A call whose future is done before its turn does not run.
 
-        A patient call is overtaken by those that are not, a few dozen times at most.
+        A patient call is overtaken by those that are not, a few dozen times at most. `payload_bytes`: for whoever
+        looks at what is under way.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        (self._later if patient else self._soon).append(_Call(work, future, loop))
+        (self._later if patient else self._soon).append(_Call(work, future, loop, payload_bytes))
         self._tokens.put(True)
         return future
 
@@ -60,13 +73,48 @@ class Threads:
 
     def longest_s(self) -> float:
         """For how many seconds the longest of the calls under way has run; 0 where none is."""
-        began = [at for at in self._began if at is not None]
+        began = [call[0] for call in self._under_way if call is not None]
         return time.monotonic() - min(began) if began else 0.0
+
+    def stalled_s(self) -> float:
+        """For how many seconds each of the threads has been in one call; 0 where any is free."""
+        calls = list(self._under_way)
+        began = [call[0] for call in calls if call is not None]
+        return time.monotonic() - max(began) if len(began) == len(calls) else 0.0
+
+    def under_way(self) -> Iterator[UnderWay]:
+        """The calls that threads are in."""
+        for number, (thread, call) in enumerate(zip(self._threads, self._under_way, strict=True)):
+            if call is not None:
+                yield UnderWay(number, thread, call[0], call[1].payload_bytes)
+
+    def native_ids(self) -> list[int]:
+        """What the system calls the threads."""
+        return [thread.native_id for thread in self._threads if thread.native_id is not None]
+
+    def abandon(self, found: UnderWay, error: Exception) -> None:
+        """Answer this call with `error`, if it is still under way, and let one more thread do the others' work.
+
+        The call itself cannot be stopped. In the event loop only.
+        """
+        call = self._under_way[found.number]
+        if call is None or call[0] != found.began:
+            return
+        _settle(call[1].future, None, error)
+        self._add()
 
     def stop(self) -> None:
         """Let every thread end after the call it is in and those already queued; waits for none."""
         for _ in range(self.count):
             self._tokens.put(False)
+
+    def _add(self) -> None:
+        index = self.count
+        self.count += 1
+        self._under_way.append(None)
+        thread = threading.Thread(target=self._work, args=(index,), name=f"{self._name}-{index}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _work(self, index: int) -> None:
         while (call := self._next(self._tokens.get())) is not None:
@@ -92,9 +140,9 @@ class Threads:
         until = now + _TOGETHER_S
         while call is not None:
             if not call.future.done():
-                self._began[index] = now
+                self._under_way[index] = (now, call)
                 ended.append(_run(call))
-                self._began[index] = None
+                self._under_way[index] = None
             now = time.monotonic()
             if now > until:
                 break

@@ -10,14 +10,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NoReturn, get_args
 
 from app.board import Board, Row
 from app.errors import StartError
 from app.quota import Quota
+from app.restarts import OFTEN, ONCE, TWICE, End, Restarts
+from app.stalls import Stall
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
@@ -25,11 +27,16 @@ _RELOADS_ASKED = '["mixer_reloads_asked"]'
 Shared = Literal["images", "upload_bytes", "decode_bytes"]  # what the workers have limits of together
 _UNEVEN, _UNEVEN_SHARE = 4, 0.2  # more connections than the average that are no harm, or a share of one's own
 _TICK_S = 0.5  # between looks at the pulses
-_PAUSE_S = 1.0  # before a worker that died young is replaced
+_PAUSE_S = 1.0  # before a worker that died young is replaced, at first
 _YOUNG_S = 5.0
+_DECODE_THREADS = 256  # of a worker, whose processor time the supervisor can see
 _ALIVE_S = 2.0  # a worker that has been silent longer is not waited for
+_SILENT_S = 4.0  # and one that has been silent for so long serves nobody
 _START_S = 900.0  # for the first pulse: a large model comes from a slow disk, TensorRT builds an engine
 _START_PULSES = 20  # where `pulse_s` is so long that this is more
+_START_AGAIN_S, _TIMES_AS_LONG = 120.0, 20  # once it is known how long a start takes
+_LATE_S, _TIMES_LATE = 10.0, 4  # and when it is to be said that one takes longer
+_STILL_S = 0.75  # a pulse so old is late
 
 log = logging.getLogger("mixer.workers")
 
@@ -67,10 +74,40 @@ class Post:
         """Say how many connections are open."""
         self._own.connections = connections
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._own.connections
+
+    def retire(self) -> None:
+        """Say that this worker is about to end, and is not to be given anything new."""
+        self._own.retiring = True
+
+    def is_retiring(self) -> bool:
+        """Whether it has said so."""
+        return self._own.retiring
+
+    def stall(self, is_so: bool) -> None:
+        """Say whether this worker classifies nothing for the time being."""
+        self._own.stalled = is_so
+
+    def is_stalled(self) -> bool:
+        """Whether it said so last."""
+        return self._own.stalled
+
+    def others_serve(self) -> bool:
+        """Whether another worker was alive a moment ago, classifies, and is to stay."""
+        return bool(self.held_by_others())
+
+    def decode_in(self, native_ids: Sequence[int]) -> None:
+        """Say in which threads pictures are decoded, as the system calls them. What is too many is left out."""
+        self._own.decode_threads = native_ids
+
     def held_by_others(self) -> list[int]:
-        """How many connections each of the other workers has that were alive a moment ago."""
+        """How many connections each of the other workers has that were alive a moment ago, and serve."""
         since = time.monotonic() - _ALIVE_S
-        return [other.connections for other in self._others.values() if other.pulse > since]
+        serving = (other for other in self._others.values() if not (other.retiring or other.stalled))
+        return [other.connections for other in serving if other.pulse > since]
 
     def opens(self, change: int) -> None:
         """So many more connections, or fewer, are being opened: their clients agree on a key."""
@@ -104,10 +141,13 @@ class Post:
         self._own.row.say(words)
 
     def complaints(self) -> Iterator[tuple[int, str]]:
-        """The numbers of the other workers that complain, with their words."""
+        """The numbers of the other workers that complain, or have been silent for seconds, with words."""
+        now = time.monotonic()
         for number, other in self._others.items():
             if words := other.row.said():
                 yield number, words
+            elif other.pulse and now - other.pulse > _SILENT_S:
+                yield number, f"Its event loop has stood still for {now - other.pulse:.1f} s."
 
     def ask_for_reload(self) -> None:
         """Ask all workers."""
@@ -134,15 +174,28 @@ class _Vitals:
 
     def __init__(self, row: Row) -> None:
         self.row = row
+        self.complaint = ""  # of the supervisor's
+        self._ready = row.place('["mixer_ready"]')
         self._pulse, self._connections = row.place('["mixer_pulse"]'), row.place('["mixer_connections"]')
         self._opening = row.place('["mixer_connections_opening"]')
+        self._retiring = row.place('["mixer_retiring"]')
+        self._stalled = row.place('["mixer_stalled"]')
+        self._decode_threads = row.place('["mixer_decode_threads"]', _DECODE_THREADS)
         self._reloaded, self._refused = row.place('["mixer_reloaded"]'), row.place('["mixer_refused"]')
         row.place(_RELOADS_ASKED)
 
     def forget(self) -> None:
         """Its process has ended, and with it whatever it held."""
         self.pulse = self.connections = self.opening = 0
-        self.row.say("")
+        self.retiring, self.stalled, self.decode_threads = False, False, ()
+        self.complain("")
+
+    def complain(self, words: str) -> None:
+        """Say for it what is wrong with it, as long as it does not work."""
+        self.complaint = words
+        self.row.say(words)
+        if words:
+            self.row.numbers[self._ready] = 0
 
     @property
     def pulse(self) -> float:
@@ -170,6 +223,35 @@ class _Vitals:
     @opening.setter
     def opening(self, count: int) -> None:
         self.row.numbers[self._opening] = count
+
+    @property
+    def retiring(self) -> bool:
+        """Whether it is about to end."""
+        return bool(self.row.numbers[self._retiring])
+
+    @retiring.setter
+    def retiring(self, is_so: bool) -> None:
+        self.row.numbers[self._retiring] = is_so
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it classifies nothing for the time being."""
+        return bool(self.row.numbers[self._stalled])
+
+    @stalled.setter
+    def stalled(self, is_so: bool) -> None:
+        self.row.numbers[self._stalled] = is_so
+
+    @property
+    def decode_threads(self) -> Sequence[int]:
+        """What the system calls the threads in which it decodes."""
+        at = self._decode_threads
+        return [int(number) for number in self.row.numbers[at : at + _DECODE_THREADS] if number]
+
+    @decode_threads.setter
+    def decode_threads(self, native_ids: Sequence[int]) -> None:
+        for at in range(_DECODE_THREADS):
+            self.row.numbers[self._decode_threads + at] = native_ids[at] if at < len(native_ids) else 0
 
     @property
     def reloaded(self) -> int:
@@ -218,7 +300,9 @@ class _Worker:
     number: int
     pid: int
     started: float
+    began: float | None = None  # to work
     killed: bool = False
+    stall: Stall = field(default_factory=Stall)
 
 
 class WorkerFailed(StartError):
@@ -230,13 +314,19 @@ class WorkerFailed(StartError):
 
 
 _RESTARTS = '["mixer_worker_restarts"]'
+_DOWN = '["mixer_workers_down"]'
+_OVERRUNS = '["mixer_decode_overruns"]'
 
 
 class Supervisor:
     """Keeps `count` processes doing `work`. The board has a row for each, and one more for the supervisor itself.
 
     `grace_s`: how long they may take to stop. `pulse_s`: how long one may be silent before it is replaced; before its
-    first pulse that is 15 minutes, or 20 times `pulse_s`. `on_stop`: called when it is told to stop, before they are.
+    first pulse that is 15 minutes, or 20 times `pulse_s`; for one that replaces another, 2 minutes or 20 times as long
+    as the first start, where that is less. `decode_limit_s`: processor seconds that a thread that decodes may take
+    while the event loop stands still. `on_stop`: called when it is told to stop, before they are.
+
+    One that cannot start again is tried again and again as long as another works.
 
     Raises: StartError where `count` is not known yet.
     """
@@ -248,6 +338,7 @@ class Supervisor:
         *,
         grace_s: float,
         pulse_s: float,
+        decode_limit_s: float = math.inf,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         if count < 1:
@@ -256,10 +347,14 @@ class Supervisor:
         self._on_stop = on_stop
         self._grace_s = grace_s
         self._pulse_s = pulse_s
+        self._decode_limit_s = decode_limit_s
         self._board = Board(count + 1)
         self._vitals = [_Vitals(self._board.row(number)) for number in range(count)]
         self._own = self._board.row(count)
         self._restarts, self._reloads = self._own.place(_RESTARTS), self._own.place(_RELOADS_ASKED)
+        self._down, self._overruns = self._own.place(_DOWN), self._own.place(_OVERRUNS)
+        self._attempts = Restarts(count, pause_s=_PAUSE_S, young_s=_YOUNG_S)
+        self._start_s: float | None = None  # how long the first start took
         self._shares = _Shares(self._own, count)
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
@@ -272,7 +367,7 @@ class Supervisor:
     def run(self) -> int:
         """Until told to stop. Returns the worst exit code of the workers.
 
-        Raises: WorkerFailed where they cannot start.
+        Raises: WorkerFailed where they cannot start, or none can any more.
         """
         with _signals_held():
             for number in range(self._count):
@@ -293,7 +388,11 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._not_forked(number, error)
+            return
         if pid == 0:
             self._be_a_worker(number)
         self._workers[pid] = _Worker(number, pid, time.monotonic())
@@ -338,9 +437,19 @@ class Supervisor:
             if ended:
                 self._ended(self._workers.pop(pid), os.waitstatus_to_exitcode(status))
 
+    def _not_forked(self, number: int, error: OSError) -> None:
+        how = f"cannot be forked: {error.strerror}"
+        if self._own.numbers[self._restarts]:
+            log.error("worker %d %s", number, how)
+            self._try_again(number, End(None, how, 1, OFTEN))
+        else:
+            self._fail(WorkerFailed(f"Worker {number} {how}.", 1))
+
     def _ended(self, worker: _Worker, code: int) -> None:
         vitals = self._vitals[worker.number]
         words, ever_worked = vitals.row.said(), vitals.pulse > 0
+        if ever_worked and worker.began is None:
+            worker.began = time.monotonic()
         vitals.forget()
         self._shares.take_back(worker.number)
         if self._stop_by is not None:
@@ -350,14 +459,33 @@ class Supervisor:
             self._failure = WorkerFailed(words, code) if words else None
             self._pass_on(signal.SIGTERM)
         else:
-            self._replace(worker, code)
+            self._replace(worker, code, words)
 
-    def _replace(self, worker: _Worker, code: int) -> None:
+    def _replace(self, worker: _Worker, code: int, words: str) -> None:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         log.error("worker %d (process %d) %s, and is replaced", worker.number, worker.pid, how)
         self._own.numbers[self._restarts] += 1
-        young = time.monotonic() - worker.started < _YOUNG_S
-        self._due[worker.number] = time.monotonic() + (_PAUSE_S if young else 0.0)
+        if worker.began is not None:
+            end = End(time.monotonic() - worker.began, f"{how} soon after its start", abs(code), OFTEN)
+        elif code > 0 and words:
+            end = End(None, f"cannot start again: {words.rstrip('.')}", code, ONCE)
+        else:
+            times = TWICE if worker.killed else ONCE if code > 0 else OFTEN
+            end = End(None, f"{how} while it started", abs(code), times)
+        self._try_again(worker.number, end)
+
+    def _try_again(self, number: int, end: End) -> None:
+        """After a pause; or end, where nobody works and nobody can start."""
+        self._due[number] = time.monotonic() + self._attempts.ended(number, end)
+        words = self._attempts.words(number)
+        self._vitals[number].complain(words)
+        if self._attempts.are_all_lost() and not any(vitals.pulse for vitals in self._vitals):
+            code = self._attempts.exit_code(number)
+            self._fail(WorkerFailed(f"No worker can start again. Worker {number}: {words}", code))
+
+    def _fail(self, failure: WorkerFailed) -> None:
+        self._exit_code, self._failure = max(self._exit_code, failure.exit_code), failure
+        self._pass_on(signal.SIGTERM)
 
     def _look_after(self) -> None:
         """Start whoever is due, end whoever hangs or takes too long to stop."""
@@ -367,6 +495,10 @@ class Supervisor:
                 log.error("worker %d (process %d) hangs, and is killed", worker.number, worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
                 worker.killed = True  # on a dead disk that may take any time
+            elif worker.began is None:
+                self._look_at_start(worker, now)
+        down = [vitals for vitals in self._vitals if vitals.row.said() and not vitals.pulse]
+        self._own.numbers[self._down] = len(down)
         for number in [number for number, at in self._due.items() if at <= now]:
             del self._due[number]
             self._start(number)
@@ -376,8 +508,42 @@ class Supervisor:
             return now > self._stop_by
         pulse = self._vitals[worker.number].pulse
         if not pulse:
-            return now - worker.started > max(_START_S, _START_PULSES * self._pulse_s)
-        return now - pulse > self._pulse_s
+            return now - worker.started > self._start_limit_s()
+        return now - pulse > self._pulse_s or self._decodes_for_too_long(worker, now - pulse)
+
+    def _start_limit_s(self) -> float:
+        limit_s = max(_START_S, _START_PULSES * self._pulse_s)
+        if self._start_s is None:
+            return limit_s
+        return min(limit_s, max(_START_AGAIN_S, _TIMES_AS_LONG * self._start_s))
+
+    def _look_at_start(self, worker: _Worker, now: float) -> None:
+        vitals = self._vitals[worker.number]
+        if vitals.pulse:
+            worker.began = now
+            self._start_s = max(self._start_s or 0.0, vitals.pulse - worker.started)
+            if vitals.row.said() == vitals.complaint:
+                vitals.complain("")
+        elif self._start_s is not None and not vitals.complaint:
+            late_s = max(_LATE_S, _TIMES_LATE * self._start_s)
+            if now - worker.started > late_s:
+                vitals.complain(f"It has not started within {late_s:.0f} s.")
+
+    def _decodes_for_too_long(self, worker: _Worker, silent_s: float) -> bool:
+        """Whether a decoder keeps the interpreter's lock: then the worker cannot see that itself."""
+        if silent_s < _STILL_S:
+            worker.stall.over()
+            return False
+        spent_s = worker.stall.spent_s(worker.pid, self._vitals[worker.number].decode_threads)
+        if spent_s <= self._decode_limit_s:
+            return False
+        self._own.numbers[self._overruns] += 1
+        log.error(
+            "worker %d (process %d): a picture has been decoded for %.1f s of processor time, of %g s that it may "
+            "take, and its event loop has stood still for %.1f s",
+            worker.number, worker.pid, spent_s, self._decode_limit_s, silent_s,
+        )  # fmt: skip
+        return True
 
 
 @contextmanager
