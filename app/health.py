@@ -55,6 +55,11 @@ class Health:
         for number, words in self._post.complaints():
             raise NotReady(f"Worker {number}: {words}")
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service finishes what it has accepted."""
+        return self._draining
+
     def start_draining(self) -> None:
         """Not ready from now on: the service finishes what it has accepted."""
         self._draining = True
@@ -68,8 +73,10 @@ class Health:
 
     def stall(self, words: str | None) -> None:
         """Why nothing is classified here for the time being, None where that is over. It counts where no other does."""
+        if (words is None) != (self._stalled is None):
+            self._post.stall(words is not None)
+            log.log(logging.INFO if words is None else logging.WARNING, "%s", words or "pictures are decoded again")
         self._stalled = words
-        self._post.stall(words is not None)
 
     async def watch(self) -> None:
         """Probe for ever, `interval_s` apart, and watch the runs meanwhile: a probe may be waiting behind one.

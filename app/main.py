@@ -39,7 +39,7 @@ from app.metrics import Metrics
 from app.models import Model, Models
 from app.openapi import ABOUT
 from app.operators import Operators
-from app.overruns import OverrunWatch
+from app.overruns import Overruns, OverrunWatch
 from app.quota import Quota
 from app.reload import Making, Reload, expect_default
 from app.routes import Routes
@@ -92,7 +92,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         besides={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again}
         | ({} if certificate is None else {"MIXER_TLS_CERT_FILE": certificate.read_again}),
     )  # fmt: skip
-    overruns = OverrunWatch(decoding.threads, settings.decode_cpu_limit_s, health, metrics, post)
+    overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, post)
     _open_all(settings, models, making, engine)
     if post.number == 0:
         log_passed_over(settings.bundle)

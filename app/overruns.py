@@ -42,8 +42,8 @@ class Overruns:
     def __init__(
         self, threads: Threads, limit_s: float, clock: Callable[[threading.Thread], float] = processor_s
     ) -> None:
-        self._threads = threads
-        self._limit_s = limit_s
+        self.threads = threads
+        self.limit_s = limit_s
         self._clock = clock
         self._seen: dict[
             tuple[int, float], float
@@ -52,19 +52,19 @@ class Overruns:
 
     def found(self) -> list[tuple[UnderWay, float]]:
         """Those found out now, with the seconds that each has spent."""
-        under_way = list(self._threads.under_way())
+        under_way = list(self.threads.under_way())
         known = {(call.number, call.began) for call in under_way}
         self._seen = {key: at for key, at in self._seen.items() if key in known}
-        return [(call, spent_s) for call in under_way if (spent_s := self._spent_s(call)) > self._limit_s]
+        self._told &= known
+        return [found for call in under_way if (found := self._overrun(call)) is not None]
 
-    def _spent_s(self, call: UnderWay) -> float:
-        """0 where it was told of before."""
+    def _overrun(self, call: UnderWay) -> tuple[UnderWay, float] | None:
         key, now = (call.number, call.began), self._clock(call.thread)
         spent_s = now - self._seen.setdefault(key, now)
-        if spent_s <= self._limit_s or key in self._told:
-            return 0.0
+        if spent_s <= self.limit_s or key in self._told:
+            return None
         self._told.add(key)
-        return spent_s
+        return call, spent_s
 
 
 class OverrunWatch:
@@ -76,16 +76,13 @@ class OverrunWatch:
 
     def __init__(
         self,
-        threads: Threads,
-        limit_s: float,
+        overruns: Overruns,
         health: Health,
         metrics: Metrics,
         post: Post,
         end: Callable[[], object] | None = None,
     ) -> None:
-        self._threads = threads
-        self._limit_s = limit_s
-        self._overruns = Overruns(threads, limit_s)
+        self._overruns = overruns
         self._health = health
         self._metrics = metrics
         self._post = post
@@ -103,7 +100,8 @@ class OverrunWatch:
             self._look()
             if not self._post.connections:
                 break
-        self._end()
+        if not self._health.is_draining:  # it ends by itself, and with what it has
+            self._end()
 
     def _look(self) -> bool:
         """Whether there was one."""
@@ -113,20 +111,18 @@ class OverrunWatch:
             log.critical(
                 "a picture of %d bytes has been decoded for %.1f s of processor time, of %g s that it may take; "
                 "this process ends",
-                call.payload_bytes, spent_s, self._limit_s,
+                call.payload_bytes, spent_s, self._overruns.limit_s,
             )  # fmt: skip
-            limit = f"{self._limit_s:g} s of processor time, the most expected"
-            self._threads.abandon(call, BadPicture(f"The picture takes more than {limit}, to decode."))
+            words = f"takes more than {self._overruns.limit_s:g} s of processor time, the most expected."
+            self._overruns.threads.abandon(call, BadPicture(f"Decoding the picture {words}"))
             self._post.retire()
-            self._health.start_ending(
-                f"A picture of {call.payload_bytes} bytes takes more than {limit}, to decode. This process ends."
-            )
+            self._health.start_ending(f"Decoding a picture {words} This process ends.")
         self._look_for_stall()
         return bool(found)
 
     def _look_for_stall(self) -> None:
         """However little of that is a file's fault."""
-        stalled_s = self._threads.stalled_s()
+        stalled_s = self._overruns.threads.stalled_s()
         words = f"No picture has been decoded in {stalled_s:.1f} s: each thread for that is in one."
         self._health.stall(words if stalled_s > _STALL_S else None)
 

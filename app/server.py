@@ -245,6 +245,8 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
             log.warning("a run has not ended in %.1f s; this process ends without it", stuck_s())
             _end_at_once(ended.code if isinstance(ended.code, int) else 1)
         raise
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     return 0
 
 

@@ -78,13 +78,13 @@ class Threads:
 
     def stalled_s(self) -> float:
         """For how many seconds each of the threads has been in one call; 0 where any is free."""
-        calls = list(self._under_way)
+        calls = self._under_way[: self.count]
         began = [call[0] for call in calls if call is not None]
         return time.monotonic() - max(began) if len(began) == len(calls) else 0.0
 
     def under_way(self) -> Iterator[UnderWay]:
         """The calls that threads are in."""
-        for number, (thread, call) in enumerate(zip(self._threads, self._under_way, strict=True)):
+        for number, (thread, call) in enumerate(zip(self._threads, self._under_way, strict=False)):
             if call is not None:
                 yield UnderWay(number, thread, call[0], call[1].payload_bytes)
 
@@ -101,7 +101,8 @@ class Threads:
         if call is None or call[0] != found.began:
             return
         _settle(call[1].future, None, error)
-        self._add()
+        with suppress(RuntimeError):  # the system has no thread left
+            self._add()
 
     def stop(self) -> None:
         """Let every thread end after the call it is in and those already queued; waits for none."""
@@ -109,12 +110,12 @@ class Threads:
             self._tokens.put(False)
 
     def _add(self) -> None:
-        index = self.count
-        self.count += 1
-        self._under_way.append(None)
-        thread = threading.Thread(target=self._work, args=(index,), name=f"{self._name}-{index}", daemon=True)
-        self._threads.append(thread)
+        number = self.count
+        thread = threading.Thread(target=self._work, args=(number,), name=f"{self._name}-{number}", daemon=True)
+        self._under_way[number:] = [None]
         thread.start()
+        self._threads.append(thread)
+        self.count += 1
 
     def _work(self, index: int) -> None:
         while (call := self._next(self._tokens.get())) is not None:

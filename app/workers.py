@@ -371,7 +371,8 @@ class Supervisor:
         """
         with _signals_held():
             for number in range(self._count):
-                self._start(number)
+                if self._stop_by is None:
+                    self._start(number)
             while self._workers or self._due:
                 told = signal.sigtimedwait(_WATCHED, self._until_next_look_s())
                 if told is not None and told.si_signo != signal.SIGCHLD:
@@ -479,6 +480,8 @@ class Supervisor:
         self._due[number] = time.monotonic() + self._attempts.ended(number, end)
         words = self._attempts.words(number)
         self._vitals[number].complain(words)
+        if words:
+            log.error("worker %d: %s", number, words)
         if self._attempts.are_all_lost() and not any(vitals.pulse for vitals in self._vitals):
             code = self._attempts.exit_code(number)
             self._fail(WorkerFailed(f"No worker can start again. Worker {number}: {words}", code))
@@ -500,8 +503,8 @@ class Supervisor:
         down = [vitals for vitals in self._vitals if vitals.row.said() and not vitals.pulse]
         self._own.numbers[self._down] = len(down)
         for number in [number for number, at in self._due.items() if at <= now]:
-            del self._due[number]
-            self._start(number)
+            if self._due.pop(number, None) is not None:  # an attempt may be the last of all
+                self._start(number)
 
     def _hangs(self, worker: _Worker, now: float) -> bool:
         if self._stop_by is not None:

@@ -51,10 +51,14 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's, without options of the service or of how Python writes, and with `variables`."""
+    """This process's, without options of the service or of how Python writes, and with `variables`.
+
+    What decoding may take is meant for a fast machine that traces nothing.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
     inherited.pop("PYTHONUNBUFFERED", None)
-    return {**inherited, "PYTHONWARNINGS": "default", **variables}
+    limit_s = str(round(4 * slowness_at_first(), 1))
+    return {**inherited, "PYTHONWARNINGS": "default", "MIXER_DECODE_CPU_LIMIT_S": limit_s, **variables}
 
 
 _ALTERED = """

@@ -82,6 +82,45 @@ async def test_who_is_alone_takes_all_that_come(listener: socket.socket, connect
     await taker.end()
 
 
+async def test_who_leaves_all_to_others_takes_none_until_it_listens_again(
+    listener: socket.socket, connect: Connect
+) -> None:
+    news, copy = Happenings(), listener.dup()
+    leaving, other = Taker(listener, news=news), Taker(copy, news=news)
+    leaving.acceptor.leave_to_others()
+    for _ in range(5):
+        connect()
+    await other.holds(5)
+    assert leaving.held == []
+    other.acceptor.leave_to_others()
+    leaving.acceptor.listen()
+    connect()
+    await leaving.holds(1)
+    assert len(other.held) == 5
+    for taker in (leaving, other):
+        await taker.end()
+    copy.close()
+
+
+async def test_who_rests_when_it_leaves_all_to_others_does_not_wake_up(
+    listener: socket.socket, connect: Connect
+) -> None:
+    taker = Taker(listener, lambda: [0])
+    for _ in range(2):
+        connect()
+    await taker.holds(2)
+    connect()
+    async with asyncio.timeout(PATIENCE_S):
+        while taker.acceptor._pause is None:  # noqa: ASYNC110 -- a few turns later
+            await asyncio.sleep(0)
+    taker.acceptor.leave_to_others()
+    await asyncio.sleep(2 * acceptor._PATIENCE_S)  # it would have taken it before
+    assert len(taker.held) == 2
+    taker.acceptor.listen()
+    await taker.holds(3)
+    await taker.end()
+
+
 @pytest.mark.parametrize("count", [2, 4])
 async def test_each_takes_about_as_many(count: int, listener: socket.socket, connect: Connect) -> None:
     takers: list[Taker] = []

@@ -287,6 +287,36 @@ async def test_another_workers_complaint_is_one_of_the_whole_service() -> None:
         here.expect_ready()
 
 
+async def test_why_this_process_ends_is_its_own_reason_and_none_of_the_others(engine: Engine) -> None:
+    with two_workers() as (mine, others), shop_of(engine) as shop:
+        here, there = health_of(shop, post=mine), health_of(shop, post=others)
+        await here.probe()
+        await there.probe()
+        here.start_ending("A picture takes too long. This process ends.")
+        assert reason_of(here) == "A picture takes too long. This process ends."
+        await here.probe()
+        assert reason_of(here) == "A picture takes too long. This process ends."
+        there.expect_ready()
+
+
+async def test_a_worker_that_classifies_nothing_is_ready_as_long_as_another_does(engine: Engine) -> None:
+    with two_workers() as (mine, others), shop_of(engine) as shop:
+        here, there = health_of(shop, post=mine), health_of(shop, post=others)
+        for health, post in ((here, mine), (there, others)):
+            await health.probe()
+            post.beat()
+        here.stall("No picture has been decoded in 5.0 s.")
+        here.expect_ready()
+        there.expect_ready()
+        there.stall("No picture has been decoded in 4.1 s.")
+        for health, reason in ((here, r"5\.0 s"), (there, r"4\.1 s")):
+            with pytest.raises(NotReady, match=reason):
+                health.expect_ready()
+        there.stall(None)
+        here.expect_ready()
+        there.expect_ready()
+
+
 async def test_draining_is_never_taken_back(engine: Engine) -> None:
     with shop_of(engine) as shop:
         health = health_of(shop)

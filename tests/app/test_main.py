@@ -56,6 +56,20 @@ def test_every_option_of_the_engine_comes_from_the_settings(bundle: Path) -> Non
     assert {field.name for field in fields(EngineOptions)} == set(options)
 
 
+def test_a_bundle_that_goes_while_it_is_opened_stops_the_start_in_one_line(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(bundle / "fp32.onnx"))
+
+    monkeypatch.setattr(main, "open_bundle", gone)
+    with pytest.raises(EngineError) as refused:
+        main.create_app(Settings(bundle=bundle))
+    assert str(refused.value) == (
+        f"The bundle {bundle} went or changed while it was opened: No such file or directory; expected it to stay."
+    )
+
+
 def test_what_cannot_start_says_so_before_any_socket(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"has no fp32\.onnx"):
         main.create_app(Settings(bundle=tmp_path))

@@ -158,3 +158,74 @@ async def test_stop_ends_every_thread_after_what_is_queued() -> None:
     for worker in workers:
         worker.join(30)
         assert not worker.is_alive()
+
+
+async def entered(threads: Threads, gate: threading.Event, **options: int) -> "asyncio.Future[object]":
+    """A call that has begun, and goes on until the gate opens."""
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def work() -> object:
+        loop.call_soon_threadsafe(begun.set)
+        return gate.wait(PATIENCE_S)
+
+    future = threads.submit(work, **options)
+    await begun.wait()
+    return future
+
+
+async def test_what_is_under_way_is_seen_with_its_thread_and_size_until_it_ends(threads: Threads) -> None:
+    gate = threading.Event()
+    assert list(threads.under_way()) == []
+    future = await entered(threads, gate, payload_bytes=77)
+    (call,) = threads.under_way()
+    assert (call.thread.name, call.payload_bytes) == ("test-worker-0", 77)
+    assert list(threads.under_way()) == [call]
+    assert threads.native_ids() == [call.thread.native_id]
+    gate.set()
+    await future
+    assert list(threads.under_way()) == []
+
+
+async def test_an_abandoned_call_gets_its_error_at_once_and_another_thread_does_what_waits(threads: Threads) -> None:
+    gate = threading.Event()
+    future = await entered(threads, gate)
+    behind = threads.submit(lambda: threading.current_thread().name)
+    (call,) = threads.under_way()
+    threads.abandon(call, ValueError("too long"))
+    with pytest.raises(ValueError, match="too long"):
+        await future
+    async with asyncio.timeout(PATIENCE_S):
+        assert await behind == "test-worker-1"
+    assert len(threads.native_ids()) == 2
+    gate.set()  # what it returns in the end is nobody's
+    assert await threads.call(int, "7") == 7
+
+
+async def test_a_call_that_has_ended_meanwhile_is_not_abandoned_nor_is_the_next_one(threads: Threads) -> None:
+    first, second = threading.Event(), threading.Event()
+    future = await entered(threads, first)
+    (call,) = threads.under_way()
+    first.set()
+    assert await future
+    threads.abandon(call, ValueError("too long"))
+    future = await entered(threads, second)
+    threads.abandon(call, ValueError("too long"))
+    assert not future.done()
+    assert threads.count == 1
+    second.set()
+    assert await future
+
+
+async def test_they_are_stalled_for_as_long_as_each_is_in_one_call() -> None:
+    pool, gate = Threads(2, "stalling"), threading.Event()
+    first = await entered(pool, gate)
+    assert pool.stalled_s() == 0.0
+    second = await entered(pool, gate)
+    assert 0 < pool.stalled_s() < pool.longest_s()
+    (call, _) = pool.under_way()
+    pool.abandon(call, ValueError("too long"))
+    assert pool.stalled_s() == 0.0  # another one is free
+    gate.set()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert pool.stalled_s() == 0.0
+    pool.stop()

@@ -97,6 +97,46 @@ def test_a_worker_hears_what_the_others_complain_of() -> None:
     assert list(first.complaints()) == [(2, "So am I.")]
 
 
+def test_a_worker_that_has_been_silent_for_seconds_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("app.workers.time.monotonic", lambda: now)
+    first, second, third = posts(3)
+    now = 1010.0
+    assert list(first.complaints()) == []  # they have not begun
+    second.beat()
+    third.beat()
+    now = 1014.0
+    assert list(first.complaints()) == []
+    now = 1014.5
+    third.complain("I am ill.")
+    assert list(first.complaints()) == [(1, "Its event loop has stood still for 4.5 s."), (2, "I am ill.")]
+    second.beat()
+    assert list(first.complaints()) == [(2, "I am ill.")]
+
+
+def test_one_that_retires_or_stalls_is_none_of_those_that_serve() -> None:
+    first, second, third = posts(3)
+    assert not first.others_serve()
+    for post, connections in ((second, 2), (third, 3)):
+        post.beat()
+        post.hold(connections)
+    second.retire()
+    assert (second.is_retiring(), third.is_retiring()) == (True, False)
+    assert (first.others_serve(), first.held_by_others()) == (True, [3])
+    third.stall(True)
+    assert third.is_stalled()
+    assert (first.others_serve(), first.held_by_others()) == (False, [])
+    third.stall(False)
+    assert (first.others_serve(), first.held_by_all()) == (True, 5)
+
+
+def test_more_decode_threads_than_there_is_room_for_are_left_out() -> None:
+    (post,) = posts(1)
+    for ids in ([7, 8, 9], list(range(1, 400)), [5]):
+        post.decode_in(ids)
+        assert list(post._own.decode_threads) == ids[:256]
+
+
 def test_what_workers_share_is_bounded_for_all_of_them_together() -> None:
     first, second = posts(2)
     places, same_places = (post.quota("images", 3) for post in (first, second))
@@ -622,6 +662,240 @@ def test_one_that_fails_to_start_otherwise_ends_all_too(work: str, code: int, wo
         assert any("mixer.workers worker 0 failed" in line for line in running.lines) == (words is not None)
         assert any(words in line for line in running.lines if words) == (words is not None)
         assert not [line for line in running.lines if "replaced" in line]
+
+
+REPLACED = """
+import tempfile
+marks = tempfile.mkdtemp()
+workers._PAUSE_S = 0.1
+def ever_again(post, mark="born"):
+    path = os.path.join(marks, mark + str(post.number))
+    again = os.path.exists(path)
+    open(path, "w").close()
+    return again
+def hear(post):
+    before = None
+    told = []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+    say("beating")
+    while not told:
+        post.beat()
+        heard = list(post.complaints())
+        row = post.board.row(COUNT)
+        heard.append(row.numbers[row.place('["mixer_workers_down"]')])
+        if heard != before:
+            say("heard", heard)
+        before = heard
+        time.sleep(0.02)
+    return 0
+"""
+
+
+def test_a_replacement_that_cannot_start_is_told_with_its_words_until_it_can() -> None:
+    script = f"""{REPLACED}
+def WORK(post):
+    if post.number == 0:
+        return hear(post)
+    if ever_again(post) and not ever_again(post, "failed"):
+        raise BadSettings("The option is 3; expected 4.")
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating", 2)
+        running.wait_for(r"^heard \[0\.0\]")
+        os.kill(dict(running.born(2))[1], signal.SIGKILL)
+        words = r"It cannot start again: The option is 3; expected 4\."
+        running.wait_for(rf"^heard \[\(1, '{words}'\), 1\.0\]")
+        running.wait_for(rf"mixer\.workers worker 1: {words}")
+        running.wait_for("^beating", 3)
+        running.wait_for(r"^heard \[0\.0\]", 2)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_one_that_is_killed_once_or_twice_is_not_told_of_and_one_that_always_is_gets_told() -> None:
+    script = f"""{REPLACED}
+def WORK(post):
+    if post.number == 0:
+        return hear(post)
+    post.beat()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with Supervised(script) as running:
+        running.wait_for(r"^heard \[\(1, 'It was ended by SIGKILL soon after its start, 3 times in a row\.'\)")
+        assert len(running.born(3)) >= 4
+        assert not [line for line in running.lines if line.startswith("heard") and re.search("[12] times", line)]
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() in (0, signal.SIGKILL)
+
+
+def test_a_replacement_that_takes_much_longer_to_start_than_the_first_is_told_of_until_it_works() -> None:
+    script = f"""{REPLACED}
+workers._LATE_S, workers._TICK_S = 0.4, 0.05
+def WORK(post):
+    if post.number == 0:
+        return hear(post)
+    if ever_again(post):
+        while not os.path.exists(os.path.join(marks, "go on")):
+            time.sleep(0.01)
+    else:
+        say("marks", marks)
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating", 2)
+        running.wait_for(r"^heard \[0\.0\]")
+        (marks,) = running.wait_for(r"^marks (\S+)")
+        os.kill(dict(running.born(2))[1], signal.SIGKILL)
+        running.wait_for(r"^heard \[\(1, 'It has not started within \d+ s\.'\), 1\.0\]")
+        (Path(marks) / "go on").touch()
+        running.wait_for(r"^heard \[0\.0\]", 2)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_a_replacement_that_hangs_in_its_start_is_not_waited_for_as_long_as_a_first_one() -> None:
+    script = f"""{REPLACED}
+workers._START_AGAIN_S, workers._TIMES_AS_LONG, workers._TICK_S = 0.5, 1, 0.05
+def WORK(post):
+    if post.number == 1 and ever_again(post) and not ever_again(post, "hung"):
+        signal.pause()
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating", 2)
+        os.kill(dict(running.born(2))[1], signal.SIGKILL)
+        running.wait_for(r"worker 1 \(process \d+\) hangs, and is killed")
+        running.wait_for("^beating", 3)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+@pytest.mark.parametrize(
+    ("failing", "code", "words"),
+    [
+        (
+            "raise BadSettings('The option is 3; expected 4.')",
+            2,
+            r"It cannot start again: The option is 3; expected 4\.",
+        ),
+        ("sys.exit(7)", 7, r"It ended with exit code 7 while it started\."),
+        ("1 / 0", 1, r"It ended with exit code 1 while it started\."),
+        ("signal.pause()", 9, r"It was ended by SIGKILL while it started, 2 times in a row\."),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            9,
+            r"It was ended by SIGKILL while it started, 5 times in a row\.",
+        ),
+    ],
+)
+def test_where_no_worker_works_and_none_can_start_it_ends_with_the_last_ones_words(
+    failing: str, code: int, words: str
+) -> None:
+    script = f"""{REPLACED}
+workers._PAUSE_S, workers._START_AGAIN_S, workers._TIMES_AS_LONG, workers._TICK_S = 0.01, 0.5, 1, 0.05
+def WORK(post):
+    if ever_again(post):
+        {failing}
+    return until_told(post)
+"""
+    with Supervised(script) as running:
+        pids = running.beating()
+        os.kill(pids[0], signal.SIGKILL)
+        running.wait_for(rf"mixer\.workers worker 0: {words}")
+        assert Path(f"/proc/{pids[1]}").exists()
+        os.kill(pids[1], signal.SIGKILL)
+        running.wait_for(rf"^mixer: No worker can start again\. Worker [01]: {words}")
+        assert running.exit_code() == code
+
+
+def test_one_that_cannot_be_forked_again_is_told_of_tried_again_and_does_not_end_the_others() -> None:
+    script = f"""{REPLACED}
+fork, forked = os.fork, []
+def failing():
+    forked.append(1)
+    if 3 <= len(forked) <= 5:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = failing
+def WORK(post):
+    return until_told(post) if post.number else hear(post)
+"""
+    with Supervised(script) as running:
+        running.wait_for("^beating", 2)
+        os.kill(dict(running.born(2))[1], signal.SIGKILL)
+        words = r"It cannot be forked: Resource temporarily unavailable, 3 times in a row\."
+        running.wait_for(rf"^heard \[\(1, '{words}'\)")
+        running.wait_for("^beating", 3)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+
+
+def test_one_that_cannot_be_forked_at_first_ends_the_start_in_one_line() -> None:
+    script = """
+fork, forked = os.fork, []
+def failing():
+    forked.append(1)
+    if len(forked) == 2:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork = failing
+COUNT = 3
+WORK = until_told
+"""
+    with Supervised(script) as running:
+        assert running.exit_code() == 1
+        assert "mixer: Worker 1 cannot be forked: Resource temporarily unavailable.\n" in running.lines
+        assert not [line for line in running.lines if "Traceback" in line or "worker 2" in line]
+
+
+# --- a decoder that keeps the interpreter's lock ---
+
+SILENT = """
+from hashlib import sha256
+from app.stalls import Stall
+LIMIT_S = 0.5
+def WORK(post):
+    def decode():
+        block = bytes(1 << 20)
+        while ENDLESS:
+            sha256(block)
+        gate.wait()
+    gate = threading.Event()
+    thread = threading.Thread(target=decode, daemon=True)
+    thread.start()
+    post.decode_in([thread.native_id])
+    if post.number:
+        return until_told(post)
+    post.beat()
+    say("silent")
+    time.sleep(1000)  # as an event loop that has no turn
+def supervised(*args, **options):
+    return Supervisor_(*args, **options, decode_limit_s=LIMIT_S)
+Supervisor_, Supervisor = Supervisor, supervised
+"""
+
+
+def test_a_worker_whose_event_loop_is_silent_while_a_decode_thread_burns_too_much_is_killed() -> None:
+    with Supervised("ENDLESS, PULSE_S = True, 1000\n" + SILENT) as running:
+        running.wait_for("^silent")
+        running.wait_for(
+            r"worker 0 \(process \d+\): a picture has been decoded for [\d.]+ s of processor time, of 0\.5 s"
+        )
+        running.wait_for(r"worker 0 .* was ended by SIGKILL, and is replaced")
+        running.wait_for("^silent", 2)
+        assert not [line for line in running.lines if "worker 1 " in line and "decoded" in line]  # its loop goes round
+        running.signal(signal.SIGTERM)
+        running.exit_code()
+
+
+def test_a_worker_that_is_silent_without_burning_anything_is_given_its_time() -> None:
+    with Supervised("ENDLESS, PULSE_S = False, 3\n" + SILENT) as running:
+        running.wait_for("^silent")
+        running.wait_for(r"worker 0 \(process \d+\) hangs, and is killed")
+        assert not [line for line in running.lines if "decoded" in line]
+        running.signal(signal.SIGTERM)
+        running.exit_code()
 
 
 def test_a_replacement_that_cannot_start_is_tried_again_and_the_others_go_on() -> None:
