@@ -9,7 +9,7 @@ from app.canary import Complaint, complaint_of
 from app.errors import NotReady, QueueFull
 from app.metrics import Metrics
 from app.models import STARTING, Model, Models
-from app.workers import Post
+from app.post import Post
 
 _DRAINING = "The service is draining."
 _SOON_S = 0.2  # until workers that start at the same time have left each other a place

@@ -40,6 +40,7 @@ from app.models import Model, Models
 from app.openapi import ABOUT
 from app.operators import Operators
 from app.overruns import Overruns, OverrunWatch
+from app.post import Post
 from app.quota import Quota
 from app.reload import Making, Reload, expect_default
 from app.routes import Routes
@@ -48,7 +49,6 @@ from app.sessions import Sessions
 from app.settings import Settings
 from app.tally import Tallies, Tally
 from app.tls import certificate_of
-from app.workers import Post
 
 _PULSE_S = 0.5
 _TRIM_S = 10.0

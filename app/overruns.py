@@ -14,8 +14,8 @@ from collections.abc import Callable
 from app.errors import BadPicture
 from app.health import Health
 from app.metrics import Metrics
+from app.post import Post
 from app.threads import Threads, UnderWay
-from app.workers import Post
 
 _LOOK_S = 0.25
 _STALL_S = 4.0  # with no thread free is what readiness must know of

@@ -19,8 +19,8 @@ from app.errors import BadSettings, DeadlinePassed, ServiceError, StartError
 from app.health import Health
 from app.metrics import Metrics
 from app.models import Model, Models
+from app.post import Post
 from app.threads import Threads
-from app.workers import Post
 
 _LOOK_S = 0.1  # between looks at the board
 _LOOK_AGAIN_S = 0.05  # while somebody waits for all workers

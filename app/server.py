@@ -25,8 +25,9 @@ from app.acceptor import Acceptor
 from app.connections import Connection, Crowd
 from app.departures import Departures
 from app.errors import StartError
+from app.post import Post
 from app.settings import ENV_PREFIX, Settings
-from app.workers import STOPPING, Post, Supervisor
+from app.workers import STOPPING, Supervisor
 
 _PATIENCE_S, _LOOK_S = 5.0, 0.005  # for workers that start at the same time
 _TICKS_TO_EVEN = 10  # while those that left come back, the shares are not known

@@ -16,8 +16,8 @@ from pace import slowness_at_first
 from servers import ROOT, clean_environment, free_port
 
 from app import cli, logs, plan, server
+from app.post import Post
 from app.settings import Settings
-from app.workers import Post
 
 Mixer = Callable[..., int]
 

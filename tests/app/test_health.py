@@ -18,7 +18,7 @@ from app.board import Board
 from app.engine import Engine
 from app.errors import NotReady
 from app.health import Health
-from app.workers import Post
+from app.post import Post
 from model.spec import ModelSpec
 
 SPEC = colour_spec()

@@ -21,8 +21,8 @@ from app import main
 from app.board import Board
 from app.engine import EngineOptions
 from app.errors import BadSettings, EngineError
+from app.post import Post
 from app.settings import Settings
-from app.workers import Post
 
 LEARNING = ("torch", "onnx", "onnxscript", "safetensors", "kornia", "model.mixer", "model.train", "export")
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import Serve
 
 from app import main
-from app.workers import Post
+from app.post import Post
 
 NAMES = {
     "mixer_requests": {"endpoint", "status"},
@@ -31,6 +31,8 @@ NAMES = {
     "mixer_engine_info": {"provider", "precision", "model", "version"},
     "mixer_connections": set(),
     "mixer_worker_restarts": set(),
+    "mixer_workers_down": set(),
+    "mixer_decode_overruns": set(),
     "mixer_event_loop_lag_seconds": set(),
     "mixer_ready": set(),
     "mixer_canary_seconds": set(),
@@ -106,6 +108,8 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
         "mixer_in_flight": 0,
         "mixer_connections": 0,  # nobody listens here
         "mixer_worker_restarts_total": 0,
+        "mixer_workers_down": 0,
+        "mixer_decode_overruns_total": 0,
         "mixer_ready": 1,
         'mixer_rejected_total{reason="queue_full"}': 1,
         'mixer_dropped_total{reason="client_gone",stage="queue"}': 1,

@@ -19,9 +19,9 @@ from app.engine import Engine
 from app.errors import BadPicture, NotReady
 from app.health import Health
 from app.overruns import Overruns, OverrunWatch, processor_s
+from app.post import Post
 from app.quota import Quota
 from app.threads import Threads
-from app.workers import Post
 
 
 class Clock:

@@ -26,9 +26,9 @@ from app.classifier import Classifier
 from app.engine import EngineOptions
 from app.errors import BadSettings, DeadlinePassed, EngineError
 from app.health import Health
+from app.post import Post
 from app.reload import Making, Outcome, Reload, ReloadRefused
 from app.settings import Settings
-from app.workers import Post
 from model.spec import METADATA_KEY, Canary
 
 from served_models import Shop, shop_of  # isort: skip
@@ -354,7 +354,7 @@ async def test_the_answer_waits_for_all_workers(tmp_path: Path, monkeypatch: pyt
     mine, others = posts()
     async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
         monkeypatch.setattr("app.reload._LOOK_AGAIN_S", 0)
-        monkeypatch.setattr("app.workers._ALIVE_S", 600)  # nothing beats here, and this may take a while
+        monkeypatch.setattr("app.post._ALIVE_S", 600)  # nothing beats here, and this may take a while
         gate, honest = threading.Event(), there._open
 
         def slow(path: Path) -> Opened:
@@ -385,7 +385,7 @@ async def test_a_worker_that_has_gone_is_not_waited_for(tmp_path: Path) -> None:
 
 
 async def test_another_workers_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.workers._ALIVE_S", 600)
+    monkeypatch.setattr("app.post._ALIVE_S", 600)
     bundle = put(tmp_path / "colours")
     mine, others = posts()
     async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
@@ -404,7 +404,7 @@ async def test_another_workers_refusal_is_told(tmp_path: Path, monkeypatch: pyte
 
 async def test_one_that_takes_too_long_is_told_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.reload._PATIENCE_S", 0.05)
-    monkeypatch.setattr("app.workers._ALIVE_S", 600)
+    monkeypatch.setattr("app.post._ALIVE_S", 600)
     mine, others = posts()
     bundle = put(tmp_path / "colours")
     async with place_of(bundle, post=mine) as here:
