@@ -31,6 +31,7 @@ from app.workers import STOPPING, Supervisor
 
 _PATIENCE_S, _LOOK_S = 5.0, 0.005  # for workers that start at the same time
 _TICKS_TO_EVEN = 10  # while those that left come back, the shares are not known
+_EVENED_S = 1.0  # what those ticks take
 _LATE_S = 0.1  # for the request of a connection that was opened at the end
 _GRACE_S = 2  # after the drain: time for the last answers to leave, and for threads to end
 _MORE_CONNECTIONS = 32  # for operators, when all others are taken
@@ -153,7 +154,7 @@ class _Server(uvicorn.Server):
         elif counter % _TICKS_TO_EVEN == 0:
             self._crowd.too_many = self._post.too_many()
         if counter % _TICKS_TO_EVEN == 0:
-            self._end_if_still_for(self._still_s)
+            self._end_if_still_for(self._still_s + _EVENED_S)
         return await super().on_tick(counter)
 
     def _end_if_still_for(self, seconds: float) -> None:

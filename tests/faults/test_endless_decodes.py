@@ -158,7 +158,7 @@ def test_a_service_of_one_process_whose_decoder_keeps_the_lock_ends_with_an_erro
         running.wait_until_serving()
         hostile.sendall(post(b"held"))
         assert running.exit_code() == 1
-        assert log_of(running, r"^Timeout \(0:00:03\)!")
+        assert log_of(running, r"^Timeout \(0:00:04\)!")
         assert log_of(running, r'File ".*", line \d+ in decode')  # where it stood
 
 
