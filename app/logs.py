@@ -6,30 +6,29 @@ import logging
 import sys
 import warnings
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import PIL
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 _MOST_CHARACTERS = 4096  # of a message
+_TRACEBACK_HEAD, _TRACEBACK_TAIL = 2048, 6144  # characters of a longer traceback: where it began, and what was raised
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
+_TEXT_OF_WORKER = "%(asctime)s %(levelname)-7s [worker {} pid %(process)d] %(name)s %(message)s"
+_FIELDS = ("levelname", "name", "process", "message")
+_RENAMED = {"levelname": "level", "name": "logger", "process": "pid"}
+_NOT_LOGGED = (*RESERVED_ATTRS, "color_message")  # uvicorn's format for a terminal, without its values
+_INDENT = "    "  # before a traceback's lines, so that no text in one passes for a line of the log
 
 
 def configure(log_format: str, level: str) -> None:
     """Send every logger's lines to standard error, in `log_format` "text" or "json"; what cannot be written is lost."""
     _keep_nothing_back()
     handler = logging.StreamHandler(sys.stderr)
-    if log_format == "json":
-        formatter: logging.Formatter = _Json(
-            "{levelname}{name}{message}",
-            style="{",
-            timestamp=True,
-            rename_fields={"levelname": "level", "name": "logger"},
-        )
-    else:
-        formatter = _Text(_TEXT)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what is odd in a client's file: as many as it likes to provoke
@@ -37,28 +36,77 @@ def configure(log_format: str, level: str) -> None:
     _silence_libtiff()
 
 
+def name_worker(number: int, workers: int) -> None:
+    """From now on this process's lines say which of so many workers it is: as JSON always, as text if of several."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Json):
+            handler.setFormatter(_Json(number))
+        elif isinstance(handler.formatter, _Text) and workers > 1:
+            handler.setFormatter(_Text(number))
+
+
+def printable(text: str, most: int) -> str:
+    """On one line, its first `most` characters, with escapes for those that cannot be printed."""
+    if len(text) > most:
+        text = f"{text[:most]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text.rstrip("\n"))
+
+
 class _Text(logging.Formatter):
-    """A message has one line and an end, whoever wrote parts of it."""
+    """A message has one line and an end, whoever wrote parts of it. A traceback follows on lines of its own."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__(_TEXT if worker is None else _TEXT_OF_WORKER.format(worker))
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return _time(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = _one_line(record.message)
+        record.message = printable(record.message, _MOST_CHARACTERS)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _indented(stack_info)
 
 
 class _Json(JsonFormatter):
-    """A message has an end."""
+    """A message has an end, and so has a traceback, which is one field."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__(_FIELDS, rename_fields=_RENAMED, reserved_attrs=_NOT_LOGGED)
+        self._worker = worker
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        record.message = _one_line(record.message)
+        record.message = printable(record.message, _MOST_CHARACTERS)
+        log_data["timestamp"] = _time(record)
+        log_data["worker"] = self._worker
         super().add_fields(log_data, record, message_dict)
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _cut(str(super().formatException(ei)))
 
-def _one_line(message: str) -> str:
-    if len(message) > _MOST_CHARACTERS:
-        message = f"{message[:_MOST_CHARACTERS]}... ({len(message)} characters)"
-    if message.isprintable():
-        return message
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message.rstrip("\n"))
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _cut(stack_info)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _cut(traceback: str) -> str:
+    if len(traceback) <= _TRACEBACK_HEAD + _TRACEBACK_TAIL:
+        return traceback
+    left_out = len(traceback) - _TRACEBACK_HEAD - _TRACEBACK_TAIL
+    return f"{traceback[:_TRACEBACK_HEAD]}\n... ({left_out} characters)\n{traceback[-_TRACEBACK_TAIL:]}"
+
+
+def _indented(traceback: str) -> str:
+    return "\n".join(_INDENT + printable(line, _MOST_CHARACTERS) for line in _cut(traceback).split("\n"))
 
 
 def _keep_nothing_back() -> None:

@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app import address, forwarded, tls
+from app import address, forwarded, logs, tls
 from app.acceptor import Acceptor
 from app.connections import Connection, Crowd
 from app.departures import Departures
@@ -57,12 +57,13 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
     _allow_open_files(settings.max_connections)  # one worker may get all of them
     if settings.workers == 1:
         post = Post()
+        logs.name_worker(post.number, settings.workers)
         application = make(post)
         with _listeners(settings) as listeners:
             return _run(application, listeners, settings, post)
     with _listeners(settings) as listeners:
         supervisor = Supervisor(
-            lambda post: _run(make(post), listeners, settings, post),
+            lambda post: _work(make, listeners, settings, post),
             settings.workers,
             grace_s=settings.drain_timeout_s + 2 * _GRACE_S,
             pulse_s=settings.watchdog_s,
@@ -70,6 +71,14 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
             on_stop=partial(_close, listeners),
         )
         return supervisor.run()
+
+
+def _work(
+    make: Callable[[Post], FastAPI], listeners: list[socket.socket], settings: Settings, post: Post
+) -> int:
+    """One worker of several, from its first line in the log to its end."""
+    logs.name_worker(post.number, settings.workers)
+    return _run(make(post), listeners, settings, post)
 
 
 def _log_limits(settings: Settings) -> None:
