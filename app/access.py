@@ -1,26 +1,35 @@
-"""A request from the outside: its id, its timing, its metrics, its one line in the log. An ASGI middleware."""
+"""A request from the outside: its id, its timing, its metrics, its one line in the log. An ASGI middleware.
 
+Those that are refused before they come in (gate.py, refusals.py) have the same line.
+"""
+
+import json
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import getrandbits
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ClientGone, forget_frames
 from app.headers import ANSWER, IN_SCOPE
+from app.logs import printable
 from app.metrics import Metrics
-from app.problems import internal_error
+from app.problems import PROBLEM, internal_error
 
 REQUEST_ID = b"x-request-id"
 CLIENT_GONE_STATUS = 499  # nginx's number; it is logged and counted, nobody receives it
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REFUSED = "mixer.refused"  # in the scope of a request whose connection has answered in its place: a Refused
+_FAILED = 400  # and whatever is above
+_UNKNOWN_CODE = "http_error"
 _PATH_CHARACTERS = 256  # of a path in the log, before they are quoted
+_DETAIL_CHARACTERS = 256  # of a detail there
 _LINE = "%(method)s %(path)s %(status)s %(duration_ms).1fms id=%(request_id)s"
-_LINE_WITH_KEY = _LINE + " key=%(key)s"
+_WITH_KEY, _WITH_ERRORS, _WITH_REASON = " key=%(key)s", " errors=%(counts)s", " code=%(code)s detail=%(quoted)s"
 
 log = logging.getLogger("mixer.access")
 
@@ -29,6 +38,7 @@ class Timing:
     """Where one request's time went, and whose it was. Stages in seconds, in the order they happened."""
 
     key: str | None = None  # the name of the API key that let it in
+    errors: Mapping[str, int] | None = None  # of a batch that is answered: how many entries failed, by code
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -47,6 +57,15 @@ class Timing:
             parts.append(f'batch;desc="{self.batch_size}"')
         parts.append(f"total;dur={(time.perf_counter() - self.started) * 1000:.2f}")
         return ", ".join(parts)
+
+
+class Refused(NamedTuple):
+    """What a connection has answered in the place of the application."""
+
+    status: int
+    code: str
+    detail: str
+    request_id: str
 
 
 def timing_of(scope: Scope) -> Timing:
@@ -101,6 +120,10 @@ class Access:
     def _finish(self, scope: Scope, timing: Timing, request_id: str, status: int) -> None:
         now = time.perf_counter()
         endpoint = getattr(scope.get("route"), "path", "other")
+        code = detail = None
+        if status >= _FAILED:
+            status, code, detail, request_id = _failure(scope, status, request_id)
+            self._metrics.errors.labels(endpoint, code).inc()
         self._metrics.requests.labels(endpoint, str(status)).inc()
         self._metrics.request_seconds.labels(endpoint).observe(now - timing.started)
         if timing.key is not None:
@@ -111,7 +134,26 @@ class Access:
             self._metrics.stage_seconds.labels("receive").observe(timing.stages["receive"])
         if log.isEnabledFor(logging.INFO):
             fields = _fields(scope, timing, request_id, status, now)
-            log.info(_LINE if timing.key is None else _LINE_WITH_KEY, fields, extra=fields)
+            if code is not None:
+                fields["code"], fields["detail"] = code, detail
+            _write(fields)
+
+
+def log_refusal(method: str, path: str, refused: Refused, duration_s: float, client: str) -> None:
+    """The line of a request that the application has not seen."""
+    if log.isEnabledFor(logging.INFO):
+        _write(
+            {
+                "method": method,
+                "path": quote(path[:_PATH_CHARACTERS]),
+                "status": refused.status,
+                "duration_ms": round(duration_s * 1000, 2),
+                "request_id": refused.request_id,
+                "client": client,
+                "code": refused.code,
+                "detail": refused.detail,
+            }
+        )
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -120,9 +162,34 @@ def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return offered if offered and _ACCEPTABLE_ID.fullmatch(offered) else f"{getrandbits(128):032x}"
 
 
+def _failure(scope: Scope, status: int, request_id: str) -> Refused:
+    """Why a request failed: by the connection's word, if that was the last one, or by its own answer."""
+    refused: Refused | None = scope.get(REFUSED)
+    if refused is not None and status == CLIENT_GONE_STATUS:
+        return refused
+    gone = ("client_gone", "The client hung up before its answer.")
+    code, detail = scope.get(PROBLEM) or (gone if status == CLIENT_GONE_STATUS else (_UNKNOWN_CODE, ""))
+    return Refused(status, code, detail, request_id)
+
+
+def _write(fields: dict[str, Any]) -> None:
+    """One line. As text, the detail stands last and in quotes; the client may have chosen parts of it."""
+    line, more = _LINE, {}
+    if fields.get("key") is not None:
+        line += _WITH_KEY
+    if "errors" in fields:
+        line += _WITH_ERRORS
+        more["counts"] = ",".join(f"{code}:{count}" for code, count in fields["errors"].items())
+    if "code" in fields:
+        line += _WITH_REASON
+        fields["detail"] = printable(fields["detail"], _DETAIL_CHARACTERS)
+        more["quoted"] = json.dumps(fields["detail"], ensure_ascii=False)
+    log.info(line, fields | more if more else fields, extra=fields)
+
+
 def _fields(scope: Scope, timing: Timing, request_id: str, status: int, now: float) -> dict[str, Any]:
     client = scope.get("client")
-    return {
+    fields = {
         "method": scope["method"],
         "path": quote(scope["path"][:_PATH_CHARACTERS]),  # no client can write a line break into the log
         "status": status,
@@ -132,3 +199,6 @@ def _fields(scope: Scope, timing: Timing, request_id: str, status: int, now: flo
         "batch_size": timing.batch_size,
         "key": timing.key,
     }
+    if timing.errors:
+        fields["errors"] = timing.errors
+    return fields

@@ -5,7 +5,6 @@ asked or answered.
 """
 
 import asyncio
-import logging
 import math
 import re
 from collections import deque
@@ -17,30 +16,30 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app import refusals
+from app.access import REFUSED
 from app.departures import Departures
+from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, UnknownCoding
 from app.gate import Gate
 from app.hang_up import HangUp, announce
+from app.metrics import Metrics
+from app.refusals import METRICS, Head
 
 GATE = "mixer.gate"  # in the state of the application: what may refuse a request at its head
 MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
 _HASTE_S = 1.0  # for a body that nobody wants, when the server ends
 _MOST_AT_ONCE = 1000  # requests that arrive in one piece
 _FREE_CHUNKS, _BYTES_A_CHUNK = 1000, 16  # of a body: so many chunks, and one more for each so many bytes
+_SHOWN_BYTES = 64  # of a transfer coding
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*[ \t]*", re.ASCII)
-_PLAIN = b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-_BAD, _NO_SUCH_CODING = b"400 Bad Request", b"501 Not Implemented"
-_TOO_LARGE = b"431 Request Header Fields Too Large"
-
-log = logging.getLogger("mixer.connections")
 
 
 class _Fault(Exception):
     """What a client may not send. Raised from within the parser, which stops there. A flood is read no further."""
 
-    def __init__(self, status: bytes, words: bytes, *, is_flood: bool = False) -> None:
-        super().__init__(words.decode("latin-1"))
-        self.is_flood = is_flood
-        self.answer = _PLAIN % (status, len(words), words)
+    def __init__(self, error: ServiceError, *, is_flood: bool = False) -> None:
+        super().__init__(error.detail)
+        self.error, self.is_flood = error, is_flood
 
 
 class _OneAtATime(FlowControl):
@@ -124,6 +123,7 @@ class Connection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
         self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
         self._gate: Gate | None = self.app_state.get(GATE)
+        self._metrics: Metrics | None = self.app_state.get(METRICS)
         self._arriving = self._refused = False  # a body; the request that it belongs to
         self._leaving = False  # the last answer has been written
         self._leave_within_s: float = self.timeout_keep_alive
@@ -164,18 +164,11 @@ class Connection(HttpToolsProtocol):
             fault = error.__context__
             if isinstance(fault, _Fault):
                 self._end_with(fault)
-                return
-            log.debug("what arrived is no HTTP")
-            self.send_400_response("Invalid HTTP request received.")
+            else:
+                self._cut_off(BadRequest("What arrived is no HTTP; expected a request of version 1.1 or 1.0."))
+            return
         if self._bytes_without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
-            if not self._leaving:
-                self.transport.write(
-                    _Fault(
-                        _TOO_LARGE, b"The headers have more than %d bytes, the most expected." % MAX_HEAD_BYTES
-                    ).answer
-                )
-            self.transport.close()
-            self._give_up()
+            self._cut_off(HeadTooLarge(f"The headers have more than {MAX_HEAD_BYTES} bytes, the most expected."))
 
     def _parse(self, data: bytes) -> None:
         """An offer of another protocol is ignored (RFC 9110, 7.8).
@@ -208,24 +201,42 @@ class Connection(HttpToolsProtocol):
         That is read for a second all the same, or its client might be told of a reset only.
         """
         self._deaf = True
-        self._give_up()
         if self._leaving or self.transport.is_closing():
+            self._give_up()
             self.transport.close()
             return
-        self.transport.write(fault.answer)
+        self._tell(fault.error, self._head())
         self._arriving = not fault.is_flood
         self._leave_within_s = min(_HASTE_S, self._leave_within_s)
         self.flow.resume_reading()
         self._leave()
 
-    def send_400_response(self, msg: str) -> None:
-        """What arrived is no HTTP; what was asked before it gets no other answer."""
+    def _cut_off(self, error: ServiceError) -> None:
+        """Close at once: where a request ends in what arrived, if it is one, nobody can say."""
         self._deaf = True
-        if self._leaving:
-            self.transport.close()
-            return
-        super().send_400_response(msg)
+        if not (self._leaving or self.transport.is_closing()):
+            self._tell(error, Head(client=self._peer()))
+        self.transport.close()
         self._give_up()
+
+    def _tell(self, error: ServiceError, head: Head) -> None:
+        """Answer in the place of what was asked. A request whose body is at fault has this for its own answer."""
+        refused = refusals.refused(error, head)
+        self.transport.write(refusals.answer(error, refused.request_id))
+        under_way = self._running
+        if self._arriving and under_way is self.cycle and under_way is not None and not under_way.response_started:
+            cast(Scope, under_way.scope)[REFUSED] = refused
+        else:
+            refusals.record(refused, head, self._metrics)
+        self._give_up()
+
+    def _head(self) -> Head:
+        """Of the request that was read last."""
+        method, path = self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
+        return Head(method, path, tuple(self.headers), self._peer())
+
+    def _peer(self) -> str:
+        return self.client[0] if self.client else ""
 
     def on_headers_complete(self) -> None:
         """A request has begun."""
@@ -238,12 +249,10 @@ class Connection(HttpToolsProtocol):
         self._bytes_without_progress = self._chunks = self._body_bytes = 0
         self._arriving = True
         self._stop_waiting()
-        self._refused = self._gate is not None and not self._hang_ups and self._refuse(self._gate)
+        self._refused = self._is_refused()
         if self._refused:
             return
         self._hang_ups.append(announce(cast(Scope, self.scope)))
-        if self._one_too_many:
-            self.limit_concurrency = 0 if self._crowd.held() >= self._most else None
         super().on_headers_complete()
         self.headers = []  # trailers are none of the headers
         self.cycle.transport = cast(asyncio.Transport, self._voice)
@@ -265,12 +274,11 @@ class Connection(HttpToolsProtocol):
         """Another piece of its body begins, of a body in chunks."""
         self._chunks += 1
         if self._chunks > _FREE_CHUNKS + self._body_bytes // _BYTES_A_CHUNK:
-            raise _Fault(
-                _BAD,
-                b"The body has %d chunks for %d bytes; expected at most %d, and one more for each %d bytes."
-                % (self._chunks, self._body_bytes, _FREE_CHUNKS, _BYTES_A_CHUNK),
-                is_flood=True,
+            detail = (
+                f"The body has {self._chunks} chunks for {self._body_bytes} bytes; "
+                f"expected at most {_FREE_CHUNKS}, and one more for each {_BYTES_A_CHUNK} bytes."
             )
+            raise _Fault(BadRequest(detail), is_flood=True)
 
     def on_message_complete(self) -> None:
         """All of it has arrived."""
@@ -336,27 +344,40 @@ class Connection(HttpToolsProtocol):
         The parser refuses two lengths, and a length together with a coding.
         """
         if self._offered:
-            raise _Fault(_BAD, b"The method is CONNECT; this is no proxy.")
+            raise _Fault(BadRequest("The method is CONNECT; this is no proxy."))
         self._at_once += 1
         if self._at_once > _MOST_AT_ONCE:
-            words = b"More than %d requests came at once, the most expected." % _MOST_AT_ONCE
-            raise _Fault(_BAD, words, is_flood=True)
+            detail = f"More than {_MOST_AT_ONCE} requests came at once, the most expected."
+            raise _Fault(BadRequest(detail), is_flood=True)
         names = [name for name, _ in self.headers]
         hosts = names.count(b"host")
         if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
-            raise _Fault(_BAD, b"The request has %d headers Host; expected one." % hosts)
+            raise _Fault(BadRequest(f"The request has {hosts} headers Host; expected one."))
         if hosts and not _HOST.fullmatch(self.headers[names.index(b"host")][1]):
-            raise _Fault(_BAD, b"The header Host is no name or address of a host.")
+            raise _Fault(BadRequest("The header Host is no name or address of a host."))
         if b"transfer-encoding" in names:
             codings = b", ".join(value.strip() for name, value in self.headers if name == b"transfer-encoding")
             if self.parser.get_http_version() == "1.0":
-                raise _Fault(_BAD, b"The request of HTTP/1.0 has a Transfer-Encoding; expected none.")
+                raise _Fault(BadRequest("The request of HTTP/1.0 has a Transfer-Encoding; expected none."))
             if codings.lower() != b"chunked":
-                raise _Fault(_NO_SUCH_CODING, b"The transfer coding is %b; expected chunked." % codings[:64])
+                shown = codings[:_SHOWN_BYTES].decode("latin-1")
+                raise _Fault(UnknownCoding(f"The transfer coding is {shown!r}; expected 'chunked'."))
+
+    def _is_refused(self) -> bool:
+        """Whether it has had its answer by now: there is no room for its connection, or for what it asks."""
+        if self._hang_ups:  # others of the same connection are to be answered first
+            return False
+        if self._one_too_many and self._crowd.held() >= self._most:
+            detail = f"There are more than {self._most - 1} connections, the most expected; try again later."
+            self._tell(TooManyConnections(detail), self._head())
+            self._leave()
+            return True
+        return self._gate is not None and self._refuse(self._gate)
 
     def _refuse(self, gate: Gate) -> bool:
         keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        answer = gate.refuses(self.parser.get_method(), self.url, self.headers, keep_alive=keeps)
+        method = self.parser.get_method()
+        answer = gate.refuses(method, self.url, self.headers, keep_alive=keeps, client=self._peer())
         if answer is None:
             return False
         status, _, rest = answer.partition(b"\r\n")

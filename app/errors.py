@@ -14,8 +14,11 @@ Exception
 │   ├── BadParameter        422  a missing field or an impossible value
 │   ├── QueueFull           429  no room; Retry-After says when to try again
 │   │   └── UploadsFull     429  no room for its bytes
+│   ├── HeadTooLarge        431  headers that are too long
 │   ├── InferenceFailed     500  the engine failed on this picture
+│   ├── UnknownCoding       501  a transfer coding other than chunked
 │   ├── OutOfMemory         503  no memory for this picture now
+│   ├── TooManyConnections  503  no room for one more
 │   ├── NotReady            503  not ready, or draining
 │   │   └── Draining        503  about to end; Connection: close
 │   └── DeadlinePassed      504  not answered within request_timeout_s
@@ -122,16 +125,34 @@ class UploadsFull(QueueFull):
     code, title = "uploads_full", "Too many uploads"
 
 
+class HeadTooLarge(ServiceError):
+    """A request line with its headers, or trailers, are over their limit."""
+
+    status, code, title = 431, "head_too_large", "Request header fields too large"
+
+
 class InferenceFailed(ServiceError):
     """The engine failed on this picture."""
 
     status, code, title = 500, "inference_failed", "Inference failed"
 
 
+class UnknownCoding(ServiceError):
+    """The transfer coding is not known here."""
+
+    status, code, title = 501, "unknown_transfer_coding", "Transfer coding not known"
+
+
 class OutOfMemory(ServiceError):
     """The process has no memory left for this picture, which may be a good one."""
 
     status, code, title = 503, "out_of_memory", "Out of memory"
+
+
+class TooManyConnections(ServiceError):
+    """The service has as many connections as it may have."""
+
+    status, code, title = 503, "too_many_connections", "Too many connections"
 
 
 class NotReady(ServiceError):

@@ -5,7 +5,6 @@ refusal here costs a sixth of one by the application.
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from starlette.types import Scope
 
 from app import problems
-from app.access import request_id_of
+from app.access import Refused, log_refusal, request_id_of
 from app.errors import QueueFull
 from app.headers import ANSWER
 from app.metrics import Metrics
@@ -29,8 +28,6 @@ _HEAD = (
 ) + b"".join(b"%b: %b\r\n" % header for header in ANSWER)
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-log = logging.getLogger("mixer.access")
 
 
 class Gate:
@@ -57,10 +54,12 @@ class Gate:
         self._let_in = 0
         self._lag_s = self._lag_until = 0.0  # what a turn of the event loop took, the longest one of late
 
-    def refuses(self, method: bytes, url: bytes, headers: Headers, *, keep_alive: bool) -> bytes | None:
+    def refuses(
+        self, method: bytes, url: bytes, headers: Headers, *, keep_alive: bool, client: str = ""
+    ) -> bytes | None:
         """The whole answer to a request that is refused, without a date; None where it may come in.
 
-        `keep_alive`: whether its client would send another request on the same connection.
+        `keep_alive`: whether its client would send another request on the same connection. `client`: its address.
         """
         if self._refusal is None or url.partition(b"?")[0] not in self._urls or method != b"POST":
             return None
@@ -75,7 +74,7 @@ class Gate:
             timeout_s -= min(self._lag_s, timeout_s * _MOST_LAG)
         error = self._refusal(timeout_s, self._let_in)
         if error is not None:
-            return self._answer(error, headers, started, keep_alive=keep_alive)
+            return self._answer(error, headers, started, client, keep_alive=keep_alive)
         self._let_one_in(started)
         return None
 
@@ -96,14 +95,16 @@ class Gate:
         if now - since >= self._lag_s or now >= self._lag_until:
             self._lag_s, self._lag_until = now - since, now + _LAG_HOLDS_S
 
-    def _answer(self, error: QueueFull, headers: Headers, started: float, *, keep_alive: bool) -> bytes:
+    def _answer(self, error: QueueFull, headers: Headers, started: float, client: str, *, keep_alive: bool) -> bytes:
         metrics = self._metrics
         metrics.rejected("queue_full", 1)
         metrics.lost(error.code)
         metrics.requests.labels(_ENDPOINT, "429").inc()
         metrics.request_seconds.labels(_ENDPOINT).observe(time.perf_counter() - started)
         request_id = request_id_of(headers)
-        log.info("POST %s 429 at the head id=%s", _ENDPOINT, request_id)
+        metrics.errors.labels(_ENDPOINT, error.code).inc()
+        refused = Refused(error.status, error.code, error.detail, request_id)
+        log_refusal("POST", _ENDPOINT, refused, time.perf_counter() - started, client)
         body = problems.body(error.status, error.code, error.title, error.detail)
         ending = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
         return _HEAD % (error.retry_after_s, request_id.encode(), len(body)) + ending + body

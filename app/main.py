@@ -42,6 +42,7 @@ from app.operators import Operators
 from app.overruns import Overruns, OverrunWatch
 from app.post import Post
 from app.quota import Quota
+from app.refusals import METRICS
 from app.reload import Making, Reload, expect_default
 from app.routes import Routes
 from app.schemas import FullLimitsBody
@@ -243,7 +244,7 @@ def _lifespan(
                 else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
             )
             with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
-                yield {GATE: gate}
+                yield {GATE: gate, METRICS: metrics}
         finally:
             end()
             await asyncio.gather(*endings)

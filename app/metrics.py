@@ -150,6 +150,12 @@ class Metrics:
         self.requests = Counter(
             row, "mixer_requests", "Requests answered, by endpoint and status.", ["endpoint", "status"]
         )
+        self.errors = Counter(
+            row,
+            "mixer_errors",
+            "Requests that failed, by endpoint and the code of their problem.",
+            ["endpoint", "code"],
+        )
         self.request_seconds = Histogram(
             row,
             "mixer_request_seconds",

@@ -5,18 +5,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from app.errors import ServiceError
-from app.openapi import PROBLEM, PROBLEM_TYPE
+from app.openapi import PROBLEM as MEDIA_TYPE
+from app.openapi import PROBLEM_TYPE
 from app.prefix import prefix_of
 
+PROBLEM = "mixer.problem"  # in the scope of a request that gets one: its code and detail
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")  # of which an endpoint has some
 
 
-def problem(status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """One problem+json answer."""
-    return Response(body(status, code, title, detail), status, headers, PROBLEM)
+class ProblemResponse(Response):
+    """One problem+json answer, which leaves its code and detail in the scope."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(body(status, code, title, detail), status, headers, MEDIA_TYPE)
+        self._problem = code, detail
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        scope[PROBLEM] = self._problem
+        await super().__call__(scope, receive, send)
 
 
 def body(status: int, code: str, title: str, detail: str) -> bytes:
@@ -26,7 +36,7 @@ def body(status: int, code: str, title: str, detail: str) -> bytes:
 
 def of(error: ServiceError) -> Response:
     """The answer to an error that the service raised on purpose."""
-    return problem(error.status, error.code, error.title, error.detail, error.headers)
+    return ProblemResponse(error.status, error.code, error.title, error.detail, error.headers)
 
 
 # Handlers of exceptions are coroutines: Starlette starts a thread for any that is not.
@@ -52,7 +62,7 @@ async def from_http_exception(request: Request, error: Exception) -> Response:
         detail = f"{prefix}{path} is not served here; expected {prefix}{_plain(path)}, exactly."
     else:
         detail = f"{request.method} {prefix}{path} is not served here; {_whats_served(request.scope, prefix)}."
-    return problem(error.status_code, code, title, detail, headers)
+    return ProblemResponse(error.status_code, code, title, detail, headers)
 
 
 def _methods_of(scope: Scope, path: str) -> list[str]:
@@ -76,4 +86,6 @@ def _plain(path: str) -> str:
 
 def internal_error() -> Response:
     """Something the service did not expect; its log has the rest."""
-    return problem(500, "internal_error", "Internal error", "The service failed on this request; its log says why.")
+    return ProblemResponse(
+        500, "internal_error", "Internal error", "The service failed on this request; its log says why."
+    )

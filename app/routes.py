@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -223,6 +224,7 @@ class Routes:
                 for before, (place, upload) in enumerate(zip(places, uploads, strict=True))
             )
             results = await while_connected(request.scope, request.receive, _gather(*entries))
+        timing.errors = _errors_in(results)
         return _json({"model": classifier.named, "results": results})
 
     def _expect_key(self, request: Request) -> None:
@@ -262,6 +264,11 @@ async def _entry(
         forget_frames(error)
         return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}
     return {"filename": upload.filename, "predictions": classified.predictions}
+
+
+def _errors_in(results: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
+    """How many entries of a batch failed, by code."""
+    return dict(Counter(entry["error"]["code"] for entry in results if "error" in entry))
 
 
 def _json(body: dict[str, object]) -> Response:

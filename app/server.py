@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from app import address, forwarded, logs, tls
 from app.acceptor import Acceptor
-from app.connections import Connection, Crowd
+from app.connections import GATE, Connection, Crowd
 from app.departures import Departures
 from app.errors import StartError
 from app.post import Post
@@ -73,9 +73,7 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
         return supervisor.run()
 
 
-def _work(
-    make: Callable[[Post], FastAPI], listeners: list[socket.socket], settings: Settings, post: Post
-) -> int:
+def _work(make: Callable[[Post], FastAPI], listeners: list[socket.socket], settings: Settings, post: Post) -> int:
     """One worker of several, from its first line in the log to its end."""
     logs.name_worker(post.number, settings.workers)
     return _run(make(post), listeners, settings, post)
@@ -203,7 +201,9 @@ class _Server(uvicorn.Server):
     def _accept(self, listener: socket.socket, config: uvicorn.Config) -> None:
         if not config.loaded:
             config.load()
-        state = self.lifespan.state if config is self.config else {}
+        state = dict(self.lifespan.state)
+        if config is not self.config:
+            del state[GATE]  # it is in front of pictures, which are not served here
 
         def connection() -> asyncio.Protocol:
             make = config.http_protocol_class

@@ -99,7 +99,6 @@ INTERNALS = [
         on_response_complete=(),
         pause_writing=(),
         resume_writing=(),
-        send_400_response=("msg",),
         shutdown=(),
         timeout_keep_alive_handler=(),
     ),

@@ -11,8 +11,9 @@ from fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours
 from serving import Serve
 from starlette.types import Receive, Scope, Send
 
-from app.access import Access
+from app.access import REFUSED, Access, Refused
 from app.engine import Engine
+from app.errors import ClientGone
 
 
 @pytest.mark.parametrize("offered", ["a", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "A_b.C-9", "x" * 64])
@@ -86,6 +87,84 @@ async def test_one_line_in_the_log_for_each_request(
     assert second.getMessage().startswith("GET /a%0Ab%20c 404 ")  # nobody writes a line of their own
 
 
+async def failing(serve: Serve, caplog: pytest.LogCaptureFixture, path: str, **sent: Any) -> logging.LogRecord:
+    """The line about one request."""
+    async with serve() as service:
+        with caplog.at_level(logging.INFO, "mixer.access"):
+            await service.http.post(path, **sent)
+    (line,) = (record for record in caplog.records if record.name == "mixer.access")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "code", "words"),
+    [
+        ("/classify", {"content-type": "text/html"}, 415, "unsupported_format", "The content type is 'text/html'"),
+        ("/classify", {}, 400, "bad_picture", "The file starts with"),
+        ("/classify?topk=3", {}, 422, "bad_parameter", "The query has 'topk'; expected top_k."),
+        ("/classify?model=b", {}, 404, "unknown_model", "b"),
+        ("/nothing", {}, 404, "not_found", "POST /nothing is not served here"),
+        ("/health/live", {}, 405, "method_not_allowed", "expected GET"),
+        ("/admin/reload", {}, 403, "forbidden", ""),
+        ("/classify/batch", {}, 415, "unsupported_format", "expected multipart/form-data"),
+    ],
+)
+async def test_the_line_of_a_request_that_failed_says_why(
+    path: str, headers: dict[str, str], status: int, code: str, words: str,
+    serve: Serve, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    line = await failing(serve, caplog, path, content=b"no picture", headers=headers)
+    fields = vars(line)
+    assert (fields["status"], fields["code"]) == (status, code)
+    assert words in fields["detail"]
+    assert re.search(rf' {status} [0-9.]+ms id=\S+ code={code} detail=".+"$', line.getMessage())
+
+
+async def test_the_line_of_a_request_that_succeeded_has_nothing_to_say_of_why(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = await failing(serve, caplog, "/classify", content=picture(RED))
+    assert not {"code", "detail", "errors"} & vars(line).keys()
+
+
+async def test_what_a_client_wrote_into_a_detail_is_cut_and_escaped(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    for value in ("9" * 5000, 'a"\n2026 ERROR \x1b[2J\u2028'):
+        caplog.clear()
+        line = await failing(serve, caplog, "/classify", params={"model": value}, content=picture(RED))
+        detail = vars(line)["detail"]
+        assert len(detail) < 300
+        assert detail.isprintable()
+        assert line.getMessage().isprintable()
+        assert re.search(r' detail="(?:[^"\\]|\\.)*"$', line.getMessage())
+
+
+async def test_the_line_of_a_batch_counts_its_failed_entries_by_code(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = (b"no picture", picture(RED), b"none either", b"%PDF-1.7")
+    files = [("file", (f"secret-{at}", content)) for at, content in enumerate(contents)]
+    line = await failing(serve, caplog, "/classify/batch", files=files)
+    assert vars(line)["status"] == 200
+    assert vars(line)["errors"] == {"bad_picture": 2, "unsupported_format": 1}
+    assert line.getMessage().endswith(" errors=bad_picture:2,unsupported_format:1")
+    assert "secret" not in caplog.text
+
+
+async def test_requests_that_failed_are_counted_by_code(serve: Serve) -> None:
+    async with serve() as service:
+        await service.http.post("/classify", content=picture(RED))
+        await service.http.post("/classify", content=b"no picture")
+        for path in ("/one", "/two"):
+            await service.http.get(path)
+        samples = service.metrics.samples()
+    assert {name: value for name, value in samples.items() if name.startswith("mixer_errors_total")} == {
+        'mixer_errors_total{code="bad_picture",endpoint="/classify"}': 1,
+        'mixer_errors_total{code="not_found",endpoint="other"}': 2,
+    }
+
+
 async def test_a_client_does_not_fill_the_log_with_long_paths(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     async with serve() as service:
         with caplog.at_level(logging.INFO, "mixer.access"):
@@ -139,6 +218,47 @@ async def test_an_error_after_the_answer_has_begun_is_logged_and_sends_no_second
     assert [message["type"] for message in call.sent] == ["http.response.start"]
     assert "request failed" in caplog.text
     assert metrics.samples()['mixer_requests_total{endpoint="other",status="200"}'] == 1
+
+
+async def test_an_unexpected_error_has_its_code_in_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError("a secret")
+
+    with caplog.at_level(logging.INFO, "mixer.access"):
+        _, metrics = await _call(app)
+    assert vars(caplog.records[-1])["code"] == "internal_error"
+    assert "secret" not in caplog.records[-1].getMessage()
+    assert metrics.samples()['mixer_errors_total{code="internal_error",endpoint="other"}'] == 1
+
+
+@pytest.mark.parametrize(("status", "code"), [(418, "http_error"), (None, "client_gone")])
+async def test_a_failure_that_names_no_problem_has_a_code_all_the_same(
+    status: int | None, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if status is None:
+            raise ClientGone
+        await send({"type": "http.response.start", "status": status, "headers": []})
+
+    with caplog.at_level(logging.INFO, "mixer.access"):
+        await _call(app)
+    assert vars(caplog.records[-1])["code"] == code
+
+
+async def test_what_a_connection_answered_in_the_place_of_the_application_stands_in_the_requests_own_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[REFUSED] = Refused(400, "bad_request", "The body has too many chunks.", "r-2")
+        raise ClientGone
+
+    with caplog.at_level(logging.INFO, "mixer.access"):
+        _, metrics = await _call(app)
+    assert re.fullmatch(
+        r'GET /x 400 [0-9.]+ms id=r-2 code=bad_request detail="The body has too many chunks."',
+        caplog.records[-1].getMessage(),
+    )
+    assert metrics.samples()['mixer_requests_total{endpoint="other",status="400"}'] == 1
 
 
 async def test_what_is_not_http_passes_through() -> None:

@@ -1,6 +1,9 @@
 """One connection, by hand: a transport that only remembers, and time that only tests let pass."""
 
 import asyncio
+import json
+import logging
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +11,16 @@ from typing import Any
 import pytest
 import uvicorn
 from fakes import WatchedMetrics
+from problem_answers import expect_problem_body
 from uvicorn.server import ServerState
 from virtual_time import in_virtual_time, now
 
+from app.access import Access
 from app.connections import GATE, MAX_HEAD_BYTES, Connection, Crowd
+from app.errors import ClientGone
 from app.gate import Gate
 from app.hang_up import HangUp, announce
+from app.refusals import METRICS
 
 KEEP_ALIVE_S = 5
 REQUEST = b"GET / HTTP/1.1\r\nHost: service\r\n\r\n"
@@ -177,7 +184,7 @@ async def test_headers_without_end_get_431(endless: bytes) -> None:
     assert transport.written == b""
     connection.data_received(b"a")
     assert transport.written.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-    assert transport.written.endswith(b"The headers have more than 65536 bytes, the most expected.")
+    assert problem_in(transport.written)["detail"] == "The headers have more than 65536 bytes, the most expected."
     assert transport.is_closing()
 
 
@@ -372,6 +379,89 @@ async def test_thousands_of_requests_in_one_piece_are_refused() -> None:
     assert transport.is_closing()
     await settled()
     assert app.begun <= 1
+
+
+# --- what is told of a refusal ---
+
+POST = b"POST /some\r\nwhere HTTP/1.1\r\nHost: a\r\n".replace(b"\r\n", b"%0A", 1)
+REFUSALS = {
+    "no HTTP": (b"\x16\x03\x01 GET / HTTP/9.9\nERROR forged\r\n\r\n", 400, "bad_request", "- -"),
+    "a head": (b"GET /a?b HTTP/1.1\r\n\r\n", 400, "bad_request", "GET /a"),
+    "a head too long": (b"GET /" + b"a" * MAX_HEAD_BYTES, 431, "head_too_large", "- -"),
+    "a coding": (POST + CHUNKED.replace(b"chunked", b"gz\tip"), 501, "unknown_transfer_coding", "POST /some%250Awhere"),
+    "a flood": (REQUEST * 5000, 400, "bad_request", "GET /"),
+    "a long path": (b"GET /" + b"%" * 5000 + b" HTTP/1.1\r\n\r\n", 400, "bad_request", "GET /" + "%25" * 255),
+}
+
+
+def problem_in(written: bytes) -> dict[str, Any]:
+    head, _, body = written.partition(b"\r\n\r\n")
+    assert b"\r\ncontent-type: application/problem+json\r\n" in head
+    assert b"\r\nconnection: close" in head
+    assert b"\r\nx-content-type-options: nosniff\r\n" in head
+    assert b"\r\ncontent-length: %d\r\n" % len(body) in head
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+@pytest.mark.parametrize(("sent", "status", "code", "request_line"), REFUSALS.values(), ids=REFUSALS.keys())
+async def test_a_refusal_is_a_problem_with_a_line_in_the_log_and_a_count(
+    sent: bytes, status: int, code: str, request_line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    metrics = WatchedMetrics()
+    connection, transport = connected(Listing(), state={METRICS: metrics})
+    with caplog.at_level(logging.DEBUG):
+        connection.data_received(sent)
+        connection.connection_lost(None)
+    problem = expect_problem_body(problem_in(transport.written), status, code)
+    (line,) = caplog.records
+    told = re.search(rb"\r\nx-request-id: ([0-9a-f]{32})\r\n", transport.written)
+    assert told is not None
+    assert line.name == "mixer.access"
+    assert line.getMessage().startswith(f"{request_line} {status} 0.0ms id={told[1].decode()} code={code} detail=")
+    assert vars(line)["detail"] == problem
+    assert line.getMessage().isprintable()
+    assert metrics.samples()[f'mixer_requests_total{{endpoint="other",status="{status}"}}'] == 1
+    assert metrics.samples()[f'mixer_errors_total{{code="{code}",endpoint="other"}}'] == 1
+
+
+async def test_a_refusal_gives_a_harmless_request_id_back() -> None:
+    connection, transport = connected(Listing())
+    connection.data_received(b"GET / HTTP/1.1\r\nX-Request-Id: r-7\r\n\r\n")
+    assert b"\r\nx-request-id: r-7\r\n" in transport.written
+
+
+BAD_BODIES = {
+    "what is no chunk": (b"zz\r\n", 400, "bad_request"),
+    "too many chunks": (b"1\r\na\r\n" * 1100, 400, "bad_request"),
+    "an endless extension": (b"1;" + b"a" * MAX_HEAD_BYTES, 431, "head_too_large"),
+}
+
+
+@pytest.mark.parametrize(("rest", "status", "code"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_a_request_whose_body_is_refused_has_that_in_its_one_line(
+    rest: bytes, status: int, code: str, has_begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        raise ClientGone
+
+    metrics = WatchedMetrics()
+    connection, transport = connected(Access(app, metrics), state={METRICS: metrics})
+    with caplog.at_level(logging.INFO):
+        connection.data_received(b"POST /x HTTP/1.1\r\nHost: a\r\n" + CHUNKED[:-5])
+        if has_begun:
+            await settled()
+        connection.data_received(rest)
+        await settled()
+    (line,) = caplog.records
+    assert re.match(rf"POST /x {status} [0-9.]+ms id=(\w+) code={code} detail=", line.getMessage())
+    assert vars(line)["request_id"].encode() in transport.written
+    requests = {name: one for name, one in metrics.samples().items() if name.startswith("mixer_requests_total")}
+    assert requests == {f'mixer_requests_total{{endpoint="other",status="{status}"}}': 1}
+    connection.connection_lost(None)
 
 
 # --- the last answer ---
@@ -576,7 +666,7 @@ async def test_who_comes_beyond_the_most_connections_is_refused_while_they_are_t
     assert b" 204 " in first.written  # it was there before
     late.data_received(REQUEST)
     await settled()
-    assert b" 503 " in third.written
+    expect_problem_body(problem_in(third.written), 503, "too_many_connections", "more than 2 connections")
     assert third.is_closing()
     held[0] = 2
     for connection in (last, later):

@@ -26,6 +26,10 @@ def logging_put_back() -> Iterator[None]:
     logging.getLogger("PIL").setLevel(logging.NOTSET)
 
 
+def fail(words: str) -> None:
+    raise ValueError(words)
+
+
 def test_a_text_line_has_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("text", "info")
     logging.getLogger("mixer.test").warning("%d pictures", 3)
@@ -82,7 +86,7 @@ def test_a_line_of_uvicorns_has_the_same_form_and_no_format_for_a_terminal(capsy
 def test_a_traceback_has_an_end_and_keeps_its_own(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(log_format, "info")
     try:
-        raise ValueError("x" * 500_000 + " the last words")
+        fail("x" * 500_000 + " the last words")
     except ValueError:
         logging.getLogger("mixer.test").exception("failed", stack_info=True)
     written = capsys.readouterr().err
@@ -95,7 +99,7 @@ def test_text_inside_a_traceback_passes_for_no_line_of_the_log(capsys: pytest.Ca
     logs.configure("text", "info")
     forged = "2026-01-01T00:00:00.000Z ERROR   mixer.server stopped"
     try:
-        raise ValueError(f"a\n{forged}\r{forged}\x1b[2J")
+        fail(f"a\n{forged}\r{forged}\x1b[2J")
     except ValueError:
         logging.getLogger("mixer.test").exception("failed", stack_info=True)
     first, *others = capsys.readouterr().err.split("\n")[:-1]

@@ -17,6 +17,7 @@ from app.post import Post
 
 NAMES = {
     "mixer_requests": {"endpoint", "status"},
+    "mixer_errors": {"endpoint", "code"},
     "mixer_request_seconds": {"endpoint"},
     "mixer_images": {"outcome"},
     "mixer_stage_seconds": {"stage"},
@@ -90,6 +91,9 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
         'mixer_requests_total{endpoint="/classify",status="429"}': 1,
         'mixer_requests_total{endpoint="/classify",status="499"}': 1,
         'mixer_requests_total{endpoint="/classify/batch",status="200"}': 1,
+        'mixer_errors_total{code="bad_picture",endpoint="/classify"}': 1,
+        'mixer_errors_total{code="client_gone",endpoint="/classify"}': 1,
+        'mixer_errors_total{code="queue_full",endpoint="/classify"}': 1,
         'mixer_request_seconds_count{endpoint="/classify"}': 4,
         'mixer_request_seconds_count{endpoint="/classify/batch"}': 1,
         'mixer_images_total{outcome="classified"}': 3,

@@ -79,8 +79,11 @@ def test_codes_are_stable_and_no_two_errors_share_one_but_the_two_that_are_not_r
         "bad_parameter": 422,
         "queue_full": 429,
         "uploads_full": 429,
+        "head_too_large": 431,
         "inference_failed": 500,
+        "unknown_transfer_coding": 501,
         "out_of_memory": 503,
+        "too_many_connections": 503,
         "not_ready": 503,
         "deadline_passed": 504,
     }
