@@ -4,13 +4,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.batcher import Answered, Batcher, Limits, Place
+from app.costs import TakesLong
 from app.engine import Engine
 from app.errors import BadParameter, DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.images import DecodeLimits, decode
@@ -22,7 +24,8 @@ from app.threads import Threads
 from model.preprocess import smallest_useful_side, to_patches
 
 DEFAULT_TOP_K = 5
-_SMALL_BYTES = 100_000  # files of up to so many are decoded first: large ones take hundreds of times as long
+# What has no more of these is decoded first: the largest take hundreds of times as long.
+_SMALL_BYTES, _LITTLE_WORK = 100_000, 2_000_000
 
 log = logging.getLogger("mixer.classifier")
 
@@ -109,16 +112,24 @@ class Classifier:
             raise
 
     async def classify(
-        self, place: PicturePlace, payload: bytes, *, top_k: int, deadline: float, patient: bool = False
+        self,
+        place: PicturePlace,
+        payload: bytes,
+        *,
+        top_k: int,
+        deadline: float,
+        patient: bool = False,
+        client: Hashable = None,
     ) -> Classified:
         """The `top_k` most probable labels of one picture file, until `deadline` (the event loop's clock).
 
-        A patient one lets others be decoded first, a few dozen at most.
+        A patient one lets others be decoded first, a few dozen at most; large ones are patient anyway. `client`: whose
+        pictures take turns with those of others.
 
         Raises: ServiceError of the kind that fits (errors.py).
         """
         try:
-            answered, decode_s = await self.scores(place, payload, deadline=deadline, patient=patient)
+            answered, decode_s = await self.scores(place, payload, deadline=deadline, patient=patient, client=client)
         except ServiceError as error:
             self._metrics.lost(error.code)
             raise
@@ -131,10 +142,10 @@ class Classifier:
         return Classified(predictions, seconds, answered.batch_size)
 
     async def scores(
-        self, place: PicturePlace, payload: bytes, *, deadline: float, patient: bool = False
+        self, place: PicturePlace, payload: bytes, *, deadline: float, patient: bool = False, client: Hashable = None
     ) -> tuple[Answered[Scores], float]:
         """What the network says of one picture file, and the seconds its decoding took. Raises ServiceError."""
-        patches, decode_s = await self._decoded(payload, deadline, patient)
+        patches, decode_s = await self._decoded(payload, deadline, patient, client)
         try:
             answered = await place.answer(patches, deadline)
         except ServiceError:
@@ -162,11 +173,16 @@ class Classifier:
             raise BadParameter(f"top_k is {top_k}; expected 1 to {self.spec.num_classes}, the number of classes.")
         return top_k
 
-    async def _decoded(self, payload: bytes, deadline: float, patient: bool) -> tuple[Patches, float]:
-        patient = patient or len(payload) > _SMALL_BYTES
-        decoded = self._decoding.threads.submit(
-            lambda: self._decode(payload), patient=patient, payload_bytes=len(payload)
-        )
+    async def _decoded(self, payload: bytes, deadline: float, patient: bool, client: Hashable) -> tuple[Patches, float]:
+        threads, size = self._decoding.threads, len(payload)
+        if not patient and size <= _SMALL_BYTES:
+            with suppress(TakesLong):
+                little = threads.submit(lambda: self._decode(payload, _LITTLE_WORK), payload_bytes=size)
+                return await self._until(deadline, little)
+        work = threads.submit(lambda: self._decode(payload), patient=True, client=client, payload_bytes=size)
+        return await self._until(deadline, work)
+
+    async def _until(self, deadline: float, decoded: "asyncio.Future[tuple[Patches, float]]") -> tuple[Patches, float]:
         timer = asyncio.get_running_loop().call_at(deadline, self._give_up, decoded)
         try:
             return await decoded
@@ -181,9 +197,9 @@ class Classifier:
             self._metrics.dropped("decode", "deadline")
             decoded.set_exception(DeadlinePassed("The picture was not decoded before its deadline."))
 
-    def _decode(self, payload: bytes) -> tuple[Patches, float]:
+    def _decode(self, payload: bytes, most_work: float = math.inf) -> tuple[Patches, float]:
         started = time.perf_counter()
-        pixels = decode(payload, self.spec.channels, self._useful_side, self._decoding.limits)
+        pixels = decode(payload, self.spec.channels, self._useful_side, self._decoding.limits, most_work)
         try:
             patches = to_patches(pixels, self.spec)
         except MemoryError:

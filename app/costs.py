@@ -29,10 +29,16 @@ _DECODERS_OWN = {"WEBP": 8, "TIFF": 4}
 _RUN_LENGTHS_OWN = 4  # unrolled before Pillow has them
 _COEFFICIENT_BYTES = 2  # a JPEG of several scans keeps all its coefficients, at full size
 
+_JPEG_SPEED = 8  # times as many pixels of a JPEG are decoded in the same time, at worst, as of a PNG
+
 _SCANLESS = ("PNG", "WEBP", "GIF", "BMP")
 _ONE_SCAN = Scans(1)
 _EXIF = b"Exif\x00\x00"
 _TIFF_BYTE_ORDERS = (b"II", b"MM")
+
+
+class TakesLong(Exception):
+    """A picture that is no fault, and takes longer to decode than was asked for."""
 
 
 def is_soon_read(payload: bytes) -> bool:
@@ -152,6 +158,14 @@ def expect_affordable(image: Image.Image, payload: bytes) -> Scans:
     scans = jpegs.scans(payload)
     expect_few_scans(image, scans)
     return scans
+
+
+def expect_little_work(image: Image.Image, scans: Scans, most_pixels: float) -> None:
+    """Raises TakesLong where decoding takes longer than so many pixels of a PNG do: 40 to 50 ns each at worst."""
+    width, height = image.size
+    passes = scans.number * scans.weight / _JPEG_SPEED if isinstance(image, JpegImagePlugin.JpegImageFile) else 1
+    if width * height * passes > most_pixels:
+        raise TakesLong
 
 
 def decoding_bytes(image: Image.Image) -> int:

@@ -1,13 +1,14 @@
 """Bytes -> pixels, under limits. Knows nothing of models, batches or HTTP."""
 
 import io
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from app import bmps, costs, jpegs, pngs
-from app.costs import Memory, PictureFile
+from app.costs import Memory, PictureFile, TakesLong
 from app.errors import BadPicture, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
 from app.quota import Quota
@@ -51,23 +52,26 @@ class DecodeLimits:
     reduced_scale: bool = True
 
 
-def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
+def decode(
+    payload: bytes, channels: int, useful_side: int, limits: DecodeLimits, most_work: float = math.inf
+) -> Pixels:
     """Decode the first frame of a picture file.
 
     payload: a JPEG, PNG, WebP, GIF, BMP or TIFF file. useful_side: pixels of the shorter side beyond which detail is
     lost on the model anyway; a large JPEG is decoded at reduced scale, but at no less than MARGIN times this.
+    most_work: pixels of a PNG that take as long as this picture may.
 
     Returns: uint8 [H, W, channels], RGB or grey.
     Raises: TooManyBytes, TooManyPixels (before anything is decoded: too many, too often, or too much memory),
-    UnsupportedFormat, BadPicture, OutOfMemory.
+    UnsupportedFormat, BadPicture, OutOfMemory; TakesLong, before anything is decoded, for more than `most_work`.
     """
     if len(payload) > limits.max_bytes:
         raise TooManyBytes(f"The picture has {len(payload)} bytes; expected at most {limits.max_bytes}.")
     if not payload:
         raise BadPicture("The picture has 0 bytes; expected an image file.")
     try:
-        return _decoded(payload, channels, useful_side, limits)
-    except ServiceError:
+        return _decoded(payload, channels, useful_side, limits, most_work)
+    except (ServiceError, TakesLong):
         raise
     except Image.DecompressionBombError:
         raise TooManyPixels(
@@ -83,10 +87,11 @@ def decode(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits
         raise BadPicture(words) from error
 
 
-def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits) -> Pixels:
+def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits, most_work: float) -> Pixels:
     with _opened(payload) as image:
         costs.expect_few_pixels(image, limits.max_pixels)
         scans = costs.expect_affordable(image, payload)
+        costs.expect_little_work(image, scans, most_work)
         declared, coefficient_bytes = image.size, costs.coefficient_bytes(image, scans.number)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             scale = _scale(declared, useful_side) if limits.reduced_scale else 1

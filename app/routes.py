@@ -220,7 +220,7 @@ class Routes:
         wanted = classifier.expect_top_k(top_k)
         with classifier.admit(len(uploads), deadline=deadline) as places:
             entries = (
-                _entry(classifier, place, upload, wanted, deadline, patient=before >= _IMPATIENT)
+                _entry(classifier, place, upload, wanted, deadline, patient=before >= _IMPATIENT, client=request)
                 for before, (place, upload) in enumerate(zip(places, uploads, strict=True))
             )
             results = await while_connected(request.scope, request.receive, _gather(*entries))
@@ -256,10 +256,19 @@ class Routes:
 
 
 async def _entry(
-    classifier: Classifier, place: PicturePlace, upload: Upload, top_k: int, deadline: float, *, patient: bool
+    classifier: Classifier,
+    place: PicturePlace,
+    upload: Upload,
+    top_k: int,
+    deadline: float,
+    *,
+    patient: bool,
+    client: Request,
 ) -> dict[str, object]:
     try:
-        classified = await classifier.classify(place, upload.payload, top_k=top_k, deadline=deadline, patient=patient)
+        classified = await classifier.classify(
+            place, upload.payload, top_k=top_k, deadline=deadline, patient=patient, client=client
+        )
     except ServiceError as error:
         forget_frames(error)
         return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}

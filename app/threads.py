@@ -9,8 +9,8 @@ They are daemons: a call that never returns cannot keep the process from ending,
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -40,6 +40,32 @@ class UnderWay(NamedTuple):
     payload_bytes: int
 
 
+class _Turns:
+    """Calls that wait, by whom they are for: each in turn has one run. Of one, they run in order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[Hashable, deque[_Call]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def append(self, client: Hashable, call: _Call) -> None:
+        with self._lock:
+            self._waiting.setdefault(client, deque()).append(call)
+
+    def popleft(self) -> _Call:
+        """Raises IndexError where none waits."""
+        with self._lock:
+            if not self._waiting:
+                raise IndexError
+            client, calls = self._waiting.popitem(last=False)
+            call = calls.popleft()
+            if calls:
+                self._waiting[client] = calls
+            return call
+
+
 class Threads:
     """`count` threads taking calls from one queue, in order."""
 
@@ -48,22 +74,29 @@ class Threads:
         self._name = name
         self._tokens: SimpleQueue[bool] = SimpleQueue()  # one for each call that waits; False ends a thread
         self._soon: deque[_Call] = deque()
-        self._later: deque[_Call] = deque()
+        self._later = _Turns()
         self._overtaken = 0
         self._threads: list[threading.Thread] = []
         self._under_way: list[tuple[float, _Call] | None] = []  # when the call that each thread is in began
         for _ in range(count):
             self._add()
 
-    def submit(self, work: Callable[[], T], *, patient: bool = False, payload_bytes: int = 0) -> "asyncio.Future[T]":
+    def submit(
+        self, work: Callable[[], T], *, patient: bool = False, client: Hashable = None, payload_bytes: int = 0
+    ) -> "asyncio.Future[T]":
         """Run `work` in a thread. A call whose future is done before its turn does not run.
 
-        A patient call is overtaken by those that are not, a few dozen times at most. `payload_bytes`: for whoever
-        looks at what is under way.
+        A patient call is overtaken by those that are not, a few dozen times at most. Of patient calls that wait, each
+        client's have their turns: one with many holds up one with a single call by one. Without a client, it is one.
+        `payload_bytes`: for whoever looks at what is under way.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        (self._later if patient else self._soon).append(_Call(work, future, loop, payload_bytes))
+        call = _Call(work, future, loop, payload_bytes)
+        if patient:
+            self._later.append(future if client is None else client, call)
+        else:
+            self._soon.append(call)
         self._tokens.put(True)
         return future
 

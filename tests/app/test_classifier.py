@@ -3,8 +3,8 @@
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,68 @@ async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Eng
     assert memory.asked == [40, 10, 20, 30]
     classifier.close()
     decoding.close()
+
+
+def costly(side: int) -> bytes:
+    """A PNG of one colour: few bytes for as many pixels as are more than a little work."""
+    return picture(RED, size=(side, 50_000))
+
+
+@asynccontextmanager
+async def one_thread(engine: Engine) -> AsyncIterator[tuple[Classifier, _Sizes, threading.Event]]:
+    """A classifier whose one decoding thread is held until the event is set."""
+    memory, held = _Sizes(), threading.Event()
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000, memory=memory))
+    classifier = Classifier(engine, limits=Limits(lanes=engine.lanes), decoding=decoding, metrics=WatchedMetrics())
+    decoding.threads.submit(lambda: held.wait(60))
+    yield classifier, memory, held
+    classifier.close()
+    decoding.close()
+
+
+async def test_a_picture_of_few_bytes_that_takes_long_lets_others_be_decoded_first(engine: Engine) -> None:
+    assert len(costly(41)) <= 100_000
+    async with one_thread(engine) as (classifier, memory, held):
+        sent = [asyncio.create_task(classify(classifier, one)) for one in (costly(41), costly(42), picture(RED))]
+        await asyncio.sleep(0)
+        held.set()
+        assert [best(one) for one in await asyncio.gather(*sent)] == ["red"] * 3
+    assert memory.asked[0] == 8 * 8
+    assert memory.asked[1:] == [41 * 50_000, 42 * 50_000]
+
+
+async def test_the_large_pictures_of_a_batch_take_turns_with_those_of_others(engine: Engine) -> None:
+    deadline = asyncio.get_running_loop().time() + 60
+    async with one_thread(engine) as (classifier, memory, held):
+        with classifier.admit(5) as places:
+            sent = [
+                asyncio.create_task(
+                    classifier.classify(place, costly(side), top_k=1, deadline=deadline, patient=True, client=client)
+                )
+                for side, client, place in zip(
+                    (41, 42, 43, 44, 45), ("many", "many", "many", None, "two"), places, strict=True
+                )
+            ]
+            await asyncio.sleep(0)
+            held.set()
+            await asyncio.gather(*sent)
+    assert [asked // 50_000 for asked in memory.asked] == [41, 44, 45, 42, 43]
+
+
+async def test_of_a_batch_nothing_is_begun_after_its_deadline(engine: Engine) -> None:
+    async with one_thread(engine) as (classifier, memory, held):
+        deadline = asyncio.get_running_loop().time() + 0.05
+        with classifier.admit(3) as places:
+            sent = [
+                classifier.classify(place, payload, top_k=1, deadline=deadline, client="batch")
+                for payload, place in zip((picture(RED), costly(41), costly(42)), places, strict=True)
+            ]
+            answers = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(one) for one in answers] == [DeadlinePassed] * 3
+        held.set()
+        await classify(classifier, picture(RED, size=(30, 1)))  # whose turn comes after theirs
+        await classify(classifier, costly(44))
+    assert memory.asked == [30, 44 * 50_000]
 
 
 async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> None:

@@ -74,6 +74,20 @@ async def test_patient_calls_are_overtaken_but_not_for_ever(threads: Threads) ->
     assert order.index("large", order.index("large") + 1) <= 120
 
 
+async def test_patient_calls_of_different_clients_take_turns(threads: Threads) -> None:
+    gate, order = threading.Event(), []
+    first = threads.submit(lambda: gate.wait(60))
+    sent = ["a"] * 4 + ["b"] * 2 + ["c"]
+    calls = [
+        threads.submit(lambda client=client: order.append(client), patient=True, client=client)  # type: ignore[misc]
+        for client in sent
+    ]
+    calls += [threads.submit(lambda: order.append("alone"), patient=True) for _ in range(2)]
+    gate.set()
+    await asyncio.gather(first, *calls)
+    assert order == ["a", "b", "c", "alone", "alone", "a", "b", "a", "a"]
+
+
 async def test_as_many_calls_run_at_once_as_there_are_threads() -> None:
     pool = Threads(3, "three")
     meeting = threading.Barrier(3, timeout=30)
