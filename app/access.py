@@ -26,7 +26,7 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 REFUSED = "mixer.refused"  # in the scope of a request whose connection has answered in its place: a Refused
 _FAILED = 400  # and whatever is above
 _UNKNOWN_CODE = "http_error"
-_PATH_CHARACTERS = 256  # of a path in the log, before they are quoted
+_PATH_CHARACTERS, _QUOTED_CHARACTERS = 256, 1024  # of a path in the log, before and after they are quoted
 _DETAIL_CHARACTERS = 256  # of a detail there
 _LINE = "%(method)s %(path)s %(status)s %(duration_ms).1fms id=%(request_id)s"
 _WITH_KEY, _WITH_ERRORS, _WITH_REASON = " key=%(key)s", " errors=%(counts)s", " code=%(code)s detail=%(quoted)s"
@@ -145,7 +145,7 @@ def log_refusal(method: str, path: str, refused: Refused, duration_s: float, cli
         _write(
             {
                 "method": method,
-                "path": quote(path[:_PATH_CHARACTERS]),
+                "path": _quoted(path),
                 "status": refused.status,
                 "duration_ms": round(duration_s * 1000, 2),
                 "request_id": refused.request_id,
@@ -187,11 +187,16 @@ def _write(fields: dict[str, Any]) -> None:
     log.info(line, fields | more if more else fields, extra=fields)
 
 
+def _quoted(path: str) -> str:
+    """No client can write a line break into the log."""
+    return quote(path[:_PATH_CHARACTERS])[:_QUOTED_CHARACTERS]
+
+
 def _fields(scope: Scope, timing: Timing, request_id: str, status: int, now: float) -> dict[str, Any]:
     client = scope.get("client")
     fields = {
         "method": scope["method"],
-        "path": quote(scope["path"][:_PATH_CHARACTERS]),  # no client can write a line break into the log
+        "path": _quoted(scope["path"]),
         "status": status,
         "duration_ms": round((now - timing.started) * 1000, 2),
         "request_id": request_id,
