@@ -133,7 +133,8 @@ class Access:
         if "receive" in timing.stages:
             self._metrics.stage_seconds.labels("receive").observe(timing.stages["receive"])
         if log.isEnabledFor(logging.INFO):
-            fields = _fields(scope, timing, request_id, status, now)
+            path = endpoint if scope["path"] == endpoint else _quoted(scope["path"])
+            fields = _fields(scope, path, timing, request_id, status, now)
             if code is not None:
                 fields["code"], fields["detail"] = code, detail
             _write(fields)
@@ -192,11 +193,11 @@ def _quoted(path: str) -> str:
     return quote(path[:_PATH_CHARACTERS])[:_QUOTED_CHARACTERS]
 
 
-def _fields(scope: Scope, timing: Timing, request_id: str, status: int, now: float) -> dict[str, Any]:
+def _fields(scope: Scope, path: str, timing: Timing, request_id: str, status: int, now: float) -> dict[str, Any]:
     client = scope.get("client")
     fields = {
         "method": scope["method"],
-        "path": _quoted(scope["path"]),
+        "path": path,
         "status": status,
         "duration_ms": round((now - timing.started) * 1000, 2),
         "request_id": request_id,

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import logging
 import math
+import re
 from typing import Any
 
 import pytest
@@ -51,10 +53,14 @@ def parts(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
 
 
 @in_virtual_time
-async def test_a_picture_without_room_is_refused_before_its_body_arrives() -> None:
+async def test_a_picture_without_room_is_refused_before_its_body_arrives(caplog: pytest.LogCaptureFixture) -> None:
     app = Application()
     connection, transport, metrics = gated(app, Hurdle())
-    connection.data_received(HEAD + b"\r\n")
+    with caplog.at_level(logging.INFO):
+        connection.data_received(HEAD + b"\r\n")
+    (line,) = caplog.records
+    reason = 'code=queue_full detail="There is no room. Try again in 7 s."'
+    assert re.fullmatch(rf"POST /classify 429 [0-9.]+ms id=[0-9a-f]{{32}} {reason}", line.getMessage())
     status, headers, body = parts(transport.written)
     assert status == b"HTTP/1.1 429 Too Many Requests"
     assert headers[b"retry-after"] == b"7"
@@ -73,6 +79,7 @@ async def test_a_picture_without_room_is_refused_before_its_body_arrives() -> No
     assert app.begun == 0
     samples = metrics.samples()
     assert samples['mixer_requests_total{endpoint="/classify",status="429"}'] == 1
+    assert samples['mixer_errors_total{code="queue_full",endpoint="/classify"}'] == 1
     assert samples['mixer_rejected_total{reason="queue_full"}'] == 1
     assert samples['mixer_images_total{outcome="queue_full"}'] == 1
 
