@@ -80,6 +80,19 @@ def signals_put_back() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.parametrize(("workers", "count"), [("1", 1), ("2", 2)])
+def test_every_line_of_a_start_is_json_and_says_which_worker_wrote_it(workers: str, count: int, bundle: Path) -> None:
+    with served(bundle, "--workers", workers, "--log-format", "json") as running:
+        running.wait_until_serving(count)
+        lines = [json.loads(line) for line in running.lines]
+    assert not any("color_message" in line for line in lines)
+    started = {line["worker"]: line for line in lines if "Started server process" in line["message"]}
+    assert set(started) == set(range(count))
+    for number, line in started.items():
+        assert line["message"] == f"Started server process [{line['pid']}]"
+        assert {one["pid"] for one in lines if one["worker"] == number} == {line["pid"]}
+
+
 @pytest.mark.parametrize(("workers", "said"), [("1", "1 worker"), ("2", "2 workers")])
 def test_one_last_line_says_that_it_is_ready_and_where_and_how(workers: str, said: str, bundle: Path) -> None:
     with served(bundle, "--workers", workers) as running:
