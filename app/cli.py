@@ -123,7 +123,7 @@ def key(
 
 
 def _pictures_in(paths: Iterable[Path]) -> list[Path]:
-    from model.data import picture_files  # noqa: PLC0415
+    from model.scan import picture_files  # noqa: PLC0415
 
     files: list[Path] = []
     for path in paths:

@@ -62,7 +62,7 @@ def import_weights(
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     need("torch")
     from model import checkpoint, hub, zoo  # noqa: PLC0415
-    from model.data import read_labels  # noqa: PLC0415
+    from model.labels import read_labels  # noqa: PLC0415
 
     names = None
     if labels is not None:

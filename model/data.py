@@ -6,7 +6,7 @@ is augment.py's.
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import idx
+from model.catalog import Catalog, Rows, catalog, catalog_for
 from model.errors import DataError
+from model.layout import Split
+from model.pillow_warnings import PictureWarnings, collected_warnings
 from model.preprocess import Pixels, to_pixels, to_square
+from model.scan import FORMATS, shown
 from model.spec import Fit, Interpolation
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _IN_MEMORY_BYTES = 4 << 30  # above this, pixels lie in a temporary file that the system pages in
 
 Progress = Callable[[int, int], None]
@@ -38,10 +41,14 @@ class Picturing:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """pixels: uint8 [N, H, W, C]; labels: int64 [N], each an index into Dataset.labels."""
+    """pixels: uint8 [N, H, W, C]; labels: int64 [N], each an index into Dataset.labels.
+
+    paths: the N files, where the pictures come from files of their own; else empty.
+    """
 
     pixels: Pixels
     labels: NDArray[np.int64]
+    paths: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,7 +56,10 @@ class PictureSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What load() found. `skipped` names each picture that could not be read, and why."""
+    """What was found. `skipped` names each picture that could not be read, and why; `notes` are lines for people.
+
+    is_held_out: whether the validation pictures are a share of the training pictures, in place of a set of their own.
+    """
 
     labels: tuple[str, ...]
     train: PictureSet
@@ -57,6 +67,8 @@ class Dataset:
     test: PictureSet | None
     fingerprint: str
     skipped: tuple[tuple[Path, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    is_held_out: bool = False
 
 
 def load(
@@ -68,93 +80,133 @@ def load(
     labels: Sequence[str] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Dataset:
-    """Read DATA: IDX files, `train/LABEL/*` with `val/LABEL/*` and perhaps `test/LABEL/*`, or `LABEL/*`.
+    """Read DATA to train on: IDX files, or class folders as catalog.py finds them.
 
     Where there is no validation set, a seeded `val_fraction` of each class of the training pictures becomes one.
-    `labels` names the classes of IDX files, which hold only numbers.
+    `labels` names the classes of IDX files, which hold only numbers, or gives the order of class folders.
 
     Raises: DataError, naming the folder and what was expected.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; expected class folders or IDX files.")
-    if not 0 < val_fraction < 1:
-        raise DataError(f"val_fraction is {val_fraction}; expected more than 0 and less than 1.")
+    _expect_folder(folder, val_fraction)
     if idx.has_split(folder, "train"):
         dataset = _load_idx(folder, picturing, labels, val_fraction, seed)
     else:
-        dataset = _load_class_folders(folder, picturing, val_fraction, seed, progress)
+        with collected_warnings() as warnings:
+            found = catalog(folder, labels)
+            rows = _with_val(found.rows, val_fraction, seed)
+            dataset = _read_catalog(found, rows, picturing, progress, warnings)
     _check(dataset, folder)
     return dataset
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """Every file below `folder` that is named like a picture, sorted; nothing hidden, and nothing in hidden folders."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+def load_for(
+    folder: Path,
+    picturing: Picturing,
+    labels: Sequence[str],
+    *,
+    wanted: Collection[Split] = ("train", "val", "test"),
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """Read DATA to judge a classifier with these labels on. Class folders may be some of its labels.
+
+    wanted: the splits to read; without any of them, whatever there is. `train` may come back empty, as may `val`; where
+    neither val/ nor test/ is there, a share of the training pictures is `val`, as in load().
+
+    Raises: DataError, naming the folder and what was expected, before a picture is read where the classes are others.
+    """
+    _expect_folder(folder, val_fraction)
+    if idx.has_split(folder, "train"):
+        dataset = _load_idx(folder, picturing, labels, val_fraction, seed, may_be_some=True)
+    elif idx.has_split(folder, "test"):
+        dataset = _load_idx_test(folder, picturing, labels)
+    else:
+        with collected_warnings() as warnings:
+            found = catalog_for(folder, labels, wanted)
+            judged = "val" in found.rows or "test" in found.rows
+            rows = found.rows if judged else _with_val(found.rows, val_fraction, seed)
+            dataset = _read_catalog(found, rows, picturing, progress, warnings)
+    if not len(dataset.test if dataset.test is not None else dataset.val):
+        raise DataError(f"{shown(folder)} has no readable picture to judge by; expected some.{_first_reason(dataset)}")
+    return dataset
 
 
 def read_pixels(path: Path, picturing: Picturing) -> Pixels:
     """One file as uint8 [image_size, image_size, channels]. Raises DataError, naming the file."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             pixels = to_pixels(image, picturing.channels)
     except Exception as error:  # broken files raise almost anything inside a decoder
-        raise DataError(f"{path} is not a readable picture: {str(error) or type(error).__name__}") from error
+        reason = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
+        raise DataError(f"{shown(path)} is not a readable picture: {shown(reason)}") from error
     return to_square(pixels, picturing.image_size, picturing.fit, picturing.interpolation)
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels in a text file, one a line. Raises DataError for a missing file, an empty line or a repeated label."""
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as labels, one a line: {error}") from error
-    labels = tuple(line.strip() for line in lines)
-    if not all(labels):
-        raise DataError(f"{path} has an empty line at {labels.index('') + 1}; expected a label on each.")
-    if len(set(labels)) < len(labels):
-        repeated = next(label for label in labels if labels.count(label) > 1)
-        raise DataError(f"{path} has the label {repeated!r} twice; expected each once.")
-    return labels
+def _expect_folder(folder: Path, val_fraction: float) -> None:
+    if not folder.is_dir():
+        raise DataError(f"{shown(folder)} is not a folder; expected class folders or IDX files.")
+    if not 0 < val_fraction < 1:
+        raise DataError(f"val_fraction is {val_fraction}; expected more than 0 and less than 1.")
 
 
 def _check(dataset: Dataset, folder: Path) -> None:
     if len(dataset.labels) < 2:
-        raise DataError(f"{folder} has {len(dataset.labels)} class; expected at least 2.")
+        raise DataError(f"{shown(folder)} has {len(dataset.labels)} class; expected at least 2.")
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
     if not counts.all():
-        raise DataError(f"{folder} has no readable training picture of {dataset.labels[int(counts.argmin())]!r}.")
+        label = dataset.labels[int(counts.argmin())]
+        raise DataError(
+            f"{shown(folder)} has no readable training picture of {label!r}.{_first_reason(dataset, label)}"
+        )
     if not len(dataset.val):
-        raise DataError(f"{folder} has no readable validation picture.")
+        raise DataError(f"{shown(folder)} has no readable validation picture.")
+
+
+def _first_reason(dataset: Dataset, label: str = "") -> str:
+    """What was wrong with the first picture that could not be read, of a class or of any."""
+    reasons = [reason for path, reason in dataset.skipped if not label or label in path.parts]
+    return f" {reasons[0]}" if reasons else ""
 
 
 # --- IDX files -------------------------------------------------------------------------------------------------------
 
 
 def _load_idx(
-    folder: Path, picturing: Picturing, labels: Sequence[str] | None, val_fraction: float, seed: int
+    folder: Path,
+    picturing: Picturing,
+    labels: Sequence[str] | None,
+    val_fraction: float,
+    seed: int,
+    *,
+    may_be_some: bool = False,
 ) -> Dataset:
     images, classes = idx.read_split(folder, "train")
     num_classes = int(classes.max(initial=-1)) + 1
     names = tuple(labels) if labels is not None else tuple(str(index) for index in range(num_classes))
-    if len(names) != num_classes:
-        raise DataError(f"{folder} has {num_classes} classes; expected as many labels, not {len(names)}.")
+    if len(names) != num_classes and not (may_be_some and len(names) > num_classes):
+        raise DataError(f"{shown(folder)} has {num_classes} classes; expected as many labels, not {len(names)}.")
     train, val = (
         PictureSet(_fitted(images[chosen], picturing), classes[chosen])
         for chosen in _split(classes, val_fraction, seed)
     )
-    test = None
-    if idx.has_split(folder, "test"):
-        images, classes = idx.read_split(folder, "test")
-        if classes.max(initial=0) >= num_classes:
-            raise DataError(f"{folder} has the class {classes.max()} in its test labels; expected below {num_classes}.")
-        test = PictureSet(_fitted(images, picturing), classes)
-    return Dataset(names, train, val, test, _fingerprint(train, val, test))
+    test = _idx_test(folder, picturing, len(names)) if idx.has_split(folder, "test") else None
+    return Dataset(names, train, val, test, _fingerprint(train, val, test), is_held_out=True)
+
+
+def _load_idx_test(folder: Path, picturing: Picturing, labels: Sequence[str]) -> Dataset:
+    """A test split alone."""
+    test, nothing = _idx_test(folder, picturing, len(labels)), _no_pictures(picturing)
+    return Dataset(tuple(labels), nothing, nothing, test, _fingerprint(test))
+
+
+def _idx_test(folder: Path, picturing: Picturing, num_classes: int) -> PictureSet:
+    images, classes = idx.read_split(folder, "test")
+    if classes.max(initial=0) >= num_classes:
+        raise DataError(
+            f"{shown(folder)} has the class {classes.max()} in its test labels; expected below {num_classes}."
+        )
+    return PictureSet(_fitted(images, picturing), classes)
 
 
 def _fitted(images: NDArray[np.uint8], picturing: Picturing) -> Pixels:
@@ -169,64 +221,52 @@ def _fitted(images: NDArray[np.uint8], picturing: Picturing) -> Pixels:
 # --- class folders ---------------------------------------------------------------------------------------------------
 
 
-def _load_class_folders(
-    folder: Path, picturing: Picturing, val_fraction: float, seed: int, progress: Progress
+def _with_val(rows: dict[Split, Rows], val_fraction: float, seed: int) -> dict[Split, Rows]:
+    """The same where there is a validation set; else with a share of the training pictures as one."""
+    if "val" in rows:
+        return rows
+    train = rows["train"]
+    kept, held_out = _split(np.array([label for _, label in train], dtype=np.int64), val_fraction, seed)
+    return {**rows, "train": [train[i] for i in kept], "val": [train[i] for i in held_out]}
+
+
+def _read_catalog(
+    found: Catalog, rows: dict[Split, Rows], picturing: Picturing, progress: Progress, warnings: PictureWarnings
 ) -> Dataset:
-    splits = {name: folder / name for name in ("train", "val", "test") if (folder / name).is_dir()}
-    if "train" not in splits:
-        splits = {"train": folder}
-    labels = _class_names(splits["train"])
-    if not labels:
-        raise DataError(
-            f"{folder} holds no class folders with pictures and no IDX files; expected LABEL/*.jpg or the like."
-        )
-    files = {
-        split: [
-            (path, labels.index(label))
-            for label in _class_names(root)
-            for path in picture_files(root / label)
-            if _known(label, labels, root)
-        ]
-        for split, root in splits.items()
-    }
-    if "val" not in files:
-        everything = files["train"]
-        chosen = _split(np.array([label for _, label in everything]), val_fraction, seed)
-        files |= {name: [everything[i] for i in rows] for name, rows in zip(("train", "val"), chosen, strict=True)}
-    sets, skipped = _read_all(files, picturing, progress)
-    fingerprint = _fingerprint(sets["train"], sets["val"], sets.get("test"))
-    return Dataset(labels, sets["train"], sets["val"], sets.get("test"), fingerprint, skipped)
-
-
-def _class_names(root: Path) -> tuple[str, ...]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return tuple(path.name for path in folders if picture_files(path))
-
-
-def _known(label: str, labels: tuple[str, ...], root: Path) -> bool:
-    if label not in labels:
-        raise DataError(f"{root / label} is a class that the training pictures do not have.")
-    return True
+    sets, skipped = _read_all(rows, picturing, progress, warnings)
+    nothing = _no_pictures(picturing)
+    train, val, test = sets.get("train", nothing), sets.get("val", nothing), sets.get("test")
+    return Dataset(
+        found.labels,
+        train,
+        val,
+        test,
+        _fingerprint(train, val, test),
+        tuple(sorted([*found.skipped, *skipped])),
+        (*found.notes, *warnings.lines()),
+        is_held_out="val" in rows and "val" not in found.rows,
+    )
 
 
 def _read_all(
-    files: dict[str, list[tuple[Path, int]]], picturing: Picturing, progress: Progress
-) -> tuple[dict[str, PictureSet], tuple[tuple[Path, str], ...]]:
+    files: dict[Split, Rows], picturing: Picturing, progress: Progress, warnings: PictureWarnings
+) -> tuple[dict[Split, PictureSet], list[tuple[Path, str]]]:
     """Each split's readable pictures, and the others with the reason. The pictures of a split lie side by side."""
     total = sum(map(len, files.values()))
     pixels, used, done = _allocate(total, picturing), 0, 0
-    sets: dict[str, PictureSet] = {}
+    sets: dict[Split, PictureSet] = {}
     skipped: list[tuple[Path, str]] = []
 
     def read(path: Path) -> Pixels | DataError:
         try:
-            return read_pixels(path, picturing)
+            with warnings.reading(path):
+                return read_pixels(path, picturing)
         except DataError as error:
             return error
 
     with ThreadPoolExecutor() as pool:
         for split, rows in files.items():
-            start, labels = used, []
+            start, labels, paths = used, [], []
             for (path, label), outcome in zip(rows, pool.map(read, [path for path, _ in rows]), strict=True):
                 done += 1
                 progress(done, total)
@@ -235,12 +275,17 @@ def _read_all(
                     continue
                 pixels[used] = outcome
                 labels.append(label)
+                paths.append(path)
                 used += 1
-            sets[split] = PictureSet(pixels[start:used], np.array(labels, dtype=np.int64))
-    return sets, tuple(skipped)
+            sets[split] = PictureSet(pixels[start:used], np.array(labels, dtype=np.int64), tuple(paths))
+    return sets, skipped
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
+
+
+def _no_pictures(picturing: Picturing) -> PictureSet:
+    return PictureSet(_allocate(0, picturing), np.empty(0, dtype=np.int64))
 
 
 def _allocate(count: int, picturing: Picturing) -> Pixels:

@@ -1,7 +1,9 @@
 """How good a classifier is on labelled pictures, whatever runs it: torch or an exported graph."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import cast
 
 import numpy as np
@@ -25,6 +27,21 @@ class Evaluation:
     top5: float
     loss: float
     calibration_error: float
+
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        """Between which fractions top-1 on any number of such pictures lies, with 95 % confidence."""
+        return wilson_interval(round(self.top1 * self.num_pictures), self.num_pictures)
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a rate, seen as `successes` in `trials` (Wilson 1927): two fractions in [0, 1]."""
+    if trials == 0:
+        return 0.0, 1.0
+    rate, z = successes / trials, NormalDist().inv_cdf(0.975)
+    middle = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def evaluate(

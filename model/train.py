@@ -15,10 +15,12 @@ import torch
 
 from model import checkpoint
 from model.curves import write_curves
-from model.data import Dataset, Picturing, load, read_labels
+from model.data import Dataset, Picturing, load
 from model.errors import MixerError, TrainingError
 from model.evaluate import Evaluation
 from model.flags import parse
+from model.inventory import describe
+from model.labels import read_labels
 from model.mixer import MixerConfig, MlpMixer, variant_name
 from model.options import TrainOptions
 from model.processes import Processes, end_together, joined
@@ -118,8 +120,8 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
         labels=read_labels(options.labels) if options.labels is not None else None,
         progress=watcher.on_reading,
     )
-    for _, reason in dataset.skipped:
-        watcher.on_note(f"skipped: {reason}")
+    for line in describe(dataset):
+        watcher.on_note(line)
     initial = None if base is None else _adapted(base, picturing.image_size, dataset.labels)
     config = initial.config if initial is not None else _config(options, len(dataset.labels))
     steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)

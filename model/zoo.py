@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from model.checkpoint import Checkpoint
-from model.data import read_labels
 from model.errors import CheckpointError
 from model.hub import Remote
+from model.labels import read_labels
 from model.mixer import GeluFlavour, MixerConfig, MlpMixer, variant_name
 from model.spec import Fit, Interpolation, ModelSpec, Source
 

@@ -1,4 +1,6 @@
 import gzip
+import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,10 @@ from PIL import Image
 from toys import idx_bytes, random_pixels, write_class, write_idx, write_picture
 
 from model import data, idx
-from model.data import Dataset, PictureSet, Picturing, load, picture_files, read_labels, read_pixels
+from model.data import Dataset, PictureSet, Picturing, load, load_for, read_pixels
 from model.errors import DataError
+from model.labels import read_labels
+from model.scan import picture_files
 from model.spec import Fit
 
 GREY = Picturing(image_size=8, channels=1)
@@ -92,7 +96,6 @@ def test_hidden_files_hidden_folders_and_other_files_are_ignored(tmp_path: Path)
     (tmp_path / "README.md").write_text("about", encoding="utf-8")
     write_class(tmp_path / ".cache", 2, 1)
     write_class(tmp_path / "cat" / ".thumbnails", 2, 1)
-    (tmp_path / "empty").mkdir()
     dataset = load(tmp_path, GREY)
     assert dataset.labels == ("cat", "dog")
     assert dataset.skipped == ()
@@ -405,9 +408,243 @@ def test_a_palette_picture_from_a_folder_is_decoded_as_it_is_meant(tmp_path: Pat
 def test_whatever_a_decoder_raises_the_picture_is_skipped_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise EOFError
 
     monkeypatch.setattr("model.data.Image.open", broken)
     with pytest.raises(DataError, match=r"odd.gif is not a readable picture: EOFError"):
         read_pixels(tmp_path / "odd.gif", Picturing(8))
+
+
+# --- layouts ---
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [("Train", "Valid"), ("TRAIN", "Validation"), ("training", "valid"), ("train", "dev"), ("training_set", "val_set")],
+)
+def test_splits_are_known_by_their_usual_names_in_any_case(tmp_path: Path, train: str, val: str) -> None:
+    _two_classes(tmp_path / train, 3)
+    write_class(tmp_path / val / "dog", 2, 200)
+    dataset = load(tmp_path, GREY)
+    assert dataset.labels == ("cat", "dog")
+    assert (_levels(dataset.train), _levels(dataset.val)) == ([10, 11, 12, 100, 101, 102], [200, 201])
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
+    for name in ("train", "val", "valid"):
+        _two_classes(tmp_path / name)
+    with pytest.raises(DataError, match=r"has val and valid; expected one of the two\.$"):
+        load(tmp_path, GREY)
+
+
+@pytest.mark.parametrize("others", [("val",), ("Valid", "Test"), ("test",)])
+def test_a_validation_or_test_set_without_a_training_set_is_refused(tmp_path: Path, others: tuple[str, ...]) -> None:
+    _two_classes(tmp_path)
+    for name in others:
+        _two_classes(tmp_path / name)
+    with pytest.raises(DataError, match=r"and no train/; expected both, or class folders alone\.$"):
+        load(tmp_path, GREY)
+
+
+@pytest.mark.parametrize("name", ["train", "Test", "validation"])
+def test_a_class_that_is_named_like_a_split_is_refused(tmp_path: Path, name: str) -> None:
+    _two_classes(tmp_path / "train")
+    write_class(tmp_path / "train" / name, 3, 50)
+    with pytest.raises(DataError, match=f"train/{name} is named like a split"):
+        load(tmp_path, GREY)
+
+
+def test_splits_below_the_classes_are_refused(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        _two_classes(tmp_path / label / "train")
+        _two_classes(tmp_path / label / "val")
+    with pytest.raises(DataError, match=r"cat holds train and val; expected splits above the classes, as in train/L"):
+        load(tmp_path, GREY)
+
+
+def test_class_folders_beside_the_splits_are_not_used_and_named(tmp_path: Path) -> None:
+    _two_classes(tmp_path / "train")
+    write_class(tmp_path / "emu", 3, 200)
+    dataset = load(tmp_path, GREY)
+    assert dataset.labels == ("cat", "dog")
+    assert any("not used, because of train beside" in note and "emu" in note for note in dataset.notes)
+
+
+# --- files of every kind ---
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG_large", ".txt", ""])
+def test_pictures_are_known_by_their_bytes_whatever_their_suffix(tmp_path: Path, suffix: str) -> None:
+    _two_classes(tmp_path)
+    for index in range(4):
+        path = write_picture(tmp_path / "emu" / f"{index}.png", np.full((8, 8), 200 + index, dtype=np.uint8))
+        path.rename(path.with_suffix(suffix))
+    assert load(tmp_path, GREY).labels == ("cat", "dog", "emu")
+
+
+def test_a_class_whose_pictures_cannot_be_read_stops_the_run_and_says_why(tmp_path: Path) -> None:
+    _two_classes(tmp_path)
+    (tmp_path / "emu").mkdir()
+    (tmp_path / "emu" / "0.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    with pytest.raises(DataError, match=r"emu is a class without a picture.*emu/0.HEIC is a HEIC picture; expected JP"):
+        load(tmp_path, GREY)
+
+
+def test_a_class_folder_without_a_file_stops_the_run(tmp_path: Path) -> None:
+    _two_classes(tmp_path)
+    (tmp_path / "emu").mkdir()
+    with pytest.raises(DataError, match=r"emu is a class without a picture; expected some, or no folder\.$"):
+        load(tmp_path, GREY)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", ".Trash-1000", ".thumbnails"])
+def test_folders_that_systems_make_are_no_classes_and_hold_no_pictures(tmp_path: Path, name: str) -> None:
+    _two_classes(tmp_path)
+    write_class(tmp_path / name, 2, 1)
+    write_class(tmp_path / "cat" / name, 2, 1)
+    dataset = load(tmp_path, GREY)
+    assert dataset.labels == ("cat", "dog")
+    assert len(dataset.train) + len(dataset.val) == 10
+    assert any(note.startswith(f"not used: {name} in ") for note in dataset.notes)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb", b"a\x1b[31m"])
+def test_a_class_name_that_is_no_line_of_text_is_refused_at_the_start(tmp_path: Path, name: bytes) -> None:
+    _two_classes(tmp_path)
+    write_class(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)), 2, 1)
+    with pytest.raises(DataError, match=r"is not UTF-8|has a control character") as caught:
+        load(tmp_path, GREY)
+    assert str(caught.value).isprintable()
+
+
+def test_a_class_name_in_two_ways_of_writing_it_is_refused(tmp_path: Path) -> None:
+    write_class(tmp_path / "caf\u00e9", 3, 1)
+    write_class(tmp_path / "cafe\u0301", 3, 100)
+    with pytest.raises(DataError, match="has two class folders named"):
+        load(tmp_path, GREY)
+
+
+def test_a_link_to_a_picture_counts_once_and_never_on_both_sides(tmp_path: Path) -> None:
+    _two_classes(tmp_path / "train")
+    write_class(tmp_path / "val" / "cat", 2, 200)
+    (tmp_path / "train" / "cat" / "a.png").symlink_to(tmp_path / "val" / "cat" / "0.png")
+    (tmp_path / "val" / "cat" / "b.png").hardlink_to(tmp_path / "val" / "cat" / "1.png")
+    dataset = load(tmp_path, GREY)
+    assert _levels(dataset.train) == [*range(10, 15), *range(100, 105)]
+    assert _levels(dataset.val) == [200, 201]
+    assert sum("is the same file as" in note for note in dataset.notes) == 2
+
+
+def test_a_link_under_another_label_is_named_with_both(tmp_path: Path) -> None:
+    _two_classes(tmp_path)
+    (tmp_path / "cat" / "a.png").symlink_to(tmp_path / "dog" / "0.png")
+    (note,) = load(tmp_path, GREY).notes
+    own = tmp_path / "dog" / "0.png"
+    assert note == f"warning: {tmp_path}/cat/a.png is the same file as {own}, and its label is 'dog', not 'cat'."
+
+
+def test_what_leads_nowhere_or_is_no_file_is_listed_and_never_opened(tmp_path: Path) -> None:
+    _two_classes(tmp_path)
+    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "cat" / "itself.png").symlink_to("itself.png")
+    (tmp_path / "cat" / "up").symlink_to("..")
+    os.mkfifo(tmp_path / "dog" / "pipe.png")
+    dataset = load(tmp_path, GREY)
+    assert [(path.name, reason.removeprefix(f"{path} ")) for path, reason in dataset.skipped] == [
+        ("gone.png", "is a link that leads to no file."),
+        ("itself.png", "is a link that leads to no file."),
+        ("up", "is a link to a folder; expected the folder itself."),
+        ("pipe.png", "is a pipe, a socket or a device; expected a file."),
+    ]
+    assert len(dataset.train) + len(dataset.val) == 10
+
+
+def test_pictures_below_a_thousand_folders_count(tmp_path: Path) -> None:
+    _two_classes(tmp_path)
+    deepest = tmp_path / "cat"
+    for _ in range(1200):
+        deepest /= "d"
+        deepest.mkdir()
+    write_picture(deepest / "0.png", np.full((8, 8), 50, dtype=np.uint8))
+    assert len(load(tmp_path, GREY).train) == 9
+
+
+def test_pictures_in_no_class_folder_are_named(tmp_path: Path) -> None:
+    write_picture(tmp_path / "loose.png", random_pixels(8, 8))
+    with pytest.raises(DataError, match=r"expected LABEL/\*.jpg or the like. 1 picture lies in no class folder\.$"):
+        load(tmp_path, GREY)
+    _two_classes(tmp_path)
+    (note,) = load(tmp_path, GREY).notes
+    assert note == f"warning: not used, because they lie in no class folder: {tmp_path / 'loose.png'}."
+
+
+def test_what_pillow_warns_of_is_said_with_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _two_classes(tmp_path)
+    path = write_picture(tmp_path / "cat" / "odd.png", random_pixels(8, 8))
+    no_frames = b"acTL" + bytes(8)
+    chunk = len(no_frames[4:]).to_bytes(4, "big") + no_frames + zlib.crc32(no_frames).to_bytes(4, "big")
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + chunk + content[33:])
+    dataset = load(tmp_path, COLOUR)
+    assert dataset.notes == (f"warning: {path}: Invalid APNG, will use default PNG image if possible",)
+    assert capfd.readouterr().err == ""
+
+
+# --- known labels ---
+
+
+def test_folders_are_matched_to_known_labels_by_name_in_the_labels_order(tmp_path: Path) -> None:
+    _two_classes(tmp_path / "val")
+    dataset = load_for(tmp_path, GREY, ("emu", "dog", "cat"))
+    assert dataset.labels == ("emu", "dog", "cat")
+    assert (len(dataset.train), dataset.test) == (0, None)
+    np.testing.assert_array_equal(dataset.val.labels, np.where(dataset.val.pixels[:, 0, 0, 0] >= 100, 1, 2))
+    assert f"{tmp_path} has 2 of the model's 3 classes." in dataset.notes
+
+
+def test_a_test_set_alone_is_judged_as_such(tmp_path: Path) -> None:
+    _two_classes(tmp_path / "Test", 2)
+    dataset = load_for(tmp_path, GREY, ("cat", "dog"))
+    assert dataset.test is not None
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (0, 0, 4)
+
+
+def test_only_the_wanted_splits_are_read(tmp_path: Path) -> None:
+    for name in ("train", "val", "test"):
+        _two_classes(tmp_path / name)
+    dataset = load_for(tmp_path, GREY, ("cat", "dog"), wanted=("test",))
+    assert dataset.test is not None
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (0, 0, 10)
+
+
+def test_plain_class_folders_are_split_for_a_known_classifier_as_they_are_for_training(tmp_path: Path) -> None:
+    trained, judged = load(_two_classes(tmp_path), GREY, seed=3), load_for(tmp_path, GREY, ("cat", "dog"), seed=3)
+    assert _levels(judged.val) == _levels(trained.val)
+
+
+def test_a_folder_that_is_no_label_is_refused_before_a_picture_is_read(tmp_path: Path) -> None:
+    _two_classes(tmp_path)
+    with pytest.raises(DataError, match=r"has 1 class folder that is no label of this model: 'dog'"):
+        load_for(tmp_path, GREY, ("cat", "hound"), progress=lambda *_: pytest.fail("a picture was read"))
+
+
+def test_an_idx_test_split_alone_or_with_some_of_the_classes_is_judged(tmp_path: Path) -> None:
+    write_idx(tmp_path, "t10k", random_pixels(6, 8, 8), np.arange(6) % 2)
+    dataset = load_for(tmp_path, GREY, ("a", "b", "c"))
+    assert dataset.test is not None
+    assert (dataset.labels, len(dataset.test), len(dataset.val)) == (("a", "b", "c"), 6, 0)
+    write_idx(tmp_path, "train", random_pixels(6, 8, 8), np.arange(6) % 2)
+    assert load_for(tmp_path, GREY, ("a", "b", "c")).labels == ("a", "b", "c")
+
+
+def test_labels_give_class_folders_their_order_in_training(tmp_path: Path) -> None:
+    dataset = load(_two_classes(tmp_path), GREY, labels=("dog", "cat"))
+    np.testing.assert_array_equal(dataset.train.labels, dataset.train.pixels[:, 0, 0, 0] < 100)
+    with pytest.raises(DataError, match=r"has no class folder for 'emu'; expected one each\.$"):
+        load(tmp_path, GREY, labels=("dog", "cat", "emu"))
+
+
+def test_the_split_of_a_seed_stays_what_it_was(tmp_path: Path) -> None:
+    dataset = load(_uneven(tmp_path), GREY, val_fraction=0.2, seed=3)
+    assert _levels(dataset.val) == [2, 6, 8, 16, 105, 107, 200]
