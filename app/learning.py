@@ -14,15 +14,15 @@ from rich.table import Table
 
 from app.settings import PASS_ON
 from app.terminal import bar, console, need, task_of
-from app.training import load_pictures, train
-from model.errors import DataError, ExportError
+from app.training import train
+from model.errors import ExportError
 from model.recipe import Recipe
 from model.spec import ModelSpec, Precision
 
 if TYPE_CHECKING:
     from export.bundle import Evidence
     from model.checkpoint import Checkpoint
-    from model.data import Dataset, PictureSet
+    from model.data import Dataset
     from model.evaluate import Evaluation, Logits
     from model.preprocess import Pixels
 
@@ -91,17 +91,20 @@ def export(
     precisions: Annotated[
         str | None,
         typer.Option(
-            help="Which graphs to write, as fp32,fp16,int8; fp32 is always written. Default: all, but int8 only where "
-            "there are pictures to take its scales from."
+            help="Which graphs to write, as fp32,fp16,int8; fp32 is always written, and others that BUNDLE "
+            "holds are removed. Default: all, but int8 only where there are pictures to take its scales from."
         ),
     ] = None,
 ) -> None:
     """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
     need("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
+    from export.target import expect_bundle_folder  # noqa: PLC0415
     from model import checkpoint  # noqa: PLC0415
+    from model.evaluate import accuracy_words  # noqa: PLC0415
 
     named = None if precisions is None else _precisions(precisions)
+    expect_bundle_folder(bundle)
     loaded = checkpoint.load(source)
     evidence = _evidence(loaded, data)
     published = publish(loaded, bundle, evidence, named or evidence.precisions)
@@ -111,7 +114,13 @@ def export(
             f"on {graph.parity.num_pictures} pictures, same best label on {graph.parity.top1_agreement:.1%}"
         )
         if data is not None and graph.spec.metrics is not None:
-            typer.echo(f"{graph.path}: top-1 {graph.spec.metrics.top1:.2%} on {graph.spec.metrics.data_set}")
+            metrics = graph.spec.metrics
+            typer.echo(f"{graph.path}: {accuracy_words(metrics.top1, metrics.num_pictures)} on {metrics.data_set}")
+    for word, paths in (("replaced", published.earlier.replaced), ("removed", published.earlier.removed)):
+        if paths:
+            console.print(f"{word}, as of an earlier export: {', '.join(map(str, paths))}")
+    for line in published.warnings:
+        console.print(f"warning: {line}")
     for reason in published.refused.values():
         console.print(f"mixer: {reason}")
     if named is None and evidence.calibration is None:
@@ -121,7 +130,7 @@ def export(
 
 def _precisions(text: str) -> "tuple[Precision, ...]":
     """Raises ExportError where a word is none."""
-    from export.bundle import PRECISIONS  # noqa: PLC0415
+    from export.target import PRECISIONS  # noqa: PLC0415
 
     words = [word.strip() for word in text.split(",")]
     for word in words:
@@ -136,13 +145,23 @@ def _evidence(loaded: "Checkpoint", data: Path | None) -> "Evidence":
 
     if data is None:
         return evidence_of(loaded)
-    dataset = _dataset_for(loaded.spec, data, _recipe_of(loaded))
-    split, pictures = _judged(dataset)
+    dataset = _dataset_for(loaded.spec, data, _recipe_of(loaded), with_training=True)
+    _, pictures = dataset.judged
+    if not len(dataset.train):
+        console.print(f"{data} has no training pictures; int8 takes its scales from those that measure it.")
     return Evidence(
         proof=evenly(pictures.pixels, _NUM_PROOF),
-        calibration=evenly(dataset.train.pixels, _NUM_CALIBRATION),
-        test=(f"{data.name}, {split}", pictures),
+        calibration=evenly((dataset.train if len(dataset.train) else pictures).pixels, _NUM_CALIBRATION),
+        test=(_data_set(data, dataset), pictures),
     )
+
+
+def _data_set(data: Path, dataset: "Dataset") -> str:
+    """What something was judged on, in words."""
+    split, pictures = dataset.judged
+    num_classes = len(set(pictures.labels.tolist()))
+    some = f", {num_classes} of {len(dataset.labels)} classes" if num_classes < len(dataset.labels) else ""
+    return f"{data.resolve().name}, {split}{some}"
 
 
 def evenly(pixels: "Pixels", most: int) -> "Pixels":
@@ -162,20 +181,42 @@ def evaluate(
         Path | None, typer.Option(metavar="FOLDER", help="Write report.html there, with every class and two diagrams.")
     ] = None,
 ) -> None:
-    """Judge a checkpoint or a bundle on DATA's test pictures, or its validation pictures where there are none."""
+    """Judge a checkpoint or a bundle on DATA's test pictures, or its validation pictures where there are none.
+
+    DATA's class folders are the model's labels, or some of them.
+    """
     from model.evaluate import all_logits, evaluate_logits  # noqa: PLC0415
 
-    spec, logits_of, recipe = _opened(source, precision)
-    dataset = _dataset_for(spec, data, recipe or Recipe(val_fraction=val_fraction, seed=seed))
-    split, pictures = _judged(dataset)
-    title = f"{spec.name} on {data.name}, {split}"
+    spec, logits_of, remembered = _opened(source, precision)
+    recipe = remembered or Recipe(val_fraction=val_fraction, seed=seed)
+    dataset = _dataset_for(spec, data, recipe)
+    split, pictures = dataset.judged
+    title = f"{spec.name} on {_data_set(data, dataset)}"
     logits = all_logits(logits_of, pictures, batch_size=_AT_ONCE)
     _print_evaluation(evaluate_logits(logits, pictures.labels, spec.temperature), title)
     if report is not None:
         need("matplotlib")
         from model.report import write_report  # noqa: PLC0415
 
-        typer.echo(write_report(report, title, spec.labels, logits, pictures.labels, spec.temperature))
+        settings = {
+            "model": str(source),
+            "data": f"{data}, {len(pictures)} {split} pictures",
+            "held out": f"{recipe.val_fraction:g} of each class, seed {recipe.seed}" if dataset.is_held_out else "no",
+            **_settings_of(spec),
+        }
+        typer.echo(write_report(report, title, spec.labels, logits, pictures, spec.temperature, settings))
+
+
+def _settings_of(spec: ModelSpec) -> dict[str, str]:
+    """How this classifier sees pictures, for a report."""
+    return {
+        "variant": spec.variant,
+        "image size": f"{spec.image_size} pixels, patches of {spec.patch_size}, {spec.channels} channels",
+        "fit": f"{spec.fit.mode}, {spec.fit.crop_percentage:g} of the shorter side, background {spec.fit.background}",
+        "interpolation": spec.interpolation,
+        "temperature": f"{spec.temperature:.4g}",
+        "origin": spec.source.origin,
+    }
 
 
 def _recipe_of(loaded: "Checkpoint") -> Recipe:
@@ -199,29 +240,35 @@ def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels]
     return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
 
 
-def _dataset_for(spec: ModelSpec, data: Path, recipe: Recipe) -> "Dataset":
-    """DATA as this classifier sees it. Raises DataError where its classes are others."""
-    from model import idx  # noqa: PLC0415
-    from model.data import Picturing  # noqa: PLC0415
+def _dataset_for(spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False) -> "Dataset":
+    """DATA as this classifier sees it, read under a progress bar; says what was found. Raises DataError."""
+    from model.data import Picturing, load_for  # noqa: PLC0415
+    from model.inventory import describe_judged  # noqa: PLC0415
 
-    picturing = Picturing(spec.image_size, spec.channels, spec.fit, spec.interpolation)
-    dataset = load_pictures(data, picturing, recipe, spec.labels if idx.has_split(data, "train") else None)
-    if dataset.labels != spec.labels:
-        raise DataError(f"{data} has the classes {', '.join(dataset.labels)}; expected {', '.join(spec.labels)}.")
+    with bar() as progress:
+        dataset = load_for(
+            data,
+            Picturing(spec.image_size, spec.channels, spec.fit, spec.interpolation),
+            spec.labels,
+            with_training=with_training,
+            val_fraction=recipe.val_fraction,
+            seed=recipe.seed,
+            progress=task_of(progress, "reading pictures"),
+        )
+    for line in describe_judged(dataset):
+        console.print(line)
     return dataset
-
-
-def _judged(dataset: "Dataset") -> "tuple[str, PictureSet]":
-    return ("test", dataset.test) if dataset.test is not None else ("validation", dataset.val)
 
 
 def _print_evaluation(evaluation: "Evaluation", title: str) -> None:
     table = Table(title=title)
-    for column in ("pictures", "top-1", "top-5", "loss", "calibration error"):
+    for column in ("pictures", "top-1", "95 % interval", "top-5", "loss", "calibration error"):
         table.add_column(column, justify="right")
+    low, high = evaluation.top1_interval
     table.add_row(
         str(evaluation.num_pictures),
         f"{evaluation.top1:.2%}",
+        f"{low:.1%} to {high:.1%}",
         f"{evaluation.top5:.2%}",
         f"{evaluation.loss:.4f}",
         f"{evaluation.calibration_error:.4f}",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -31,12 +30,6 @@ def task_of(progress: Progress, description: str, *, each: int | None = None) ->
     """A new line in the bar, as a function of (done, total); told how many pictures `each` one has, with their rate."""
     task = progress.add_task(description, total=None, visible=False, each=each)
     return lambda done, total: progress.update(task, completed=done, total=total, visible=True)
-
-
-def report_skipped(skipped: tuple[tuple[Path, str], ...]) -> None:
-    """Name every picture that could not be read, and why."""
-    for _, reason in skipped:
-        console.print(f"skipped: {reason}")
 
 
 def need(module: str) -> None:

@@ -3,35 +3,30 @@
 Nothing unproved is ever in place.
 """
 
-import base64
-import io
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
-from PIL import Image
 
+from export.canary import canary_of, tells_apart
 from export.parity import GraphRunner, Parity, expect_accurate, expect_equal, measure
 from export.quantize import write_int8
+from export.target import PRECISIONS, Earlier, clear_others, expect_bundle_folder, graphs_in
 from export.to_onnx import write_graph, write_metadata
 from model.checkpoint import Checkpoint
 from model.data import PictureSet
 from model.errors import ExportError
 from model.evaluate import evaluate
-from model.preprocess import Pixels, to_square
-from model.spec import Canary, Metrics, ModelSpec, Network, Precision
+from model.preprocess import Pixels
+from model.spec import Metrics, ModelSpec, Network, Precision
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-_CANARY_TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2}
-"""Of the logits' range: processors round differently, and wrong answers are far off.
-
-In int8, a value on the edge between two bytes may become the other one. Products that saturate are off by more.
-"""
 _NUM_GENERATED = 32
+_UNTRAINED = (
+    "The network gives every picture the same answer, as an untrained head does: the bundle classifies nothing, and "
+    "has no canary. Train it with --init first.",
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,15 @@ class Graph:
 
 @dataclass(frozen=True)
 class Published:
-    """The graphs of a bundle by precision, and why others were left out."""
+    """The graphs of a bundle by precision, and why others were left out; what became of graphs that were there.
+
+    warnings: what a person should know of the network, in lines.
+    """
 
     graphs: Mapping[Precision, Graph]
     refused: Mapping[Precision, str]
+    earlier: Earlier = field(default_factory=Earlier)
+    warnings: tuple[str, ...] = ()
 
 
 def evidence_of(checkpoint: Checkpoint) -> Evidence:
@@ -84,21 +84,28 @@ def publish(
 ) -> Published:
     """Write the graphs of `precisions`, fp32 always, that reach their bars; what `bundle` held in others is removed.
 
-    Raises: ExportError where fp32 does not reach its bar; whatever stood in `bundle` before is then untouched.
+    A network that gives every picture the same answer has no canary, which could not tell it from a broken one.
+
+    Raises: ExportError where `bundle` holds other things than a bundle does, or fp32 does not reach its bar; whatever
+    stood there before is then untouched.
     """
+    expect_bundle_folder(bundle)
     evidence = evidence or evidence_of(checkpoint)
+    constant = not tells_apart(checkpoint.model, evidence.proof)
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=bundle, prefix=".export-") as folder:
-            fp32 = _made("fp32", checkpoint, evidence, Path(folder), None)
+            fp32 = _made("fp32", checkpoint, evidence, Path(folder), None, constant=constant)
             graphs: dict[Precision, Graph] = {"fp32": fp32}
             refused: dict[Precision, str] = {}
             for precision in (other for other in PRECISIONS if other in precisions and other != "fp32"):
                 try:
-                    graphs[precision] = _made(precision, checkpoint, evidence, Path(folder), fp32)
+                    graphs[precision] = _made(precision, checkpoint, evidence, Path(folder), fp32, constant=constant)
                 except ExportError as error:
                     refused[precision] = str(error)
-            return Published(_put_in_place(graphs, bundle), refused)
+            before = tuple(graphs_in(bundle))
+            placed = _put_in_place(graphs, bundle)
+            return Published(placed, refused, clear_others(bundle, graphs, before), _UNTRAINED if constant else ())
     except OSError as error:
         raise ExportError(f"{bundle} cannot be written: {error}") from error
 
@@ -118,14 +125,22 @@ def generated_pictures(spec: ModelSpec) -> Pixels:
     return np.stack(pictures)
 
 
-def _made(precision: Precision, checkpoint: Checkpoint, evidence: Evidence, folder: Path, fp32: Graph | None) -> Graph:
+def _made(
+    precision: Precision,
+    checkpoint: Checkpoint,
+    evidence: Evidence,
+    folder: Path,
+    fp32: Graph | None,
+    *,
+    constant: bool,
+) -> Graph:
     """One graph in `folder`, proved. Raises ExportError."""
     path = folder / f"{precision}.onnx"
     _write(precision, checkpoint, evidence, path)
     runner = GraphRunner(path, checkpoint.spec.patch_size, precision)
     parity = measure(checkpoint.model, runner, evidence.proof)
     expect_equal(parity, precision)
-    spec = _completed(checkpoint, evidence, runner, precision)
+    spec = _completed(checkpoint, evidence, runner, precision, constant=constant)
     if fp32 is not None and fp32.spec.metrics is not None and spec.metrics is not None and evidence.test is not None:
         expect_accurate(spec.metrics, fp32.spec.metrics, precision)
     write_metadata(path, spec, precision)
@@ -143,12 +158,14 @@ def _write(precision: Precision, checkpoint: Checkpoint, evidence: Evidence, pat
         write_int8(rows, path, evidence.calibration, checkpoint.spec.patch_size)
 
 
-def _completed(checkpoint: Checkpoint, evidence: Evidence, runner: GraphRunner, precision: Precision) -> ModelSpec:
+def _completed(
+    checkpoint: Checkpoint, evidence: Evidence, runner: GraphRunner, precision: Precision, *, constant: bool
+) -> ModelSpec:
     """The spec with what only the graph itself can tell: its canary, its metrics; and the network's sizes."""
     spec, config = checkpoint.spec, checkpoint.model.config
     found: dict[str, object] = {
         "network": Network(**{size: getattr(config, size) for size in Network.model_fields}),
-        "canary": _canary(runner, spec, evidence.proof[0], _CANARY_TOLERANCE[precision]),
+        "canary": None if constant else canary_of(runner, spec, evidence.proof[0], precision),
     }
     if evidence.test is not None:
         found["metrics"] = _metrics(runner, spec.temperature, *evidence.test)
@@ -156,24 +173,7 @@ def _completed(checkpoint: Checkpoint, evidence: Evidence, runner: GraphRunner, 
 
 
 def _put_in_place(graphs: Mapping[Precision, Graph], bundle: Path) -> dict[Precision, Graph]:
-    """Move the graphs into the bundle; those it held in other precisions are of another network, and go."""
-    placed = {p: replace(graph, path=graph.path.replace(bundle / graph.path.name)) for p, graph in graphs.items()}
-    for precision in PRECISIONS:
-        if precision not in graphs:
-            (bundle / f"{precision}.onnx").unlink(missing_ok=True)
-    return placed
-
-
-def _canary(runner: GraphRunner, spec: ModelSpec, pixels: Pixels, tolerance: float) -> Canary:
-    square = to_square(pixels, spec.image_size, spec.fit, spec.interpolation)  # the service will crop it once more
-    logits = runner.logits(square[np.newaxis])[0]
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG", optimize=True)
-    return Canary(
-        picture=base64.b64encode(file.getvalue()).decode(),
-        logits=tuple(float(logit) for logit in logits),
-        atol=max(float(np.ptp(logits)), 1e-3) * tolerance,
-    )
+    return {p: replace(graph, path=graph.path.replace(bundle / graph.path.name)) for p, graph in graphs.items()}
 
 
 def _metrics(runner: GraphRunner, temperature: float, data_set: str, pictures: PictureSet) -> Metrics:

@@ -3,7 +3,7 @@
 Two ways: for training, where the folders give the labels, and for a classifier whose labels are known already.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from model.labels import match
 from model.layout import Split, alike, class_folders, find_splits, subfolders
 from model.scan import File, Scan, is_of_system, scan, shown
 
+_JUDGED_BY: tuple[Split, ...] = ("test", "val", "train")  # the first of these that there is
 _MOST_NAMED = 5
 Rows = list[tuple[Path, int]]
 
@@ -57,10 +58,10 @@ def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
     return found.finish(tuple(labels) if labels is not None else names, splits)
 
 
-def catalog_for(folder: Path, labels: Sequence[str], wanted: Collection[Split]) -> Catalog:
-    """What a classifier with these labels can be judged on: `LABEL/*`, or any of train/, val/ and test/ with it.
+def catalog_for(folder: Path, labels: Sequence[str], *, with_training: bool = False) -> Catalog:
+    """What a classifier with these labels is judged on: test/, else val/, else train/, else `LABEL/*`.
 
-    Class folders may be some of the labels only. wanted: the splits to look at, where there are splits.
+    Class folders may be some of the labels only. with_training: also the training pictures, where there are others.
 
     Raises: DataError, before any picture is looked at, for a class folder that is no label.
     """
@@ -72,8 +73,9 @@ def catalog_for(folder: Path, labels: Sequence[str], wanted: Collection[Split]) 
     found = _Finding(folder, match(names, labels, folder))
     if len(names) < len(labels):
         found.notes.append(f"{shown(folder)} has {len(names)} of the model's {len(labels)} classes.")
+    judged = next(split for split in _JUDGED_BY if split in roots)
     for split, root in roots.items():
-        if not splits or split in wanted:
+        if split == judged or (with_training and split == "train"):
             found.look(split, root)
     return found.finish(tuple(labels), splits)
 

@@ -6,7 +6,7 @@ is augment.py's.
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +70,11 @@ class Dataset:
     notes: tuple[str, ...] = ()
     is_held_out: bool = False
 
+    @property
+    def judged(self) -> tuple[str, PictureSet]:
+        """What a classifier is judged on, with its name: the test pictures, or the validation pictures."""
+        return ("test", self.test) if self.test is not None else ("validation", self.val)
+
 
 def load(
     folder: Path,
@@ -104,15 +109,15 @@ def load_for(
     picturing: Picturing,
     labels: Sequence[str],
     *,
-    wanted: Collection[Split] = ("train", "val", "test"),
+    with_training: bool = False,
     val_fraction: float = 0.1,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Dataset:
     """Read DATA to judge a classifier with these labels on. Class folders may be some of its labels.
 
-    wanted: the splits to read; without any of them, whatever there is. `train` may come back empty, as may `val`; where
-    neither val/ nor test/ is there, a share of the training pictures is `val`, as in load().
+    Either `test` comes back or `val`; where there is neither, `val` is a share of the training pictures, as in load().
+    with_training: whether `train` comes back too, where there are training pictures.
 
     Raises: DataError, naming the folder and what was expected, before a picture is read where the classes are others.
     """
@@ -123,11 +128,12 @@ def load_for(
         dataset = _load_idx_test(folder, picturing, labels)
     else:
         with collected_warnings() as warnings:
-            found = catalog_for(folder, labels, wanted)
-            judged = "val" in found.rows or "test" in found.rows
-            rows = found.rows if judged else _with_val(found.rows, val_fraction, seed)
+            found = catalog_for(folder, labels, with_training=with_training)
+            rows = found.rows if "test" in found.rows else _with_val(found.rows, val_fraction, seed)
+            if not with_training:
+                rows = {split: files for split, files in rows.items() if split != "train"}
             dataset = _read_catalog(found, rows, picturing, progress, warnings)
-    if not len(dataset.test if dataset.test is not None else dataset.val):
+    if not len(dataset.judged[1]):
         raise DataError(f"{shown(folder)} has no readable picture to judge by; expected some.{_first_reason(dataset)}")
     return dataset
 
@@ -146,6 +152,8 @@ def read_pixels(path: Path, picturing: Picturing) -> Pixels:
 def _expect_folder(folder: Path, val_fraction: float) -> None:
     if not folder.is_dir():
         raise DataError(f"{shown(folder)} is not a folder; expected class folders or IDX files.")
+    if shown(folder.resolve().name) != folder.resolve().name:
+        raise DataError(f"{shown(folder)} is a name with control characters or not UTF-8; expected another name.")
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction is {val_fraction}; expected more than 0 and less than 1.")
 

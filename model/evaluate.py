@@ -44,6 +44,12 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def accuracy_words(top1: float, num_pictures: int) -> str:
+    """Top-1 accuracy, a fraction of so many pictures, with its interval."""
+    low, high = wilson_interval(round(top1 * num_pictures), num_pictures)
+    return f"top-1 {top1:.2%} (95 % interval {low:.1%} to {high:.1%})"
+
+
 def evaluate(
     logits_of: Callable[[Pixels], Logits], pictures: PictureSet, *, batch_size: int = 256, temperature: float = 1.0
 ) -> Evaluation:

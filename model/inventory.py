@@ -25,6 +25,22 @@ def describe(dataset: Dataset) -> list[str]:
     ]
 
 
+def describe_judged(dataset: Dataset) -> list[str]:
+    """What a classifier is judged on, what was left out, and what of it is among the training pictures, if there are
+    any.
+    """
+    split, pictures = dataset.judged
+    held_out = " (held out of the training pictures)" if dataset.is_held_out and split == "validation" else ""
+    classes = len(np.unique(pictures.labels))
+    training = f"; {len(dataset.train)} training pictures" if len(dataset.train) else ""
+    return [
+        f"{len(pictures)} {split} pictures{held_out} of {classes} class{'es' * (classes != 1)}{training}",
+        *_skipped(dataset),
+        *dataset.notes,
+        *_seen_in_training(dataset),
+    ]
+
+
 def _skipped(dataset: Dataset) -> Iterator[str]:
     for _, reason in dataset.skipped[:_MOST_SKIPPED]:
         yield f"skipped: {reason}"

@@ -1,52 +1,52 @@
-"""How a classifier did, class by class, as pictures and one HTML page. Knows nothing of what ran it.
+"""How a classifier did, as one HTML page and a table of its answers. Knows nothing of what ran it.
 
-Matplotlib draws to files; no display is needed.
+The page needs no other file and no network: diagrams and pictures are in it.
 """
 
 import base64
+import csv
 import html
 import io
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.checkpoint import write_atomically
+from model.data import PictureSet
+from model.diagrams import draw_confusion, draw_reliability
 from model.errors import DataError
-from model.evaluate import Evaluation, evaluate_logits, probabilities_of, reliability
+from model.evaluate import Evaluation, accuracy_words, evaluate_logits, probabilities_of
+from model.preprocess import Pixels
+from model.scan import shown
+from model.scores import ClassScore, class_scores, confused_pairs, confusion_matrix, macro_f1, worst_first
 
-_MOST_NAMED = 40  # beyond this many classes their names no longer fit an axis
+_MOST_PAIRS, _MOST_WRONG = 20, 60
+_THUMBNAIL_PIXELS = 128
+
+_STYLE = """
+body { font-family: sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
+td, th { padding: 0.2rem 0.8rem; text-align: right; } td:first-child, th:first-child { text-align: left; }
+th { position: sticky; top: 0; background: white; }
+.text td { text-align: left; } img { max-width: 100%; }
+.long { max-height: 30rem; overflow: auto; display: inline-block; border: 1px solid #ccc; }
+.wrong { display: flex; flex-wrap: wrap; gap: 1rem; max-height: 48rem; overflow: auto; }
+figure { width: 9rem; margin: 0; font-size: 0.8rem; overflow-wrap: anywhere; } figure img { width: 8rem; }
+"""
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """One class: how many pictures it has, and the fractions in [0, 1]; nan where there is nothing to divide by."""
+class Answer:
+    """One picture's best label. `name`: its path, or its number."""
 
-    label: str
-    num_pictures: int
-    precision: float
-    recall: float
-
-
-def confusion_matrix(predicted: NDArray[np.intp], truth: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """Counts [K, K]: a row for each true class, a column for each predicted one."""
-    counts = np.bincount(truth * num_classes + predicted, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes).astype(np.int64)
-
-
-def class_scores(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> list[ClassScore]:
-    """Precision and recall of every class."""
-    with np.errstate(invalid="ignore"):
-        precision = np.diag(confusion) / confusion.sum(axis=0)
-        recall = np.diag(confusion) / confusion.sum(axis=1)
-    pictures = confusion.sum(axis=1)
-    return [
-        ClassScore(label, int(pictures[index]), float(precision[index]), float(recall[index]))
-        for index, label in enumerate(labels)
-    ]
+    index: int
+    name: str
+    truth: str
+    predicted: str
+    probability: float
 
 
 def write_report(
@@ -54,95 +54,131 @@ def write_report(
     title: str,
     labels: tuple[str, ...],
     logits: NDArray[np.float64],
-    truth: NDArray[np.int64],
+    pictures: PictureSet,
     temperature: float,
+    settings: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write confusion.png, reliability.png and report.html, which holds both, and return the page's path.
+    """Write report.html, the two diagrams that it holds, and predictions.csv; return the page's path.
 
-    logits: [N, K]; truth: [N]. Raises: DataError where the folder cannot be written.
+    logits: [N, K] of the pictures. settings: how they came about, for the page.
+
+    Raises: DataError where the folder cannot be written.
     """
+    truth, probabilities = pictures.labels, probabilities_of(logits, temperature)
     confusion = confusion_matrix(logits.argmax(axis=1), truth, len(labels))
-    pictures = {
-        "confusion.png": _png(_draw_confusion(confusion, labels)),
-        "reliability.png": _png(_draw_reliability(probabilities_of(logits, temperature), truth)),
+    diagrams = {
+        "confusion.png": draw_confusion(confusion, labels),
+        "reliability.png": draw_reliability(probabilities, truth),
     }
-    page = _page(title, evaluate_logits(logits, truth, temperature), class_scores(confusion, labels), pictures)
-    files = {**pictures, "report.html": page.encode()}
+    answers = _answers(probabilities, pictures, labels)
+    scores = class_scores(confusion, labels)
+    parts = [
+        _summary(evaluate_logits(logits, truth, temperature), scores),
+        _table(("setting", "value"), (settings or {}).items(), "text"),
+        "<h2>Most confused</h2>",
+        _table(
+            ("true", "predicted", "pictures", "share of the true class"),
+            (
+                (pair.truth, pair.predicted, pair.count, f"{pair.count / pair.num_pictures:.1%}")
+                for pair in confused_pairs(confusion, labels, _MOST_PAIRS)
+            ),
+        ),
+        _wrong_pictures(answers, pictures.pixels),
+        "<h2>Classes, the worst first</h2>",
+        _class_table(scores),
+        *(f'<p><img alt="{name}" src="data:image/png;base64,{_base64(file)}"></p>' for name, file in diagrams.items()),
+    ]
+    files = {**diagrams, "predictions.csv": _csv(answers), "report.html": _page(title, parts).encode()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error}") from error
+        raise DataError(f"{shown(folder)} cannot be written: {error}") from error
     return folder / "report.html"
 
 
-def _draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> Figure:
-    size = min(12.0, 3 + 0.5 * len(labels))
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axes = figure.add_subplot()
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true", title="Confusion: share of each true class")
-    if len(labels) <= _MOST_NAMED:
-        axes.set_xticks(range(len(labels)), labels, rotation=90)
-        axes.set_yticks(range(len(labels)), labels)
-        for row, column in np.argwhere(confusion):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=7)
-    return figure
+def _answers(probabilities: NDArray[np.float64], pictures: PictureSet, labels: tuple[str, ...]) -> list[Answer]:
+    best = probabilities.argmax(axis=1)
+    names = [shown(path) for path in pictures.paths] or [f"picture {index}" for index in range(len(pictures))]
+    return [
+        Answer(i, names[i], labels[pictures.labels[i]], labels[best[i]], float(probabilities[i, best[i]]))
+        for i in range(len(pictures))
+    ]
 
 
-def _draw_reliability(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> Figure:
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot()
-    bins = reliability(probabilities, truth)
-    axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfectly calibrated")
-    axes.plot([one.confidence for one in bins], [one.accuracy for one in bins], marker="o", label="this classifier")
-    axes.bar(
-        [one.confidence for one in bins],
-        [one.num_pictures / len(truth) for one in bins],
-        width=0.03,
-        alpha=0.3,
-        label="share of the pictures",
+def _summary(evaluation: Evaluation, scores: list[ClassScore]) -> str:
+    present = sum(1 for score in scores if score.num_pictures)
+    classes = f"{present} classes" if present == len(scores) else f"{present} of the {len(scores)} classes"
+    return (
+        f"<p>{evaluation.num_pictures} pictures of {classes}: "
+        f"{accuracy_words(evaluation.top1, evaluation.num_pictures)}, "
+        f"top-5 {evaluation.top5:.2%}, mean F1 {macro_f1(scores):.1%}, "
+        f"loss {evaluation.loss:.4f}, expected calibration error {evaluation.calibration_error:.4f}.</p>"
     )
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the best label", ylabel="share that is right")
-    axes.set_title("Reliability")
-    axes.legend(loc="upper left")
-    return figure
 
 
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
+def _class_table(scores: list[ClassScore]) -> str:
+    rows = (
+        (score.label, score.num_pictures, _percent(score.precision), _percent(score.recall), _percent(score.f1))
+        for score in worst_first(scores)
+    )
+    absent = [score.label for score in scores if not score.num_pictures]
+    some = html.escape(", ".join(absent[:_MOST_PAIRS]) + (", ..." if len(absent) > _MOST_PAIRS else ""))
+    more = f"<p>{len(absent)} without a picture here: {some}</p>" if absent else ""
+    return _table(("class", "pictures", "precision", "recall", "F1"), rows) + more
+
+
+def _wrong_pictures(answers: list[Answer], pixels: Pixels) -> str:
+    """Those that the classifier was surest of come first."""
+    wrong = sorted((one for one in answers if one.truth != one.predicted), key=lambda one: -one.probability)
+    figures = "\n".join(
+        f'<figure><img alt="" src="data:image/jpeg;base64,{_thumbnail(pixels[one.index])}">'
+        f"<figcaption>{html.escape(one.predicted)} {one.probability:.1%}, not {html.escape(one.truth)}<br>"
+        f"{html.escape(one.name)}</figcaption></figure>"
+        for one in wrong[:_MOST_WRONG]
+    )
+    which = (
+        f"{len(wrong)}, the surest first" if len(wrong) <= _MOST_WRONG else f"the {_MOST_WRONG} surest of {len(wrong)}"
+    )
+    return f'<h2>Wrong pictures: {which}</h2>\n<div class="wrong">{figures}</div>'
+
+
+def _thumbnail(pixels: Pixels) -> str:
+    """A picture as the network sees it."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+    image.save(file, "JPEG", quality=85)
+    return _base64(file.getvalue())
 
 
-def _page(title: str, evaluation: Evaluation, scores: list[ClassScore], pictures: dict[str, bytes]) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(score.label)}</td><td>{score.num_pictures}</td>"
-        f"<td>{_percent(score.precision)}</td><td>{_percent(score.recall)}</td></tr>\n"
-        for score in scores
+def _csv(answers: list[Answer]) -> bytes:
+    file = io.StringIO()
+    table = csv.writer(file)
+    table.writerow(("picture", "true", "predicted", "probability"))
+    table.writerows((one.name, one.truth, one.predicted, f"{one.probability:.6f}") for one in answers)
+    return file.getvalue().encode()
+
+
+def _table(heads: Iterable[str], rows: Iterable[tuple[object, ...]], kind: str = "") -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    if not body:
+        return "<p>None.</p>"
+    return f'<div class="long"><table class="{kind}"><tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def _page(title: str, parts: Iterable[str]) -> str:
+    name = html.escape(title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
+        f"<style>{_STYLE}</style></head><body>\n<h1>{name}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
-    images = "".join(
-        f'<img alt="{name}" src="data:image/png;base64,{base64.b64encode(content).decode()}">\n'
-        for name, content in pictures.items()
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<style>
-body {{ font-family: sans-serif; max-width: 60rem; margin: 2rem auto; }}
-td, th {{ padding: 0.2rem 0.8rem; text-align: right; }} td:first-child, th:first-child {{ text-align: left; }}
-img {{ max-width: 100%; }}
-</style></head><body>
-<h1>{html.escape(title)}</h1>
-<p>{evaluation.num_pictures} pictures: top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%},
-loss {evaluation.loss:.4f}, expected calibration error {evaluation.calibration_error:.4f}.</p>
-<table><tr><th>class</th><th>pictures</th><th>precision</th><th>recall</th></tr>
-{rows}</table>
-{images}</body></html>
-"""
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _percent(fraction: float) -> str:

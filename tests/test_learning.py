@@ -106,8 +106,48 @@ def test_idx_files_take_their_names_from_a_file_and_are_judged_on_their_test_spl
 def test_data_with_other_classes_is_refused(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split())
     (data / "light").rename(data / "bright")
-    with pytest.raises(DataError, match="has the classes bright, dark; expected dark, light"):
+    with pytest.raises(DataError, match=r"that is no label of this model: 'bright'; expected some of 'dark', 'light'"):
         run("evaluate", data.parent / "out", data)
+
+
+def imported(folder: Path, *labels: str) -> Path:
+    """A public checkpoint whose seven classes are these, in this order."""
+    folder.mkdir()
+    (folder / "labels.txt").write_text("\n".join(labels))
+    source = Path(__file__).parent / "vectors" / "google_tiny.npz"
+    run("import", source, folder / "checkpoint", "--labels", folder / "labels.txt")
+    return folder / "checkpoint"
+
+
+def test_a_model_whose_labels_are_in_no_order_is_judged_and_calibrated_on_folders_of_these_names(data: Path):
+    source = imported(data.parent / "imported", "light", "zebra", "dark", "ape", "10", "9", "1")
+    judged = runner.invoke(app, ["evaluate", str(source), str(data)])
+    assert judged.exit_code == 0
+    assert "google_tiny on data, validation, 2 of 7 classes" in " ".join(judged.stdout.split())
+    assert f"{data} has 2 of the model's 7 classes." in judged.stderr
+    (data.parent / "alone").mkdir()
+    data.rename(data.parent / "alone" / "Valid")
+    exported = runner.invoke(
+        app, ["export", str(source), str(data.parent / "bundle"), "--data", str(data.parent / "alone")]
+    )
+    assert "has no training pictures; int8 takes its scales from those that measure it." in exported.stderr
+    assert "int8.onnx" in exported.stdout
+
+
+def test_what_is_judged_is_told_with_its_interval(data: Path):
+    run("train", data, "--out", data.parent / "out", *TINY.split())
+    judged = runner.invoke(app, ["evaluate", str(data.parent / "out"), str(data)])
+    assert "2 validation pictures (held out of the training pictures) of 2 classes" in judged.stderr
+    assert re.search(r"│ +2 │ +\d+\.\d\d% │ \d+\.\d% to \d+\.\d% │", judged.stdout)
+
+
+def test_training_tells_what_it_found_and_how_sure_its_accuracy_is(data: Path):
+    trained = runner.invoke(app, ["train", str(data), "--out", str(data.parent / "out"), *TINY.split()])
+    assert (
+        "2 classes: 14 training pictures, 2 validation pictures (held out of the training pictures)" in trained.stderr
+    )
+    assert "warning: 2 validation pictures are few to judge by" in trained.stderr
+    assert re.search(r"top-1 \d+\.\d\d% \(95 % interval \d+\.\d% to \d+\.\d%\) on 2 validation", trained.stdout)
 
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it():
@@ -211,7 +251,8 @@ def test_an_export_says_of_each_graph_how_near_and_how_good_it_is(data: Path):
         start = re.escape(f"{bundle}/{precision}.onnx: ")
         near = r"differs from torch by \d\.\de-\d\d of the logits' range on 4 pictures, same best label on \d+\.\d%"
         assert re.fullmatch(start + near, next(lines))
-        assert re.fullmatch(start + r"top-1 \d+\.\d\d% on data, validation", next(lines))
+        accurate = r"top-1 \d+\.\d\d% \(95 % interval \d+\.\d% to \d+\.\d%\) on data, validation"
+        assert re.fullmatch(start + accurate, next(lines))
     assert list(lines) == []
     assert names(bundle) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
 
@@ -227,6 +268,33 @@ def test_only_the_precisions_that_are_asked_for_are_written_and_fp32(data: Path)
     assert "top-1" not in printed, "without DATA nothing is measured"
     assert names(bundle) == ["fp32.onnx", "int8.onnx"]
     assert b"of an earlier export" not in (bundle / "fp32.onnx").read_bytes()
+
+
+def test_an_export_says_which_graphs_it_replaces_and_removes(data: Path):
+    run("train", data, "--out", data.parent / "out", *TINY.split())
+    command = ["export", str(data.parent / "out"), str(data.parent / "bundle"), "--precisions"]
+    assert "earlier" not in runner.invoke(app, [*command, "fp32,fp16,int8"]).stderr
+    again = runner.invoke(app, [*command, "fp32"])
+    paths = [data.parent / "bundle" / f"{precision}.onnx" for precision in ("fp32", "fp16", "int8")]
+    assert f"replaced, as of an earlier export: {paths[0]}\n" in again.stderr
+    assert f"removed, as of an earlier export: {paths[1]}, {paths[2]}\n" in again.stderr
+
+
+def test_an_export_into_class_folders_is_refused_before_anything_is_read(data: Path):
+    with pytest.raises(ExportError, match=r"data is no bundle and holds dark, light; expected a new folder"):
+        run("export", data.parent / "no checkpoint", data)
+    assert names(data) == ["dark", "light"]
+
+
+def test_an_untrained_head_is_exported_with_a_warning(data: Path):
+    run("train", data, "--out", data.parent / "out", *TINY.split())
+    trained = checkpoint.load(data.parent / "out")
+    torch.nn.init.zeros_(trained.model.head.weight)
+    checkpoint.save(trained, data.parent / "untrained")
+    command = ["export", str(data.parent / "untrained"), str(data.parent / "bundle"), "--precisions", "fp32"]
+    exported = runner.invoke(app, command)
+    assert exported.exit_code == 0
+    assert "warning: The network gives every picture the same answer, as an untrained head does" in exported.stderr
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,41 @@ def test_a_bundle_that_cannot_be_written_is_one_clear_error(checkpoint: Checkpoi
         publish(checkpoint, tmp_path / "file" / "bundle")
 
 
+# --- a network that has learnt nothing ---
+
+
+@pytest.mark.parametrize("bias", [0.0, 2.5])
+def test_a_network_that_gives_every_picture_the_same_answer_has_no_canary_and_says_so(
+    checkpoint: Checkpoint, tmp_path: Path, bias: float
+):
+    torch.nn.init.zeros_(checkpoint.model.head.weight)
+    with torch.no_grad():
+        checkpoint.model.head.bias.copy_(bias * torch.arange(4))
+    published = publish(checkpoint, tmp_path, precisions=("fp32",))
+    assert published.warnings[0].startswith("The network gives every picture the same answer")
+    assert metadata(tmp_path / "fp32.onnx")[0].canary is None
+
+
+def test_a_trained_network_is_published_without_a_warning(bundle: Published):
+    assert bundle.warnings == ()
+
+
+# --- what was there before ---
+
+
+def test_graphs_of_an_earlier_export_are_told(checkpoint: Checkpoint, tmp_path: Path):
+    earlier = publish(checkpoint, with_stale_graphs(tmp_path), precisions=("fp32", "int8")).earlier
+    assert earlier.replaced == (tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
+    assert earlier.removed == (tmp_path / "fp16.onnx",)
+
+
+def test_a_folder_of_other_things_is_refused_and_left_as_it_is(checkpoint: Checkpoint, tmp_path: Path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(ExportError, match=r"is no bundle and holds cat; expected a new folder, an empty one or a bu"):
+        publish(checkpoint, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["cat"]
+
+
 # --- what the engine makes of it ---
 
 

@@ -5,7 +5,14 @@ import pytest
 from toys import random_pixels
 
 from model.data import PictureSet
-from model.evaluate import calibration_error, evaluate, evaluate_logits, fit_temperature
+from model.evaluate import (
+    accuracy_words,
+    calibration_error,
+    evaluate,
+    evaluate_logits,
+    fit_temperature,
+    wilson_interval,
+)
 
 
 def _logits(probabilities: list[list[float]]) -> np.ndarray:
@@ -105,3 +112,17 @@ def test_the_temperature_stays_within_bounds_where_every_answer_is_right_or_wron
 
 def test_few_pictures_say_nothing_of_the_temperature() -> None:
     assert fit_temperature(*_answers(99, 3.0)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(2, 3, 0.2077, 0.9385), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (191, 200, 0.9168, 0.9761), (0, 0, 0, 1)],
+)
+def test_the_interval_of_an_accuracy_is_wilsons(successes: int, trials: int, low: float, high: float) -> None:
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_an_accuracy_is_said_with_its_interval() -> None:
+    assert accuracy_words(2 / 3, 3) == "top-1 66.67% (95 % interval 20.8% to 93.9%)"
+    evaluation = evaluate_logits(np.eye(3)[[0, 1, 1]], np.array([0, 1, 2]))
+    assert evaluation.top1_interval == wilson_interval(2, 3)
