@@ -35,7 +35,7 @@ def expect_bundle_folder(folder: Path) -> None:
         more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
         raise ExportError(
             f"{folder} is no bundle and holds {', '.join(others[:_MOST_NAMED])}{more}; expected a new folder, an empty "
-            f"one or a bundle to replace, such as {folder / 'NAME'}."
+            "one or a bundle to replace."
         )
 
 

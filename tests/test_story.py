@@ -118,7 +118,7 @@ def test_an_export_can_be_measured_on_data(story: Path):
     assert "measured/fp32.onnx: differs from torch by " in printed
     assert "same best label on 100.0%\n" in printed
     for precision in ("fp32", "int8"):
-        assert re.search(rf"^measured/{precision}.onnx: top-1 .*% on data, validation$", printed, re.MULTILINE)
+        assert re.search(rf"^measured/{precision}.onnx: top-1 .*%\) on data, validation$", printed, re.MULTILINE)
 
 
 def test_other_classes_than_the_bundles_are_refused(story: Path):

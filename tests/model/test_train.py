@@ -620,8 +620,13 @@ def test_the_command_trains_and_says_how_each_epoch_went(folders: Path, capsys: 
     assert trained.spec.labels == ("dark", "light")
     assert (trained.spec.name, trained.spec.source.licence) == ("shades", "CC0-1.0")
     told = capsys.readouterr().err.splitlines()
-    assert told[0] == "2 steps are few to learn in; a smaller --batch-size or more --epochs give more."
-    assert [line.split(":")[0] for line in told[1:]] == ["epoch 1", "epoch 2"]
+    assert told[:2] == [
+        "2 classes: 6 training pictures, 4 validation pictures (held out of the training pictures)",
+        "training + validation pictures: dark 3 + 2, light 3 + 2",
+    ]
+    assert told[2].startswith("warning: 4 validation pictures are few to judge by")
+    assert told[3] == "2 steps are few to learn in; a smaller --batch-size or more --epochs give more."
+    assert [line.split(":")[0] for line in told[4:]] == ["epoch 1", "epoch 2"]
 
 
 @pytest.mark.parametrize(
