@@ -130,7 +130,8 @@ def test_other_classes_than_the_bundles_are_refused(story: Path):
         mixer(story, "evaluate", "bundle", "other")
     assert caught.value.returncode == 2
     assert caught.value.stderr.splitlines()[-1] == (
-        "mixer: other has the classes cat, dog; expected level, plain, upright."
+        "mixer: other has 2 class folders that are no labels of this model: 'cat', 'dog'; "
+        "expected some of 'level', 'plain', 'upright'."
     )
 
 
