@@ -8,6 +8,7 @@ int8_probe.onnx beside this file is one product as the graphs have them: MatMulI
 255, with a constant kernel [64, 32] of six kinds of columns.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +35,9 @@ def kernel() -> NDArray[np.int8]:
     return np.stack([columns[index % len(columns)] for index in range(32)], axis=1)
 
 
+@cache
 def probe() -> Products:
-    """Multiply, and see. About 2 ms."""
+    """Multiply, and see. About 2 ms, once a process: a processor's instructions do not change."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(PROBE), options, providers=["CPUExecutionProvider"])

@@ -1,8 +1,11 @@
 """The seam to ONNX Runtime: that its own words mean what this service takes them to mean."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from colour_bundle import colour_spec, write_bundle
 
 from app.errors import EngineError
 from app.runtime import ONNX_RUNTIME, CpuThreads, one_line, open_held, open_session
@@ -49,3 +52,27 @@ def test_the_threads_of_a_run_are_counted_and_told_whether_to_spin(spin: bool, e
 def test_a_message_of_many_lines_becomes_one_and_is_cut() -> None:
     assert one_line(RuntimeError("no\n  device\tfound")) == "no device found"
     assert len(one_line(RuntimeError("x" * 1000))) == 400
+
+
+_ARENAS = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from app.runtime import ONNX_RUNTIME, CpuThreads, open_session
+
+pictures = np.zeros((100_000, 4, 48), np.uint8)  # 77 MB as float32
+sessions = [open_session(Path(sys.argv[1]), "cpu", 0, CpuThreads(), ONNX_RUNTIME) for _ in range(4)]
+peaks = []
+for session in sessions:
+    session.run(["logits"], {"patches": pictures})
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peaks[-1] - peaks[1])
+"""
+
+
+def test_all_sessions_on_the_cpu_have_the_memory_of_one_for_their_activations(tmp_path: Path) -> None:
+    graph = write_bundle(tmp_path / "colours", colour_spec()) / "fp32.onnx"
+    finished = subprocess.run(
+        [sys.executable, "-c", _ARENAS, str(graph)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert int(finished.stdout) < 20_000, "KiB more at the peak after four than after two"
