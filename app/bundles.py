@@ -2,12 +2,15 @@
 
 import logging
 import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from app.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.errors import EngineError
+from app.runtime import ONNX_RUNTIME, Runtime
 from app.sessions import Sessions
 
 log = logging.getLogger("mixer.bundles")
@@ -100,10 +103,25 @@ class Opened(NamedTuple):
     sessions: Sessions
 
 
-def open_bundle(options: EngineOptions, bundle: Path) -> Opened:
-    """Open the bundle in place of that of the options. Takes long: not for the event loop.
+def open_bundle(options: EngineOptions, bundle: Path, runtime: Runtime = ONNX_RUNTIME) -> Opened:
+    """Open the bundle in place of that of the options, through `runtime`. Takes long: not for the event loop.
 
     Raises: EngineError; OSError where the bundle goes meanwhile.
     """
-    state, sessions = state_of(bundle), Sessions()
+    state, sessions = state_of(bundle), Sessions(runtime)
     return Opened(state, open_engine(replace(options, bundle=bundle), sessions.runtime), sessions)
+
+
+def open_all(open_one: Callable[[Path], Opened], bundles: Sequence[Path], at_once: int) -> Iterator[Opened]:
+    """What `open_one` makes of each, in their order; up to `at_once` are opened at the same time.
+
+    Raises: what it raises of the first that cannot be opened; what has not begun by then does not begin.
+    """
+    if min(at_once, len(bundles)) <= 1:
+        yield from map(open_one, bundles)
+        return
+    pool = ThreadPoolExecutor(at_once, "open")
+    try:
+        yield from pool.map(open_one, bundles)
+    finally:
+        pool.shutdown(cancel_futures=True)

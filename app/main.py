@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import cast
 
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ from app.access import Access
 from app.admin import Admin
 from app.batcher import Limits
 from app.bodies import BodyLimits
-from app.bundles import Opened, find_bundles, is_one, log_passed_over, open_bundle, state_of
+from app.bundles import Opened, find_bundles, is_one, log_passed_over, open_all, open_bundle, state_of
 from app.classifier import Classifier, Decoding
 from app.connections import GATE
 from app.costs import Memory
@@ -31,7 +32,7 @@ from app.errors import EngineError, ServiceError
 from app.gate import Gate
 from app.headers import PageHeaders
 from app.health import Health
-from app.heap import keep_trimmed, trim_soon
+from app.heap import keep_trimmed, trim, trim_soon
 from app.hold import Hold
 from app.images import FORMATS, DecodeLimits
 from app.keys import ApiKeys, KeySource
@@ -40,14 +41,17 @@ from app.models import Model, Models
 from app.openapi import ABOUT
 from app.operators import Operators
 from app.overruns import Overruns, OverrunWatch
+from app.plan import may_run_on_gpu
 from app.post import Post
 from app.quota import Quota
 from app.refusals import METRICS
 from app.reload import Making, Reload, expect_default
 from app.routes import Routes
+from app.runtime import ONNX_RUNTIME
 from app.schemas import FullLimitsBody
 from app.sessions import Sessions
 from app.settings import Settings
+from app.sharing import SharedSessions
 from app.tally import Tallies, Tally
 from app.tls import certificate_of
 
@@ -94,7 +98,7 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         | ({} if certificate is None else {"MIXER_TLS_CERT_FILE": certificate.read_again}),
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, post)
-    _open_all(settings, models, making, engine)
+    _open_all(settings, models, making, engine, _at_once(settings, post.workers))
     if post.number == 0:
         log_passed_over(settings.bundle)
     # What the gate answers has no headers for other origins, and a browser would hide it.
@@ -186,26 +190,43 @@ def build_decoding(settings: Settings, room: Quota | None = None) -> Decoding:
 
 
 def _making(settings: Settings, metrics: Metrics, decoding: Decoding, places: Quota) -> Making:
-    tallies = Tallies(metrics, several=not is_one(settings.bundle))
+    several = not is_one(settings.bundle)
+    tallies = Tallies(metrics, several=several)
+    runtime = SharedSessions().runtime if several else ONNX_RUNTIME
 
     def build(name: str, opened: Opened) -> Model:
         classifier = build_classifier(settings, opened.engine, tallies.of(name), decoding, places)
         return Model(name, opened.state, classifier, opened.sessions.lost_provider)
 
-    return Making(partial(open_bundle, engine_options(settings)), build)
+    return Making(partial(open_bundle, engine_options(settings), runtime=runtime), build)
 
 
-def _open_all(settings: Settings, models: Models, making: Making, engine: Engine | None) -> None:
+def _open_all(settings: Settings, models: Models, making: Making, engine: Engine | None, at_once: int) -> None:
     bundles = find_bundles(settings.bundle)
     expect_default(settings.default_model, bundles)
-    for name, bundle in bundles.items():
-        try:
-            opened = making.open(bundle) if engine is None else Opened(state_of(bundle), engine, Sessions())
-        except OSError as error:
-            raise EngineError(
-                f"The bundle {bundle} went or changed while it was opened: {error.strerror}; expected it to stay."
-            ) from error
+    open_one = partial(_opened, making.open if engine is None else partial(_opened_before, engine))
+    for name, opened in zip(bundles, open_all(open_one, list(bundles.values()), at_once), strict=True):
         models.take(making.build(name, opened))
+    if len(bundles) > 1:
+        trim()  # what opening has left: a third of what a bundle in fp32 takes
+
+
+def _opened(open_one: Callable[[Path], Opened], bundle: Path) -> Opened:
+    try:
+        return open_one(bundle)
+    except OSError as error:
+        raise EngineError(
+            f"The bundle {bundle} went or changed while it was opened: {error.strerror}; expected it to stay."
+        ) from error
+
+
+def _opened_before(engine: Engine, bundle: Path) -> Opened:
+    return Opened(state_of(bundle), engine, Sessions())
+
+
+def _at_once(settings: Settings, workers: int) -> int:
+    """How many bundles a worker opens at the same time. On a GPU one: no other may use it while a graph is captured."""
+    return 1 if may_run_on_gpu(settings.provider) else max(1, usable_cpus() // workers)
 
 
 def _lifespan(

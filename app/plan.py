@@ -19,7 +19,7 @@ def planned(settings: Settings) -> Settings:
     On a CPU, several processes of one lane answer more pictures than one process of several lanes: Python runs in one
     thread at a time. A GPU is kept busy by one process, which is the only one to hold the model there.
     """
-    on_gpu = _may_run_on_gpu(settings.provider)
+    on_gpu = may_run_on_gpu(settings.provider)
     cpus = usable_cpus()
     workers = settings.workers or (1 if on_gpu or not hasattr(os, "fork") else _workers(settings, cpus))
     share = max(1, cpus // workers)
@@ -40,7 +40,8 @@ def _workers(settings: Settings, cpus: int) -> int:
     return max(1, min(_MOST_WORKERS, cpus // each, fitting))
 
 
-def _may_run_on_gpu(provider: str) -> bool:
+def may_run_on_gpu(provider: str) -> bool:
+    """Whether a provider, as the settings name it, may turn out to be a GPU's."""
     return provider in ("cuda", "tensorrt") or (
         provider == "auto" and PROVIDERS["cuda"] in onnxruntime.get_available_providers()
     )

@@ -3,15 +3,17 @@
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from colour_bundle import BLUE, colour_spec, picture, write_bundle
 from typer.testing import CliRunner
 
 from app import bundles, cli
-from app.bundles import find_bundles, is_one, open_bundle, state_of
+from app.bundles import Opened, find_bundles, is_one, open_all, open_bundle, state_of
 from app.engine import EngineOptions
 from app.errors import EngineError
 
@@ -189,3 +191,73 @@ def test_without_a_service_the_default_of_several_classifies(default: str, label
     finished = CliRunner().invoke(cli.app, arguments, env=environment)
     assert finished.exit_code == 0
     assert f": {label} " in finished.stdout
+
+
+# --- opening several ---
+
+
+def opened_or_refused(bundle: Path) -> Opened:
+    """Nothing that could serve, or the words of who is bad."""
+    if bundle.name.startswith("bad"):
+        raise EngineError(f"{bundle} is bad.")
+    return cast(Opened, bundle.name)
+
+
+def paths(*names: str) -> list[Path]:
+    return [Path(name) for name in names]
+
+
+def test_several_are_opened_at_once_and_come_in_their_order() -> None:
+    both, last_is_open = threading.Barrier(2), threading.Event()
+
+    def open_one(bundle: Path) -> Opened:
+        both.wait(60)  # it breaks where nobody else comes
+        if bundle.name == "a":
+            last_is_open.wait(60)
+        last_is_open.set()
+        return opened_or_refused(bundle)
+
+    assert [str(one) for one in open_all(open_one, paths("a", "b"), 2)] == ["a", "b"]
+
+
+def test_the_first_that_is_bad_is_told_though_a_later_one_was_faster() -> None:
+    later_has_failed = threading.Event()
+
+    def open_one(bundle: Path) -> Opened:
+        if bundle.name == "bad-1":
+            later_has_failed.wait(60)
+        try:
+            return opened_or_refused(bundle)
+        finally:
+            later_has_failed.set()
+
+    with pytest.raises(EngineError, match=r"^bad-1 is bad\.$"):
+        list(open_all(open_one, paths("a", "bad-1", "bad-2"), 2))
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_after_a_bad_one_no_more_are_begun(at_once: int) -> None:
+    begun: list[str] = []
+    never = threading.Event()
+
+    def open_one(bundle: Path) -> Opened:
+        begun.append(bundle.name)
+        if bundle.name != "bad":
+            never.wait(0.01)  # so that all of them would take 5 s
+        return opened_or_refused(bundle)
+
+    with pytest.raises(EngineError):
+        list(open_all(open_one, paths("bad", *map(str, range(1000))), at_once))
+    assert len(begun) < 1000
+
+
+@pytest.mark.parametrize(("names", "at_once"), [(("a", "b"), 1), (("a",), 8)])
+def test_without_company_there_is_no_other_thread(names: tuple[str, ...], at_once: int) -> None:
+    threads: list[threading.Thread] = []
+
+    def open_one(bundle: Path) -> Opened:
+        threads.append(threading.current_thread())
+        return opened_or_refused(bundle)
+
+    assert len(list(open_all(open_one, paths(*names), at_once))) == len(names)
+    assert set(threads) == {threading.current_thread()}

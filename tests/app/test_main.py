@@ -6,22 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
-from colour_bundle import BLUE, colour_spec, picture
+from colour_bundle import BLUE, colour_spec, picture, write_bundle
 from fakes import FakeSession, engine_of, means_of_colours, samples_of
 from fastapi import FastAPI
 from servers import PATIENCE_S, ROOT, clean_environment
 
 from app import main
 from app.board import Board
-from app.engine import EngineOptions
+from app.bundles import Opened
+from app.engine import Engine, EngineOptions
 from app.errors import BadSettings, EngineError
 from app.post import Post
+from app.runners import SessionRunner
 from app.settings import Settings
 
 LEARNING = ("torch", "onnx", "onnxscript", "safetensors", "kornia", "model.mixer", "model.train", "export")
@@ -68,6 +71,68 @@ def test_a_bundle_that_goes_while_it_is_opened_stops_the_start_in_one_line(
     assert str(refused.value) == (
         f"The bundle {bundle} went or changed while it was opened: No such file or directory; expected it to stay."
     )
+
+
+def several(folder: Path, *names: str, **changes: Any) -> Path:
+    """A folder of bundles that differ in their names alone."""
+    for name in names:
+        write_bundle(folder / name, colour_spec(**changes))
+    return folder
+
+
+def settings_for(folder: Path, **options: Any) -> Settings:
+    return Settings(bundle=folder, provider="cpu", lanes=1, intra_op_threads=1, **options)
+
+
+def test_bundles_of_the_same_graphs_share_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    several(tmp_path, "a", "b")
+    several(tmp_path, "c", version="8")
+    built: list[Engine] = []
+    honest = main.build_classifier
+    monkeypatch.setattr(main, "build_classifier", lambda *of, **more: built.append(of[1]) or honest(*of, **more))
+    main.create_app(settings_for(tmp_path))
+    a, b, c = (cast(SessionRunner, engine._runners[0])._session for engine in built)
+    assert a is b
+    assert a is not c
+
+
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_a_process_opens_as_many_bundles_at_once_as_it_has_cpus(
+    cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(cpus)
+    honest = main.open_bundle
+
+    def open_bundle(*of: Any, **more: Any) -> Opened:
+        together.wait(60)  # it breaks unless so many are here
+        return honest(*of, **more)
+
+    monkeypatch.setattr(main, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(main, "open_bundle", open_bundle)
+    names = "abc"
+    main.create_app(settings_for(several(tmp_path, *names)))
+    assert together.n_waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("provider", "cpus", "workers", "at_once"), [("cpu", 8, 2, 4), ("cpu", 2, 3, 1), ("cuda", 8, 1, 1)]
+)
+def test_workers_share_the_cpus_when_they_open_bundles_and_a_gpu_gets_one_at_a_time(
+    provider: Any, cpus: int, workers: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "usable_cpus", lambda: cpus)
+    assert main._at_once(Settings(provider=provider), workers) == at_once
+
+
+def test_the_first_bad_bundle_by_name_stops_the_start_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several(tmp_path, "a", "d")
+    for bad in "cb":
+        (several(tmp_path, bad) / bad / "fp32.onnx").write_bytes(b"no graph")
+    monkeypatch.setattr(main, "usable_cpus", lambda: 4)
+    with pytest.raises(EngineError, match=rf"^{tmp_path}/b/fp32\.onnx cannot be opened on CPUExecutionProvider: "):
+        main.create_app(settings_for(tmp_path))
 
 
 def test_what_cannot_start_says_so_before_any_socket(tmp_path: Path) -> None:
