@@ -55,6 +55,11 @@ def open_best(
     raise EngineError("No graph is left to choose from. This is a bug.")
 
 
+def first_choice(graphs: Mapping[Precision, Path], asked: str, provider: str) -> Path:
+    """The graph that is tried first, and nearly always runs. Raises EngineError where the one asked for is not there."""
+    return graphs[_order(graphs, asked, provider)[0]]
+
+
 def _order(graphs: Mapping[Precision, Path], asked: str, provider: str) -> list[Precision]:
     """The graphs to try, best first."""
     if asked != "auto":

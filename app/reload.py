@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from app.bundles import Opened, State, find_bundles, log_passed_over, state_of
 from app.canary import complaint_of
+from app.changes import NOTHING, changes, in_words, nothing_has_changed
 from app.errors import BadSettings, DeadlinePassed, ServiceError, StartError
 from app.health import Health
 from app.metrics import Metrics
@@ -41,6 +42,10 @@ class Outcome(BaseModel):
     name: str
     outcome: Literal["unchanged", "swapped", "added", "removed", "refused"]
     reason: str | None = Field(default=None, description="Why it was refused.")
+    changes: list[str] = Field(
+        default_factory=list,
+        description="Of a swapped one what is another than before: labels added, removed or at another index, ...",
+    )
 
 
 class ReloadBody(BaseModel):
@@ -135,7 +140,9 @@ class Reload:
         for one in self._outcomes:
             self._metrics.reloads.labels(one.outcome).inc()
             level = logging.ERROR if one.outcome == "refused" else logging.INFO
-            log.log(level, "reload: %s %s%s", one.name, one.outcome, f": {one.reason}" if one.reason else "")
+            log.log(level, "reload: %s", in_words(one.name, one.outcome, one.reason, one.changes))
+        if nothing_has_changed(one.outcome for one in self._outcomes):
+            log.info("reload: %s", NOTHING)
         self._health.review()
         self._followed = asked
         self._post.reloaded(asked, sum(one.outcome == "refused" for one in self._outcomes))
@@ -181,7 +188,11 @@ class Reload:
             log.exception("the bundle %s cannot be opened", bundle)
             return Outcome(name=name, outcome="refused", reason="It cannot be opened; the service's log says why.")
         self._models.take(model)
-        return Outcome(name=name, outcome="added" if running is None else "swapped")
+        if running is None:
+            return Outcome(name=name, outcome="added")
+        return Outcome(
+            name=name, outcome="swapped", changes=changes(running.classifier.engine, model.classifier.engine)
+        )
 
     async def _state(self, bundle: Path) -> State:
         return await self._opener.call(state_of, bundle)

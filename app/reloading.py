@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from app import address, settings
+from app.changes import AS_BEFORE, NOTHING, nothing_has_changed
 from app.errors import BadSettings, StartError
 from app.settings import Settings
 
@@ -33,6 +34,11 @@ def reload(
     followed = _ask(url or _own_url(settings.load()), key.strip())
     for model in followed["models"]:
         typer.echo(f"{model['name']}: {model['outcome']}")
+        if model["outcome"] == "swapped":
+            for change in model["changes"] or [AS_BEFORE]:
+                typer.echo(f"  {change}")
+    if nothing_has_changed(model["outcome"] for model in followed["models"]):
+        typer.echo(f"{NOTHING.capitalize()}.")
     typer.echo(f"{followed['workers']} worker(s) serve them.")
 
 

@@ -1,5 +1,7 @@
 """How many workers, lanes and threads: the CPUs are used and not oversubscribed, and what was chosen is kept."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,10 +91,87 @@ def test_a_gpu_that_is_asked_for_and_missing_is_the_engines_to_refuse(on: Any) -
     ],
 )
 def test_no_more_workers_than_fit_the_containers_memory(
-    memory: int | None, decode_memory_bytes: int, workers: int, on: Any
+    memory: int | None, decode_memory_bytes: int, workers: int, on: Any, tmp_path: Path
 ) -> None:
     on(8, memory=memory)
-    assert shape(decode_memory_bytes=decode_memory_bytes)[0] == workers
+    bundle = written(tmp_path / "one", 1_200_000)
+    assert shape(bundle=bundle, decode_memory_bytes=decode_memory_bytes)[0] == workers
+
+
+def written(bundle: Path, graph_bytes: int, precision: str = "fp32") -> Path:
+    """A bundle whose graph has so many bytes, none of them written to the disk."""
+    bundle.mkdir(parents=True, exist_ok=True)
+    (bundle / f"{precision}.onnx").touch()
+    os.truncate(bundle / f"{precision}.onnx", graph_bytes)
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("models", "graph_bytes", "workers"),
+    [
+        (1, 1_200_000, 4),
+        (50, 1_200_000, 2),  # 135 MB more in each
+        (200, 1_200_000, 1),
+        (1, 1_000_000, 4),
+        (1, 50_000_000, 2),  # a large model counts as well as many
+        (1, 500_000_000, 1),
+    ],
+)
+def test_models_count_in_the_memory_of_a_worker_by_their_number_and_size(
+    models: int, graph_bytes: int, workers: int, on: Any, tmp_path: Path
+) -> None:
+    on(8, memory=GIGABYTE)
+    for number in range(models):
+        written(tmp_path / f"m{number}", graph_bytes)
+    assert shape(bundle=tmp_path, decode_memory_bytes=350_000_000)[0] == workers
+
+
+def test_of_a_models_graphs_the_one_that_runs_counts(on: Any, tmp_path: Path) -> None:
+    on(8, memory=GIGABYTE)
+    written(tmp_path, 200_000_000, "fp32")
+    written(tmp_path, 1_000_000, "fp16")
+    memory = {"decode_memory_bytes": 350_000_000}
+    assert shape(bundle=tmp_path, precision="fp32", **memory)[0] == 1
+    assert shape(bundle=tmp_path, precision="fp16", **memory)[0] == 4
+
+
+def test_where_memory_decides_the_log_says_what_takes_it(
+    on: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    on(8, memory=GIGABYTE)
+    for name in ("a", "b"):
+        written(tmp_path / name, 10_000_000)
+    with caplog.at_level("INFO", "mixer.plan"):
+        assert shape(bundle=tmp_path, decode_memory_bytes=350_000_000)[0] == 3
+    assert caplog.messages == [
+        "memory is limited to 1000 MB: room for 3 of 8 workers of 148 MB each (models: 2), and 485 MB for pictures"
+    ]
+
+
+def test_where_not_even_one_worker_fits_the_log_warns(
+    on: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    on(1, memory=GIGABYTE)
+    assert shape(bundle=written(tmp_path, 300_000_000), decode_memory_bytes=350_000_000)[0] == 1
+    (warning,) = caplog.records
+    assert warning.levelname == "WARNING"
+    assert warning.message == (
+        "memory is limited to 1000 MB; expected 708 MB for one worker (models: 1) and 485 MB for pictures"
+    )
+
+
+def test_where_there_is_room_enough_the_log_says_nothing(
+    on: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    on(4, memory=GIGABYTE)
+    with caplog.at_level("INFO", "mixer.plan"):
+        assert shape(bundle=written(tmp_path, 1_000_000), decode_memory_bytes=350_000_000)[0] == 4
+    assert caplog.messages == []
+
+
+def test_a_bundle_that_is_not_there_is_the_starts_to_refuse(on: Any, tmp_path: Path) -> None:
+    on(8, memory=GIGABYTE)
+    assert shape(bundle=tmp_path / "none", decode_memory_bytes=350_000_000)[0] == 4
 
 
 def test_what_was_asked_for_is_not_taken_back_for_want_of_memory(on: Any) -> None:

@@ -132,7 +132,40 @@ async def test_a_new_one_takes_over(tmp_path: Path, caplog: pytest.LogCaptureFix
             assert place.versions() == {"colours": "8"}
             place.health.expect_ready()
             assert place.counted() == {"swapped": 1}
-    assert "reload: colours swapped" in caplog.messages
+    assert "reload: colours swapped: version '7' -> '8'" in caplog.messages
+    assert "reload: nothing has changed" not in caplog.messages
+
+
+async def test_other_classes_are_told_in_the_answer_and_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = put(tmp_path / "colours")
+    with caplog.at_level("INFO", "mixer.reload"):
+        async with place_of(bundle) as place:
+            put(bundle, labels=("green", "red", "purple"), temperature=1.5)
+            (outcome,) = (await place.reload.now()).models
+    labels = "labels: 1 added ('purple'), 1 removed ('blue'), 2 moved to another index ('green', 'red')"
+    assert outcome.changes == [labels, "temperature 1.0 -> 1.5"]
+    assert f"reload: colours swapped: {labels}; temperature 1.0 -> 1.5" in caplog.messages
+
+
+async def test_one_with_other_weights_alone_says_that_its_classes_are_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = put(tmp_path / "colours")
+    with caplog.at_level("INFO", "mixer.reload"):
+        async with place_of(bundle) as place:
+            put(bundle)
+            (outcome,) = (await place.reload.now()).models
+    assert (outcome.outcome, outcome.changes) == ("swapped", [])
+    assert "reload: colours swapped: its labels, sizes and temperature are as they were" in caplog.messages
+
+
+async def test_a_reload_that_finds_nothing_new_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "mixer.reload"):
+        async with place_of(put(tmp_path / "colours")) as place:
+            await place.now()
+    assert caplog.messages[-1] == "reload: nothing has changed"
 
 
 async def test_one_that_fails_its_canary_is_opened_anew_even_if_it_has_not_changed(tmp_path: Path) -> None:
@@ -255,6 +288,16 @@ async def test_of_a_folder_added_ones_appear_removed_ones_go_and_changed_ones_sw
         assert place.opened == ["b", "d"]
         assert place.counted() == {"swapped": 1, "unchanged": 1, "added": 1, "removed": 1}
         place.health.expect_ready()
+
+
+async def test_of_fifty_the_one_that_has_changed_is_opened(tmp_path: Path) -> None:
+    bundles = [put(tmp_path / f"m{number:02}") for number in range(50)]
+    async with place_of(tmp_path, *bundles) as place:
+        put(bundles[17], version="8")
+        outcomes = dict(await place.now())
+        assert place.opened == ["m17"]
+        assert outcomes.pop("m17") == "swapped"
+        assert set(outcomes.values()) == {"unchanged"}
 
 
 async def test_what_is_no_bundle_is_passed_over_with_a_line_in_the_log(
@@ -449,7 +492,8 @@ async def test_an_operator_swaps_a_bundle_and_answers_name_the_new_one(tmp_path:
         put(bundle, version="8")
         assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "7"
         answer = await http.post("/admin/reload", headers=headers)
-        assert answer.json() == {"workers": 1, "models": [{"name": "colours", "outcome": "swapped", "reason": None}]}
+        swapped = {"name": "colours", "outcome": "swapped", "reason": None, "changes": ["version '7' -> '8'"]}
+        assert answer.json() == {"workers": 1, "models": [swapped]}
         assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "8"
         corrupt(bundle)
         expect_problem(await http.post("/admin/reload", headers=headers), 409, "reload_refused", "colours was refused")

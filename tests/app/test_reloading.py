@@ -17,13 +17,18 @@ from app.reloading import ReloadFailed, _own_url
 from app.settings import Settings
 
 KEY = "an-operators-key-of-length"
-FOLLOWED = {"workers": 2, "models": [{"name": "colours", "outcome": "swapped", "reason": None}]}
+CHANGES = ["num_classes 3 -> 4", "labels: 1 added ('puma')"]
+
+
+def followed(*changes: str, outcome: str = "swapped") -> bytes:
+    model = {"name": "colours", "outcome": outcome, "reason": None, "changes": changes}
+    return json.dumps({"workers": 2, "models": [model]}).encode()
 
 
 class Service(BaseHTTPRequestHandler):
     """Answers every POST with `answer`, and remembers what it was asked."""
 
-    answer: ClassVar[tuple[int, bytes]] = (200, json.dumps(FOLLOWED).encode())
+    answer: ClassVar[tuple[int, bytes]] = (200, followed(*CHANGES))
     asked: ClassVar[list[tuple[str, str | None]]] = []
 
     def do_POST(self) -> None:
@@ -72,11 +77,30 @@ def failing(kind: type[Exception], words: str) -> Iterator[None]:
         yield
 
 
-def test_it_says_what_became_of_every_bundle(service: Callable[[int, bytes], str]) -> None:
-    url = service(200, json.dumps(FOLLOWED).encode())
+def test_it_says_what_became_of_every_bundle_and_what_is_another_in_it(service: Callable[[int, bytes], str]) -> None:
+    url = service(200, followed(*CHANGES))
     finished = run("--url", f"{url}/")
-    assert (finished.exit_code, finished.stdout) == (0, "colours: swapped\n2 worker(s) serve them.\n")
+    assert finished.exit_code == 0
+    assert finished.stdout.splitlines() == [
+        "colours: swapped",
+        "  num_classes 3 -> 4",
+        "  labels: 1 added ('puma')",
+        "2 worker(s) serve them.",
+    ]
     assert Service.asked == [("/admin/reload", KEY)]
+
+
+def test_of_one_that_has_only_other_weights_it_says_what_is_as_it_was(service: Callable[[int, bytes], str]) -> None:
+    finished = run("--url", service(200, followed()))
+    assert finished.stdout.splitlines()[:2] == [
+        "colours: swapped",
+        "  its labels, sizes and temperature are as they were",
+    ]
+
+
+def test_where_nothing_has_changed_it_says_so(service: Callable[[int, bytes], str]) -> None:
+    finished = run("--url", service(200, followed(outcome="unchanged")))
+    assert finished.stdout.splitlines() == ["colours: unchanged", "Nothing has changed.", "2 worker(s) serve them."]
 
 
 @pytest.mark.parametrize(
