@@ -56,7 +56,7 @@ def open_best(
 
 
 def first_choice(graphs: Mapping[Precision, Path], asked: str, provider: str) -> Path:
-    """The graph that is tried first, and nearly always runs. Raises EngineError where the one asked for is not there."""
+    """The graph that is tried first, and nearly always runs. Raises EngineError where that asked for is not there."""
     return graphs[_order(graphs, asked, provider)[0]]
 
 
