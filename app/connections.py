@@ -23,9 +23,8 @@ from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnection
 from app.gate import Gate
 from app.hang_up import HangUp, announce
 from app.metrics import Metrics
-from app.refusals import METRICS, Head
+from app.refusals import Head
 
-GATE = "mixer.gate"  # in the state of the application: what may refuse a request at its head
 MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
 _HASTE_S = 1.0  # for a body that nobody wants, when the server ends
 _MOST_AT_ONCE = 1000  # requests that arrive in one piece
@@ -108,7 +107,13 @@ class Connection(HttpToolsProtocol):
     """
 
     def __init__(
-        self, *args: Any, departures: Departures | None = None, crowd: Crowd | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        departures: Departures | None = None,
+        crowd: Crowd | None = None,
+        gate: Gate | None = None,
+        metrics: Metrics | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._departures = departures
@@ -122,8 +127,8 @@ class Connection(HttpToolsProtocol):
         self._bytes_without_progress = 0
         self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
         self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
-        self._gate: Gate | None = self.app_state.get(GATE)
-        self._metrics: Metrics | None = self.app_state.get(METRICS)
+        self._gate = gate  # what may refuse a request at its head
+        self._metrics = metrics  # where refusals are counted
         self._arriving = self._refused = False  # a body; the request that it belongs to
         self._leaving = False  # the last answer has been written
         self._leave_within_s: float = self.timeout_keep_alive

@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import problems
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.spelling import nearest
-from app.tls import Certificate
 
 NOTHING_IS_FETCHED = (
     "URLs and base64 text are not taken: send the picture's bytes as the body, or as the multipart field 'file'."
@@ -66,10 +65,6 @@ class Application(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._shortcuts: dict[tuple[str, str], ASGIApp] = {}
-        self.admin: ASGIApp | None = None  # what a port of its own serves
-        self.stuck_s: Callable[[], float] = lambda: 0.0  # how long the longest run under way has run
-        self.state_words: Callable[[], tuple[str, str]] = lambda: ("ready", "")  # in a word, and what is served how
-        self.certificate: Certificate | None = None  # what both ports show
 
     def add_shortcut(self, method: str, path: str, app: ASGIApp) -> None:
         """Let `app` answer exactly these requests."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +21,6 @@ from app.batcher import Limits
 from app.bodies import BodyLimits
 from app.bundles import Opened, find_bundles, is_one, log_passed_over, open_all, open_bundle, state_of
 from app.classifier import Classifier, Decoding
-from app.connections import GATE
 from app.costs import Memory
 from app.cpus import usable_cpus
 from app.direct import Application
@@ -44,11 +43,11 @@ from app.overruns import Overruns, OverrunWatch
 from app.plan import may_run_on_gpu
 from app.post import Post
 from app.quota import Quota
-from app.refusals import METRICS
 from app.reload import Making, Reload, expect_default
 from app.routes import Routes
 from app.runtime import ONNX_RUNTIME
 from app.schemas import FullLimitsBody
+from app.service import Service
 from app.sessions import Sessions
 from app.settings import Settings
 from app.sharing import SharedSessions
@@ -61,7 +60,7 @@ _TRIM_S = 10.0
 log = logging.getLogger("mixer.main")
 
 
-def create_app(settings: Settings, engine: Engine | None = None, post: Post | None = None) -> Application:
+def create_service(settings: Settings, engine: Engine | None = None, post: Post | None = None) -> Service:
     """The whole service, or what one worker at its post does of it. lifespan starts what is not started here.
 
     Every engine is opened and warmed here, before any client is answered. One process listens after that; several
@@ -112,20 +111,16 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
         title="mixer-serve",
         version=version("mixer-serve"),
         **ABOUT,
-        lifespan=_lifespan(
-            models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, post, gate, metrics
-        ),
+        lifespan=_lifespan(models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, post, metrics),
         openapi_url=None,  # documentation.py serves the document, and a page for it
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
-    app.certificate = certificate
-    app.stuck_s = models.stuck_s
-    app.state_words = partial(_state_words, models, health, keys, settings)
     routes.add_to(app, reticent=bool(settings.admin_port))
     app.include_router(Documentation(app.openapi).router())
     operators = Operators(metrics, admin_keys, settings.protect_metrics)
+    admin: FastAPI | None = None
     if settings.admin_port:
-        app.admin = admin = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
+        admin = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
         admin.include_router(routes.for_operators())
         admin.include_router(operators.router())
         admin.include_router(Admin(reload, drain, operators.expect_key).router())
@@ -136,7 +131,8 @@ def create_app(settings: Settings, engine: Engine | None = None, post: Post | No
     if settings.origins:
         origins.allow(app, settings.origins)
     _dress(app, metrics)
-    return app
+    state = partial(_state_words, models, health, keys, settings)
+    return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)
 
 
 def _dress(app: FastAPI, metrics: Metrics) -> None:
@@ -238,11 +234,10 @@ def _lifespan(
     drain: Drain,
     drain_timeout_s: float,
     post: Post,
-    gate: Gate,
     metrics: Metrics,
-) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]:
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await health.probe()
         works = (health.watch(), reload.watch(), overruns.watch(), _beat(post, metrics), keep_trimmed(_TRIM_S))
         tasks = [asyncio.create_task(work) for work in works]
@@ -265,7 +260,7 @@ def _lifespan(
                 else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
             )
             with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
-                yield {GATE: gate, METRICS: metrics}
+                yield
         finally:
             end()
             await asyncio.gather(*endings)

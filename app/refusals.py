@@ -13,7 +13,6 @@ from app.errors import ServiceError
 from app.headers import ANSWER
 from app.metrics import Metrics
 
-METRICS = "mixer.metrics"  # in the state of the application: where refusals are counted
 UNREAD = "-"  # for a method or path that could not be read
 _ENDPOINT = "other"
 _HEAD = (

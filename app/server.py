@@ -17,15 +17,15 @@ from functools import partial
 from typing import NoReturn, cast
 
 import uvicorn
-from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import address, forwarded, logs, tls
 from app.acceptor import Acceptor
-from app.connections import GATE, Connection, Crowd
+from app.connections import Connection, Crowd
 from app.departures import Departures
 from app.errors import StartError
 from app.post import Post
+from app.service import Service
 from app.settings import ENV_PREFIX, Settings
 from app.workers import STOPPING, Supervisor
 
@@ -44,8 +44,8 @@ _LARGE_BLOCK_BYTES = 4 << 20
 log = logging.getLogger("mixer.server")
 
 
-def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
-    """Listen until told to stop, in this process or in several: `make` makes an application in each of them.
+def serve(make: Callable[[Post], Service], settings: Settings) -> int:
+    """Listen until told to stop, in this process or in several: `make` makes a service in each of them.
 
     One process makes it before it listens. Several share a port that listens before they are forked; whoever connects
     meanwhile waits.
@@ -58,9 +58,9 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
     if settings.workers == 1:
         post = Post()
         logs.name_worker(post.number, settings.workers)
-        application = make(post)
+        service = make(post)
         with _listeners(settings) as listeners:
-            return _run(application, listeners, settings, post)
+            return _run(service, listeners, settings, post)
     with _listeners(settings) as listeners:
         supervisor = Supervisor(
             lambda post: _work(make, listeners, settings, post),
@@ -73,7 +73,7 @@ def serve(make: Callable[[Post], FastAPI], settings: Settings) -> int:
         return supervisor.run()
 
 
-def _work(make: Callable[[Post], FastAPI], listeners: list[socket.socket], settings: Settings, post: Post) -> int:
+def _work(make: Callable[[Post], Service], listeners: list[socket.socket], settings: Settings, post: Post) -> int:
     """One worker of several, from its first line in the log to its end."""
     logs.name_worker(post.number, settings.workers)
     return _run(make(post), listeners, settings, post)
@@ -91,8 +91,8 @@ def _log_limits(settings: Settings) -> None:
     )
 
 
-def _log_ready(application: FastAPI, settings: Settings, scheme: str) -> None:
-    state, words = getattr(application, "state_words", lambda: ("ready", ""))()
+def _log_ready(service: Service, settings: Settings, scheme: str) -> None:
+    state, words = service.state()
     url = address.url(scheme, settings.host, settings.port)
     docs = address.url(scheme, address.near(settings.host), settings.port)
     log.info("%s on %s: %s; documentation: %s/docs", state, url, words, docs)
@@ -125,6 +125,7 @@ class _Server(uvicorn.Server):
 
     def __init__(
         self,
+        service: Service,
         config: uvicorn.Config,
         admin: uvicorn.Config | None,
         post: Post,
@@ -132,6 +133,7 @@ class _Server(uvicorn.Server):
         still_s: float,
     ) -> None:
         super().__init__(config)
+        self._service = service
         self._on_ready = on_ready
         self._still_s = still_s
         self._admin = admin
@@ -201,18 +203,18 @@ class _Server(uvicorn.Server):
     def _accept(self, listener: socket.socket, config: uvicorn.Config) -> None:
         if not config.loaded:
             config.load()
-        state = dict(self.lifespan.state)
-        if config is not self.config:
-            del state[GATE]  # it is in front of pictures, which are not served here
+        gate = self._service.gate if config is self.config else None  # it is in front of pictures
 
         def connection() -> asyncio.Protocol:
             make = config.http_protocol_class
             return make(  # type: ignore[call-arg]
                 config=config,
                 server_state=self.server_state,
-                app_state=state,
+                app_state=self.lifespan.state,
                 departures=self._departures,
                 crowd=self._crowd,
+                gate=gate,
+                metrics=self._service.metrics,
             )
 
         post, most = self._post, config.limit_concurrency or math.inf
@@ -231,11 +233,11 @@ class _Server(uvicorn.Server):
         return len(self.server_state.connections)
 
 
-def _run(application: FastAPI, listeners: list[socket.socket], settings: Settings, post: Post) -> int:
-    certificate = getattr(application, "certificate", None) or tls.certificate_of(settings)
-    config = _config(application, settings, certificate)
-    admin = getattr(application, "admin", None)
-    admin_config = None if admin is None else _config(admin, settings, certificate, _MORE_CONNECTIONS)
+def _run(service: Service, listeners: list[socket.socket], settings: Settings, post: Post) -> int:
+    config = _config(service.app, settings, service.certificate)
+    admin_config = (
+        None if service.admin is None else _config(service.admin, settings, service.certificate, _MORE_CONNECTIONS)
+    )
     scheme = "https" if config.is_ssl else "http"
     log.info("starting on %s", address.url(scheme, settings.host, settings.port))
     if post.number == 0:
@@ -248,12 +250,11 @@ def _run(application: FastAPI, listeners: list[socket.socket], settings: Setting
     for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        on_ready = partial(_log_ready, application, settings, scheme)
-        _Server(config, admin_config, post, on_ready, settings.watchdog_s).run(sockets=listeners)
+        on_ready = partial(_log_ready, service, settings, scheme)
+        _Server(service, config, admin_config, post, on_ready, settings.watchdog_s).run(sockets=listeners)
     except SystemExit as ended:
-        stuck_s = getattr(application, "stuck_s", None)
-        if stuck_s is not None and stuck_s():
-            log.warning("a run has not ended in %.1f s; this process ends without it", stuck_s())
+        if stuck_s := service.longest_run_s():
+            log.warning("a run has not ended in %.1f s; this process ends without it", stuck_s)
             _end_at_once(ended.code if isinstance(ended.code, int) else 1)
         raise
     finally:

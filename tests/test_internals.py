@@ -76,7 +76,6 @@ INTERNALS = [
     *_rows(
         "connections.py",
         PROTOCOL,
-        app_state=dict,
         cycle=RequestResponseCycle,
         flow=FlowControl,
         headers=list,

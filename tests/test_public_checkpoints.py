@@ -28,7 +28,7 @@ from numpy_mixer import erf, google_logits, softmax, timm_logits
 from PIL import Image, ImageDraw, ImageFilter
 from safetensors.numpy import load_file, save_file
 
-from app.main import create_app
+from app.main import create_service
 from app.settings import Settings
 from model import checkpoint
 from model.preprocess import to_pixels, to_square
@@ -376,7 +376,7 @@ def test_torch_gives_numpys_logits(imported: Imported):
 async def test_the_service_gives_numpys_answer_to_a_photo(imported: Imported, bundle: Path):
     expected = softmax(imported.logits[0])
     best = np.argsort(-expected)
-    app = create_app(Settings(bundle=bundle, provider="cpu", max_batch_size=1, request_timeout_s=600))
+    app = create_service(Settings(bundle=bundle, provider="cpu", max_batch_size=1, request_timeout_s=600)).app
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from app.main import create_app
+from app.main import create_service
 from app.settings import Settings
 from model import checkpoint
 from model.preprocess import to_pixels, to_square
@@ -68,7 +68,7 @@ async def test_the_answer_over_http_is_torchs_on_the_same_bytes(
     story: Path, precision: Literal["fp32", "fp16", "int8"], most: float
 ):
     loaded = checkpoint.load(story / "checkpoint")
-    app = create_app(Settings(bundle=story / "bundle", precision=precision))
+    app = create_service(Settings(bundle=story / "bundle", precision=precision)).app
     transport = httpx.ASGITransport(app)
     generator = np.random.default_rng(8)
     right = 0
@@ -145,7 +145,7 @@ async def test_a_foreign_checkpoint_is_imported_exported_and_classifies(tmp_path
     answer = json.loads(mixer(tmp_path, "classify", "picture.png", "--bundle", "bundle", "--json").stdout)
     assert len(answer["predictions"]) == 5
     assert all(prediction["label"].startswith("thing ") for prediction in answer["predictions"])
-    app = create_app(Settings(bundle=tmp_path / "bundle"))
+    app = create_service(Settings(bundle=tmp_path / "bundle")).app
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -50,12 +50,13 @@ def serve(bundle: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Serv
     async def served(engine: Engine = engine, **options: Any) -> AsyncIterator[Service]:
         metrics = WatchedMetrics()
         monkeypatch.setattr(main, "Metrics", lambda *_: metrics)
-        application = main.create_app(Settings(**{"bundle": bundle, "drain_timeout_s": 5, **options}), engine)
+        made = main.create_service(Settings(**{"bundle": bundle, "drain_timeout_s": 5, **options}), engine)
+        application = made.app
         transport = httpx.ASGITransport(application)
         async with (
             application.router.lifespan_context(application),
             httpx.AsyncClient(transport=transport, base_url="http://service") as client,
         ):
-            yield Service(application, client, metrics)
+            yield Service(application, client, made.admin, metrics)
 
     return served

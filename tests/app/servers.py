@@ -65,7 +65,7 @@ _ALTERED = """
 import os, signal, sys, threading, time
 from app import logs, plan, server
 from app.engine import Engine, open_engine
-from app.main import create_app, engine_options
+from app.main import create_service, engine_options
 from app.settings import load
 
 def say(*words):
@@ -77,7 +77,7 @@ settings = plan.planned(load(sys.argv[1:]))
 
 def make(post):
     engine = open_engine(engine_options(settings))
-    return altered(post, engine, lambda: create_app(settings, engine, post))
+    return altered(post, engine, lambda: create_service(settings, engine, post))
 
 logs.configure("text", "info")
 sys.exit(server.serve(make, settings))

@@ -15,6 +15,7 @@ class Service:
 
     app: FastAPI
     http: httpx.AsyncClient
+    admin: FastAPI | None
     metrics: WatchedMetrics
 
 

@@ -385,7 +385,7 @@ _scraps = st.one_of(
 @given(bodies=st.lists(st.lists(_scraps, max_size=12).map(b"".join), min_size=1, max_size=5))
 def test_whatever_is_sent_as_a_form_gets_a_label_or_a_fault_of_the_clients(bodies: list[bytes], engine: Engine) -> None:
     async def send_all() -> None:
-        app = main.create_app(Settings(), engine)
+        app = main.create_service(Settings(), engine).app
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
             for body in bodies:
                 answer = await client.post("/classify", content=body, headers=FORM)

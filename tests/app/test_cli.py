@@ -248,7 +248,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
 def test_serve_serves_one_application(mixer: Mixer, bundle: Path, served: list[tuple[Any, Settings]]) -> None:
     assert mixer("serve", "--bundle", bundle, "--workers=1", "--lanes=1", "--port", 9100) == 7
     ((application, settings),) = served
-    assert application.title == "mixer-serve"
+    assert application.app.title == "mixer-serve"
     assert (settings.port, settings.bundle, settings.workers) == (9100, bundle, 1)
 
 
@@ -265,7 +265,7 @@ def test_serve_fills_in_what_the_settings_leave_open(
     monkeypatch.setattr(plan, "memory_bytes", lambda: None)
     assert mixer("serve", "--bundle", bundle, "--provider", "cpu", *flags) == 7
     ((application, settings),) = served
-    assert application.title == "mixer-serve"
+    assert application.app.title == "mixer-serve"
     assert settings.workers == workers
     assert min(settings.lanes, settings.intra_op_threads, settings.decode_threads) >= 1
 

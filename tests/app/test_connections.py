@@ -16,11 +16,10 @@ from uvicorn.server import ServerState
 from virtual_time import in_virtual_time, now
 
 from app.access import Access
-from app.connections import GATE, MAX_HEAD_BYTES, Connection, Crowd
+from app.connections import MAX_HEAD_BYTES, Connection, Crowd
 from app.errors import ClientGone
 from app.gate import Gate
 from app.hang_up import HangUp, announce
-from app.refusals import METRICS
 
 KEEP_ALIVE_S = 5
 REQUEST = b"GET / HTTP/1.1\r\nHost: service\r\n\r\n"
@@ -101,7 +100,8 @@ async def settled() -> None:
 def connected(
     app: Any,
     departures: Any = None,
-    state: Any = None,
+    gate: Gate | None = None,
+    metrics: Any = None,
     crowd: Crowd | None = None,
     most: int | None = None,
     **kind: Any,
@@ -110,7 +110,9 @@ def connected(
         app, timeout_keep_alive=KEEP_ALIVE_S, limit_concurrency=most, log_config=None, lifespan="off"
     )
     loop = asyncio.get_running_loop()
-    connection = Connection(config, ServerState(), state or {}, loop, departures=departures, crowd=crowd)
+    connection = Connection(
+        config, ServerState(), {}, loop, departures=departures, crowd=crowd, gate=gate, metrics=metrics
+    )
     transport = FakeTransport(**kind)
     connection.connection_made(transport)
     return connection, transport
@@ -409,7 +411,7 @@ async def test_a_refusal_is_a_problem_with_a_line_in_the_log_and_a_count(
     sent: bytes, status: int, code: str, request_line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = WatchedMetrics()
-    connection, transport = connected(Listing(), state={METRICS: metrics})
+    connection, transport = connected(Listing(), metrics=metrics)
     with caplog.at_level(logging.DEBUG):
         connection.data_received(sent)
         connection.connection_lost(None)
@@ -449,7 +451,7 @@ async def test_a_request_whose_body_is_refused_has_that_in_its_one_line(
         raise ClientGone
 
     metrics = WatchedMetrics()
-    connection, transport = connected(Access(app, metrics), state={METRICS: metrics})
+    connection, transport = connected(Access(app, metrics), metrics=metrics)
     with caplog.at_level(logging.INFO):
         connection.data_received(b"POST /x HTTP/1.1\r\nHost: a\r\n" + CHUNKED[:-5])
         if has_begun:
@@ -608,7 +610,7 @@ async def test_while_nothing_is_read_a_hang_up_is_watched_for() -> None:
 
 async def test_pictures_sent_ahead_by_a_client_that_goes_are_counted() -> None:
     metrics = WatchedMetrics()
-    connection, _ = connected(Application(), state={GATE: Gate(None, metrics, 30)})
+    connection, _ = connected(Application(), gate=Gate(None, metrics, 30))
     for path in (b"/classify", b"/classify", b"/classify/batch", b"/model"):
         connection.data_received(b"POST %b HTTP/1.1\r\nHost: service\r\nContent-Length: 0\r\n\r\n" % path)
     connection.data_received(b"GET /classify HTTP/1.1\r\nHost: service\r\n\r\n")

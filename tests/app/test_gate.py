@@ -14,7 +14,7 @@ from test_connections import KEEP_ALIVE_S, Application, FakeTransport, settled
 from uvicorn.server import ServerState
 from virtual_time import in_virtual_time, now
 
-from app.connections import GATE, Connection
+from app.connections import Connection
 from app.errors import QueueFull
 from app.gate import Gate
 
@@ -41,7 +41,7 @@ def gated(app: Any, hurdle: Hurdle) -> tuple[Connection, FakeTransport, WatchedM
     state = ServerState()
     state.default_headers = [(b"date", b"today")]
     gate = Gate(hurdle, metrics, timeout_s=30)
-    connection, transport = Connection(config, state, {GATE: gate}, asyncio.get_running_loop()), FakeTransport()
+    connection, transport = Connection(config, state, {}, asyncio.get_running_loop(), gate=gate), FakeTransport()
     connection.connection_made(transport)
     return connection, transport, metrics
 
@@ -218,7 +218,7 @@ async def test_those_let_in_at_the_same_moment_count_until_they_have_their_place
     hurdle = Hurdle(room=2)
     connection, transport, _ = gated(Application(), hurdle)
     others = [
-        Connection(connection.config, connection.server_state, connection.app_state, connection.loop) for _ in "12"
+        Connection(connection.config, connection.server_state, {}, connection.loop, gate=connection._gate) for _ in "12"
     ]
     for other in others:
         other.connection_made(FakeTransport())
@@ -252,7 +252,7 @@ async def test_the_longest_turn_of_the_last_second_is_time_that_a_request_has_no
 
     def gated_by(gate: Gate) -> Connection:
         config = uvicorn.Config(app, timeout_keep_alive=KEEP_ALIVE_S, log_config=None, lifespan="off")
-        connection = Connection(config, ServerState(), {GATE: gate}, asyncio.get_running_loop())
+        connection = Connection(config, ServerState(), {}, asyncio.get_running_loop(), gate=gate)
         connection.connection_made(FakeTransport())
         return connection
 

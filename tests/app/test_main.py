@@ -62,12 +62,12 @@ def test_every_option_of_the_engine_comes_from_the_settings(bundle: Path) -> Non
 def test_a_bundle_that_goes_while_it_is_opened_stops_the_start_in_one_line(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(*_: object) -> None:
+    def gone(*_: object, **__: object) -> None:
         raise FileNotFoundError(2, "No such file or directory", str(bundle / "fp32.onnx"))
 
     monkeypatch.setattr(main, "open_bundle", gone)
     with pytest.raises(EngineError) as refused:
-        main.create_app(Settings(bundle=bundle))
+        main.create_service(Settings(bundle=bundle))
     assert str(refused.value) == (
         f"The bundle {bundle} went or changed while it was opened: No such file or directory; expected it to stay."
     )
@@ -90,7 +90,7 @@ def test_bundles_of_the_same_graphs_share_a_session(tmp_path: Path, monkeypatch:
     built: list[Engine] = []
     honest = main.build_classifier
     monkeypatch.setattr(main, "build_classifier", lambda *of, **more: built.append(of[1]) or honest(*of, **more))
-    main.create_app(settings_for(tmp_path))
+    main.create_service(settings_for(tmp_path))
     a, b, c = (cast(SessionRunner, engine._runners[0])._session for engine in built)
     assert a is b
     assert a is not c
@@ -110,7 +110,7 @@ def test_a_process_opens_as_many_bundles_at_once_as_it_has_cpus(
     monkeypatch.setattr(main, "usable_cpus", lambda: cpus)
     monkeypatch.setattr(main, "open_bundle", open_bundle)
     names = "abc"
-    main.create_app(settings_for(several(tmp_path, *names)))
+    main.create_service(settings_for(several(tmp_path, *names)))
     assert together.n_waiting == 0
 
 
@@ -132,23 +132,23 @@ def test_the_first_bad_bundle_by_name_stops_the_start_with_its_words(
         (several(tmp_path, bad) / bad / "fp32.onnx").write_bytes(b"no graph")
     monkeypatch.setattr(main, "usable_cpus", lambda: 4)
     with pytest.raises(EngineError, match=rf"^{tmp_path}/b/fp32\.onnx cannot be opened on CPUExecutionProvider: "):
-        main.create_app(settings_for(tmp_path))
+        main.create_service(settings_for(tmp_path))
 
 
 def test_what_cannot_start_says_so_before_any_socket(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"has no fp32\.onnx"):
-        main.create_app(Settings(bundle=tmp_path))
+        main.create_service(Settings(bundle=tmp_path))
     with pytest.raises(BadSettings, match=r"^MIXER_API_KEYS, entry 1: the key has 5 characters"):
-        main.create_app(Settings(bundle=tmp_path, api_keys="short"))
+        main.create_service(Settings(bundle=tmp_path, api_keys="short"))
 
 
 def test_an_application_opens_the_bundle_of_its_settings(bundle: Path) -> None:
-    assert isinstance(main.create_app(Settings(bundle=bundle, provider="cpu", lanes=1)), FastAPI)
+    assert isinstance(main.create_service(Settings(bundle=bundle, provider="cpu", lanes=1)).app, FastAPI)
 
 
 async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture) -> None:
     spec = colour_spec(canary=None)
-    app = main.create_app(Settings(), engine_of(FakeSession(spec), spec, lanes=2))
+    app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, lanes=2)).app
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
             assert "serving colours 7 in fp32 on cpu, 2 lanes (because)" in caplog.messages
@@ -156,7 +156,7 @@ async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture
 
 async def test_one_lane_is_no_lanes(caplog: pytest.LogCaptureFixture) -> None:
     spec = colour_spec(canary=None)
-    app = main.create_app(Settings(), engine_of(FakeSession(spec), spec, lanes=1))
+    app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, lanes=1)).app
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
             assert "serving colours 7 in fp32 on cpu, 1 lane (because)" in caplog.messages
@@ -167,11 +167,11 @@ async def test_it_tells_what_an_operator_looks_for_first() -> None:
     closed = Settings(
         workers=3, api_keys="a-key-of-sixteen-characters", cors_origins="https://a.example, https://b.example"
     )
-    app = main.create_app(closed, engine_of(FakeSession(spec), spec))
+    service = main.create_service(closed, engine_of(FakeSession(spec), spec))
     words = "colours 7 in fp32; 3 workers; an API key is needed; CORS for https://a.example, https://b.example"
-    assert app.state_words() == ("not ready yet", words)
-    async with app.router.lifespan_context(app):
-        assert app.state_words() == ("ready", words)
+    assert service.state() == ("not ready yet", words)
+    async with service.app.router.lifespan_context(service.app):
+        assert service.state() == ("ready", words)
 
 
 async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_gone(
@@ -185,7 +185,7 @@ async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_go
     loop = asyncio.get_running_loop()
     before = signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(told.set))
     try:
-        app = main.create_app(Settings(), engine_of(FakeSession(spec), spec), first)
+        app = main.create_service(Settings(), engine_of(FakeSession(spec), spec), first).app
         assert second.held_by_others() == []
         async with app.router.lifespan_context(app):
             first.hold(3)
@@ -205,7 +205,7 @@ async def test_workers_count_in_rows_of_their_own_and_show_the_sum() -> None:
     spec = colour_spec(canary=None)
     board = Board(3)
     apps = [
-        main.create_app(Settings(), engine_of(FakeSession(spec), spec), Post(number, board, lifeline=None))
+        main.create_service(Settings(), engine_of(FakeSession(spec), spec), Post(number, board, lifeline=None)).app
         for number in (0, 1)
     ]
     shown = []
@@ -229,7 +229,7 @@ async def test_what_another_worker_has_of_a_limit_is_not_there_for_this_one(what
     board = Board(3)
     ours, theirs = (Post(number, board, lifeline=None) for number in (0, 1))
     settings = Settings(request_timeout_s=0.5)
-    app = main.create_app(settings, engine_of(FakeSession(spec, means_of_colours), spec), ours)
+    app = main.create_service(settings, engine_of(FakeSession(spec, means_of_colours), spec), ours).app
     taken = theirs.quota(what, getattr(settings, limit))
     assert taken.try_take(taken.limit)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:

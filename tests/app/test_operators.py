@@ -22,8 +22,8 @@ FREE_PORT = 9  # nobody listens in these tests
 
 def operators_of(service: Service) -> httpx.AsyncClient:
     """A client of the port for operators."""
-    admin = service.app.admin  # type: ignore[attr-defined]
-    return httpx.AsyncClient(transport=httpx.ASGITransport(admin), base_url="http://operators")
+    assert service.admin is not None
+    return httpx.AsyncClient(transport=httpx.ASGITransport(service.admin), base_url="http://operators")
 
 
 # --- one port ---

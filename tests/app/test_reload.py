@@ -477,7 +477,7 @@ Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 @asynccontextmanager
 async def served(bundle: Path, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     settings = Settings(bundle=bundle, provider="cpu", lanes=1, decode_threads=1, admin_keys=KEY, **options)
-    application = main.create_app(settings)
+    application = main.create_service(settings).app
     async with (
         application.router.lifespan_context(application),
         httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://service") as client,
@@ -545,11 +545,11 @@ async def test_bundles_of_a_folder_answer_side_by_side(tmp_path: Path) -> None:
 def test_a_default_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     put(tmp_path / "colours")
     with pytest.raises(BadSettings, match=r"MIXER_DEFAULT_MODEL is greys; the bundles are colours\."):
-        main.create_app(Settings(bundle=tmp_path, provider="cpu", lanes=1, default_model="greys"))
+        main.create_service(Settings(bundle=tmp_path, provider="cpu", lanes=1, default_model="greys"))
 
 
 def test_one_bad_bundle_of_a_folder_stops_the_start(tmp_path: Path) -> None:
     put(tmp_path / "a")
     corrupt(put(tmp_path / "b"))
     with pytest.raises(EngineError, match="cannot be opened"):
-        main.create_app(Settings(bundle=tmp_path, provider="cpu", lanes=1))
+        main.create_service(Settings(bundle=tmp_path, provider="cpu", lanes=1))

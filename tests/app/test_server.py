@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
-from fakes import FakeSession, engine_of, means_of_colours, samples_of
+from fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours, samples_of
 from fastapi import FastAPI
 from pace import is_within
 from servers import (
@@ -36,7 +36,9 @@ from servers import (
 
 from app import server
 from app.errors import StartError
-from app.main import create_app
+from app.gate import Gate
+from app.main import create_service
+from app.service import Service
 from app.settings import Settings
 from app.workers import STOPPING
 
@@ -332,7 +334,7 @@ def test_a_stop_signal_ends_serve_as_a_success(
     visitor.start()
     try:
         with caplog.at_level(logging.INFO, "uvicorn.error"), pytest.raises(SystemExit) as ended:
-            raise SystemExit(server.serve(lambda post: create_app(settings, engine, post), settings))
+            raise SystemExit(server.serve(lambda post: create_service(settings, engine, post), settings))
     finally:
         log.removeHandler(listening)
         visitor.join(PATIENCE_S)
@@ -347,8 +349,12 @@ def test_an_application_that_cannot_start_is_a_failure() -> None:
         raise ZeroDivisionError
         yield
 
+    metrics = WatchedMetrics()
+    made = Service(
+        FastAPI(lifespan=failing), None, None, Gate(None, metrics, 30), metrics, lambda: 0.0, lambda: ("ready", "")
+    )
     with pytest.raises(SystemExit) as ended:
-        raise SystemExit(server.serve(lambda _: FastAPI(lifespan=failing), Settings(port=free_port(), workers=1)))
+        raise SystemExit(server.serve(lambda _: made, Settings(port=free_port(), workers=1)))
     assert ended.value.code not in (None, 0)
 
 
@@ -468,9 +474,9 @@ class Blocking:
         time.sleep(1000)
 
 def altered(post, engine, create):
-    application = create()
-    application.add_shortcut("POST", "/block", Blocking())
-    return application
+    service = create()
+    service.app.add_shortcut("POST", "/block", Blocking())
+    return service
 """
 
 
@@ -558,11 +564,11 @@ def test_what_cannot_start_ends_with_its_exit_code_and_one_line(workers: str, tm
 def test_several_workers_of_an_application_that_cannot_start_are_a_failure(bundle: Path) -> None:
     script = """
 def altered(post, engine, create):
-    application = create()
+    service = create()
     def lifespan(app):
         raise ZeroDivisionError
-    application.router.lifespan_context = lifespan
-    return application
+    service.app.router.lifespan_context = lifespan
+    return service
 """
     with altered(script, bundle, "--workers", "2") as running:
         assert running.exit_code() not in (0, None)

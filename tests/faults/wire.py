@@ -26,7 +26,7 @@ _GATED = """
 import signal, sys, threading
 from app import logs, server
 from app.engine import Engine, open_engine
-from app.main import create_app, engine_options
+from app.main import create_service, engine_options
 from app.settings import load
 
 gate = threading.Semaphore(0)
@@ -43,7 +43,7 @@ engine = open_engine(engine_options(settings))
 engine.__class__ = Gated
 engine.spec = engine.spec.model_copy(update={"canary": None})
 logs.configure("text", "info")
-sys.exit(server.serve(lambda post: create_app(settings, engine, post), settings))
+sys.exit(server.serve(lambda post: create_service(settings, engine, post), settings))
 """
 A_RUN_HAS_BEGUN = "a run has begun"
 
