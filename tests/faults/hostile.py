@@ -140,6 +140,22 @@ def same_place(width: int, strips: int, size: int) -> bytes:
     return grey_tiff(width, strips, b"", places).ljust(size, b"\0")
 
 
+def descending_strips(strips: int, size: int) -> bytes:
+    """A grey TIFF of so many bytes, not compressed: each strip of one pixel begins a byte before the one above it."""
+    places = {273: longs(*range(8 + strips, 8, -1)), 279: longs(*[1] * strips)}
+    return grey_tiff(1, strips, b"", places).ljust(size, b"\0")
+
+
+def red_tiff_of_one_value(tags: int, size: int) -> bytes:
+    """A red TIFF whose Exif directory has so many tags, all of which have the same bytes for their value."""
+    basis = {**ONE_STRIP, 34665: longs(0)}
+    at = len(tiff_picture(8, basis))
+    value_at = at + 2 + 12 * tags + 4
+    entries = b"".join(struct.pack("<HHII", 1000 + number, 1, size, value_at) for number in range(tags))
+    whole = tiff_picture(8, {**basis, 34665: longs(at), 273: longs(value_at)})
+    return whole + struct.pack("<H", tags) + entries + bytes(4) + bytes(RED) * 64 + bytes(size)
+
+
 def red_tiff_with_directories(count: int) -> bytes:
     """A red TIFF whose Exif and GPS directories, one and the same, are a single tag of so many fractions."""
     basis = {**ONE_STRIP, 34665: longs(0), 34853: longs(0)}

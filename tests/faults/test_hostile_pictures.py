@@ -16,6 +16,7 @@ from hostile import (
     TILES_OF_A_GIGABYTE,
     broken_fax,
     chunk,
+    descending_strips,
     frames,
     gif_declaring,
     gif_with,
@@ -32,6 +33,7 @@ from hostile import (
     rationals,
     red,
     red_run_length_bmp,
+    red_tiff_of_one_value,
     red_tiff_with_directories,
     run_length_bmp,
     same_place,
@@ -108,6 +110,8 @@ NOTHING_BUT_HEADERS: dict[str, File] = {
     "tiff, orientations": lambda: tiff_picture(8, {**ONE_STRIP, 274: rationals(MANY)}),
     "tiff, strips": lambda: tiff_picture(8, {**ONE_STRIP, 273: longs(*[8] * MANY)}),
     "tiff, the same strip again and again": lambda: same_place(1, 40_000, 4_000_000),
+    "tiff, strips that each begin before the last": lambda: descending_strips(90_000, 20_000_000),
+    "tiff, 65,535 samples a pixel": lambda: tiff_picture(8, {**ONE_STRIP, 277: (3, 1, struct.pack("<I", 65_535))}),
     "tiff, strips that are too many": lambda: same_place(1, 60_000, 2_500_000),
     "tiff, compressed strips that are all of the file": lambda: grey_tiff(
         1, 40_000, b"\0\0" + bytes(2_000_000), {266: (3, 1, b"\2\0")}, compression=32773
@@ -167,6 +171,7 @@ ODD: dict[str, File] = {
     "3000 frames, webp": lambda: frames("WEBP", lossless=True, method=0),
     "3000 frames, png": lambda: frames("PNG"),
     "directories of two million fractions, tiff": lambda: red_tiff_with_directories(2_400_000),
+    "a thousand tags of the same 20 MB, tiff": lambda: red_tiff_of_one_value(1000, 19_000_000),
     "300 pages": lambda: frames("TIFF", 300),
     "exif that refers to itself, jpeg": lambda: jpeg_with(segment(0xE1, b"Exif\0\0" + ENDLESS_EXIF)),
     "exif that refers to itself, png": lambda: png_with(chunk(b"eXIf", ENDLESS_EXIF)),

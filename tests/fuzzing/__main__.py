@@ -1,20 +1,21 @@
-"""python -m fuzzing [decode|multipart|http] [--runs N | --seconds S] [--reproduce FILE]: what scripts/fuzz runs."""
+"""What scripts/fuzz runs: python -m fuzzing [decode|structures|multipart|http|load] [--runs N | --seconds S] ..."""
 
 import argparse
 import math
 import sys
 import time
 from collections import Counter
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fuzzing.campaign import ROOT, Campaign, Report
-from fuzzing.targets import OUTCOMES, target_named
+from fuzzing.targets import OUTCOMES, Cost, target_named
 from fuzzing.worker import reproduce
 
 FOLDER = ROOT / ".fuzzing"
-RUNS = {"decode": 100_000, "multipart": 50_000, "http": 2_000}
+RUNS = {"decode": 100_000, "structures": 100_000, "multipart": 50_000, "http": 2_000}
 
 
 def say(words: str) -> None:
@@ -23,6 +24,8 @@ def say(words: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["load"]:
+        return int(import_module("fuzzing.load").main(arguments[1:]))
     options = _options(arguments)
     if options.reproduce:
         if options.what == ["http"]:
@@ -56,16 +59,19 @@ def _http() -> Any:
 
 
 def table(report: Report) -> str:
-    """How many inputs of which kind came to what, as Markdown."""
+    """How many inputs of which kind came to what, and the most that one took, as Markdown."""
     kinds = sorted({kind for kind, _ in report.tally})
     seen = [outcome for outcome in OUTCOMES if any(report.tally[kind, outcome] for kind in kinds)]
-    lines = ["| | " + " | ".join(seen) + " | in all |", "|---" * (len(seen) + 2) + "|"]
+    lines = ["| | " + " | ".join(seen) + " | in all | most time | most memory |", "|---" * (len(seen) + 4) + "|"]
     sums: Counter[str] = Counter()
+    worst = Cost()
     for kind in kinds:
         row = [report.tally[kind, outcome] for outcome in seen]
         sums.update(dict(zip(seen, row, strict=True)))
-        lines.append(f"| {kind} | " + " | ".join(map(str, row)) + f" | {sum(row)} |")
-    lines.append("| **all** | " + " | ".join(str(sums[outcome]) for outcome in seen) + f" | {sums.total()} |")
+        lines.append(f"| {kind} | " + " | ".join(map(str, row)) + f" | {sum(row)} | {_told(report.worst[kind])} |")
+        worst = worst.or_more(report.worst[kind])
+    row = [sums[outcome] for outcome in seen]
+    lines.append("| **all** | " + " | ".join(map(str, row)) + f" | {sums.total()} | {_told(worst)} |")
     lines.append(
         f"\n{report.begun} inputs in {report.seconds:.0f} s, {len(report.findings)} findings",
     )
@@ -74,11 +80,16 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _told(cost: Cost) -> str:
+    return f"{cost.cpu_s:.2f} s | {cost.peak_bytes / 1e6:.0f} MB"
+
+
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="scripts/fuzz", description="Bytes that nobody meant. Exit code 1: a finding."
+        prog="scripts/fuzz",
+        description="Bytes that nobody meant. Exit code 1: a finding. `scripts/fuzz load --help` says what load does.",
     )
-    parser.add_argument("what", nargs="*", choices=RUNS, help="default: all three")
+    parser.add_argument("what", nargs="*", choices=RUNS, help="default: all four")
     parser.add_argument("--runs", type=int, help=f"inputs or requests of each; default {RUNS}")
     parser.add_argument("--seconds", type=float, help="how long each goes on, in place of --runs")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="default: the clock")

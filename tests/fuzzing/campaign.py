@@ -17,7 +17,7 @@ from pathlib import Path
 from pace import slowness_at_first
 
 from fuzzing.blackbox import BlackBox
-from fuzzing.targets import Target
+from fuzzing.targets import Cost, Target
 
 ROOT = Path(__file__).resolve().parents[2]
 _LEG = 100_000  # most inputs of one worker
@@ -33,6 +33,7 @@ class Report:
     begun: int = 0
     seconds: float = 0.0
     tally: Counter[tuple[str, str]] = field(default_factory=Counter)
+    worst: dict[str, Cost] = field(default_factory=dict)
     findings: list[Path] = field(default_factory=list)
     unconfirmed: int = 0
 
@@ -73,6 +74,8 @@ class Campaign:
             why = self._watch(worker, box, time.monotonic() + seconds)
             report.begun += box.begun
             report.tally += box.tally()
+            for kind, cost in box.worst().items():
+                report.worst[kind] = cost.or_more(report.worst.get(kind, Cost()))
             if why:
                 if not box.begun:
                     raise RuntimeError(
@@ -120,6 +123,8 @@ class Campaign:
                 self._keep(suspect.read_bytes(), words.read_text() + "\nAgain:\n" + seen, report)
             else:
                 report.unconfirmed += 1
+                last = words.read_text().strip().splitlines()[-1]
+                self.say(f"not confirmed: {last}\n  {again.stdout.decode().strip()}")
             suspect.unlink()
             words.unlink()
 

@@ -4,12 +4,14 @@ So a mutation can lose, repeat, exchange or spoil a piece and still get past the
 is lenient: bytes that fit no piece are a piece without a name.
 """
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _STANDALONE = {0x01, *range(0xD0, 0xDA)}  # JPEG markers without a length
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
@@ -77,9 +79,8 @@ def _split_jpeg(payload: bytes) -> Container:
     pieces, at = [], 2
     while at + 4 <= len(payload):
         if payload[at] != 0xFF or payload[at + 1] in (0x00, 0xFF):  # coded pixels, up to the next marker
-            end = at + 1
-            while end < len(payload) - 1 and not (payload[end] == 0xFF and payload[end + 1] not in (0, 0xFF)):
-                end += 1
+            marker = _JPEG_MARKER.search(payload, at + 1)
+            end = marker.start() if marker else len(payload) - 1
             pieces.append(Piece(b"", payload[at:end]))
             at = end
         elif payload[at + 1] in _STANDALONE:
@@ -167,7 +168,7 @@ def _tag(payload: bytes, order: str, at: int) -> Piece:
 def _join_tiff(payload: bytes, order: str, pieces: list[Piece]) -> bytes:
     tags = [piece for piece in pieces if len(piece.name) == 2 and len(piece.content) >= 6]
     start = len(payload)
-    beyond, entries, values = start + 2 + 12 * len(tags) + 4, b"", b""
+    beyond, entries, values = start + 2 + 12 * len(tags) + 4, bytearray(), bytearray()
     for tag in tags:
         head, value = tag.content[:6], tag.content[6:]
         inside = value.ljust(4, b"\0") if len(value) <= 4 else struct.pack(order + "I", beyond + len(values))

@@ -14,7 +14,7 @@ from app.settings import Settings
 from fuzzing import seeds
 from fuzzing.containers import kind_of
 from fuzzing.mutations import MOST_BYTES, mutated
-from fuzzing.targets import ACCEPTED, Checked, Finding
+from fuzzing.targets import ACCEPTED, OUTCOMES, Checked, Finding
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import Fit, ModelSpec, Source
 
@@ -63,13 +63,20 @@ class Fuzzed:
         try:
             pixels = decode(payload, model.channels, smallest_useful_side(model), self._limits)
         except ServiceError as error:
-            return Checked(kind_of(payload), error.code)
+            return Checked(kind_of(payload), outcome_of(error))
         expect(pixels, (*pixels.shape[:2], model.channels))
         expect(to_patches(pixels, model), (model.num_patches, model.patch_bytes))
         return Checked(kind_of(payload), ACCEPTED)
 
     def close(self) -> None:
         """It holds nothing."""
+
+
+def outcome_of(error: ServiceError) -> str:
+    """Raises: Finding for a refusal that does not say what is wrong with the file, as OutOfMemory."""
+    if error.code not in OUTCOMES:
+        raise Finding(f"It is refused with {error.status} {error.code}: {error}") from error
+    return error.code
 
 
 def expect(values: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -53,12 +53,16 @@ def drawn(mode: str = "RGB") -> Image.Image:
 
 
 def saved(mode: str, kind: str, **options: Any) -> bytes:
+    return written(drawn(mode), kind, **options)
+
+
+def written(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    drawn(mode).save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
-def _profile() -> bytes:
+def profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -76,7 +80,7 @@ def _png() -> Iterator[tuple[str, bytes]]:
         yield f"png {depth} bits, colour {colour}", png_declaring(*SIZE, depth, colour, pixels)
     yield "png transparent palette", saved("P", "PNG", transparency=bytes(range(200)))
     yield "png transparent colour", saved("RGB", "PNG", transparency=(1, 2, 3))
-    yield "png exif, profile, resolution", saved("RGB", "PNG", exif=_EXIF, icc_profile=_profile()[:600], dpi=(72, 72))
+    yield "png exif, profile, resolution", saved("RGB", "PNG", exif=_EXIF, icc_profile=profile()[:600], dpi=(72, 72))
     yield "png animated", _animated("PNG")
     yield (
         "png notes",
@@ -104,9 +108,7 @@ def _jpeg() -> Iterator[tuple[str, bytes]]:
     yield "jpeg restarts", saved("RGB", "JPEG", restart_marker_blocks=1, optimize=True)
     yield (
         "jpeg exif, profile, comment",
-        saved(
-            "RGB", "JPEG", exif=b"Exif\0\0" + _EXIF, icc_profile=_profile()[:600], comment=b"a comment", dpi=(72, 72)
-        ),
+        saved("RGB", "JPEG", exif=b"Exif\0\0" + _EXIF, icc_profile=profile()[:600], comment=b"a comment", dpi=(72, 72)),
     )
     plain = saved("RGB", "JPEG")
     photoshop = b"Photoshop 3.0\x008BIM\x03\xed\0\0\0\0\0\x10" + struct.pack(">IHHIHH", 72 << 16, 1, 1, 72 << 16, 1, 1)
@@ -139,7 +141,7 @@ def _webp() -> Iterator[tuple[str, bytes]]:
     for mode in ("RGB", "RGBA"):
         yield f"webp {mode}", saved(mode, "WEBP", quality=50)
         yield f"webp lossless {mode}", saved(mode, "WEBP", lossless=True)
-    yield "webp exif, profile", saved("RGB", "WEBP", exif=_EXIF, icc_profile=_profile()[:600], xmp=b"<x:xmpmeta/>")
+    yield "webp exif, profile", saved("RGB", "WEBP", exif=_EXIF, icc_profile=profile()[:600], xmp=b"<x:xmpmeta/>")
     yield "webp animated", _animated("WEBP")
 
 
@@ -168,7 +170,7 @@ def _tiff() -> Iterator[tuple[str, bytes]]:
     yield "tiff big", saved("RGB", "TIFF", big_tiff=True)
     yield (
         "tiff predictor",
-        saved("RGB", "TIFF", compression="tiff_lzw", tiffinfo={317: 2, 274: 6, 34675: _profile()[:600]}),
+        saved("RGB", "TIFF", compression="tiff_lzw", tiffinfo={317: 2, 274: 6, 34675: profile()[:600]}),
     )
     yield "tiff pages", _animated("TIFF")
     tiles = {

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 ACCEPTED = "accepted"
 OUTCOMES = (
@@ -23,6 +23,16 @@ class Checked:
 
     kind: str
     outcome: str
+
+
+class Cost(NamedTuple):
+    """Processor time in seconds, and memory in bytes at the worst moment."""
+
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+
+    def or_more(self, other: "Cost") -> "Cost":
+        return Cost(max(self.cpu_s, other.cpu_s), max(self.peak_bytes, other.peak_bytes))
 
 
 class Target(Protocol):

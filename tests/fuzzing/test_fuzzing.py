@@ -1,22 +1,35 @@
 """A few thousand inputs of what scripts/fuzz does, always the same ones; and that a finding would be found."""
 
+import io
 import random
+from collections import Counter
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pace import slowness_at_first
+from PIL import Image
 
-from fuzzing import http, seeds
+from app.errors import BadPicture, OutOfMemory
+from fuzzing import extremes, http, load, seeds
+from fuzzing.__main__ import table
 from fuzzing.blackbox import BlackBox
+from fuzzing.bounds import Bounds
 from fuzzing.campaign import Campaign
 from fuzzing.containers import kind_of, split
+from fuzzing.decode import outcome_of
 from fuzzing.multipart import Sent, sent
-from fuzzing.targets import ACCEPTED, Target, target_named
+from fuzzing.neighbors import Fared
+from fuzzing.nested import jpeg_of, nested
+from fuzzing.repeated import repeated
+from fuzzing.targets import ACCEPTED, Checked, Cost, Finding, Target, target_named
+from fuzzing.tiff_files import tiff_picture
 from fuzzing.volleys import from_json, to_json, volley, whole_requests
 from fuzzing.worker import Watched, place_of
 
 from colour_bundle import colour_spec, write_bundle  # isort: skip -- found once fuzzing.seeds is
+from wire import Answer  # isort: skip
 
 
 def tried(target: Target, count: int, seed: int) -> "dict[tuple[str, str], int]":
@@ -58,6 +71,66 @@ def test_thousands_of_broken_pictures_are_decoded_or_refused() -> None:
         assert seen[kind, "bad_picture"] > 10
 
 
+def test_a_refusal_that_blames_the_service_is_a_finding() -> None:
+    assert outcome_of(BadPicture("The file is none.")) == "bad_picture"
+    with pytest.raises(Finding, match="503 out_of_memory"):
+        outcome_of(OutOfMemory("There is none left."))
+
+
+# --- structures ---
+
+
+def test_thousands_of_made_up_structures_are_decoded_or_refused() -> None:
+    seen = tried(target_named("structures"), 2000, seed=8)
+    for kind in ("png", "jpeg", "gif", "webp", "bmp", "tiff"):
+        assert seen[kind, ACCEPTED] > 10, "Fuzzing that hardly gets past the door proves little."
+        assert seen[kind, "bad_picture"] > 10
+
+
+def test_tiffs_of_every_coding_and_kind_of_pixel_get_as_far_as_their_decoder() -> None:
+    chance, accepted = random.Random(4), set()
+    for _ in range(1500):
+        payload = tiff_picture(chance, partial(jpeg_of, chance=chance))
+        if target_named("structures").check(payload).outcome == ACCEPTED:
+            with Image.open(io.BytesIO(payload)) as image:
+                accepted.add(image.info.get("compression"))
+    assert {"raw", "tiff_adobe_deflate", "tiff_deflate", "tiff_lzw", "packbits", "jpeg", "group3", "group4"} <= accepted
+
+
+def test_what_is_in_a_file_is_found_inside_the_file() -> None:
+    chance, found = random.Random(3), set()
+    for _ in range(1500):
+        payload = nested(chance)
+        marks = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "gif": b"GIF8", "webp": b"WEBPVP8", "tiff": b"II*\0"}
+        found |= {(kind_of(payload), kind) for kind, mark in marks.items() if payload.find(mark, 1) > 0}
+    expected = {("tiff", "jpeg"), ("jpeg", "tiff"), ("png", "png"), ("webp", "webp"), ("gif", "gif"), ("bmp", "jpeg")}
+    assert expected <= found
+
+
+def test_a_piece_is_repeated_up_to_thousands_of_times_within_the_most_bytes() -> None:
+    chance, whole = random.Random(2), seeds.pictures()["jpeg progressive 0"]
+    before = split(whole)
+    assert before is not None
+    numbers = []
+    for _ in range(400):
+        payload = repeated(whole, chance, 1 << 18)
+        after = split(payload)
+        if after is not None:  # it still begins as a JPEG does
+            numbers.append(len(after.pieces) - len(before.pieces))
+        assert len(payload) < 1 << 19
+    assert len(numbers) > 300
+    assert max(numbers) > 1000
+    assert min(numbers) >= 0
+
+
+def test_sides_are_small_mostly_and_as_long_as_may_be_sometimes() -> None:
+    chance = random.Random(1)
+    sizes = [extremes.size(chance) for _ in range(3000)]
+    assert sum(max(one) <= 70 for one in sizes) > 1800
+    assert {0, 65_535, 65_536, (1 << 32) - 1} <= {side for one in sizes for side in one}
+    assert any(20_000_000 < width * height <= 50_000_000 for width, height in sizes)
+
+
 # --- multipart ---
 
 
@@ -94,6 +167,39 @@ def test_volleys_can_be_kept_and_fired_again() -> None:
     lines = volley(whole_requests(), random.Random(5))
     assert from_json(to_json(lines)) == lines
     assert volley(whole_requests(), random.Random(5)) == lines
+
+
+# --- load ---
+
+
+def test_hostile_files_one_by_one_in_batches_and_all_at_once_and_good_pictures_are_answered() -> None:
+    said: list[str] = []
+    makers = load.known_files()
+    names = (
+        "bomb: tiff, scans in its strips",
+        "bomb: bmp, one run",
+        "broken: png, notes that unfold",
+        "odd: 1 x 60000",
+    )
+    files = {name: makers[name]() for name in names}
+    assert load.run(files, workers=2, copies=2, say=said.append) == []
+    rows = [line for line in said if line.startswith("| ")]
+    assert len(rows) == 1 + 2 * len(names) + 1, said  # with the head, and all of them at once
+    assert "workers replaced: no" in said[-1]
+    assert "0 right" not in said[-1]
+
+
+def test_what_good_pictures_must_not_get_is_told() -> None:
+    fared = Fared(Counter(right=5, refused=2, late=1, lost=1))
+    answers = [Answer(500, b""), Answer(200, b"")]
+    rows = [load.Row("one", answers, 0.1, 1000.0, 0.0, fared), load.Row("all at once", [], 9.0, 1000.0, 0.0, Fared())]
+    assert [fault.split(":")[0] for fault in load.faults_in(rows)] == ["one", "one", "one"]
+
+
+def test_the_lag_is_the_bound_of_the_highest_bucket_that_something_is_in() -> None:
+    name = "mixer_event_loop_lag_seconds_bucket"
+    assert load.longest_lag(f'{name}{{le="0.1"}} 3\n{name}{{le="0.25"}} 5\n{name}{{le="+Inf"}} 5\n') == "0.25"
+    assert load.longest_lag(f'{name}{{le="0.1"}} 3\n{name}{{le="+Inf"}} 5\n') == "+Inf"
 
 
 # --- what finds ---
@@ -138,6 +244,24 @@ def test_whatever_must_not_happen_is_found_and_the_next_worker_goes_on(
     assert found.read_bytes() == payload
     assert words in found.with_suffix(".txt").read_text()
     assert report.tally.total() == 3  # the others came to something
+    assert "| deed | 3 | 3 | " in table(report)
+
+
+def test_the_most_that_an_input_of_a_kind_cost_is_told(tmp_path: Path) -> None:
+    with BlackBox(tmp_path / "box", ("one", "other")) as box:
+        for cost in (Cost(0.5, 10), Cost(0.25, 20)):
+            box.end(Checked("one", ACCEPTED), cost)
+        assert box.worst() == {"one": Cost(0.5, 20), "other": Cost()}
+
+
+def test_each_input_is_weighed_for_itself() -> None:
+    bounds, peaks = Bounds(), []
+    for count in (0, 90_000_000, 0):
+        with bounds:
+            bytearray(b"x") * count
+        peaks.append(bounds.peak_bytes)
+    assert peaks[1] > 80_000_000
+    assert max(peaks[0], peaks[2]) < 40_000_000
 
 
 def test_findings_with_one_cause_are_kept_a_few_times_only(tmp_path: Path) -> None:

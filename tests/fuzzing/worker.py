@@ -15,9 +15,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from app import logs
 from fuzzing.blackbox import BlackBox
 from fuzzing.bounds import MOST_LEAKED_BYTES, Bounds, held_bytes
-from fuzzing.targets import Finding, Target, target_named
+from fuzzing.targets import Cost, Finding, Target, target_named
 
 INSTRUMENTED = {"PIL", "app", "model", "python_multipart"}
 GUIDED_S = 60
@@ -46,7 +47,7 @@ class Watched:
         except BaseException as error:  # noqa: BLE001 -- whatever it is, it is a finding
             self._note(payload, error)
         else:
-            self._box.end(checked)
+            self._box.end(checked, Cost(self._bounds.cpu_s, self._bounds.peak_bytes))
         if self._box.begun % _COLLECT_EVERY == 0:
             self._collect()
 
@@ -164,6 +165,7 @@ def _say(words: str) -> None:
 
 def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logs.configure("text", "info")  # as in the service: what it writes all the same is a finding
     if arguments[0] == "--reproduce":
         return reproduce(arguments[1], Path(arguments[2]))
     mode, name, folder, runs, seed = arguments

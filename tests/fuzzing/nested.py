@@ -1,0 +1,209 @@
+"""Picture files that hold other files, whole or in pieces: thumbnails, profiles, notes, frames, strips."""
+
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from functools import cache, partial
+
+from fuzzing import extremes, seeds, tiff_files
+from fuzzing.containers import Piece, split
+
+from hostile import chunk, gif_with, jpeg_of_arithmetic_scans, png_with, red, segment  # isort: skip -- seeds finds it
+
+_MOST_SEGMENT_BYTES = 65_533
+_MOST_JPEG_PIXELS = 40_000
+_MODES = {1: "L", 4: "CMYK"}
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+
+Chance = random.Random
+
+
+def nested(chance: Chance) -> bytes:
+    """A file in a file of some format."""
+    return chance.choice(_OUTER)(inner(chance), chance)
+
+
+def inner(chance: Chance) -> bytes:
+    """What is put into another: a picture of any kind, something nested itself, a profile, or metadata."""
+    what = chance.random()
+    if what < 0.4:
+        return chance.choice(_seeds())
+    if what < 0.55:
+        return extremes.extreme(chance)
+    if what < 0.7:
+        return metadata(chance)
+    if what < 0.85:
+        return profile(chance)
+    return nested(chance)[:200_000] if what < 0.95 else extremes.bomb(chance)
+
+
+@cache
+def _srgb() -> bytes:
+    return seeds.profile()
+
+
+@cache
+def _seeds() -> tuple[bytes, ...]:
+    return tuple(seeds.pictures().values())
+
+
+def profile(chance: Chance) -> bytes:
+    """A colour profile, whole or with numbers changed, or its header with tags that share their bytes."""
+    whole = bytearray(_srgb())
+    if chance.random() < 0.4:
+        return bytes(whole)
+    if chance.random() < 0.5:
+        number = extremes.repeats(chance)
+        tags = struct.pack(">I", number) + struct.pack(">4sII", b"desc", 128, 1 << chance.randrange(32)) * number
+        return bytes(whole[:128]) + tags
+    for _ in range(chance.choice((1, 4, 20))):
+        whole[chance.randrange(len(whole))] = chance.choice((0, 1, 127, 128, 255))
+    return bytes(whole)
+
+
+def metadata(chance: Chance) -> bytes:
+    """Exif: a TIFF without pixels, with a thumbnail perhaps, whose directories may be loops."""
+    thumbnail = chance.choice(_seeds())
+    tags = [tiff_files.Tag(274, 3, [chance.choice((0, 1, 3, 6, 8, 9))])]
+    if chance.random() < 0.5:
+        tags += [tiff_files.Tag(513, 4, [tiff_files.DATA_AT]), tiff_files.Tag(514, 4, [len(thumbnail)])]
+    tags += [tiff_files.Tag(number, 4, [chance.choice((tiff_files.DATA_AT, 8, 24, 1 << 31))])
+             for number in (330, 34665, 34853, 40965) if chance.random() < 0.5]  # fmt: skip
+    tags += [tiff_files.Tag(chance.randrange(65_536), 5, bytes(8) * (extremes.repeats(chance) % 3000))]
+    return tiff_files.tiff_file(tags, thumbnail, order=chance.choice("<>"), following=chance.choice((0, -1, 16)))
+
+
+def _times(chance: Chance) -> int:
+    return extremes.repeats(chance) if chance.random() < 0.2 else 1
+
+
+def jpeg_of(width: int, height: int, channels: int, chance: Chance) -> bytes:
+    """A JPEG stream of that size, or of another: of one scan or several, Huffman or arithmetic."""
+    if not 0 < width * height <= _MOST_JPEG_PIXELS or chance.random() < 0.2:
+        width, height = chance.choice(((8, 8), (16, 16), (200, 200), (2000, 16)))
+    if chance.random() < 0.2:
+        scans = extremes.repeats(chance) % 1000
+        return jpeg_of_arithmetic_scans(width, height, scans, chance.choice((b"\x3f", b"\0")) * 500)
+    whole = _plain_jpeg(width, height, _MODES.get(channels, "RGB"), progressive=chance.random() < 0.3)
+    if chance.random() < 0.2:
+        last = whole.rindex(b"\xff\xda")
+        return whole[:-2] + whole[last:-2] * (extremes.repeats(chance) % 1000) + b"\xff\xd9"
+    return whole
+
+
+def _plain_jpeg(width: int, height: int, mode: str, *, progressive: bool) -> bytes:
+    return seeds.written(seeds.drawn(mode).resize((width, height), 0), "JPEG", quality=30, progressive=progressive)
+
+
+def _in_tiff(content: bytes, chance: Chance) -> bytes:
+    """As its only strip, as a tag, as a table for JPEG, or as the stream of an old-style JPEG."""
+    at = [tiff_files.DATA_AT]
+    side = chance.choice((8, 19, 2000))
+    tags = {256: [side], 257: [side], 258: [8], 259: [chance.choice((1, 6, 7, 8, 34712, 50001))], 262: [1],
+            273: at, 277: [1], 278: [side], 279: [len(content)]}  # fmt: skip
+    number = chance.choice((0, 330, 347, 513, 700, 34377, 34665, 34675, 37724, 50341))
+    entries = [tiff_files.Tag(tag, 4, values) for tag, values in tags.items()]
+    if number == 513:
+        entries += [tiff_files.Tag(513, 4, at), tiff_files.Tag(514, 4, [len(content)])]
+    elif number:
+        entries.append(tiff_files.Tag(number, 7, content))
+    return tiff_files.tiff_file(entries, content, order=chance.choice("<>"), is_big=chance.random() < 0.2)
+
+
+def _in_jpeg(content: bytes, chance: Chance) -> bytes:
+    prefix, marker = chance.choice((
+        (b"Exif\0\0", 0xE1), (b"Exif\0\0", 0xE1), (_XMP, 0xE1), (b"MPF\0", 0xE2), (b"FPXR\0\0", 0xE2),
+        (b"JFIF\0\1\1\1\0\1\0\1\x09\x09", 0xE0), (b"JFXX\0\x10", 0xE0), (b"", 0xFE),
+        (b"Photoshop 3.0\0", 0xED), (b"Adobe\0\x64\0\0\0\0", 0xEE),
+    ))  # fmt: skip
+    if marker == 0xED:
+        content = b"8BIM\4\x0c\0\0" + struct.pack(">I", len(content)) + content
+    most = _MOST_SEGMENT_BYTES - len(prefix)
+    segments = segment(marker, prefix + content[:most]) * (_times(chance) % 400)
+    whole = chance.choice(_jpegs())
+    return whole[:2] + segments + whole[2:] + (content if chance.random() < 0.3 else b"")
+
+
+def _profile_in_jpeg(content: bytes, chance: Chance) -> bytes:
+    """In so many segments, numbered rightly, or not."""
+    step = max(1, len(content) // chance.choice((1, 1, 2, 16, 255)))
+    parts = [content[at : at + step][: _MOST_SEGMENT_BYTES - 14] for at in range(0, len(content), step)][:300]
+    number = len(parts) if chance.random() < 0.7 else chance.randrange(256)
+    segments = [segment(0xE2, b"ICC_PROFILE\0" + bytes(((index + 1) & 255, number & 255)) + part)
+                for index, part in enumerate(parts)]  # fmt: skip
+    if chance.random() < 0.3:
+        chance.shuffle(segments)
+    whole = chance.choice(_jpegs())
+    return whole[:2] + b"".join(segments) * chance.choice((1, 1, 2)) + whole[2:]
+
+
+@cache
+def _jpegs() -> tuple[bytes, ...]:
+    return tuple(payload for name, payload in seeds.pictures().items() if name.startswith("jpeg"))
+
+
+def _in_png(content: bytes, chance: Chance) -> bytes:
+    folded = zlib.compress(content, 1) if chance.random() < 0.5 else extremes.bomb(chance)
+    inserted = chance.choice((
+        chunk(b"iCCP", b"a\0\0" + folded), chunk(b"zTXt", b"Raw profile type exif\0\0" + folded),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + folded), chunk(b"eXIf", content),
+        chunk(b"tEXt", b"Raw profile type exif\0" + content.hex().encode()),
+        chunk(b"IDAT", content), chunk(b"fdAT", bytes(4) + content), content, chunk(b"prIv", content),
+        chunk(b"acTL", struct.pack(">II", chance.choice((0, 1, 1 << 31)), 0)) + chunk(b"fcTL", bytes(26)),
+    ))  # fmt: skip
+    return png_with(inserted * _times(chance))
+
+
+def _in_webp(content: bytes, chance: Chance) -> bytes:
+    """As a chunk behind VP8X, or as what a frame of an animation holds."""
+    name = chance.choice((b"ICCP", b"EXIF", b"XMP ", b"ANMF", b"ANMF", b"ANMF", b"ALPH", b"VP8 ", b"VP8L", b"RIFF"))
+    if name == b"ANMF":
+        frame = struct.pack("<HBHBHBHBHBB", 0, 0, 0, 0, 18, 0, 12, 0, 40, 0, chance.randrange(4))
+        content = frame + (content[12:] if content.startswith(b"RIFF") else content)
+    elif name == b"ALPH":
+        content = chance.randbytes(1) + content
+    inserted = Piece(name, content)
+    whole = split(chance.choice((red("WEBP"), red("WEBP", lossless=True), _animation())))
+    assert whole is not None
+    flags = struct.pack("<IHBHB", chance.randrange(64), 18, 0, 12, 0)
+    before = [Piece(b"VP8X", flags), *[Piece(b"ANIM", bytes(6))] * chance.randrange(2)]
+    middle = [inserted] * _times(chance)
+    return whole.join([*before, *middle, *whole.pieces] if chance.random() < 0.7 else [*before, *whole.pieces, *middle])
+
+
+@cache
+def _animation() -> bytes:
+    return seeds.pictures()["webp animated"]
+
+
+def _in_gif(content: bytes, chance: Chance) -> bytes:
+    parts = [content[at : at + 255] for at in range(0, len(content), 255)]
+    blocks = b"".join(bytes([len(part)]) + part for part in parts)
+    applications = (b"XMP DataXMP", b"ICCRGBG1012", b"NETSCAPE2.0")
+    head = chance.choice((b"!\xfe", b"!\x01\x0c" + bytes(12), *(b"!\xff\x0b" + name for name in applications)))
+    return gif_with((head + blocks + b"\0") * _times(chance))
+
+
+def _in_bmp(content: bytes, chance: Chance) -> bytes:
+    """As its pixels: compression 4 says that they are a JPEG, 5 a PNG."""
+    return extremes.bmp(chance, chance.choice((4, 5, 0, 1, 3)), content)
+
+
+def _elsewhere(content: bytes, chance: Chance) -> bytes:
+    """In a format that is not accepted, or behind a picture."""
+    icon = struct.pack("<HHHBBBBHHII", 0, chance.choice((1, 2)), 1, 16, 16, 0, 0, 1, 32, len(content), 22)
+    heads = (icon, b"icns" + struct.pack(">I", len(content) + 16) + b"ic07" + struct.pack(">I", len(content) + 8),
+             b"\0\0\1\xba", b"RIFF\xff\xff\0\0AVI ", b"8BPS\0\1", chance.choice(_seeds()), b"P6 8 8 255\n")  # fmt: skip
+    return chance.choice(heads) + content
+
+
+def _in_strips(content: bytes, chance: Chance) -> bytes:
+    """A TIFF of strips or tiles that are JPEG streams, or anything else."""
+    return tiff_files.tiff_picture(chance, partial(jpeg_of, chance=chance))
+
+
+_OUTER: tuple[Callable[[bytes, Chance], bytes], ...] = (
+    *(_in_tiff, _in_jpeg, _in_jpeg, _profile_in_jpeg, _in_png, _in_png, _in_webp, _in_webp, _in_gif, _in_bmp),
+    *(_elsewhere, _in_strips),
+)  # fmt: skip

@@ -1,0 +1,37 @@
+"""Fuzzed: as `decode`, with files that are made: containers inside containers, repetitions, extreme shapes.
+
+Each is decoded as it is, or changed once more as any other picture; half of what is kept was changed before.
+"""
+
+import random
+from functools import partial
+
+from fuzzing import decode
+from fuzzing.extremes import extreme
+from fuzzing.mutations import mutated
+from fuzzing.nested import inner, jpeg_of, nested
+from fuzzing.repeated import repeated
+from fuzzing.tiff_files import tiff_picture
+
+
+class Fuzzed(decode.Fuzzed):
+    """Its files are larger than those of `decode`, and made anew each time, not only changed."""
+
+    most_bytes = 1 << 20
+
+    def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
+        """A third of them repeats a piece of a file, be it made or changed."""
+        what = chance.random()
+        if what < 0.3:
+            payload = nested(chance)
+        elif what < 0.55:
+            payload = tiff_picture(chance, partial(jpeg_of, chance=chance))
+        elif what < 0.75:
+            payload = extreme(chance)
+        elif what < 0.8:
+            payload = inner(chance)
+        if chance.random() < 0.35:
+            payload = repeated(payload, chance, self.most_bytes)
+        if chance.random() < 0.4:
+            payload = mutated(payload, partner, chance, self.most_bytes)
+        return payload[: self.most_bytes]
