@@ -22,13 +22,13 @@ class Fuzzed(decode.Fuzzed):
     def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
         """A third of them repeats a piece of a file, be it made or changed."""
         what = chance.random()
-        if what < 0.3:
+        if what < 0.25:
             payload = nested(chance)
-        elif what < 0.55:
+        elif what < 0.45:
             payload = tiff_picture(chance, partial(jpeg_of, chance=chance))
-        elif what < 0.75:
+        elif what < 0.6:
             payload = extreme(chance)
-        elif what < 0.8:
+        elif what < 0.65:
             payload = inner(chance)
         if chance.random() < 0.35:
             payload = repeated(payload, chance, self.most_bytes)

@@ -26,7 +26,7 @@ from fuzzing.repeated import repeated
 from fuzzing.targets import ACCEPTED, Checked, Cost, Finding, Target, target_named
 from fuzzing.tiff_files import tiff_picture
 from fuzzing.volleys import from_json, to_json, volley, whole_requests
-from fuzzing.worker import Watched, place_of
+from fuzzing.worker import Dearest, Watched, place_of
 
 from colour_bundle import colour_spec, write_bundle  # isort: skip -- found once fuzzing.seeds is
 from wire import Answer  # isort: skip
@@ -273,6 +273,14 @@ def test_findings_with_one_cause_are_kept_a_few_times_only(tmp_path: Path) -> No
         assert box.begun == 50
         assert box.current == b"raise\x31"
     assert len(list((tmp_path / "suspects").glob("*.txt"))) == 3
+
+
+def test_what_cost_the_most_time_or_memory_is_kept_to_be_changed_further() -> None:
+    dearest = Dearest()
+    for number in range(500):
+        dearest.add(b"%d" % number, Cost(number / 500, 500 - number))
+    chosen = {int(dearest.choice(random.Random(seed))) for seed in range(500)}
+    assert chosen == {*range(40), *range(460, 500)}
 
 
 def test_a_place_is_a_line_of_code() -> None:

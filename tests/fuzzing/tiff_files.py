@@ -180,6 +180,7 @@ def _lzw(bits: int) -> bytes:
     file = io.BytesIO()
     image = Image.new("L", (1 << (bits + 1) // 2, 1 << bits // 2))
     image.save(file, "TIFF", compression="tiff_lzw", strip_size=1 << bits)
+    file.seek(0)
     with TiffImagePlugin.TiffImageFile(file) as whole:
         (at,), (length,) = whole.tag_v2[273], whole.tag_v2[279]
     return file.getvalue()[at : at + length]

@@ -6,6 +6,7 @@ fast, seeds and the corpus are changed as they come.
 """
 
 import gc
+import heapq
 import random
 import resource
 import sys
@@ -23,7 +24,27 @@ from fuzzing.targets import Cost, Finding, Target, target_named
 INSTRUMENTED = {"PIL", "app", "model", "python_multipart"}
 GUIDED_S = 60
 _COLLECT_EVERY = 20_000
+_DEAREST, _FROM_THE_DEAREST = 40, 0.3
 _MOST_OF_A_KIND = 3  # of findings at the same place
+
+
+class Dearest:
+    """The inputs that cost the most so far, of time or of memory: what is like them may cost more still."""
+
+    def __init__(self) -> None:
+        self._heaps: tuple[list[tuple[float, bytes]], list[tuple[float, bytes]]] = ([], [])
+
+    def add(self, payload: bytes, cost: Cost) -> None:
+        """Keep it if it is one of them."""
+        for heap, spent in zip(self._heaps, cost, strict=True):
+            if len(heap) < _DEAREST or spent > heap[0][0]:
+                heapq.heappush(heap, (spent, payload))
+            if len(heap) > _DEAREST:
+                heapq.heappop(heap)
+
+    def choice(self, chance: random.Random) -> bytes:
+        """One of them."""
+        return chance.choice(chance.choice(self._heaps))[1]
 
 
 class Watched:
@@ -34,6 +55,7 @@ class Watched:
         self._bounds = Bounds()
         self._first_held = 0
         self._known: dict[str, int] = {}
+        self.dearest = Dearest()
         suspects.mkdir(parents=True, exist_ok=True)
         warnings.showwarning = _raise_warning
 
@@ -47,7 +69,9 @@ class Watched:
         except BaseException as error:  # noqa: BLE001 -- whatever it is, it is a finding
             self._note(payload, error)
         else:
-            self._box.end(checked, Cost(self._bounds.cpu_s, self._bounds.peak_bytes))
+            cost = Cost(self._bounds.cpu_s, self._bounds.peak_bytes)
+            self._box.end(checked, cost)
+            self.dearest.add(payload, cost)
         if self._box.begun % _COLLECT_EVERY == 0:
             self._collect()
 
@@ -92,7 +116,8 @@ def at_random(name: str, folder: Path, runs: int, seed: int) -> None:
         for payload in pool[:runs]:
             watched(payload)
         for _ in range(runs - len(pool)):
-            payload = target.mutated(chance.choice(pool), chance.choice(pool), chance)
+            seed = watched.dearest.choice(chance) if chance.random() < _FROM_THE_DEAREST else chance.choice(pool)
+            payload = target.mutated(seed, chance.choice(pool), chance)
             watched(payload)
             if chance.random() < 0.01:
                 pool[chance.randrange(len(pool))] = payload  # so that changes pile up
