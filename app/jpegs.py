@@ -1,6 +1,7 @@
 """What a JPEG stream holds, told from its markers: segments, tables, scans. Decodes nothing, knows no other format."""
 
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from app.errors import BadPicture
 ARITHMETIC_WEIGHT = 15
 
 _MAX_SEGMENTS = 10_000
+_MAX_SEGMENTS_BEFORE_FRAME = 100  # of each of thousands of streams; a colour profile of 3 MB takes 46
 _MAX_TABLE_BYTES = 512 << 10  # of segments whose values become Python objects; cameras write a few thousand
 
 # Markers with a length behind them, and the end: no stuffed byte, restart or fill byte, nor the one that means nothing.
@@ -28,6 +30,7 @@ _ARITHMETIC_FRAMES = (b"\xc9", b"\xca")
 _ARITHMETIC_FRAME = re.compile(rb"\xff[\xc9-\xcb\xcd-\xcf]")
 _CHANNELS_OF_FRAME, _CHANNELS_OF_SCAN = 7, 2  # where a segment counts them, after its marker
 _BITS_OF_FRAME = 2
+_SIDES_OF_FRAME = struct.Struct(">HH")  # height and width, behind the bits
 
 
 class Scans(NamedTuple):
@@ -88,6 +91,23 @@ def most_scans(payload: bytes, start: int, end: int) -> Scans:
     """Of a stream between two places of a file: at least as many as there are, in less time than it takes to follow."""
     weight = ARITHMETIC_WEIGHT if _ARITHMETIC_FRAME.search(payload, start, end) else 1
     return Scans(max(1, payload.count(b"\xff" + _START_OF_SCAN, start, end)), weight)
+
+
+def frame_pixels(payload: bytes, start: int, end: int) -> int:
+    """Width x height of the stream between two places of a file; 0 where no frame says.
+
+    Raises: BadPicture where too much comes before the frame.
+    """
+    for number, (marker, segment) in enumerate(_segments(payload[start:end])):
+        if number >= _MAX_SEGMENTS_BEFORE_FRAME:
+            raise BadPicture(
+                f"A JPEG in the file has more than {_MAX_SEGMENTS_BEFORE_FRAME} segments before its frame, "
+                "the most expected."
+            )
+        if marker in _FRAMES and len(segment) > _CHANNELS_OF_FRAME:
+            height, width = _SIDES_OF_FRAME.unpack_from(segment, _BITS_OF_FRAME + 1)
+            return int(height * width)
+    return 0
 
 
 def _segments(payload: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -68,12 +68,15 @@ def expect_affordable(image: TiffImagePlugin.TiffImageFile, payload: bytes) -> N
 
 
 def _expect_few_scans(pieces: _Pieces, payload: bytes) -> None:
-    of = {place: jpegs.most_scans(payload, place[0], sum(place)) for place in set(pieces.ranges)}
-    passes = sum(of[place].number * of[place].weight for place in pieces.ranges) * pieces.pixels
+    """The JPEG in the last strip may be taller than the strip, and is decoded up to 65,535 rows all the same."""
+    places = set(pieces.ranges)
+    of = {place: jpegs.most_scans(payload, place[0], sum(place)) for place in places}
+    declared = {place: jpegs.frame_pixels(payload, place[0], sum(place)) for place in places}
+    passes = sum(of[place].number * of[place].weight * max(pieces.pixels, declared[place]) for place in pieces.ranges)
     if passes > MAX_PIXEL_PASSES:
-        scans = sum(of[place].number for place in pieces.ranges)
+        scans, most = sum(of[place].number for place in pieces.ranges), max(pieces.pixels, *declared.values())
         raise TooManyPixels(
-            f"The TIFF has {scans} JPEG scans of {pieces.pixels} pixels in its strips or tiles, which cost as much as "
+            f"The TIFF has {scans} JPEG scans of {most} pixels in its strips or tiles, which cost as much as "
             f"{passes} pixels; expected at most {MAX_PIXEL_PASSES}."
         )
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from app.errors import BadPicture
 from app.images import DecodeLimits, decode
-from app.jpegs import ARITHMETIC_WEIGHT, Scans, expect_few_tables, most_scans, scans
+from app.jpegs import ARITHMETIC_WEIGHT, Scans, expect_few_tables, frame_pixels, most_scans, scans
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -91,6 +91,15 @@ def test_what_is_not_read_into_objects_is_not_counted() -> None:
     expect_few_tables(plain[:20])
     with pytest.raises(BadPicture, match="more than 10000 segments"):
         expect_few_tables(plain[:2] + _segment(0xE5, b"") * 10_001 + plain[2:])
+
+
+def test_the_pixels_of_a_frame_in_a_part_of_a_file() -> None:
+    whole = saved(Image.new("RGB", (30, 20)), "JPEG", icc_profile=bytes(200_000))
+    between = b"junk" + whole + b"more"
+    assert frame_pixels(between, 4, 4 + len(whole)) == 600
+    assert frame_pixels(whole, 0, 30) == 0  # cut off before it
+    with pytest.raises(BadPicture, match="more than 100 segments before its frame"):
+        frame_pixels(b"\xff\xd8" + b"\xff\xfe\0\2" * 200 + whole[2:], 0, 10_000)
 
 
 def test_the_most_scans_of_a_part_of_a_file() -> None:

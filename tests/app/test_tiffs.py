@@ -12,7 +12,7 @@ from app.errors import BadPicture, TooManyPixels
 from app.tiffs import expect_affordable
 
 sys.path.append(str(Path(__file__).parents[1] / "faults"))
-from hostile import grey_tiff, longs, saved, segment, tiff
+from hostile import grey_tiff, jpeg_of_arithmetic_scans, longs, saved, segment, tiff
 
 JPEG = saved(Image.new("L", (16, 8)), "JPEG")
 SCAN = segment(0xDA, b"\1\1\0\0\x3f\0") + b"\0"
@@ -73,6 +73,14 @@ def test_scans_of_all_strips_are_counted(compression: int) -> None:
     arithmetic = content.replace(b"\xff\xc0", b"\xff\xc9")
     with pytest.raises(TooManyPixels, match="1500000000"):
         judged(grey_tiff(1000, 1, arithmetic, rows=1000, compression=compression))
+
+
+def test_a_strip_costs_what_the_jpeg_in_it_declares() -> None:
+    taller = jpeg_of_arithmetic_scans(700, 65_000, 60, b"\x3f")
+    with pytest.raises(TooManyPixels, match="45500000 pixels"):
+        judged(grey_tiff(700, 1, taller, rows=8, compression=7))
+    as_tall = jpeg_of_arithmetic_scans(700, 8, 60, b"\x3f")
+    judged(grey_tiff(700, 1, as_tall, rows=8, compression=7))
 
 
 def test_a_strip_that_does_not_say_how_long_it_is_may_go_on_to_the_end() -> None:

@@ -74,6 +74,9 @@ BOMBS: dict[str, File] = {
     "tiff, arithmetic scans in its strips": lambda: grey_tiff(
         2000, 24, jpeg_of_arithmetic_scans(2000, 200, 95, b"\x3f" * 8000), rows=200, compression=7
     ),
+    "tiff, a jpeg far taller than its only strip": lambda: grey_tiff(
+        700, 1, jpeg_of_arithmetic_scans(700, 65_000, 60, b"\x3f" * 2000), rows=8, compression=7
+    ),
     "tiff, tiles far wider than it": lambda: tiff_picture(
         5000, {322: longs(65_504), 323: longs(16), 324: longs(*[8] * 313), 325: longs(*[9] * 313)}, compression=8
     ),

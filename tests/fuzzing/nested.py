@@ -84,6 +84,7 @@ def jpeg_of(width: int, height: int, channels: int, chance: Chance) -> bytes:
         width, height = chance.choice(((8, 8), (16, 16), (200, 200), (2000, 16)))
     if chance.random() < 0.2:
         scans = extremes.repeats(chance) % 1000
+        height = chance.choice((height, height, 65_000))  # which is more than the strip that it is in
         return jpeg_of_arithmetic_scans(width, height, scans, chance.choice((b"\x3f", b"\0")) * 500)
     whole = _plain_jpeg(width, height, _MODES.get(channels, "RGB"), progressive=chance.random() < 0.3)
     if chance.random() < 0.2:
