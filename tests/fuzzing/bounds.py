@@ -22,7 +22,7 @@ class Bounds:
     """A context manager around one check. Raises Finding for what cost too much, once the check has passed."""
 
     def __init__(self) -> None:
-        self._idle = self._kept = held_bytes()
+        self._kept = held_bytes()
         self.cpu_s = 0.0
         self.peak_bytes = 0
         self.noise_bytes = 0
@@ -31,6 +31,7 @@ class Bounds:
         if held_bytes() > self._kept + _TRIMMED_ABOVE_BYTES:
             trim()
             self._kept = held_bytes()
+        self._idle = held_bytes()
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
         self._noise = _written_to_stderr()
         self._started = time.process_time()
