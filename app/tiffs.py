@@ -19,7 +19,9 @@ MAX_PIXEL_PASSES = 700_000_000  # scans x pixels of a JPEG: up to one and a half
 _MAX_STRIPS = 50_000  # each costs some microseconds, whatever it holds; scanners write one a row
 _MAX_JPEG_STRIPS = 10_000  # each of them has a decoder of its own
 _MAX_TILE_PIXELS = 100_000_000  # tiles may be far larger than the picture
-_MAX_SHARED_BYTES = 64_000_000  # of strips beyond four times the file: many may be the same empty one
+# Of strips beyond the file: many may be the same empty one. A megabyte of deflated blocks that hold no pixel takes
+# 70 ms, and one of JPEG tables 1 ms.
+_MAX_SHARED_BYTES, _MAX_SHARED_JPEG_BYTES = 8_000_000, 100_000_000
 _OLD_JPEG, _JPEG = 6, 7
 
 _COMPRESSION, _PLANES = 259, 284
@@ -45,7 +47,8 @@ def expect_affordable(image: TiffImagePlugin.TiffImageFile, payload: bytes) -> N
     _expect_plain(payload, image.tag_v2.offset)
     pieces = _pieces(image, payload)
     compression = image.tag_v2.get(_COMPRESSION, 1)
-    most = _MAX_JPEG_STRIPS if compression in (_OLD_JPEG, _JPEG) else _MAX_STRIPS
+    is_jpeg = compression in (_OLD_JPEG, _JPEG)
+    most = _MAX_JPEG_STRIPS if is_jpeg else _MAX_STRIPS
     if pieces.number > most:
         raise BadPicture(f"The TIFF has {pieces.number} strips or tiles; expected at most {most}.")
     if pieces.number * pieces.pixels > _MAX_TILE_PIXELS:
@@ -56,10 +59,11 @@ def expect_affordable(image: TiffImagePlugin.TiffImageFile, payload: bytes) -> N
     if compression == 1:
         return  # Pillow reads it; PictureFile counts
     total = sum(length for _, length in pieces.ranges)
-    if total > 4 * len(payload) + _MAX_SHARED_BYTES:
+    most_bytes = len(payload) + (_MAX_SHARED_JPEG_BYTES if is_jpeg else _MAX_SHARED_BYTES)
+    if total > most_bytes:
         raise BadPicture(
             f"The strips or tiles of the TIFF have {total} bytes in all; the file has {len(payload)}, "
-            f"and at most {4 * len(payload) + _MAX_SHARED_BYTES} are expected."
+            f"and at most {most_bytes} are expected."
         )
     if compression == _JPEG:
         _expect_few_scans(pieces, payload)

@@ -229,6 +229,10 @@ class _BitWriter:
     def content(self) -> bytes:
         return bytes(self._content) + bytes([self._value])
 
+    def bits(self) -> tuple[int, int]:
+        """All of them as a number, and how many they are."""
+        return int.from_bytes(self.content(), "little"), 8 * len(self._content) + self._count
+
 
 def webp_of_groups(side: int, groups: int) -> bytes:
     """A black lossless WebP whose blocks of 4 x 4 pixels have so many groups of codes, one after the other."""
@@ -247,6 +251,25 @@ def webp_of_groups(side: int, groups: int) -> bytes:
     content = b"\x2f" + bits.content()
     content += bytes(len(content) % 2)
     return b"RIFF" + struct.pack("<I", len(content) + 12) + b"WEBPVP8L" + struct.pack("<I", len(content)) + content
+
+
+def empty_deflated_blocks(size: int) -> bytes:
+    """256 zeros, deflated, behind about so many bytes of blocks that hold nothing but codes, which take time."""
+    bits = _BitWriter()
+    for value, count in ((0b100, 3), (0, 5), (0, 5), (14, 4)):
+        bits.put(value, count)  # not the last, codes of its own: 257 of them, and one for distances
+    for symbol in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1):
+        bits.put({18: 1, 0: 2, 1: 2}.get(symbol, 0), 3)
+    for repeats in (138, 118):
+        bits.put(0, 1)  # so many times no code,
+        bits.put(repeats - 11, 7)
+    for value, count in ((0b11, 2), (0b01, 2), (0, 1)):
+        bits.put(value, count)  # one for the end of a block, none for distances, and the end
+    block, length = bits.bits()
+    eight = sum(block << (length * number) for number in range(8)).to_bytes(length, "little")
+    zeros = bytes(256)
+    stored = b"\1" + struct.pack("<HH", len(zeros), len(zeros) ^ 0xFFFF) + zeros
+    return b"\x78\1" + eight * (size // length) + stored + struct.pack(">I", zlib.adler32(zeros))
 
 
 def gif_with(inserted: bytes) -> bytes:

@@ -17,6 +17,7 @@ from hostile import (
     broken_fax,
     chunk,
     descending_strips,
+    empty_deflated_blocks,
     frames,
     gif_declaring,
     gif_with,
@@ -118,6 +119,9 @@ NOTHING_BUT_HEADERS: dict[str, File] = {
     "tiff, strips that are too many": lambda: same_place(1, 60_000, 2_500_000),
     "tiff, compressed strips that are all of the file": lambda: grey_tiff(
         1, 40_000, b"\0\0" + bytes(2_000_000), {266: (3, 1, b"\2\0")}, compression=32773
+    ),
+    "tiff, strips that share a stream of empty blocks": lambda: grey_tiff(
+        16, 60, empty_deflated_blocks(1_000_000), rows=16, compression=8
     ),
     "jpeg, quantisation tables": lambda: jpeg_with(segment(0xDB, (b"\0" + b"\1" * 64) * 1008) * 30),
     "jpeg, frames": lambda: jpeg_with(segment(0xC0, b"\x08\0\x08\0\x08\1" + bytes(60_000)) * 30),
