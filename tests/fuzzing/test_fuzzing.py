@@ -192,7 +192,7 @@ def test_hostile_files_one_by_one_in_batches_and_all_at_once_and_good_pictures_a
 def test_what_good_pictures_must_not_get_is_told() -> None:
     fared = Fared(Counter(right=5, refused=2, late=1, lost=1))
     answers = [Answer(500, b""), Answer(200, b"")]
-    rows = [load.Row("one", answers, 0.1, 1000.0, 0.0, fared), load.Row("all at once", [], 9.0, 1000.0, 0.0, Fared())]
+    rows = [load.Row("one", 1, answers, 0.1, 1000.0, 0.0, fared), load.Row("many", 900, [], 9.0, 1000.0, 0.0, Fared())]
     assert [fault.split(":")[0] for fault in load.faults_in(rows)] == ["one", "one", "one"]
 
 
