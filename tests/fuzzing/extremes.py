@@ -27,6 +27,7 @@ from hostile import (  # noqa: E402
 
 _LONG_SIDES = (255, 256, 1000, 4096, 16_383, 32_768, 65_500, 65_535)
 _ABSURD_SIDES = (0, 65_536, 100_000, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
+_MOST_REPEATED_BYTES = 1 << 20
 MOST_UNFOLDED_BYTES = 1 << 26
 _CODED = (b"\0", b"\x3f", b"\x7f", b"\xa5", b"\xff\0")  # what arithmetic decoders find hard, repeated
 
@@ -54,6 +55,11 @@ def size(chance: random.Random) -> tuple[int, int]:
 def repeats(chance: random.Random) -> int:
     """How often something is repeated that a decoder expects once or twice."""
     return chance.choice((2, 2, 2, 2, 2, 3, 16, 16, 16, 300) if chance.random() < 0.97 else (300, 10_000))
+
+
+def within(times: int, length: int) -> int:
+    """So often at most that what is repeated, of that length, takes no longer to make than to decode."""
+    return max(1, min(times, _MOST_REPEATED_BYTES // max(1, length)))
 
 
 def extreme(chance: random.Random) -> bytes:
@@ -101,7 +107,7 @@ def _arithmetic_jpeg(chance: random.Random) -> bytes:
     width, height = (min(side, 65_535) for side in size(chance))
     coded = chance.choice(_CODED) * chance.choice((1, 100, 2000))
     if chance.random() < 0.5:
-        return jpeg_of_arithmetic_scans(width, height, repeats(chance) % 1000, coded)
+        return jpeg_of_arithmetic_scans(width, height, within(repeats(chance), len(coded)), coded)
     frame = chance.choice((0xC9, 0xC9, 0xCA, 0xCB, 0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xCD, 0xCE))
     return jpeg_by_hand(frame, (width, height), chance.choice((1, 3, 4, 4, 2, 5)), coded, chance)
 
@@ -118,7 +124,7 @@ def jpeg_by_hand(frame: int, sides: tuple[int, int], channels: int, coded: bytes
     if chance.random() < 0.5:
         return whole + segment(0xDA, together) + coded + b"\xff\xd9"
     apart = b"".join(segment(0xDA, bytes((1, number + 1, 0, 0, 63, 0))) + coded for number in range(channels))
-    return whole + apart * (repeats(chance) % 300) + b"\xff\xd9"
+    return whole + apart * within(repeats(chance), len(apart)) + b"\xff\xd9"
 
 
 def _gif(chance: random.Random) -> bytes:
@@ -162,7 +168,7 @@ def bmp(chance: random.Random, compression: int, content: bytes = b"") -> bytes:
 def _bmp(chance: random.Random) -> bytes:
     compression = chance.choice((0, 0, 1, 1, 2, 2, 3, 3, 6, 11, 12, 13))
     runs = b"".join(chance.choice(_RUNS) for _ in range(chance.choice((1, 20, 300))))
-    return bmp(chance, compression, runs * repeats(chance) if compression in (1, 2) else b"")
+    return bmp(chance, compression, runs * within(repeats(chance), len(runs)) if compression in (1, 2) else b"")
 
 
 _RUNS = (b"\xff\0", b"\1\1", b"\0\0", b"\0\2\xff\xff", b"\0\2\0\1", b"\0\4\1\2\3\4", b"\0\xff" + bytes(256), b"\x08\7")

@@ -74,8 +74,12 @@ def metadata(chance: Chance) -> bytes:
     return tiff_files.tiff_file(tags, thumbnail, order=chance.choice("<>"), following=chance.choice((0, -1, 16)))
 
 
-def _times(chance: Chance) -> int:
-    return extremes.repeats(chance) if chance.random() < 0.2 else 1
+def _perhaps_repeated(content: bytes, chance: Chance) -> bytes:
+    return content * _times(len(content), chance)
+
+
+def _times(length: int, chance: Chance) -> int:
+    return extremes.within(extremes.repeats(chance), length) if chance.random() < 0.2 else 1
 
 
 def jpeg_of(width: int, height: int, channels: int, chance: Chance) -> bytes:
@@ -121,7 +125,7 @@ def _in_jpeg(content: bytes, chance: Chance) -> bytes:
     if marker == 0xED:
         content = b"8BIM\4\x0c\0\0" + struct.pack(">I", len(content)) + content
     most = _MOST_SEGMENT_BYTES - len(prefix)
-    segments = segment(marker, prefix + content[:most]) * (_times(chance) % 400)
+    segments = _perhaps_repeated(segment(marker, prefix + content[:most]), chance)
     whole = chance.choice(_jpegs())
     return whole[:2] + segments + whole[2:] + (content if chance.random() < 0.3 else b"")
 
@@ -153,7 +157,7 @@ def _in_png(content: bytes, chance: Chance) -> bytes:
         chunk(b"IDAT", content), chunk(b"fdAT", bytes(4) + content), content, chunk(b"prIv", content),
         chunk(b"acTL", struct.pack(">II", chance.choice((0, 1, 1 << 31)), 0)) + chunk(b"fcTL", bytes(26)),
     ))  # fmt: skip
-    return png_with(inserted * _times(chance))
+    return png_with(_perhaps_repeated(inserted, chance))
 
 
 def _in_webp(content: bytes, chance: Chance) -> bytes:
@@ -169,7 +173,7 @@ def _in_webp(content: bytes, chance: Chance) -> bytes:
     assert whole is not None
     flags = struct.pack("<IHBHB", chance.randrange(64), 18, 0, 12, 0)
     before = [Piece(b"VP8X", flags), *[Piece(b"ANIM", bytes(6))] * chance.randrange(2)]
-    middle = [inserted] * _times(chance)
+    middle = [inserted] * _times(len(content) + 8, chance)
     return whole.join([*before, *middle, *whole.pieces] if chance.random() < 0.7 else [*before, *whole.pieces, *middle])
 
 
@@ -183,7 +187,7 @@ def _in_gif(content: bytes, chance: Chance) -> bytes:
     blocks = b"".join(bytes([len(part)]) + part for part in parts)
     applications = (b"XMP DataXMP", b"ICCRGBG1012", b"NETSCAPE2.0")
     head = chance.choice((b"!\xfe", b"!\x01\x0c" + bytes(12), *(b"!\xff\x0b" + name for name in applications)))
-    return gif_with((head + blocks + b"\0") * _times(chance))
+    return gif_with(_perhaps_repeated(head + blocks + b"\0", chance))
 
 
 def _in_bmp(content: bytes, chance: Chance) -> bytes:

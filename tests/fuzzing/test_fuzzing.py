@@ -3,6 +3,7 @@
 import io
 import random
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,10 @@ from fuzzing.bounds import Bounds
 from fuzzing.campaign import Campaign
 from fuzzing.containers import kind_of, split
 from fuzzing.decode import outcome_of
+from fuzzing.extremes import extreme
 from fuzzing.multipart import Sent, sent
 from fuzzing.neighbors import Fared
-from fuzzing.nested import jpeg_of, nested
+from fuzzing.nested import inner, jpeg_of, nested
 from fuzzing.repeated import repeated
 from fuzzing.targets import ACCEPTED, Checked, Cost, Finding, Target, target_named
 from fuzzing.tiff_files import tiff_picture
@@ -105,6 +107,12 @@ def test_what_is_in_a_file_is_found_inside_the_file() -> None:
         found |= {(kind_of(payload), kind) for kind, mark in marks.items() if payload.find(mark, 1) > 0}
     expected = {("tiff", "jpeg"), ("jpeg", "tiff"), ("png", "png"), ("webp", "webp"), ("gif", "gif"), ("bmp", "jpeg")}
     assert expected <= found
+
+
+@pytest.mark.parametrize("make", [nested, inner, extreme])
+def test_what_is_made_has_few_megabytes_however_often_it_is_repeated(make: Callable[[random.Random], bytes]) -> None:
+    chance = random.Random(11)
+    assert max(len(make(chance)) for _ in range(4000)) < 4_000_000
 
 
 def test_a_piece_is_repeated_up_to_thousands_of_times_within_the_most_bytes() -> None:
