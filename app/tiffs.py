@@ -22,7 +22,8 @@ _MAX_TILE_PIXELS = 100_000_000  # tiles may be far larger than the picture
 # Of strips beyond the file: many may be the same empty one. A megabyte of deflated blocks that hold no pixel takes
 # 70 ms, and one of JPEG tables 1 ms.
 _MAX_SHARED_BYTES, _MAX_SHARED_JPEG_BYTES = 8_000_000, 100_000_000
-_OLD_JPEG, _JPEG = 6, 7
+_MAX_ZSTD_BYTES = 8_000_000  # in all strips: tables for every 16 bytes take 220 ms a megabyte
+_OLD_JPEG, _JPEG, _ZSTD = 6, 7, 50_000
 
 _COMPRESSION, _PLANES = 259, 284
 _WIDTH, _HEIGHT, _SAMPLES, _ROWS = 256, 257, 277, 278
@@ -60,6 +61,8 @@ def expect_affordable(image: TiffImagePlugin.TiffImageFile, payload: bytes) -> N
         return  # Pillow reads it; PictureFile counts
     total = sum(length for _, length in pieces.ranges)
     most_bytes = len(payload) + (_MAX_SHARED_JPEG_BYTES if is_jpeg else _MAX_SHARED_BYTES)
+    if compression == _ZSTD:
+        most_bytes = _MAX_ZSTD_BYTES
     if total > most_bytes:
         raise BadPicture(
             f"The strips or tiles of the TIFF have {total} bytes in all; the file has {len(payload)}, "

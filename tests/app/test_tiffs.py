@@ -58,6 +58,8 @@ def test_strips_that_share_bytes_are_limited_by_what_is_read() -> None:
     judged(grey_tiff(1, 3, shared, compression=5))
     with pytest.raises(BadPicture, match=r"have 12000000 bytes in all; the file has 3000\d+, and at most 1100"):
         judged(grey_tiff(1, 4, shared, compression=5))
+    with pytest.raises(BadPicture, match=r"have 9000000 bytes in all; the file has 9000\d+, and at most 8000000"):
+        judged(grey_tiff(1, 1, bytes(9_000_000), compression=50_000))
     with pytest.raises(BadPicture, match=r"have 105000000 bytes in all; the file has 3000\d+, and at most 1030"):
         judged(grey_tiff(1, 35, shared, compression=7))
     judged(grey_tiff(1, 40_000, bytes(200), compression=5))  # as of a picture that is mostly empty

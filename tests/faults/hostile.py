@@ -272,6 +272,14 @@ def empty_deflated_blocks(size: int) -> bytes:
     return b"\x78\1" + eight * (size // length) + stored + struct.pack(">I", zlib.adler32(zeros))
 
 
+def zstd_of_tables(blocks: int) -> bytes:
+    """A zstd stream of 8 zeros and 3 more for each block, whose 16 bytes have tables of 1280 places built."""
+    first = struct.pack("<I", 8 << 3)[:3] + bytes(8)  # as it is
+    sequences = bytes((0, 1, 0xA8)) + bytes.fromhex("f43f f31f f43f") + bytes((0, 0, 0, 4))  # no literals, one match
+    block = struct.pack("<I", 2 << 1 | len(sequences) << 3)[:3] + sequences
+    return bytes.fromhex("28b52ffd 0000") + first + block * blocks + b"\1\0\0"
+
+
 def gif_with(inserted: bytes) -> bytes:
     """A GIF with blocks before its picture."""
     whole = saved(Image.new("RGB", (8, 8), RED).quantize(2), "GIF")

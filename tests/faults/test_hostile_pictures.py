@@ -44,6 +44,7 @@ from hostile import (
     tiff_picture,
     webp_declaring,
     webp_of_groups,
+    zstd_of_tables,
 )
 from pace import is_within
 from PIL import Image
@@ -122,6 +123,9 @@ NOTHING_BUT_HEADERS: dict[str, File] = {
     ),
     "tiff, strips that share a stream of empty blocks": lambda: grey_tiff(
         16, 60, empty_deflated_blocks(1_000_000), rows=16, compression=8
+    ),
+    "tiff, zstd of nothing but tables": lambda: grey_tiff(
+        1000, 1, zstd_of_tables(1_180_000), rows=3500, compression=50_000
     ),
     "jpeg, quantisation tables": lambda: jpeg_with(segment(0xDB, (b"\0" + b"\1" * 64) * 1008) * 30),
     "jpeg, frames": lambda: jpeg_with(segment(0xC0, b"\x08\0\x08\0\x08\1" + bytes(60_000)) * 30),
