@@ -1,9 +1,15 @@
-"""A BMP's run lengths -> its pixels, run by run and never pixel by pixel. Knows nothing of headers or palettes."""
+"""A BMP's run lengths -> its pixels, run by run and never pixel by pixel; and what its header says that is not shown.
+
+Knows nothing of palettes.
+"""
+
+import struct
 
 from app.errors import BadPicture
 
 _MAX_RUNS = 500_000  # each takes a third of a microsecond in Python
 _HALVES = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
+_HEADER_AT, _CORE_BYTES, _SHORTEST_WITH_ALPHA, _BITFIELDS = 14, 12, 56, 3
 _END_OF_LINE, _END_OF_PICTURE, _DELTA = 0, 1, 2
 
 
@@ -47,6 +53,31 @@ def unrolled(payload: bytes, at: int, size: tuple[int, int], *, halves: bool) ->
     else:
         raise BadPicture(f"The BMP has more than {_MAX_RUNS} runs, the most expected.")
     return bytes(pixels)
+
+
+def kind(payload: bytes) -> str:
+    """How a BMP stores a pixel, in words."""
+    bits, coding, masks = _header(payload)
+    if coding != _BITFIELDS:
+        return f"{bits} bits a pixel, in coding {coding}"
+    return f"{bits} bits a pixel, with masks {', '.join(f'{mask:x}' for mask in masks)}"
+
+
+def has_opacity_beside_15_bits(payload: bytes) -> bool:
+    """Whether a pixel of a BMP is 16 bits, and some of them say how opaque it is: Pillow passes over those."""
+    bits, coding, masks = _header(payload)
+    return bits == 16 and coding == _BITFIELDS and any(masks[3:])
+
+
+def _header(payload: bytes) -> tuple[int, int, tuple[int, ...]]:
+    """Bits of a pixel, coding, and masks where the coding has them; all 0 behind the end of the file."""
+    head = payload[_HEADER_AT : _HEADER_AT + _SHORTEST_WITH_ALPHA].ljust(_SHORTEST_WITH_ALPHA, b"\0")
+    (header_bytes,) = struct.unpack_from("<I", head)
+    if header_bytes == _CORE_BYTES:
+        return struct.unpack_from("<H", head, 10)[0], 0, ()
+    bits, coding = struct.unpack_from("<HI", head, 14)
+    masks = struct.unpack_from("<4I" if header_bytes >= _SHORTEST_WITH_ALPHA else "<3I", head, 40)
+    return bits, coding, masks
 
 
 def _repeated(value: int, count: int, halves: bool) -> bytes:

@@ -7,15 +7,17 @@ from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from app import bmps, costs, jpegs, pngs
+from app import bmps, costs, jpegs, pngs, tiff_kinds
 from app.costs import Memory, PictureFile, TakesLong
 from app.errors import BadPicture, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
 from app.quota import Quota
+from model import samples
 from model.preprocess import Pixels, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_JPEG = b"\xff\xd8\xff"
+_JPEG, _BMP = b"\xff\xd8\xff", b"BM"
+_NO_RAW_MODE, _NO_BMP = "unknown raw mode", "Unsupported BMP"  # Pillow's words for kinds that it does not know
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _MEMORY_BYTES = 350_000_000  # half of it, for one picture, is enough for an RGB PNG of 12 million pixels
 _MAX_EXIF_BYTES = 512 << 10
@@ -82,6 +84,8 @@ def decode(
             "The picture was not decoded: the service has no memory left for it. Try again later."
         ) from None
     except Exception as error:  # hostile bytes raise almost anything inside a decoder
+        if _is_of_no_known_mode(error) and (kind := _unsupported(payload)) is not None:
+            raise UnsupportedFormat(kind) from error
         what = what_it_is(payload)
         words = f"The picture cannot be decoded: {_reason(error)}" if what is None else _instead(what)
         raise BadPicture(words) from error
@@ -108,9 +112,11 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
                 image.decodermaxblock = max(image.decodermaxblock, len(payload))
             if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):
                 image.is_animated = True  # so that Pillow leaves the directories of Exif and GPS unread
+            if image.format == "BMP" and bmps.has_opacity_beside_15_bits(payload):
+                raise samples.UnsupportedSamples("The BMP has opacity in a pixel of 16 bits.")
             if costs.has_run_lengths(image):
                 _unroll(image, payload)
-            image.load()
+            samples.load(image)
             if len(image.info.get("exif", b"")) > _MAX_EXIF_BYTES:
                 del image.info["exif"]  # its tags would take seconds to read, and only one of them counts
             return to_pixels(image, channels)
@@ -150,14 +156,31 @@ def _opened(payload: bytes) -> ImageFile.ImageFile:
         name = next((name for name, (at, mark) in _FOREIGN.items() if payload[at : at + len(mark)] == mark), None)
         if name is not None:
             raise UnsupportedFormat(f"The file is {name}; expected {_ACCEPTED}.") from None
-        if payload.startswith(_JPEG) and (kind := jpegs.unsupported(payload)) is not None:
-            raise UnsupportedFormat(f"The JPEG has {kind}; expected 1, 3 or 4 channels of 8 bits.") from None
+        if (kind := _unsupported(payload)) is not None:
+            raise UnsupportedFormat(kind) from None
         what = what_it_is(payload)
         words = f"The file starts with {payload[:8].hex(' ')} and is no picture; expected {_ACCEPTED}."
         raise BadPicture(words if what is None else _instead(what)) from None
     if isinstance(file, PictureFile):
         file.opened()
     return image
+
+
+def _unsupported(payload: bytes) -> str | None:
+    """What kind of JPEG, BMP or TIFF it is, for one that is whole and cannot be shown."""
+    if payload.startswith(_JPEG) and (kind := jpegs.unsupported(payload)) is not None:
+        return f"The JPEG has {kind}; expected 1, 3 or 4 channels of 8 bits."
+    if payload.startswith(_BMP):
+        return f"The BMP has {bmps.kind(payload)}; expected 1, 4, 8, 16, 24 or 32 bits with usual masks."
+    if (kind := tiff_kinds.unsupported(payload)) is not None:
+        return f"The TIFF has {kind}; no such kind is shown. Expected 8 bits a channel of grey, a palette, RGB or CMYK."
+    return None
+
+
+def _is_of_no_known_mode(error: Exception) -> bool:
+    """Whether Pillow knows what the samples are, and not how to show them."""
+    words = str(error)
+    return isinstance(error, samples.UnsupportedSamples) or words.startswith((_NO_RAW_MODE, _NO_BMP))
 
 
 def _instead(what: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model import samples
 from model.spec import Fit, Interpolation, ModelSpec
 
 Pixels = NDArray[np.uint8]
@@ -40,10 +41,8 @@ def to_pixels(image: Image.Image, channels: int) -> Pixels:
     Returns: uint8 [H, W, channels]; channels 1 is grey, 3 is RGB; values in 0..255.
     Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken or its colours are not supported.
     """
-    image.load()
+    samples.load(image)
     upright = _upright(image)
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        upright = _to_8_bits(upright)
     if upright.mode in _ALPHA_MODES or "transparency" in upright.info:
         upright = _over_backdrop(upright)
     if upright.mode not in ("L", "RGB"):
@@ -114,25 +113,19 @@ def _has_light_border(square: Pixels) -> bool:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """The loaded picture as it stands, of 8 bits a sample."""
+    turn = _turn(image)
+    shallow = samples.to_8_bits(image) if samples.is_deep(image) else image
+    return shallow if turn is None else shallow.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     if image.info.keys().isdisjoint(_ORIENTATION_SOURCES) and not hasattr(image, "tag_v2"):
-        return image  # most pictures on the web; asking Pillow costs more than what else is done to a small one
+        return None  # most pictures on the web; asking Pillow costs more than what else is done to a small one
     try:
-        turn = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        return _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 -- broken metadata raises almost anything; the pixels are none the worse for it
-        return image
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    with np.errstate(invalid="ignore"):  # of a signalling NaN numpy would warn, in the log of whoever serves it
-        values = np.asarray(image, dtype=np.float64)
-    if image.mode == "F":
-        scaled = values * 255 if np.nan_to_num(values).max(initial=0) <= 1.0 else values
-    elif image.mode == "I" and values.max(initial=0) <= 255:
-        scaled = values
-    else:
-        scaled = values / 257
-    return Image.fromarray(np.nan_to_num(scaled).clip(0, 255).round().astype(np.uint8))
+        return None
 
 
 def _over_backdrop(image: Image.Image) -> Image.Image:

@@ -1,0 +1,87 @@
+"""What kind of samples a TIFF has, in words, told from its first directory. Decodes nothing; knows nothing of costs."""
+
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
+_SAMPLES, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 277, 284, 338, 339
+_NAMED = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER}
+_NAMED |= {_SAMPLES, _PLANES, _EXTRA_SAMPLES, _SAMPLE_FORMAT}
+_LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of types of whole numbers
+_MOST_VALUES = 8  # of a tag, that are looked at
+_HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+_COLOURS = {
+    0: "white for 0",
+    1: "black for 0",
+    2: "RGB",
+    3: "a palette",
+    4: "a mask",
+    5: "inks",
+    6: "YCbCr",
+    8: "CIELab",
+    9: "ICCLab",
+    10: "ITULab",
+    32803: "a colour filter array",
+    32844: "LogL",
+    32845: "LogLuv",
+}
+_NUMBERS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+_TRANSPARENCY = {0: "extra ones", 1: "premultiplied alpha", 2: "alpha"}
+
+
+class _Layout(NamedTuple):
+    """How the numbers of a directory are written: their order, and those of BigTIFF."""
+
+    order: str
+    big: bool
+
+
+def unsupported(payload: bytes) -> str | None:
+    """The samples of a TIFF in words, for one that has a size and cannot be shown; None where its head is broken."""
+    layout = _HEADS.get(payload[:4])
+    if layout is None:
+        return None
+    try:
+        tags = _tags(payload, _Layout(*layout))
+    except (struct.error, IndexError):
+        return None
+    return _words(tags, _Layout(*layout)) if tags.get(_WIDTH) and tags.get(_HEIGHT) else None
+
+
+def _words(tags: Mapping[int, tuple[int, ...]], layout: _Layout) -> str:
+    bits = tags.get(_BITS, (1,))
+    count = tags.get(_SAMPLES, (len(bits),))[0]
+    colours = tags.get(_PHOTOMETRIC, (0,))[0]
+    numbers = _NUMBERS.get(tags.get(_SAMPLE_FORMAT, (1,))[0])
+    words = [
+        f"{count} {'channel' if count == 1 else 'channels'} of {' and '.join(map(str, dict.fromkeys(bits)))}"
+        f"{f' {numbers}' if numbers else ''} {'bit' if bits == (1,) * len(bits) else 'bits'}",
+        _COLOURS.get(colours, f"photometric interpretation {colours}"),
+        *(_TRANSPARENCY.get(extra, f"extra samples of type {extra}") for extra in tags.get(_EXTRA_SAMPLES, ())[:1]),
+        *(["separate planes"] if tags.get(_PLANES) == (2,) else []),
+        *(["the lowest bit first"] if tags.get(_FILL_ORDER) == (2,) else []),
+        f"compression {tags.get(_COMPRESSION, (1,))[0]}",
+        f"{'big' if layout.order == '>' else 'little'}-endian{' BigTIFF' if layout.big else ''} order",
+    ]
+    return ", ".join(words)
+
+
+def _tags(payload: bytes, layout: _Layout) -> dict[int, tuple[int, ...]]:
+    """The values of the tags that say what samples there are. Raises struct.error, IndexError."""
+    count, entry, inline, first = ("Q", "HHQ", 8, 8) if layout.big else ("H", "HHI", 4, 4)
+    pointer = layout.order + ("Q" if layout.big else "I")
+    (at,) = struct.unpack_from(pointer, payload, first)
+    (entries,) = struct.unpack_from(layout.order + count, payload, at)
+    at += struct.calcsize(layout.order + count)
+    tags: dict[int, tuple[int, ...]] = {}
+    for _ in range(min(entries, 1000)):
+        tag, kind, number = struct.unpack_from(layout.order + entry, payload, at)
+        at += struct.calcsize(layout.order + entry)
+        if tag in _NAMED and kind in _LETTERS:
+            is_inline = struct.calcsize(_LETTERS[kind]) * number <= inline
+            place = at if is_inline else struct.unpack_from(pointer, payload, at)[0]
+            form = f"{layout.order}{min(number, _MOST_VALUES)}{_LETTERS[kind]}"
+            tags[tag] = struct.unpack_from(form, payload, place)
+        at += inline
+    return {tag: values for tag, values in tags.items() if values}

@@ -1,0 +1,141 @@
+"""What the samples of an opened picture mean where Pillow does not say it: depths, white for 0, transparent values.
+
+Knows Pillow's modes, and the tags and tiles of the files it has opened; nothing of models, limits or HTTP. A picture of
+8 bits a sample, without transparency, passes through untouched.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+
+_BITS, _PHOTOMETRIC, _PLANES, _FORMAT = 258, 262, 284, 339  # TIFF tags
+_WHITE_IS_ZERO, _SEPARATE_PLANES, _SIGNED = 0, 2, 2
+_MOST_OF_8_BITS, _MOST_OF_16_BITS, _MOST_OF_24_BITS, _MOST_OF_32_BITS = 255, 2**16 - 1, 2**24 - 1, 2**32 - 1
+
+
+class UnsupportedSamples(ValueError):
+    """Samples of a kind that would be shown wrongly."""
+
+
+def load(image: Image.Image) -> None:
+    """Load an opened picture, and make its transparency what the file says.
+
+    Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken; UnsupportedSamples.
+    """
+    tiles = getattr(image, "tile", None)
+    if tiles:  # not loaded yet
+        if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):
+            _expect_planes_of_8_bits(image)
+        elif image.format == "PNG" and "transparency" in image.info:
+            _load_transparent(image, str(tiles[0].args))
+    image.load()
+    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+        image.putalpha(_MOST_OF_8_BITS)  # writers that know no alpha leave it at 0
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether the samples of a loaded picture are not those that its mode says, or have more than 8 bits."""
+    mode = image.mode
+    if mode in ("L", "La"):
+        return image.format == "TIFF" and _tag(image, _FORMAT, 1) == _SIGNED or mode == "La"
+    return mode in ("I", "F") or mode.startswith("I;16")
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """A loaded deep picture in mode L, or LA where one of its values is transparent.
+
+    Integers are on the scale of their depth. Those of 32 bits, and signed ones, are on that of 8 bits where it has them
+    all, of 32 bits where they are beyond 24, and of 16 otherwise. Floats are fractions where none is above 1, and 8-bit
+    values otherwise. Below zero is black.
+    """
+    if image.mode == "La":
+        return image.convert("LA")
+    values = _values(image)
+    scaled = np.nan_to_num(values / (_most(image, values) / _MOST_OF_8_BITS))
+    levels = scaled.clip(0, _MOST_OF_8_BITS).round().astype(np.uint8)
+    if image.mode != "L" and _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
+        levels = _MOST_OF_8_BITS - levels
+    grey = Image.fromarray(levels)
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, _MOST_OF_8_BITS).astype(np.uint8)))
+    return grey
+
+
+def _values(image: Image.Image) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # of a signalling NaN numpy would warn, in the log of whoever serves it
+        if image.mode == "I" and _tag(image, _BITS, 0) == 32 and _tag(image, _FORMAT, 1) != _SIGNED:
+            return np.asarray(image, np.int32).view(np.uint32).astype(np.float64)
+        if image.mode == "L":
+            return np.asarray(image, np.uint8).view(np.int8).astype(np.float64)
+        return np.asarray(image, dtype=np.float64)
+
+
+def _most(image: Image.Image, values: NDArray[np.float64]) -> float:
+    """The value that stands for full light, or ink."""
+    highest = np.nan_to_num(values).max(initial=0)
+    if image.mode == "L":
+        return _MOST_OF_8_BITS
+    if image.mode == "F":
+        return 1 if highest <= 1 else _MOST_OF_8_BITS
+    if image.mode == "I":
+        if highest > _MOST_OF_24_BITS:
+            return _MOST_OF_32_BITS
+        return _MOST_OF_8_BITS if highest <= _MOST_OF_8_BITS else _MOST_OF_16_BITS
+    return float((1 << _tag(image, _BITS, 16)) - 1)
+
+
+def _tag(image: Image.Image, tag: int, default: int) -> int:
+    """The first value of a TIFF tag; the default for all other pictures."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return default
+    value = image.tag_v2.get(tag, default)
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, int) else default
+
+
+def _expect_planes_of_8_bits(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Pillow takes planes for ones of 8 bits where it reads them itself."""
+    if _tag(image, _PLANES, 1) != _SEPARATE_PLANES or image.tile[0].codec_name != "raw" or _tag(image, _BITS, 1) == 8:
+        return
+    bits = _tag(image, _BITS, 1)
+    if bits != 16 or image.mode != "RGB":
+        raise UnsupportedSamples(f"The TIFF has planes of {bits} bits in mode {image.mode}.")
+    order = "L" if image.tag_v2.prefix == b"II" else "B"
+    image.tile = [
+        tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:])) if isinstance(tile.args, tuple) else tile
+        for tile in image.tile
+    ]
+
+
+def _load_transparent(image: Any, raw_mode: str) -> None:
+    """Load a PNG with one transparent value, which the file gives at its own depth, and at that depth alone."""
+    value = image.info["transparency"]
+    if raw_mode in ("L;2", "L;4"):
+        most = (1 << int(raw_mode[-1])) - 1
+        image.info["transparency"] = (value & most) * (_MOST_OF_8_BITS // most)
+    elif raw_mode == "L":
+        image.info["transparency"] = value & _MOST_OF_8_BITS
+    elif raw_mode == "1":
+        pass
+    elif raw_mode == "RGB":
+        image.info["transparency"] = tuple(level & _MOST_OF_8_BITS for level in value)
+    elif raw_mode == "RGB;16B":
+        low = _low_bytes(image)
+        image.load()
+        matches = (np.asarray(image) == [level >> 8 for level in value]) & (low == [level & 255 for level in value])
+        del image.info["transparency"]
+        image.putalpha(Image.fromarray(np.where(matches.all(axis=2), 0, _MOST_OF_8_BITS).astype(np.uint8)))
+
+
+def _low_bytes(image: Any) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3]: what a PNG of 16 bits loses as Pillow loads it. Decodes the file once more."""
+    at = image.fp.tell()
+    image.fp.seek(0)
+    with Image.open(image.fp, formats=("PNG",)) as again:
+        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+        low = np.array(again)
+    image.fp.seek(at)
+    return low
