@@ -11,13 +11,15 @@ from contextlib import contextmanager
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from app import jpegs, tiffs, webps
+from app import jpegs, tiff_kinds, tiffs, webps
 from app.errors import BadPicture, TooManyPixels
 from app.jpegs import Scans
 from app.quota import Quota
+from model import color_profiles
 
 _MAX_READS = 100_000  # headers and chunks that Pillow takes one by one, in Python; real files have thousands
 _MAX_TAG_BYTES = 512 << 10  # of TIFF or EXIF tags, whose values become Python objects
+_PROFILE_READS = 2  # Pillow reads the first directory of a TIFF, with what its tags point to, twice
 _MAX_COPIED_BYTES = 256_000_000  # of a TIFF's strips on their way to pixels, which may all be the same ones
 _MAX_SIDE = 65_535  # as in a JPEG or GIF: what it takes to resize goes by the longer side, too
 _LOOK_AGAIN_S = 0.005  # for memory that another process gives back
@@ -27,6 +29,7 @@ _BYTES_PER_PIXEL = {"1": 12, "L": 12, "P": 14, "RGB": 14, "I": 36, "F": 38}
 _OTHER_BYTES_PER_PIXEL = 18  # transparency, CMYK
 _DECODERS_OWN = {"WEBP": 8, "TIFF": 4}
 _RUN_LENGTHS_OWN = 4  # unrolled before Pillow has them
+_LOADED_TWICE = 8  # where 16 bits of a color are compared with a transparent one
 _COEFFICIENT_BYTES = 2  # a JPEG of several scans keeps all its coefficients, at full size
 
 _JPEG_SPEED = 8  # times as many pixels of a JPEG are decoded in the same time, at worst, as of a PNG
@@ -57,6 +60,8 @@ class PictureFile(io.BytesIO):
         self._is_tiff = payload[:2] in _TIFF_BYTE_ORDERS
         self.reads = self._tag_bytes = self._held_bytes = self._copied_bytes = 0
         self._opened = False
+        self._profile_reads = _PROFILE_READS
+        self._profile = tiff_kinds.profile_place(payload) if self._is_tiff else None
 
     def opened(self) -> None:
         """The tags have been read; what follows are pixels."""
@@ -67,11 +72,12 @@ class PictureFile(io.BytesIO):
         self.reads += 1
         if self.reads > _MAX_READS:
             raise BadPicture(f"The file is in more than {_MAX_READS} pieces, the most expected.")
+        at = self.tell()
         block = super().read(size)
         if self._opened and self._is_tiff:
             self._count_copies(len(block))
         if not self._opened and (self._is_tiff or block.startswith(_EXIF)):
-            self._tag_bytes += len(block)
+            self._tag_bytes += 0 if self._is_profile(at, block) else len(block)
             if self._tag_bytes > _MAX_TAG_BYTES:
                 raise BadPicture(f"The file has more than {_MAX_TAG_BYTES} bytes of tags, the most expected.")
         return block
@@ -80,6 +86,13 @@ class PictureFile(io.BytesIO):
         """As BytesIO's."""
         self._held_bytes = 0
         return super().seek(offset, whence)
+
+    def _is_profile(self, at: int, block: bytes) -> bool:
+        """Whether a block is the color profile, which stays bytes, read no more often than Pillow does."""
+        if self._profile != (at, len(block)) or not self._profile_reads or len(block) > color_profiles.MAX_BYTES:
+            return False
+        self._profile_reads -= 1
+        return True
 
     def _count_copies(self, count: int) -> None:
         """Pillow puts each block of a strip behind those before, until the strip is whole, and copies them all."""
@@ -176,6 +189,8 @@ def decoding_bytes(image: Image.Image) -> int:
         width, height = max(width, tile_width), max(height, tile_height)
     per_pixel = _BYTES_PER_PIXEL.get(image.mode.partition(";")[0], _OTHER_BYTES_PER_PIXEL)
     per_pixel += _DECODERS_OWN.get(image.format or "", 0)
+    if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info:
+        per_pixel += _LOADED_TWICE
     if has_run_lengths(image):
         per_pixel += _RUN_LENGTHS_OWN
     return width * height * per_pixel

@@ -7,17 +7,18 @@ from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from app import bmps, costs, jpegs, pngs, tiff_kinds
+from app import bmps, costs, cut_jpegs, jpegs, pngs, tiff_kinds
 from app.costs import Memory, PictureFile, TakesLong
 from app.errors import BadPicture, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
 from app.quota import Quota
-from model import samples
+from model import color_profiles, samples
 from model.preprocess import Pixels, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _JPEG, _BMP = b"\xff\xd8\xff", b"BM"
 _NO_RAW_MODE, _NO_BMP = "unknown raw mode", "Unsupported BMP"  # Pillow's words for kinds that it does not know
+_TRUNCATED = "image file is truncated"
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _MEMORY_BYTES = 350_000_000  # half of it, for one picture, is enough for an RGB PNG of 12 million pixels
 _MAX_EXIF_BYTES = 512 << 10
@@ -92,6 +93,29 @@ def decode(
 
 
 def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits, most_work: float) -> Pixels:
+    try:
+        return _decoded_as_it_is(payload, channels, useful_side, limits, most_work)
+    except OSError as error:
+        is_cut = payload.startswith(_JPEG) and str(error).startswith(_TRUNCATED)
+        if not is_cut or not _lacks_only_its_end(payload, limits):
+            raise
+    return _decoded_as_it_is(cut_jpegs.with_end(payload), channels, useful_side, limits, most_work)
+
+
+def _lacks_only_its_end(payload: bytes, limits: DecodeLimits) -> bool:
+    with _opened(payload) as image:
+        scans = costs.expect_affordable(image, payload)
+        pixels = image.width * image.height
+        if scans.number * scans.weight * pixels > cut_jpegs.MAX_PIXEL_PASSES:
+            return False
+        needed = costs.coefficient_bytes(image, scans.number) + costs.decoding_bytes(image)
+    with limits.memory.taken(needed):
+        return cut_jpegs.lacks_only_its_end(payload)
+
+
+def _decoded_as_it_is(
+    payload: bytes, channels: int, useful_side: int, limits: DecodeLimits, most_work: float
+) -> Pixels:
     with _opened(payload) as image:
         costs.expect_few_pixels(image, limits.max_pixels)
         scans = costs.expect_affordable(image, payload)
@@ -99,7 +123,8 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
         declared, coefficient_bytes = image.size, costs.coefficient_bytes(image, scans.number)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             scale = _scale(declared, useful_side) if limits.reduced_scale else 1
-            image.draft("L" if channels == 1 else "RGB", (declared[0] // scale, declared[1] // scale))
+            is_grey = channels == 1 and not color_profiles.matters(image.info.get("icc_profile"))
+            image.draft("L" if is_grey else "RGB", (declared[0] // scale, declared[1] // scale))
         needed = coefficient_bytes + costs.decoding_bytes(image) + costs.tables_bytes(image, payload)
         most = limits.memory.capacity_bytes // 2
         if needed > most:

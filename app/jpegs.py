@@ -110,14 +110,19 @@ def frame_pixels(payload: bytes, start: int, end: int) -> int:
     return 0
 
 
-def _segments(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The marker of every segment of a JPEG and its first bytes, up to the end of the image. Raises BadPicture."""
+def whole_segments(payload: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """The marker of every segment of a JPEG, all its bytes, and where they end. Raises BadPicture."""
     at = _START_OF_IMAGE_BYTES
     for _ in range(_MAX_SEGMENTS):
         marker = _MARKER.search(payload, at)
         if marker is None or marker[1] == _END_OF_IMAGE:
             return
-        segment = payload[marker.end() : marker.end() + _CHANNELS_OF_FRAME + 1]
-        yield marker[1], segment
-        at = marker.end() + int.from_bytes(segment[:2])
+        at = marker.end() + int.from_bytes(payload[marker.end() : marker.end() + 2])
+        yield marker[1], payload[marker.end() : at], at
     raise BadPicture(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
+
+
+def _segments(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The marker of every segment of a JPEG and its first bytes, up to the end of the image. Raises BadPicture."""
+    for marker, segment, _ in whole_segments(payload):
+        yield marker, segment[: _CHANNELS_OF_FRAME + 1]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import samples
+from model import color_profiles, samples
 from model.spec import Fit, Interpolation, ModelSpec
 
 Pixels = NDArray[np.uint8]
@@ -36,13 +36,15 @@ def to_pixels(image: Image.Image, channels: int) -> Pixels:
     """Decode an opened picture as it is meant to be seen.
 
     EXIF orientation is applied, transparency laid over white, 16-bit and float pictures scaled to 8 bits, palettes and
-    CMYK resolved.
+    CMYK resolved, and colors of an embedded profile converted to sRGB.
 
     Returns: uint8 [H, W, channels]; channels 1 is grey, 3 is RGB; values in 0..255.
     Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken or its colours are not supported.
     """
     samples.load(image)
     upright = _upright(image)
+    if (profile := image.info.get("icc_profile")) is not None:
+        upright = color_profiles.to_srgb(upright, profile)
     if upright.mode in _ALPHA_MODES or "transparency" in upright.info:
         upright = _over_backdrop(upright)
     if upright.mode not in ("L", "RGB"):

@@ -4,11 +4,12 @@ Knows Pillow's modes, and the tags and tiles of the files it has opened; nothing
 8 bits a sample, without transparency, passes through untouched.
 """
 
-from typing import Any
+from functools import reduce
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageChops, TiffImagePlugin
 
 _BITS, _PHOTOMETRIC, _PLANES, _FORMAT = 258, 262, 284, 339  # TIFF tags
 _WHITE_IS_ZERO, _SEPARATE_PLANES, _SIGNED = 0, 2, 2
@@ -52,15 +53,17 @@ def to_8_bits(image: Image.Image) -> Image.Image:
     """
     if image.mode == "La":
         return image.convert("LA")
+    if image.mode == "L":
+        return image.point([*range(128), *[0] * 128])  # signed
     values = _values(image)
     scaled = np.nan_to_num(values / (_most(image, values) / _MOST_OF_8_BITS))
     levels = scaled.clip(0, _MOST_OF_8_BITS).round().astype(np.uint8)
-    if image.mode != "L" and _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
+    if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
         levels = _MOST_OF_8_BITS - levels
     grey = Image.fromarray(levels)
     transparent = image.info.get("transparency")
     if transparent is not None:
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, _MOST_OF_8_BITS).astype(np.uint8)))
+        grey.putalpha(Image.fromarray((values != transparent) * np.uint8(_MOST_OF_8_BITS)))
     return grey
 
 
@@ -68,16 +71,12 @@ def _values(image: Image.Image) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):  # of a signalling NaN numpy would warn, in the log of whoever serves it
         if image.mode == "I" and _tag(image, _BITS, 0) == 32 and _tag(image, _FORMAT, 1) != _SIGNED:
             return np.asarray(image, np.int32).view(np.uint32).astype(np.float64)
-        if image.mode == "L":
-            return np.asarray(image, np.uint8).view(np.int8).astype(np.float64)
         return np.asarray(image, dtype=np.float64)
 
 
 def _most(image: Image.Image, values: NDArray[np.float64]) -> float:
     """The value that stands for full light, or ink."""
     highest = np.nan_to_num(values).max(initial=0)
-    if image.mode == "L":
-        return _MOST_OF_8_BITS
     if image.mode == "F":
         return 1 if highest <= 1 else _MOST_OF_8_BITS
     if image.mode == "I":
@@ -118,24 +117,31 @@ def _load_transparent(image: Any, raw_mode: str) -> None:
         image.info["transparency"] = (value & most) * (_MOST_OF_8_BITS // most)
     elif raw_mode == "L":
         image.info["transparency"] = value & _MOST_OF_8_BITS
-    elif raw_mode == "1":
-        pass
     elif raw_mode == "RGB":
         image.info["transparency"] = tuple(level & _MOST_OF_8_BITS for level in value)
     elif raw_mode == "RGB;16B":
         low = _low_bytes(image)
         image.load()
-        matches = (np.asarray(image) == [level >> 8 for level in value]) & (low == [level & 255 for level in value])
         del image.info["transparency"]
-        image.putalpha(Image.fromarray(np.where(matches.all(axis=2), 0, _MOST_OF_8_BITS).astype(np.uint8)))
+        matches = [
+            _where(half.getchannel(channel), level >> shift & _MOST_OF_8_BITS)
+            for half, shift in ((image, 8), (low, 0))
+            for channel, level in enumerate(value)
+        ]
+        image.putalpha(ImageChops.invert(reduce(ImageChops.darker, matches)))
 
 
-def _low_bytes(image: Any) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3]: what a PNG of 16 bits loses as Pillow loads it. Decodes the file once more."""
+def _where(band: Image.Image, level: int) -> Image.Image:
+    """255 where a band is at that level, and 0 elsewhere."""
+    return band.point([_MOST_OF_8_BITS if at == level else 0 for at in range(256)])
+
+
+def _low_bytes(image: Any) -> Image.Image:
+    """RGB: what a PNG of 16 bits loses as Pillow loads it. Decodes the file once more."""
     at = image.fp.tell()
     image.fp.seek(0)
-    with Image.open(image.fp, formats=("PNG",)) as again:
-        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
-        low = np.array(again)
+    again: Any = Image.open(image.fp, formats=("PNG",))
+    again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+    again.load()
     image.fp.seek(at)
-    return low
+    return cast(Image.Image, again)

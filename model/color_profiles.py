@@ -1,0 +1,172 @@
+"""An embedded ICC profile -> colours in sRGB, by LittleCMS, which is given only what this has checked.
+
+A profile may come from anybody, and LittleCMS is C. Of a profile are kept the matrix and curves of RGB, the curve of
+grey, or the one table of CMYK, each of a known type, size and number, in a profile that is written anew. What has none
+of these, or is none, is passed over, as viewers do. Knows nothing of files, models or limits.
+"""
+
+import io
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from PIL import Image, ImageCms
+
+MAX_BYTES = 2 << 20  # those of printing presses have half a megabyte to two
+
+_HEADER, _ENTRY = struct.Struct(">I4xB3x4s4s4s12x4s"), struct.Struct(">4sII")
+_TAGS_AT, _MAX_TAGS = 128, 100
+_MAX_CURVE_POINTS, _PARAMETERS = 4096, (1, 3, 4, 5, 7)  # of a parametric curve, by its type
+_CURVES, _COLUMNS, _GREY_CURVE, _INK_TABLE = (b"rTRC", b"gTRC", b"bTRC"), (b"rXYZ", b"gXYZ", b"bXYZ"), b"kTRC", b"A2B0"
+_INKS, _COORDINATES, _MAX_GRID = 4, 3, 33
+_D50 = (0xF6D6, 0x10000, 0xD32D)  # fixed-point, as all profiles have it
+_SRGB_COLUMNS = (0.4361, 0.2225, 0.0139, 0.3851, 0.7169, 0.0971, 0.1431, 0.0606, 0.7141)
+_SRGB_CURVE = ((0.05, 0.00402), (0.25, 0.05088), (0.5, 0.21404), (0.75, 0.52252))
+_NEAR = 0.002  # what profiles that all are sRGB differ by
+_SPACES = {"RGB": b"RGB ", "RGBA": b"RGB ", "L": b"GRAY", "LA": b"GRAY", "CMYK": b"CMYK"}
+
+
+class _Profile(NamedTuple):
+    """What is kept of one: its version, colour space, space of connection, and tags."""
+
+    version: int
+    space: bytes
+    connection: bytes
+    tags: Mapping[bytes, bytes]
+
+
+def matters(content: object) -> bool:
+    """Whether the profile of a picture makes its colours other than those of sRGB, as far as it is known."""
+    return isinstance(content, bytes) and _kept(content) is not None
+
+
+def to_srgb(image: Image.Image, content: object) -> Image.Image:
+    """A loaded picture of 8 bits a channel in sRGB, by its profile.
+
+    One whose profile does not matter, is broken, or is for another mode, comes back as it is. Palettes become colours.
+    """
+    profile = _kept(content) if isinstance(content, bytes) else None
+    if profile is None:
+        return image
+    image = _with_plain_values(image)
+    if _SPACES.get(image.mode) != profile.space:
+        return image
+    try:
+        return _transformed(image, _written(profile))
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+
+
+def _with_plain_values(image: Image.Image) -> Image.Image:
+    """Without a palette or a transparent value, neither of which a transform knows."""
+    has_opacity = image.mode == "PA" or "transparency" in image.info
+    if image.mode in ("P", "PA", "RGB") and (has_opacity or image.mode == "P"):
+        return image.convert("RGBA" if has_opacity else "RGB")
+    return image.convert("LA") if image.mode == "L" and has_opacity else image
+
+
+def _transformed(image: Image.Image, profile: bytes) -> Image.Image:
+    """Raises ImageCms.PyCMSError, ValueError."""
+    source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+    if image.mode == "LA":
+        grey, opacity = image.split()
+        shown = _transformed(grey, profile)
+        shown.putalpha(opacity)
+        return shown
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    transform = ImageCms.buildTransform(source, target, image.mode, mode)
+    if image.mode == mode:
+        return transform.apply_in_place(image)
+    shown = transform.apply(image)
+    return shown.convert("L") if image.mode == "L" else shown
+
+
+def _kept(content: bytes) -> _Profile | None:
+    """What there is of use in a profile; None where it is none, is sRGB, or has nothing that is known."""
+    if not _TAGS_AT + 4 <= len(content) <= MAX_BYTES:
+        return None
+    _, version, _, space, connection, signature = _HEADER.unpack_from(content)
+    tags = _tags(content) if signature == b"acsp" and version in (2, 4) else {}
+    if space == b"CMYK" and connection == b"Lab " and _is_ink_table(tags.get(_INK_TABLE, b"")):
+        return _Profile(version, space, connection, {_INK_TABLE: tags[_INK_TABLE]})
+    if connection != b"XYZ " and space != b"GRAY":
+        return None
+    names = {b"RGB ": (*_COLUMNS, *_CURVES), b"GRAY": (_GREY_CURVE,)}.get(space, ())
+    kept = {name: tags[name] for name in names if name in tags}
+    if not names or len(kept) < len(names):
+        return None
+    curves = [_curve(kept[name]) for name in names if name not in _COLUMNS]
+    columns = b"".join(kept[name][8:20] for name in names if name in _COLUMNS)
+    if None in curves or len(columns) != 12 * (len(names) - len(curves)):
+        return None
+    if all(map(_is_srgb_curve, curves)) and _is_srgb_matrix(columns):
+        return None
+    tidy = dict(zip([name for name in names if name not in _COLUMNS], curves, strict=True))
+    tidy |= {name: b"XYZ \0\0\0\0" + kept[name][8:20] for name in names if name in _COLUMNS}
+    return _Profile(version, space, b"XYZ ", {name: tag for name, tag in tidy.items() if tag is not None})
+
+
+def _tags(content: bytes) -> dict[bytes, bytes]:
+    """The tags that are wholly in the profile, by their names."""
+    (count,) = struct.unpack_from(">I", content, _TAGS_AT)
+    entries = content[_TAGS_AT + 4 : _TAGS_AT + 4 + _ENTRY.size * min(count, _MAX_TAGS)]
+    whole = entries[: len(entries) // _ENTRY.size * _ENTRY.size]
+    return {name: content[at : at + size] for name, at, size in _ENTRY.iter_unpack(whole) if at + size <= len(content)}
+
+
+def _curve(tag: bytes) -> bytes | None:
+    """A curve without what is behind it; None where it is of no known type, or not whole."""
+    if tag[:4] == b"curv" and len(tag) >= 12:
+        (points,) = struct.unpack_from(">I", tag, 8)
+        size = 12 + 2 * points
+        return tag[:size] if points <= _MAX_CURVE_POINTS and len(tag) >= size else None
+    if tag[:4] == b"para" and len(tag) >= 12:
+        (kind,) = struct.unpack_from(">H", tag, 8)
+        size = 12 + 4 * _PARAMETERS[kind] if kind < len(_PARAMETERS) else len(tag) + 1
+        return tag[:size] if len(tag) >= size else None
+    return None
+
+
+def _is_srgb_curve(curve: bytes | None) -> bool:
+    if curve is None:
+        return False
+    if curve[:4] == b"curv":
+        points = struct.unpack_from(">I", curve, 8)[0]
+        table = struct.unpack_from(f">{points}H", curve, 12)
+        return points > 2 and all(abs(table[round(at * (points - 1))] / 65535 - value) < _NEAR for at, value in _SRGB_CURVE)
+    if curve[8:10] != b"\0\3":
+        return False
+    g, a, b, c, d = (value / 65536 for value in struct.unpack_from(">5i", curve, 12))
+    return max(abs(g - 2.4), abs(a - 0.9479), abs(b - 0.0521), abs(c - 0.0774), abs(d - 0.0405)) < _NEAR
+
+
+def _is_srgb_matrix(columns: bytes) -> bool:
+    """Whether columns of fixed-point numbers are those of sRGB; of grey there are none."""
+    values = struct.unpack(f">{len(columns) // 4}i", columns)
+    return all(abs(value / 65536 - srgb) < _NEAR for value, srgb in zip(values, _SRGB_COLUMNS, strict=False))
+
+
+def _is_ink_table(tag: bytes) -> bool:
+    """Whether it is a table of four inks to Lab, of 8 or 16 bits, and exactly as long as it says."""
+    if tag[:4] not in (b"mft1", b"mft2") or len(tag) < 52 or tag[8:10] != bytes((_INKS, _COORDINATES)):
+        return False
+    grid = tag[10]
+    is_wide = tag[:4] == b"mft2"
+    entries, exits = struct.unpack_from(">HH", tag, 48) if is_wide else (256, 256)
+    values = _INKS * entries + _COORDINATES * grid**_INKS + _COORDINATES * exits
+    size = (52 + 2 * values) if is_wide else 48 + values
+    few = all(2 <= points <= _MAX_CURVE_POINTS for points in (entries, exits))
+    return few and 2 <= grid <= _MAX_GRID and size <= len(tag) <= size + 4
+
+
+def _written(profile: _Profile) -> bytes:
+    """A profile of nothing but what is kept."""
+    tags = {b"wtpt": struct.pack(">4s4x3i", b"XYZ ", *_D50), **profile.tags}
+    at, entries, body = _TAGS_AT + 4 + _ENTRY.size * len(tags), b"", b""
+    for name, tag in tags.items():
+        entries += _ENTRY.pack(name, at + len(body), len(tag))
+        body += tag + bytes(-len(tag) % 4)
+    kind = b"prtr" if profile.space == b"CMYK" else b"mntr"
+    header = struct.pack(">I4xB3x4s4s4s12x4s", at + len(body), profile.version, kind, profile.space, profile.connection, b"acsp")
+    header = header.ljust(68, b"\0") + struct.pack(">3i", *_D50)
+    return header.ljust(_TAGS_AT, b"\0") + struct.pack(">I", len(tags)) + entries + body
