@@ -10,6 +10,7 @@ from app.errors import BadPicture
 _MAX_RUNS = 500_000  # each takes a third of a microsecond in Python
 _HALVES = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
 _HEADER_AT, _CORE_BYTES, _SHORTEST_WITH_ALPHA, _BITFIELDS = 14, 12, 56, 3
+_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _END_OF_LINE, _END_OF_PICTURE, _DELTA = 0, 1, 2
 
 
@@ -55,8 +56,11 @@ def unrolled(payload: bytes, at: int, size: tuple[int, int], *, halves: bool) ->
     return bytes(pixels)
 
 
-def kind(payload: bytes) -> str:
-    """How a BMP stores a pixel, in words."""
+def kind(payload: bytes) -> str | None:
+    """How a BMP stores a pixel, in words; None where its header is cut off or of no known size."""
+    size = int.from_bytes(payload[_HEADER_AT : _HEADER_AT + 4], "little")
+    if size not in _HEADER_SIZES or len(payload) < _HEADER_AT + size:
+        return None
     bits, coding, masks = _header(payload)
     if coding != _BITFIELDS:
         return f"{bits} bits a pixel, in coding {coding}"

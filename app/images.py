@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from app import bmps, costs, cut_jpegs, jpegs, pngs, tiff_kinds
+from app import bmps, costs, cut_jpegs, jpegs, pngs, tiff_kinds, webps
 from app.costs import Memory, PictureFile, TakesLong
 from app.errors import BadPicture, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.not_a_picture import what_it_is
@@ -73,7 +73,7 @@ def decode(
     if not payload:
         raise BadPicture("The picture has 0 bytes; expected an image file.")
     try:
-        return _decoded(payload, channels, useful_side, limits, most_work)
+        return _decoded(webps.padded(payload), channels, useful_side, limits, most_work)
     except (ServiceError, TakesLong):
         raise
     except Image.DecompressionBombError:
@@ -195,8 +195,8 @@ def _unsupported(payload: bytes) -> str | None:
     """What kind of JPEG, BMP or TIFF it is, for one that is whole and cannot be shown."""
     if payload.startswith(_JPEG) and (kind := jpegs.unsupported(payload)) is not None:
         return f"The JPEG has {kind}; expected 1, 3 or 4 channels of 8 bits."
-    if payload.startswith(_BMP):
-        return f"The BMP has {bmps.kind(payload)}; expected 1, 4, 8, 16, 24 or 32 bits with usual masks."
+    if payload.startswith(_BMP) and (kind := bmps.kind(payload)) is not None:
+        return f"The BMP has {kind}; expected 1, 4, 8, 16, 24 or 32 bits with usual masks."
     if (kind := tiff_kinds.unsupported(payload)) is not None:
         return f"The TIFF has {kind}; no such kind is shown. Expected 8 bits a channel of grey, a palette, RGB or CMYK."
     return None

@@ -27,6 +27,12 @@ _PREDICTOR, _COLOUR, _GREEN, _PALETTE = range(4)
 _Code = list[tuple[int, int]]  # for the next bits: the symbol that they begin with, and its bits
 
 
+def padded(payload: bytes) -> bytes:
+    """A file that lacks only the byte that makes its last chunk even, with it; any other as it is."""
+    lacks_one = payload[:4] == b"RIFF" and int.from_bytes(payload[4:8], "little") + _CHUNK_BYTES == len(payload) + 1
+    return payload + b"\0" if lacks_one and len(payload) % 2 else payload
+
+
 class _Bits:
     """Little-endian bits, zeros beyond the end."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.bmps import unrolled
+from app.bmps import kind, unrolled
 from app.errors import BadPicture
 from app.images import DecodeLimits, decode
 
@@ -55,3 +55,11 @@ def test_a_picture_of_runs_is_decoded_as_it_is() -> None:
 def test_runs_are_limited() -> None:
     with pytest.raises(BadPicture, match=r"^The BMP has more than 500000 runs, the most expected\.$"):
         unrolled(b"\0\0" * 500_001, 0, (8, 8), halves=False)
+
+
+def test_what_a_header_says_of_a_pixel_is_told_in_words_unless_it_is_cut_off() -> None:
+    payload = run_length_bmp(4, 4, b"")
+    assert kind(payload) == "8 bits a pixel, in coding 1"
+    header_end = 14 + int.from_bytes(payload[14:18], "little")
+    assert {kind(payload[:cut]) for cut in range(header_end)} == {None}
+    assert kind(payload[:14] + struct.pack("<I", 41) + payload[18:]) is None

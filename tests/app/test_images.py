@@ -27,6 +27,9 @@ from app.quota import Quota
 from model.preprocess import Pixels, to_square
 from model.spec import Fit
 
+sys.path.append(str(Path(__file__).parents[1] / "model"))
+from icc_profiles import DISPLAY_P3, ink_profile, rgb_profile
+
 LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000)
 ROOMY = DecodeLimits(1 << 24, 50_000_000, Memory(Quota(1 << 30)))
 LOSSY_KINDS = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
@@ -164,6 +167,40 @@ def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     payload = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert (decoded(payload) == RED).all()
+
+
+# --- what is embedded, and what is missing ---
+
+
+def test_the_colors_of_a_profile_become_those_of_srgb_for_either_number_of_channels() -> None:
+    orange, profile = Image.new("RGB", (64, 64), (200, 100, 50)), rgb_profile(DISPLAY_P3)
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        payload = saved(orange, kind, icc_profile=profile)
+        np.testing.assert_allclose(decoded(payload)[0, 0], (215, 93, 31), atol=3)
+        np.testing.assert_allclose(decoded(payload, channels=1)[0, 0], 122, atol=1)  # without the profile, 124
+
+
+def test_a_tiff_may_have_the_profile_of_a_press() -> None:
+    profile = ink_profile(18)
+    assert len(profile) > 600_000
+    payload = saved(Image.new("CMYK", (64, 64), (0, 0, 0, 128)), "TIFF", icc_profile=profile)
+    np.testing.assert_allclose(decoded(payload)[0, 0], 118, atol=1)
+
+
+def test_a_jpeg_that_lacks_only_its_end_marker_is_seen_and_one_without_its_last_bytes_is_not() -> None:
+    for options in ({}, {"progressive": True}, {"restart_marker_blocks": 1}):
+        whole = saved(noise(64, 64), "JPEG", **options)
+        np.testing.assert_array_equal(decoded(whole[:-2]), decoded(whole))
+        with pytest.raises(BadPicture, match="image file is truncated"):
+            decoded(whole[:-12])
+
+
+def test_a_webp_that_lacks_only_the_byte_behind_an_odd_chunk_is_seen() -> None:
+    files = (saved(noise(11, 9, seed), "WEBP", lossless=True) for seed in range(50))
+    whole = next(file for file in files if int.from_bytes(file[16:20], "little") % 2)
+    np.testing.assert_array_equal(decoded(whole[:-1]), decoded(whole))
+    with pytest.raises(BadPicture):
+        decoded(whole[:-2])
 
 
 # --- what is refused ---

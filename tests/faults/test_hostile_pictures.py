@@ -291,7 +291,7 @@ def test_a_wrong_type_or_name_changes_nothing(content_type: bytes, service: Serv
 
 
 # So many bytes at the end of a file are not missed: checksums, and what says that it ends.
-UNMISSED = {"PNG": 20, "JPEG": 0, "GIF": 2, "WEBP": 0, "TIFF": 0, "BMP": 0}
+UNMISSED = {"PNG": 20, "JPEG": 2, "GIF": 2, "WEBP": 1, "TIFF": 0, "BMP": 0}
 
 
 @pytest.mark.parametrize("kind", UNMISSED)
@@ -341,7 +341,7 @@ STRANGE_TAGS = {number: (4, 1 << 30, struct.pack("<I", 1 << 30)) for number in r
 )
 def test_what_is_odd_in_a_file_does_not_fill_the_log(file: File, service: Server) -> None:
     before = len(service.lines)
-    assert ask(service, post(file())).status in (200, 400)
+    assert ask(service, post(file())).status in (200, 400, 415)
     service.wait_for("mixer.access POST /classify", 1)
     written = service.lines[before:]
     assert len(written) <= 2
