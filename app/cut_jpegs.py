@@ -17,7 +17,7 @@ from app.errors import BadPicture
 MAX_PIXEL_PASSES = 70_000_000  # scans x pixels; they are gone over nine times
 
 END = b"\xff\xd9"
-# Unlike each other, and the zeros that the decoder makes up; so many, because one in four looks like the first by chance.
+# Unlike each other, and the zeros that the decoder makes up; one in four looks like the first by chance.
 _ENDINGS = tuple(bytes(at * step % 255 for at in range(1, 65)) + END for step in (7, 29, 53, 101, 139, 211))
 _SEQUENTIAL, _PROGRESSIVE = (b"\xc0", b"\xc1"), b"\xc2"  # frames of Huffman codes
 _SCAN, _RESTART_INTERVAL = b"\xda", b"\xdd"
@@ -58,16 +58,17 @@ def _loaded(payload: bytes) -> Image.Image:
 
 def _has_all_pieces(payload: bytes) -> bool:
     """Whether there are all the scans, and in the last one all the restart markers, that a whole file would have."""
-    frame, is_progressive, interval, behind, last = None, False, 0, 0, []
+    frame, is_progressive, interval, scan_end, last = None, False, 0, 0, []
     bits_missing: dict[tuple[int, int], int] = {}
     try:
-        for marker, segment, behind in jpegs.whole_segments(payload):
+        for marker, segment, end_of_segment in jpegs.whole_segments(payload):
             if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
                 frame, is_progressive = _frame(segment), marker == _PROGRESSIVE
                 bits_missing = {(channel, at): 1 for channel in frame.sampling for at in range(_COEFFICIENTS)}
             elif marker == _RESTART_INTERVAL:
                 interval = int.from_bytes(segment[2:4])
             elif marker == _SCAN:
+                scan_end = end_of_segment
                 last = [segment[at] for at in range(3, 3 + 2 * segment[2], 2)]
                 first, end, low = segment[-3], segment[-2], segment[-1] & 15
                 span = range(first, end + 1) if is_progressive else range(_COEFFICIENTS)
@@ -76,7 +77,7 @@ def _has_all_pieces(payload: bytes) -> bool:
         return False
     if frame is None or not last or any(bits_missing.values()) or not set(last) <= set(frame.sampling):
         return False
-    return not interval or len(_RESTART.findall(payload, behind)) == ceil(_units(frame, last) / interval) - 1
+    return not interval or len(_RESTART.findall(payload, scan_end)) == ceil(_units(frame, last) / interval) - 1
 
 
 def _frame(segment: bytes) -> _Frame:

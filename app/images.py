@@ -16,7 +16,7 @@ from model import color_profiles, samples
 from model.preprocess import Pixels, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_JPEG, _BMP = b"\xff\xd8\xff", b"BM"
+_JPEG, _BMP, _RIFF = b"\xff\xd8\xff", b"BM", b"RIFF"
 _NO_RAW_MODE, _NO_BMP = "unknown raw mode", "Unsupported BMP"  # Pillow's words for kinds that it does not know
 _TRUNCATED = "image file is truncated"
 _ACCEPTED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
@@ -73,7 +73,8 @@ def decode(
     if not payload:
         raise BadPicture("The picture has 0 bytes; expected an image file.")
     try:
-        return _decoded(webps.padded(payload), channels, useful_side, limits, most_work)
+        whole = webps.padded(payload) if payload.startswith(_RIFF) else payload
+        return _decoded(whole, channels, useful_side, limits, most_work)
     except (ServiceError, TakesLong):
         raise
     except Image.DecompressionBombError:

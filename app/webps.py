@@ -28,8 +28,8 @@ _Code = list[tuple[int, int]]  # for the next bits: the symbol that they begin w
 
 
 def padded(payload: bytes) -> bytes:
-    """A file that lacks only the byte that makes its last chunk even, with it; any other as it is."""
-    lacks_one = payload[:4] == b"RIFF" and int.from_bytes(payload[4:8], "little") + _CHUNK_BYTES == len(payload) + 1
+    """A WebP that lacks only the byte that makes its last chunk even, with it; any other as it is."""
+    lacks_one = int.from_bytes(payload[4:8], "little") + _CHUNK_BYTES == len(payload) + 1
     return payload + b"\0" if lacks_one and len(payload) % 2 else payload
 
 

@@ -89,21 +89,21 @@ def _kept(content: bytes) -> _Profile | None:
     tags = _tags(content) if signature == b"acsp" and version in (2, 4) else {}
     if space == b"CMYK" and connection == b"Lab " and _is_ink_table(tags.get(_INK_TABLE, b"")):
         return _Profile(version, space, connection, {_INK_TABLE: tags[_INK_TABLE]})
-    if connection != b"XYZ " and space != b"GRAY":
+    if connection == b"XYZ " or space == b"GRAY":
+        return _kept_curves(version, space, tags)
+    return None
+
+
+def _kept_curves(version: int, space: bytes, tags: Mapping[bytes, bytes]) -> _Profile | None:
+    names = {b"RGB ": _CURVES, b"GRAY": (_GREY_CURVE,)}.get(space, ())
+    matrix = {name: tags.get(name, b"")[8:20] for name in _COLUMNS} if space == b"RGB " else {}
+    curves = {name: curve for name in names if (curve := _curve(tags.get(name, b""))) is not None}
+    if not names or len(curves) < len(names) or any(len(column) != 12 for column in matrix.values()):
         return None
-    names = {b"RGB ": (*_COLUMNS, *_CURVES), b"GRAY": (_GREY_CURVE,)}.get(space, ())
-    kept = {name: tags[name] for name in names if name in tags}
-    if not names or len(kept) < len(names):
+    if all(map(_is_srgb_curve, curves.values())) and _is_srgb_matrix(b"".join(matrix.values())):
         return None
-    curves = [_curve(kept[name]) for name in names if name not in _COLUMNS]
-    columns = b"".join(kept[name][8:20] for name in names if name in _COLUMNS)
-    if None in curves or len(columns) != 12 * (len(names) - len(curves)):
-        return None
-    if all(map(_is_srgb_curve, curves)) and _is_srgb_matrix(columns):
-        return None
-    tidy = dict(zip([name for name in names if name not in _COLUMNS], curves, strict=True))
-    tidy |= {name: b"XYZ \0\0\0\0" + kept[name][8:20] for name in names if name in _COLUMNS}
-    return _Profile(version, space, b"XYZ ", {name: tag for name, tag in tidy.items() if tag is not None})
+    columns = {name: b"XYZ \0\0\0\0" + column for name, column in matrix.items()}
+    return _Profile(version, space, b"XYZ ", columns | curves)
 
 
 def _tags(content: bytes) -> dict[bytes, bytes]:
@@ -127,13 +127,13 @@ def _curve(tag: bytes) -> bytes | None:
     return None
 
 
-def _is_srgb_curve(curve: bytes | None) -> bool:
-    if curve is None:
-        return False
+def _is_srgb_curve(curve: bytes) -> bool:
     if curve[:4] == b"curv":
-        points = struct.unpack_from(">I", curve, 8)[0]
+        (points,) = struct.unpack_from(">I", curve, 8)
         table = struct.unpack_from(f">{points}H", curve, 12)
-        return points > 2 and all(abs(table[round(at * (points - 1))] / 65535 - value) < _NEAR for at, value in _SRGB_CURVE)
+        return bool(points > 2) and all(
+            abs(table[round(at * (points - 1))] / 65535 - value) < _NEAR for at, value in _SRGB_CURVE
+        )
     if curve[8:10] != b"\0\3":
         return False
     g, a, b, c, d = (value / 65536 for value in struct.unpack_from(">5i", curve, 12))
@@ -167,6 +167,8 @@ def _written(profile: _Profile) -> bytes:
         entries += _ENTRY.pack(name, at + len(body), len(tag))
         body += tag + bytes(-len(tag) % 4)
     kind = b"prtr" if profile.space == b"CMYK" else b"mntr"
-    header = struct.pack(">I4xB3x4s4s4s12x4s", at + len(body), profile.version, kind, profile.space, profile.connection, b"acsp")
+    header = struct.pack(
+        ">I4xB3x4s4s4s12x4s", at + len(body), profile.version, kind, profile.space, profile.connection, b"acsp"
+    )
     header = header.ljust(68, b"\0") + struct.pack(">3i", *_D50)
     return header.ljust(_TAGS_AT, b"\0") + struct.pack(">I", len(tags)) + entries + body

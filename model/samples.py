@@ -16,6 +16,9 @@ _WHITE_IS_ZERO, _SEPARATE_PLANES, _SIGNED = 0, 2, 2
 _MOST_OF_8_BITS, _MOST_OF_16_BITS, _MOST_OF_24_BITS, _MOST_OF_32_BITS = 255, 2**16 - 1, 2**24 - 1, 2**32 - 1
 
 
+_DEEP = frozenset(("I", "F", "La", "I;16", "I;16L", "I;16B", "I;16N"))
+
+
 class UnsupportedSamples(ValueError):
     """Samples of a kind that would be shown wrongly."""
 
@@ -25,23 +28,23 @@ def load(image: Image.Image) -> None:
 
     Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken; UnsupportedSamples.
     """
-    tiles = getattr(image, "tile", None)
-    if tiles:  # not loaded yet
-        if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):
-            _expect_planes_of_8_bits(image)
-        elif image.format == "PNG" and "transparency" in image.info:
-            _load_transparent(image, str(tiles[0].args))
+    tiles: list[Any] | None = getattr(image, "tile", None)
+    kind = image.format if tiles else None  # without tiles it is loaded, or was never a file
+    if tiles and kind == "PNG" and "transparency" in image.info:
+        _load_transparent(image, str(tiles[0].args))
+    elif kind == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):
+        _expect_planes_of_8_bits(image)
     image.load()
-    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+    if kind == "BMP" and image.mode == "RGBA" and image.getchannel(3).getextrema() == (0, 0):
         image.putalpha(_MOST_OF_8_BITS)  # writers that know no alpha leave it at 0
 
 
 def is_deep(image: Image.Image) -> bool:
     """Whether the samples of a loaded picture are not those that its mode says, or have more than 8 bits."""
     mode = image.mode
-    if mode in ("L", "La"):
-        return image.format == "TIFF" and _tag(image, _FORMAT, 1) == _SIGNED or mode == "La"
-    return mode in ("I", "F") or mode.startswith("I;16")
+    if mode == "L":
+        return image.format == "TIFF" and _tag(image, _FORMAT, 1) == _SIGNED
+    return mode in _DEEP
 
 
 def to_8_bits(image: Image.Image) -> Image.Image:

@@ -8,21 +8,34 @@ from kind import COLOURS, OPACITIES, SIDE, Colour, Integers, Kind, over_white, p
 _CORE, _INFO, _V2, _V3, _OS2, _V4, _V5 = 12, 40, 52, 56, 64, 108, 124
 _PLAIN, _RLE8, _RLE4, _BITFIELDS = 0, 1, 2, 3
 _PALETTE = ((0, 0, 0), *COLOURS, (255, 255, 255))
-_REFUSED = {(0xF00, 0xF0, 0xF, 0xF000), (0x7C00, 0x3E0, 0x1F, 0x8000), (0x3FF00000, 0xFFC00, 0x3FF), (0xFF, 0xFF00, 0xFF0000)}
+_REFUSED = {
+    (0xF00, 0xF0, 0xF, 0xF000),
+    (0x7C00, 0x3E0, 0x1F, 0x8000),
+    (0x3FF00000, 0xFFC00, 0x3FF),
+    (0xFF, 0xFF00, 0xFF0000),
+}
 
 Masks = Sequence[int]
 
 
 def bmp(
-    rows: bytes, bits: int, header_bytes: int = _INFO, *, coding: int = _PLAIN, masks: Masks = (), top_down: bool = False,
+    rows: bytes,
+    bits: int,
+    header_bytes: int = _INFO,
+    *,
+    coding: int = _PLAIN,
+    masks: Masks = (),
+    top_down: bool = False,
     palette: Sequence[Colour] = (),
-) -> bytes:  # fmt: skip
+) -> bytes:
     """A BMP of the scene's size; rows in the order of the file. masks: of red, green, blue and perhaps alpha."""
     if header_bytes == _CORE:
         header = struct.pack("<IHHHH", _CORE, SIDE, SIDE, 1, bits)
     else:
         height = -SIDE if top_down else SIDE
-        header = struct.pack("<IiiHHIIiiII", header_bytes, SIDE, height, 1, bits, coding, len(rows), 2835, 2835, len(palette), 0)
+        header = struct.pack(
+            "<IiiHHIIiiII", header_bytes, SIDE, height, 1, bits, coding, len(rows), 2835, 2835, len(palette), 0
+        )
         header = (header + struct.pack(f"<{len(masks)}I", *masks)).ljust(header_bytes, b"\0")
     padding = b"" if header_bytes == _CORE else b"\0"
     table = b"".join(bytes((blue, green, red)) + padding for red, green, blue in palette)
@@ -44,7 +57,9 @@ def _rows(values: Integers, bits: int, *, top_down: bool = False) -> bytes:
 
 def _masked(colours: Sequence[Sequence[int]], masks: Masks) -> Integers:
     """[H, W, 1]: each colour, and its opacity if it has one, under the masks."""
-    return quadrants(tuple(sum(_placed(level, mask) for level, mask in zip(colour, masks, strict=False)) for colour in colours))
+    return quadrants(
+        tuple(sum(_placed(level, mask) for level, mask in zip(colour, masks, strict=False)) for colour in colours)
+    )
 
 
 def _placed(level: int, mask: int) -> int:
@@ -60,10 +75,19 @@ def every_bmp() -> Iterator[Kind]:
     yield from _runs()
     for top_down in (False, True):
         end = " top-down" if top_down else ""
-        for bits, masks in ((24, (0xFF0000, 0xFF00, 0xFF)), (32, (0xFF0000, 0xFF00, 0xFF)), (16, (0x7C00, 0x3E0, 0x1F))):
+        for bits, masks in (
+            (24, (0xFF0000, 0xFF00, 0xFF)),
+            (32, (0xFF0000, 0xFF00, 0xFF)),
+            (16, (0x7C00, 0x3E0, 0x1F)),
+        ):
             rows = _rows(_masked(COLOURS, masks), bits, top_down=top_down)
             for header in (_INFO, _V4, _V5) if top_down or bits != 24 else (_CORE, _INFO, _V2, _V3, _OS2, _V4, _V5):
-                yield Kind(f"BMP {bits} bit header {header}{end}", bmp(rows, bits, header, top_down=top_down), COLOURS, 6 if bits == 16 else 0)
+                yield Kind(
+                    f"BMP {bits} bit header {header}{end}",
+                    bmp(rows, bits, header, top_down=top_down),
+                    COLOURS,
+                    6 if bits == 16 else 0,
+                )
     yield from _bitfields()
 
 
@@ -81,6 +105,7 @@ def _with_palette() -> Iterator[Kind]:
 def _runs() -> Iterator[Kind]:
     half = SIDE // 2
     for bits, coding in ((8, _RLE8), (4, _RLE4)):
+
         def run(index: int, bits: int = bits) -> bytes:
             return bytes((half, index if bits == 8 else index * 17))
 

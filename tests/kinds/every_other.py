@@ -39,12 +39,18 @@ def every_other() -> Iterator[Kind]:
 
 def _jpegs() -> Iterator[Kind]:
     rgb, levels = scene(COLOURS, "RGB"), scene(GREYS, "L")
-    for name, options in (("", {}), (" progressive", {"progressive": True}), (" restarts", {"restart_marker_blocks": 1})):
+    for name, options in (
+        ("", {}),
+        (" progressive", {"progressive": True}),
+        (" restarts", {"restart_marker_blocks": 1}),
+    ):
         for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
             payload = saved(rgb, "JPEG", quality=100, subsampling=subsampling, **options)
             yield Kind(f"JPEG YCbCr {subsampling}{name}", payload, COLOURS, _JPEG_TOLERANCE)
         yield Kind(f"JPEG grey{name}", saved(levels, "JPEG", quality=100, **options), grey(*GREYS), _JPEG_TOLERANCE)
-        yield Kind(f"JPEG RGB{name}", saved(rgb, "JPEG", quality=100, keep_rgb=True, **options), COLOURS, _JPEG_TOLERANCE)
+        yield Kind(
+            f"JPEG RGB{name}", saved(rgb, "JPEG", quality=100, keep_rgb=True, **options), COLOURS, _JPEG_TOLERANCE
+        )
         yield from _inks(name, options)
 
 
@@ -59,7 +65,9 @@ def _inks(name: str, options: dict[str, Any]) -> Iterator[Kind]:
     given = scene(tuple(tuple(255 - value for value in values) for values in stored), "CMYK")
     ycck = saved(given, "JPEG", quality=100, **options)
     transform = at + 4 + 11
-    yield Kind(f"JPEG YCCK inverted, Adobe{name}", ycck[:transform] + b"\2" + ycck[transform + 1 :], COLOURS, _JPEG_TOLERANCE)
+    yield Kind(
+        f"JPEG YCCK inverted, Adobe{name}", ycck[:transform] + b"\2" + ycck[transform + 1 :], COLOURS, _JPEG_TOLERANCE
+    )
 
 
 def _ycc(red: int, green: int, blue: int) -> tuple[int, int, int]:
@@ -78,13 +86,23 @@ def _gifs() -> Iterator[Kind]:
         cleared = (COLOURS[0], _WHITE, *COLOURS[2:])
         yield Kind(f"GIF transparent{end}", gif(places, table, transparent=1, interlaced=interlaced), cleared)
     lower_right = places[SIDE // 2 :, SIDE // 2 :]
-    yield Kind("GIF part of its screen, transparent", gif(lower_right, table, transparent=7, at=SIDE // 2), (*[_WHITE] * 3, COLOURS[3]))
+    yield Kind(
+        "GIF part of its screen, transparent",
+        gif(lower_right, table, transparent=7, at=SIDE // 2),
+        (*[_WHITE] * 3, COLOURS[3]),
+    )
 
 
 def gif(
-    indices: Any, table: bytes, *, local: bytes = b"", transparent: int | None = None, interlaced: bool = False, at: int = 0
+    indices: Any,
+    table: bytes,
+    *,
+    local: bytes = b"",
+    transparent: int | None = None,
+    interlaced: bool = False,
+    at: int = 0,
 ) -> bytes:
-    """A GIF of a screen of the scene's size, with a frame of those indices [H, W] at that place. Tables of 8 colours."""
+    """A GIF of a screen of the scene's size, with a frame of those indices [H, W] there. Tables of 8 colours."""
     height, width = indices.shape
     control = b"" if transparent is None else b"\x21\xf9\x04" + bytes((1, 0, 0, transparent)) + b"\0"
     flags = (0x82 if local else 0) | (0x40 if interlaced else 0)
@@ -103,7 +121,9 @@ def _codes(indices: list[int]) -> bytes:
 
 
 def _blocks(content: bytes) -> bytes:
-    return b"".join(bytes((len(part),)) + part for part in (content[at : at + 255] for at in range(0, len(content), 255)))
+    return b"".join(
+        bytes((len(part),)) + part for part in (content[at : at + 255] for at in range(0, len(content), 255))
+    )
 
 
 def _webps() -> Iterator[Kind]:
@@ -124,4 +144,9 @@ def _tiffs() -> Iterator[Kind]:
     for name, image, seen in (("grey", scene(GREYS, "L"), grey(*GREYS)), ("rgb", scene(COLOURS, "RGB"), COLOURS)):
         payload = saved(image, "TIFF", compression="jpeg", quality=100)
         yield Kind(f"TIFF {name} JPEG", payload, seen, _JPEG_TOLERANCE)
-    yield Kind("TIFF ycbcr JPEG", saved(scene(COLOURS, "RGB").convert("YCbCr"), "TIFF", compression="jpeg"), COLOURS, _JPEG_TOLERANCE)
+    yield Kind(
+        "TIFF ycbcr JPEG",
+        saved(scene(COLOURS, "RGB").convert("YCbCr"), "TIFF", compression="jpeg"),
+        COLOURS,
+        _JPEG_TOLERANCE,
+    )

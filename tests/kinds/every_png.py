@@ -47,7 +47,9 @@ def every_png() -> Iterator[Kind]:
         yield Kind(f"PNG rgb 8 bit {name}", png(quadrants(COLOURS), 8, _RGB, chunks), COLOURS)
 
 
-def _versions(colour_type: int, depth: int) -> Iterator[tuple[str, tuple[object, ...], bytes, tuple[tuple[int, int, int], ...]]]:
+def _versions(
+    colour_type: int, depth: int
+) -> Iterator[tuple[str, tuple[object, ...], bytes, tuple[tuple[int, int, int], ...]]]:
     most = (1 << depth) - 1
     levels = tuple(level * most // 255 for level in (GREYS if depth > 1 else (0, 255, 255, 0)))
     seen_levels = tuple(level * 255 // most for level in levels)

@@ -18,7 +18,8 @@ _LZW_CLEAR, _LZW_END, _LZW_RUN = 256, 257, 250
 
 # Refused by their names: what Pillow has no mode for, and few programs write.
 _REFUSED = re.compile(
-    r"white is 0 (12|32) bit|white is 0 16 bit.* MM|BigTIFF.* >|(12|32) bit.* fill 2|grey (12|32) bit.* MM|16 bit.* fill 2 MM"
+    r"white is 0 (12|32) bit|white is 0 16 bit.* MM|BigTIFF.* >"
+    r"|(12|32) bit.* fill 2|grey (12|32) bit.* MM|16 bit.* fill 2 MM"
     r"|white is 0 (8 bit|16 bit( deflate)?) fill 2|palette [124] bit fill 2"
     r"|grey 16 bit extra|rgb (1|2|4|12|32) bit|float (16|64)|rgb float"
     r"|(grey|rgb) 8 bit extra [01] planar|grey 8 bit extra 2 planar|rgb 16 bit extra . planar|cmyk 16 bit planar"
@@ -40,12 +41,14 @@ def tiff(
     tiled: bool = False,
     big: bool = False,
     rows: int = SIDE,
-    tags: Mapping[int, tuple[int, ...]] = {},  # noqa: B006 -- never changed
+    tags: Mapping[int, tuple[int, ...]] = {},
 ) -> bytes:
     """A TIFF of samples [H, W, S]: integers of so many bits, or floats."""
     height, width, channels = samples.shape
     planes = [samples[:, :, at : at + 1] for at in range(channels)] if planar else [samples]
-    strips = [_strip(plane[at : at + rows], bits, order, predictor) for plane in planes for at in range(0, height, rows)]
+    strips = [
+        _strip(plane[at : at + rows], bits, order, predictor) for plane in planes for at in range(0, height, rows)
+    ]
     stored = [_compressed(strip, compression) for strip in strips]
     if fill_order == 2:
         stored = [bytes(int(f"{byte:08b}"[::-1], 2) for byte in strip) for strip in stored]
@@ -85,7 +88,9 @@ def _compressed(strip: bytes, compression: int) -> bytes:
 
 
 def _packbits(strip: bytes) -> bytes:
-    return b"".join(bytes([len(part) - 1]) + part for part in (strip[at : at + 128] for at in range(0, len(strip), 128)))
+    return b"".join(
+        bytes([len(part) - 1]) + part for part in (strip[at : at + 128] for at in range(0, len(strip), 128))
+    )
 
 
 def _lzw(strip: bytes) -> bytes:
@@ -97,7 +102,9 @@ def _lzw(strip: bytes) -> bytes:
     return int(digits.ljust(-(-len(digits) // 8) * 8, "0"), 2).to_bytes(-(-len(digits) // 8))
 
 
-def _file(entries: Mapping[int, tuple[int, ...]], places: tuple[int, int], strips: list[bytes], order: str, big: bool) -> bytes:
+def _file(
+    entries: Mapping[int, tuple[int, ...]], places: tuple[int, int], strips: list[bytes], order: str, big: bool
+) -> bytes:
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42)
     count, entry, inline, first = ("Q", "HHQ", 8, 16) if big else ("H", "HHI", 4, 8)
     head += struct.pack(f"{order}HHQ", 8, 0, first) if big else struct.pack(f"{order}I", first)
@@ -149,17 +156,31 @@ def _greys(order: str, end: str) -> Iterator[Kind]:
         for photometric, shown in ((WHITE_IS_ZERO, tuple(255 - level for level in levels)), (BLACK_IS_ZERO, levels)):
             for name, compression in (("", NONE), (" deflate", DEFLATE)):
                 for fill_order in (1, 2):
-                    payload = tiff(scaled(levels, bits), bits, photometric, order=order, compression=compression, fill_order=fill_order)
+                    payload = tiff(
+                        scaled(levels, bits),
+                        bits,
+                        photometric,
+                        order=order,
+                        compression=compression,
+                        fill_order=fill_order,
+                    )
                     filled = " fill 2" if fill_order == 2 else ""
                     label = f"TIFF {'white is 0' if photometric == 0 else 'grey'} {bits} bit{name}{filled}{end}"
                     yield Kind(label, payload, grey(*shown), 1)
     for bits in (8, 16):
         for extra in (0, 1, 2):
-            pairs = tuple((level * opacity // 255 if extra == 1 else level, opacity) for level, opacity in zip(GREYS, OPACITIES, strict=True))
+            pairs = tuple(
+                (level * opacity // 255 if extra == 1 else level, opacity)
+                for level, opacity in zip(GREYS, OPACITIES, strict=True)
+            )
             shown_over = grey(*GREYS) if extra == 0 else over_white(grey(*GREYS))
             for planar in (False, True):
-                payload = tiff(scaled(pairs, bits), bits, BLACK_IS_ZERO, order=order, planar=planar, tags={338: (extra,)})
-                yield Kind(f"TIFF grey {bits} bit extra {extra}{' planar' if planar else ''}{end}", payload, shown_over, 2)
+                payload = tiff(
+                    scaled(pairs, bits), bits, BLACK_IS_ZERO, order=order, planar=planar, tags={338: (extra,)}
+                )
+                yield Kind(
+                    f"TIFF grey {bits} bit extra {extra}{' planar' if planar else ''}{end}", payload, shown_over, 2
+                )
 
 
 def _colours(order: str, end: str) -> Iterator[Kind]:
@@ -177,21 +198,52 @@ def _colours(order: str, end: str) -> Iterator[Kind]:
             )
             for name, compression in (("", NONE), (" deflate", DEFLATE)):
                 for planar in (False, True):
-                    payload = tiff(scaled(values, bits), bits, RGB, order=order, planar=planar, compression=compression, tags={338: (extra,)})
+                    payload = tiff(
+                        scaled(values, bits),
+                        bits,
+                        RGB,
+                        order=order,
+                        planar=planar,
+                        compression=compression,
+                        tags={338: (extra,)},
+                    )
                     label = f"TIFF rgb {bits} bit extra {extra}{name}{' planar' if planar else ''}{end}"
                     yield Kind(label, payload, COLOURS if extra == 0 else over_white(COLOURS), 3)
+    yield from _palettes(order, end)
+    yield from _separations(order, end)
+
+
+def _palettes(order: str, end: str) -> Iterator[Kind]:
     for bits in (1, 2, 4, 8):
         count = 1 << bits
         colours = tuple(COLOURS[at % min(4, count)] for at in range(4))
         table = tuple(COLOURS[at % 4][channel] * 257 for channel in range(3) for at in range(count))
         for fill_order in (1, 2):
-            payload = tiff(quadrants(tuple(at % count for at in range(4))), bits, PALETTE, order=order, fill_order=fill_order, tags={320: table})
+            payload = tiff(
+                quadrants(tuple(at % count for at in range(4))),
+                bits,
+                PALETTE,
+                order=order,
+                fill_order=fill_order,
+                tags={320: table},
+            )
             yield Kind(f"TIFF palette {bits} bit{' fill 2' if fill_order == 2 else ''}{end}", payload, colours)
-    inks = tuple(tuple(255 - level for level in colour) + (0,) for colour in COLOURS)
+
+
+def _separations(order: str, end: str) -> Iterator[Kind]:
+    inks = tuple((*(255 - level for level in colour), 0) for colour in COLOURS)
     for bits in (8, 16):
         for planar in (False, True):
             for name, compression in (("", NONE), (" deflate", DEFLATE)):
-                payload = tiff(scaled(inks, bits), bits, SEPARATED, order=order, planar=planar, compression=compression, tags={332: (1,)})
+                payload = tiff(
+                    scaled(inks, bits),
+                    bits,
+                    SEPARATED,
+                    order=order,
+                    planar=planar,
+                    compression=compression,
+                    tags={332: (1,)},
+                )
                 yield Kind(f"TIFF cmyk {bits} bit{name}{' planar' if planar else ''}{end}", payload, COLOURS, 1)
     lab = ((255, 0, 0), (0, 0, 0), (138, 0, 0), (138, 60, 40))  # white, black, grey and a red
     payload = tiff(quadrants(lab), 8, CIELAB, order=order)
@@ -227,14 +279,48 @@ def _layouts() -> Iterator[Kind]:
         for bits in (8, 16):
             for tiled in (False, True):
                 for predictor in (1, 2) if compression in (LZW, DEFLATE) else (1,):
-                    payload = tiff(scaled(COLOURS, bits), bits, RGB, compression=compression, tiled=tiled, rows=16, predictor=predictor)
-                    yield Kind(f"TIFF rgb {bits} bit {name} predictor {predictor}{' tiled' if tiled else ''}", payload, COLOURS, 1)
+                    payload = tiff(
+                        scaled(COLOURS, bits),
+                        bits,
+                        RGB,
+                        compression=compression,
+                        tiled=tiled,
+                        rows=16,
+                        predictor=predictor,
+                    )
+                    yield Kind(
+                        f"TIFF rgb {bits} bit {name} predictor {predictor}{' tiled' if tiled else ''}",
+                        payload,
+                        COLOURS,
+                        1,
+                    )
     fractions = (np.array(GREYS) / 255)[quadrants((0, 1, 2, 3))]
-    yield Kind("TIFF grey float 32 deflate predictor 3", tiff(fractions, 32, BLACK_IS_ZERO, compression=DEFLATE, predictor=3), grey(*GREYS), 1)
+    yield Kind(
+        "TIFF grey float 32 deflate predictor 3",
+        tiff(fractions, 32, BLACK_IS_ZERO, compression=DEFLATE, predictor=3),
+        grey(*GREYS),
+        1,
+    )
     for big, order in ((True, "<"), (True, ">")):
         yield Kind(f"BigTIFF rgb 8 bit {order}", tiff(scaled(COLOURS, 8), 8, RGB, big=big, order=order), COLOURS)
-        yield Kind(f"BigTIFF white is 0 16 bit {order}", tiff(scaled(GREYS, 16), 16, WHITE_IS_ZERO, big=big, order=order), grey(*GREYS[::-1]), 1)
-    turned = (0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 1, 0), (2, 3, 0, 1), (0, 2, 1, 3), (2, 0, 3, 1), (3, 1, 2, 0), (1, 3, 0, 2)
+        yield Kind(
+            f"BigTIFF white is 0 16 bit {order}",
+            tiff(scaled(GREYS, 16), 16, WHITE_IS_ZERO, big=big, order=order),
+            grey(*GREYS[::-1]),
+            1,
+        )
+    turned = (
+        (0, 1, 2, 3),
+        (1, 0, 3, 2),
+        (3, 2, 1, 0),
+        (2, 3, 0, 1),
+        (0, 2, 1, 3),
+        (2, 0, 3, 1),
+        (3, 1, 2, 0),
+        (1, 3, 0, 2),
+    )
     for at, places in enumerate(turned):
         payload = tiff(scaled(GREYS, 16), 16, WHITE_IS_ZERO, tags={274: (at + 1,)})
-        yield Kind(f"TIFF white is 0 16 bit orientation {at + 1}", payload, grey(*(255 - GREYS[place] for place in places)), 1)
+        yield Kind(
+            f"TIFF white is 0 16 bit orientation {at + 1}", payload, grey(*(255 - GREYS[place] for place in places)), 1
+        )

@@ -1,7 +1,7 @@
 """A picture of every kind is seen as a careful viewer shows it, or refused by the name of its kind.
 
-The expectations are stated beside the files; libvips and OpenCV were asked for each, and where they show something else,
-docs/picture.md says why.
+The expectations are stated beside the files; libvips and OpenCV were asked for each, and where they show
+something else, docs/picture.md says why.
 """
 
 import itertools

@@ -24,7 +24,9 @@ from model.preprocess import to_pixels
 
 P3 = rgb_profile(DISPLAY_P3)
 ORANGE, ORANGE_OF_P3, ORANGE_OF_ADOBE = (200, 100, 50), (215, 93, 31), (227, 100, 42)
-TABLE = struct.pack(">4s4xI1024H", b"curv", 1024, *(min(65535, round(65535 * (at / 1023) ** 2.2)) for at in range(1024)))
+TABLE = struct.pack(
+    ">4s4xI1024H", b"curv", 1024, *(min(65535, round(65535 * (at / 1023) ** 2.2)) for at in range(1024))
+)
 
 
 def seen(image: Image.Image, content: bytes, kind: str = "PNG", channels: int = 3) -> list[int]:
@@ -62,7 +64,12 @@ def test_a_palette_is_converted_with_its_transparency() -> None:
 
 
 def test_the_grey_of_a_profile_becomes_that_of_srgb() -> None:
-    assert [seen(Image.new("L", (1, 1), level), grey_profile(gamma(1.8)))[0] for level in (0, 50, 128, 255)] == [0, 65, 146, 255]
+    assert [seen(Image.new("L", (1, 1), level), grey_profile(gamma(1.8)))[0] for level in (0, 50, 128, 255)] == [
+        0,
+        65,
+        146,
+        255,
+    ]
     assert to_srgb(Image.new("LA", (1, 1), (128, 9)), grey_profile(gamma(1.8))).getpixel((0, 0)) == (146, 9)
 
 
@@ -81,7 +88,9 @@ def test_inks_become_what_the_table_of_their_press_says(kind: str) -> None:
     assert seen(Image.new("CMYK", (16, 16), (0, 0, 0, 128)), ink_profile(), kind) == pytest.approx([118] * 3, abs=2)
 
 
-@pytest.mark.parametrize("content", [rgb_profile(SRGB), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()])
+@pytest.mark.parametrize(
+    "content", [rgb_profile(SRGB), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()]
+)
 def test_srgb_itself_costs_nothing_and_changes_nothing(content: bytes) -> None:
     assert not matters(content)
     image = Image.new("RGB", (1, 1), ORANGE)
@@ -116,7 +125,12 @@ def test_seen_twice_a_picture_is_converted_once() -> None:
         assert to_pixels(image, 3).tolist() == to_pixels(image, 3).tolist() == [[[*ORANGE_OF_P3]]]
 
 
-MODES = {"RGB": P3, "RGBA": rgb_profile(ADOBE_RGB, TABLE), "L": grey_profile(SRGB_CURVE[:-4] + bytes(4)), "CMYK": ink_profile(3)}
+MODES = {
+    "RGB": P3,
+    "RGBA": rgb_profile(ADOBE_RGB, TABLE),
+    "L": grey_profile(SRGB_CURVE[:-4] + bytes(4)),
+    "CMYK": ink_profile(3),
+}
 
 
 @settings(max_examples=300, deadline=None)
@@ -124,7 +138,9 @@ MODES = {"RGB": P3, "RGBA": rgb_profile(ADOBE_RGB, TABLE), "L": grey_profile(SRG
     st.sampled_from(sorted(MODES)),
     st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=4)), max_size=6),
 )
-def test_whatever_is_written_into_a_profile_the_picture_has_its_size(mode: str, scribbles: list[tuple[int, bytes]]) -> None:
+def test_whatever_is_written_into_a_profile_the_picture_has_its_size(
+    mode: str, scribbles: list[tuple[int, bytes]]
+) -> None:
     content = bytearray(MODES[mode])
     for at, scribble in scribbles:
         content[at : at + len(scribble)] = scribble

@@ -1,4 +1,4 @@
-"""What samples mean where Pillow does not say it. Every kind of file is in tests/kinds; here is what those leave out."""
+"""What samples mean where Pillow does not say it, as far as the files of tests/kinds leave it out."""
 
 import io
 import sys
