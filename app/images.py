@@ -106,8 +106,7 @@ def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimi
 def _lacks_only_its_end(payload: bytes, limits: DecodeLimits) -> bool:
     with _opened(payload) as image:
         scans = costs.expect_affordable(image, payload)
-        pixels = image.width * image.height
-        if scans.number * scans.weight * pixels > cut_jpegs.MAX_PIXEL_PASSES:
+        if not cut_jpegs.is_soon_told(image.width * image.height, scans):
             return False
         needed = costs.coefficient_bytes(image, scans.number) + costs.decoding_bytes(image)
     with limits.memory.taken(needed):

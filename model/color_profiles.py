@@ -137,7 +137,7 @@ def _is_srgb_curve(curve: bytes) -> bool:
     if curve[8:10] != b"\0\3":
         return False
     g, a, b, c, d = (value / 65536 for value in struct.unpack_from(">5i", curve, 12))
-    return max(abs(g - 2.4), abs(a - 0.9479), abs(b - 0.0521), abs(c - 0.0774), abs(d - 0.0405)) < _NEAR
+    return bool(max(abs(g - 2.4), abs(a - 0.9479), abs(b - 0.0521), abs(c - 0.0774), abs(d - 0.0405)) < _NEAR)
 
 
 def _is_srgb_matrix(columns: bytes) -> bool:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.cut_jpegs import END, lacks_only_its_end, with_end
+from app.cut_jpegs import END, is_soon_told, lacks_only_its_end, with_end
+from app.jpegs import Scans
 
 KINDS: dict[str, dict[str, Any]] = {
     "baseline": {},
@@ -66,3 +67,10 @@ def test_restart_markers_are_counted() -> None:
 @pytest.mark.parametrize("payload", [b"", b"\xff\xd8", b"\xff\xd8\xff\xc0\0\x0b\x08", b"\xff\xd8\xff\xda\0\x02" * 3])
 def test_what_has_no_picture_is_not_taken(payload: bytes) -> None:
     assert not is_taken(payload)
+
+
+def test_a_jpeg_that_takes_long_to_decode_is_not_decoded_again_and_again() -> None:
+    assert is_soon_told(16_000_000, Scans(1))
+    assert not is_soon_told(16_000_001, Scans(1))
+    assert is_soon_told(4_000_000, Scans(13))
+    assert not is_soon_told(4_000_000, Scans(14))
