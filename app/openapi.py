@@ -6,10 +6,9 @@ Knows nothing of how requests are answered.
 from typing import Any
 
 from app.errors import ServiceError
+from app.problems import MEDIA_TYPE, TYPE_PREFIX
 from app.schemas import Problem
 
-PROBLEM = "application/problem+json"
-PROBLEM_TYPE = "urn:mixer-serve:"
 CLASSIFICATION, MODELS, HEALTH, OPERATORS = "classification", "models", "health", "operators"
 
 _TAGS = {
@@ -110,7 +109,7 @@ def _response(errors: list[type[ServiceError]]) -> dict[str, Any]:
         "description": "; ".join(f"{error.title} (`{error.code}`)" for error in errors),
         "headers": _references(_HEADERS_OF.get(status, ())),
         "content": {
-            PROBLEM: {
+            MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
                 "examples": {error.code: {"summary": error.title, "value": _example(error)} for error in errors},
             }
@@ -120,7 +119,7 @@ def _response(errors: list[type[ServiceError]]) -> dict[str, Any]:
 
 def _example(error: type[ServiceError]) -> dict[str, Any]:
     return {
-        "type": PROBLEM_TYPE + error.code,
+        "type": TYPE_PREFIX + error.code,
         "title": error.title,
         "status": error.status,
         "detail": _DETAILS[error.code],

@@ -8,10 +8,10 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.errors import ServiceError
-from app.openapi import PROBLEM as MEDIA_TYPE
-from app.openapi import PROBLEM_TYPE
 from app.prefix import prefix_of
 
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:mixer-serve:"
 PROBLEM = "mixer.problem"  # in the scope of a request that gets one: its code and detail
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")  # of which an endpoint has some
 
@@ -31,7 +31,7 @@ class ProblemResponse(Response):
 
 def body(status: int, code: str, title: str, detail: str) -> bytes:
     """The JSON of one."""
-    return to_json({"type": PROBLEM_TYPE + code, "title": title, "status": status, "detail": detail, "code": code})
+    return to_json({"type": TYPE_PREFIX + code, "title": title, "status": status, "detail": detail, "code": code})
 
 
 def of(error: ServiceError) -> Response:
