@@ -11,10 +11,11 @@ COPY pyproject.toml constraints.txt ./
 RUN /opt/mixer/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
         print(*project['dependencies'], *project['optional-dependencies']['${RUNTIME}'], sep='\n')" > requirements.txt \
     && /opt/mixer/bin/pip install --no-compile --constraint constraints.txt --requirement requirements.txt
-COPY README.md LICENSE ./
+COPY README.md LICENSE setup.py ./
 COPY app app
 COPY model model
 COPY export export
+COPY cli cli
 RUN /opt/mixer/bin/pip install --no-compile --no-deps . \
     && /opt/mixer/bin/pip uninstall --yes pip setuptools \
     && find /opt/mixer -depth \( -name tests -o -name __pycache__ \) -type d -exec rm -rf {} + \
@@ -38,6 +39,6 @@ ENV PATH=/opt/mixer/bin:$PATH \
     MIXER_LOG_FORMAT=json
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-m", "app.healthcheck"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["mixer", "health"]
 ENTRYPOINT ["mixer"]
 CMD ["serve"]

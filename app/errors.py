@@ -6,8 +6,8 @@ Exception
 │   ├── BadRequest          400  the body is malformed
 │   ├── BadApiKey           401  no key, or a wrong one
 │   ├── Forbidden           403  what nobody may do as the service is configured
-│   ├── UnknownModel        404  no bundle of that name (models.py)
-│   ├── ReloadRefused       409  a bundle cannot take over (reload.py)
+│   ├── UnknownModel        404  no bundle of that name (serving/registry.py)
+│   ├── ReloadRefused       409  a bundle cannot take over (serving/reload.py)
 │   ├── TooManyBytes        413  a body, part or file over its limit
 │   ├── TooManyPixels       413  a picture whose header declares more than the limit
 │   ├── UnsupportedFormat   415  a content type or file format that is not accepted
@@ -26,8 +26,8 @@ Exception
 └── StartError              1  the service cannot start; the exit code of the process
     ├── BadSettings         2  an option has an impossible value
     ├── EngineError         3  the bundle or the execution provider cannot be used
-    ├── ReloadFailed        1  the service refused, or did not answer (reloading.py)
-    └── WorkerFailed        its own  a worker could not start, which says why (workers.py)
+    ├── ReloadFailed        1  the service refused, or did not answer (cli/reload.py)
+    └── WorkerFailed        its own  a worker could not start, which says why (server/supervisor.py)
 """
 
 from typing import ClassVar

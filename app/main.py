@@ -14,45 +14,46 @@ from typing import cast
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from app import origins, problems, signals
-from app.access import Access
-from app.admin import Admin
-from app.batcher import Limits
-from app.bodies import BodyLimits
-from app.bundles import Opened, find_bundles, is_one, log_passed_over, open_all, open_bundle, state_of
-from app.classifier import Classifier, Decoding
-from app.costs import Memory
-from app.cpus import usable_cpus
-from app.direct import Application
-from app.documentation import Documentation
-from app.drain import Drain
-from app.engine import Engine, EngineOptions
+from app.api.admin import Admin
+from app.api.classify import Routes
+from app.api.documentation import Documentation
+from app.api.openapi import ABOUT
+from app.api.operators import Operators
+from app.api.schemas import FullLimitsBody
+from app.decoding.cost_checks import Memory
+from app.decoding.decoder import FORMATS, DecodeLimits
+from app.engine.engine import Engine, EngineOptions
+from app.engine.session import ONNX_RUNTIME
+from app.engine.session_sharing import SharedSessions
+from app.engine.sessions import Sessions
 from app.errors import EngineError, ServiceError
-from app.gate import Gate
-from app.headers import PageHeaders
-from app.health import Health
-from app.heap import keep_trimmed, trim, trim_soon
-from app.hold import Hold
-from app.images import FORMATS, DecodeLimits
-from app.keys import ApiKeys, KeySource
-from app.metrics import Metrics
-from app.models import Model, Models
-from app.openapi import ABOUT
-from app.operators import Operators
-from app.overruns import Overruns, OverrunWatch
-from app.plan import may_run_on_gpu
-from app.post import Post
-from app.quota import Quota
-from app.reload import Making, Reload, expect_default
-from app.routes import Routes
-from app.runtime import ONNX_RUNTIME
-from app.schemas import FullLimitsBody
-from app.service import Service
-from app.sessions import Sessions
+from app.http import origins, problems
+from app.http.api_keys import ApiKeys, KeySource
+from app.http.body import BodyLimits
+from app.http.browser_headers import PageHeaders
+from app.http.dispatcher import Application
+from app.http.in_flight import Drain
+from app.http.request_log import Access
+from app.http.upload_budget import Hold
+from app.inference.batcher import Limits
+from app.inference.classifier import Classifier, Decoding
+from app.server.gate import Gate
+from app.server.service import Service
+from app.server.tls import certificate_of
+from app.server.topology import may_run_on_gpu
+from app.serving.bundles import Opened, find_bundles, is_one, log_passed_over, open_all, open_bundle, state_of
+from app.serving.health import Health
+from app.serving.overruns import Overruns, OverrunWatch
+from app.serving.registry import Model, Models
+from app.serving.reload import Making, Reload, expect_default
 from app.settings import Settings
-from app.sharing import SharedSessions
-from app.tally import Tallies, Tally
-from app.tls import certificate_of
+from app.system import signals
+from app.system.allocator import keep_trimmed, trim, trim_soon
+from app.system.cpu_limits import usable_cpus
+from app.system.quota import Quota
+from app.system.worker_context import Post
+from app.telemetry.metrics import Metrics
+from app.telemetry.model_metrics import Tallies, Tally
 
 _PULSE_S = 0.5
 _TRIM_S = 10.0
@@ -112,7 +113,7 @@ def create_service(settings: Settings, engine: Engine | None = None, post: Post 
         version=version("mixer-serve"),
         **ABOUT,
         lifespan=_lifespan(models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, post, metrics),
-        openapi_url=None,  # documentation.py serves the document, and a page for it
+        openapi_url=None,  # api/documentation.py serves the document, and a page for it
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
     routes.add_to(app, reticent=bool(settings.admin_port))

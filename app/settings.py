@@ -12,9 +12,9 @@ from typing import Any, Literal, Self, get_origin
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.environment import Variables
 from app.errors import BadSettings
-from app.prefix import OWN_PATHS, is_prefix
+from app.http.prefix import OWN_PATHS, is_prefix
+from app.system.environment import Variables
 from model.errors import FlagError
 from model.flags import parse
 

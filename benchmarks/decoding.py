@@ -27,14 +27,14 @@ import sklearn
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile
 
-from app.bench.samples import scene
-from app.bench.stopwatch import Candidate, Measured, measure, ratio
-from app.costs import Memory
-from app.engine import Engine, EngineOptions, open_engine
-from app.images import MARGIN, DecodeLimits, decode
-from app.quota import Quota
-from app.runners import Patches
+from app.decoding.cost_checks import Memory
+from app.decoding.decoder import MARGIN, DecodeLimits, decode
+from app.engine.engine import Engine, EngineOptions, open_engine
+from app.engine.runners import Patches
+from app.system.quota import Quota
 from benchmarks.serving.bundles import random_bundle
+from cli.bench.samples import scene
+from cli.bench.stopwatch import Candidate, Measured, measure, ratio
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec
 
@@ -104,7 +104,7 @@ def learned(cache: Path) -> Path:
 
 def mixer(*arguments: str) -> None:
     """Run a command of the project's, its words on stderr."""
-    subprocess.run([sys.executable, "-m", "app.cli", *arguments], cwd=ROOT, check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-m", "cli", *arguments], cwd=ROOT, check=True, stdout=sys.stderr)
 
 
 # --- large pictures with detail at every scale ---

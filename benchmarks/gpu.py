@@ -106,22 +106,22 @@ import torch._dynamo
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.bench.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings
-from app.bench.findings import Findings
-from app.bench.rig import Opened, Split
-from app.bench.samples import Samples, generated
-from app.bench.stopwatch import Candidate, Measured, measure, ratio
-from app.cpus import usable_cpus
-from app.cuda import LadderRunner
-from app.engine import Engine, EngineOptions, find_graphs, open_engine
+from app.decoding.decoder import DecodeLimits, decode
+from app.engine.batch_buckets import ladder
+from app.engine.cuda_graphs import LadderRunner
+from app.engine.engine import Engine, EngineOptions, find_graphs, open_engine
+from app.engine.gpu_buffers import OrtMemory
+from app.engine.libraries import load_libraries
+from app.engine.providers import PROVIDERS
 from app.errors import EngineError
-from app.images import DecodeLimits, decode
-from app.ladder import ladder
-from app.libraries import load_libraries
-from app.memory import OrtMemory
-from app.providers import PROVIDERS
+from app.system.cpu_limits import usable_cpus
+from cli.bench.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings
+from cli.bench.findings import Findings
+from cli.bench.rig import Opened, Split
+from cli.bench.samples import Samples, generated
+from cli.bench.stopwatch import Candidate, Measured, measure, ratio
 from export.to_onnx import write_graph, write_metadata
-from model.mixer import VARIANTS, MixerConfig, MlpMixer
+from model.network.mixer import VARIANTS, MixerConfig, MlpMixer
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec, Network, Source
 

@@ -30,16 +30,16 @@ from onnxruntime.quantization import (
 )
 from torch import Tensor, nn
 
-from app.bench.stopwatch import Candidate, measure, ratio
-from app.cpus import usable_cpus
+from app.system.cpu_limits import usable_cpus
+from cli.bench.stopwatch import Candidate, measure, ratio
 from export.calibration import calibrate
 from export.dense import find_dense
 from export.parts import in_parts
 from export.quantize import quantize
 from export.to_onnx import EMBEDDING, INPUT, LOGITS, OPSET, RowGraph, write_graph
-from model import checkpoint
-from model.data import PictureSet, Picturing, load
-from model.mixer import VARIANTS, MixerBlock, MixerConfig, MlpMixer
+from model.data.dataset import PictureSet, Picturing, load
+from model.network import checkpoint
+from model.network.mixer import VARIANTS, MixerBlock, MixerConfig, MlpMixer
 from model.preprocess import patchify
 
 NETWORKS = {
@@ -51,7 +51,7 @@ FP32 = "rows, wide MLPs in parts (what is published)"
 
 
 class AsWritten(nn.Module):
-    """The network as model/mixer.py has it: tokens [N, S, C], a MatMul and an Add for every dense layer."""
+    """The network as model/network/mixer.py has it: tokens [N, S, C], a MatMul and an Add for every dense layer."""
 
     def __init__(self, model: MlpMixer) -> None:
         super().__init__()

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from model.data import Dataset, PictureSet
-from model.mixer import MixerConfig, MlpMixer, num_parameters
-from model.optimisers import build_optimisers
+from model.data.dataset import Dataset, PictureSet
+from model.network.mixer import MixerConfig, MlpMixer, num_parameters
 from model.recipe import RECIPES, Recipe
-from model.run import Run
-from model.setting import Setting
+from model.training.optimizers import build_optimisers
+from model.training.run import Run
+from model.training.run_config import Setting
 
 NETWORKS = {
     "28x28 grey, patch 4, C 128, 8 blocks": MixerConfig(28, 4, 128, 8, 64, 512, channels=1, num_classes=10),

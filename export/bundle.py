@@ -15,10 +15,10 @@ from export.parity import GraphRunner, Parity, expect_accurate, expect_equal, me
 from export.quantize import write_int8
 from export.target import PRECISIONS, Earlier, clear_others, expect_bundle_folder, graphs_in
 from export.to_onnx import write_graph, write_metadata
-from model.checkpoint import Checkpoint
-from model.data import PictureSet
+from model.data.dataset import PictureSet
 from model.errors import ExportError
-from model.evaluate import evaluate
+from model.evaluation.evaluate import evaluate
+from model.network.checkpoint import Checkpoint
 from model.preprocess import Pixels
 from model.spec import Metrics, ModelSpec, Network, Precision
 

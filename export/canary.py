@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from export.parity import GraphRunner
-from model.checkpoint import torch_logits
-from model.mixer import MlpMixer
+from model.network.checkpoint import torch_logits
+from model.network.mixer import MlpMixer
 from model.preprocess import Pixels, to_square
 from model.spec import Canary, ModelSpec, Precision
 

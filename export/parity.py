@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime
 
 from export.to_onnx import INPUT, LOGITS
-from model.checkpoint import torch_logits
 from model.errors import ExportError
-from model.evaluate import Logits
-from model.mixer import MlpMixer
+from model.evaluation.evaluate import Logits
+from model.network.checkpoint import torch_logits
+from model.network.mixer import MlpMixer
 from model.preprocess import Pixels, patchify
 from model.spec import Metrics, Precision
 

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.mixer import MixerBlock, MlpBlock, MlpMixer
+from model.network.mixer import MixerBlock, MlpBlock, MlpMixer
 
 _COLLIDING = 1024  # floats
 _WIDEST, _NARROWEST, _STEP = 768, 512, 16  # of a part

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export.parts import in_parts
 from model.errors import ExportError
-from model.mixer import MixerBlock, MlpMixer
+from model.network.mixer import MixerBlock, MlpMixer
 from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
 
 Form = Literal["fp32", "fp16", "rows"]

@@ -3,7 +3,8 @@
 import os
 
 import pytest
-from pace import slowness_at_first
+
+from tests.pace import slowness_at_first
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 

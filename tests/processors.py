@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from app.cpus import int8_instructions
+from app.system.cpu_limits import int8_instructions
 
 Product = Callable[[NDArray[np.uint8], NDArray[np.int8]], NDArray[np.int32]]
 

@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from pace import slowness_at_first
 
-from app.bench.stopwatch import Measured
+from cli.bench.stopwatch import Measured
+from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "benchmarks" / "gpu.py"

@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import httpx
 import pytest
-from pace import slowness_at_first
 
-from app.direct import Application
-from app.origins import _ASKED, _SHOWN, allow
+from app.http.dispatcher import Application
+from app.http.origins import _ASKED, _SHOWN, allow
+from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from test_compose import PICTURE, ROOT, build_image, find_compose, find_docker, free_port, works
-from test_compose_secrets import wait_until_healthy
+
+from tests.test_compose import PICTURE, ROOT, build_image, find_compose, find_docker, free_port, works
+from tests.test_compose_secrets import wait_until_healthy
 
 PROJECT = "mixer-serve-proxy-test"
 FILES = ("-f", "docker-compose.proxy.yml")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from test_compose import PICTURE, ROOT, build_image, find_compose, find_docker, free_port
 
-from app.keys import new_key
+from app.http.api_keys import new_key
+from tests.test_compose import PICTURE, ROOT, build_image, find_compose, find_docker, free_port
 
 PROJECT = "mixer-serve-secrets-test"
 FILES = ("-f", "docker-compose.yml", "-f", "docker-compose.secrets.yml")

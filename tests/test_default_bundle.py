@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
-from processors import as_avx2_only, exact_product, int8_logits, needs_qemu, product_in_int16_pairs
 
-from app.engine import Engine, EngineOptions, open_engine
-from model import checkpoint
+from app.engine.engine import Engine, EngineOptions, open_engine
+from model.network import checkpoint
 from model.preprocess import Pixels, to_patches, to_pixels, to_square
-from model.teacher import read_teacher
+from model.training.teacher import read_teacher
+from tests.processors import as_avx2_only, exact_product, int8_logits, needs_qemu, product_in_int16_pairs
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "bundles" / "fashion-mnist"
@@ -184,8 +184,8 @@ def test_int8_is_bit_for_bit_the_same_on_an_emulated_processor_with_avx2_only(
     np.save(tmp_path / "patches.npy", example_patches)
     script = """
 import sys; import numpy as np; from pathlib import Path
-from app.engine import EngineOptions, open_engine
-from app.int8 import probe
+from app.engine.engine import EngineOptions, open_engine
+from app.engine.int8_probe import probe
 engine = open_engine(EngineOptions(Path(sys.argv[1]), provider="cpu", precision="int8", lanes=1, max_batch_size=1))
 patches = np.load(sys.argv[2])
 np.save(sys.argv[3], np.concatenate([engine.run([one]) for one in patches]))

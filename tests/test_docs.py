@@ -27,12 +27,11 @@ def test_the_settings_table_is_that_of_the_code():
     assert f"<!-- settings -->\n\n{settings_table()}\n\n<!-- /settings -->" in README
 
 
-def test_the_file_tree_names_every_module():
-    tree = README.split("## What is where")[1].split("```")[1]
-    named = set(re.findall(r"^  (\w+\.py) ", tree, re.MULTILINE))
-    modules = {path.name for package in ("app", "model", "export") for path in (ROOT / package).glob("*.py")} - {
-        "__init__.py"
-    }
+def test_the_architecture_names_every_module():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| \[\S+\]\(\.\./(\S+\.py)\) ", page, re.MULTILINE))
+    packages = (path for package in ("app", "cli", "model", "export") for path in (ROOT / package).rglob("*.py"))
+    modules = {path.relative_to(ROOT).as_posix() for path in packages if path.name != "__init__.py"}
     assert named == modules
 
 

@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pace import is_within, slowness_at_first
 
-from app.providers import Gpu, Providers, cuda, tensorrt
+from app.engine.providers import Gpu, Providers, cuda, tensorrt
+from tests.pace import is_within, slowness_at_first
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 60 * slowness_at_first()
@@ -111,7 +111,7 @@ def test_asked_for_a_gpu_the_service_ends_at_once_with_one_line_that_says_what_t
     provider: str, lacking: list[str], gpu_build: Path
 ) -> None:
     began = time.monotonic()
-    finished = python(gpu_build, "-m", "app.cli", "serve", MIXER_PROVIDER=provider, MIXER_PORT=str(free_port()))
+    finished = python(gpu_build, "-m", "cli", "serve", MIXER_PROVIDER=provider, MIXER_PORT=str(free_port()))
     assert is_within(time.monotonic() - began, REFUSAL_S, time.perf_counter)
     assert (finished.returncode, finished.stdout) == (3, "")
     assert len(finished.stderr.splitlines()) == 1
@@ -137,7 +137,16 @@ def test_left_to_itself_the_service_runs_on_the_cpu_and_says_so_everywhere(gpu_b
 
 def test_the_calls_of_a_gpu_lane_are_those_of_this_build(gpu_build: Path) -> None:
     """Its version may differ from the CPU build's: the lane's own tests again, on this build's device "cpu"."""
-    tests = ["-m", "pytest", "tests/app/test_cuda.py", "-k", "onnx_runtime", "-q", "-p", "no:cacheprovider"]
+    tests = [
+        "-m",
+        "pytest",
+        "tests/app/engine/test_cuda_graphs.py",
+        "-k",
+        "onnx_runtime",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
     finished = python(gpu_build, *tests)
     assert finished.returncode == 0, finished.stdout
     assert " passed" in finished.stdout
@@ -146,7 +155,7 @@ def test_the_calls_of_a_gpu_lane_are_those_of_this_build(gpu_build: Path) -> Non
 def test_device_memory_is_asked_for_in_its_own_terms(gpu_build: Path) -> None:
     script = """
 import numpy, onnxruntime
-from app.memory import OrtMemory
+from app.engine.gpu_buffers import OrtMemory
 onnxruntime.set_default_logger_severity(4)
 OrtMemory("cuda", 0).device((2, 4, 48), numpy.uint8)
 """
@@ -172,7 +181,7 @@ def served(gpu_build: Path) -> Iterator[tuple[str, list[str]]]:
     """A server that has started: its address, and what it has logged until then."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--lanes", "1"],
+        [sys.executable, "-m", "cli", "serve", "--port", str(port), "--lanes", "1"],
         cwd=ROOT, env=environment(gpu_build), stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

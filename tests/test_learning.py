@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.learning import evenly
-from app.terminal import need
-from model import checkpoint
+from cli.learning import evenly
+from cli.main import app
+from cli.terminal import need
 from model.errors import DataError, ExportError, FlagError, MixerError
-from model.options import TrainOptions
+from model.network import checkpoint
 from model.recipe import Recipe
+from model.training.options import TrainOptions
 
 pytestmark = pytest.mark.timeout(300)
 runner = CliRunner()

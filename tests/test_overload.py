@@ -15,12 +15,10 @@ from random import Random
 from time import perf_counter
 
 import pytest
-from pace import slowness_at_first
+
+from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
-
-from colour_bundle import colour_spec, write_bundle  # noqa: E402
 
 from benchmarks.overload import __main__ as overload  # noqa: E402
 from benchmarks.overload import plots  # noqa: E402
@@ -33,6 +31,7 @@ from benchmarks.overload.tables import markdown  # noqa: E402
 from benchmarks.serving.cells import Kind  # noqa: E402
 from benchmarks.serving.client import Group, Plan  # noqa: E402
 from benchmarks.serving.workloads import Answered, Workload  # noqa: E402
+from tests.app.colour_bundle import colour_spec, write_bundle  # noqa: E402
 
 PROCESSOR = Processor([])
 COAT = Request(b"POST /classify HTTP/1.1\r\nHost: service\r\nContent-Length: 4\r\n\r\ncoat", b'"coat"')

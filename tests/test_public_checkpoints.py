@@ -24,15 +24,15 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from numpy_mixer import erf, google_logits, softmax, timm_logits
 from PIL import Image, ImageDraw, ImageFilter
 from safetensors.numpy import load_file, save_file
 
 from app.main import create_service
 from app.settings import Settings
-from model import checkpoint
+from model.network import checkpoint
 from model.preprocess import to_pixels, to_square
 from model.spec import Fit, Interpolation
+from tests.numpy_mixer import erf, google_logits, softmax, timm_logits
 
 VECTORS = Path(__file__).parent / "vectors"
 PATCH, HIDDEN, BLOCKS, TOKENS, TOKENS_MLP, CHANNELS_MLP, CLASSES = 16, 768, 12, 196, 384, 3072, 1000
@@ -235,7 +235,7 @@ def mixer(folder: Path, *arguments: str, hubs: str = "http://127.0.0.1:9") -> su
         "HF_ENDPOINT": hubs,
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
-    command = [sys.executable, "-m", "app.cli", *arguments]
+    command = [sys.executable, "-m", "cli", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
 
 

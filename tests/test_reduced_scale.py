@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from app.bench.samples import scene
-from app.engine import Engine, EngineOptions, open_engine
-from app.images import DecodeLimits, decode
+from app.decoding.decoder import DecodeLimits, decode
+from app.engine.engine import Engine, EngineOptions, open_engine
+from cli.bench.samples import scene
 from model.preprocess import smallest_useful_side, to_patches
 
 ROOT = Path(__file__).parent.parent

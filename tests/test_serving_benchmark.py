@@ -17,14 +17,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pace import slowness_at_first
+
+from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
 
-from colour_bundle import colour_spec, write_bundle  # noqa: E402
-
-from app.bench.stopwatch import Candidate  # noqa: E402
 from benchmarks.serving import __main__ as bench  # noqa: E402
 from benchmarks.serving import client, contest, environments, plots, results, tables, workloads  # noqa: E402
 from benchmarks.serving.cells import Cell, Kind, cells  # noqa: E402
@@ -32,6 +29,8 @@ from benchmarks.serving.configurations import OURS, PEERS, Configuration, Graph,
 from benchmarks.serving.pictures import pictures  # noqa: E402
 from benchmarks.serving.processes import descendants  # noqa: E402
 from benchmarks.serving.server import Probe, Server, StartFailed, serving  # noqa: E402
+from cli.bench.stopwatch import Candidate  # noqa: E402
+from tests.app.colour_bundle import colour_spec, write_bundle  # noqa: E402
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 

@@ -18,14 +18,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from pace import slowness_at_first
+
+from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "app")]
 
-from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # noqa: E402
-
-from app.engine import EngineOptions, open_engine  # noqa: E402
+from app.engine.engine import EngineOptions, open_engine  # noqa: E402
 from app.errors import EngineError  # noqa: E402
 from benchmarks.serving.__main__ import opened  # noqa: E402
 from benchmarks.soak import __main__ as soak  # noqa: E402
@@ -40,6 +38,7 @@ from benchmarks.soak.report import markdown  # noqa: E402
 from benchmarks.soak.shelf import Shelf  # noqa: E402
 from benchmarks.soak.usage import Usage, usage  # noqa: E402
 from benchmarks.soak.wire import Answer  # noqa: E402
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # noqa: E402
 
 
 @pytest.fixture(scope="module")

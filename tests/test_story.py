@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from app.main import create_service
 from app.settings import Settings
-from model import checkpoint
+from model.network import checkpoint
 from model.preprocess import to_pixels, to_square
 
 pytestmark = pytest.mark.timeout(900)  # at most a minute here, of many processes that import torch
@@ -59,7 +59,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def mixer(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments], cwd=folder, check=True, capture_output=True, text=True
+        [sys.executable, "-m", "cli", *arguments], cwd=folder, check=True, capture_output=True, text=True
     )
 
 

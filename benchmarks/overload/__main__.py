@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from app.cpus import usable_cpus
 from app.errors import StartError
+from app.system.cpu_limits import usable_cpus
 from benchmarks.overload import plots
 from benchmarks.overload.loops import OpenLoop, Terms, closed_loop
 from benchmarks.overload.processor import Processor

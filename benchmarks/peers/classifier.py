@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.images import DecodeLimits, decode
+from app.decoding.decoder import DecodeLimits, decode
 from model.preprocess import Pixels, smallest_useful_side, to_patches
 from model.spec import METADATA_KEY, ModelSpec
 
@@ -73,7 +73,7 @@ class Classifier:
         return self.answers([self.patches(payload)])[0]
 
     def _predictions(self, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
-        """As app/classifier.py does it."""
+        """As app/inference/classifier.py does it."""
         scaled = logits.astype(np.float64) / self.spec.temperature
         powers = np.exp(scaled - scaled.max())
         probabilities = powers / powers.sum()

@@ -24,7 +24,7 @@ def create_app() -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    @app.post(ROUTE)
+    @app.system.worker_context(ROUTE)
     def classify(payload: Annotated[bytes, Depends(read_picture)]) -> JSONResponse:
         return JSONResponse(classifier.answer(payload))
 

@@ -20,13 +20,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from app.bench.ceilings import Decode, classifyings
-from app.bench.rig import Opened, Split
-from app.bench.stopwatch import Candidate
-from app.cpus import int8_instructions, usable_cpus
-from app.engine import Engine, EngineOptions, open_engine
+from app.decoding.decoder import DecodeLimits, decode
+from app.engine.engine import Engine, EngineOptions, open_engine
 from app.errors import StartError
-from app.images import DecodeLimits, decode
+from app.system.cpu_limits import int8_instructions, usable_cpus
 from benchmarks.serving import bundles, environments, plots
 from benchmarks.serving.cells import BODIES, CONNECTIONS, Kind
 from benchmarks.serving.client import ClientFailed
@@ -37,6 +34,9 @@ from benchmarks.serving.processes import adopt_orphans, end_all
 from benchmarks.serving.results import Results, Turn
 from benchmarks.serving.tables import Circumstances, markdown
 from benchmarks.serving.workloads import Workload, prepare
+from cli.bench.ceilings import Decode, classifyings
+from cli.bench.rig import Opened, Split
+from cli.bench.stopwatch import Candidate
 from model.errors import MixerError
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec

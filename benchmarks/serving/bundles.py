@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from app.bench.samples import generated
 from benchmarks.serving.environments import ROOT
+from cli.bench.samples import generated
 from model.errors import ExportError
 from model.preprocess import Pixels, patchify
 from model.spec import Fit, ModelSpec, Source
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     import torch
 
 NUM_CLASSES = 1000
-_SOURCES = ("export/*.py", "model/mixer.py", "model/checkpoint.py", "model/spec.py", "benchmarks/serving/bundles.py")
+_SOURCES = (
+    "export/*.py",
+    "model/network/mixer.py",
+    "model/network/checkpoint.py",
+    "model/spec.py",
+    "benchmarks/serving/bundles.py",
+)
 _NUM_PICTURES = 8
 
 
@@ -40,8 +46,8 @@ def _publish(variant: str, folder: Path) -> None:
     import torch  # noqa: PLC0415
 
     from export.bundle import Evidence, generated_pictures, publish  # noqa: PLC0415
-    from model.checkpoint import Checkpoint  # noqa: PLC0415
-    from model.mixer import VARIANTS, MlpMixer  # noqa: PLC0415
+    from model.network.checkpoint import Checkpoint  # noqa: PLC0415
+    from model.network.mixer import VARIANTS, MlpMixer  # noqa: PLC0415
 
     torch.manual_seed(0)
     config = replace(VARIANTS[variant], num_classes=NUM_CLASSES, gelu="erf")  # timm's, as every figure has it

@@ -7,14 +7,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
-from app.bench.stopwatch import Candidate, measure, rate
-from app.engine import Engine
+from app.engine.engine import Engine
 from benchmarks.serving import client
 from benchmarks.serving.cells import Body, Cell, cells
 from benchmarks.serving.configurations import Configuration
 from benchmarks.serving.results import Run, Turn
 from benchmarks.serving.server import Server, StartFailed, serving
 from benchmarks.serving.workloads import Workload
+from cli.bench.stopwatch import Candidate, measure, rate
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.bench import samples
 from benchmarks.serving.cells import Kind
 from benchmarks.serving.environments import ROOT
+from cli.bench import samples
 
 _JPEG_QUALITY = 90
 _EXAMPLES = ROOT / "examples"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.bench.ceilings import Decode
-from app.runners import Patches
+from app.engine.runners import Patches
 from benchmarks.peers.classifier import ROUTE
 from benchmarks.serving.cells import BODIES, Body, Kind
 from benchmarks.serving.client import THREADS, Group, Plan
 from benchmarks.serving.server import Probe
+from cli.bench.ceilings import Decode
 from model.spec import ModelSpec
 
 CLEAR = 0.02  # of the logits' range: how far the best label is from the second before a picture is sent

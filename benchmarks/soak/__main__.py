@@ -20,8 +20,8 @@ from random import Random
 
 import uvloop
 
-from app.cpus import usable_cpus
 from app.errors import StartError
+from app.system.cpu_limits import usable_cpus
 from benchmarks.serving.__main__ import ROOT, opened, processor, small_kind
 from benchmarks.serving.pictures import pictures
 from benchmarks.serving.processes import adopt_orphans, end_all

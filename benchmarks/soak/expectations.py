@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engine import Engine
+from app.engine.engine import Engine
 from app.errors import ServiceError
 from benchmarks.serving.__main__ import decoder_of
 from benchmarks.soak.wire import Answer

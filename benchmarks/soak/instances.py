@@ -97,7 +97,7 @@ class Instances:
         name = f"instance {self._count}"
         log = self._logs / f"soak-{self._count}.txt"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MIXER_")}
-        command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), *self._flags]
+        command = [sys.executable, "-m", "cli", "serve", "--port", str(port), *self._flags]
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: ASYNC220 -- starts at once
                 command, cwd=ROOT, env={**inherited, **self._variables}, stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.bench import samples
+from cli.bench import samples
 from model.spec import ModelSpec
 
 _PHOTOGRAPHS = 6

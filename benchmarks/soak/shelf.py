@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from app.engine import find_graphs
+from app.engine.engine import find_graphs
 from model.spec import METADATA_KEY, ModelSpec
 
 _COOLER = 1.5  # times the temperature

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.to_onnx import forget_traces
-from model.augment import augment
-from model.chance import Chance
-from model.data import PictureSet, Picturing, load
+from model.data.augment import augment
+from model.data.batch_rng import Chance
+from model.data.dataset import PictureSet, Picturing, load
 from model.recipe import Augmentation
 from model.spec import Fit
 
@@ -92,7 +92,7 @@ def train_epoch(
     model: Teacher, optimiser: torch.optim.Optimizer, pictures: PictureSet, epoch: int, device: torch.device
 ) -> float:
     """One pass over the pictures; order and variation depend on the epoch alone. Returns the mean loss."""
-    model.train()
+    model.training.train()
     batches = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(epoch)).split(BATCH_SIZE)
     total = 0.0
     for index, chosen in enumerate(batches):

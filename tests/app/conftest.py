@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from colour_bundle import colour_spec, write_bundle
-from fakes import WatchedMetrics
-from serving import Serve, Service
 
 from app import main
-from app.engine import Engine, EngineOptions, open_engine
+from app.engine.engine import Engine, EngineOptions, open_engine
 from app.settings import Settings
+from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.fakes import WatchedMetrics
+from tests.app.in_process import Serve, Service
 
 
 @pytest.fixture(autouse=True)

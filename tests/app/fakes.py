@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from app.engine import Engine
-from app.metrics import Metrics
-from app.runners import SessionRunner
+from app.engine.engine import Engine
+from app.engine.runners import SessionRunner
+from app.telemetry.metrics import Metrics
 from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec
 
 

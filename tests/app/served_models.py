@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fakes import WatchedMetrics
-
-from app.batcher import Limits
-from app.classifier import Classifier, Decoding
-from app.engine import Engine
-from app.images import DecodeLimits
-from app.models import Model, Models
-from app.tally import Tallies
+from app.decoding.decoder import DecodeLimits
+from app.engine.engine import Engine
+from app.inference.batcher import Limits
+from app.inference.classifier import Classifier, Decoding
+from app.serving.registry import Model, Models
+from app.telemetry.model_metrics import Tallies
+from tests.app.fakes import WatchedMetrics
 
 
 class Shop:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pace import slowness_at_first
+from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60 * slowness_at_first()  # costs nothing where what is waited for comes
@@ -63,8 +63,9 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 _ALTERED = """
 import os, signal, sys, threading, time
-from app import logs, plan, server
-from app.engine import Engine, open_engine
+from app.telemetry import logs
+from app.server import topology, serve
+from app.engine.engine import Engine, open_engine
 from app.main import create_service, engine_options
 from app.settings import load
 
@@ -73,14 +74,14 @@ def say(*words):
 
 {script}
 
-settings = plan.planned(load(sys.argv[1:]))
+settings = topology.planned(load(sys.argv[1:]))
 
 def make(post):
     engine = open_engine(engine_options(settings))
     return altered(post, engine, lambda: create_service(settings, engine, post))
 
 logs.configure("text", "info")
-sys.exit(server.serve(make, settings))
+sys.exit(serve.serve(make, settings))
 """
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes import Poison, RecordingObserver
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from virtual_time import VirtualTimeLoop, clock_at, now
 
-from app.batcher import Answered, Batcher, Limits, Place
 from app.errors import DeadlinePassed, NotReady, QueueFull
+from app.inference.batcher import Answered, Batcher, Limits, Place
+from tests.app.fakes import Poison, RecordingObserver
+from tests.app.virtual_time import VirtualTimeLoop, clock_at, now
 
 _TURNS = 12  # of the event loop, after which nothing happens by itself any more
 _SECONDS = st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.5])

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from certificates import certificate
-from colour_bundle import GREEN, RED, picture
-from problem_answers import expect_problem_body
-from servers import PATIENCE_S, STARTED, Server, altered, free_port, head_of_upload, owners, read_until
+from tests.app.certificates import certificate
+from tests.app.colour_bundle import GREEN, RED, picture
+from tests.app.problem_answers import expect_problem_body
+from tests.app.servers import PATIENCE_S, STARTED, Server, altered, free_port, head_of_upload, owners, read_until
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: service\r\n\r\n"
 FORM_BYTES = 64 << 10
@@ -24,7 +24,7 @@ FORM_BYTES = 64 << 10
 def two_workers(bundle: Path, *flags: str) -> Server:
     port = free_port()
     command = ["--port", str(port), "--bundle", str(bundle), "--workers", "2", "--lanes", "1", *flags]
-    return Server("-m", "app.cli", "serve", *command, port=port)
+    return Server("-m", "cli", "serve", *command, port=port)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

@@ -13,24 +13,33 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from colour_bundle import BLUE, colour_spec, picture, write_bundle
-from fakes import FakeSession, engine_of, means_of_colours, samples_of
 from fastapi import FastAPI
-from servers import PATIENCE_S, ROOT, clean_environment
 
 from app import main
-from app.board import Board
-from app.bundles import Opened
-from app.engine import Engine, EngineOptions
+from app.engine.engine import Engine, EngineOptions
+from app.engine.runners import SessionRunner
 from app.errors import BadSettings, EngineError
-from app.post import Post
-from app.runners import SessionRunner
+from app.serving.bundles import Opened
 from app.settings import Settings
+from app.system.shared_memory import Board
+from app.system.worker_context import Post
+from tests.app.colour_bundle import BLUE, colour_spec, picture, write_bundle
+from tests.app.fakes import FakeSession, engine_of, means_of_colours, samples_of
+from tests.app.servers import PATIENCE_S, ROOT, clean_environment
 
-LEARNING = ("torch", "onnx", "onnxscript", "safetensors", "kornia", "model.mixer", "model.train", "export")
+LEARNING = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "kornia",
+    "model.network.mixer",
+    "model.training.train",
+    "export",
+)
 
 
-@pytest.mark.parametrize("module", ["app.main", "app.cli"])
+@pytest.mark.parametrize("module", ["app.main", "cli.main"])
 def test_importing_the_service_loads_nothing_that_only_learning_needs(module: str) -> None:
     script = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
     finished = subprocess.run(

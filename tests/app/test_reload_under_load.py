@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
-from servers import PATIENCE_S, Server, free_port, until
 
-from app.reloading import ReloadFailed, _ask
+from cli.reload import ReloadFailed, _ask
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
+from tests.app.servers import PATIENCE_S, Server, free_port, until
 
 KEY = "an-operators-key-of-length"
 PICTURES = {"red": picture(RED), "green": picture(GREEN), "blue": picture(BLUE)}
@@ -35,7 +35,7 @@ def put(folder: Path, name: str, version: str) -> Path:
 def served(bundle: Path, *flags: str) -> Server:
     port = free_port()
     options = ("--port", str(port), "--bundle", str(bundle), "--provider", "cpu", "--lanes", "1", "--admin-keys", KEY)
-    return Server("-m", "app.cli", "serve", *options, *flags, port=port)
+    return Server("-m", "cli", "serve", *options, *flags, port=port)
 
 
 def reload(running: Server) -> dict[str, str]:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_checkpoints import clear_pictures, toy_checkpoint
 
 from export.bundle import Evidence, Published, publish
-from model.checkpoint import Checkpoint, torch_logits
-from model.data import PictureSet
+from model.data.dataset import PictureSet
+from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels
 from model.spec import Fit
+from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
 
 
 @pytest.fixture(scope="package")

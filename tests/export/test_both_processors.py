@@ -6,20 +6,19 @@ from pathlib import Path
 
 import onnx
 import pytest
-from processors import ROOT, as_avx2_only, needs_qemu
 
 from model.spec import METADATA_KEY, ModelSpec
+from tests.processors import ROOT, as_avx2_only, needs_qemu
 
 SCRIPT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-sys.path[:0] = ["tests/export"]
 import numpy as np
-from toy_checkpoints import clear_pictures, toy_checkpoint
+from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
 from export.bundle import Evidence, publish
-from model.checkpoint import torch_logits
-from model.data import PictureSet
+from model.network.checkpoint import torch_logits
+from model.data.dataset import PictureSet
 checkpoint = toy_checkpoint()
 pictures = clear_pictures(checkpoint.model)
 labels = torch_logits(checkpoint.model, pictures).argmax(axis=1).astype(np.int64)

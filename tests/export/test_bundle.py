@@ -11,15 +11,15 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from toy_checkpoints import clear_pictures, noise, toy_checkpoint
 
 from export.bundle import Evidence, Published, evidence_of, generated_pictures, publish
 from export.parity import BARS, GraphRunner
-from model.checkpoint import Checkpoint, torch_logits
-from model.data import PictureSet
+from model.data.dataset import PictureSet
 from model.errors import ExportError
+from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels, to_patches, to_pixels
 from model.spec import METADATA_KEY, PRECISION_KEY, Fit, ModelSpec, Network, Precision
+from tests.export.toy_checkpoints import clear_pictures, noise, toy_checkpoint
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8": 0.01}  # of a canary, relative to the range of its logits

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from toy_graphs import dense_graph
 
 from export.calibration import Scale, calibrate
 from export.dense import find_dense
 from model.preprocess import Pixels
+from tests.export.toy_graphs import dense_graph
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 

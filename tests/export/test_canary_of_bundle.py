@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from toy_checkpoints import noise, toy_checkpoint
 
 from export.canary import tells_apart
+from tests.export.toy_checkpoints import noise, toy_checkpoint
 
 
 def test_a_network_tells_pictures_apart():

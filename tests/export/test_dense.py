@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from toy_graphs import dense_graph
 
 from export.dense import find_dense
-from model.checkpoint import Checkpoint
 from model.errors import ExportError
+from model.network.checkpoint import Checkpoint
+from tests.export.toy_graphs import dense_graph
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)  # K N
 BIAS = np.array([5, 6, 7], dtype=np.float32)

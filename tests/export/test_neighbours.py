@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 import pytest
 from onnxruntime.quantization import quantize_dynamic
-from toy_checkpoints import noise
 
 from export.bundle import Published
 from export.parity import BARS, GraphRunner, expect_equal, measure
-from model.checkpoint import Checkpoint
 from model.errors import ExportError
-from model.evaluate import Logits
+from model.evaluation.evaluate import Logits
+from model.network.checkpoint import Checkpoint
 from model.preprocess import Pixels
 from model.spec import Precision
+from tests.export.toy_checkpoints import noise
 
 BATCH_SIZES = range(1, 34)
 BLACK, WHITE = np.zeros((33, 12, 12, 3), np.uint8), np.full((33, 12, 12, 3), 255, np.uint8)

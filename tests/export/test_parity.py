@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 from export.bundle import Published
 from export.parity import BARS, GraphRunner, Parity, expect_accurate, expect_equal, measure
-from model.checkpoint import Checkpoint, torch_logits
 from model.errors import ExportError
+from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels
 from model.spec import Metrics, Precision
 

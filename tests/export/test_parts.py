@@ -4,15 +4,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from toy_checkpoints import clear_pictures, toy_checkpoint
-from toy_graphs import constants, op_types
 
 from export.bundle import Published, publish
 from export.parity import BARS, GraphRunner
 from export.parts import MlpInParts, in_parts, part_width
-from model.checkpoint import Checkpoint, torch_logits
-from model.mixer import VARIANTS, MixerBlock, MlpBlock, MlpMixer
+from model.network.checkpoint import Checkpoint, torch_logits
+from model.network.mixer import VARIANTS, MixerBlock, MlpBlock, MlpMixer
 from model.preprocess import Pixels
+from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
+from tests.export.toy_graphs import constants, op_types
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
-from processors import product_in_int16_pairs
-from toy_graphs import constants, dense_graph, op_types
 
 from export.calibration import Scale
 from export.dense import find_dense
 from export.parity import GraphRunner
 from export.quantize import pairs_fit_int16, quantize, quantize_kernel, write_int8
-from model.checkpoint import Checkpoint
+from model.network.checkpoint import Checkpoint
 from model.preprocess import Pixels, patchify
+from tests.export.toy_graphs import constants, dense_graph, op_types
+from tests.processors import product_in_int16_pairs
 
 KERNELS = arrays.arrays(
     np.float32, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.floats(-1e4, 1e4, width=32)

@@ -10,15 +10,15 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
-from toy_checkpoints import noise
-from toy_graphs import op_types
 
 from export.bundle import Published
 from export.to_onnx import HalfGraph, RowGraph, write_graph, write_metadata
-from model.checkpoint import Checkpoint, torch_logits
 from model.errors import ExportError
+from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels, patchify
 from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec, Precision
+from tests.export.toy_checkpoints import noise
+from tests.export.toy_graphs import op_types
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from model.checkpoint import Checkpoint, torch_logits
-from model.mixer import MixerConfig, MlpMixer
+from model.network.checkpoint import Checkpoint, torch_logits
+from model.network.mixer import MixerConfig, MlpMixer
 from model.preprocess import Pixels
 from model.spec import Fit, ModelSpec, Source
 

@@ -1,16 +1,13 @@
 """The fault suite: a real service in a process of its own, on real sockets. What tests of app/ use is found there."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "app")]
-
-from colour_bundle import colour_spec, write_bundle  # noqa: E402
-from servers import Server  # noqa: E402
-from wire import served  # noqa: E402
+from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.servers import Server
+from tests.faults.wire import served
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from colour_bundle import colour_graph, colour_spec
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from model.spec import ModelSpec
+from tests.app.colour_bundle import colour_graph, colour_spec
 
 RAISES, NOT_A_NUMBER, INFINITE, HUNGRY, ENDLESS = (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 6), (5, 6, 7)
 _COLOURS = {"raises": RAISES, "nan": NOT_A_NUMBER, "infinite": INFINITE, "hungry": HUNGRY, "endless": ENDLESS}

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from colour_bundle import RED
 from PIL import Image
+
+from tests.app.colour_bundle import RED
 
 MANY = 300_000
 

@@ -15,9 +15,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from colour_bundle import BLUE, GREEN, RED, picture
-from pace import is_within
-from servers import (
+
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.servers import (
     PATIENCE_S,
     ROOT,
     SERVING,
@@ -32,7 +32,8 @@ from servers import (
     read_until,
     until,
 )
-from wire import A_RUN_HAS_BEGUN, Reader, ask, gated, pid_of, post, served, usage
+from tests.faults.wire import A_RUN_HAS_BEGUN, Reader, ask, gated, pid_of, post, served, usage
+from tests.pace import is_within
 
 COLOURS = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")]
 
@@ -236,7 +237,7 @@ _IN_A_TERMINAL = "import os, sys; os.setsid(); os.execv(sys.executable, [sys.exe
 def test_one_ctrl_c_in_a_terminal_loses_no_answer(bundle: Path) -> None:
     """A terminal sends it to the whole group of processes; a worker that got it twice would hurry."""
     port = free_port()
-    serve = ("-m", "app.cli", "serve", "--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--workers", "2")
+    serve = ("-m", "cli", "serve", "--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--workers", "2")
     with Server("-c", _IN_A_TERMINAL, *serve, port=port) as running:
         pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
         running.wait_until_serving(workers=2)
@@ -271,7 +272,8 @@ def test_told_by_ctrl_c_twice_it_hurries(workers: int, bundle: Path) -> None:
 
 _HUNG_UP_ON_EARLY = """
 import os, signal, sys
-from app import cli, server
+from cli import main
+from app.server import serve as server
 
 def serve(make, settings, serve=server.serve):
     os.kill(os.getpid(), signal.SIGHUP)  # long before anybody listens
@@ -279,7 +281,7 @@ def serve(make, settings, serve=server.serve):
 
 server.serve = serve
 sys.argv = ["mixer", *sys.argv[1:]]
-cli.main()
+main.main()
 """
 
 
@@ -358,7 +360,7 @@ def test_a_full_disk_under_the_log_stops_nothing(workers: str, bundle: Path) -> 
     flags = ["--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--workers", workers]
     with Path("/dev/full").open("w") as full:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve", *flags], cwd=ROOT, env=clean_environment(), stderr=full
+            [sys.executable, "-m", "cli", "serve", *flags], cwd=ROOT, env=clean_environment(), stderr=full
         )
     try:
         for _ in range(5):
@@ -381,7 +383,7 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 os.chdir(sys.argv[1])
 kept = {name: value for name, value in os.environ.items() if name != "HOME" and not name.startswith("COV")}
-command = [sys.executable, "-m", "app.cli", "serve", *sys.argv[2:]]
+command = [sys.executable, "-m", "cli", "serve", *sys.argv[2:]]
 os.execve(sys.executable, command, {**kept, "PYTHONPATH": sys.argv[1]})
 """
 
@@ -411,7 +413,7 @@ def test_a_port_that_is_taken_ends_the_start_in_one_line(workers: str, bundle: P
         taken.listen()
         port = taken.getsockname()[1]
         flags = ["--port", str(port), "--bundle", str(bundle), "--workers", workers]
-        with Server("-m", "app.cli", "serve", *flags, port=port) as running:
+        with Server("-m", "cli", "serve", *flags, port=port) as running:
             assert running.exit_code() == 1
             assert running.lines == [
                 f"mixer: MIXER_HOST is 127.0.0.1 and MIXER_PORT {port}, which cannot be listened on: "
@@ -426,7 +428,7 @@ def test_of_two_that_start_on_one_port_at_once_only_one_goes_on(bundle: Path) ->
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
         flags = ["serve", "--port", str(port), "--bundle", str(bundle), "--workers", "1"]
-        with Server("-m", "app.cli", *flags, port=port) as running:
+        with Server("-m", "cli", *flags, port=port) as running:
             running.wait_for("mixer.server starting on")
             with pytest.raises(OSError, match="Address already in use"):
                 other.listen()
@@ -436,7 +438,7 @@ def test_of_two_that_start_on_one_port_at_once_only_one_goes_on(bundle: Path) ->
 def test_few_open_files_are_made_more_or_it_says_so(bundle: Path) -> None:
     port = free_port()
     limits = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300)); "
-    start = 'os.execv(sys.executable, [sys.executable, "-m", "app.cli", "serve", *sys.argv[1:]])'
+    start = 'os.execv(sys.executable, [sys.executable, "-m", "cli", "serve", *sys.argv[1:]])'
     flags = ["--port", str(port), "--bundle", str(bundle), "--workers", "1"]
     with Server("-c", limits + start, *flags, port=port) as running:
         running.wait_for("only 300 files may be open, too few for MIXER_MAX_CONNECTIONS=2048")

@@ -13,15 +13,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from colour_bundle import GREEN, RED, colour_spec, picture, write_bundle
-from fakes import samples_of
-from servers import SERVING, STARTED, Server, altered, connected_to_all, owners, until
-from test_dying_processes import is_refused, log_of, outcomes_of, under_load
-from wire import Reader, ask, post, served
+
+from tests.app.colour_bundle import GREEN, RED, colour_spec, picture, write_bundle
+from tests.app.fakes import samples_of
+from tests.app.servers import SERVING, STARTED, Server, altered, connected_to_all, owners, until
+from tests.faults.test_dying_processes import is_refused, log_of, outcomes_of, under_load
+from tests.faults.wire import Reader, ask, post, served
 
 ENDLESS = """
 import hashlib, re
-from app import classifier
+from app.inference import classifier
 
 def decode(payload, *rest, real=classifier.decode):
     if payload == b"free":

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_bundle import BLUE, GREEN, RED, colour_spec, picture
-from failing import (
+
+from model.spec import Canary, ModelSpec
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from tests.app.fakes import samples_of
+from tests.app.servers import SERVING, STARTED, Server, connected_to_all, owners, until
+from tests.faults.failing import (
     ENDLESS,
     HUNGRY,
     INFINITE,
@@ -21,12 +25,8 @@ from failing import (
     mend_for_all,
     write_failing_bundle,
 )
-from fakes import samples_of
-from pace import is_within, slowness_at_first
-from servers import SERVING, STARTED, Server, connected_to_all, owners, until
-from wire import Answer, Reader, ask, batch, metric, pid_of, post, served, usage
-
-from model.spec import Canary, ModelSpec
+from tests.faults.wire import Answer, Reader, ask, batch, metric, pid_of, post, served, usage
+from tests.pace import is_within, slowness_at_first
 
 FAULTS = [RAISES, NOT_A_NUMBER, INFINITE, HUNGRY]
 NAMES = ["raises", "NaN", "infinite", "out of memory"]

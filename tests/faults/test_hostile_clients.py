@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from certificates import certificate
-from colour_bundle import BLUE, GREEN, RED, picture
-from hostile import noise, saved
-from pace import is_within, slowness_at_first
-from servers import PATIENCE_S, STARTED, Server, head_of_upload, owners, read_until, until
-from wire import (
+
+from tests.app.certificates import certificate
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.servers import PATIENCE_S, STARTED, Server, head_of_upload, owners, read_until, until
+from tests.faults.hostile import noise, saved
+from tests.faults.wire import (
     A_RUN_HAS_BEGUN,
     FORM,
     Answer,
@@ -34,6 +34,7 @@ from wire import (
     served,
     usage,
 )
+from tests.pace import is_within, slowness_at_first
 
 GONE_WHILE_SENDING = 'mixer_dropped_total{reason="client_gone",stage="receive"}'
 GONE_WHILE_QUEUED = 'mixer_dropped_total{reason="client_gone",stage="queue"}'

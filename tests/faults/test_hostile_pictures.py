@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from colour_bundle import BLUE, GREEN, RED, picture
-from hostile import (
+from PIL import Image
+
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.servers import Server
+from tests.faults.hostile import (
     ENDLESS_EXIF,
     MANY,
     ONE_STRIP,
@@ -46,10 +49,8 @@ from hostile import (
     webp_of_groups,
     zstd_of_tables,
 )
-from pace import is_within
-from PIL import Image
-from servers import Server
-from wire import FORM, Answer, ask, batch, forget_peak, part, pid_of, post, usage
+from tests.faults.wire import FORM, Answer, ask, batch, forget_peak, part, pid_of, post, usage
+from tests.pace import is_within
 
 MOST_MEGABYTES = 200
 MOST_CPU_S = 2.0

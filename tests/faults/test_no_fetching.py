@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from colour_bundle import RED, picture
-from servers import PATIENCE_S, Server
-from wire import BOUNDARY, FORM
+
+from tests.app.colour_bundle import RED, picture
+from tests.app.servers import PATIENCE_S, Server
+from tests.faults.wire import BOUNDARY, FORM
 
 
 @pytest.fixture

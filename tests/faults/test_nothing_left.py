@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from colour_bundle import RED, picture
-from hostile import noise, saved
-from servers import Server, altered, until
-from test_hostile_clients import hang_up, say_goodbye
-from wire import FORM, Reader, batch, metric, part, post
+
+from tests.app.colour_bundle import RED, picture
+from tests.app.servers import Server, altered, until
+from tests.faults.hostile import noise, saved
+from tests.faults.test_hostile_clients import hang_up, say_goodbye
+from tests.faults.wire import FORM, Reader, batch, metric, part, post
 
 BEGUN = "now nothing is collected"
 FOUND = r"left behind:(.*)"

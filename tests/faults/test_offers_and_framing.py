@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from colour_bundle import RED, colour_spec, picture, write_bundle
-from servers import PATIENCE_S, Server
-from wire import Reader, post, served
+
+from tests.app.colour_bundle import RED, colour_spec, picture, write_bundle
+from tests.app.servers import PATIENCE_S, Server
+from tests.faults.wire import Reader, post, served
 
 OFFERS = {
     "h2c": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"),

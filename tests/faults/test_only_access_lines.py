@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_bundle import RED, picture
-from servers import Server
-from test_hostile_clients import ENDLESS, LIES
-from test_hostile_pictures import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD, File
-from wire import ask, batch, post, served
+
+from tests.app.colour_bundle import RED, picture
+from tests.app.servers import Server
+from tests.faults.test_hostile_clients import ENDLESS, LIES
+from tests.faults.test_hostile_pictures import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD, File
+from tests.faults.wire import ask, batch, post, served
 
 MOST_CHARACTERS = 10_000  # each character of a detail may become six or twelve in JSON
 LAST = b"the-last-one"

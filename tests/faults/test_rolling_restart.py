@@ -10,16 +10,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from colour_bundle import BLUE, GREEN, RED, picture
-from pace import slowness_at_first
-from servers import PATIENCE_S, ROOT, Server, clean_environment, free_port
-from wire import ask, post, served
 
-sys.path[:0] = [str(ROOT)]
-
-from app.settings import FORM_BYTES, Settings  # noqa: E402
-from benchmarks.soak import proxy as nginx  # noqa: E402
-from benchmarks.soak.proxy import Proxy  # noqa: E402
+from app.settings import FORM_BYTES, Settings
+from benchmarks.soak import proxy as nginx
+from benchmarks.soak.proxy import Proxy
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.servers import PATIENCE_S, ROOT, Server, clean_environment, free_port
+from tests.faults.wire import ask, post, served
+from tests.pace import slowness_at_first
 
 needs_nginx = pytest.mark.skipif(
     nginx.found() is None, reason="nginx is not installed here (apt-get install nginx-light): nothing ran behind it"
@@ -171,7 +169,7 @@ def _expect_right(proxy: Proxy, count: int) -> None:
 
 def _started_again(bundle: Path, server: Server) -> Server:
     flags = ["--port", str(server.port), "--bundle", str(bundle), "--workers", "1"]
-    again = Server("-m", "app.cli", "serve", *flags, port=server.port)
+    again = Server("-m", "cli", "serve", *flags, port=server.port)
     again.wait_until_serving()
     return again
 

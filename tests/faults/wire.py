@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fakes import samples_of
-from servers import Server, free_port
+from tests.app.fakes import samples_of
+from tests.app.servers import Server, free_port
 
 BOUNDARY = b"XX"
 FORM = b"multipart/form-data; boundary=XX"
@@ -19,13 +19,14 @@ MEGABYTE = 1_000_000
 def served(bundle: Path, *flags: str) -> Server:
     """`mixer serve` over a bundle."""
     port = free_port()
-    return Server("-m", "app.cli", "serve", "--port", str(port), "--bundle", str(bundle), *flags, port=port)
+    return Server("-m", "cli", "serve", "--port", str(port), "--bundle", str(bundle), *flags, port=port)
 
 
 _GATED = """
 import signal, sys, threading
-from app import logs, server
-from app.engine import Engine, open_engine
+from app.telemetry import logs
+from app.server import serve as server
+from app.engine.engine import Engine, open_engine
 from app.main import create_service, engine_options
 from app.settings import load
 

@@ -1,4 +1,4 @@
-"""What scripts/fuzz runs: python -m fuzzing [decode|structures|multipart|http|load] [--runs N | --seconds S] ..."""
+"""What scripts/fuzz runs: python -m tests.fuzzing [TARGET] [--runs N | --seconds S] [--reproduce FILE]."""
 
 import argparse
 import math
@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fuzzing.campaign import ROOT, Campaign, Report
-from fuzzing.targets import OUTCOMES, Cost, target_named
-from fuzzing.worker import reproduce
+from tests.fuzzing.campaign import ROOT, Campaign, Report
+from tests.fuzzing.targets import OUTCOMES, Cost, target_named
+from tests.fuzzing.worker import reproduce
 
 FOLDER = ROOT / ".fuzzing"
 RUNS = {"decode": 100_000, "structures": 100_000, "multipart": 50_000, "http": 2_000}
@@ -53,7 +53,7 @@ def _fuzz_http(runs: int, seconds: float, options: argparse.Namespace) -> int:
 
 
 def _http() -> Any:
-    from fuzzing import http  # noqa: PLC0415 -- what it imports is of no use to the others
+    from tests.fuzzing import http  # noqa: PLC0415 -- what it imports is of no use to the others
 
     return http
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fuzzing.targets import OUTCOMES, Checked, Cost
+from tests.fuzzing.targets import OUTCOMES, Checked, Cost
 
 _HEAD = struct.Struct("<QQ")  # inputs begun, bytes of the current one
 _CELL = struct.Struct("<Q")

@@ -7,10 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pace import is_within
-
-from app.heap import trim
-from fuzzing.targets import Finding
+from app.system.allocator import trim
+from tests.fuzzing.targets import Finding
+from tests.pace import is_within
 
 MOST_CPU_S = 2.0
 MOST_BYTES = 200_000_000

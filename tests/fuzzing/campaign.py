@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from pace import slowness_at_first
-
-from fuzzing.blackbox import BlackBox
-from fuzzing.targets import Cost, Target
+from tests.fuzzing.blackbox import BlackBox
+from tests.fuzzing.targets import Cost, Target
+from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parents[2]
 _LEG = 100_000  # most inputs of one worker
@@ -69,7 +68,16 @@ class Campaign:
         recorded.unlink(missing_ok=True)
         with BlackBox(recorded, self.target.kinds) as box, (self.folder / "stderr").open("wb") as noise:
             mode = "guided" if self.guided and seed % 2 == self.seed % 2 else "random"
-            command = [sys.executable, "-m", "fuzzing.worker", mode, self.name, str(self.folder), str(runs), str(seed)]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.fuzzing.worker",
+                mode,
+                self.name,
+                str(self.folder),
+                str(runs),
+                str(seed),
+            ]
             worker = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=noise, stderr=noise)
             why = self._watch(worker, box, time.monotonic() + seconds)
             report.begun += box.begun
@@ -110,7 +118,7 @@ class Campaign:
             words = suspect.with_suffix(".txt")
             with (self.folder / "stderr").open("wb") as noise:  # a file, so that what is written can be measured
                 again = subprocess.run(
-                    [sys.executable, "-m", "fuzzing.worker", "--reproduce", self.name, str(suspect)],
+                    [sys.executable, "-m", "tests.fuzzing.worker", "--reproduce", self.name, str(suspect)],
                     cwd=ROOT,
                     env=environment(),
                     stdout=subprocess.PIPE,
@@ -142,7 +150,7 @@ class Campaign:
 
 def environment() -> dict[str, str]:
     """For a process that imports this package, whoever starts it."""
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 

@@ -6,17 +6,17 @@ import zlib
 
 import numpy as np
 
-from app.costs import Memory
+from app.decoding.cost_checks import Memory
+from app.decoding.decoder import DecodeLimits, decode
 from app.errors import ServiceError
-from app.images import DecodeLimits, decode
-from app.quota import Quota
 from app.settings import Settings
-from fuzzing import seeds
-from fuzzing.containers import kind_of
-from fuzzing.mutations import MOST_BYTES, mutated
-from fuzzing.targets import ACCEPTED, OUTCOMES, Checked, Finding
+from app.system.quota import Quota
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import Fit, ModelSpec, Source
+from tests.fuzzing import seeds
+from tests.fuzzing.containers import kind_of
+from tests.fuzzing.mutations import MOST_BYTES, mutated
+from tests.fuzzing.targets import ACCEPTED, OUTCOMES, Checked, Finding
 
 
 def spec(channels: int, image_size: int, patch_size: int, fit: Fit) -> ModelSpec:

@@ -12,10 +12,10 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from fuzzing import seeds  # makes the module below importable
+from tests.fuzzing import seeds  # makes the module below importable
 
 assert seeds
-from hostile import (  # noqa: E402
+from tests.faults.hostile import (  # noqa: E402
     chunk,
     gif_declaring,
     jpeg_declaring,

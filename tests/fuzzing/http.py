@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fuzzing.campaign import environment
-from fuzzing.targets import Finding
-from fuzzing.volleys import Line, fire, from_json, to_json, volley, whole_requests
+from tests.fuzzing.campaign import environment
+from tests.fuzzing.targets import Finding
+from tests.fuzzing.volleys import Line, fire, from_json, to_json, volley, whole_requests
 
-from colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # isort: skip -- found once volleys is
-from fakes import samples_of  # isort: skip
-from servers import Server  # isort: skip
-from wire import ask, pid_of, post, served, usage  # isort: skip
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # isort: skip -- found once volleys is
+from tests.app.fakes import samples_of  # isort: skip
+from tests.app.servers import Server  # isort: skip
+from tests.faults.wire import ask, pid_of, post, served, usage  # isort: skip
 
 _FLAGS = ("--log-level", "warning", "--body-timeout-s", "2", "--keep-alive-timeout-s", "5")
 _PROBE_EVERY = 12  # volleys

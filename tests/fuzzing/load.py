@@ -13,15 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pace import slowness_at_first
+from tests.fuzzing.neighbors import Fared, Neighbors
+from tests.pace import slowness_at_first
 
-from fuzzing.neighbors import Fared, Neighbors
-
-from colour_bundle import colour_spec, write_bundle  # isort: skip -- found once neighbors is
-from fakes import samples_of  # isort: skip
-from servers import Server  # isort: skip
-from test_hostile_pictures import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD  # isort: skip
-from wire import Answer, ask, batch, forget_peak, post, served, usage  # isort: skip
+from tests.app.colour_bundle import colour_spec, write_bundle  # isort: skip -- found once neighbors is
+from tests.app.fakes import samples_of  # isort: skip
+from tests.app.servers import Server  # isort: skip
+from tests.faults.test_hostile_pictures import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD  # isort: skip
+from tests.faults.wire import Answer, ask, batch, forget_peak, post, served, usage  # isort: skip
 
 CLIENTS = 8
 DEADLINE_S = 30.0  # a request's, unless the service is told otherwise

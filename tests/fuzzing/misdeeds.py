@@ -6,9 +6,8 @@ import signal
 import time
 import warnings
 
-from pace import slowness
-
-from fuzzing.targets import ACCEPTED, Checked, Finding
+from tests.fuzzing.targets import ACCEPTED, Checked, Finding
+from tests.pace import slowness
 
 
 class Fuzzed:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import Message
 
-from app.bodies import BodyLimits, read_picture, read_pictures
 from app.errors import ClientGone, ServiceError
+from app.http.body import BodyLimits, read_picture, read_pictures
 from app.settings import Settings
-from fuzzing.mutations import spoiled
-from fuzzing.targets import ACCEPTED, Checked, Finding
+from tests.fuzzing.mutations import spoiled
+from tests.fuzzing.targets import ACCEPTED, Checked, Finding
 
 _TYPE = b"multipart/form-data; boundary=XX"
 _FILE = b'Content-Disposition: form-data; name="file"; filename="a.png"'

@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 
-from fuzzing.containers import Container, Piece, split
+from tests.fuzzing.containers import Container, Piece, split
 
 MOST_BYTES = 1 << 16
 _MOST_UNFOLDED_BYTES = 1 << 18

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
-from fuzzing import seeds  # makes the modules below importable
+from tests.fuzzing import seeds  # makes the modules below importable
 
 assert seeds
-from colour_bundle import BLUE, GREEN, RED, picture  # noqa: E402
-from servers import Server  # noqa: E402
-from wire import Answer, Reader, post  # noqa: E402
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture  # noqa: E402
+from tests.app.servers import Server  # noqa: E402
+from tests.faults.wire import Answer, Reader, post  # noqa: E402
 
 _PAUSE_S = 0.01  # between an answer and the next question of a client
 _REFUSED = (429, 503)

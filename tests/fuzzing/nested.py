@@ -6,10 +6,10 @@ import zlib
 from collections.abc import Callable
 from functools import cache, partial
 
-from fuzzing import extremes, seeds, tiff_files
-from fuzzing.containers import Piece, split
+from tests.fuzzing import extremes, seeds, tiff_files
+from tests.fuzzing.containers import Piece, split
 
-from hostile import chunk, gif_with, jpeg_of_arithmetic_scans, png_with, red, segment  # isort: skip -- seeds finds it
+from tests.faults.hostile import chunk, gif_with, jpeg_of_arithmetic_scans, png_with, red, segment  # isort: skip -- seeds finds it
 
 _MOST_SEGMENT_BYTES = 65_533
 _MOST_JPEG_PIXELS = 40_000

@@ -2,8 +2,8 @@
 
 import random
 
-from fuzzing import extremes
-from fuzzing.containers import split
+from tests.fuzzing import extremes
+from tests.fuzzing.containers import split
 
 _MOST_NEIGHBOURS = 3  # as the start of a scan and its bits, or a tag and the two behind it
 

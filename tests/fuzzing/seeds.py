@@ -2,7 +2,6 @@
 
 import io
 import struct
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "app"), str(ROOT / "tests" / "faults")]
 
-from hostile import (  # noqa: E402  # noqa: E402
+from tests.faults.hostile import (  # noqa: E402  # noqa: E402
     ENDLESS_EXIF,
     ONE_STRIP,
     chunk,

@@ -6,12 +6,12 @@ Each is decoded as it is, or changed once more as any other picture; half of wha
 import random
 from functools import partial
 
-from fuzzing import decode
-from fuzzing.extremes import extreme
-from fuzzing.mutations import mutated
-from fuzzing.nested import inner, jpeg_of, nested
-from fuzzing.repeated import repeated
-from fuzzing.tiff_files import tiff_picture
+from tests.fuzzing import decode
+from tests.fuzzing.extremes import extreme
+from tests.fuzzing.mutations import mutated
+from tests.fuzzing.nested import inner, jpeg_of, nested
+from tests.fuzzing.repeated import repeated
+from tests.fuzzing.tiff_files import tiff_picture
 
 
 class Fuzzed(decode.Fuzzed):

@@ -9,29 +9,29 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from pace import slowness_at_first
 from PIL import Image
 
 from app.errors import BadPicture, OutOfMemory
-from fuzzing import extremes, http, load, seeds
-from fuzzing.__main__ import table
-from fuzzing.blackbox import BlackBox
-from fuzzing.bounds import Bounds
-from fuzzing.campaign import Campaign
-from fuzzing.containers import kind_of, split
-from fuzzing.decode import outcome_of
-from fuzzing.extremes import extreme
-from fuzzing.multipart import Sent, sent
-from fuzzing.neighbors import Fared
-from fuzzing.nested import inner, jpeg_of, nested
-from fuzzing.repeated import repeated
-from fuzzing.targets import ACCEPTED, Checked, Cost, Finding, Target, target_named
-from fuzzing.tiff_files import tiff_picture
-from fuzzing.volleys import from_json, to_json, volley, whole_requests
-from fuzzing.worker import Dearest, Watched, place_of
+from tests.fuzzing import extremes, http, load, seeds
+from tests.fuzzing.__main__ import table
+from tests.fuzzing.blackbox import BlackBox
+from tests.fuzzing.bounds import Bounds
+from tests.fuzzing.campaign import Campaign
+from tests.fuzzing.containers import kind_of, split
+from tests.fuzzing.decode import outcome_of
+from tests.fuzzing.extremes import extreme
+from tests.fuzzing.multipart import Sent, sent
+from tests.fuzzing.neighbors import Fared
+from tests.fuzzing.nested import inner, jpeg_of, nested
+from tests.fuzzing.repeated import repeated
+from tests.fuzzing.targets import ACCEPTED, Checked, Cost, Finding, Target, target_named
+from tests.fuzzing.tiff_files import tiff_picture
+from tests.fuzzing.volleys import from_json, to_json, volley, whole_requests
+from tests.fuzzing.worker import Dearest, Watched, place_of
+from tests.pace import slowness_at_first
 
-from colour_bundle import colour_spec, write_bundle  # isort: skip -- found once fuzzing.seeds is
-from wire import Answer  # isort: skip
+from tests.app.colour_bundle import colour_spec, write_bundle  # isort: skip -- found once fuzzing.seeds is
+from tests.faults.wire import Answer  # isort: skip
 
 
 def tried(target: Target, count: int, seed: int) -> "dict[tuple[str, str], int]":

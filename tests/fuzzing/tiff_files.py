@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
-from fuzzing import extremes
+from tests.fuzzing import extremes
 
 DATA_AT = 16  # where what is no directory begins
 _FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}

@@ -12,12 +12,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fuzzing import seeds  # makes the modules below importable
-from fuzzing.mutations import spoiled
+from tests.fuzzing import seeds  # makes the modules below importable
+from tests.fuzzing.mutations import spoiled
 
 assert seeds
-from colour_bundle import BLUE, GREEN, RED, picture  # noqa: E402
-from wire import FORM, part, post  # noqa: E402
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture  # noqa: E402
+from tests.faults.wire import FORM, part, post  # noqa: E402
 
 ENDINGS = ("patient", "patient", "patient", "closed", "half closed", "reset")
 _QUIET_S = 0.1  # without a byte, and a patient client has what it came for

@@ -1,6 +1,7 @@
 """The process that is fuzzed, and may die of it.
 
-python -m fuzzing.worker guided|random TARGET FOLDER RUNS SEED, or --reproduce TARGET FILE. Guided by atheris, inputs
+Called as python -m tests.fuzzing.worker guided|random TARGET FOLDER RUNS SEED, or --reproduce TARGET FILE. Guided by
+atheris, inputs
 that reach new places in Python code are kept in FOLDER/corpus and changed further; at random, which is several times as
 fast, seeds and the corpus are changed as they come.
 """
@@ -16,10 +17,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from app import logs
-from fuzzing.blackbox import BlackBox
-from fuzzing.bounds import MOST_LEAKED_BYTES, Bounds, held_bytes
-from fuzzing.targets import Cost, Finding, Target, target_named
+from app.telemetry import logs
+from tests.fuzzing.blackbox import BlackBox
+from tests.fuzzing.bounds import MOST_LEAKED_BYTES, Bounds, held_bytes
+from tests.fuzzing.targets import Cost, Finding, Target, target_named
 
 INSTRUMENTED = {"PIL", "app", "model", "python_multipart"}
 GUIDED_S = 60

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator, Sequence
 
-from kind import COLOURS, OPACITIES, SIDE, Colour, Integers, Kind, over_white, packed, quadrants
+from tests.kinds.kind import COLOURS, OPACITIES, SIDE, Colour, Integers, Kind, over_white, packed, quadrants
 
 _CORE, _INFO, _V2, _V3, _OS2, _V4, _V5 = 12, 40, 52, 56, 64, 108, 124
 _PLAIN, _RLE8, _RLE4, _BITFIELDS = 0, 1, 2, 3

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from kind import COLOURS, GREYS, OPACITIES, SIDE, Colour, Kind, grey, over_white, quadrants
 from PIL import Image
+
+from tests.kinds.kind import COLOURS, GREYS, OPACITIES, SIDE, Colour, Kind, grey, over_white, quadrants
 
 _WHITE: Colour = (255, 255, 255)
 _BLOCK = 32  # pixels to a side of lossy pictures: their quadrants are whole blocks at every subsampling

@@ -5,7 +5,8 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from kind import COLOURS, GREYS, OPACITIES, SIDE, Integers, Kind, grey, over_white, packed, quadrants
+
+from tests.kinds.kind import COLOURS, GREYS, OPACITIES, SIDE, Integers, Kind, grey, over_white, packed, quadrants
 
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), _GREY_ALPHA: (8, 16), _RGBA: (8, 16)}

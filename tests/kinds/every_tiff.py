@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from kind import COLOURS, GREYS, OPACITIES, SIDE, Integers, Kind, grey, over_white, packed, quadrants
 from numpy.typing import NDArray
+
+from tests.kinds.kind import COLOURS, GREYS, OPACITIES, SIDE, Integers, Kind, grey, over_white, packed, quadrants
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 NONE, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773

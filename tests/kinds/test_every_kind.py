@@ -8,14 +8,14 @@ import itertools
 
 import numpy as np
 import pytest
-from every_bmp import every_bmp
-from every_other import every_other
-from every_png import every_png
-from every_tiff import every_tiff
-from kind import Kind
 
+from app.decoding.decoder import DecodeLimits, decode
 from app.errors import UnsupportedFormat
-from app.images import DecodeLimits, decode
+from tests.kinds.every_bmp import every_bmp
+from tests.kinds.every_other import every_other
+from tests.kinds.every_png import every_png
+from tests.kinds.every_tiff import every_tiff
+from tests.kinds.kind import Kind
 
 LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
 KINDS = [*every_png(), *every_tiff(), *every_bmp(), *every_other()]

@@ -6,7 +6,11 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from icc_profiles import (
+from PIL import Image, ImageCms
+
+from model.color_profiles import MAX_BYTES, matters, to_srgb
+from model.preprocess import to_pixels
+from tests.model.icc_profiles import (
     ADOBE_RGB,
     DISPLAY_P3,
     SRGB,
@@ -17,10 +21,6 @@ from icc_profiles import (
     profile,
     rgb_profile,
 )
-from PIL import Image, ImageCms
-
-from model.color_profiles import MAX_BYTES, matters, to_srgb
-from model.preprocess import to_pixels
 
 P3 = rgb_profile(DISPLAY_P3)
 ORANGE, ORANGE_OF_P3, ORANGE_OF_ADOBE = (200, 100, 50), (215, 93, 31), (227, 100, 42)

@@ -6,7 +6,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from model.errors import FlagError
 from model.flags import parse
-from model.options import TrainOptions
+from model.training.options import TrainOptions
 
 
 class _Options(BaseSettings):

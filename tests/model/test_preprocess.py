@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from toys import random_pixels, toy_spec
 
 from model.preprocess import patchify, smallest_useful_side, to_patches, to_pixels, to_square
 from model.spec import Fit
+from tests.model.toys import random_pixels, toy_spec
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 MODES = (  # every mode that Pillow can open a file as; "La" only arises by conversion

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
-from toys import toy_spec
 
 from model.preprocess import patchify, smallest_useful_side, to_patches, to_pixels, to_square
 from model.spec import Fit
+from tests.model.toys import toy_spec
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 SIDES = st.one_of(st.integers(1, 12), st.integers(13, 90))

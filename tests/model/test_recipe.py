@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.recipe import RECIPES, Augmentation, Recipe
-from model.schedule import learning_rate
+from model.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize(

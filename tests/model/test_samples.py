@@ -12,7 +12,7 @@ from model.preprocess import to_pixels
 from model.samples import UnsupportedSamples, is_deep, load, to_8_bits
 
 sys.path.append(str(Path(__file__).parents[1] / "kinds"))
-from every_tiff import BLACK_IS_ZERO, SEPARATED, tiff
+from tests.kinds.every_tiff import BLACK_IS_ZERO, SEPARATED, tiff
 
 
 def opened(payload: bytes) -> Image.Image:

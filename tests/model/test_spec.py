@@ -4,10 +4,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
-from toys import random_mixer, random_pixels, toy_config, toy_spec
 
-from model.mixer import VARIANTS, MixerConfig, MlpMixer, variant_name
+from model.network.mixer import VARIANTS, MixerConfig, MlpMixer, variant_name
 from model.spec import Canary, Fit, Metrics, ModelSpec, Network, Source
+from tests.model.toys import random_mixer, random_pixels, toy_config, toy_spec
 
 CANARY = Canary(picture="iVBORw0=", logits=(0.5, -0.5), atol=1e-3)
 METRICS = Metrics(data_set="toy", num_pictures=12, top1=0.75, top5=1.0, calibration_error=0.1)

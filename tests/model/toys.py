@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data import Dataset, PictureSet
-from model.mixer import MixerConfig, MlpMixer
+from model.data.dataset import Dataset, PictureSet
+from model.network.mixer import MixerConfig, MlpMixer
 from model.recipe import Recipe
 from model.spec import ModelSpec, Source
 

@@ -1,0 +1,1 @@
+"""What a client sees: endpoints, their schemas and their errors."""

@@ -1,0 +1,116 @@
+"""What OpenAPI says of each endpoint for clients: its parameters, bodies and examples, and the errors it answers with.
+
+FastAPI, which would answer in its own way, reads none of the parameters: http/dispatcher.py and api/classify.py do.
+"""
+
+from typing import Any
+
+from app.api.openapi import answered, described
+from app.api.schemas import BatchBody, ClassifyBody
+from app.errors import (
+    BadApiKey,
+    BadParameter,
+    BadPicture,
+    BadRequest,
+    DeadlinePassed,
+    InferenceFailed,
+    NotReady,
+    OutOfMemory,
+    QueueFull,
+    TooManyBytes,
+    TooManyPixels,
+    UnsupportedFormat,
+    UploadsFull,
+)
+from app.http.body import FIELD
+from app.serving.registry import UnknownModel
+
+TIMEOUT = "X-Request-Timeout-Ms"
+_TOP_K = {
+    "name": "top_k",
+    "in": "query",
+    "required": False,
+    "description": "How many labels to return; at most the number of classes. Default 5.",
+    "schema": {"type": "integer", "minimum": 1, "examples": [3]},
+}
+_MODEL = {
+    "name": "model",
+    "in": "query",
+    "required": False,
+    "description": "Which of several bundles answers, by its name in /models.",
+    "schema": {"type": "string", "examples": ["fashion-mnist"]},  # one beside the schema would be sent from /docs
+}
+_TIMEOUT_HEADER = {
+    "name": TIMEOUT,
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds after which the client has no use for the answer. What cannot be answered by then is "
+    "refused at once. At most the service's own limit counts.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "examples": [2000]},
+}
+
+_FILE = {"type": "string", "format": "binary"}
+_ONE_FILE = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}}
+_MANY_FILES = {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "array", "items": _FILE}}}
+_FORM = "multipart/form-data"
+# image/* is taken, too, but is not among them: generators of clients refuse the asterisk.
+_ONE_PICTURE = {_FORM: {"schema": _ONE_FILE}, "application/octet-stream": {"schema": _FILE}}
+_ANY_IMAGE = (
+    "A form, or the picture's bytes alone, whose type may be any `image/*`, too: the format is read from the bytes."
+)
+
+_NAMED = {"name": "fashion-mnist", "version": "1", "precision": "int8"}
+_PREDICTIONS = [
+    {"label": "Ankle boot", "index": 9, "probability": 0.9979},
+    {"label": "Sneaker", "index": 7, "probability": 0.0020},
+]
+_RESULTS = [
+    {"filename": "ankle-boot.png", "predictions": _PREDICTIONS},
+    {
+        "filename": "notes.txt",
+        "error": {
+            "code": "bad_picture",
+            "detail": "The file is text; expected JPEG, PNG, WebP, GIF, BMP or TIFF.",
+        },
+    },
+]
+_ENTRY = {
+    "name": "fashion-mnist",
+    "model": "fashion-mnist",
+    "version": "1",
+    "precision": "int8",
+    "num_classes": 10,
+    "ready": True,
+}
+
+_REQUEST = (BadApiKey, BadParameter, BadRequest, DeadlinePassed, NotReady, QueueFull)
+_BODY = (TooManyBytes, UnknownModel, UnsupportedFormat, UploadsFull)
+_PICTURE = (BadPicture, InferenceFailed, OutOfMemory, TooManyPixels)  # of a batch they are an entry's
+
+CLASSIFY = answered("Labels, most probable first", {"model": _NAMED, "predictions": _PREDICTIONS}, model=ClassifyBody)
+CLASSIFY |= described(*_REQUEST, *_BODY, *_PICTURE)
+CLASSIFY_BATCH = answered(
+    "An entry for each picture, in the order they were sent", {"model": _NAMED, "results": _RESULTS}, model=BatchBody
+)
+CLASSIFY_BATCH |= described(*_REQUEST, *_BODY)
+MODEL = described(BadApiKey, BadParameter, UnknownModel)
+LIST_MODELS = answered("Every bundle", {"default": "fashion-mnist", "models": [_ENTRY]}) | described(BadApiKey)
+LIVE = answered("The process can answer", {"status": "live"}) | described()
+READY = described(NotReady)
+
+MODEL_PARAMETERS = {"parameters": [_MODEL]}
+
+
+def one_picture() -> dict[str, Any]:
+    """What a request for one picture has."""
+    return _request(_ONE_PICTURE, _ANY_IMAGE)
+
+
+def many_pictures() -> dict[str, Any]:
+    """What a request for several pictures has."""
+    return _request({_FORM: {"schema": _MANY_FILES}}, "A form with a field for each picture.")
+
+
+def _request(content: dict[str, Any], description: str) -> dict[str, Any]:
+    body = {"required": True, "description": description, "content": content}
+    return {"requestBody": body, "parameters": [_TOP_K, _MODEL, _TIMEOUT_HEADER]}

@@ -1,0 +1,51 @@
+"""What operators ask for: /metrics and /admin, on a port of their own or behind a key. Knows nothing of pictures."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from app.api import security
+from app.api.openapi import OPERATORS, Responses, described
+from app.errors import BadApiKey, Forbidden
+from app.http.api_keys import ApiKeys
+from app.http.request_log import timing_of
+from app.telemetry.metrics import CONTENT_TYPE, Metrics
+
+_SCRAPED: Responses = {
+    200: {"description": "In Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
+
+@dataclass(frozen=True)
+class Operators:
+    """The endpoint for operators that only tells. `keys` are theirs; what changes anything always needs one of them."""
+
+    metrics: Metrics
+    keys: ApiKeys
+    protect_metrics: bool
+
+    def router(self) -> APIRouter:
+        """Every endpoint of theirs."""
+        router = APIRouter(tags=[OPERATORS])
+        router.add_api_route(
+            "/metrics",
+            self.scrape,
+            summary="Prometheus metrics",
+            response_class=Response,
+            operation_id="metrics",
+            dependencies=[*security.either(), Depends(self.expect_key)] if self.protect_metrics else (),
+            responses=_SCRAPED | (described(BadApiKey) if self.protect_metrics else described()),
+        )
+        return router
+
+    async def scrape(self) -> Response:
+        """The whole service, all worker processes."""
+        return Response(self.metrics.render(), media_type=CONTENT_TYPE)
+
+    async def expect_key(self, request: Request) -> None:
+        """Let in who has an operator's key, under its name. Raises Forbidden where there are none, BadApiKey."""
+        if not self.keys.locked:
+            raise Forbidden("No key for operators is configured; expected MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE.")
+        headers = request.headers
+        timing_of(request.scope).key = self.keys.expect_known(headers.get("authorization"), headers.get("x-api-key"))

@@ -1,1 +1,0 @@
-"""`mixer bench`: how fast a bundle is on this machine, without HTTP."""

@@ -1,0 +1,217 @@
+"""A graph that has proved itself: provider, precision, shapes, warm-up. Knows nothing of pictures.
+
+It fails loud: a provider that was asked for and does not really run the graph stops the start. `auto` may fall back,
+and Engine.fallback then says why.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+
+from app.engine import not_a_bundle
+from app.engine.cuda_graphs import LadderRunner
+from app.engine.metadata import PRECISIONS, expect_interface
+from app.engine.precision import open_best
+from app.engine.providers import PROVIDERS, Gpu, Providers, cuda, tensorrt
+from app.engine.runners import INPUT, Logits, Patches, Runner, SessionRunner
+from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, one_line, open_held, open_session
+from app.errors import EngineError
+from app.system.cpu_limits import lanes_and_threads, usable_cpus
+from model.spec import ModelSpec, Precision
+
+GPU_LANES = 2  # while one computes, the other copies
+_GPU_BATCH_SIZE = 64
+_CPU_BATCH_SIZE = 16
+_CACHED_BYTES = 2 << 20  # of a run's widest float32 array: much larger ones fall out of the cache, and cost speed
+
+log = logging.getLogger("mixer.engine")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What to open. `provider` and `precision` may be "auto"; 0 lanes, threads or pictures in a run are chosen.
+
+    The rest is for a GPU.
+    """
+
+    bundle: Path
+    provider: str = "auto"
+    precision: str = "auto"
+    lanes: int = 0
+    intra_op_threads: int = 0
+    max_batch_size: int = 0
+    device_id: int = 0
+    gpu_memory_bytes: int = 0
+    tensorrt_cache: Path | None = None
+
+
+class Engine:
+    """One graph, ready to run. `run` may be called from `lanes` threads at once; more of them wait for each other."""
+
+    def __init__(
+        self,
+        runners: Sequence[Runner],
+        spec: ModelSpec,
+        *,
+        provider: str,
+        precision: Precision,
+        fallback: str | None,
+        precision_reason: str = "",
+        max_batch_size: int = _CPU_BATCH_SIZE,
+    ) -> None:
+        self.spec = spec
+        self.provider = provider
+        self.precision = precision
+        self.precision_reason = precision_reason
+        self.lanes = len(runners)
+        self.fallback = fallback
+        self.max_batch_size = max_batch_size
+        self._runners = tuple(runners)
+        self._free: SimpleQueue[Runner] = SimpleQueue()
+        for runner in runners:
+            self._free.put(runner)
+
+    def run(self, patches: Sequence[Patches]) -> Logits:
+        """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]."""
+        runner = self._free.get()
+        try:
+            return runner.run(patches)
+        finally:
+            self._free.put(runner)
+
+    def padding(self, batch_size: int) -> int:
+        """How many empty places a run of `batch_size` pictures carries along: those up to the next prepared size."""
+        return self._runners[0].padding(batch_size)
+
+    def warm_up(self) -> None:
+        """Run the smallest and the largest batch once in each lane, so that no client pays for first-time work.
+
+        Raises: EngineError where the graph does not run, or does not answer as its spec says.
+        """
+        blank = np.zeros((self.spec.num_patches, self.spec.patch_bytes), dtype=np.uint8)
+        for runner in dict.fromkeys(self._runners):
+            for batch_size in sorted({1, self.max_batch_size}):
+                try:
+                    logits = runner.run([blank] * batch_size)
+                except Exception as error:
+                    raise EngineError(f"The graph does not run a batch of {batch_size}: {one_line(error)}") from error
+                expected = (batch_size, self.spec.num_classes)
+                if logits.shape != expected:
+                    raise EngineError(
+                        f"The graph answers a batch of {batch_size} with {logits.shape}; expected {expected}."
+                    )
+                if not np.isfinite(logits).all():
+                    raise EngineError(f"The graph answers a blank image with {logits[0]}; expected finite numbers.")
+
+
+def open_engine(options: EngineOptions, runtime: Runtime = ONNX_RUNTIME) -> Engine:
+    """Open the best graph of a bundle that the options allow, and warm it up.
+
+    Raises: EngineError in one line: what is wrong and what was expected.
+    """
+    graphs = find_graphs(options.bundle)
+    if options.provider != "auto":
+        return _open_on(options.provider, options, graphs, runtime)
+    if PROVIDERS["cuda"] not in runtime.available():
+        return _open_on("cpu", options, graphs, runtime)
+    try:
+        return _open_on("cuda", options, graphs, runtime)
+    except EngineError as error:
+        log.warning("falling back to the CPU: %s", error)
+        return _open_on("cpu", options, graphs, runtime, fallback=str(error))
+
+
+def find_graphs(bundle: Path) -> dict[Precision, Path]:
+    """The graphs of a bundle folder by precision; a single .onnx file counts by the precision in its name, else fp32.
+
+    Raises: EngineError where there is none, with what is there instead.
+    """
+    try:
+        reason = not_a_bundle.why(bundle)
+        if reason is not None:
+            raise EngineError(reason)
+        if bundle.is_file():
+            return {next((p for p in PRECISIONS if p in bundle.stem), "fp32"): bundle}
+        graphs = {precision: bundle / f"{precision}.onnx" for precision in PRECISIONS}
+        found = {precision: path for precision, path in graphs.items() if path.is_file()}
+    except OSError as error:
+        raise EngineError(f"The bundle {bundle} cannot be read: {error.strerror}.") from error
+    if not found:
+        raise EngineError(not_a_bundle.has_no_graph(bundle))
+    return found
+
+
+def _open_on(
+    provider: str,
+    options: EngineOptions,
+    graphs: Mapping[Precision, Path],
+    runtime: Runtime,
+    fallback: str | None = None,
+) -> Engine:
+    lanes, threads = _lanes_and_threads(options) if provider == "cpu" else (options.lanes or GPU_LANES, CpuThreads())
+    path, session, spec, precision, reason = open_best(
+        graphs,
+        options.precision,
+        provider,
+        lambda path: open_session(path, provider, options.device_id, threads, runtime),
+        runtime.int8_products,
+    )
+    expect_interface(session, spec, path)
+    options = replace(options, max_batch_size=options.max_batch_size or best_batch_size(provider, spec))
+    runners: Sequence[Runner]
+    if provider == "cpu":
+        runners = [SessionRunner(session)] * lanes
+    else:
+        del session  # it has shown that the provider runs, and makes room for those that serve
+        providers = _gpu_providers(provider, options, spec, precision)
+        runners = [_gpu_lane(path, providers, threads, spec, options, runtime) for _ in range(lanes)]
+    engine = Engine(
+        runners,
+        spec,
+        provider=provider,
+        precision=precision,
+        precision_reason=reason,
+        fallback=fallback,
+        max_batch_size=options.max_batch_size,
+    )
+    engine.warm_up()
+    return engine
+
+
+def best_batch_size(provider: str, spec: ModelSpec) -> int:
+    """The most pictures in a run that make it faster. On a CPU that is few, and one for a large network.
+
+    There, a run of one picture fills the vector units as well as one of many, and is still in the cache.
+    """
+    if provider != "cpu":
+        return _GPU_BATCH_SIZE
+    if spec.widest_activation is None:
+        return _CPU_BATCH_SIZE
+    return math.ceil(_CACHED_BYTES / (4 * spec.widest_activation))
+
+
+def _lanes_and_threads(options: EngineOptions) -> tuple[int, CpuThreads]:
+    lanes, threads = lanes_and_threads(usable_cpus(), options.lanes, options.intra_op_threads)
+    return lanes, CpuThreads(threads, spin=lanes == 1 and threads > 1)
+
+
+def _gpu_providers(provider: str, options: EngineOptions, spec: ModelSpec, precision: Precision) -> Providers:
+    gpu = Gpu(options.device_id, options.gpu_memory_bytes, options.tensorrt_cache)
+    if provider == "cuda":
+        return cuda(gpu)
+    shape = (INPUT, spec.num_patches, spec.patch_bytes)
+    return tensorrt(gpu, fp16=precision == "fp16", shape=shape, max_batch_size=options.max_batch_size)
+
+
+def _gpu_lane(
+    path: Path, providers: Providers, threads: CpuThreads, spec: ModelSpec, options: EngineOptions, runtime: Runtime
+) -> Runner:
+    session = open_held(path, providers, threads, runtime)
+    runner = LadderRunner(session, spec, options.max_batch_size, runtime.memory(options.device_id))
+    runner.capture()
+    return runner

@@ -1,0 +1,1 @@
+"""One request: its head, body, key and log line. Knows nothing of models."""

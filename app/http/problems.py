@@ -1,0 +1,91 @@
+"""Errors -> RFC 9457 answers. A client never sees a traceback."""
+
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+from app.errors import ServiceError
+from app.http.prefix import prefix_of
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:mixer-serve:"
+PROBLEM = "mixer.problem"  # in the scope of a request that gets one: its code and detail
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")  # of which an endpoint has some
+
+
+class ProblemResponse(Response):
+    """One problem+json answer, which leaves its code and detail in the scope."""
+
+    def __init__(self, status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(body(status, code, title, detail), status, headers, MEDIA_TYPE)
+        self._problem = code, detail
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        scope[PROBLEM] = self._problem
+        await super().__call__(scope, receive, send)
+
+
+def body(status: int, code: str, title: str, detail: str) -> bytes:
+    """The JSON of one."""
+    return to_json({"type": TYPE_PREFIX + code, "title": title, "status": status, "detail": detail, "code": code})
+
+
+def of(error: ServiceError) -> Response:
+    """The answer to an error that the service raised on purpose."""
+    return ProblemResponse(error.status, error.code, error.title, error.detail, error.headers)
+
+
+# Handlers of exceptions are coroutines: Starlette starts a thread for any that is not.
+
+
+async def from_service_error(request: Request, error: Exception) -> Response:
+    """An error that the service raised on purpose."""
+    assert isinstance(error, ServiceError)  # noqa: S101 -- it is registered for nothing else
+    return of(error)
+
+
+async def from_http_exception(request: Request, error: Exception) -> Response:
+    """No such path, or no such method on it."""
+    assert isinstance(error, HTTPException)  # noqa: S101 -- it is registered for nothing else
+    known = {404: ("not_found", "Not found"), 405: ("method_not_allowed", "Method not allowed")}
+    code, title = known.get(error.status_code, ("http_error", "HTTP error"))
+    path, prefix = request.scope["path"], prefix_of(request.scope)
+    headers, methods = dict(error.headers or {}), _methods_of(request.scope, path)
+    if methods:
+        headers["Allow"] = ", ".join(methods)
+        detail = f"{request.method} {prefix}{path} is not served here; expected {' or '.join(methods)}."
+    elif _methods_of(request.scope, _plain(path)):
+        detail = f"{prefix}{path} is not served here; expected {prefix}{_plain(path)}, exactly."
+    else:
+        detail = f"{request.method} {prefix}{path} is not served here; {_whats_served(request.scope, prefix)}."
+    return ProblemResponse(error.status_code, code, title, detail, headers)
+
+
+def _methods_of(scope: Scope, path: str) -> list[str]:
+    """With which methods the application of this scope serves the path."""
+    routes = scope["app"].routes if "app" in scope else ()
+    asked = ({**scope, "path": path, "method": method} for method in _METHODS)
+    return [one["method"] for one in asked if any(route.matches(one)[0] is Match.FULL for route in routes)]
+
+
+def _whats_served(scope: Scope, prefix: str) -> str:
+    """Where to look; the port for operators, which has no page for that, has few paths."""
+    if "app" not in scope or _methods_of(scope, "/docs"):
+        return f"GET {prefix}/docs lists what is"
+    return f"expected {' or '.join(prefix + path for path in scope['app'].openapi()['paths'])}"
+
+
+def _plain(path: str) -> str:
+    """In small letters, without slashes that are too many."""
+    return "/" + "/".join(part for part in path.lower().split("/") if part)
+
+
+def internal_error() -> Response:
+    """Something the service did not expect; its log has the rest."""
+    return ProblemResponse(
+        500, "internal_error", "Internal error", "The service failed on this request; its log says why."
+    )

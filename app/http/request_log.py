@@ -1,0 +1,210 @@
+"""A request from the outside: its id, its timing, its metrics, its one line in the log. An ASGI middleware.
+
+Those that are refused before they come in (server/gate.py, server/refusals.py) have the same line.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping
+from random import getrandbits
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ClientGone, forget_frames
+from app.http.browser_headers import ANSWER, IN_SCOPE
+from app.http.problems import PROBLEM, internal_error
+from app.telemetry.logs import printable
+from app.telemetry.metrics import Metrics
+
+REQUEST_ID = b"x-request-id"
+CLIENT_GONE_STATUS = 499  # nginx's number; it is logged and counted, nobody receives it
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REFUSED = "mixer.refused"  # in the scope of a request whose connection has answered in its place: a Refused
+_FAILED = 400  # and whatever is above
+_UNKNOWN_CODE = "http_error"
+_PATH_CHARACTERS, _QUOTED_CHARACTERS = 256, 1024  # of a path in the log, before and after they are quoted
+_DETAIL_CHARACTERS = 256  # of a detail there
+_LINE = "%(method)s %(path)s %(status)s %(duration_ms).1fms id=%(request_id)s"
+_WITH_KEY, _WITH_ERRORS, _WITH_REASON = " key=%(key)s", " errors=%(counts)s", " code=%(code)s detail=%(quoted)s"
+
+log = logging.getLogger("mixer.access")
+
+
+class Timing:
+    """Where one request's time went, and whose it was. Stages in seconds, in the order they happened."""
+
+    key: str | None = None  # the name of the API key that let it in
+    errors: Mapping[str, int] | None = None  # of a batch that is answered: how many entries failed, by code
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.stages: dict[str, float] = {}
+        self.batch_size: int | None = None
+        self.answered: float | None = None
+
+    def received(self) -> None:
+        """The body has arrived."""
+        self.stages["receive"] = time.perf_counter() - self.started
+
+    def header(self) -> str:
+        """The value of Server-Timing, in milliseconds."""
+        parts = [f"{stage};dur={seconds * 1000:.2f}" for stage, seconds in self.stages.items()]
+        if self.batch_size is not None:
+            parts.append(f'batch;desc="{self.batch_size}"')
+        parts.append(f"total;dur={(time.perf_counter() - self.started) * 1000:.2f}")
+        return ", ".join(parts)
+
+
+class Refused(NamedTuple):
+    """What a connection has answered in the place of the application."""
+
+    status: int
+    code: str
+    detail: str
+    request_id: str
+
+
+def timing_of(scope: Scope) -> Timing:
+    """The timing of the request with this scope."""
+    timing: Timing = scope["mixer.timing"]
+    return timing
+
+
+class Access:
+    """Wraps the whole application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; whatever happens, count it and log it once."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        timing = scope["mixer.timing"] = Timing()
+        request_id = request_id_of(scope["headers"])
+        status = CLIENT_GONE_STATUS
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                timing.answered = time.perf_counter()
+                message["headers"] = [
+                    *message["headers"],
+                    (REQUEST_ID, request_id.encode()),
+                    (b"server-timing", timing.header().encode()),
+                    *scope.get(IN_SCOPE, ANSWER),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientGone as gone:
+            forget_frames(gone)
+            if "receive" not in timing.stages:  # later stages have counted it themselves
+                self._metrics.dropped("receive", "client_gone")
+        except Exception as error:
+            log.exception("request failed", extra={"request_id": request_id})
+            forget_frames(error)
+            if status == CLIENT_GONE_STATUS:
+                await internal_error()(scope, receive, send_with_headers)
+        finally:
+            self._finish(scope, timing, request_id, status)
+
+    def _finish(self, scope: Scope, timing: Timing, request_id: str, status: int) -> None:
+        now = time.perf_counter()
+        endpoint = getattr(scope.get("route"), "path", "other")
+        code = detail = None
+        if status >= _FAILED:
+            status, code, detail, request_id = _failure(scope, status, request_id)
+            self._metrics.errors.labels(endpoint, code).inc()
+        self._metrics.requests.labels(endpoint, str(status)).inc()
+        self._metrics.request_seconds.labels(endpoint).observe(now - timing.started)
+        if timing.key is not None:
+            self._metrics.key_requests.labels(timing.key).inc()
+        if timing.answered is not None and timing.stages:
+            self._metrics.stage_seconds.labels("respond").observe(now - timing.answered)
+        if "receive" in timing.stages:
+            self._metrics.stage_seconds.labels("receive").observe(timing.stages["receive"])
+        if log.isEnabledFor(logging.INFO):
+            path = endpoint if scope["path"] == endpoint else _quoted(scope["path"])
+            fields = _fields(scope, path, timing, request_id, status, now)
+            if code is not None:
+                fields["code"], fields["detail"] = code, detail
+            _write(fields)
+
+
+def log_refusal(method: str, path: str, refused: Refused, duration_s: float, client: str) -> None:
+    """The line of a request that the application has not seen."""
+    if log.isEnabledFor(logging.INFO):
+        _write(
+            {
+                "method": method,
+                "path": _quoted(path),
+                "status": refused.status,
+                "duration_ms": round(duration_s * 1000, 2),
+                "request_id": refused.request_id,
+                "client": client,
+                "code": refused.code,
+                "detail": refused.detail,
+            }
+        )
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's own id where it is harmless, else a new one."""
+    offered = next((value.decode("latin-1") for name, value in headers if name == REQUEST_ID), "")
+    return offered if offered and _ACCEPTABLE_ID.fullmatch(offered) else f"{getrandbits(128):032x}"
+
+
+def _failure(scope: Scope, status: int, request_id: str) -> Refused:
+    """Why a request failed: by the connection's word, if that was the last one, or by its own answer."""
+    refused: Refused | None = scope.get(REFUSED)
+    if refused is not None and status == CLIENT_GONE_STATUS:
+        return refused
+    gone = ("client_gone", "The client hung up before its answer.")
+    code, detail = scope.get(PROBLEM) or (gone if status == CLIENT_GONE_STATUS else (_UNKNOWN_CODE, ""))
+    return Refused(status, code, detail, request_id)
+
+
+def _write(fields: dict[str, Any]) -> None:
+    """One line. As text, the detail stands last and in quotes; the client may have chosen parts of it."""
+    line, more = _LINE, {}
+    if fields.get("key") is not None:
+        line += _WITH_KEY
+    if "errors" in fields:
+        line += _WITH_ERRORS
+        more["counts"] = ",".join(f"{code}:{count}" for code, count in fields["errors"].items())
+    if "code" in fields:
+        line += _WITH_REASON
+        fields["detail"] = printable(fields["detail"], _DETAIL_CHARACTERS)
+        more["quoted"] = json.dumps(fields["detail"], ensure_ascii=False)
+    log.info(line, fields | more if more else fields, extra=fields)
+
+
+def _quoted(path: str) -> str:
+    """No client can write a line break into the log."""
+    return quote(path[:_PATH_CHARACTERS])[:_QUOTED_CHARACTERS]
+
+
+def _fields(scope: Scope, path: str, timing: Timing, request_id: str, status: int, now: float) -> dict[str, Any]:
+    client = scope.get("client")
+    fields = {
+        "method": scope["method"],
+        "path": path,
+        "status": status,
+        "duration_ms": round((now - timing.started) * 1000, 2),
+        "request_id": request_id,
+        "client": client[0] if client else "",
+        "batch_size": timing.batch_size,
+        "key": timing.key,
+    }
+    if timing.errors:
+        fields["errors"] = timing.errors
+    return fields

@@ -1,0 +1,69 @@
+"""How many bytes of request bodies the service holds, from their first byte to their answer. Knows nothing of HTTP."""
+
+from collections.abc import Callable
+from types import TracebackType
+
+from app.errors import UploadsFull
+from app.system.quota import Quota
+
+_RETRY_AFTER_S = 1  # an answer takes less, and with it a body goes
+
+
+class Hold:
+    """Room, in bytes, for the bodies of all requests together. Whoever finds none is told to `on_refusal`, too."""
+
+    def __init__(self, room: Quota, on_refusal: Callable[[], object]) -> None:
+        self.room = room
+        self._on_refusal = on_refusal
+
+    def cargo(self) -> "Cargo":
+        """The body of one request; as a context manager it goes when the request is answered."""
+        return Cargo(self)
+
+    def expect_room(self, count: int) -> None:
+        """Raises UploadsFull."""
+        if self.room.taken + count > self.room.limit:
+            raise self._full(count)
+
+    def take(self, count: int) -> None:
+        """Raises UploadsFull."""
+        if not self.room.try_take(count):
+            raise self._full(count)
+
+    def _full(self, count: int) -> UploadsFull:
+        self._on_refusal()
+        held, most = self.room.taken, self.room.limit
+        held = max(held, most - count + 1)  # as it was when there was no room: some may have gone since
+        return UploadsFull(
+            f"The service holds {held} of {most} bytes of uploads; expected room for {count}. "
+            f"Try again in {_RETRY_AFTER_S} s.",
+            _RETRY_AFTER_S,
+        )
+
+
+class Cargo:
+    """What one request takes of the hold; a class, because a generator costs more."""
+
+    __slots__ = ("_bytes", "_hold")
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+        self._bytes = 0
+
+    def expect_room(self, count: int) -> None:
+        """For a body of so many bytes, none of which has come. Raises UploadsFull."""
+        self._hold.expect_room(count)
+
+    def load(self, count: int) -> None:
+        """So many bytes have come. Raises UploadsFull."""
+        if count:
+            self._hold.take(count)
+            self._bytes += count
+
+    def __enter__(self) -> "Cargo":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._hold.room.give(self._bytes)

@@ -1,0 +1,104 @@
+"""Who is let in: as many as there is room for, and whom the measured rate can answer in time. Does none of the work.
+
+The room is that of the whole service, the rate that of one model in this process.
+
+Whoever is refused is told when to come again. Those times are spread as the service can answer: each refusal promises
+a part of a future second, so that all who were refused do not come back at once.
+"""
+
+import math
+
+from app.errors import QueueFull
+from app.inference.throughput import Throughput
+from app.system.quota import Quota
+
+_CERTAIN = 0.8  # of the measured rate: whoever is let in is answered in time, though the rate varies
+_PROMISED = 0.5  # of the rate, to those who come again; the rest is for those who come anew
+_LONGEST_RETRY_S = 60
+
+
+class Admission:
+    """Counts the places that are `taken` here, of those that others may take, too.
+
+    `enough`: so many at once keep everything busy, so that the rate is what can be done at most. Where a process's part
+    of the places is less, that many do.
+    """
+
+    def __init__(self, places: Quota, enough: int) -> None:
+        self.taken = 0
+        self._places = places
+        self._enough = min(enough, math.ceil(places.limit / places.processes))
+        self._throughput = Throughput()
+        self._promised_until = -math.inf
+
+    def take(self, count: int, now: float, deadline: float = math.inf) -> None:
+        """`count` places, all or none, for answers by `deadline`; times in seconds of one clock.
+
+        Raises: QueueFull.
+        """
+        if not self._places.try_take(count):
+            raise self._full(count, now, self._places.taken)
+        late = self._late(count, now, deadline, self.taken)
+        if late is not None:
+            self._places.give(count)
+            raise late
+        self.taken += count
+        if self.taken >= self._enough:
+            self._throughput.begin(now)
+
+    def refusal(self, count: int, now: float, deadline: float = math.inf, others: int = 0) -> QueueFull | None:
+        """Why `take` would refuse, once `others` have taken theirs; None where it would not."""
+        taken = self._places.taken + others
+        if taken + count > self._places.limit:
+            return self._full(count, now, taken)
+        return self._late(count, now, deadline, self.taken + others)
+
+    def leave(self, now: float) -> None:
+        """One place is free again."""
+        self._places.give(1)
+        self.taken -= 1
+        if self.taken < self._enough:
+            self._throughput.end(now)
+
+    def answered(self, count: int, now: float) -> None:
+        """So many answers were given."""
+        self._throughput.note(count, now)
+
+    def took(self, seconds: float) -> None:
+        """One answer took so long, from its place on: without others, one after the other, it goes as fast as that."""
+        if seconds > 0:
+            self._throughput.at_least(1 / seconds)
+
+    def _full(self, count: int, now: float, taken: int) -> QueueFull:
+        capacity, retry_after_s = self._places.limit, self._promise(count, now)
+        taken = max(taken, capacity - count + 1)  # as it was when there was no room: some may have left since
+        return QueueFull(
+            f"{taken} of {capacity} places in the queue are taken; expected room for {count}. "
+            f"Try again in {retry_after_s} s.",
+            retry_after_s,
+        )
+
+    def _late(self, count: int, now: float, deadline: float, taken: int) -> QueueFull | None:
+        """Why `count` behind those that have `taken` places here are not answered by `deadline`, if so."""
+        rate = self._throughput.surely_per_s(now)
+        expected_s = (taken + count) / rate / _CERTAIN if rate else 0.0
+        if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
+            retry_after_s = self._promise(count, now)
+            return QueueFull(
+                f"{taken} pictures are before this one, and an answer takes about {expected_s * 1000:.0f} ms; "
+                f"expected one within {max(0.0, deadline - now) * 1000:.0f} ms. Try again in {retry_after_s} s.",
+                retry_after_s,
+            )
+        return None
+
+    def _expected_s(self, count: int, now: float) -> float:
+        """Seconds in which `count` pictures are answered; 0 where no rate has been measured."""
+        rate = self._throughput.per_s(now)
+        return count / rate if rate else 0.0
+
+    def _promise(self, count: int, now: float) -> int:
+        """Whole seconds, 1 or more, after which there should be room for `count`."""
+        room = now + self._expected_s(self.taken, now)
+        self._promised_until = max(self._promised_until, room) + self._expected_s(count, now) / _PROMISED
+        self._promised_until = min(self._promised_until, now + _LONGEST_RETRY_S)
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(self._promised_until - now)))

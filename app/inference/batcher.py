@@ -1,0 +1,329 @@
+"""Dynamic batching of opaque items. Knows nothing of pictures, ONNX or HTTP.
+
+There is no loop and no timer: an item that arrives, and a lane that becomes free, each start what can be started. A
+batch is whatever waits at that moment. Admission comes first: a `Place` is held from before decoding until the answer,
+so that one number, queue_capacity, bounds all the work inside the service.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+
+from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
+from app.inference.admission import Admission
+from app.system.quota import Quota
+
+_NEWS = 0.2  # how much the last run counts in what runs take
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """lanes: batches in flight at once. queue_capacity: places. max_wait_s: how long a first item waits for company."""
+
+    lanes: int = 1
+    max_batch_size: int = 32
+    max_wait_s: float = 0.0
+    queue_capacity: int = 512
+
+
+class Answered(NamedTuple, Generic[Answer]):
+    """An answer and what it took: seconds waiting, seconds in its run (bisection included), items in its batch."""
+
+    answer: Answer
+    queue_s: float
+    infer_s: float
+    batch_size: int
+
+
+class Observer(Protocol):
+    """Who wants to know what happens inside."""
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        """Items waiting for a lane, and places taken."""
+        ...
+
+    def ran(self, batch_size: int) -> None:
+        """A batch was run."""
+        ...
+
+    def dropped(self, stage: str, reason: str) -> None:
+        """An item was given up in stage "queue" (its work was saved) or "infer" (its answer was thrown away)."""
+        ...
+
+    def rejected(self, reason: str, count: int) -> None:
+        """So many places were refused."""
+        ...
+
+
+class _Waiter(Generic[Item, Answer]):
+    """One item on its way. Compared by identity."""
+
+    __slots__ = ("arrived", "deadline", "future", "item", "stage")
+
+    def __init__(self, item: Item, deadline: float, future: "asyncio.Future[Answered[Answer]]", arrived: float) -> None:
+        self.item, self.deadline, self.future, self.arrived = item, deadline, future, arrived
+        self.stage = "queue"
+
+
+class Batcher(Generic[Item, Answer]):
+    """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order.
+
+    Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
+    `places`: those that it has with other batchers together; else queue_capacity of its own.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
+        limits: Limits,
+        observer: Observer,
+        clock: Callable[[], float] | None = None,
+        places: Quota | None = None,
+    ) -> None:
+        self._run = run
+        self._limits = limits
+        self._observer = observer
+        self._clock = clock or _now
+        self._waiting: dict[_Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
+        self._running: dict[asyncio.Task[None], list[_Waiter[Item, Answer]]] = {}
+        places = places or Quota(limits.queue_capacity)
+        self._admission = Admission(places, limits.lanes * limits.max_batch_size + 1)
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._run_s = 0.0  # what a run has taken lately
+        self._late: list[_Waiter[Item, Answer]] = []  # not run, and not told so yet
+        self._dispatch_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining = False
+        self._closed = False
+
+    # --- admission ---
+
+    def admit(self) -> "Place[Item, Answer]":
+        """A place for one item, to be used as a context manager. Raises as admit_all does."""
+        return self.admit_all(1)[0]
+
+    def admit_all(self, count: int, deadline: float = math.inf) -> "list[Place[Item, Answer]]":
+        """Places for `count` items, all or none, each to be used as a context manager.
+
+        Raises: QueueFull when there is not room for all, or no time to answer them by `deadline`; NotReady while
+        draining.
+        """
+        if self._draining:
+            self._observer.rejected("draining", count)
+            raise NotReady("The service is draining; expected a request to another instance.")
+        try:
+            self._admission.take(count, _now(), deadline)
+        except QueueFull:
+            self._observer.rejected("queue_full", count)
+            raise
+        self._empty.clear()
+        self._report_depth()
+        return [Place(self, self._clock()) for _ in range(count)]
+
+    def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
+        """Why there is no place for one item that is to be answered within `timeout_s`; None where there is.
+
+        `others`: have been let in and have not taken their places yet.
+        """
+        now = _now()
+        return None if self._draining else self._admission.refusal(1, now, now + timeout_s, others)
+
+    def _report_depth(self) -> None:
+        self._observer.depth(len(self._waiting), self._admission.taken)
+
+    def _leave(self) -> None:
+        self._admission.leave(_now())
+        if not self._admission.taken:
+            self._empty.set()
+        self._report_depth()
+
+    async def _answer(self, item: Item, deadline: float, since: float) -> Answered[Answer]:
+        if self._closed:
+            raise NotReady("The service has shut down; expected a request to another instance.")
+        loop = asyncio.get_running_loop()
+        waiter: _Waiter[Item, Answer] = _Waiter(item, deadline, loop.create_future(), self._clock())
+        self._waiting[waiter] = None
+        self._dispatch_soon()
+        timer = loop.call_at(deadline, self._expire, waiter)
+        try:
+            answered = await waiter.future
+        except asyncio.CancelledError:
+            self._give_up(waiter, "client_gone")
+            raise
+        finally:
+            timer.cancel()
+        self._admission.took(self._clock() - since)
+        return answered
+
+    def _expire(self, waiter: _Waiter[Item, Answer]) -> None:
+        if not waiter.future.done():
+            self._give_up(waiter, "deadline")
+            waiter.future.set_exception(DeadlinePassed("The picture was not classified before its deadline."))
+
+    def _give_up(self, waiter: _Waiter[Item, Answer], reason: str) -> None:
+        self._waiting.pop(waiter, None)
+        self._observer.dropped(waiter.stage, reason)
+
+    # --- dispatch ---
+
+    def _dispatch_soon(self) -> None:
+        """At the end of this turn of the event loop, so that items that arrive in the same turn share a batch."""
+        if not self._dispatch_scheduled:
+            self._dispatch_scheduled = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatch_scheduled = False
+        while self._waiting and len(self._running) < self._limits.lanes and self._batch_is_due():
+            batch = self._take()
+            if batch:
+                task = asyncio.get_running_loop().create_task(self._run_batch(batch))
+                self._running[task] = batch
+                task.add_done_callback(self._lane_freed)
+        self._report_depth()
+
+    def _batch_is_due(self) -> bool:
+        """Full, or the first item has waited long enough; otherwise a timer is set for when it has."""
+        if self._limits.max_wait_s == 0 or len(self._waiting) >= self._limits.max_batch_size:
+            return True
+        left_s = next(iter(self._waiting)).arrived + self._limits.max_wait_s - self._clock()
+        if left_s <= 0:
+            return True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._dispatch)
+        return False
+
+    def _take(self) -> list[_Waiter[Item, Answer]]:
+        """The first of those that somebody still waits for, and that a run can answer in time.
+
+        The others' own timeouts report them. Where a run would be too slow for everybody, it is tried all the same: it
+        may turn out faster than the last ones.
+        """
+        batch: list[_Waiter[Item, Answer]] = []
+        late: list[_Waiter[Item, Answer]] = []
+        now = _now()
+        while self._waiting and len(batch) < self._limits.max_batch_size:
+            waiter = next(iter(self._waiting))
+            del self._waiting[waiter]
+            if waiter.deadline > now and not waiter.future.done():
+                (batch if waiter.deadline > now + self._run_s else late).append(waiter)
+        if not batch:
+            batch, rest = late[: self._limits.max_batch_size], late[self._limits.max_batch_size :]
+            self._waiting.update(dict.fromkeys(rest))
+            late = []
+        self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
+        for waiter in batch:
+            waiter.stage = "infer"
+        return batch
+
+    def _lane_freed(self, task: "asyncio.Task[None]") -> None:
+        del self._running[task]
+        self._dispatch_soon()
+
+    # --- running ---
+
+    async def _run_batch(self, batch: list[_Waiter[Item, Answer]]) -> None:
+        started = self._clock()
+        try:
+            answers = await self._run([waiter.item for waiter in batch])
+            _expect_as_many(answers, batch)
+        except _BrokenInvariant as error:
+            _fail(batch, InferenceFailed(str(error)))
+        except Exception as error:  # noqa: BLE001 -- whatever the run raises must reach its items, not end the batcher
+            await self._bisect(batch, error)
+        else:
+            self._observer.ran(len(batch))
+            self._admission.answered(len(batch), _now())
+            infer_s = self._clock() - started
+            self._run_s += (infer_s - self._run_s) * _NEWS
+            for waiter, answer in zip(batch, answers, strict=True):
+                _settle(waiter, Answered(answer, started - waiter.arrived, infer_s, len(batch)))
+
+    async def _bisect(self, batch: list[_Waiter[Item, Answer]], error: Exception) -> None:
+        """Run both halves of a failed batch on their own, down to the one item that makes it fail."""
+        if len(batch) == 1:
+            _fail(batch, error)
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            wanted = [waiter for waiter in half if not waiter.future.done()]
+            if wanted:
+                await self._run_batch(wanted)
+
+    # --- shutdown ---
+
+    async def close(self, drain_timeout_s: float) -> None:
+        """Refuse new places, serve those held, and after `drain_timeout_s` fail with NotReady whoever still waits."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(drain_timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            stranded = [*self._waiting, *self._late, *(waiter for batch in self._running.values() for waiter in batch)]
+            _fail(stranded, NotReady("The service shut down before an answer; expected a request to another instance."))
+        self._closed = True
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._running):
+            task.cancel()
+
+
+class Place(Generic[Item, Answer]):
+    """One of the batcher's places, held while its item is prepared, waits and runs."""
+
+    def __init__(self, batcher: Batcher[Item, Answer], since: float) -> None:
+        self._batcher = batcher
+        self._since = since
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Make room for another."""
+        self._batcher._leave()  # noqa: SLF001 -- a place is part of its batcher
+
+    async def answer(self, item: Item, deadline: float) -> Answered[Answer]:
+        """Wait for the answer to `item` until `deadline` (the event loop's clock).
+
+        Raises: DeadlinePassed, NotReady at shutdown, InferenceFailed for a broken run, or what the run itself raised
+        for this very item.
+        """
+        return await self._batcher._answer(item, deadline, self._since)  # noqa: SLF001 -- likewise
+
+
+class _BrokenInvariant(Exception):
+    """The run did not keep its promise."""
+
+
+def _expect_as_many(answers: Sequence[object], batch: Sequence[object]) -> None:
+    if len(answers) != len(batch):
+        raise _BrokenInvariant(f"A run of {len(batch)} items gave {len(answers)} answers. This is a bug.")
+
+
+def _settle(waiter: _Waiter[Item, Answer], answered: Answered[Answer]) -> None:
+    if not waiter.future.done():
+        waiter.future.set_result(answered)
+
+
+def _fail(batch: Sequence[_Waiter[Item, Answer]], error: Exception) -> None:
+    for waiter in batch:
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

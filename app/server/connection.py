@@ -1,0 +1,420 @@
+"""One HTTP connection, bounded where uvicorn leaves it open: silence ends, and nothing but headers ends too.
+
+Its end is heard of even while nothing is read, and what ends it can be read before it ends. Knows nothing of what is
+asked or answered.
+"""
+
+import asyncio
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Sized
+from typing import Any, cast
+
+import httptools
+from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, UnknownCoding
+from app.http.disconnect import HangUp, announce
+from app.http.request_log import REFUSED
+from app.server import refusals
+from app.server.gate import Gate
+from app.server.hangup_watcher import Departures
+from app.server.refusals import Head
+from app.telemetry.metrics import Metrics
+
+MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
+_HASTE_S = 1.0  # for a body that nobody wants, when the server ends
+_MOST_AT_ONCE = 1000  # requests that arrive in one piece
+_FREE_CHUNKS, _BYTES_A_CHUNK = 1000, 16  # of a body: so many chunks, and one more for each so many bytes
+_SHOWN_BYTES = 64  # of a transfer coding
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*[ \t]*", re.ASCII)
+
+
+class _Fault(Exception):
+    """What a client may not send. Raised from within the parser, which stops there. A flood is read no further."""
+
+    def __init__(self, error: ServiceError, *, is_flood: bool = False) -> None:
+        super().__init__(error.detail)
+        self.error, self.is_flood = error, is_flood
+
+
+class _OneAtATime(FlowControl):
+    """Reads no further while requests wait for others of the same connection: each answer would let in hundreds.
+
+    While it does not read, `departures` tells of a client that goes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized, departures: Departures | None) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+        self._socket = transport.get_extra_info("socket")
+        self._departures = departures
+
+    def pause_reading(self) -> None:
+        """And watch for a hang-up."""
+        if self._departures is not None and not self.read_paused:
+            self._departures.watch(self._socket.fileno(), self._transport.abort)
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        """If nothing waits."""
+        if not self._waiting:
+            self.forget()
+            super().resume_reading()
+
+    def forget(self) -> None:
+        """Watch for no hang-up."""
+        if self._departures is not None and self.read_paused:
+            self._departures.forget(self._socket.fileno())
+
+
+class Crowd:
+    """All connections of a process, of which `too_many` are asked to leave: their clients find a place elsewhere.
+
+    `held`: how many the whole service has.
+    """
+
+    def __init__(self, held: Callable[[], int] = lambda: 0) -> None:
+        self.held = held
+        self.too_many = 0
+
+    def lets_one_go(self) -> bool:
+        """Whether one more is to leave."""
+        if self.too_many <= 0:
+            return False
+        self.too_many -= 1
+        return True
+
+
+class _Voice:
+    """What answers are written to: a transport whose close() is the connection's own."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
+class Connection(HttpToolsProtocol):
+    """Closed when a request has not begun within the keep-alive timeout, counted from the last answer.
+
+    Bytes that trickle in meanwhile do not postpone that, and answers that are not read get no longer. More than
+    MAX_HEAD_BYTES that are no body get 431. Of requests sent ahead, no more are taken than arrived in one piece.
+    A connection that an answer ends is closed once the body of its request is there. One that came when the service had
+    as many as it may have gets 503 while that is so. uvicorn's own check counts those of one process only, and refuses
+    whoever asks next.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        departures: Departures | None = None,
+        crowd: Crowd | None = None,
+        gate: Gate | None = None,
+        metrics: Metrics | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._departures = departures
+        self._crowd = crowd or Crowd()
+        self._most = self.limit_concurrency or math.inf
+        self.limit_concurrency = None
+        self._one_too_many = False
+        self._sends_ahead = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._bytes_without_progress = 0
+        self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
+        self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
+        self._gate = gate  # what may refuse a request at its head
+        self._metrics = metrics  # where refusals are counted
+        self._arriving = self._refused = False  # a body; the request that it belongs to
+        self._leaving = False  # the last answer has been written
+        self._leave_within_s: float = self.timeout_keep_alive
+        self._offered = False  # another protocol, by the head that was read last
+        self._deaf = False  # whatever else arrives is thrown away
+        self._at_once = self._chunks = self._body_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The client has connected."""
+        super().connection_made(transport)
+        self.flow = self._flow = _OneAtATime(transport, self.pipeline, self._departures)
+        self._voice = _Voice(transport, self._leave)
+        self._wait_for_a_request()
+        self._one_too_many = self._crowd.held() >= self._most
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._flow.forget()
+        self._give_up()
+        self._stop_waiting()
+        if self._unread is not None:
+            self._unread.cancel()
+        super().connection_lost(exc)
+        # These hold this connection as it holds them, and the body of the last request with it, until the garbage
+        # collector finds them all.
+        self.parser = self.cycle = self._running = self._voice = None  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request, or of several."""
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        self._bytes_without_progress += len(data)
+        self._at_once = 0
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            fault = error.__context__
+            if isinstance(fault, _Fault):
+                self._end_with(fault)
+            else:
+                self._cut_off(BadRequest("What arrived is no HTTP; expected a request of version 1.1 or 1.0."))
+            return
+        if self._bytes_without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._cut_off(HeadTooLarge(f"The headers have more than {MAX_HEAD_BYTES} bytes, the most expected."))
+
+    def _parse(self, data: bytes) -> None:
+        """An offer of another protocol is ignored (RFC 9110, 7.8).
+
+        The parser takes the body behind a head with an offer for that other protocol. So another one is given the head
+        once more, without the offer, and what follows after that.
+        """
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                end_of_head: int = upgrade.args[0]
+            else:
+                return
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+            self.parser.feed_data(head)
+            rest = memoryview(rest)[end_of_head:]
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
+
+    def _end_with(self, fault: _Fault) -> None:
+        """The last answer: what was asked before it gets no other, and what follows is not looked at.
+
+        That is read for a second all the same, or its client might be told of a reset only.
+        """
+        self._deaf = True
+        if self._leaving or self.transport.is_closing():
+            self._give_up()
+            self.transport.close()
+            return
+        self._tell(fault.error, self._head())
+        self._arriving = not fault.is_flood
+        self._leave_within_s = min(_HASTE_S, self._leave_within_s)
+        self.flow.resume_reading()
+        self._leave()
+
+    def _cut_off(self, error: ServiceError) -> None:
+        """Close at once: where a request ends in what arrived, if it is one, nobody can say."""
+        self._deaf = True
+        if not (self._leaving or self.transport.is_closing()):
+            self._tell(error, Head(client=self._peer()))
+        self.transport.close()
+        self._give_up()
+
+    def _tell(self, error: ServiceError, head: Head) -> None:
+        """Answer in the place of what was asked. A request whose body is at fault has this for its own answer."""
+        refused = refusals.refused(error, head)
+        self.transport.write(refusals.answer(error, refused.request_id))
+        under_way = self._running
+        if self._arriving and under_way is self.cycle and under_way is not None and not under_way.response_started:
+            cast(Scope, under_way.scope)[REFUSED] = refused
+        else:
+            refusals.record(refused, head, self._metrics)
+        self._give_up()
+
+    def _head(self) -> Head:
+        """Of the request that was read last."""
+        method, path = self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
+        return Head(method, path, tuple(self.headers), self._peer())
+
+    def _peer(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def on_headers_complete(self) -> None:
+        """A request has begun."""
+        self._offered = self.parser.should_upgrade()
+        if self._offered and self.parser.get_method() != b"CONNECT":
+            return  # the same head follows, without the offer
+        if self._leaving:
+            return
+        self._expect_sound_head()
+        self._bytes_without_progress = self._chunks = self._body_bytes = 0
+        self._arriving = True
+        self._stop_waiting()
+        self._refused = self._is_refused()
+        if self._refused:
+            return
+        self._hang_ups.append(announce(cast(Scope, self.scope)))
+        super().on_headers_complete()
+        self.headers = []  # trailers are none of the headers
+        self.cycle.transport = cast(asyncio.Transport, self._voice)
+        if self.pipeline:
+            self._sends_ahead = True
+            return
+        self._running = self.cycle
+        if not self._sends_ahead and self._crowd.lets_one_go():  # whoever sends ahead would lose what it has sent
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of its body."""
+        self._bytes_without_progress = 0
+        self._body_bytes += len(body)
+        if not (self._refused or self._leaving):
+            super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        """Another piece of its body begins, of a body in chunks."""
+        self._chunks += 1
+        if self._chunks > _FREE_CHUNKS + self._body_bytes // _BYTES_A_CHUNK:
+            detail = (
+                f"The body has {self._chunks} chunks for {self._body_bytes} bytes; "
+                f"expected at most {_FREE_CHUNKS}, and one more for each {_BYTES_A_CHUNK} bytes."
+            )
+            raise _Fault(BadRequest(detail), is_flood=True)
+
+    def on_message_complete(self) -> None:
+        """All of it has arrived."""
+        if self._offered:
+            return
+        self._bytes_without_progress = 0
+        if self._leaving:
+            self.transport.close()
+        elif not self._refused:
+            super().on_message_complete()
+        self._arriving = self._refused = False
+
+    def on_response_complete(self) -> None:
+        """It has been answered."""
+        if self._hang_ups:
+            self._hang_ups.popleft()
+        if self._leaving:
+            self.server_state.total_requests += 1
+            self._give_up()
+            if not self.transport.is_closing():
+                self.flow.resume_reading()  # the rest of a body, which nobody wants
+            return
+        self._running = self.pipeline[-1][0] if self.pipeline else None
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:  # no other request waits
+            self._wait_for_a_request()
+
+    def shutdown(self) -> None:
+        """The server ends once what has begun is answered."""
+        self._leave_within_s = min(_HASTE_S, self._leave_within_s)
+        if self._leaving:
+            self._wait(self._leave_within_s)
+        else:
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        """The client does not read what it is answered."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def _give_up(self) -> None:
+        """Nobody reads an answer any more: on a closed transport one would be an error, a line in the log for each."""
+        for hang_up in self._hang_ups:
+            hang_up.tell()
+        self._hang_ups.clear()
+        if self._gate is not None:
+            self._gate.forsaken(cast(Scope, cycle.scope) for cycle, _ in self.pipeline)
+        self.pipeline.clear()
+        for cycle in (self._running, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _expect_sound_head(self) -> None:
+        """What others may take for another request than the parser does (RFC 9112, 3.2 and 6.1).
+
+        The parser refuses two lengths, and a length together with a coding.
+        """
+        if self._offered:
+            raise _Fault(BadRequest("The method is CONNECT; this is no proxy."))
+        self._at_once += 1
+        if self._at_once > _MOST_AT_ONCE:
+            detail = f"More than {_MOST_AT_ONCE} requests came at once, the most expected."
+            raise _Fault(BadRequest(detail), is_flood=True)
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            raise _Fault(BadRequest(f"The request has {hosts} headers Host; expected one."))
+        if hosts and not _HOST.fullmatch(self.headers[names.index(b"host")][1]):
+            raise _Fault(BadRequest("The header Host is no name or address of a host."))
+        if b"transfer-encoding" in names:
+            codings = b", ".join(value.strip() for name, value in self.headers if name == b"transfer-encoding")
+            if self.parser.get_http_version() == "1.0":
+                raise _Fault(BadRequest("The request of HTTP/1.0 has a Transfer-Encoding; expected none."))
+            if codings.lower() != b"chunked":
+                shown = codings[:_SHOWN_BYTES].decode("latin-1")
+                raise _Fault(UnknownCoding(f"The transfer coding is {shown!r}; expected 'chunked'."))
+
+    def _is_refused(self) -> bool:
+        """Whether it has had its answer by now: there is no room for its connection, or for what it asks."""
+        if self._hang_ups:  # others of the same connection are to be answered first
+            return False
+        if self._one_too_many and self._crowd.held() >= self._most:
+            detail = f"There are more than {self._most - 1} connections, the most expected; try again later."
+            self._tell(TooManyConnections(detail), self._head())
+            self._leave()
+            return True
+        return self._gate is not None and self._refuse(self._gate)
+
+    def _refuse(self, gate: Gate) -> bool:
+        keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        method = self.parser.get_method()
+        answer = gate.refuses(method, self.url, self.headers, keep_alive=keeps, client=self._peer())
+        if answer is None:
+            return False
+        status, _, rest = answer.partition(b"\r\n")
+        dates = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write(b"%b\r\n%b%b" % (status, dates, rest))
+        if b"\r\nconnection: close\r\n" in answer:
+            self._leave()
+        else:
+            self._wait_for_a_request()
+        return True
+
+    def _leave(self) -> None:
+        """Say no more, and close once the rest of a body has arrived: before, its client might be told of a reset only.
+
+        One that sends on for ever is closed on after the keep-alive timeout, or a second where the server ends.
+        """
+        self._leaving = True
+        if not self._arriving or self.transport.is_closing():
+            self.transport.close()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._wait(self._leave_within_s)
+
+    def _wait_for_a_request(self) -> None:
+        self._wait(self.timeout_keep_alive)
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None

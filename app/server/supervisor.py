@@ -1,0 +1,302 @@
+"""Worker processes: forked, watched, replaced when they die or hang, told to stop. Knows nothing of what they do.
+
+They are forked from a process that has loaded everything and started nothing: no thread, no event loop, no session. So
+a new one is there in a fraction of a second, and they share what they do not change.
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from app.errors import StartError
+from app.server.restarts import OFTEN, ONCE, TWICE, End, Restarts
+from app.system.shared_memory import Board
+from app.system.stalls import Stall
+from app.system.worker_context import RELOADS_ASKED, RESTARTS, Post, Shares, Vitals
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+_WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
+_TICK_S = 0.5  # between looks at the pulses
+_PAUSE_S = 1.0  # before a worker that died young is replaced, at first
+_YOUNG_S = 5.0
+_START_S = 900.0  # for the first pulse: a large model comes from a slow disk, TensorRT builds an engine
+_START_PULSES = 20  # where `pulse_s` is so long that this is more
+_START_AGAIN_S, _TIMES_AS_LONG = 120.0, 20  # once it is known how long a start takes
+_LATE_S, _TIMES_LATE = 10.0, 4  # and when it is to be said that one takes longer
+_STILL_S = 0.75  # a pulse so old is late
+
+log = logging.getLogger("mixer.workers")
+
+
+@dataclass
+class _Worker:
+    number: int
+    pid: int
+    started: float
+    began: float | None = None  # to work
+    killed: bool = False
+    stall: Stall = field(default_factory=Stall)
+
+
+class WorkerFailed(StartError):
+    """A worker could not start; the words are its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # of the class, in all others
+
+
+_DOWN = '["mixer_workers_down"]'
+_OVERRUNS = '["mixer_decode_overruns"]'
+
+
+class Supervisor:
+    """Keeps `count` processes doing `work`. The board has a row for each, and one more for the supervisor itself.
+
+    `grace_s`: how long they may take to stop. `pulse_s`: how long one may be silent before it is replaced; before its
+    first pulse that is 15 minutes, or 20 times `pulse_s`; for one that replaces another, 2 minutes or 20 times as long
+    as the first start, where that is less. `decode_limit_s`: processor seconds that a thread that decodes may take
+    while the event loop stands still. `on_stop`: called when it is told to stop, before they are.
+
+    One that cannot start again is tried again and again as long as another works.
+
+    Raises: StartError where `count` is not known yet.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Post], int],
+        count: int,
+        *,
+        grace_s: float,
+        pulse_s: float,
+        decode_limit_s: float = math.inf,
+        on_stop: Callable[[], object] = lambda: None,
+    ) -> None:
+        if count < 1:
+            raise StartError(
+                f"The workers to start are {count}; expected at least 1, as app.server.topology chooses for 0."
+            )
+        self._work = work
+        self._on_stop = on_stop
+        self._grace_s = grace_s
+        self._pulse_s = pulse_s
+        self._decode_limit_s = decode_limit_s
+        self._board = Board(count + 1)
+        self._vitals = [Vitals(self._board.row(number)) for number in range(count)]
+        self._own = self._board.row(count)
+        self._restarts, self._reloads = self._own.place(RESTARTS), self._own.place(RELOADS_ASKED)
+        self._down, self._overruns = self._own.place(_DOWN), self._own.place(_OVERRUNS)
+        self._attempts = Restarts(count, pause_s=_PAUSE_S, young_s=_YOUNG_S)
+        self._start_s: float | None = None  # how long the first start took
+        self._shares = Shares(self._own, count)
+        self._workers: dict[int, _Worker] = {}
+        self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
+        self._count = count
+        self._stop_by: float | None = None
+        self._exit_code = 0
+        self._failure: WorkerFailed | None = None
+        self._lifeline = os.pipe()
+
+    def run(self) -> int:
+        """Until told to stop. Returns the worst exit code of the workers.
+
+        Raises: WorkerFailed where they cannot start, or none can any more.
+        """
+        with _signals_held():
+            for number in range(self._count):
+                if self._stop_by is None:
+                    self._start(number)
+            while self._workers or self._due:
+                told = signal.sigtimedwait(_WATCHED, self._until_next_look_s())
+                if told is not None and told.si_signo != signal.SIGCHLD:
+                    self._pass_on(told.si_signo)
+                self._reap()
+                self._look_after()
+        if self._failure is not None:
+            raise self._failure
+        return self._exit_code
+
+    def _until_next_look_s(self) -> float:
+        """A tick, or less where a worker is due before."""
+        return max(0.0, min([_TICK_S, *(at - time.monotonic() for at in self._due.values())]))
+
+    def _start(self, number: int) -> None:
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._not_forked(number, error)
+            return
+        if pid == 0:
+            self._be_a_worker(number)
+        self._workers[pid] = _Worker(number, pid, time.monotonic())
+
+    def _be_a_worker(self, number: int) -> NoReturn:
+        code = 1
+        try:
+            os.close(self._lifeline[1])
+            os.setpgid(0, 0)  # a terminal's Ctrl-C is for the supervisor: one more from here would be the second
+            for told in _WATCHED:
+                signal.signal(told, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor asks for what it means, on the board
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+            post = Post(number, self._board, self._lifeline[0])
+            code = self._work(post)
+        except StartError as error:
+            post.complain(str(error))
+            code = error.exit_code
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        except BaseException:
+            log.exception("worker %d failed", number)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _pass_on(self, number: int) -> None:
+        """A stop signal begins the end, and reaches the workers; a SIGINT after it hurries them. SIGHUP: all reload."""
+        if number not in STOPPING:
+            self._own.numbers[self._reloads] += 1
+            return
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + self._grace_s
+            self._due.clear()
+            self._on_stop()
+        for pid in self._workers:
+            os.kill(pid, number)
+
+    def _reap(self) -> None:
+        for pid in list(self._workers):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._ended(self._workers.pop(pid), os.waitstatus_to_exitcode(status))
+
+    def _not_forked(self, number: int, error: OSError) -> None:
+        how = f"cannot be forked: {error.strerror}"
+        if self._own.numbers[self._restarts]:
+            log.error("worker %d %s", number, how)
+            self._try_again(number, End(None, how, 1, OFTEN))
+        else:
+            self._fail(WorkerFailed(f"Worker {number} {how}.", 1))
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        vitals = self._vitals[worker.number]
+        words, ever_worked = vitals.row.said(), vitals.pulse > 0
+        if ever_worked and worker.began is None:
+            worker.began = time.monotonic()
+        vitals.forget()
+        self._shares.take_back(worker.number)
+        if self._stop_by is not None:
+            self._exit_code = max(self._exit_code, 0 if -code in STOPPING else abs(code))
+        elif not ever_worked and code > 0 and not self._own.numbers[self._restarts]:
+            self._exit_code = max(self._exit_code, code)  # it could not start: nor can the others
+            self._failure = WorkerFailed(words, code) if words else None
+            self._pass_on(signal.SIGTERM)
+        else:
+            self._replace(worker, code, words)
+
+    def _replace(self, worker: _Worker, code: int, words: str) -> None:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        log.error("worker %d (process %d) %s, and is replaced", worker.number, worker.pid, how)
+        self._own.numbers[self._restarts] += 1
+        if worker.began is not None:
+            end = End(time.monotonic() - worker.began, f"{how} soon after its start", abs(code), OFTEN)
+        elif code > 0 and words:
+            end = End(None, f"cannot start again: {words.rstrip('.')}", code, ONCE)
+        else:
+            times = TWICE if worker.killed else ONCE if code > 0 else OFTEN
+            end = End(None, f"{how} while it started", abs(code), times)
+        self._try_again(worker.number, end)
+
+    def _try_again(self, number: int, end: End) -> None:
+        """After a pause; or end, where nobody works and nobody can start."""
+        self._due[number] = time.monotonic() + self._attempts.ended(number, end)
+        words = self._attempts.words(number)
+        self._vitals[number].complain(words)
+        if words:
+            log.error("worker %d: %s", number, words)
+        if self._attempts.are_all_lost() and not any(vitals.pulse for vitals in self._vitals):
+            code = self._attempts.exit_code(number)
+            self._fail(WorkerFailed(f"No worker can start again. Worker {number}: {words}", code))
+
+    def _fail(self, failure: WorkerFailed) -> None:
+        self._exit_code, self._failure = max(self._exit_code, failure.exit_code), failure
+        self._pass_on(signal.SIGTERM)
+
+    def _look_after(self) -> None:
+        """Start whoever is due, end whoever hangs or takes too long to stop."""
+        now = time.monotonic()
+        for worker in list(self._workers.values()):
+            if not worker.killed and self._hangs(worker, now):
+                log.error("worker %d (process %d) hangs, and is killed", worker.number, worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.killed = True  # on a dead disk that may take any time
+            elif worker.began is None:
+                self._look_at_start(worker, now)
+        down = [vitals for vitals in self._vitals if vitals.row.said() and not vitals.pulse]
+        self._own.numbers[self._down] = len(down)
+        for number in [number for number, at in self._due.items() if at <= now]:
+            if self._due.pop(number, None) is not None:  # an attempt may be the last of all
+                self._start(number)
+
+    def _hangs(self, worker: _Worker, now: float) -> bool:
+        if self._stop_by is not None:
+            return now > self._stop_by
+        pulse = self._vitals[worker.number].pulse
+        if not pulse:
+            return now - worker.started > self._start_limit_s()
+        return now - pulse > self._pulse_s or self._decodes_for_too_long(worker, now - pulse)
+
+    def _start_limit_s(self) -> float:
+        limit_s = max(_START_S, _START_PULSES * self._pulse_s)
+        if self._start_s is None:
+            return limit_s
+        return min(limit_s, max(_START_AGAIN_S, _TIMES_AS_LONG * self._start_s))
+
+    def _look_at_start(self, worker: _Worker, now: float) -> None:
+        vitals = self._vitals[worker.number]
+        if vitals.pulse:
+            worker.began = now
+            self._start_s = max(self._start_s or 0.0, vitals.pulse - worker.started)
+            if vitals.row.said() == vitals.complaint:
+                vitals.complain("")
+        elif self._start_s is not None and not vitals.complaint:
+            late_s = max(_LATE_S, _TIMES_LATE * self._start_s)
+            if now - worker.started > late_s:
+                vitals.complain(f"It has not started within {late_s:.0f} s.")
+
+    def _decodes_for_too_long(self, worker: _Worker, silent_s: float) -> bool:
+        """Whether a decoder keeps the interpreter's lock: then the worker cannot see that itself."""
+        if silent_s < _STILL_S:
+            worker.stall.over()
+            return False
+        spent_s = worker.stall.spent_s(worker.pid, self._vitals[worker.number].decode_threads)
+        if spent_s <= self._decode_limit_s:
+            return False
+        self._own.numbers[self._overruns] += 1
+        log.error(
+            "worker %d (process %d): a picture has been decoded for %.1f s of processor time, of %g s that it may "
+            "take, and its event loop has stood still for %.1f s",
+            worker.number, worker.pid, spent_s, self._decode_limit_s, silent_s,
+        )  # fmt: skip
+        return True
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What is watched waits until it is asked for, here and in a child until it lets it through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

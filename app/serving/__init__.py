@@ -1,0 +1,1 @@
+"""Models by name: opened, proved, replaced. Knows nothing of HTTP."""

@@ -1,0 +1,171 @@
+"""The classifiers that answer, by name, and how one takes over from another. Knows nothing of HTTP or of bundles.
+
+A request asks for its classifier when its body has arrived, and takes its place there at once. So a takeover needs no
+lock: who has a place in the old one is answered by it, and who comes next gets the new one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.errors import QueueFull, ServiceError
+from app.inference.classifier import Classifier
+from app.serving.bundles import State
+from app.serving.canary import Complaint
+from app.telemetry.metrics import Metrics
+
+STARTING = Complaint("starting", "The service is starting.")
+
+
+class UnknownModel(ServiceError):
+    """No bundle is served under this name."""
+
+    status, code, title = 404, "unknown_model", "Unknown model"
+
+
+@dataclass(eq=False)
+class Model:
+    """A bundle that is served under `name`, and what is wrong with it, as far as its canary tells."""
+
+    name: str
+    state: State
+    classifier: Classifier
+    lost_provider: Callable[[], str | None]
+    complaint: Complaint | None = STARTING
+
+
+class ModelEntry(BaseModel):
+    """One bundle that is served."""
+
+    name: str = Field(description="What to ask for, as ?model=NAME; the name of the bundle's folder.")
+    model: str = Field(description="The classifier's own name, which answers give.")
+    version: str
+    precision: Literal["fp32", "fp16", "int8"]
+    num_classes: int
+    ready: bool = Field(description="Whether its stored picture got its stored answer.")
+
+
+class ModelsBody(BaseModel):
+    """What is served, and which of it answers where a request names none."""
+
+    default: str
+    models: list[ModelEntry]
+
+
+class Models:
+    """Those that are served. `default`: the name of the one for requests that name none; empty: the first by name.
+
+    `patience_s`: how long places in a classifier are held at most. `on_gone` is called when one has been closed.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, default: str, patience_s: float, on_gone: Callable[[], object] = lambda: None
+    ) -> None:
+        self._metrics = metrics
+        self._wanted_default = default
+        self._patience_s = patience_s
+        self._on_gone = on_gone
+        self._by_name: dict[str, Model] = {}
+        self._shown: set[tuple[str, str, str, str]] = set()
+        self._leaving: dict[Classifier, asyncio.Task[None]] = {}
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> Model | None:
+        """The one that is served under this name, if any."""
+        return self._by_name.get(name)
+
+    def classifier(self, name: str | None = None) -> Classifier:
+        """The one to take a place in now. Raises UnknownModel."""
+        if name is None:
+            return self._default.classifier
+        if name not in self._by_name:
+            raise UnknownModel(f"model is {name!r}; this service has {', '.join(self._by_name)}.")
+        return self._by_name[name].classifier
+
+    def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
+        """Why whoever comes now, behind `others`, finds no place, if that is known before it names one of several."""
+        return None if len(self) > 1 else self._default.classifier.batcher.refusal(timeout_s, others)
+
+    def body(self) -> ModelsBody:
+        """What is served."""
+        return ModelsBody(default=self._default.name, models=[_entry(model) for model in self])
+
+    def take(self, model: Model) -> None:
+        """Serve it from now on, in place of whoever had its name."""
+        before = self._by_name.get(model.name)
+        self._serve({**self._by_name, model.name: model})
+        if before is not None:
+            self._let_go(before.classifier)
+
+    def remove(self, name: str) -> None:
+        """Serve it no more. One has to be left."""
+        gone = self._by_name[name]
+        self._serve({other: model for other, model in self._by_name.items() if other != name})
+        self._let_go(gone.classifier)
+
+    def stuck_s(self) -> float:
+        """For how many seconds the longest run of all has run, those of who was let go included; 0 where none is."""
+        for classifier in [left for left, task in self._leaving.items() if task.done() and not left.stuck_s()]:
+            del self._leaving[classifier]
+        return max(one.stuck_s() for one in self._classifiers())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let all finish what they have; after `timeout_s` the rest fails with NotReady."""
+        await asyncio.gather(*(one.batcher.close(timeout_s) for one in self._classifiers()))
+
+    def close(self) -> None:
+        """Let all threads end."""
+        for task in self._leaving.values():
+            task.cancel()
+        for classifier in self._classifiers():
+            classifier.close()
+
+    def _classifiers(self) -> list[Classifier]:
+        return [*(model.classifier for model in self), *self._leaving]
+
+    def _serve(self, by_name: dict[str, Model]) -> None:
+        self._by_name = dict(sorted(by_name.items()))
+        self._default = self._by_name.get(self._wanted_default) or next(iter(self))
+        shown = {_labels(model.classifier) for model in self}
+        for labels in self._shown - shown:
+            self._metrics.engine_info.labels(*labels).set(0)
+        for labels in shown:
+            self._metrics.engine_info.labels(*labels).set(1)
+        self._shown = shown
+
+    def _let_go(self, classifier: Classifier) -> None:
+        task = asyncio.get_running_loop().create_task(self._see_off(classifier), name="leaving")
+        task.add_done_callback(lambda _: self._on_gone())
+        self._leaving[classifier] = task
+
+    async def _see_off(self, classifier: Classifier) -> None:
+        """Close it when the last has left; one whose run never ends is kept in sight of the watchdog."""
+        await classifier.batcher.close(self._patience_s)
+        classifier.close()
+        if not classifier.stuck_s():
+            del self._leaving[classifier]
+
+
+def _labels(classifier: Classifier) -> tuple[str, str, str, str]:
+    engine = classifier.engine
+    return engine.provider, engine.precision, engine.spec.name, engine.spec.version
+
+
+def _entry(model: Model) -> ModelEntry:
+    classifier = model.classifier
+    return ModelEntry(
+        name=model.name,
+        model=classifier.spec.name,
+        version=classifier.spec.version,
+        precision=classifier.engine.precision,
+        num_classes=classifier.spec.num_classes,
+        ready=model.complaint is None,
+    )

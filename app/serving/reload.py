@@ -1,0 +1,233 @@
+"""New bundles in place of old ones while the service goes on. Knows nothing of how bundles are opened.
+
+Whoever asks writes so on the board, where every worker looks: so all of them follow, whichever was asked. A bundle is
+opened beside the one that serves, and takes over once it has warmed up and its canary has got its answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from app.errors import BadSettings, DeadlinePassed, ServiceError, StartError
+from app.serving.bundles import Opened, State, find_bundles, log_passed_over, state_of
+from app.serving.canary import complaint_of
+from app.serving.changes import NOTHING, changes, in_words, nothing_has_changed
+from app.serving.health import Health
+from app.serving.registry import Model, Models
+from app.system.threads import Threads
+from app.system.worker_context import Post
+from app.telemetry.metrics import Metrics
+
+_LOOK_S = 0.1  # between looks at the board
+_LOOK_AGAIN_S = 0.05  # while somebody waits for all workers
+_PATIENCE_S = 600.0
+
+log = logging.getLogger("mixer.reload")
+
+
+class ReloadRefused(ServiceError):
+    """A bundle cannot take over; what was served before goes on."""
+
+    status, code, title = 409, "reload_refused", "Reload refused"
+
+
+class Outcome(BaseModel):
+    """What became of one bundle, or of what else is read anew, if it was refused."""
+
+    name: str
+    outcome: Literal["unchanged", "swapped", "added", "removed", "refused"]
+    reason: str | None = Field(default=None, description="Why it was refused.")
+    changes: list[str] = Field(
+        default_factory=list,
+        description="Of a swapped one what is another than before: labels added, removed or at another index, ...",
+    )
+
+
+class ReloadBody(BaseModel):
+    """What became of every bundle, in each of so many processes."""
+
+    workers: int
+    models: list[Outcome]
+
+
+class Making(NamedTuple):
+    """How a model is made of a bundle: `open` takes long, in a thread; `build` does not, in the event loop."""
+
+    open: Callable[[Path], Opened]
+    build: Callable[[str, Opened], Model]
+
+
+class _Refused(Exception):
+    """Why a bundle does not take over."""
+
+
+class Reload:
+    """Follows whoever asks, one reload at a time. `default`: the bundle that must be there, if any.
+
+    `timeout_s`: how long a canary may take. `besides`: what else is read anew, by name; it raises StartError where it
+    cannot be, and goes on as it was.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        models: Models,
+        making: Making,
+        health: Health,
+        post: Post,
+        metrics: Metrics,
+        *,
+        default: str,
+        timeout_s: float,
+        besides: Mapping[str, Callable[[], None]],
+    ) -> None:
+        self._besides = besides
+        self._folder, self._default = folder, default
+        self._models, self._making, self._health = models, making, health
+        self._post, self._metrics = post, metrics
+        self._timeout_s = timeout_s
+        self._followed = post.reloads_asked()  # what is opened after this needs no other reload
+        post.reloaded(self._followed, 0)
+        self._outcomes: list[Outcome] = []
+        self._asked = asyncio.Event()
+        self._opener = Threads(1, "reload")
+
+    def ask(self) -> None:
+        """Have this process and all others reload soon."""
+        self._post.ask_for_reload()
+        self._asked.set()
+
+    async def now(self) -> ReloadBody:
+        """Reload, and wait until every worker has. Raises ReloadRefused, DeadlinePassed."""
+        self.ask()
+        asked = self._post.reloads_asked()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while self._followed < asked or self._others_behind(asked):  # noqa: ASYNC110 -- no event crosses processes
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+        except TimeoutError:
+            raise DeadlinePassed(f"The reload takes more than {_PATIENCE_S:.0f} s; it goes on.") from None
+        others = self._post.reloads_of_others()
+        _expect_no_refusal(self._outcomes, {number: refused for number, (_, refused) in others.items()})
+        return ReloadBody(workers=1 + len(others), models=self._outcomes)
+
+    async def watch(self) -> None:
+        """Follow for ever."""
+        while True:
+            asked = self._post.reloads_asked()
+            if asked > self._followed:
+                await self._follow(asked)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._asked.wait()
+            self._asked.clear()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._opener.stop()
+
+    def _others_behind(self, asked: int) -> bool:
+        return any(followed < asked for followed, _ in self._post.reloads_of_others().values())
+
+    async def _follow(self, asked: int) -> None:
+        self._outcomes = await self._whatever_comes()
+        for one in self._outcomes:
+            self._metrics.reloads.labels(one.outcome).inc()
+            level = logging.ERROR if one.outcome == "refused" else logging.INFO
+            log.log(level, "reload: %s", in_words(one.name, one.outcome, one.reason, one.changes))
+        if nothing_has_changed(one.outcome for one in self._outcomes):
+            log.info("reload: %s", NOTHING)
+        self._health.review()
+        self._followed = asked
+        self._post.reloaded(asked, sum(one.outcome == "refused" for one in self._outcomes))
+
+    async def _whatever_comes(self) -> list[Outcome]:
+        try:
+            return [*await self._reload(), *await self._refused_besides()]
+        except Exception:
+            log.exception("the reload failed")
+            reason = "The reload itself failed; the service's log says why."
+            return [Outcome(name=self._folder.name, outcome="refused", reason=reason)]
+
+    async def _refused_besides(self) -> list[Outcome]:
+        refused = []
+        for name, read in self._besides.items():
+            try:
+                await self._opener.call(read)
+            except StartError as error:
+                refused.append(Outcome(name=name, outcome="refused", reason=str(error)))
+        return refused
+
+    async def _reload(self) -> list[Outcome]:
+        try:
+            found = await self._opener.call(find_bundles, self._folder)
+            expect_default(self._default, found)
+            if self._post.number == 0:  # once, and not by each worker
+                await self._opener.call(log_passed_over, self._folder)
+        except (StartError, OSError) as error:
+            return [Outcome(name=self._folder.name, outcome="refused", reason=str(error))]
+        outcomes = [await self._renewed(name, bundle) for name, bundle in found.items()]
+        gone = [model.name for model in self._models if model.name not in found]
+        return outcomes + [self._removed(name, found) for name in gone]
+
+    async def _renewed(self, name: str, bundle: Path) -> Outcome:
+        running = self._models.get(name)
+        try:
+            if running is not None and running.complaint is None and await self._state(bundle) == running.state:
+                return Outcome(name=name, outcome="unchanged")
+            model = await self._proved(name, bundle, running)
+        except (_Refused, StartError, OSError) as error:
+            return Outcome(name=name, outcome="refused", reason=str(error))
+        except Exception:
+            log.exception("the bundle %s cannot be opened", bundle)
+            return Outcome(name=name, outcome="refused", reason="It cannot be opened; the service's log says why.")
+        self._models.take(model)
+        if running is None:
+            return Outcome(name=name, outcome="added")
+        return Outcome(
+            name=name, outcome="swapped", changes=changes(running.classifier.engine, model.classifier.engine)
+        )
+
+    async def _state(self, bundle: Path) -> State:
+        return await self._opener.call(state_of, bundle)
+
+    async def _proved(self, name: str, bundle: Path, running: Model | None) -> Model:
+        opened = await self._opener.call(self._making.open, bundle)
+        engine = opened.engine
+        if running is not None and engine.fallback is not None and running.classifier.engine.fallback is None:
+            raise _Refused(f"It would run on the {engine.provider} now: {engine.fallback}")
+        model = self._making.build(name, opened)
+        model.complaint = await complaint_of(
+            model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider
+        )
+        if model.complaint is not None:
+            model.classifier.close()
+            raise _Refused(model.complaint.words)
+        return model
+
+    def _removed(self, name: str, found: Mapping[str, Path]) -> Outcome:
+        if not any(model.name in found for model in self._models):
+            return Outcome(name=name, outcome="refused", reason="Its bundle is gone, and no other can take its place.")
+        self._models.remove(name)
+        return Outcome(name=name, outcome="removed")
+
+
+def expect_default(default: str, found: Mapping[str, Path]) -> None:
+    """Raises BadSettings where the default is not among the bundles; none is always."""
+    if default and default not in found:
+        raise BadSettings(f"MIXER_DEFAULT_MODEL is {default}; the bundles are {', '.join(found)}.")
+
+
+def _expect_no_refusal(outcomes: list[Outcome], refused_by_others: Mapping[int, int]) -> None:
+    reasons = [f"{one.name} was refused: {one.reason}" for one in outcomes if one.outcome == "refused"]
+    others = [str(number) for number, refused in refused_by_others.items() if refused]
+    if others:
+        reasons.append(f"Worker {', '.join(others)} refused a bundle; the service's log says why.")
+    if reasons:
+        raise ReloadRefused(" ".join(reasons))

@@ -1,0 +1,1 @@
+"""What a process has of the machine: processors, memory, signals. Knows nothing of requests or models."""

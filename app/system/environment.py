@@ -1,0 +1,79 @@
+"""The MIXER_* variables as they are found: values cleaned, those that Kubernetes sets told apart, unknown ones named.
+
+Knows the names of the options, and nothing of what they mean.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic_settings import EnvSettingsSource
+
+from app.system.spelling import nearest
+
+# Those that other commands and the compose files read; tests/app/system/test_environment.py looks for others.
+NEIGHBOURS = (
+    "MIXER_ADMIN_KEY",
+    "MIXER_ADMIN_KEYS_SECRET",
+    "MIXER_API_KEYS_SECRET",
+    "MIXER_GOOGLE_MODELS_URL",
+    "MIXER_GPU_PUBLISH",
+    "MIXER_MEMORY",
+    "MIXER_PUBLISH",
+)
+_AS_WRITTEN = ("tls_key_password",)  # blanks and quotes may be part of it
+_QUOTES = ('"', "'")
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_LINK = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
+_LINK_NAME = re.compile(r".*_PORT(_\d+_(TCP|UDP|SCTP))?")
+_LINK_PART = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR))")
+
+log = logging.getLogger("mixer.environment")
+
+
+class Variables(EnvSettingsSource):
+    """Options from variables, without blanks and quotes around values; what Kubernetes set, and "", is not given."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Values by the names of the options."""
+        prefix = self.env_prefix
+        given = {name: _cleaned(name, value) for name, value in super().__call__().items()}
+        return {
+            name: value
+            for name, value in given.items()
+            if value != "" and not is_service_link(f"{prefix}{name}", value)
+        }
+
+
+def is_service_link(name: str, value: object) -> bool:
+    """Whether Kubernetes sets such a variable for a Service: NAME_PORT=tcp://10.0.0.1:8000, NAME_SERVICE_HOST."""
+    name = name.upper()
+    if _LINK_PART.fullmatch(name):
+        return True
+    return bool(_LINK_NAME.fullmatch(name) and isinstance(value, str) and _LINK.fullmatch(value))
+
+
+def log_oddities(options: Collection[str], prefix: str, variables: Mapping[str, str] = os.environ) -> None:
+    """One line for all variables that Kubernetes set, and one for each that is no option. Values are not shown."""
+    known = [option.upper() for option in options]
+    mine = {name: value for name, value in variables.items() if name.upper().startswith(prefix)}
+    links = sorted(name for name, value in mine.items() if is_service_link(name, value))
+    if links:
+        log.info("not read, as Kubernetes sets them for a Service (enableServiceLinks: false): %s", ", ".join(links))
+    for name in sorted(mine.keys() - set(links)):
+        option = name.upper().removeprefix(prefix)
+        if option not in known and name.upper() not in NEIGHBOURS:
+            meant = nearest(option, known)
+            expected = "one that mixer serve --help lists" if meant is None else f"{prefix}{meant}"
+            log.warning("%s is no option of the service, and not read; expected %s", name, expected)
+
+
+def _cleaned(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or name in _AS_WRITTEN:
+        return value
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
+        value = value[1:-1].strip()
+    return value

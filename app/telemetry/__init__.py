@@ -1,0 +1,1 @@
+"""Metrics and log lines. Knows nothing of what they are about."""

@@ -1,0 +1,317 @@
+"""Every metric once, in seconds and bytes, of all worker processes together.
+
+What is counted for every picture costs a fraction of a microsecond: an addition to a number on the board. The text
+format is prometheus_client's.
+"""
+
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from app.system.shared_memory import Board, Row
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+Samples = dict[tuple[str, ...], list[list[float]]]  # by the labels' values: each row's numbers
+
+
+class Number:
+    """One number of this process."""
+
+    __slots__ = ("_at", "_numbers")
+
+    def __init__(self, row: Row, name: str) -> None:
+        self._numbers = row.numbers
+        self._at = row.place(name)
+
+    def inc(self, amount: float = 1) -> None:
+        """Add to it."""
+        self._numbers[self._at] += amount
+
+    def set(self, value: float) -> None:
+        """Replace it."""
+        self._numbers[self._at] = value
+
+
+class Distribution:
+    """How often values of this process fell into each bucket, and their sum."""
+
+    __slots__ = ("_at", "_bounds", "_numbers")
+
+    def __init__(self, row: Row, name: str, bounds: Sequence[float]) -> None:
+        self._numbers = row.numbers
+        self._bounds = bounds
+        self._at = row.place(name, len(bounds) + 2)
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._numbers[self._at + bisect_left(self._bounds, value)] += 1
+        self._numbers[self._at + len(self._bounds) + 1] += value
+
+
+class Counter:
+    """Counts that only grow; with labels, one for each combination of their values."""
+
+    def __init__(self, row: Row, name: str, words: str, labels: Sequence[str] = ()) -> None:
+        self.name, self.words, self.label_names = name, words, tuple(labels)
+        self._row = row
+        self._children: dict[tuple[str, ...], Number] = {}
+        if not labels:
+            self.labels()
+
+    def labels(self, *values: str) -> Number:
+        """The number with these values of the labels."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = Number(self._row, _name(self.name, values))
+        return child
+
+    def family(self, samples: Samples) -> Family:
+        """What a scrape reads: the sum of all processes."""
+        family = CounterMetricFamily(self.name, self.words, labels=self.label_names)
+        for values, rows in samples.items():
+            family.add_metric(values, sum(numbers[0] for numbers in rows))
+        return family
+
+
+class Gauge(Counter):
+    """Numbers that rise and fall. A process begins at 0, whatever the one before it in its row left."""
+
+    def __init__(
+        self,
+        row: Row,
+        name: str,
+        words: str,
+        labels: Sequence[str] = (),
+        together: Callable[[Iterable[float]], float] = sum,
+    ) -> None:
+        super().__init__(row, name, words, labels)
+        self._together = together
+        for full_name, _ in row.read():
+            if json.loads(full_name)[0] == name:
+                row.numbers[row.place(full_name)] = 0
+
+    def family(self, samples: Samples) -> Family:
+        """What a scrape reads: those of all processes together. With labels, 0 says nothing and is left out."""
+        family = GaugeMetricFamily(self.name, self.words, labels=self.label_names)
+        for values, rows in samples.items():
+            number = self._together(numbers[0] for numbers in rows)
+            if number or not values:
+                family.add_metric(values, number)
+        return family
+
+
+class Histogram:
+    """Values counted in buckets; with labels, one distribution for each combination of their values."""
+
+    def __init__(self, row: Row, name: str, words: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+        self.name, self.words, self.label_names = name, words, tuple(labels)
+        self._row, self._bounds = row, bounds
+        self._children: dict[tuple[str, ...], Distribution] = {}
+        if not labels:
+            self.labels()
+
+    def labels(self, *values: str) -> Distribution:
+        """The distribution with these values of the labels."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = Distribution(self._row, _name(self.name, values), self._bounds)
+        return child
+
+    def family(self, samples: Samples) -> Family:
+        """What a scrape reads: the sum of all processes."""
+        family = HistogramMetricFamily(self.name, self.words, labels=self.label_names)
+        names = [_bound(bound) for bound in (*self._bounds, math.inf)]
+        for values, rows in samples.items():
+            *counts, total = (sum(column) for column in zip(*rows, strict=True))
+            buckets = list(zip(names, accumulate(counts), strict=True))
+            family.add_metric(values, buckets=buckets, sum_value=total)
+        return family
+
+
+class Metrics:
+    """The service's metrics. This process counts in its own row of the board."""
+
+    def __init__(self, board: Board | None = None, worker: int = 0) -> None:
+        self._board = board or Board()
+        row = self._board.row(worker)
+        self.requests = Counter(
+            row, "mixer_requests", "Requests answered, by endpoint and status.", ["endpoint", "status"]
+        )
+        self.errors = Counter(
+            row,
+            "mixer_errors",
+            "Requests that failed, by endpoint and the code of their problem.",
+            ["endpoint", "code"],
+        )
+        self.request_seconds = Histogram(
+            row,
+            "mixer_request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            _SECONDS,
+            ["endpoint"],
+        )
+        self.key_requests = Counter(row, "mixer_key_requests", "Requests let in by an API key, by its name.", ["key"])
+        self.images = Counter(row, "mixer_images", "Pictures, by what became of them.", ["outcome"])
+        self.stage_seconds = Histogram(
+            row,
+            "mixer_stage_seconds",
+            "Where a picture's time goes: receive, decode, queue, infer, respond.",
+            _SECONDS,
+            ["stage"],
+        )
+        self.batch_size = Histogram(row, "mixer_batch_size", "Pictures in a run.", _BATCH_SIZES)
+        self.padding_images = Counter(
+            row, "mixer_padding_images", "Empty places in runs, filled up to the next prepared size."
+        )
+        self.queue_depth = Gauge(row, "mixer_queue_depth", "Pictures waiting for a lane.")
+        self.in_flight = Gauge(row, "mixer_in_flight", "Pictures inside the service: decoding, waiting or running.")
+        self.rejected_pictures = Counter(
+            row, "mixer_rejected", "Pictures refused before any work, by reason.", ["reason"]
+        )
+        self.dropped_pictures = Counter(
+            row, "mixer_dropped", "Pictures given up, by stage and reason.", ["stage", "reason"]
+        )
+        self.top1_probability = Histogram(
+            row,
+            "mixer_top1_probability",
+            "Probability of the most probable label; a shift shows pictures unlike those of training.",
+            _PROBABILITIES,
+        )
+        self.predictions = Counter(row, "mixer_predictions", "Pictures, by their most probable label.", ["label"])
+        self.model_images = Counter(
+            row,
+            "mixer_model_images",
+            "Pictures, by the bundle that was asked and what became of them; only of several bundles.",
+            ["model", "outcome"],
+        )
+        self.model_predictions = Counter(
+            row,
+            "mixer_model_predictions",
+            "Pictures, by the bundle that was asked and their most probable label; only of several bundles.",
+            ["model", "label"],
+        )
+        self.reloads = Counter(
+            row, "mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"]
+        )
+        self.ready = Gauge(row, "mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
+        self.canary_seconds = Gauge(
+            row, "mixer_canary_seconds", "How long the canary took last; the slowest of all.", together=max
+        )
+        self.canary_failures = Counter(
+            row, "mixer_canary_failures", "Canaries without their stored answer, by reason.", ["reason"]
+        )
+        self.canary_last_success = Gauge(
+            row,
+            "mixer_canary_last_success_timestamp_seconds",
+            "When all canaries last had their stored answers, in seconds since 1970; the longest ago of all processes.",
+            together=min,
+        )
+        self.connections = Gauge(row, "mixer_connections", "Open connections.")
+        self.worker_restarts = Counter(row, "mixer_worker_restarts", "Workers that died or hung, and were replaced.")
+        self.workers_down = Gauge(row, "mixer_workers_down", "Workers that cannot start again, or take long to.")
+        self.decode_overruns = Counter(
+            row,
+            "mixer_decode_overruns",
+            "Pictures whose decoding took more processor time than MIXER_DECODE_CPU_LIMIT_S; each cost a process.",
+        )
+        self.event_loop_lag = Histogram(
+            row,
+            "mixer_event_loop_lag_seconds",
+            "How late the event loop came to what it does each half second.",
+            _SECONDS,
+        )
+        self.engine_info = Gauge(
+            row,
+            "mixer_engine_info",
+            "1 for what is really running.",
+            ["provider", "precision", "model", "version"],
+            max,
+        )
+        self._registry = CollectorRegistry()
+        self._registry.register(_Scrape(self))
+        self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
+        self._batch, self._padding = self.batch_size.labels(), self.padding_images.labels()
+        self._best = self.top1_probability.labels()
+
+    def render(self) -> bytes:
+        """The metrics of the whole service in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def families(self) -> Iterator[Family]:
+        """Every metric with its samples, from all rows of the board."""
+        samples: dict[str, Samples] = {}
+        for row in self._board.rows():
+            for full_name, numbers in row.read():
+                name, *values = json.loads(full_name)
+                samples.setdefault(name, {}).setdefault(tuple(values), []).append(numbers)
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Histogram):
+                yield metric.family(samples.get(metric.name, {}))
+
+    # --- what the classifier observes ---
+
+    def classified(self, label: str, probability: float, seconds: Mapping[str, float]) -> None:
+        """A picture got its labels: the best of them, and the seconds it spent in each stage."""
+        self.images.labels("classified").inc()
+        self._best.observe(probability)
+        self.predictions.labels(label).inc()
+        for stage, spent in seconds.items():
+            self.stage_seconds.labels(stage).observe(spent)
+
+    def lost(self, outcome: str, count: int = 1) -> None:
+        """Pictures got none."""
+        self.images.labels(outcome).inc(count)
+
+    def padded(self, count: int) -> None:
+        """A run carried so many empty places along."""
+        self._padding.inc(count)
+
+    # --- what the batcher observes ---
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        """Pictures waiting for a lane, and pictures inside the service."""
+        self._queued.set(waiting)
+        self._held.set(in_flight)
+
+    def ran(self, batch_size: int) -> None:
+        """A batch was run."""
+        self._batch.observe(batch_size)
+
+    def dropped(self, stage: str, reason: str) -> None:
+        """A picture was given up."""
+        self.dropped_pictures.labels(stage, reason).inc()
+
+    def rejected(self, reason: str, count: int) -> None:
+        """So many pictures were refused."""
+        self.rejected_pictures.labels(reason).inc(count)
+
+
+class _Scrape(Collector):
+    """What prometheus_client asks for the metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Family]:
+        return self._metrics.families()
+
+
+def _bound(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def _name(metric: str, labels: Sequence[str]) -> str:
+    return json.dumps([metric, *labels])

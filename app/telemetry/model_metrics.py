@@ -1,0 +1,59 @@
+"""What each classifier of a process counts: with those of all others, and under its own name where there are several.
+
+The batchers of an old classifier and of the one that takes over both have pictures inside: the gauges show the sum.
+"""
+
+from collections.abc import Mapping
+
+from app.telemetry.metrics import Metrics
+
+
+class Tallies:
+    """One for each classifier. `several`: whether their names are counted, too."""
+
+    def __init__(self, metrics: Metrics, *, several: bool = False) -> None:
+        self.metrics = metrics
+        self.waiting = self.in_flight = 0
+        self._several = several
+
+    def of(self, model: str) -> "Tally":
+        """A new one, for a classifier that is served under this name."""
+        return NamedTally(self, model) if self._several else Tally(self)
+
+
+class Tally:
+    """What one classifier and its batcher observe."""
+
+    def __init__(self, together: Tallies) -> None:
+        metrics = together.metrics
+        self._together, self._metrics = together, metrics
+        self._waiting = self._in_flight = 0
+        # Nothing is added to these here: a call through a method of this class would cost as much as what it does.
+        self.ran, self.dropped, self.rejected = metrics.ran, metrics.dropped, metrics.rejected
+        self.classified, self.lost, self.padded = metrics.classified, metrics.lost, metrics.padded
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        """Pictures of this classifier that wait for a lane, and all of its pictures."""
+        together = self._together
+        together.waiting += waiting - self._waiting
+        together.in_flight += in_flight - self._in_flight
+        self._waiting, self._in_flight = waiting, in_flight
+        self._metrics.depth(together.waiting, together.in_flight)
+
+
+class NamedTally(Tally):
+    """One whose pictures are counted under its name, too."""
+
+    def __init__(self, together: Tallies, model: str) -> None:
+        super().__init__(together)
+        self._model = model
+        self.classified, self.lost = self._classified, self._lost
+
+    def _classified(self, label: str, probability: float, seconds: Mapping[str, float]) -> None:
+        self._metrics.classified(label, probability, seconds)
+        self._metrics.model_images.labels(self._model, "classified").inc()
+        self._metrics.model_predictions.labels(self._model, label).inc()
+
+    def _lost(self, outcome: str, count: int = 1) -> None:
+        self._metrics.lost(outcome, count)
+        self._metrics.model_images.labels(self._model, outcome).inc(count)

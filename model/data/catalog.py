@@ -1,0 +1,176 @@
+"""Which pictures a folder has, in which splits and of which labels. Knows names and files, and decodes nothing.
+
+Two ways: for training, where the folders give the labels, and for a classifier whose labels are known already.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model.data.labels import match
+from model.data.layout import Split, alike, class_folders, find_splits, subfolders
+from model.data.scan import File, Scan, is_of_system, scan, shown
+from model.errors import DataError
+
+_JUDGED_BY: tuple[Split, ...] = ("test", "val", "train")  # the first of these that there is
+_MOST_NAMED = 5
+Rows = list[tuple[Path, int]]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """rows: each split's pictures with their labels' indices, by label and path.
+
+    skipped: what should be a picture and is none, with the reason. notes: what else a person should know, in lines.
+    """
+
+    labels: tuple[str, ...]
+    rows: dict[Split, Rows]
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
+    """What there is to train on: `train/LABEL/*`, perhaps with val/ and test/, or `LABEL/*`.
+
+    labels: their order; without them, the class folders' alphabetical order.
+
+    Raises: DataError for a class without a picture, a validation class that training has not, a name that is no label.
+    """
+    splits = find_splits(folder)
+    if splits and "train" not in splits:
+        others = " and ".join(path.name for path in splits.values())
+        raise DataError(f"{shown(folder)} has {others} and no train/; expected both, or class folders alone.")
+    roots = splits or {"train": folder}
+    classes = class_folders(roots["train"])
+    if not classes:
+        raise DataError(_without_classes(folder, roots["train"]))
+    names = tuple(path.name for path in classes)
+    indices = {name: index for index, name in enumerate(names)} if labels is None else match(names, labels, folder)
+    if labels is not None and len(indices) < len(labels):
+        missing = [label for index, label in enumerate(labels) if index not in indices.values()]
+        raise DataError(f"{shown(folder)} has no class folder for {_some(map(repr, missing))}; expected one each.")
+    found = _Finding(folder, indices)
+    for split, root in roots.items():
+        found.look(split, root)
+    found.expect_pictures(roots["train"])
+    found.notes += [f"warning: the classes {a!r} and {b!r} are written almost alike." for a, b in alike(names)]
+    return found.finish(tuple(labels) if labels is not None else names, splits)
+
+
+def catalog_for(folder: Path, labels: Sequence[str], *, with_training: bool = False) -> Catalog:
+    """What a classifier with these labels is judged on: test/, else val/, else train/, else `LABEL/*`.
+
+    Class folders may be some of the labels only. with_training: also the training pictures, where there are others.
+
+    Raises: DataError, before any picture is looked at, for a class folder that is no label.
+    """
+    splits = find_splits(folder)
+    roots = splits or {"train": folder}
+    names = sorted({path.name for root in roots.values() for path in class_folders(root)})
+    if not names:
+        raise DataError(_without_classes(folder, next(iter(roots.values()))))
+    found = _Finding(folder, match(names, labels, folder))
+    if len(names) < len(labels):
+        found.notes.append(f"{shown(folder)} has {len(names)} of the model's {len(labels)} classes.")
+    judged = next(split for split in _JUDGED_BY if split in roots)
+    for split, root in roots.items():
+        if split == judged or (with_training and split == "train"):
+            found.look(split, root)
+    return found.finish(tuple(labels), splits)
+
+
+class _Finding:
+    """A catalog while it is made."""
+
+    def __init__(self, folder: Path, indices: Mapping[str, int]) -> None:
+        self._folder, self._indices = folder, indices
+        self._files: dict[Split, list[tuple[File, int]]] = {}
+        self._others: list[Path] = []
+        self._unreadable: dict[str, list[tuple[Path, str]]] = {}
+        self.skipped: list[tuple[Path, str]] = []
+        self.notes: list[str] = []
+
+    def look(self, split: Split, root: Path) -> None:
+        """Scan the class folders of a split."""
+        files = self._files.setdefault(split, [])
+        for path in class_folders(root):
+            seen = scan(path)
+            index = self._indices.get(path.name)
+            if index is None and seen.pictures:
+                raise DataError(f"{shown(path)} is a class that the training pictures do not have.")
+            if index is not None:
+                files += [(file, index) for file in seen.pictures]
+            self._note(path, seen, split)
+        self._note_beside(root)
+
+    def expect_pictures(self, root: Path) -> None:
+        """Raises DataError for a class folder of the training split that has no picture."""
+        present = {index for _, index in self._files["train"]}
+        for name, index in self._indices.items():
+            if index not in present:
+                reasons = [reason for path, reason in self.skipped if path.is_relative_to(root / name)]
+                because = f" {reasons[0]}" if reasons else ""
+                raise DataError(
+                    f"{shown(root / name)} is a class without a picture; expected some, or no folder.{because}"
+                )
+
+    def finish(self, labels: tuple[str, ...], splits: Mapping[Split, Path]) -> Catalog:
+        """The catalog, each file once."""
+        if self._others:
+            count = len(self._others)
+            self.notes.append(f"not used: {count} other file{'s' * (count > 1)}: {_some(map(shown, self._others))}.")
+        used = {path.name for path in splits.values()}
+        beside = [path for path in subfolders(self._folder) if splits and path.name not in used]
+        if beside:
+            self.notes.append(
+                f"warning: not used, because of {_some(sorted(used))} beside: {_some(map(shown, beside))}."
+            )
+        return Catalog(labels, self._each_once(labels), self.skipped, self.notes)
+
+    def _note(self, path: Path, seen: Scan, split: Split) -> None:
+        self.skipped += seen.unreadable
+        self._others += seen.others
+        if not seen.pictures and split != "train" and path.name in self._indices:
+            self.notes.append(f"warning: {shown(path)} is a class without a picture.")
+
+    def _note_beside(self, root: Path) -> None:
+        """What lies among the class folders and is none."""
+        seen = scan(root, deep=False)
+        self.skipped += seen.unreadable
+        if seen.pictures:
+            some = _some(shown(file.path) for file in seen.pictures)
+            self.notes.append(f"warning: not used, because they lie in no class folder: {some}.")
+        system = sorted(path.name for path in root.iterdir() if path.is_dir() and is_of_system(path.name))
+        if system:
+            self.notes.append(f"not used: {_some(map(shown, system))} in {shown(root)}, which a system made.")
+
+    def _each_once(self, labels: Sequence[str]) -> dict[Split, Rows]:
+        """Drop further names of a file: links before files, later names before earlier ones."""
+        kept: dict[tuple[int, int], tuple[File, int]] = {}
+        everything = [row for rows in self._files.values() for row in rows]
+        for file, index in sorted(everything, key=lambda row: row[0].is_link):
+            kept.setdefault(file.identity, (file, index))
+        dropped = [row for row in everything if kept[row[0].identity][0] is not row[0]]
+        for (file, index), (first, other) in ((row, kept[row[0].identity]) for row in dropped[:_MOST_NAMED]):
+            also = f", and its label is {labels[other]!r}, not {labels[index]!r}" if index != other else ""
+            self.notes.append(f"warning: {shown(file.path)} is the same file as {shown(first.path)}{also}.")
+        if len(dropped) > _MOST_NAMED:
+            self.notes.append(f"warning: {len(dropped)} names lead to a file that has another; each counts once.")
+        return {
+            split: [(file.path, index) for file, index in rows if kept[file.identity][0] is file]
+            for split, rows in self._files.items()
+        }
+
+
+def _without_classes(folder: Path, root: Path) -> str:
+    loose = scan(root, deep=False).pictures
+    also = f" {len(loose)} picture{'s lie' if len(loose) > 1 else ' lies'} in no class folder." if loose else ""
+    what = "holds no class folders with pictures and no IDX files; expected LABEL/*.jpg or the like."
+    return f"{shown(folder)} {what}{also}"
+
+
+def _some(words: Iterable[str]) -> str:
+    listed = list(words)
+    more = len(listed) - _MOST_NAMED
+    return ", ".join(listed[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,140 @@
+"""How good a classifier is on labelled pictures, whatever runs it: torch or an exported graph."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.dataset import PictureSet
+from model.preprocess import Pixels
+
+Logits = NDArray[np.float32]
+_CALIBRATION_BINS = 15
+_LEAST_TO_CALIBRATE = 100
+_MOST_TEMPERATURE = 4.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rates are fractions in [0, 1]; loss is the mean cross-entropy in nats."""
+
+    num_pictures: int
+    top1: float
+    top5: float
+    loss: float
+    calibration_error: float
+
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        """Between which fractions top-1 on any number of such pictures lies, with 95 % confidence."""
+        return wilson_interval(round(self.top1 * self.num_pictures), self.num_pictures)
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a rate, seen as `successes` in `trials` (Wilson 1927): two fractions in [0, 1]."""
+    if trials == 0:
+        return 0.0, 1.0
+    rate, z = successes / trials, NormalDist().inv_cdf(0.975)
+    middle = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def accuracy_words(top1: float, num_pictures: int) -> str:
+    """Top-1 accuracy, a fraction of so many pictures, with its interval."""
+    low, high = wilson_interval(round(top1 * num_pictures), num_pictures)
+    return f"top-1 {top1:.2%} (95 % interval {low:.1%} to {high:.1%})"
+
+
+def evaluate(
+    logits_of: Callable[[Pixels], Logits], pictures: PictureSet, *, batch_size: int = 256, temperature: float = 1.0
+) -> Evaluation:
+    """Run every picture once. `logits_of` turns uint8 [n, H, W, C] into float32 [n, K]."""
+    return evaluate_logits(all_logits(logits_of, pictures, batch_size=batch_size), pictures.labels, temperature)
+
+
+def all_logits(
+    logits_of: Callable[[Pixels], Logits], pictures: PictureSet, *, batch_size: int = 256
+) -> NDArray[np.float64]:
+    """Logits [N, K] of every picture, in batches."""
+    batches = [
+        np.asarray(logits_of(pictures.pixels[start : start + batch_size]), dtype=np.float64)
+        for start in range(0, len(pictures), batch_size)
+    ]
+    return np.concatenate(batches) if batches else np.empty((0, 0))
+
+
+def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float = 1.0) -> Evaluation:
+    """Judge logits [N, K] against labels [N]. Raises ArithmeticError where a logit is not a finite number."""
+    if not np.isfinite(logits).all():
+        raise ArithmeticError("The logits are not all finite numbers.")
+    log_probabilities = _log_softmax(logits / temperature)
+    own = log_probabilities[np.arange(len(labels)), labels]
+    ahead = log_probabilities > own[:, np.newaxis]
+    tied_before = (log_probabilities == own[:, np.newaxis]) & (np.arange(logits.shape[1]) < labels[:, np.newaxis])
+    rank = (ahead | tied_before).sum(axis=1)  # ties go by index, as they do in argmax
+    probabilities = np.exp(log_probabilities)
+    return Evaluation(
+        num_pictures=len(labels),
+        top1=float((rank == 0).mean()),
+        top5=float((rank < 5).mean()),
+        loss=float(-own.mean()),
+        calibration_error=calibration_error(probabilities, labels),
+    )
+
+
+def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The temperature at which logits [N, K] of held-out pictures lose least (arXiv 1706.04599, section 4.2).
+
+    The loss is convex in 1 / temperature, so its slope is bisected. The answer lies in [1/4, 4]; with fewer than
+    100 pictures it is 1, because so few say too little.
+    """
+    if len(labels) < _LEAST_TO_CALIBRATE:
+        return 1.0
+    own = logits[np.arange(len(labels)), labels]
+    low, high = 1 / _MOST_TEMPERATURE, _MOST_TEMPERATURE  # of 1 / temperature
+    for _ in range(40):
+        middle = (low + high) / 2
+        scaled = logits * middle
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        expected = (powers * logits).sum(axis=1) / powers.sum(axis=1)
+        low, high = (low, middle) if (expected - own).mean() > 0 else (middle, high)
+    return float(2 / (low + high))
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Pictures whose top probability is alike: their number, its mean, and the share that is right."""
+
+    num_pictures: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> list[ReliabilityBin]:
+    """Those of 15 equal bins of the top probability that hold pictures. probabilities: [N, K]; labels: [N]."""
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
+    members = [bins == index for index in np.unique(bins)]
+    return [ReliabilityBin(int(m.sum()), float(confidence[m].mean()), float(correct[m].mean())) for m in members]
+
+
+def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Expected calibration error over 15 equal bins of the top probability (arXiv 1706.04599, section 2)."""
+    gaps = [one.num_pictures * abs(one.accuracy - one.confidence) for one in reliability(probabilities, labels)]
+    return sum(gaps) / len(labels)
+
+
+def probabilities_of(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Softmax of logits [N, K] at a temperature."""
+    return np.exp(_log_softmax(logits / temperature))
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return cast(NDArray[np.float64], shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

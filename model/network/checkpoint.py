@@ -1,0 +1,128 @@
+"""A checkpoint folder: model.safetensors, config.json, and a few pictures to prove an export with.
+
+Writes are atomic: a reader sees the old file or the new one, never half of one.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from model.errors import CheckpointError
+from model.network.mixer import MixerConfig, MlpMixer
+from model.preprocess import Pixels, to_pixels
+from model.spec import ModelSpec
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+PICTURES = "pictures"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with its weights, what it means, and how it came to be (`training`: free-form JSON)."""
+
+    model: MlpMixer
+    spec: ModelSpec
+    training: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Pixels | None = None  # uint8 [n, H, W, C]: real ones it had not been trained on
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a checkpoint folder. Raises CheckpointError where the folder cannot be written."""
+    content = {
+        "model": asdict(checkpoint.model.config),
+        "spec": checkpoint.spec.model_dump(mode="json"),
+        "training": dict(checkpoint.training),
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / PICTURES, ignore_errors=True)
+        if checkpoint.pictures is not None:
+            _save_pictures(checkpoint.pictures, folder / PICTURES)
+        write_atomically(folder / WEIGHTS, lambda path: save_file(state, path))
+        write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error}") from error
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder. Raises CheckpointError, naming the file and what is wrong with it."""
+    path = folder / CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config = TypeAdapter(MixerConfig).validate_python(content["model"])
+        spec = ModelSpec.model_validate(content["spec"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint's config: {_first_line(error)}") from error
+    model = MlpMixer(config)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} does not hold this network's weights: {_first_line(error)}"
+        ) from error
+    _expect_agreement(path, config, spec)
+    pictures = _load_pictures(folder / PICTURES, config.channels)
+    return Checkpoint(model.eval(), spec, content.get("training", {}), pictures)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a neighbouring file, then put it in `path`'s place."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def torch_logits(model: MlpMixer, pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Logits float32 [n, K] of uint8 [n, H, W, C], on whatever device the model is."""
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        logits: torch.Tensor = model(torch.from_numpy(pixels.copy()).to(device))  # torch wants what it may write to
+    return logits.float().cpu().numpy()
+
+
+def _expect_agreement(path: Path, config: MixerConfig, spec: ModelSpec) -> None:
+    for name in ("image_size", "patch_size", "channels", "num_classes"):
+        if getattr(config, name) != getattr(spec, name):
+            raise CheckpointError(
+                f"{path} has {name} {getattr(spec, name)} in its spec; expected the network's {getattr(config, name)}."
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _save_pictures(pictures: Pixels, folder: Path) -> None:
+    folder.mkdir()
+    for index, pixels in enumerate(pictures):
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(folder / f"{index:04}.png")
+
+
+def _load_pictures(folder: Path, channels: int) -> Pixels | None:
+    paths = sorted(folder.glob("*.png"))
+    if not paths:
+        return None
+    try:
+        return np.stack([_read_picture(path, channels) for path in paths])
+    except (OSError, ValueError, SyntaxError) as error:
+        raise CheckpointError(f"{folder} holds a picture that cannot be read: {error}") from error
+
+
+def _read_picture(path: Path, channels: int) -> Pixels:
+    with Image.open(path) as image:
+        return to_pixels(image, channels)

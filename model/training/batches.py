@@ -1,0 +1,75 @@
+"""Training pictures, step by step: in what order, varied how, mixed with what, taught by whom.
+
+Everything random is a function of (seed, epoch) or (seed, step) and of a picture's place in its batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from model.data.augment import augment
+from model.data.batch_rng import Chance
+from model.data.dataset import PictureSet
+from model.data.mixing import mix
+from model.network.mixer import stochastic_depth
+from model.recipe import Recipe
+from model.training.teacher import Teacher
+
+_ORDER, _VARIATION = 0, 1  # what a seed is for
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some pictures of a batch. pixels: uint8 [n, H, W, C]; targets: probabilities [n, K]; taught: logits [n, K]."""
+
+    pixels: Tensor
+    targets: Tensor
+    taught: Tensor | None
+    branch_scales: Tensor | None
+
+
+class Batches:
+    """The training pictures as a recipe wants them."""
+
+    def __init__(
+        self,
+        pictures: PictureSet,
+        recipe: Recipe,
+        num_classes: int,
+        num_blocks: int,
+        device: torch.device,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self._pictures, self._recipe, self._teacher, self._device = pictures, recipe, teacher, device
+        self._num_classes, self._num_blocks = num_classes, num_blocks
+        self.per_epoch = -(-len(pictures) // recipe.batch_size)
+        self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, dtype=np.intp))
+
+    def rows(self, step: int) -> NDArray[np.intp]:
+        """Which pictures the batch of a step has. Every epoch has each picture once, in its own order."""
+        epoch, index = divmod(step, self.per_epoch)
+        if self._order[0] != epoch:
+            self._order = (
+                epoch,
+                np.random.default_rng([self._recipe.seed, _ORDER, epoch]).permutation(len(self._pictures)),
+            )
+        return self._order[1][index * self._recipe.batch_size : (index + 1) * self._recipe.batch_size]
+
+    def part(self, step: int, places: slice) -> Part:
+        """The pictures at these places of a step's batch, ready for the network."""
+        recipe, rows = self._recipe, self.rows(step)
+        chance = Chance([recipe.seed, _VARIATION, step], len(rows), places, self._device)
+        pixels = torch.from_numpy(self._pictures.pixels[rows[places]]).to(self._device)
+        labels = torch.from_numpy(self._pictures.labels[rows[places]]).to(self._device)
+        pixels = augment(pixels, recipe, chance)
+        targets = functional.one_hot(labels, self._num_classes).float()
+        pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, chance)
+        taught = None if self._teacher is None else self._teacher.logits(pixels, self._num_classes)
+        scales = None
+        if recipe.stochastic_depth:
+            scales = stochastic_depth(chance.uniform(self._num_blocks, 2), recipe.stochastic_depth)
+        return Part(pixels, targets, taught, scales)

@@ -1,0 +1,59 @@
+"""What moves the weights: the optimisers, and SAM around any of them. Knows nothing of schedules or pictures."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from model.network.mixer import MlpMixer
+from model.recipe import Recipe
+
+
+def build_optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """One optimiser for everything, or Muon for the blocks' kernels and AdamW for the rest.
+
+    Weight decay is for kernels only; biases and layer norms go without. It is decoupled from the gradient in adamw and
+    muon, and added to the gradient in adam and sgd, as each was published. Muon: arXiv 2502.16982, whose scaling lets
+    both share one learning rate.
+    """
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    optimisers: list[torch.optim.Optimizer] = []
+    if recipe.optimiser == "muon":
+        inner = [parameter for parameter in model.blocks.parameters() if parameter.ndim > 1]
+        optimisers.append(
+            torch.optim.Muon(
+                inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+        kernels = [parameter for parameter in kernels if all(parameter is not other for other in inner)]
+    groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if recipe.optimiser == "sgd":
+        optimisers.append(torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum))
+    elif recipe.optimiser == "adam":
+        optimisers.append(torch.optim.Adam(groups, lr=recipe.learning_rate))
+    else:
+        optimisers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate))
+    return optimisers
+
+
+@contextmanager
+def climbed(parameters: Iterable[nn.Parameter], rho: float) -> Iterator[None]:
+    """Inside, the parameters stand where the loss is worst within `rho` of where they were (SAM, arXiv 2010.01412).
+
+    Takes the gradients that lie in `.grad` and goes up them by `rho` in all; puts the very same values back at the end.
+    """
+    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients: list[Tensor] = [parameter.grad for parameter in moved if parameter.grad is not None]
+    before = [parameter.detach().clone() for parameter in moved]
+    scale = rho / (nn.utils.get_total_norm(gradients) + 1e-12)
+    with torch.no_grad():
+        for parameter, gradient in zip(moved, gradients, strict=True):
+            parameter.add_(gradient * scale)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(moved, before, strict=True):
+                parameter.copy_(value)

@@ -1,0 +1,285 @@
+"""One training run, step by step, alone or among several processes; all of its state is saved and restored.
+
+A run that was killed goes on from its last save exactly as it would have gone on. Knows nothing of files of pictures
+(model/data), of how they vary (batches.py) or of the command line.
+"""
+
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model.data.dataset import PictureSet
+from model.errors import TrainingError
+from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
+from model.network import checkpoint
+from model.network.mixer import MlpMixer
+from model.training.batches import Batches, Part
+from model.training.journal import Journal
+from model.training.loss import summed_loss
+from model.training.optimizers import build_optimisers, climbed
+from model.training.processes import parts
+from model.training.run_config import Setting, expect_same
+from model.training.schedule import learning_rate
+
+RESUME = "resume.pt"
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_CHECK_EVERY_STEPS = 25
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One line of metrics.jsonl."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_top1: float
+    val_calibration_error: float
+    learning_rate: float
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Observer:
+    """What a run tells whoever watches it. `on_best` gets weights that do better than any before."""
+
+    on_step: Callable[[int, int], None] = lambda step, total: None
+    on_epoch: Callable[[EpochReport], None] = lambda report: None
+    on_best: Callable[[MlpMixer, Evaluation, float], None] = lambda model, evaluation, temperature: None
+
+
+class Run:
+    """The state of a run. Raises TrainingError where `out` holds another run or cannot be written."""
+
+    def __init__(self, setting: Setting, out: Path) -> None:
+        self.setting, self.recipe, self.out = setting, setting.recipe, out
+        device, processes = setting.device, setting.processes
+        torch.manual_seed(self.recipe.seed)
+        self.model = MlpMixer(setting.config).to(device)
+        if setting.initial is not None:
+            self.model.load_state_dict(setting.initial.state_dict())
+        self.average = MlpMixer(setting.config).to(device).eval()
+        self.average.load_state_dict(self.model.state_dict())
+        self.optimisers = build_optimisers(self.model, self.recipe)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.autocast == "fp16")
+        self.batches = Batches(
+            setting.dataset.train,
+            self.recipe,
+            setting.config.num_classes,
+            setting.config.num_blocks,
+            device,
+            setting.teacher,
+        )
+        self.step = 0
+        self.epoch_loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.history: list[dict[str, Any]] = []
+        self.identity = setting.identity()
+        self._resume()
+        self.journal = Journal(out, self.step, active=processes.is_first)
+        self._network: nn.Module = self.model
+        if processes.count > 1:
+            self._network = DistributedDataParallel(self.model)
+        if self.recipe.compile:
+            self._network = torch.compile(self._network)  # type: ignore[assignment]
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps the whole run has."""
+        return self.recipe.epochs * self.batches.per_epoch
+
+    # --- saving and resuming ---
+
+    def save(self) -> None:
+        """Write everything that the run needs to go on, and the rows of metrics.jsonl."""
+        self._expect_finite()
+        epoch_loss = self.setting.processes.sum(self.epoch_loss)
+        if not self.setting.processes.is_first:
+            return
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "epoch_loss": epoch_loss,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "scaler": self.scaler.state_dict(),
+        }
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_atomically(self.out / RESUME, lambda path: torch.save(state, path))
+            Journal.write_rows(self.out, self.history)
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(f"{self.out} cannot be written: {error}") from error
+
+    def _resume(self) -> None:
+        path = self.out / RESUME
+        if not path.exists():
+            if (self.out / checkpoint.CONFIG).exists():
+                raise TrainingError(f"{self.out} already holds a checkpoint; expected a new folder or a killed run's.")
+            self.setting.processes.wait()
+            self.save()  # an unwritable folder is known before the first epoch, not after it
+            return
+        try:
+            state = torch.load(path, map_location=self.setting.device, weights_only=True)
+            expect_same(state["identity"], self.identity, self.out)
+            self._restore(state)
+            if self.setting.processes.is_first:
+                Journal.write_rows(self.out, self.history)  # the run may have been killed between the two files
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise TrainingError(f"{path} cannot be read as a run to resume: {error}") from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.history = state["step"], state["history"]
+        if self.setting.processes.is_first:  # it holds what all of them lost
+            self.epoch_loss = state["epoch_loss"]
+
+    # --- training ---
+
+    def go_on(self, observer: Observer, save_every_s: float) -> None:
+        """Take every step that is left."""
+        saved_at = epoch_at = time.monotonic()
+        images = 0
+        while self.step < self.total_steps:
+            images += self._step()
+            observer.on_step(self.step, self.total_steps)
+            if self.step % self.batches.per_epoch == 0:
+                self._finish_epoch(observer, images / (time.monotonic() - epoch_at))
+                epoch_at, images = time.monotonic(), 0
+            elif self._is_time_to_save(saved_at, save_every_s):
+                self.save()
+                saved_at = time.monotonic()
+            elif self.step % _CHECK_EVERY_STEPS == 0:
+                self._expect_finite()
+                self.journal.note_step(self.step, self._mean_loss(), self._learning_rate())
+        self.journal.close()
+
+    def _is_time_to_save(self, saved_at: float, save_every_s: float) -> bool:
+        """By the first process's clock: saving is something that all of them do."""
+        due = time.monotonic() - saved_at > save_every_s
+        if self.setting.processes.count > 1:
+            due = self.step % _CHECK_EVERY_STEPS == 0 and self.setting.processes.gather(due)[0]
+        return due
+
+    def _step(self) -> int:
+        """One batch; returns how many pictures it had."""
+        rate = self._learning_rate()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        total = len(self.batches.rows(self.step))
+        mine = self._places(total)
+        own = [self.batches.part(self.step, places) for places in mine]
+        loss = self._gradients(own, total)
+        if self.recipe.sam_rho:
+            with climbed(self.model.parameters(), self.recipe.sam_rho):
+                self._gradients(own, total)
+        for optimiser in self.optimisers:
+            self.scaler.unscale_(optimiser)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        if not self.scaler.is_enabled() or norm.isfinite():  # where one optimiser's gradients overflow, none may step
+            for optimiser in self.optimisers:
+                self.scaler.step(optimiser)
+        self.scaler.update()
+        self._move_average()
+        self.epoch_loss += loss
+        self.step += 1
+        return total
+
+    def _places(self, total: int) -> list[slice]:
+        """The parts of a batch that are this process's."""
+        rank, each = self.setting.processes.rank, self.recipe.accumulate
+        return parts(total, self.setting.processes.count * each)[rank * each : (rank + 1) * each]
+
+    def _gradients(self, own: list[Part], total: int) -> Tensor:
+        """Leave the batch's mean gradient in the parameters; return this process's share of the mean loss."""
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss = torch.zeros_like(self.epoch_loss)
+        for index, part in enumerate(own):
+            if isinstance(self._network, DistributedDataParallel):
+                self._network.require_backward_grad_sync = index == len(own) - 1
+            with torch.autocast(
+                self.setting.device.type,
+                _HALVES.get(self.recipe.autocast, torch.bfloat16),
+                enabled=self.recipe.autocast != "off",
+            ):
+                logits = self._network(part.pixels, part.branch_scales).float()
+            mean = summed_loss(logits, part.targets, part.taught, self.recipe) / total
+            # DDP takes the mean over processes of what are shares of a sum
+            self.scaler.scale(mean * self.setting.processes.count).backward()  # type: ignore[no-untyped-call]
+            loss += mean.detach()
+        return loss
+
+    def _learning_rate(self) -> float:
+        return learning_rate(self.step, self.batches.per_epoch, self.recipe)
+
+    def _mean_loss(self) -> float:
+        """Of the steps of this epoch so far, or of the epoch that has just ended."""
+        steps = self.step % self.batches.per_epoch or self.batches.per_epoch
+        return self.setting.processes.sum(self.epoch_loss).item() / steps
+
+    def _expect_finite(self) -> None:
+        """Before anything is written. Every process sees the same sum, so all of them end together."""
+        loss = self.setting.processes.sum(self.epoch_loss).item()
+        if loss - loss != 0:
+            raise TrainingError(
+                f"the loss is {loss} by step {self.step}; try a learning_rate below {self._learning_rate():g}."
+            )
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        averages: list[Tensor] = list(self.average.parameters())
+        parameters: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(averages, parameters, 1 - decay)
+
+    def _finish_epoch(self, observer: Observer, images_per_s: float) -> None:
+        self._expect_finite()
+        evaluation, calibrated, temperature = self.evaluate()
+        report = EpochReport(
+            epoch=self.step // self.batches.per_epoch,
+            train_loss=self._mean_loss(),
+            val_loss=evaluation.loss,
+            val_top1=evaluation.top1,
+            val_calibration_error=evaluation.calibration_error,
+            learning_rate=self._learning_rate(),
+            images_per_s=images_per_s,
+        )
+        self.journal.note_epoch(self.step, asdict(report))
+        best_before = max((row["val_top1"] for row in self.history), default=-1.0)
+        self.history.append(asdict(report))
+        if evaluation.top1 > best_before:
+            observer.on_best(self.average, calibrated, temperature)
+        self.epoch_loss = torch.zeros_like(self.epoch_loss)
+        self.save()
+        observer.on_epoch(report)
+
+    def evaluate(self) -> tuple[Evaluation, Evaluation, float]:
+        """The averaged weights on the validation pictures, each process a share of them.
+
+        Judged at temperature 1, and at the temperature fitted to these pictures, which comes third.
+        """
+        processes, pictures = self.setting.processes, self.setting.dataset.val
+        places = parts(len(pictures), processes.count)[processes.rank]
+        own = PictureSet(pictures.pixels[places], pictures.labels[places])
+        gathered = processes.gather(all_logits(lambda pixels: checkpoint.torch_logits(self.average, pixels), own))
+        logits = torch.cat([torch.from_numpy(part) for part in gathered if len(part)]).numpy()
+        try:
+            evaluation = evaluate_logits(logits, pictures.labels)
+            temperature = fit_temperature(logits, pictures.labels)
+            return evaluation, evaluate_logits(logits, pictures.labels, temperature), temperature
+        except ArithmeticError as error:
+            raise TrainingError(f"the weights after step {self.step} are no good: {error}") from error

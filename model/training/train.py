@@ -1,0 +1,221 @@
+"""Train a Mixer: from options or from values, in this process or as one of several.
+
+    python -m model.training.train DATA --out CHECKPOINT ...
+    torchrun --nproc-per-node=2 -m model.training.train DATA --out CHECKPOINT ...
+
+take the flags of `mixer train` (options.py). Knows how the pieces fit together; the steps are run.py's.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+
+from model.data.dataset import Dataset, Picturing, load
+from model.data.labels import read_labels
+from model.errors import MixerError, TrainingError
+from model.evaluation.curves import write_curves
+from model.evaluation.evaluate import Evaluation
+from model.evaluation.inventory import describe
+from model.flags import parse
+from model.network import checkpoint
+from model.network.mixer import MixerConfig, MlpMixer, variant_name
+from model.network.transfer import at_resolution, with_new_head
+from model.recipe import Recipe
+from model.spec import Fit, Metrics, ModelSpec, Source
+from model.training.options import TrainOptions
+from model.training.processes import Processes, end_together, joined
+from model.training.provenance import versions
+from model.training.run import EpochReport, Observer, Run
+from model.training.run_config import Setting
+from model.training.teacher import Teacher, read_teacher
+
+BEST = "best"
+_NUM_PROOF_PICTURES = 32
+_SAVE_EVERY_S = 60.0
+_FEW_STEPS = 200
+_SIZES = ("channels", "patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how training from options goes along: counts are (done, total)."""
+
+    on_reading: Callable[[int, int], None] = lambda done, total: None
+    on_step: Callable[[int, int], None] = lambda step, total: None
+    on_epoch: Callable[[EpochReport], None] = lambda report: None
+    on_note: Callable[[str], None] = lambda line: None
+
+
+def train(
+    dataset: Dataset,
+    config: MixerConfig,
+    recipe: Recipe,
+    spec: ModelSpec,
+    out: Path,
+    *,
+    initial: MlpMixer | None = None,
+    teacher: Teacher | None = None,
+    device: torch.device | None = None,
+    processes: Processes | None = None,
+    observer: Observer | None = None,
+    save_every_s: float = _SAVE_EVERY_S,
+) -> checkpoint.Checkpoint:
+    """Train to the end and write a checkpoint folder to `out`; a killed run's `out` is picked up where it was saved.
+
+    `out` holds the last weights, `out`/best those of the epoch that did best on the validation pictures; each `spec` is
+    completed with the temperature fitted to these pictures, and the metrics on them. `initial` gives the weights to
+    start from, of a network of the same sizes; without it they are random.
+
+    Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite) and CheckpointError (`out`
+    cannot be written or read).
+    """
+    observer, processes = observer or Observer(), processes or Processes()
+    made_with = versions()  # now: at the end, files may differ from the code that ran
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = Run(Setting(dataset, config, recipe, initial, teacher, device, processes), out)
+
+    def finished(model: MlpMixer, evaluation: Evaluation, temperature: float) -> checkpoint.Checkpoint:
+        metrics = Metrics(
+            data_set="validation split",
+            num_pictures=evaluation.num_pictures,
+            top1=evaluation.top1,
+            top5=evaluation.top5,
+            calibration_error=evaluation.calibration_error,
+        )
+        return checkpoint.Checkpoint(
+            model=model,
+            spec=spec.model_copy(update={"metrics": metrics, "temperature": temperature}),
+            training={**run.identity, "history": run.history, "step": run.step, "versions": made_with},
+            pictures=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PROOF_PICTURES)][:_NUM_PROOF_PICTURES],
+        )
+
+    def keep_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
+        if processes.is_first:
+            checkpoint.save(finished(model, evaluation, temperature), out / BEST)
+        observer.on_best(model, evaluation, temperature)
+
+    run.go_on(replace(observer, on_best=keep_best), save_every_s)
+    _, evaluation, temperature = run.evaluate()
+    last = finished(run.average, evaluation, temperature)
+    if processes.is_first:
+        checkpoint.save(last, out)
+        write_curves(run.history, out)
+    processes.wait()
+    return last
+
+
+def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint:
+    """Read pictures, checkpoint and teacher as the options say, and train. Raises MixerError of every kind."""
+    recipe = options.chosen_recipe()
+    base = checkpoint.load(options.init) if options.init is not None else None
+    picturing = _picturing(options, base)
+    dataset = load(
+        options.data,
+        picturing,
+        val_fraction=recipe.val_fraction,
+        seed=recipe.seed,
+        labels=read_labels(options.labels) if options.labels is not None else None,
+        progress=watcher.on_reading,
+    )
+    for line in describe(dataset):
+        watcher.on_note(line)
+    initial = None if base is None else _adapted(base, picturing.image_size, dataset.labels)
+    config = initial.config if initial is not None else _config(options, len(dataset.labels))
+    steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)
+    if steps < _FEW_STEPS:
+        watcher.on_note(f"{steps} steps are few to learn in; a smaller --batch-size or more --epochs give more.")
+    spec = ModelSpec(
+        name=options.name or options.out.resolve().name,
+        variant=variant_name(config),
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        channels=3 if config.channels == 3 else 1,
+        num_classes=config.num_classes,
+        labels=dataset.labels,
+        fit=picturing.fit,
+        interpolation=picturing.interpolation,
+        source=Source(origin=_origin(options, base), licence=options.licence),
+    )
+    with joined() as (processes, device):
+        teacher = None
+        if options.teacher is not None:
+            teacher = read_teacher(options.teacher, dataset.labels, config.channels, device)
+        return train(
+            dataset,
+            config,
+            recipe,
+            spec,
+            options.out,
+            initial=initial,
+            teacher=teacher,
+            device=device,
+            processes=processes,
+            observer=Observer(watcher.on_step, watcher.on_epoch) if processes.is_first else Observer(),
+        )
+
+
+def _picturing(options: TrainOptions, base: checkpoint.Checkpoint | None) -> Picturing:
+    """How pictures enter: as the flags say, or as the checkpoint was used to, where they do not."""
+    if base is None:
+        return Picturing(options.image_size, options.channels, Fit(mode=options.fit, background=options.background))
+    given, config = options.model_fields_set, base.model.config
+    for name in _SIZES:
+        if name in given and getattr(options, name) != getattr(config, name):
+            raise TrainingError(f"{name} is {getattr(options, name)}; the checkpoint has {getattr(config, name)}.")
+    fit = base.spec.fit if "fit" not in given else Fit(mode=options.fit, background=base.spec.fit.background)
+    return Picturing(
+        options.image_size if "image_size" in given else config.image_size,
+        config.channels,
+        fit if "background" not in given else fit.model_copy(update={"background": options.background}),
+        base.spec.interpolation,
+    )
+
+
+def _adapted(base: checkpoint.Checkpoint, image_size: int, labels: tuple[str, ...]) -> MlpMixer:
+    """The checkpoint's network at this resolution, with a new head unless its classes are these."""
+    grown = at_resolution(base.model, image_size)
+    return grown if labels == base.spec.labels else with_new_head(grown, len(labels))
+
+
+def _config(options: TrainOptions, num_classes: int) -> MixerConfig:
+    try:
+        sizes = options.model_dump(include={field.name for field in fields(MixerConfig)})
+        return MixerConfig(num_classes=num_classes, **sizes)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+
+
+def _origin(options: TrainOptions, base: checkpoint.Checkpoint | None) -> str:
+    return f"trained on {options.data.name}" + (f" from {base.spec.name}" if base is not None else "")
+
+
+def summary(report: EpochReport) -> str:
+    """An epoch in one line."""
+    return (
+        f"epoch {report.epoch}: training loss {report.train_loss:.4f}, validation loss {report.val_loss:.4f}, "
+        f"top-1 {report.val_top1:.2%}, {report.images_per_s:.0f} images/s"
+    )
+
+
+def main(flags: Sequence[str]) -> None:
+    """Train as one of torchrun's processes, or alone; a line an epoch on standard error."""
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    try:
+        train_from(
+            parse(TrainOptions, flags, "python -m model.training.train"),
+            Watcher(on_epoch=lambda report: say(summary(report)), on_note=say),
+        )
+    except MixerError as error:
+        say(f"model.training.train: {error}")
+        sys.exit(2)
+    end_together()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,261 @@
+"""A GPU lane's bookkeeping: with fakes that capture like CUDA graphs do, and with ONNX Runtime's own calls on a CPU."""
+
+import random
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from app.engine.batch_buckets import ladder
+from app.engine.cuda_graphs import LadderRunner
+from app.engine.gpu_buffers import OrtMemory
+from app.errors import EngineError
+from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colours
+
+SPEC = colour_spec()
+TOP = 12
+RUNGS = [1, 2, 3, 4, 6, 8, 12]
+Pictures = list[NDArray[np.uint8]]
+
+
+def pictures(count: int, seed: int = 0) -> Pictures:
+    """That many different ones."""
+    chance = np.random.default_rng(seed)
+    return list(chance.integers(0, 256, (count, SPEC.num_patches, SPEC.patch_bytes), dtype=np.uint8))
+
+
+def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> LadderRunner:
+    runner = LadderRunner(session, SPEC, TOP, memory or FakeMemory())
+    runner.capture()
+    session.runs.clear()
+    return runner
+
+
+# --- before ready ---
+
+
+def test_every_rung_is_run_captured_and_replayed_before_ready() -> None:
+    session = FakeGpuSession(SPEC)
+    LadderRunner(session, SPEC, TOP, FakeMemory()).capture()
+    for rung in RUNGS:
+        runs = [run for run in session.runs if len(run.patches) == rung]
+        assert [(run.graph_id, run.captured) for run in runs] == [(-1, False), (rung, True), (rung, False)]
+        assert runs[0].patches.any()
+        assert not runs[1].patches.any()
+        assert (runs[2].patches == runs[0].patches).all()
+
+
+def test_the_largest_rung_is_captured_first_and_so_takes_the_memory_of_all() -> None:
+    session = FakeGpuSession(SPEC)
+    LadderRunner(session, SPEC, TOP, FakeMemory()).capture()
+    assert [run.graph_id for run in session.runs if run.captured] == RUNGS[::-1]
+
+
+def test_every_replay_is_proved_after_the_last_capture() -> None:
+    session = FakeGpuSession(SPEC)
+    LadderRunner(session, SPEC, TOP, FakeMemory()).capture()
+    assert [run.graph_id for run in session.runs[-len(RUNGS) :]] == RUNGS
+    assert not any(run.captured for run in session.runs[-len(RUNGS) :])
+
+
+@pytest.mark.parametrize(
+    ("replay", "drift"),
+    [
+        (lambda patches: means_of_colours(patches) + 1, r"1"),
+        (lambda patches: means_of_colours(patches) * np.float32("nan"), "nan"),
+        (lambda patches: means_of_colours(patches[::-1].copy() // 2), r"\d\S*"),
+    ],
+)
+def test_a_graph_that_answers_otherwise_when_replayed_is_refused(replay: Callable[[Any], Any], drift: str) -> None:
+    runner = LadderRunner(FakeGpuSession(SPEC, replay=replay), SPEC, TOP, FakeMemory())
+    message = (
+        rf"^The captured graph of 1 pictures answers otherwise than the graph itself: its logits are off by {drift}; "
+        r"expected at most 0\.1\d*\.$"
+    )
+    with pytest.raises(EngineError, match=message):
+        runner.capture()
+
+
+def test_a_rung_that_does_not_run_is_named() -> None:
+    def answer(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if len(patches) == 6:
+            raise RuntimeError("out of\nmemory")
+        return means_of_colours(patches)
+
+    runner = LadderRunner(FakeGpuSession(SPEC, answer), SPEC, TOP, FakeMemory())
+    with pytest.raises(EngineError, match=r"^The graph does not run a batch of 6: out of memory$"):
+        runner.capture()
+
+
+def test_buffers_that_cannot_be_had_stop_the_start() -> None:
+    class Scarce(FakeMemory):
+        def device(self, shape: tuple[int, ...], dtype: Any) -> Any:
+            if shape[0] > 4:
+                raise RuntimeError("CUDA failure 2:\n out of memory")
+            return super().device(shape, dtype)
+
+    with pytest.raises(EngineError, match=r"^No buffers for batches of up to 12: CUDA failure 2: out of memory$"):
+        LadderRunner(FakeGpuSession(SPEC), SPEC, TOP, Scarce())
+
+
+def test_every_rung_has_memory_of_its_own_size_and_is_bound_once() -> None:
+    session, memory = FakeGpuSession(SPEC), FakeMemory()
+    captured(session, memory)
+    assert [host.shape for host in memory.hosts] == [(TOP, 4, 48)]
+    assert [array.numpy().shape for array in memory.arrays[::2]] == [(rung, 4, 48) for rung in RUNGS]
+    assert [array.numpy().shape for array in memory.arrays[1::2]] == [(rung, 3) for rung in RUNGS]
+    assert {array.numpy().dtype for array in memory.arrays[::2]} == {np.dtype(np.uint8)}
+    assert {array.numpy().dtype for array in memory.arrays[1::2]} == {np.dtype(np.float32)}
+    bound = [value for binding in session.bindings for value in binding.bound.values()]
+    assert bound == memory.arrays
+    assert len(session.bindings) == len(RUNGS)
+
+
+# --- running ---
+
+
+@pytest.mark.parametrize("count", range(1, TOP + 1))
+def test_a_batch_is_padded_to_the_next_rung_with_blanks_and_answered_in_order(count: int) -> None:
+    session = FakeGpuSession(SPEC)
+    runner = captured(session)
+    batch = pictures(count)
+    logits = runner.run(batch)
+    assert logits.dtype == np.float32
+    assert logits == pytest.approx(means_of_colours(np.stack(batch)))
+    (run,) = session.runs
+    rung = min(size for size in RUNGS if size >= count)
+    assert (run.graph_id, run.captured, len(run.patches)) == (rung, False, rung)
+    assert not run.patches[count:].any()
+    assert runner.padding(count) == rung - count
+
+
+def test_nothing_of_a_larger_batch_is_left_in_a_smaller_one() -> None:
+    session = FakeGpuSession(SPEC)
+    runner = captured(session)
+    runner.run(pictures(TOP))
+    runner.run(pictures(5, seed=1))
+    assert (session.runs[-1].patches[:5] == np.stack(pictures(5, seed=1))).all()
+    assert not session.runs[-1].patches[5:].any()
+
+
+def test_an_answer_stays_what_it_was_when_the_next_batch_runs() -> None:
+    runner = captured(FakeGpuSession(SPEC))
+    first = runner.run(pictures(3))
+    kept = first.copy()
+    runner.run(pictures(3, seed=1))
+    assert (first == kept).all()
+
+
+def test_nothing_is_allocated_bound_or_captured_after_the_warm_up() -> None:
+    session, memory = FakeGpuSession(SPEC), FakeMemory()
+    runner = captured(session, memory)
+    before = len(memory.hosts), len(memory.arrays), len(session.bindings)
+    chance = random.Random(0)
+    stock = pictures(TOP)
+    for _ in range(2000):
+        runner.run(stock[: chance.randint(1, TOP)])
+    assert (len(memory.hosts), len(memory.arrays), len(session.bindings)) == before
+    assert len(session.runs) == 2000
+    assert not any(run.captured for run in session.runs)
+
+
+def test_whoever_calls_the_runs_are_in_the_thread_that_captured() -> None:
+    session = FakeGpuSession(SPEC)
+    runner = LadderRunner(session, SPEC, TOP, FakeMemory())
+    runner.capture()
+    callers = [threading.Thread(target=runner.run, args=(pictures(2),)) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len({run.thread for run in session.runs}) == 1
+    assert not any(run.captured for run in session.runs[-3:])
+
+
+def test_two_runners_share_no_memory() -> None:
+    memory = FakeMemory()
+    runners = [captured(FakeGpuSession(SPEC), memory) for _ in range(2)]
+    places = [*memory.hosts, *(array.numpy() for array in memory.arrays)]
+    assert len(places) == 2 * (1 + 2 * len(RUNGS))
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(places) for b in places[:i])
+    assert runners[0].run(pictures(1)) == pytest.approx(runners[1].run(pictures(1)))
+
+
+def test_its_thread_its_session_and_its_memory_go_with_it() -> None:
+    session, memory = FakeGpuSession(SPEC), FakeMemory()
+    runner = captured(session, memory)
+    runner.run(pictures(2))
+    thread = next(one for one in threading.enumerate() if one.ident == session.runs[-1].thread)
+    gone = [weakref.ref(thing) for thing in (runner, session, memory)]
+    del runner, session, memory
+    thread.join(60)
+    assert not thread.is_alive()
+    assert [thing() for thing in gone] == [None, None, None]
+
+
+def test_a_picture_of_another_shape_does_not_run() -> None:
+    session = FakeGpuSession(SPEC)
+    runner = captured(session)
+    with pytest.raises(ValueError, match=r"could not broadcast|shape"):
+        runner.run([np.zeros((4, 47), dtype=np.uint8)])
+    assert session.runs == []
+    assert runner.run(pictures(1)).shape == (1, 3)
+
+
+# --- the same with ONNX Runtime itself, on its device "cpu" ---
+
+
+@pytest.fixture(scope="module")
+def session(bundle: Path) -> Any:
+    return onnxruntime.InferenceSession(str(bundle / "fp32.onnx"), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def real(session: Any) -> LadderRunner:
+    runner = LadderRunner(session, SPEC, TOP, OrtMemory("cpu", 0))
+    runner.capture()
+    return runner
+
+
+@given(st.lists(st.integers(1, TOP), min_size=1, max_size=6), st.integers(0, 99))
+def test_onnx_runtime_answers_any_sequence_of_batches_as_it_does_without_a_ladder(
+    session: Any, real: LadderRunner, counts: list[int], seed: int
+) -> None:
+    for count in counts:
+        batch = pictures(count, seed)
+        (expected,) = session.run(["logits"], {"patches": np.stack(batch)})
+        assert (real.run(batch) == expected).all()
+
+
+def test_onnx_runtimes_memory_stays_where_it_is(session: Any) -> None:
+    values: list[Any] = []
+
+    class Watched(OrtMemory):
+        def device(self, shape: tuple[int, ...], dtype: Any) -> Any:
+            values.append(super().device(shape, dtype))
+            return values[-1]
+
+    runner = LadderRunner(session, SPEC, TOP, Watched("cpu", 0))
+    addresses = [value.data_ptr() for value in values]
+    runner.capture()
+    for count in range(1, TOP + 1):
+        runner.run(pictures(count))
+    assert len(addresses) == len(set(addresses)) == 2 * len(ladder(TOP))
+    assert [value.data_ptr() for value in values] == addresses
+
+
+def test_a_graph_that_runs_no_batches_is_refused_by_name_of_the_rung(tmp_path: Path) -> None:
+    write_bundle(tmp_path, SPEC, frozen_batch=1)
+    session = onnxruntime.InferenceSession(str(tmp_path / "fp32.onnx"), providers=["CPUExecutionProvider"])
+    runner = LadderRunner(session, SPEC, 2, OrtMemory("cpu", 0))
+    with pytest.raises(EngineError, match=r"^The graph does not run a batch of 2: "):
+        runner.capture()

@@ -1,0 +1,349 @@
+"""The life of one picture, from bytes to the most probable labels, without HTTP."""
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.decoding.cost_checks import Memory
+from app.decoding.decoder import DecodeLimits
+from app.engine.cuda_graphs import LadderRunner
+from app.engine.engine import Engine, EngineOptions, open_engine
+from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
+from app.inference.batcher import Limits
+from app.inference.classifier import Classified, Classifier, Decoding
+from app.system.quota import Quota
+from model.spec import Fit
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from tests.app.fakes import (
+    FakeGpuSession,
+    FakeMemory,
+    FakeSession,
+    GatedSession,
+    WatchedMetrics,
+    engine_of,
+    means_of_colours,
+)
+
+SPEC = colour_spec(canary=None)
+Build = Callable[..., Classifier]
+
+
+@pytest.fixture
+def metrics() -> WatchedMetrics:
+    return WatchedMetrics()
+
+
+@pytest.fixture
+def build(metrics: WatchedMetrics) -> Iterator[Build]:
+    """Makes classifiers, and ends their threads."""
+    made: list[Classifier] = []
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20))
+
+    def classifier(engine: Engine, **limits: Any) -> Classifier:
+        made.append(
+            Classifier(
+                engine,
+                limits=Limits(**{"lanes": engine.lanes, **limits}),
+                decoding=decoding,
+                metrics=metrics,
+            )
+        )
+        return made[-1]
+
+    yield classifier
+    for one in made:
+        one.close()
+    decoding.close()
+
+
+async def classify(classifier: Classifier, payload: bytes, *, top_k: int = 1, timeout_s: float = 60) -> Classified:
+    with classifier.admit() as (place,):
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        return await classifier.classify(place, payload, top_k=top_k, deadline=deadline)
+
+
+def best(classified: Classified) -> str:
+    return classified.predictions[0]["label"]
+
+
+async def test_a_picture_gets_its_labels_most_probable_first(build: Build, engine: Engine) -> None:
+    classified = await classify(build(engine), picture((255, 0, 51)), top_k=3)
+    labels = [(prediction["label"], prediction["index"]) for prediction in classified.predictions]
+    assert labels == [("red", 0), ("blue", 2), ("green", 1)]
+    total = math.exp(10) + math.exp(2) + 1
+    expected = [math.exp(10) / total, math.exp(2) / total, 1 / total]
+    assert [prediction["probability"] for prediction in classified.predictions] == pytest.approx(expected, rel=1e-5)
+    assert classified.batch_size == 1
+    assert set(classified.seconds) == {"decode", "queue", "infer"}
+    assert min(classified.seconds.values()) >= 0
+
+
+async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, engine: Engine) -> None:
+    classifier = build(engine)
+    for payload in (
+        picture(GREEN, size=(300, 40), kind="JPEG"),
+        picture(GREEN, size=(1, 1)),
+        picture(GREEN, kind="GIF"),
+    ):
+        assert best(await classify(classifier, payload)) == "green"
+
+
+class _Sizes(Memory):
+    """Remembers what was asked for, which tells pictures of different sizes apart."""
+
+    def __init__(self) -> None:
+        super().__init__(Quota(1 << 30))
+        self.asked: list[int] = []
+
+    @contextmanager
+    def taken(self, count: int) -> Iterator[None]:
+        self.asked.append(count // 14)  # bytes for a pixel
+        with super().taken(count):
+            yield
+
+
+async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Engine) -> None:
+    memory, held = _Sizes(), threading.Event()
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20, memory=memory))
+    classifier = Classifier(engine, limits=Limits(lanes=engine.lanes), decoding=decoding, metrics=WatchedMetrics())
+    decoding.threads.submit(lambda: held.wait(60))
+    deadline = asyncio.get_running_loop().time() + 60
+    with classifier.admit(4) as places:
+        answers = [
+            asyncio.create_task(
+                classifier.classify(place, picture(RED, size=(side, 1)), top_k=1, deadline=deadline, patient=side < 40)
+            )
+            for side, place in zip((10, 20, 30, 40), places, strict=True)
+        ]
+        await asyncio.sleep(0)
+        held.set()
+        await asyncio.gather(*answers)
+    assert memory.asked == [40, 10, 20, 30]
+    classifier.close()
+    decoding.close()
+
+
+def costly(side: int) -> bytes:
+    """A PNG of one colour: few bytes for as many pixels as are more than a little work."""
+    return picture(RED, size=(side, 50_000))
+
+
+@asynccontextmanager
+async def one_thread(engine: Engine) -> AsyncIterator[tuple[Classifier, _Sizes, threading.Event]]:
+    """A classifier whose one decoding thread is held until the event is set."""
+    memory, held = _Sizes(), threading.Event()
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000, memory=memory))
+    classifier = Classifier(engine, limits=Limits(lanes=engine.lanes), decoding=decoding, metrics=WatchedMetrics())
+    decoding.threads.submit(lambda: held.wait(60))
+    yield classifier, memory, held
+    classifier.close()
+    decoding.close()
+
+
+async def test_a_picture_of_few_bytes_that_takes_long_lets_others_be_decoded_first(engine: Engine) -> None:
+    assert len(costly(41)) <= 100_000
+    async with one_thread(engine) as (classifier, memory, held):
+        sent = [asyncio.create_task(classify(classifier, one)) for one in (costly(41), costly(42), picture(RED))]
+        await asyncio.sleep(0)
+        held.set()
+        assert [best(one) for one in await asyncio.gather(*sent)] == ["red"] * 3
+    assert memory.asked[0] == 8 * 8
+    assert memory.asked[1:] == [41 * 50_000, 42 * 50_000]
+
+
+async def test_the_large_pictures_of_a_batch_take_turns_with_those_of_others(engine: Engine) -> None:
+    deadline = asyncio.get_running_loop().time() + 60
+    async with one_thread(engine) as (classifier, memory, held):
+        with classifier.admit(5) as places:
+            sent = [
+                asyncio.create_task(
+                    classifier.classify(place, costly(side), top_k=1, deadline=deadline, patient=True, client=client)
+                )
+                for side, client, place in zip(
+                    (41, 42, 43, 44, 45), ("many", "many", "many", None, "two"), places, strict=True
+                )
+            ]
+            await asyncio.sleep(0)
+            held.set()
+            await asyncio.gather(*sent)
+    assert [asked // 50_000 for asked in memory.asked] == [41, 44, 45, 42, 43]
+
+
+async def test_of_a_batch_nothing_is_begun_after_its_deadline(engine: Engine) -> None:
+    async with one_thread(engine) as (classifier, memory, held):
+        deadline = asyncio.get_running_loop().time() + 0.05
+        with classifier.admit(3) as places:
+            sent = [
+                classifier.classify(place, payload, top_k=1, deadline=deadline, client="batch")
+                for payload, place in zip((picture(RED), costly(41), costly(42)), places, strict=True)
+            ]
+            answers = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(one) for one in answers] == [DeadlinePassed] * 3
+        held.set()
+        await classify(classifier, picture(RED, size=(30, 1)))  # whose turn comes after theirs
+        await classify(classifier, costly(44))
+    assert memory.asked == [30, 44 * 50_000]
+
+
+async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> None:
+    classifier = build(open_engine(EngineOptions(grey_bundle, provider="cpu", lanes=1)))
+    assert best(await classify(classifier, picture((250, 250, 250)))) == "light"
+    assert best(await classify(classifier, picture(20, mode="L"))) == "dark"
+
+
+async def test_the_temperature_of_the_spec_softens_the_probabilities(build: Build) -> None:
+    spec = colour_spec(canary=None, temperature=10.0)
+    classified = await classify(build(engine_of(FakeSession(spec, means_of_colours), spec)), picture(RED))
+    assert classified.predictions[0]["probability"] == pytest.approx(math.e / (math.e + 2), rel=1e-5)
+
+
+async def test_huge_logits_do_not_overflow_and_ties_keep_the_order_of_the_classes(build: Build) -> None:
+    def answer(patches: Any) -> Any:
+        return np.array([[3e38, -3e38, 3e38]] * len(patches), dtype=np.float32)
+
+    classified = await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED), top_k=3)
+    found = [(one["label"], one["probability"]) for one in classified.predictions]
+    assert found == [("red", 0.5), ("blue", 0.5), ("green", 0.0)]
+
+
+async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_answer(build: Build) -> None:
+    session = GatedSession(SPEC)
+    classifier = build(engine_of(session, SPEC), max_batch_size=8)
+    first = asyncio.create_task(classify(classifier, picture(RED)))
+    await session.entered.wait()
+    others = [asyncio.create_task(classify(classifier, picture(colour))) for colour in (GREEN, BLUE, RED)]
+    metrics = classifier._metrics
+    assert isinstance(metrics, WatchedMetrics)
+    await metrics.until(lambda: metrics.waiting == 3)
+    session.open_gate()
+    answers = await asyncio.gather(first, *others)
+    assert [best(classified) for classified in answers] == ["red", "green", "blue", "red"]
+    assert [classified.batch_size for classified in answers] == [1, 3, 3, 3]
+
+
+async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_padding_is_counted(
+    build: Build, metrics: WatchedMetrics
+) -> None:
+    runner = LadderRunner(FakeGpuSession(SPEC), SPEC, 8, FakeMemory())
+    engine = Engine([runner], SPEC, provider="cuda", precision="fp32", fallback=None)
+    classifier = build(engine, max_batch_size=5, max_wait_s=60)
+    colours = (RED, GREEN, BLUE, GREEN, RED)
+    answers = await asyncio.gather(*(classify(classifier, picture(colour)) for colour in colours))
+    assert [best(classified) for classified in answers] == ["red", "green", "blue", "green", "red"]
+    assert [classified.batch_size for classified in answers] == [5] * 5
+    assert metrics.samples()["mixer_padding_images_total"] == 1
+
+
+# --- what fails ---
+
+
+async def test_what_cannot_be_decoded_never_reaches_the_engine(build: Build, metrics: WatchedMetrics) -> None:
+    session = FakeSession(SPEC)
+    classifier = build(engine_of(session, SPEC))
+    with pytest.raises(BadPicture):
+        await classify(classifier, b"no picture")
+    with pytest.raises(TooManyPixels):
+        await classify(classifier, picture(RED, size=(2000, 2000)))
+    assert session.batches == []
+    assert metrics.samples()['mixer_images_total{outcome="bad_picture"}'] == 1
+    assert metrics.samples()['mixer_images_total{outcome="too_many_pixels"}'] == 1
+    assert metrics.inside == 0
+
+
+async def test_the_engines_own_words_stay_in_the_log(build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    def answer(patches: Any) -> Any:
+        raise RuntimeError("secret")
+
+    with pytest.raises(InferenceFailed) as failed:
+        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED))
+    assert str(failed.value) == "The engine failed on this picture; the service's log says why."
+    assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+async def test_logits_that_are_no_numbers_are_a_failure(wrong: float, build: Build) -> None:
+    def answer(patches: Any) -> Any:
+        return np.array([[0, wrong, 0]], dtype=np.float32)
+
+    with pytest.raises(InferenceFailed, match=r"not all finite numbers\. This is a bug"):
+        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED))
+
+
+async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, metrics: WatchedMetrics) -> None:
+    classifier, gate = build(engine_of(FakeSession(SPEC), SPEC)), threading.Event()
+    before = classifier._decoding.threads.submit(lambda: gate.wait(60))
+    with pytest.raises(DeadlinePassed, match="not decoded before its deadline"):
+        await classify(classifier, picture(RED), timeout_s=-1)
+    gate.set()
+    await before
+    assert metrics.given_up == [("decode", "deadline")]
+    assert metrics.samples()['mixer_images_total{outcome="deadline_passed"}'] == 1
+
+
+async def test_a_picture_whose_client_goes_while_it_is_decoded(build: Build, metrics: WatchedMetrics) -> None:
+    session = FakeSession(SPEC)
+    classifier = build(engine_of(session, SPEC))
+    task = asyncio.create_task(classify(classifier, picture(RED)))
+    await metrics.until(lambda: metrics.inside == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert metrics.given_up == [("decode", "client_gone")]
+    assert metrics.samples()['mixer_images_total{outcome="client_gone"}'] == 1
+    assert (metrics.inside, session.batches) == (0, [])
+
+
+# --- places and labels ---
+
+
+async def test_places_for_many_are_given_to_all_or_none(build: Build, engine: Engine, metrics: WatchedMetrics) -> None:
+    classifier = build(engine, queue_capacity=3)
+    with classifier.admit(2) as places:
+        assert len(places) == 2
+        with pytest.raises(QueueFull), classifier.admit(2):
+            pytest.fail("There was room for one only.")
+        assert metrics.inside == 2
+        assert metrics.samples()['mixer_images_total{outcome="queue_full"}'] == 2
+    assert metrics.inside == 0
+    with classifier.admit(3):
+        assert metrics.inside == 3
+
+
+async def test_a_refused_batch_is_counted_by_its_pictures_and_told_the_true_depth(
+    build: Build, engine: Engine, metrics: WatchedMetrics
+) -> None:
+    classifier = build(engine, queue_capacity=4)
+    with classifier.admit(2):
+        with (
+            pytest.raises(QueueFull, match=r"^2 of 4 places in the queue are taken; expected room for 3\."),
+            classifier.admit(3),
+        ):
+            pytest.fail("There was room for two only.")
+        assert metrics.samples()['mixer_rejected_total{reason="queue_full"}'] == 3
+
+
+async def test_while_draining_there_are_no_places(build: Build, engine: Engine, metrics: WatchedMetrics) -> None:
+    classifier = build(engine)
+    await classifier.batcher.close(0)
+    with pytest.raises(NotReady), classifier.admit():
+        pytest.fail("It was draining.")
+    assert metrics.samples()['mixer_images_total{outcome="not_ready"}'] == 1
+
+
+def test_top_k_is_between_one_and_the_number_of_classes(build: Build, engine: Engine) -> None:
+    classifier = build(engine)
+    assert [classifier.expect_top_k(top_k) for top_k in (None, 1, 3)] == [3, 1, 3]
+    for wrong in (0, -1, 4):
+        with pytest.raises(BadParameter, match=rf"^top_k is {wrong}; expected 1 to 3, the number of classes\.$"):
+            classifier.expect_top_k(wrong)
+
+
+def test_top_k_is_five_where_there_are_more_classes(build: Build) -> None:
+    spec = colour_spec(canary=None, num_classes=7, labels=tuple("abcdefg"), fit=Fit())
+    assert build(engine_of(FakeSession(spec), spec)).expect_top_k(None) == 5

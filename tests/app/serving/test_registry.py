@@ -1,0 +1,216 @@
+"""The classifiers that answer, by name: lookup, takeover, and that the old one is gone when its last place is free."""
+
+import asyncio
+import gc
+import threading
+import weakref
+
+import pytest
+
+from app.errors import NotReady
+from app.inference.classifier import Classifier
+from app.serving.registry import UnknownModel
+from tests.app.colour_bundle import BLUE, RED, colour_spec, picture
+from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
+from tests.app.in_process import Serve
+from tests.app.problem_answers import expect_problem
+from tests.app.served_models import Shop, shop_of
+
+SPEC = colour_spec()
+NEWER = colour_spec(version="8")
+
+
+async def best_label(classifier: Classifier, payload: bytes) -> str:
+    with classifier.admit() as (place,):
+        deadline = asyncio.get_running_loop().time() + 60
+        classified = await classifier.classify(place, payload, top_k=1, deadline=deadline)
+    return classified.predictions[0]["label"]
+
+
+def engine_info(shop: Shop) -> set[str]:
+    return {name for name in shop.metrics.samples() if name.startswith("mixer_engine_info")}
+
+
+async def until_gone(shop: Shop) -> None:
+    """Until whoever was let go has been closed."""
+    await asyncio.gather(*shop.models._leaving.values())
+
+
+# --- lookup ---
+
+
+def test_without_a_name_the_default_answers_and_without_a_default_the_first_by_name() -> None:
+    for default, expected in (("", "a"), ("b", "b")):
+        with shop_of(default=default) as shop:
+            made = {name: shop.serve(engine_of(FakeSession(SPEC), SPEC), name) for name in ("c", "b", "a")}
+            assert shop.models.classifier() is made[expected].classifier
+            assert shop.models.classifier("c") is made["c"].classifier
+            assert [model.name for model in shop.models] == ["a", "b", "c"]
+            assert shop.models.body().default == expected
+
+
+def test_an_unknown_name_is_refused_with_those_there_are() -> None:
+    with shop_of(engine_of(FakeSession(SPEC), SPEC), name="a") as shop:
+        shop.serve(engine_of(FakeSession(SPEC), SPEC), "b")
+        with pytest.raises(UnknownModel, match=r"^model is 'c'; this service has a, b\.$"):
+            shop.models.classifier("c")
+
+
+def test_what_is_served_is_listed() -> None:
+    with shop_of(engine_of(FakeSession(SPEC), SPEC), name="a") as shop:
+        shop.serve(engine_of(FakeSession(NEWER), NEWER), "b").complaint = None
+        common = {"model": "colours", "precision": "fp32", "num_classes": 3}
+        assert shop.models.body().model_dump() == {
+            "default": "a",
+            "models": [
+                {"name": "a", "version": "7", "ready": False, **common},
+                {"name": "b", "version": "8", "ready": True, **common},
+            ],
+        }
+
+
+async def test_a_full_queue_is_told_at_the_head_only_where_it_is_the_only_one() -> None:
+    with shop_of(engine_of(FakeSession(SPEC), SPEC), name="a", queue_capacity=1) as shop:
+        assert shop.models.refusal(60) is None
+        with shop.models.classifier().admit():
+            assert shop.models.refusal(60) is not None
+            shop.serve(engine_of(FakeSession(SPEC), SPEC), "b")
+            assert shop.models.refusal(60) is None
+
+
+# --- takeover ---
+
+
+async def test_who_has_a_place_is_answered_by_the_old_one_and_who_comes_next_by_the_new_one() -> None:
+    old_session, new_session = GatedSession(SPEC), FakeSession(NEWER, means_of_colours)
+    with shop_of(engine_of(old_session, SPEC)) as shop:
+        old = shop.models.classifier()
+        waiting = asyncio.create_task(best_label(old, picture(RED)))
+        await old_session.entered.wait()
+        shop.serve(engine_of(new_session, NEWER))
+        assert shop.models.classifier().spec.version == "8"
+        assert await best_label(shop.models.classifier(), picture(BLUE)) == "blue"
+        assert not waiting.done()
+        with pytest.raises(NotReady):
+            old.admit()
+        assert shop.gone == 0
+        old_session.open_gate()
+        assert await waiting == "red"
+        await until_gone(shop)
+        await asyncio.sleep(0)
+        assert shop.gone == 1
+        assert len(old_session.batches) == 1
+        assert len(new_session.batches) == 1
+
+
+async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> None:
+    def lanes() -> int:
+        return sum(thread.name.startswith("lane-") for thread in threading.enumerate())
+
+    with shop_of() as shop:
+        before = lanes()
+        session = FakeSession(SPEC, means_of_colours)
+        shop.serve(engine_of(session, SPEC, lanes=2))
+        await best_label(shop.models.classifier(), picture(RED))
+        gone, classifier = weakref.ref(session), weakref.ref(shop.models.classifier())
+        shop._made.clear()
+        del session
+        gc.disable()  # a cycle would wait for the collector, and what is frozen there would stay for good
+        try:
+            shop.serve(engine_of(FakeSession(NEWER, means_of_colours), NEWER))
+            await until_gone(shop)
+            await asyncio.sleep(0)
+            for thread in threading.enumerate():
+                if thread.name.startswith("lane-") and lanes() > before + 1:
+                    await asyncio.to_thread(thread.join, 10)
+            assert (gone(), classifier()) == (None, None)
+        finally:
+            gc.enable()
+        assert lanes() == before + 1
+
+
+async def test_only_what_runs_is_shown() -> None:
+    labels = 'mixer_engine_info{model="colours",precision="fp32",provider="cpu",version="%s"}'
+    with shop_of(engine_of(FakeSession(SPEC), SPEC)) as shop:
+        assert engine_info(shop) == {labels % "7"}
+        shop.serve(engine_of(FakeSession(NEWER), NEWER))
+        assert engine_info(shop) == {labels % "8"}
+        shop.serve(engine_of(FakeSession(SPEC), SPEC), "other")
+        assert engine_info(shop) == {labels % "7", labels % "8"}
+        shop.models.remove("colours")
+        assert engine_info(shop) == {labels % "7"}
+        shop.serve(engine_of(FakeSession(SPEC), SPEC), "other")
+        assert engine_info(shop) == {labels % "7"}
+
+
+async def test_the_default_goes_to_the_next_when_it_is_removed() -> None:
+    with shop_of(engine_of(FakeSession(SPEC), SPEC), name="a") as shop:
+        shop.serve(engine_of(FakeSession(NEWER), NEWER), "b")
+        shop.models.remove("a")
+        assert shop.models.classifier().spec.version == "8"
+        assert shop.models.body().default == "b"
+
+
+# --- the end ---
+
+
+async def test_a_run_of_one_that_was_let_go_is_still_watched_until_it_ends() -> None:
+    session = GatedSession(SPEC)
+    with shop_of(engine_of(session, SPEC)) as shop:
+        shop.models._patience_s = 0.01
+        waiting = asyncio.create_task(best_label(shop.models.classifier(), picture(RED)))
+        await session.entered.wait()
+        shop.serve(engine_of(FakeSession(SPEC), SPEC))
+        with pytest.raises(NotReady):
+            await waiting
+        await until_gone(shop)
+        assert shop.models.stuck_s() > 0
+        session.open_gate()
+        while shop.models.stuck_s():  # noqa: ASYNC110 -- the thread says nothing when it ends
+            await asyncio.sleep(0.001)
+        assert not shop.models._leaving
+
+
+async def test_a_drain_waits_for_all_of_them() -> None:
+    first, second = GatedSession(SPEC), GatedSession(SPEC)
+    with shop_of(engine_of(first, SPEC), name="a") as shop:
+        answers = [asyncio.create_task(best_label(shop.models.classifier(), picture(RED)))]
+        await first.entered.wait()
+        shop.serve(engine_of(second, SPEC), "a")
+        answers.append(asyncio.create_task(best_label(shop.models.classifier(), picture(BLUE))))
+        await second.entered.wait()
+        draining = asyncio.create_task(shop.models.drain(60))
+        first.open_gate()
+        assert await answers[0] == "red"
+        assert not draining.done()
+        second.open_gate()
+        await draining
+        assert await answers[1] == "blue"
+
+
+# --- over HTTP ---
+
+
+async def test_models_are_asked_for_by_name(serve: Serve) -> None:
+    async with serve() as service:
+        listed = (await service.http.get("/models")).json()
+        assert [model["name"] for model in listed["models"]] == [listed["default"]]
+        name = listed["default"]
+        for path in ("/classify", "/classify/batch"):
+            files = {"file": picture(RED)}
+            answer = await service.http.post(f"{path}?model={name}", files=files)
+            assert answer.status_code == 200
+            assert answer.json()["model"] == {"name": "colours", "version": "7", "precision": "fp32"}
+            refused = await service.http.post(f"{path}?model=another", files=files)
+            expect_problem(refused, 404, "unknown_model", "model is 'another'; this service has ", name)
+        described = await service.http.get(f"/model?model={name}")
+        assert described.json()["limits"]["max_batch_size"] == 8
+        expect_problem(await service.http.get("/model?model=another"), 404, "unknown_model")
+
+
+@pytest.mark.parametrize("path", ["/models", "/model"])
+async def test_what_is_served_is_told_only_to_who_has_a_key(path: str, serve: Serve) -> None:
+    async with serve(api_keys="a-key-of-sixteen-characters") as service:
+        assert (await service.http.get(path)).status_code == 401
+        headers = {"X-API-Key": "a-key-of-sixteen-characters"}
+        assert (await service.http.get(path, headers=headers)).status_code == 200

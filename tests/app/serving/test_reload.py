@@ -1,0 +1,555 @@
+"""New bundles in place of old ones: opened beside them, proved, and taken over; or refused with the reason."""
+
+import asyncio
+import gc
+import os
+import shutil
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app import main
+from app.engine.engine import EngineOptions
+from app.errors import BadSettings, DeadlinePassed, EngineError
+from app.inference.classifier import Classifier
+from app.serving.bundles import Opened, open_bundle
+from app.serving.health import Health
+from app.serving.reload import Making, Outcome, Reload, ReloadRefused
+from app.settings import Settings
+from app.system.shared_memory import Board
+from app.system.worker_context import Post
+from model.spec import METADATA_KEY, Canary
+from tests.app.colour_bundle import BLUE, RED, colour_graph, colour_spec, picture, write_bundle
+from tests.app.fakes import samples_of
+from tests.app.problem_answers import expect_problem
+from tests.pace import is_within
+
+from tests.app.served_models import Shop, shop_of  # isort: skip
+
+KEY = "an-operators-key-of-length"
+OLD, NEW = colour_spec(version="7"), colour_spec(version="8")
+
+
+def put(bundle: Path, **changes: Any) -> Path:
+    """Write a bundle beside `bundle`, and put it there in one step."""
+    beside = bundle.with_name(f".{bundle.name}.new")
+    write_bundle(beside, colour_spec(**changes))
+    shutil.rmtree(bundle, ignore_errors=True)
+    return beside.rename(bundle)
+
+
+class Place:
+    """One process that serves the bundles of a folder, without HTTP."""
+
+    def __init__(self, folder: Path, shop: Shop, post: Post, *, default: str = "", **options: Any) -> None:
+        self.shop, self.models, self.metrics = shop, shop.models, shop.metrics
+        self.opened: list[str] = []
+        self.options = EngineOptions(folder, provider="cpu", lanes=1, max_batch_size=2, **options)
+        self.health = Health(shop.models, shop.metrics, interval_s=60, timeout_s=60, watchdog_s=60, post=post)
+        self.besides: dict[str, Callable[[], None]] = {}
+        self.reload = Reload(
+            folder,
+            shop.models,
+            Making(self._open, self._build),
+            self.health,
+            post,
+            shop.metrics,
+            default=default,
+            timeout_s=60,
+            besides=self.besides,
+        )
+
+    def _open(self, bundle: Path) -> Opened:
+        self.opened.append(bundle.name)
+        return open_bundle(self.options, bundle)
+
+    def _build(self, name: str, opened: Opened) -> Any:
+        model = self.shop.make(opened.engine, name)
+        model.state = opened.state
+        return model
+
+    def start(self, *bundles: Path) -> None:
+        for bundle in bundles:
+            self.models.take(self._build(bundle.name, self._open(bundle)))
+        self.opened.clear()
+
+    def versions(self) -> dict[str, str]:
+        return {model.name: model.classifier.spec.version for model in self.models}
+
+    async def now(self) -> list[tuple[str, str]]:
+        return [(one.name, one.outcome) for one in (await self.reload.now()).models]
+
+    async def refusal(self) -> str:
+        with pytest.raises(ReloadRefused) as refused:
+            await self.reload.now()
+        return refused.value.detail
+
+    def counted(self) -> dict[str, float]:
+        return {
+            name.split('"')[1]: value for name, value in self.metrics.samples().items() if "mixer_reloads_total" in name
+        }
+
+
+@asynccontextmanager
+async def place_of(folder: Path, *bundles: Path, post: Post | None = None, **options: Any) -> AsyncIterator[Place]:
+    with shop_of(default=options.get("default", "")) as shop:
+        place = Place(folder, shop, post or Post(), **options)
+        place.start(*(bundles or [folder]))
+        await place.health.probe()
+        watching = asyncio.create_task(place.reload.watch())
+        yield place
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        place.reload.close()
+
+
+# --- one bundle ---
+
+
+async def test_what_has_not_changed_stays(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours")
+    async with place_of(bundle) as place:
+        before = place.models.classifier()
+        assert await place.now() == [("colours", "unchanged")]
+        assert place.models.classifier() is before
+        assert place.opened == []
+        assert place.counted() == {"unchanged": 1}
+
+
+async def test_a_new_one_takes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundle = put(tmp_path / "colours")
+    with caplog.at_level("INFO", "mixer.reload"):
+        async with place_of(bundle) as place:
+            put(bundle, version="8")
+            assert await place.now() == [("colours", "swapped")]
+            assert place.versions() == {"colours": "8"}
+            place.health.expect_ready()
+            assert place.counted() == {"swapped": 1}
+    assert "reload: colours swapped: version '7' -> '8'" in caplog.messages
+    assert "reload: nothing has changed" not in caplog.messages
+
+
+async def test_other_classes_are_told_in_the_answer_and_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = put(tmp_path / "colours")
+    with caplog.at_level("INFO", "mixer.reload"):
+        async with place_of(bundle) as place:
+            put(bundle, labels=("green", "red", "purple"), temperature=1.5)
+            (outcome,) = (await place.reload.now()).models
+    labels = "labels: 1 added ('purple'), 1 removed ('blue'), 2 moved to another index ('green', 'red')"
+    assert outcome.changes == [labels, "temperature 1.0 -> 1.5"]
+    assert f"reload: colours swapped: {labels}; temperature 1.0 -> 1.5" in caplog.messages
+
+
+async def test_one_with_other_weights_alone_says_that_its_classes_are_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = put(tmp_path / "colours")
+    with caplog.at_level("INFO", "mixer.reload"):
+        async with place_of(bundle) as place:
+            put(bundle)
+            (outcome,) = (await place.reload.now()).models
+    assert (outcome.outcome, outcome.changes) == ("swapped", [])
+    assert "reload: colours swapped: its labels, sizes and temperature are as they were" in caplog.messages
+
+
+async def test_a_reload_that_finds_nothing_new_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "mixer.reload"):
+        async with place_of(put(tmp_path / "colours")) as place:
+            await place.now()
+    assert caplog.messages[-1] == "reload: nothing has changed"
+
+
+async def test_one_that_fails_its_canary_is_opened_anew_even_if_it_has_not_changed(tmp_path: Path) -> None:
+    async with place_of(put(tmp_path / "colours")) as place:
+        model = next(iter(place.models))
+        model.lost_provider = lambda: "It is gone."
+        await place.health.probe()
+        assert place.health.reason == "It is gone."
+        assert await place.now() == [("colours", "swapped")]
+        place.health.expect_ready()
+
+
+def truncated(bundle: Path) -> None:
+    graph = bundle / "fp32.onnx"
+    os.truncate(graph, graph.stat().st_size // 2)
+
+
+def corrupt(bundle: Path) -> None:
+    (bundle / "fp32.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def missing(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+
+
+def another_specs(bundle: Path) -> None:
+    written = colour_graph(OLD, metadata={METADATA_KEY: '{"name": "later", "layers_of_the_future": 3}'})
+    (bundle / "fp32.onnx").write_bytes(written)
+
+
+def another_interface(bundle: Path) -> None:
+    write_bundle(bundle, OLD, input_name="pictures")
+
+
+def another_answer(bundle: Path) -> None:
+    canary = OLD.canary
+    assert canary is not None
+    drifted = Canary(picture=canary.picture, logits=(9.0, 0.0, 0.0), atol=canary.atol)
+    write_bundle(bundle, colour_spec(canary=drifted))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (truncated, "cannot be opened on CPUExecutionProvider: "),
+        (corrupt, "cannot be opened on CPUExecutionProvider: "),
+        (missing, "does not exist; expected a folder with fp32.onnx, fp16.onnx or int8.onnx, "),
+        (another_specs, "has a mixer.spec that is not valid: "),
+        (another_interface, "its spec says uint8 patches of 4 x 48."),
+        (another_answer, "The canary picture's logits are off by 1; expected at most 0.001."),
+    ],
+)
+async def test_a_bad_one_is_refused_soon_with_its_reason_and_the_old_one_goes_on(
+    break_it: Callable[[Path], None], words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = put(tmp_path / "colours")
+    async with place_of(bundle) as place:
+        before = place.models.classifier()
+        break_it(bundle)
+        began = time.monotonic()
+        detail = await place.refusal()
+        assert is_within(time.monotonic() - began, 2, time.perf_counter)
+        assert detail.startswith("colours was refused: ")
+        assert words in detail
+        assert place.models.classifier() is before
+        place.health.expect_ready()
+        assert place.counted() == {"refused": 1}
+        assert any(words in line and line.startswith("reload: colours refused: ") for line in caplog.messages)
+        put(bundle, version="9")
+        assert await place.now() == [("colours", "swapped")]
+
+
+async def test_a_precision_that_it_has_not_is_refused(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours")
+    async with place_of(bundle, precision="fp32") as place:
+        (bundle / "fp32.onnx").rename(bundle / "int8.onnx")
+        assert "precision is fp32; the bundle " in await place.refusal()
+
+
+async def test_one_that_would_fall_back_to_the_cpu_is_refused_where_the_old_one_has_not(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours")
+    async with place_of(bundle) as place:
+        put(bundle, version="8")
+        honest = place._open
+
+        def falling_back(path: Path) -> Opened:
+            opened = honest(path)
+            opened.engine.fallback = "CUDA has no memory left."
+            return opened
+
+        place.reload._making = Making(falling_back, place._build)
+        assert "colours was refused: It would run on the cpu now: CUDA has no memory left." in await place.refusal()
+        assert place.versions() == {"colours": "7"}
+
+
+async def test_what_nobody_expected_is_refused_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundle = put(tmp_path / "colours")
+    async with place_of(bundle) as place:
+        put(bundle, version="8")
+
+        def broken(path: Path) -> Opened:
+            raise ZeroDivisionError
+
+        place.reload._making = Making(broken, place._build)
+        assert "It cannot be opened; the service's log says why." in await place.refusal()
+        assert "ZeroDivisionError" in caplog.text
+
+
+# --- several bundles ---
+
+
+async def test_of_a_folder_added_ones_appear_removed_ones_go_and_changed_ones_swap(tmp_path: Path) -> None:
+    bundles = [put(tmp_path / name) for name in ("a", "b", "c")]
+    async with place_of(tmp_path, *bundles) as place:
+        shutil.rmtree(tmp_path / "a")
+        put(tmp_path / "b", version="8")
+        put(tmp_path / "d", version="1")
+        assert await place.now() == [("b", "swapped"), ("c", "unchanged"), ("d", "added"), ("a", "removed")]
+        assert place.versions() == {"b": "8", "c": "7", "d": "1"}
+        assert place.opened == ["b", "d"]
+        assert place.counted() == {"swapped": 1, "unchanged": 1, "added": 1, "removed": 1}
+        place.health.expect_ready()
+
+
+async def test_of_fifty_the_one_that_has_changed_is_opened(tmp_path: Path) -> None:
+    bundles = [put(tmp_path / f"m{number:02}") for number in range(50)]
+    async with place_of(tmp_path, *bundles) as place:
+        put(bundles[17], version="8")
+        outcomes = dict(await place.now())
+        assert place.opened == ["m17"]
+        assert outcomes.pop("m17") == "swapped"
+        assert set(outcomes.values()) == {"unchanged"}
+
+
+async def test_what_is_no_bundle_is_passed_over_with_a_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = put(tmp_path / "one")
+    async with place_of(tmp_path, one) as place:
+        (tmp_path / "notes.txt").write_text("no bundle")
+        assert await place.now() == [("one", "unchanged")]
+    assert f"passed over: {tmp_path}/notes.txt is no folder; expected bundles, each a folder." in caplog.messages
+
+
+async def test_one_whose_name_no_answer_can_tell_is_refused_in_words_that_can(tmp_path: Path) -> None:
+    one = put(tmp_path / "one")
+    async with place_of(tmp_path, one) as place:
+        put(tmp_path / os.fsdecode(b"caf\xe9"))
+        words = "The name of the bundle 'caf\\udce9' is not UTF-8; expected a name that is."
+        assert words in await place.refusal()
+        assert list(place.versions()) == ["one"]
+
+
+async def test_a_bad_one_keeps_the_others_from_nothing(tmp_path: Path) -> None:
+    bundles = [put(tmp_path / name) for name in ("a", "b")]
+    async with place_of(tmp_path, *bundles) as place:
+        corrupt(tmp_path / "a")
+        put(tmp_path / "b", version="8")
+        corrupt(put(tmp_path / "c"))
+        detail = await place.refusal()
+        assert "a was refused: " in detail
+        assert "c was refused: " in detail
+        assert "b was refused" not in detail
+        assert place.versions() == {"a": "7", "b": "8"}
+
+
+async def test_the_last_one_is_not_removed_for_one_that_is_refused(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "a")
+    async with place_of(tmp_path, bundle) as place:
+        bundle.rename(tmp_path / "b")
+        corrupt(tmp_path / "b")
+        assert "a was refused: Its bundle is gone, and no other can take its place." in await place.refusal()
+        assert place.versions() == {"a": "7"}
+        shutil.rmtree(tmp_path / "b")
+        assert "has no fp32.onnx" in await place.refusal()
+        assert place.versions() == {"a": "7"}
+
+
+async def test_the_default_must_be_there(tmp_path: Path) -> None:
+    bundles = [put(tmp_path / name) for name in ("a", "b")]
+    async with place_of(tmp_path, *bundles, default="b") as place:
+        shutil.rmtree(tmp_path / "b")
+        assert "MIXER_DEFAULT_MODEL is b; the bundles are a." in await place.refusal()
+        assert place.models.body().default == "b"
+
+
+# --- what else is read anew ---
+
+
+async def test_what_is_read_besides_is_refused_beside_the_bundles(tmp_path: Path) -> None:
+    read: list[str] = []
+
+    def refuse() -> None:
+        raise BadSettings("The file is gone.")
+
+    async with place_of(put(tmp_path / "colours")) as place:
+        place.besides |= {"keys": lambda: read.append("keys"), "locks": refuse}
+        assert await place.refusal() == "locks was refused: The file is gone."
+        assert read == ["keys"]
+
+
+async def test_a_reload_that_breaks_is_a_refusal_and_the_next_one_is_none(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    async with place_of(put(tmp_path / "colours")) as place:
+        place.besides["keys"] = broken
+        assert "The reload itself failed; the service's log says why." in await place.refusal()
+        del place.besides["keys"]
+        assert await place.now() == [("colours", "unchanged")]
+
+
+# --- several workers ---
+
+
+def posts() -> tuple[Post, Post]:
+    """Those of two workers on one board, as a supervisor gives them out."""
+    board = Board(3)
+    for number in range(2):
+        row = board.row(number)
+        for name in ("mixer_pulse", "mixer_connections", "mixer_reloaded", "mixer_refused", "mixer_reloads_asked"):
+            row.place(f'["{name}"]')
+    board.row(2).place('["mixer_reloads_asked"]')
+    return Post(0, board, lifeline=0), Post(1, board, lifeline=0)
+
+
+async def test_the_answer_waits_for_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = put(tmp_path / "colours")
+    mine, others = posts()
+    async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
+        monkeypatch.setattr("app.serving.reload._LOOK_AGAIN_S", 0)
+        monkeypatch.setattr("app.system.worker_context._ALIVE_S", 600)  # nothing beats here, and this may take a while
+        gate, honest = threading.Event(), there._open
+
+        def slow(path: Path) -> Opened:
+            gate.wait(60)
+            return honest(path)
+
+        there.reload._making = Making(slow, there._build)
+        for post in (mine, others):
+            post.beat()
+        put(bundle, version="8")
+        asking = asyncio.create_task(here.reload.now())
+        while here.counted() != {"swapped": 1}:  # noqa: ASYNC110 -- it says so only there
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not asking.done()
+        gate.set()
+        assert (await asking).workers == 2
+        assert here.versions() == there.versions() == {"colours": "8"}
+
+
+async def test_a_worker_that_has_gone_is_not_waited_for(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours")
+    mine, _ = posts()
+    async with place_of(bundle, post=mine) as here:
+        mine.beat()
+        assert (await here.reload.now()).workers == 1
+
+
+async def test_another_workers_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.system.worker_context._ALIVE_S", 600)
+    bundle = put(tmp_path / "colours")
+    mine, others = posts()
+    async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
+        mine.beat()
+        others.beat()
+
+        def out_of_memory(path: Path) -> Opened:
+            raise EngineError("There is no memory left.")
+
+        there.reload._making = Making(out_of_memory, there._build)
+        put(bundle, version="8")
+        assert await here.refusal() == "Worker 1 refused a bundle; the service's log says why."
+        assert here.versions() == {"colours": "8"}
+        assert there.versions() == {"colours": "7"}
+
+
+async def test_one_that_takes_too_long_is_told_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.serving.reload._PATIENCE_S", 0.05)
+    monkeypatch.setattr("app.system.worker_context._ALIVE_S", 600)
+    mine, others = posts()
+    bundle = put(tmp_path / "colours")
+    async with place_of(bundle, post=mine) as here:
+        others.beat()
+        with pytest.raises(DeadlinePassed, match=r"The reload takes more than 0 s; it goes on\."):
+            await here.reload.now()
+
+
+async def test_whoever_starts_later_need_not_follow_what_was_asked_before(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours")
+    mine, others = posts()
+    mine.ask_for_reload()
+    async with place_of(bundle, post=others) as there:
+        await asyncio.sleep(0)
+        assert there.counted() == {}
+
+
+def test_an_outcome_has_a_reason_only_where_it_is_refused() -> None:
+    assert Outcome(name="a", outcome="swapped").reason is None
+
+
+# --- the whole application ---
+
+Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@asynccontextmanager
+async def served(bundle: Path, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    settings = Settings(bundle=bundle, provider="cpu", lanes=1, decode_threads=1, admin_keys=KEY, **options)
+    application = main.create_service(settings).app
+    async with (
+        application.router.lifespan_context(application),
+        httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url="http://service") as client,
+    ):
+        yield client
+
+
+async def test_an_operator_swaps_a_bundle_and_answers_name_the_new_one(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours")
+    async with served(bundle) as http:
+        headers = {"X-API-Key": KEY}
+        put(bundle, version="8")
+        assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "7"
+        answer = await http.post("/admin/reload", headers=headers)
+        swapped = {"name": "colours", "outcome": "swapped", "reason": None, "changes": ["version '7' -> '8'"]}
+        assert answer.json() == {"workers": 1, "models": [swapped]}
+        assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "8"
+        corrupt(bundle)
+        expect_problem(await http.post("/admin/reload", headers=headers), 409, "reload_refused", "colours was refused")
+        assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "8"
+        samples = samples_of((await http.get("/metrics")).text)
+        assert samples['mixer_reloads_total{outcome="refused"}'] == 1
+        assert [name for name in samples if name.startswith("mixer_engine_info")] == [
+            'mixer_engine_info{model="colours",precision="fp32",provider="cpu",version="8"}'
+        ]
+
+
+async def test_of_those_that_were_replaced_the_application_keeps_none(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours", name="kept")
+
+    def kept() -> list[str]:
+        gc.collect()
+        found = [one for one in gc.get_objects() if type(one) is Classifier]  # isinstance would ask odd objects
+        return [one.spec.version for one in found if one.spec.name == "kept"]
+
+    async with served(bundle) as http:
+        for version in ("8", "9"):
+            put(bundle, name="kept", version=version)
+            assert (await http.post("/classify", content=picture(RED))).status_code == 200
+            assert (await http.post("/admin/reload", headers={"X-API-Key": KEY})).status_code == 200
+            while len(kept()) > 1 and any(task.get_name() == "leaving" for task in asyncio.all_tasks()):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0)
+            assert kept() == [version]
+
+
+async def test_bundles_of_a_folder_answer_side_by_side(tmp_path: Path) -> None:
+    put(tmp_path / "colours")
+    write_bundle(tmp_path / "greys", colour_spec(channels=1, name="greys", version="1"))
+    async with served(tmp_path, default_model="greys") as http:
+        listed = (await http.get("/models")).json()
+        assert listed["default"] == "greys"
+        assert [model["name"] for model in listed["models"]] == ["colours", "greys"]
+        payload = picture(BLUE)
+        by_default = (await http.post("/classify?top_k=1", content=payload)).json()
+        assert (by_default["model"]["name"], by_default["predictions"][0]["label"]) == ("greys", "dark")
+        named = (await http.post("/classify?model=colours&top_k=1", content=payload)).json()
+        assert (named["model"]["name"], named["predictions"][0]["label"]) == ("colours", "blue")
+        assert (await http.post("/classify?top_k=3", content=payload)).status_code == 422
+        assert (await http.get("/model?model=colours")).json()["spec"]["num_classes"] == 3
+        samples = samples_of((await http.get("/metrics")).text)
+        assert samples['mixer_model_predictions_total{label="blue",model="colours"}'] == 1
+        assert samples['mixer_model_images_total{model="greys",outcome="classified"}'] == 1
+
+
+def test_a_default_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    put(tmp_path / "colours")
+    with pytest.raises(BadSettings, match=r"MIXER_DEFAULT_MODEL is greys; the bundles are colours\."):
+        main.create_service(Settings(bundle=tmp_path, provider="cpu", lanes=1, default_model="greys"))
+
+
+def test_one_bad_bundle_of_a_folder_stops_the_start(tmp_path: Path) -> None:
+    put(tmp_path / "a")
+    corrupt(put(tmp_path / "b"))
+    with pytest.raises(EngineError, match="cannot be opened"):
+        main.create_service(Settings(bundle=tmp_path, provider="cpu", lanes=1))

@@ -1,0 +1,121 @@
+"""A stop signal tells the service first, and then whatever handled it before. SIGHUP waits until somebody listens."""
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from app.system.signals import first_telling, hang_ups_noted, hearing_hang_ups
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What was heard; the handler that was there before notes "before"."""
+    told: list[str] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in previous:
+        signal.signal(number, lambda *_: told.append("before"))
+    yield told
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_listener_hears_a_stop_signal_before_the_handler_that_was_there(
+    number: signal.Signals, heard: list[str]
+) -> None:
+    with first_telling(lambda: heard.append("listener")):
+        signal.raise_signal(number)
+        assert heard == ["listener", "before"]
+    signal.raise_signal(number)
+    assert heard == ["listener", "before", "before"]
+
+
+def test_handlers_are_put_back_when_something_fails_inside(heard: list[str]) -> None:
+    with pytest.raises(ZeroDivisionError), first_telling(lambda: heard.append("listener")):
+        raise ZeroDivisionError
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == ["before"]
+
+
+def test_a_signal_that_was_ignored_before_only_reaches_the_listener(heard: list[str]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with first_telling(lambda: heard.append("listener")):
+        signal.raise_signal(signal.SIGTERM)
+    assert heard == ["listener"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_outside_the_main_thread_nothing_is_touched(heard: list[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    inside: list[object] = []
+
+    def work() -> None:
+        with first_telling(lambda: heard.append("listener")):
+            inside.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert inside == [before]
+
+
+# --- SIGHUP ---
+
+
+@pytest.fixture
+def hang_ups() -> Iterator[list[str]]:
+    """One entry for each SIGHUP that reached the handler that was there before."""
+    told: list[str] = []
+    previous = signal.signal(signal.SIGHUP, lambda *_: told.append("hang-up"))
+    yield told
+    signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_hang_up_waits_until_somebody_listens(hang_ups: list[str]) -> None:
+    heard: list[str] = []
+    with hang_ups_noted():
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert (heard, hang_ups) == ([], [])
+        with hearing_hang_ups(lambda: heard.append("reload")):
+            assert heard == ["reload"]  # several are as one
+            signal.raise_signal(signal.SIGHUP)
+            assert heard == ["reload"] * 2
+        signal.raise_signal(signal.SIGHUP)  # nobody listens any more, and it ends nothing
+        assert len(heard) == 2
+    assert hang_ups == []
+    signal.raise_signal(signal.SIGHUP)
+    assert hang_ups == ["hang-up"]
+
+
+def test_where_none_came_before_none_is_heard(hang_ups: list[str]) -> None:
+    heard: list[str] = []
+    with hang_ups_noted(), hearing_hang_ups(lambda: heard.append("reload")):
+        pass
+    with hearing_hang_ups(lambda: heard.append("reload")):
+        pass
+    assert (heard, hang_ups) == ([], [])
+
+
+def test_handlers_of_hang_ups_are_put_back_when_something_fails_inside(hang_ups: list[str]) -> None:
+    heard: list[str] = []
+    with pytest.raises(ZeroDivisionError), hang_ups_noted(), hearing_hang_ups(lambda: heard.append("reload")):
+        raise ZeroDivisionError
+    signal.raise_signal(signal.SIGHUP)
+    assert (heard, hang_ups) == ([], ["hang-up"])
+
+
+def test_outside_the_main_thread_no_hang_up_is_listened_to(hang_ups: list[str]) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    inside: list[object] = []
+
+    def work() -> None:
+        with hearing_hang_ups(lambda: hang_ups.append("reload")):
+            inside.append(signal.getsignal(signal.SIGHUP))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert inside == [before]

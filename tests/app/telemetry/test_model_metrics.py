@@ -1,0 +1,55 @@
+"""Several classifiers of one process: gauges show their sum, counts may have their names."""
+
+from app.telemetry.model_metrics import Tallies
+from tests.app.fakes import WatchedMetrics
+
+
+def test_queues_of_two_classifiers_add_up() -> None:
+    metrics = WatchedMetrics()
+    tallies = Tallies(metrics)
+    old, new = tallies.of("colours"), tallies.of("colours")
+    old.depth(3, 5)
+    new.depth(1, 2)
+    assert (metrics.waiting, metrics.inside) == (4, 7)
+    old.depth(0, 1)
+    assert (metrics.waiting, metrics.inside) == (1, 3)
+    new.depth(0, 0)
+    old.depth(0, 0)
+    assert (metrics.samples()["mixer_queue_depth"], metrics.samples()["mixer_in_flight"]) == (0, 0)
+
+
+def test_whatever_is_counted_is_counted_once() -> None:
+    metrics = WatchedMetrics()
+    tally = Tallies(metrics).of("colours")
+    tally.ran(4)
+    tally.padded(2)
+    tally.dropped("queue", "deadline")
+    tally.rejected("queue_full", 3)
+    tally.classified("red", 0.9, {"decode": 0.1})
+    tally.lost("bad_picture", 2)
+    samples = metrics.samples()
+    assert samples["mixer_batch_size_sum"] == 4
+    assert samples["mixer_padding_images_total"] == 2
+    assert metrics.given_up == [("queue", "deadline")]
+    assert samples['mixer_rejected_total{reason="queue_full"}'] == 3
+    assert samples['mixer_images_total{outcome="classified"}'] == 1
+    assert samples['mixer_images_total{outcome="bad_picture"}'] == 2
+    assert samples['mixer_predictions_total{label="red"}'] == 1
+    assert not [name for name in samples if name.startswith("mixer_model_")]
+
+
+def test_of_several_the_names_are_counted_too() -> None:
+    metrics = WatchedMetrics()
+    tallies = Tallies(metrics, several=True)
+    tallies.of("a").classified("red", 0.9, {})
+    tallies.of("b").classified("red", 0.9, {})
+    tallies.of("b").lost("bad_picture", 2)
+    samples = metrics.samples()
+    assert samples['mixer_predictions_total{label="red"}'] == 2
+    assert {name: value for name, value in samples.items() if name.startswith("mixer_model_")} == {
+        'mixer_model_images_total{model="a",outcome="classified"}': 1,
+        'mixer_model_images_total{model="b",outcome="classified"}': 1,
+        'mixer_model_images_total{model="b",outcome="bad_picture"}': 2,
+        'mixer_model_predictions_total{label="red",model="a"}': 1,
+        'mixer_model_predictions_total{label="red",model="b"}': 1,
+    }

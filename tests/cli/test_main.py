@@ -1,0 +1,364 @@
+"""The command line: pictures without a server, bundles looked into, mistakes in one line."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.server import serve as server
+from app.server import topology
+from app.settings import Settings
+from app.system.worker_context import Post
+from app.telemetry import logs
+from cli import main
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
+from tests.app.servers import ROOT, clean_environment, free_port
+from tests.pace import slowness_at_first
+
+Mixer = Callable[..., int]
+
+
+@pytest.fixture
+def mixer(monkeypatch: pytest.MonkeyPatch) -> Mixer:
+    """Runs `mixer ARGUMENTS` in this process and gives its exit code."""
+    monkeypatch.setattr(main.app, "registered_commands", list(main.app.registered_commands))
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["mixer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder: b/blue.jpg, green.png, red.gif, a text file and a hidden picture."""
+    folder = tmp_path / "pictures"
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "blue.jpg").write_bytes(picture(BLUE, kind="JPEG"))
+    (folder / "green.png").write_bytes(picture(GREEN))
+    (folder / "red.gif").write_bytes(picture(RED, kind="GIF"))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"no picture")
+    return folder
+
+
+# --- classify ---
+
+
+def test_classify_prints_the_best_label_of_each_picture_in_order(
+    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", pictures / "red.gif", pictures, "--bundle", bundle) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        f"{pictures}/red.gif: red 100.0%",
+        f"{pictures}/b/blue.jpg: blue 100.0%",
+        f"{pictures}/green.png: green 100.0%",
+        f"{pictures}/red.gif: red 100.0%",
+    ]
+
+
+def test_classify_prints_more_labels_when_asked(
+    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "--top-k", 3, pictures / "green.png", "--bundle", bundle / "fp32.onnx") == 0
+    line = capsys.readouterr().out.strip()
+    assert line == f"{pictures}/green.png: green 100.0%, red 0.0%, blue 0.0%"
+
+
+def test_classify_as_json_prints_one_object_a_line(
+    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "--json", pictures, "--bundle", bundle) == 0
+    first, *others = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(others) == 2
+    assert first["path"] == f"{pictures}/b/blue.jpg"
+    assert [prediction["label"] for prediction in first["predictions"]] == ["blue", "red", "green"]
+    assert first["predictions"][0]["probability"] == pytest.approx(0.9999, abs=1e-3)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_picture_that_is_none_is_reported_in_its_place_and_the_others_go_on(
+    as_json: bool, mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "broken.png").write_bytes(picture(RED, size=(99, 99))[:60])
+    (pictures / "dangling").symlink_to(pictures / "nowhere")
+    (pictures / "folder.png").mkdir()
+    assert mixer("classify", pictures, "--bundle", bundle, *(["--json"] if as_json else [])) == 1
+    captured = capsys.readouterr()
+    if as_json:
+        entries = [json.loads(line) for line in captured.out.splitlines()]
+        assert [Path(entry["path"]).name for entry in entries] == ["blue.jpg", "broken.png", "green.png", "red.gif"]
+        assert entries[1]["error"]["code"] == "bad_picture"
+        assert entries[1]["error"]["detail"].startswith("The picture cannot be decoded: ")
+        assert captured.err == ""
+    else:
+        assert [line.split(": ")[1][:3] for line in captured.out.splitlines()] == ["blu", "gre", "red"]
+        assert captured.err.startswith(f"{pictures}/broken.png: The picture cannot be decoded: ")
+
+
+def test_a_file_that_vanishes_is_reported_by_its_own_error(
+    mixer: Mixer, bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = pictures / "green.png"
+    find = main._pictures_in
+
+    def find_and_lose(paths: Any) -> list[Path]:
+        files = find(paths)
+        gone.unlink()
+        return files
+
+    monkeypatch.setattr(main, "_pictures_in", find_and_lose)
+    assert mixer("classify", "--json", gone, "--bundle", bundle) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "unreadable_file"
+    assert str(gone) in error["detail"]
+
+
+def test_more_pictures_than_the_window_keep_their_order(
+    mixer: Mixer, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIXER_QUEUE_CAPACITY", "2")
+    monkeypatch.setenv("MIXER_MAX_PICTURES_PER_REQUEST", "2")
+    colours = {"red": RED, "green": GREEN, "blue": BLUE}
+    for index in range(9):
+        (tmp_path / f"{index}.png").write_bytes(picture(list(colours.values())[index % 3]))
+    assert mixer("classify", tmp_path, "--bundle", bundle) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines] == list(colours) * 3
+
+
+def test_the_bundle_may_come_from_the_environment(
+    mixer: Mixer, bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIXER_BUNDLE", str(bundle))
+    assert mixer("classify", pictures) == 0
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 4])
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_an_impossible_top_k_is_one_line(
+    top_k: int, flags: list[str], mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "--top-k", top_k, pictures, "--bundle", bundle, *flags) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"mixer: top_k is {top_k}; expected 1 to 3, the number of classes.\n"
+
+
+# --- inspect ---
+
+
+def test_inspect_prints_the_spec_and_the_precisions(
+    mixer: Mixer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = colour_spec(name="Farben-ä")
+    folder = write_bundle(tmp_path, spec, ("fp32", "int8"))
+    assert mixer("inspect", folder) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out) == {
+        "precisions": {"fp32": str(folder / "fp32.onnx"), "int8": str(folder / "int8.onnx")},
+        "spec": json.loads(spec.model_dump_json()),
+    }
+    assert "Farben-ä" in out
+
+
+# --- mistakes ---
+
+
+def expect_one_line(capsys: pytest.CaptureFixture[str], start: str) -> None:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"mixer: {start}"), captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_path_that_does_not_exist(mixer: Mixer, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mixer("classify", "/nowhere/x.png", "--bundle", bundle) == 2
+    expect_one_line(capsys, "/nowhere/x.png does not exist; expected a picture or a folder.")
+
+
+def test_a_folder_without_pictures(
+    mixer: Mixer, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", tmp_path, "--bundle", bundle) == 2
+    expect_one_line(capsys, f"{tmp_path} holds no pictures.")
+
+
+@pytest.mark.parametrize("command", ["inspect", "classify"])
+def test_a_bundle_that_is_none(
+    command: str, mixer: Mixer, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    arguments = [empty] if command == "inspect" else [pictures, "--bundle", empty]
+    assert mixer(command, *arguments) == 3
+    expect_one_line(capsys, f"The bundle {empty} has no fp32.onnx, fp16.onnx or int8.onnx.")
+
+
+def test_a_checkpoint_that_is_none(mixer: Mixer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mixer("export", tmp_path, tmp_path / "out") == 2
+    expect_one_line(capsys, str(tmp_path))
+
+
+@pytest.mark.parametrize("arguments", [["classify"], ["nonsense"], ["classify", "--nonsense", "x"], ["inspect"]])
+def test_a_command_line_that_makes_no_sense(arguments: list[str], mixer: Mixer) -> None:
+    assert mixer(*arguments) == 2
+
+
+def test_help_names_every_command(mixer: Mixer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mixer("--help") == 0
+    out = capsys.readouterr().out
+    for command in ("serve", "classify", "inspect", "train", "import", "export", "evaluate"):
+        assert f" {command} " in out
+
+
+def test_the_version_is_that_of_the_package(mixer: Mixer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mixer("--version") == 0
+    assert capsys.readouterr().out == f"mixer-serve {version('mixer-serve')}\n"
+
+
+# --- serve ---
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
+    """What `mixer serve` would have served as each of its workers, with the exit code 7."""
+    calls: list[tuple[Any, Settings]] = []
+
+    def serve(make: Callable[[Post], Any], settings: Settings) -> int:
+        calls.append((make(Post()), settings))
+        return 7
+
+    monkeypatch.setattr(server, "serve", serve)
+    return calls
+
+
+def test_serve_serves_one_application(mixer: Mixer, bundle: Path, served: list[tuple[Any, Settings]]) -> None:
+    assert mixer("serve", "--bundle", bundle, "--workers=1", "--lanes=1", "--port", 9100) == 7
+    ((application, settings),) = served
+    assert application.app.title == "mixer-serve"
+    assert (settings.port, settings.bundle, settings.workers) == (9100, bundle, 1)
+
+
+@pytest.mark.parametrize(("flags", "workers"), [([], 3), (["--workers", 2], 2), (["--lanes", 3], 1)])
+def test_serve_fills_in_what_the_settings_leave_open(
+    flags: list[object],
+    workers: int,
+    mixer: Mixer,
+    bundle: Path,
+    served: list[tuple[Any, Settings]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topology, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(topology, "memory_bytes", lambda: None)
+    assert mixer("serve", "--bundle", bundle, "--provider", "cpu", *flags) == 7
+    ((application, settings),) = served
+    assert application.app.title == "mixer-serve"
+    assert settings.workers == workers
+    assert min(settings.lanes, settings.intra_op_threads, settings.decode_threads) >= 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_start_ends_with_its_exit_code_and_one_line(
+    workers: int, mixer: Mixer, tmp_path: Path, served: list[tuple[Any, Settings]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("serve", "--bundle", tmp_path, "--workers", workers) == 3
+    expect_one_line(capsys, f"The bundle {tmp_path} has no fp32.onnx")
+    assert served == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prot", "3"], "unrecognized arguments: --prot 3. See mixer serve --help."),
+        (["extra"], "unrecognized arguments: extra. See mixer serve --help."),
+        (["--port", "0"], "MIXER_PORT is '0': input should be greater than or equal to 1."),
+        (["--api-keys", "short"], "MIXER_API_KEYS, entry 1: the key has 5 characters; expected at least 16."),
+    ],
+)
+def test_an_option_of_serve_that_makes_no_sense(
+    arguments: list[str], words: str, mixer: Mixer, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("serve", "--bundle", bundle, *arguments) == 2
+    expect_one_line(capsys, words)
+
+
+def test_keys_that_are_too_short_are_known_to_every_worker(
+    mixer: Mixer, bundle: Path, served: list[tuple[Any, Settings]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("serve", "--bundle", bundle, "--workers", 2, "--api-keys", "short") == 2
+    expect_one_line(capsys, "MIXER_API_KEYS, entry 1: the key has 5 characters; expected at least 16.")
+    assert served == []
+
+
+def test_a_variable_that_makes_no_sense(
+    mixer: Mixer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIXER_PORT", "x")
+    assert mixer("serve") == 2
+    expect_one_line(capsys, "MIXER_PORT is 'x': input should be a valid integer")
+
+
+def test_a_port_that_is_taken(mixer: Mixer, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert mixer("serve", "--bundle", bundle, "--lanes", 1, "--port", port) == 1
+    expect_one_line(capsys, f"MIXER_HOST is 127.0.0.1 and MIXER_PORT {port}, which cannot be listened on: ")
+
+
+def test_the_help_of_serve_lists_every_option(mixer: Mixer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mixer("serve", "--help") == 0
+    out = capsys.readouterr().out
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')} " in out
+
+
+def test_the_provider_that_is_missing_ends_the_process_with_3_and_one_line(bundle: Path) -> None:
+    """In a process of its own, as a user starts it, whose ONNX Runtime offers no GPU even where it could."""
+    script = "import onnxruntime, sys; onnxruntime.get_available_providers = lambda: ['CPUExecutionProvider']; "
+    finished = subprocess.run(
+        [sys.executable, "-c", script + "from cli.main import main; main()", "serve", "--port", str(free_port())],
+        cwd=ROOT,
+        env=clean_environment(MIXER_PROVIDER="cuda", MIXER_BUNDLE=str(bundle)),
+        capture_output=True,
+        check=False,
+        timeout=100 * slowness_at_first(),
+        text=True,
+    )
+    assert finished.returncode == 3
+    assert finished.stdout == ""
+    assert finished.stderr.startswith("mixer: provider is cuda; this ONNX Runtime offers CPUExecutionProvider, not ")
+    assert finished.stderr.count("\n") == 1
+
+
+def test_onnx_runtime_is_told_to_report_nothing_before_it_is_imported() -> None:
+    code = """
+import os, sys
+from cli import main
+assert "onnxruntime" not in sys.modules
+sys.argv = ["mixer", "inspect", "no-such-bundle"]
+try:
+    main.main()
+except SystemExit:
+    print(os.environ["ORT_DISABLE_TELEMETRY"], "onnxruntime" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "True"]

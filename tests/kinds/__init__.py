@@ -1,0 +1,1 @@
+"""Images of every kind that a format has, and how they are seen."""

@@ -1,0 +1,121 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.training.batches import Batches, Part
+from model.training.processes import parts
+from model.training.teacher import Teacher
+from tests.model.toys import toy_pictures, toy_recipe
+
+PICTURES = toy_pictures(22, 3)
+BLOCKS = 3
+STILL = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0, "stochastic_depth": 0.0}
+EVERYTHING = {"mixup": 0.5, "cutmix": 0.5, "randaugment_layers": 2, "invert": 0.3}
+
+
+def _halves(pixels: Tensor) -> Tensor:
+    """Says how light a picture is below and above, and so is no other picture's business."""
+    return pixels.float().mean((2, 3)).reshape(-1, 2, 4).mean(2)
+
+
+def _batches(teacher: Teacher | None = None, **changes: Any) -> Batches:
+    recipe = toy_recipe(**{"batch_size": 9, **changes})
+    return Batches(PICTURES, recipe, 2, BLOCKS, torch.device("cpu"), teacher)
+
+
+def _whole(batches: Batches, step: int) -> Part:
+    return batches.part(step, slice(0, len(batches.rows(step))))
+
+
+def _tensors(part: Part) -> list[Tensor]:
+    """Everything a part holds, pictures first."""
+    assert part.taught is not None
+    assert part.branch_scales is not None
+    return [part.pixels, part.targets, part.taught, part.branch_scales.permute(2, 0, 1, 3, 4)]
+
+
+def test_every_epoch_has_every_picture_once_in_an_order_of_its_own() -> None:
+    batches = _batches()
+    assert batches.per_epoch == 3
+    epochs = [[batches.rows(3 * epoch + step).tolist() for step in range(3)] for epoch in range(4)]
+    assert [[len(rows) for rows in epoch] for epoch in epochs] == [[9, 9, 4]] * 4
+    orders = [[row for rows in epoch for row in rows] for epoch in epochs]
+    assert all(sorted(order) == list(range(22)) for order in orders)
+    assert len({tuple(order) for order in [*orders, list(range(22))]}) == 5
+
+
+def test_a_batch_larger_than_the_set_is_the_whole_set() -> None:
+    batches = _batches(batch_size=100)
+    assert batches.per_epoch == 1
+    assert sorted(batches.rows(7).tolist()) == list(range(22))
+
+
+def test_the_seed_decides_the_order() -> None:
+    assert _batches(seed=1).rows(0).tolist() != _batches(seed=2).rows(0).tolist()
+
+
+def test_without_variation_a_part_is_the_pictures_and_their_classes() -> None:
+    batches = _batches(**STILL)
+    part, rows = batches.part(4, slice(2, 7)), batches.rows(4)[2:7]
+    np.testing.assert_array_equal(part.pixels.numpy(), PICTURES.pixels[rows])
+    np.testing.assert_array_equal(part.targets.numpy(), np.eye(2, dtype=np.float32)[PICTURES.labels[rows]])
+    assert part.taught is None
+    assert part.branch_scales is None
+
+
+def test_a_step_is_the_same_whoever_asks_and_whatever_was_asked_before() -> None:
+    fresh, used = (_batches(Teacher(_halves), **EVERYTHING) for _ in range(2))
+    for step in (11, 0, 4):
+        _whole(used, step)
+    for ours, theirs in zip(_tensors(_whole(fresh, 5)), _tensors(_whole(used, 5)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {}], ids=["seed", "step"])
+def test_seed_and_step_decide_how_a_picture_varies(changes: dict[str, Any]) -> None:
+    # all pictures alike, so that the order has no say
+    alike = type(PICTURES)(np.repeat(PICTURES.pixels[:1], 22, axis=0), PICTURES.labels)
+    settings = toy_recipe(batch_size=9), toy_recipe(batch_size=9, **changes)
+    first, second = (Batches(alike, recipe, 2, BLOCKS, torch.device("cpu")) for recipe in settings)
+    one, other = _whole(first, 0), _whole(second, 0 if changes else 1)
+    assert not torch.equal(one.pixels, other.pixels)
+    assert not torch.equal(one.branch_scales, other.branch_scales)  # type: ignore[arg-type]
+
+
+@given(step=st.integers(0, 8), count=st.integers(1, 6), changes=st.sampled_from([{}, EVERYTHING, {"mixup": 1.0}]))
+def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, changes: dict[str, Any]) -> None:
+    batches = _batches(Teacher(_halves), **changes)
+    total = len(batches.rows(step))
+    cut = [_tensors(batches.part(step, places)) for places in parts(total, count)]
+    for index, whole in enumerate(_tensors(_whole(batches, step))):
+        together = torch.cat([tensors[index] for tensors in cut])
+        # a convolution, a mean may round by the size of a batch
+        torch.testing.assert_close(together.float(), whole.float(), rtol=0, atol=1.0 if index == 0 else 1e-1)
+
+
+def test_the_parts_of_a_step_draw_exactly_what_the_whole_step_draws() -> None:
+    batches = _batches(Teacher(_halves), mixup=0.5, cutmix=0.5, invert=0.3)
+    cut = [_tensors(batches.part(1, places)) for places in parts(9, 3)]
+    for index, whole in enumerate(_tensors(_whole(batches, 1))):
+        assert torch.equal(torch.cat([tensors[index] for tensors in cut]), whole)
+
+
+def test_the_teacher_sees_the_very_pixels_that_the_pupil_sees() -> None:
+    seen: list[Tensor] = []
+
+    def watching(pixels: Tensor) -> Tensor:
+        seen.append(pixels.clone())
+        return _halves(pixels)
+
+    batches = _batches(Teacher(watching), **EVERYTHING)
+    part = _whole(batches, 2)
+    assert len(seen) == 1
+    assert torch.equal(seen[0], part.pixels)
+    assert torch.equal(part.taught, _halves(part.pixels))  # type: ignore[arg-type]
+    assert not torch.equal(part.pixels, _whole(_batches(**STILL), 2).pixels)
+    assert ((part.targets > 0) & (part.targets < 1)).any()

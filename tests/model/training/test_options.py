@@ -1,0 +1,78 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.flags import parse
+from model.recipe import RECIPES, Recipe
+from model.training.options import TrainOptions
+
+
+def _options(*flags: str) -> TrainOptions:
+    return parse(TrainOptions, ["data", "--out", "run", *flags], "mixer train")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_taken_by_its_name(name: str) -> None:
+    chosen = _options("--recipe", name).chosen_recipe()
+    assert chosen == RECIPES[name]
+    assert type(chosen) is Recipe
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ([], "small"),
+        (["--init", "checkpoint"], "finetune"),
+        (["--init", "checkpoint", "--recipe", "small"], "small"),
+        (["--init", "checkpoint", "--recipe", "pretrain"], "pretrain"),
+    ],
+    ids=["nothing", "init", "init-small", "init-pretrain"],
+)
+def test_without_a_name_it_depends_on_whether_there_is_a_checkpoint_to_start_from(flags: list[str], name: str) -> None:
+    assert _options(*flags).chosen_recipe() == RECIPES[name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_flag_overrides_the_recipe_even_where_it_says_what_another_recipe_says(name: str) -> None:
+    flags = ("--epochs", "7", "--label-smoothing", "0.1", "--ema-decay", "0.998", "--compile", "true")
+    chosen = _options("--recipe", name, *flags).chosen_recipe()
+    changes = {"epochs": 7, "label_smoothing": 0.1, "ema_decay": 0.998, "compile": True}
+    assert chosen == RECIPES[name].model_copy(update=changes)
+    assert chosen != RECIPES[name]
+
+
+def test_what_is_no_part_of_a_recipe_changes_none() -> None:
+    flags = (
+        "--image-size",
+        "32",
+        "--name",
+        "toy",
+        "--fit",
+        "crop",
+        "--background",
+        "dark",
+        "--teacher",
+        "teacher.onnx",
+    )
+    options = _options(*flags)
+    assert options.chosen_recipe() == RECIPES["small"]
+    assert (options.image_size, options.fit, options.background) == (32, "crop", "dark")
+    assert options.teacher == Path("teacher.onnx")
+
+
+def test_help_shows_every_flag_and_loads_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from model.flags import parse\n"
+        "from model.training.options import TrainOptions\n"
+        "try:\n"
+        "    parse(TrainOptions, ['--help'], 'mixer train')\n"
+        "finally:\n"
+        "    assert not {'torch', 'kornia', 'onnxruntime'} & set(sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    flags = [f"--{name.replace('_', '-')}" for name in TrainOptions.model_fields if name != "data"]
+    assert not [flag for flag in flags if flag not in shown.stdout]
