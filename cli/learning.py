@@ -5,6 +5,7 @@ They need the extras train and export; torch is loaded when one of them runs, an
 
 import math
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from cli.training import train
 from model.errors import ExportError
 from model.recipe import Recipe
 from model.spec import ModelSpec, Precision
+from model.training.run_folder import best_and_last, better
 
 if TYPE_CHECKING:
     from export.bundle import Evidence
@@ -29,6 +31,21 @@ if TYPE_CHECKING:
 DataArgument = Annotated[
     Path,
     typer.Argument(metavar="DATA", help="Folder of class folders (LABEL/*.jpg; train/, val/, test/) or of IDX files."),
+]
+
+
+class WeightsChoice(StrEnum):
+    """Which weights of a training run's folder are meant."""
+
+    BEST = "best"
+    LAST = "last"
+
+
+WeightsOption = Annotated[
+    WeightsChoice,
+    typer.Option(
+        help="For a training run's folder: best, the epoch that did best on the validation pictures, or last."
+    ),
 ]
 _IMAGENET = Path("imagenet1k")
 _NUM_PROOF, _NUM_CALIBRATION = 256, 512
@@ -84,6 +101,7 @@ def import_weights(
 def export(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.")],
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to write the graphs to.")],
+    weights: WeightsOption = WeightsChoice.BEST,
     data: Annotated[
         Path | None,
         typer.Option(help="DATA whose test pictures measure the graphs, and whose training pictures calibrate int8."),
@@ -105,7 +123,7 @@ def export(
 
     named = None if precisions is None else _precisions(precisions)
     expect_bundle_folder(bundle)
-    loaded = checkpoint.load(source)
+    loaded = checkpoint.load(_better(source, weights))
     evidence = _evidence(loaded, data)
     published = publish(loaded, bundle, evidence, named or evidence.precisions)
     for graph in published.graphs.values():
@@ -126,6 +144,19 @@ def export(
     if named is None and evidence.calibration is None:
         console.print("int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.")
     raise typer.Exit(1 if published.refused else 0)
+
+
+def _better(source: Path, weights: WeightsChoice) -> Path:
+    """The checkpoint to take from `source`; says so where that is another folder."""
+    taken = better(source, weights.value)
+    both = best_and_last(source)
+    if both is not None and taken != source:
+        best, last = both
+        console.print(
+            f"{source}: taking {taken}, epoch {best.epoch} with top-1 {best.top1:.2%}; the last, {last.epoch}, has "
+            f"{last.top1:.2%} (--weights last)"
+        )
+    return taken
 
 
 def _precisions(text: str) -> "tuple[Precision, ...]":
@@ -172,6 +203,7 @@ def evenly(pixels: "Pixels", most: int) -> "Pixels":
 def evaluate(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|BUNDLE", help="What to judge.")],
     data: DataArgument,
+    weights: WeightsOption = WeightsChoice.BEST,
     precision: Annotated[
         str, typer.Option(help="For a BUNDLE: fp32, fp16, int8, or auto as the service has it.")
     ] = "auto",
@@ -187,7 +219,7 @@ def evaluate(
     """
     from model.evaluation.evaluate import all_logits, evaluate_logits  # noqa: PLC0415
 
-    spec, logits_of, remembered = _opened(source, precision)
+    spec, logits_of, remembered = _opened(_better(source, weights), precision)
     recipe = remembered or Recipe(val_fraction=val_fraction, seed=seed)
     dataset = _dataset_for(spec, data, recipe)
     split, pictures = dataset.judged

@@ -1,7 +1,11 @@
 """What the learning commands show while they work, on standard error. Knows nothing of what they learn."""
 
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -13,9 +17,9 @@ console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def bar() -> Progress:
-    """A progress bar with a count and the time that is left."""
+    """A progress bar with a count and the time that is left; nothing where nobody sees it move."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 class _Rate(ProgressColumn):
@@ -30,6 +34,23 @@ def task_of(progress: Progress, description: str, *, each: int | None = None) ->
     """A new line in the bar, as a function of (done, total); told how many pictures `each` one has, with their rate."""
     task = progress.add_task(description, total=None, visible=False, each=each)
     return lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+
+
+def command_line(*words: object) -> str:
+    """A command of `mixer` as a shell takes it, begun as this one was."""
+    started = Path(sys.argv[0])
+    if started.parts[-2:] == ("app", "__main__.py"):
+        first = [sys.executable, "-m", "app"]
+    elif started.name == "mixer" and not _is_found_by_name(started):
+        first = [sys.argv[0]]
+    else:
+        first = ["mixer"]
+    return shlex.join([*first, *map(str, words)])
+
+
+def _is_found_by_name(command: Path) -> bool:
+    found = shutil.which(command.name)
+    return found is not None and Path(found).absolute() == command.absolute()
 
 
 def need(module: str) -> None:

@@ -4,6 +4,7 @@ MixerError
 ├── DataError         the pictures or labels cannot be used
 ├── CheckpointError   a checkpoint folder or foreign weight file cannot be used
 ├── TrainingError     a training run cannot start or go on
+├── TrainingStopped   a training run was told to stop, and has saved where it is
 ├── FlagError         a flag, or the variable that stands for it, cannot be used
 └── ExportError       a graph could not be written, or failed parity (raised by export/)
 """
@@ -23,6 +24,10 @@ class CheckpointError(MixerError):
 
 class TrainingError(MixerError):
     """A training run cannot start or go on."""
+
+
+class TrainingStopped(MixerError):
+    """A training run was told to stop, and has saved where it is."""
 
 
 class ExportError(MixerError):

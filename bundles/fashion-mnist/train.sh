@@ -21,7 +21,7 @@ train() {
     --image-size 28 --channels 1 --patch-size 4 --hidden-dim 128 --num-blocks 8 --tokens-mlp-dim 64 --channels-mlp-dim 512
 [ -f "$second/model.safetensors" ] || train --out "$second" --init "$first" --epochs 36 --learning-rate 1.2e-3 --compile true
 
-.venv/bin/mixer export "$second" "$bundle" --data "$data"
+.venv/bin/mixer export "$second" "$bundle" --weights last --data "$data"
 cp "$first/metrics.jsonl" "$bundle/metrics-first.jsonl"
 cp "$first/curves.png" "$bundle/curves-first.png"
 cp "$second/metrics.jsonl" "$second/curves.png" "$teacher/teacher.jsonl" "$teacher/teacher.onnx" "$bundle/"

@@ -3,11 +3,13 @@
 Writes are atomic: a reader sees the old file or the new one, never half of one.
 """
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -47,13 +49,15 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder / PICTURES, ignore_errors=True)
-        if checkpoint.pictures is not None:
-            _save_pictures(checkpoint.pictures, folder / PICTURES)
-        write_atomically(folder / WEIGHTS, lambda path: save_file(state, path))
-        write_atomically(folder / CONFIG, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be written: {error}") from error
+        with TemporaryDirectory(prefix=".saving-", dir=folder) as name:
+            new = Path(name)  # a disk that is full is known before anything is replaced
+            save_file(state, new / WEIGHTS)
+            (new / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            if checkpoint.pictures is not None:
+                _save_pictures(checkpoint.pictures, new / PICTURES)
+            _put_in_place(new, folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be written: {write_failure(error, folder)}") from error
 
 
 def load(folder: Path) -> Checkpoint:
@@ -75,6 +79,26 @@ def load(folder: Path) -> Checkpoint:
     _expect_agreement(path, config, spec)
     pictures = _load_pictures(folder / PICTURES, config.channels)
     return Checkpoint(model.eval(), spec, content.get("training", {}), pictures)
+
+
+def write_failure(error: Exception, folder: Path) -> str:
+    """Why writing to `folder` failed, with the room that is left there where that may be why."""
+    words = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return words
+    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path())
+    return (
+        f"{words} ({shutil.disk_usage(existing).free / 2**20:.0f} MiB are free; what was saved before is as it was. "
+        "Make room, and give the same command again.)"
+    )
+
+
+def _put_in_place(new: Path, folder: Path) -> None:
+    """Move the files of `new`, which is on the same disk, over those of `folder`."""
+    shutil.rmtree(folder / PICTURES, ignore_errors=True)
+    for name in (PICTURES, WEIGHTS, CONFIG):
+        if (new / name).exists():
+            (new / name).replace(folder / name)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

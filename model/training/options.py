@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettin
 
 from model.recipe import RECIPES, Recipe
 from model.spec import Background, FitMode
+from model.training.sized import fitted
 
 
 class TrainOptions(Recipe, BaseSettings):
@@ -66,3 +67,8 @@ class TrainOptions(Recipe, BaseSettings):
         named = RECIPES[self.recipe or ("small" if self.init is None else "finetune")]
         given = self.model_dump(include=self.model_fields_set & set(Recipe.model_fields))
         return named.model_copy(update=given)
+
+    def recipe_for(self, num_pictures: int) -> Recipe:
+        """The same, fitted to so many training pictures where no flag says otherwise; `pretrain` stays the paper's."""
+        chosen = self.chosen_recipe()
+        return chosen if self.recipe == "pretrain" else fitted(chosen, self.model_fields_set, num_pictures)

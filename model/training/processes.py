@@ -71,12 +71,12 @@ def joined() -> Iterator[tuple[Processes, torch.device]]:
         distributed.destroy_process_group()
 
 
-def end_together() -> None:
-    """End this process with success, if it is one of several, without the interpreter's farewell.
+def end_together(exit_code: int = 0) -> None:
+    """End this process, if it is one of several, without the interpreter's farewell.
 
     A thread that gloo has not ended by then would abort the process, and torchrun take its work for lost.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(exit_code)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.data.dataset import PictureSet
-from model.errors import TrainingError
+from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
@@ -25,10 +25,10 @@ from model.training.journal import Journal
 from model.training.loss import summed_loss
 from model.training.optimizers import build_optimisers, climbed
 from model.training.processes import parts
-from model.training.run_config import Setting, expect_same
+from model.training.run_config import Setting, expect_same, new_length
+from model.training.run_folder import RESUME
 from model.training.schedule import learning_rate
 
-RESUME = "resume.pt"
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHECK_EVERY_STEPS = 25
 
@@ -53,6 +53,7 @@ class Observer:
     on_step: Callable[[int, int], None] = lambda step, total: None
     on_epoch: Callable[[EpochReport], None] = lambda report: None
     on_best: Callable[[MlpMixer, Evaluation, float], None] = lambda model, evaluation, temperature: None
+    on_note: Callable[[str], None] = lambda line: None
 
 
 class Run:
@@ -81,6 +82,7 @@ class Run:
         self.epoch_loss = torch.zeros((), dtype=torch.float64, device=device)
         self.history: list[dict[str, Any]] = []
         self.identity = setting.identity()
+        self.resumed: list[str] = []  # what there is to say of a run that goes on
         self._resume()
         self.journal = Journal(out, self.step, active=processes.is_first)
         self._network: nn.Module = self.model
@@ -93,6 +95,13 @@ class Run:
     def total_steps(self) -> int:
         """How many steps the whole run has."""
         return self.recipe.epochs * self.batches.per_epoch
+
+    @property
+    def progress(self) -> str:
+        """How far the run is, in words."""
+        epochs, within = divmod(self.step, self.batches.per_epoch)
+        within_words = f" and {within} of {self.batches.per_epoch} steps of the next" if within else ""
+        return f"{epochs} of {self.recipe.epochs} epochs{within_words}"
 
     # --- saving and resuming ---
 
@@ -114,10 +123,10 @@ class Run:
         }
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_atomically(self.out / RESUME, lambda path: torch.save(state, path))
+            checkpoint.write_atomically(self.out / RESUME, lambda path: _write(state, path))
             Journal.write_rows(self.out, self.history)
         except (OSError, RuntimeError) as error:
-            raise TrainingError(f"{self.out} cannot be written: {error}") from error
+            raise TrainingError(f"{self.out} cannot be written: {checkpoint.write_failure(error, self.out)}") from error
 
     def _resume(self) -> None:
         path = self.out / RESUME
@@ -130,7 +139,9 @@ class Run:
         try:
             state = torch.load(path, map_location=self.setting.device, weights_only=True)
             expect_same(state["identity"], self.identity, self.out)
+            epochs = new_length(state["identity"], self.recipe, state["step"], self.batches.per_epoch, self.out)
             self._restore(state)
+            self.resumed = self._resumption(epochs)
             if self.setting.processes.is_first:
                 Journal.write_rows(self.out, self.history)  # the run may have been killed between the two files
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
@@ -146,25 +157,53 @@ class Run:
         if self.setting.processes.is_first:  # it holds what all of them lost
             self.epoch_loss = state["epoch_loss"]
 
+    def _resumption(self, epochs: int | None) -> list[str]:
+        """`epochs`: how many there were to be, where that has changed."""
+        if self.step == self.total_steps:
+            return [
+                f"{self.out} holds a run that is finished: {self.progress}. More --epochs go on with it; to begin "
+                "anew, give another --out, or delete that folder first."
+            ]
+        lines = []
+        if self.step:
+            lines.append(f"going on with the run in {self.out}: {self.progress} are done")
+        if epochs is not None:
+            lines.append(
+                f"{self.recipe.epochs} epochs in place of {epochs}: from here the learning rate follows the schedule "
+                f"of {self.recipe.epochs}, and is {self._learning_rate():.3g}"
+            )
+        return lines
+
     # --- training ---
 
-    def go_on(self, observer: Observer, save_every_s: float) -> None:
-        """Take every step that is left."""
+    def go_on(self, observer: Observer, save_every_s: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Take every step that is left. Raises TrainingStopped, saved, after the step in which `stop` has come true."""
         saved_at = epoch_at = time.monotonic()
         images = 0
         while self.step < self.total_steps:
             images += self._step()
             observer.on_step(self.step, self.total_steps)
+            stopping = self._is_told_to_stop(stop)
             if self.step % self.batches.per_epoch == 0:
                 self._finish_epoch(observer, images / (time.monotonic() - epoch_at))
                 epoch_at, images = time.monotonic(), 0
-            elif self._is_time_to_save(saved_at, save_every_s):
+            elif stopping or self._is_time_to_save(saved_at, save_every_s):
                 self.save()
                 saved_at = time.monotonic()
             elif self.step % _CHECK_EVERY_STEPS == 0:
                 self._expect_finite()
                 self.journal.note_step(self.step, self._mean_loss(), self._learning_rate())
+            if stopping and self.step < self.total_steps:
+                self.journal.close()
+                raise TrainingStopped(f"stopped; {self.out} holds {self.progress}")
         self.journal.close()
+
+    def _is_told_to_stop(self, stop: Callable[[], bool]) -> bool:
+        """Several processes ask each other at some steps only: it takes time, and all of them must stop at one step."""
+        if self.setting.processes.count == 1:
+            return stop()
+        is_asked = self.step % _CHECK_EVERY_STEPS == 0 or self.step % self.batches.per_epoch == 0
+        return is_asked and any(self.setting.processes.gather(stop()))
 
     def _is_time_to_save(self, saved_at: float, save_every_s: float) -> bool:
         """By the first process's clock: saving is something that all of them do."""
@@ -236,7 +275,8 @@ class Run:
         loss = self.setting.processes.sum(self.epoch_loss).item()
         if loss - loss != 0:
             raise TrainingError(
-                f"the loss is {loss} by step {self.step}; try a learning_rate below {self._learning_rate():g}."
+                f"the loss is {loss} by step {self.step}; try a --learning-rate below {self._learning_rate():.3g}, "
+                f"in another --out: {self.out} goes on with the rate that it was started with."
             )
 
     @torch.no_grad()
@@ -283,3 +323,9 @@ class Run:
             return evaluation, evaluate_logits(logits, pictures.labels, temperature), temperature
         except ArithmeticError as error:
             raise TrainingError(f"the weights after step {self.step} are no good: {error}") from error
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Through a file of Python, whose errors say why; torch's own only say where in its code."""
+    with path.open("wb") as file:
+        torch.save(state, file)

@@ -43,19 +43,48 @@ class Setting:
 
 
 def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
-    """Raises TrainingError, naming the first thing in which the run in `out` differs from the one that is wanted."""
-    for part, what in (
-        ("data", "on other data"),
-        ("initial", "from other initial weights"),
-        ("teacher", "with another teacher"),
-    ):
-        if saved.get(part) != wanted[part]:
-            raise TrainingError(f"{out} holds a run {what}; expected the same, or another folder.")
+    """Raises TrainingError with everything in which the run in `out` differs from the one that is wanted.
+
+    How many epochs there are may change: see `extend`.
+    """
+    differences = [
+        what
+        for part, what in (
+            ("data", "on other data"),
+            ("initial", "from other initial weights"),
+            ("teacher", "with another teacher"),
+        )
+        if saved.get(part) != wanted[part]
+    ]
     for part in ("model", "recipe"):
-        for name, value in wanted[part].items():
-            found = saved[part].get(name)
-            if found != value:
-                raise TrainingError(f"{out} holds a run with {name} {found}; expected {value}, or another folder.")
+        differences += [
+            f"with {name} {_shown(saved[part].get(name))} (now {_shown(value)})"
+            for name, value in wanted[part].items()
+            if saved[part].get(name) != value and name != "epochs"
+        ]
+    if differences:
+        raise TrainingError(
+            f"{out} holds a run {', '.join(differences)}. To go on with it, give what it was started with; to begin "
+            "anew, give another --out, or delete that folder first."
+        )
+
+
+def new_length(saved: Mapping[str, Any], wanted: Recipe, step: int, steps_per_epoch: int, out: Path) -> int | None:
+    """How many epochs the run in `out` was to have, if that is another number than is wanted now, or None.
+
+    Raises: TrainingError where it has gone further than that.
+    """
+    epochs: int = saved["recipe"]["epochs"]
+    if step > wanted.epochs * steps_per_epoch:
+        raise TrainingError(
+            f"--epochs is {wanted.epochs}; the run in {out} has done {step / steps_per_epoch:.4g} of its {epochs} "
+            "epochs. Give more to go on with it; to begin anew, give another --out, or delete that folder first."
+        )
+    return None if epochs == wanted.epochs else epochs
+
+
+def _shown(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _fingerprint(model: MlpMixer) -> str:

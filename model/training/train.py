@@ -7,15 +7,16 @@ take the flags of `mixer train` (options.py). Knows how the pieces fit together;
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from model.data.dataset import Dataset, Picturing, load
 from model.data.labels import read_labels
-from model.errors import MixerError, TrainingError
+from model.errors import MixerError, TrainingError, TrainingStopped
 from model.evaluation.curves import write_curves
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.inventory import describe
@@ -30,9 +31,11 @@ from model.training.processes import Processes, end_together, joined
 from model.training.provenance import versions
 from model.training.run import EpochReport, Observer, Run
 from model.training.run_config import Setting
+from model.training.run_folder import BEST, expect_run_folder
+from model.training.sized import described
+from model.training.stopping import StopNow, StopSignals, stop_signals
 from model.training.teacher import Teacher, read_teacher
 
-BEST = "best"
 _NUM_PROOF_PICTURES = 32
 _SAVE_EVERY_S = 60.0
 _FEW_STEPS = 200
@@ -44,9 +47,11 @@ class Watcher:
     """Who is told how training from options goes along: counts are (done, total)."""
 
     on_reading: Callable[[int, int], None] = lambda done, total: None
+    on_recipe: Callable[[Recipe], None] = lambda recipe: None
     on_step: Callable[[int, int], None] = lambda step, total: None
     on_epoch: Callable[[EpochReport], None] = lambda report: None
     on_note: Callable[[str], None] = lambda line: None
+    signals: StopSignals = field(default_factory=StopSignals)  # asked after every step
 
 
 def train(
@@ -62,6 +67,7 @@ def train(
     processes: Processes | None = None,
     observer: Observer | None = None,
     save_every_s: float = _SAVE_EVERY_S,
+    stop: Callable[[], bool] = lambda: False,
 ) -> checkpoint.Checkpoint:
     """Train to the end and write a checkpoint folder to `out`; a killed run's `out` is picked up where it was saved.
 
@@ -69,13 +75,17 @@ def train(
     completed with the temperature fitted to these pictures, and the metrics on them. `initial` gives the weights to
     start from, of a network of the same sizes; without it they are random.
 
-    Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite) and CheckpointError (`out`
-    cannot be written or read).
+    `stop` is asked after every step.
+
+    Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite), CheckpointError (`out`
+    cannot be written or read) and TrainingStopped (`stop` came true, and the run is saved).
     """
     observer, processes = observer or Observer(), processes or Processes()
     made_with = versions()  # now: at the end, files may differ from the code that ran
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(Setting(dataset, config, recipe, initial, teacher, device, processes), out)
+    for line in run.resumed:
+        observer.on_note(line)
 
     def finished(model: MlpMixer, evaluation: Evaluation, temperature: float) -> checkpoint.Checkpoint:
         metrics = Metrics(
@@ -97,18 +107,26 @@ def train(
             checkpoint.save(finished(model, evaluation, temperature), out / BEST)
         observer.on_best(model, evaluation, temperature)
 
-    run.go_on(replace(observer, on_best=keep_best), save_every_s)
+    run.go_on(replace(observer, on_best=keep_best), save_every_s, stop)
     _, evaluation, temperature = run.evaluate()
     last = finished(run.average, evaluation, temperature)
     if processes.is_first:
         checkpoint.save(last, out)
-        write_curves(run.history, out)
+        _draw(run.history, out)
     processes.wait()
     return last
 
 
+def _draw(history: Sequence[Mapping[str, Any]], out: Path) -> None:
+    try:
+        write_curves(history, out)
+    except OSError as error:
+        raise TrainingError(f"{out} cannot hold the curves: {checkpoint.write_failure(error, out)}") from error
+
+
 def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint:
     """Read pictures, checkpoint and teacher as the options say, and train. Raises MixerError of every kind."""
+    expect_run_folder(options.out, options.data)
     recipe = options.chosen_recipe()
     base = checkpoint.load(options.init) if options.init is not None else None
     picturing = _picturing(options, base)
@@ -122,11 +140,17 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
     )
     for line in describe(dataset):
         watcher.on_note(line)
+    recipe = options.recipe_for(len(dataset.train))
+    for line in described(recipe, options.chosen_recipe(), len(dataset.train)):
+        watcher.on_note(line)
+    watcher.on_recipe(recipe)
     initial = None if base is None else _adapted(base, picturing.image_size, dataset.labels)
     config = initial.config if initial is not None else _config(options, len(dataset.labels))
     steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)
     if steps < _FEW_STEPS:
-        watcher.on_note(f"{steps} steps are few to learn in; a smaller --batch-size or more --epochs give more.")
+        watcher.on_note(
+            f"warning: {steps} steps are few to learn in; a smaller --batch-size or more --epochs give more."
+        )
     spec = ModelSpec(
         name=options.name or options.out.resolve().name,
         variant=variant_name(config),
@@ -143,18 +167,24 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
         teacher = None
         if options.teacher is not None:
             teacher = read_teacher(options.teacher, dataset.labels, config.channels, device)
-        return train(
-            dataset,
-            config,
-            recipe,
-            spec,
-            options.out,
-            initial=initial,
-            teacher=teacher,
-            device=device,
-            processes=processes,
-            observer=Observer(watcher.on_step, watcher.on_epoch) if processes.is_first else Observer(),
-        )
+        with watcher.signals.waiting():
+            return train(
+                dataset,
+                config,
+                recipe,
+                spec,
+                options.out,
+                initial=initial,
+                teacher=teacher,
+                device=device,
+                processes=processes,
+                observer=_observer(watcher) if processes.is_first else Observer(),
+                stop=watcher.signals.came,
+            )
+
+
+def _observer(watcher: Watcher) -> Observer:
+    return Observer(watcher.on_step, watcher.on_epoch, on_note=watcher.on_note)
 
 
 def _picturing(options: TrainOptions, base: checkpoint.Checkpoint | None) -> Picturing:
@@ -206,14 +236,19 @@ def main(flags: Sequence[str]) -> None:
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
-    try:
-        train_from(
-            parse(TrainOptions, flags, "python -m model.training.train"),
-            Watcher(on_epoch=lambda report: say(summary(report)), on_note=say),
-        )
-    except MixerError as error:
-        say(f"model.training.train: {error}")
-        sys.exit(2)
+    with stop_signals() as signals:
+        try:
+            train_from(
+                parse(TrainOptions, flags, "python -m model.training.train"),
+                Watcher(on_epoch=lambda report: say(summary(report)), on_note=say, signals=signals),
+            )
+        except (TrainingStopped, StopNow) as stopped:
+            say(f"model.training.train: {stopped or 'stopped at once'}. To go on, give the same command again.")
+            end_together(signals.exit_code)
+            sys.exit(signals.exit_code)
+        except MixerError as error:
+            say(f"model.training.train: {error}")
+            sys.exit(2)
     end_together()
 
 

@@ -43,6 +43,14 @@ def test_a_flag_overrides_the_recipe_even_where_it_says_what_another_recipe_says
     assert chosen != RECIPES[name]
 
 
+def test_the_papers_recipe_is_not_fitted_to_the_pictures_and_others_are_where_no_flag_says_otherwise() -> None:
+    assert _options("--recipe", "pretrain").recipe_for(120) == RECIPES["pretrain"]
+    assert _options().recipe_for(120).batch_size == 8
+    assert _options("--init", "checkpoint").recipe_for(120).batch_size == 8
+    given = _options("--batch-size", "64", "--epochs", "3")
+    assert given.recipe_for(120) == given.chosen_recipe()
+
+
 def test_what_is_no_part_of_a_recipe_changes_none() -> None:
     flags = (
         "--image-size",

@@ -164,6 +164,13 @@ def test_two_processes_that_were_killed_go_on_to_the_very_same_weights_and_metri
         assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
 
 
+def test_where_one_process_is_told_to_stop_both_stop_at_the_same_step(together: Path) -> None:
+    first, second = ((together / f"stopped-{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    assert "holds 0 of 2 epochs and 25 of 29 steps of the next" in first  # they ask each other every 25 steps
+    assert not (together / "stopped" / checkpoint.CONFIG).exists()
+
+
 def test_a_loss_that_is_not_finite_ends_both_for_the_same_reason(together: Path) -> None:
     first, second = ((together / f"error-{rank}.txt").read_text() for rank in range(2))
     assert first == second

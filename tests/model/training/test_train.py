@@ -2,9 +2,12 @@ import dataclasses
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.data.dataset import PictureSet
-from model.errors import CheckpointError, TrainingError
+from model.errors import CheckpointError, TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
@@ -25,6 +28,7 @@ from model.training.journal import METRICS
 from model.training.provenance import versions
 from model.training.run import RESUME, EpochReport, Observer, Run
 from model.training.run_config import Setting
+from model.training.schedule import learning_rate
 from model.training.teacher import Teacher
 from model.training.train import BEST, main, train
 from tests.model.toys import random_mixer, toy_config, toy_dataset, toy_pictures, toy_recipe, toy_spec, write_class
@@ -475,18 +479,21 @@ def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": toy_recipe(learning_rate=0.5)}, "with learning_rate 0.01; expected .*0.5"),
-        ({"recipe": toy_recipe(epochs=4)}, "with epochs 3; expected .*4"),
-        ({"recipe": toy_recipe(seed=7)}, "with seed 0; expected .*7"),
-        ({"recipe": toy_recipe(flip=0.1)}, "with flip 0.5; expected 0.1"),
-        ({"recipe": toy_recipe(stochastic_depth=0.1)}, "with stochastic_depth 0.2; expected .*0.1"),
-        ({"config": toy_config(hidden_dim=24)}, "with hidden_dim 16; expected .*24"),
-        ({"dataset": toy_dataset("other")}, "on other data; expected"),
-        ({"initial": random_mixer(CONFIG)}, "from other initial weights; expected"),
-        ({"teacher": Teacher(_halves, "somebody")}, "with another teacher; expected"),
+        ({"recipe": toy_recipe(learning_rate=0.5)}, "with learning_rate 0.01 .now 0.5."),
+        ({"recipe": toy_recipe(seed=7)}, "with seed 0 .now 7."),
+        ({"recipe": toy_recipe(flip=0.1)}, "with flip 0.5 .now 0.1."),
+        (
+            {"recipe": toy_recipe(flip=0.1, seed=7, compile=True)},
+            "flip 0.5 .now 0.1., .*compile false .now true., .*seed 0",
+        ),
+        ({"recipe": toy_recipe(stochastic_depth=0.1)}, "with stochastic_depth 0.2 .now 0.1."),
+        ({"config": toy_config(hidden_dim=24)}, "with hidden_dim 16 .now 24."),
+        ({"dataset": toy_dataset("other")}, "on other data. To go on"),
+        ({"initial": random_mixer(CONFIG)}, "from other initial weights. .*to begin anew, give another --out"),
+        ({"teacher": Teacher(_halves, "somebody")}, "with another teacher"),
     ],
 )
-def test_a_run_with_other_settings_is_not_resumed_and_names_the_first(
+def test_a_run_with_other_settings_is_not_resumed_and_names_all_of_them(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(_KilledError):
@@ -525,6 +532,95 @@ def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, tmp_path / RESUME)
     with pytest.raises(TrainingError, match=f"{RESUME} cannot be read"):
         _train(tmp_path)
+
+
+# --- told to stop, longer, shorter ---
+
+
+def _notes(out: Path, recipe: Any = None, **changes: Any) -> list[str]:
+    heard: list[str] = []
+    _train(out, recipe, observer=Observer(on_note=heard.append), **changes)
+    return heard
+
+
+def _stopped(out: Path, step: int) -> str:
+    """Train until `step` is done, and be told to stop there; what is said."""
+    steps: list[int] = []
+    observer = Observer(on_step=lambda now, _total: steps.append(now))
+    with pytest.raises(TrainingStopped) as caught:
+        _train(out, observer=observer, save_every_s=1e9, stop=lambda: steps[-1] == step)
+    assert steps[-1] == step
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (1, "0 of 3 epochs and 1 of 3 steps of the next"),
+        (5, "1 of 3 epochs and 2 of 3 steps of the next"),
+        (6, "2 of 3 epochs"),
+    ],
+)
+def test_a_run_that_is_told_to_stop_saves_the_step_and_goes_on_to_the_same_weights(
+    tmp_path: Path, uninterrupted: Path, step: int, words: str
+) -> None:
+    assert _stopped(tmp_path, step) == f"stopped; {tmp_path} holds {words}"
+    assert _saved(tmp_path)["step"] == step
+    assert _notes(tmp_path) == [f"going on with the run in {tmp_path}: {words} are done"]
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_a_run_that_is_told_to_stop_in_its_last_step_ends(tmp_path: Path, uninterrupted: Path) -> None:
+    steps: list[int] = []
+    observer = Observer(on_step=lambda now, _total: steps.append(now))
+    _train(tmp_path, observer=observer, stop=lambda: steps[-1] == TOTAL_STEPS)
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_a_new_run_says_nothing_of_going_on(tmp_path: Path) -> None:
+    assert _notes(tmp_path) == []
+
+
+def test_a_finished_run_says_that_it_is_and_how_to_go_on_or_begin_anew(tmp_path: Path) -> None:
+    _train(tmp_path)
+    (line,) = _notes(tmp_path)
+    assert line.startswith(f"{tmp_path} holds a run that is finished: 3 of 3 epochs. More --epochs go on with it;")
+    assert line.endswith("to begin anew, give another --out, or delete that folder first.")
+
+
+@pytest.mark.parametrize("step", [5, TOTAL_STEPS], ids=["stopped", "finished"])
+def test_more_epochs_go_on_with_a_run_at_the_rates_of_the_new_length(tmp_path: Path, step: int) -> None:
+    if step == TOTAL_STEPS:
+        _train(tmp_path)
+    else:
+        _stopped(tmp_path, step)
+    longer = toy_recipe(epochs=6)
+    rate = learning_rate(step, 3, longer)
+    assert _notes(tmp_path, longer)[-1] == (
+        f"6 epochs in place of 3: from here the learning rate follows the schedule of 6, and is {rate:.3g}"
+    )
+    rows = _rows(tmp_path)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[4]["learning_rate"] == pytest.approx(learning_rate(15, 3, longer))
+    assert checkpoint.load(tmp_path).training["recipe"]["epochs"] == 6
+
+
+def test_a_longer_run_is_picked_up_at_its_new_length(tmp_path: Path) -> None:
+    _stopped(tmp_path, 5)
+    longer = toy_recipe(epochs=6)
+    with pytest.raises(_KilledError):
+        _train(tmp_path, longer, observer=_kill_at(8), save_every_s=0)
+    assert _notes(tmp_path, longer) == [
+        f"going on with the run in {tmp_path}: 2 of 6 epochs and 1 of 3 steps of the next are done"
+    ]
+
+
+def test_fewer_epochs_end_a_run_sooner_but_not_before_what_is_done(tmp_path: Path) -> None:
+    _stopped(tmp_path, 5)
+    with pytest.raises(TrainingError, match=r"--epochs is 1; the run in .* has done 1.667 of its 3 epochs. Give more"):
+        _train(tmp_path, toy_recipe(epochs=1))
+    assert "2 epochs in place of 3" in _notes(tmp_path, toy_recipe(epochs=2))[-1]
+    assert len(_rows(tmp_path)) == 2
 
 
 # --- the best and the last ---
@@ -625,8 +721,12 @@ def test_the_command_trains_and_says_how_each_epoch_went(folders: Path, capsys: 
         "training + validation pictures: dark 3 + 2, light 3 + 2",
     ]
     assert told[2].startswith("warning: 4 validation pictures are few to judge by")
-    assert told[3] == "2 steps are few to learn in; a smaller --batch-size or more --epochs give more."
-    assert [line.split(":")[0] for line in told[4:]] == ["epoch 1", "epoch 2"]
+    assert told[3:5] == [
+        "6 training pictures: batches of 8 in place of 128, 2 epochs, 2 steps in all; "
+        "--batch-size and --epochs set others",
+        "warning: 2 steps are few to learn in; a smaller --batch-size or more --epochs give more.",
+    ]
+    assert [line.split(":")[0] for line in told[5:]] == ["epoch 1", "epoch 2"]
 
 
 @pytest.mark.parametrize(
@@ -694,7 +794,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_overwrites_nothing(tmp_path
     with pytest.raises(_KilledError):
         _train(tmp_path, recipe, observer=_kill_at(1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(TrainingError, match=r"the loss is nan by step \d; try .*learning_rate"):
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan by step \d; try a --learning-rate below .*, in another --out"
+    ):
         _train(tmp_path, recipe)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
@@ -716,3 +818,39 @@ def test_a_checkpoint_that_cannot_be_put_in_place_is_an_error(tmp_path: Path) ->
     (tmp_path / checkpoint.WEIGHTS / "full").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="cannot be written"):
         _train(tmp_path, ONE_STEP)
+
+
+@contextmanager
+def _a_full_disk(most_bytes: int) -> Iterator[None]:
+    """Inside, no file grows beyond this."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def _files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "tensorboard" not in path.parts}
+
+
+def test_a_disk_that_is_full_ends_a_run_in_words_and_what_was_saved_goes_on(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    with pytest.raises(_KilledError):
+        _train(tmp_path, observer=_kill_at(5), save_every_s=0)
+    before = _files(tmp_path)
+    with _a_full_disk(4000), pytest.raises(TrainingError, match=r"cannot be written: .* MiB are free; .*Make room"):
+        _train(tmp_path, save_every_s=0)
+    assert _files(tmp_path) == before
+    _train(tmp_path)
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before_whole(tmp_path: Path) -> None:
+    trained = _train(tmp_path)
+    before = _files(tmp_path)
+    with _a_full_disk(4000), pytest.raises(CheckpointError, match=r"cannot be written: .* MiB are free"):
+        checkpoint.save(trained, tmp_path)
+    assert _files(tmp_path) == before

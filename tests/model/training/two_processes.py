@@ -7,12 +7,13 @@ themselves halfway. after: the killed run goes on.
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from model.data.dataset import Dataset
-from model.errors import TrainingError
+from model.errors import TrainingError, TrainingStopped
 from model.recipe import Recipe
 from model.training.processes import Processes, end_together, joined
 from model.training.run import Observer
@@ -46,6 +47,7 @@ def run(
     recipe: Recipe = RECIPE,
     processes: Processes | None = None,
     observer: Observer | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     train(
         dataset,
@@ -58,6 +60,7 @@ def run(
         processes=processes,
         observer=observer,
         save_every_s=0,
+        stop=stop,
     )
 
 
@@ -78,6 +81,10 @@ def _main(out: Path, when: str) -> None:
             run(out / "ruined", HANDFUL, ruinous, processes)
         except TrainingError as error:
             (out / f"error-{processes.rank}.txt").write_text(str(error))
+        try:
+            run(out / "stopped", processes=processes, stop=lambda: processes.rank == 1)
+        except TrainingStopped as stopped:
+            (out / f"stopped-{processes.rank}.txt").write_text(str(stopped))
         run(out / "killed", processes=processes, observer=Observer(on_step=_die))
 
 
