@@ -39,8 +39,8 @@ def task_of(progress: Progress, description: str, *, each: int | None = None) ->
 def command_line(*words: object) -> str:
     """A command of `mixer` as a shell takes it, begun as this one was."""
     started = Path(sys.argv[0])
-    if started.parts[-2:] == ("app", "__main__.py"):
-        first = [sys.executable, "-m", "app"]
+    if started.parts[-2:] == ("cli", "__main__.py"):
+        first = [sys.executable, "-m", "cli"]
     elif started.name == "mixer" and not _is_found_by_name(started):
         first = [sys.argv[0]]
     else:

@@ -91,7 +91,7 @@ def test_the_next_command_names_a_bundle_that_is_not_there_yet(folder: Path):
 
 
 def test_the_commands_that_are_printed_run(folder: Path, environment: dict[str, str]):
-    command = [sys.executable, "-m", "app", "train", "my photos", "--out", "runs/a b", *SIZES, "--epochs", "1"]
+    command = [sys.executable, "-m", "cli", "train", "my photos", "--out", "runs/a b", *SIZES, "--epochs", "1"]
     trained = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     export = trained.stdout.splitlines()[-2]
     exported = subprocess.run(
@@ -99,7 +99,7 @@ def test_the_commands_that_are_printed_run(folder: Path, environment: dict[str, 
     )
     assert exported.returncode == 0, exported.stderr
     serve = shlex.split(trained.stdout.splitlines()[-1])
-    assert serve[:5] == [sys.executable, "-m", "app", "serve", "--bundle"]
+    assert serve[:5] == [sys.executable, "-m", "cli", "serve", "--bundle"]
     assert (folder / serve[5] / "fp32.onnx").is_file()
 
 
@@ -137,7 +137,7 @@ class Running:
     """A run in a process of its own, whose lines on standard error are read as they come."""
 
     def __init__(self, environment: dict[str, str], *flags: str) -> None:
-        command = [sys.executable, "-m", "app", "train", "my photos", "--out", "runs/a b", *SIZES, *flags]
+        command = [sys.executable, "-m", "cli", "train", "my photos", "--out", "runs/a b", *SIZES, *flags]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.lines: Iterator[str] = iter(self.process.stderr)
@@ -161,7 +161,7 @@ def test_a_stop_signal_saves_the_run_and_says_how_to_go_on(
     assert "Traceback" not in rest
     assert "runs/a b/best is the epoch that has done best until now." in rest
     command = shlex.split(rest.splitlines()[-1])
-    assert command[:5] == [sys.executable, "-m", "app", "train", "my photos"]
+    assert command[:5] == [sys.executable, "-m", "cli", "train", "my photos"]
     done = int(stopped.split(" holds ")[1].split()[0])
     command[-1] = str(done + 1)
     resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -94,12 +94,11 @@ def _torchrun(*program: object) -> tuple[int, str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    here = Path(__file__).parent
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}")
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(str(folder) for folder in (here, here.parent.parent)),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
     }
     command = [sys.executable, *launcher, *map(str, program)]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
