@@ -64,7 +64,7 @@ def import_weights(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="google:FOLDER/NAME, timm:NAME, or a file: Google's .npz, timm's .safetensors."
+            metavar="SRC", help="google:FOLDER/NAME, timm:NAME, or a file: Google's .npz, timm's .safetensors or .pth."
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder to write.")],
@@ -79,8 +79,9 @@ def import_weights(
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     need("torch")
     from model.data.labels import read_labels  # noqa: PLC0415
-    from model.network import checkpoint, hub, zoo  # noqa: PLC0415
+    from model.network import checkpoint, download, hub, zoo  # noqa: PLC0415
 
+    checkpoint.expect_checkpoint_folder(out)
     names = None
     if labels is not None:
         names = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
@@ -88,7 +89,7 @@ def import_weights(
     path = Path(source)
     if remote is not None:
         with bar() as progress:
-            path = hub.fetch(remote, cache or hub.cache_folder(), task_of(progress, f"downloading {source}"))
+            path = download.fetch(remote, cache or download.cache_folder(), task_of(progress, f"downloading {source}"))
     imported = zoo.read(path, names, remote)
     checkpoint.save(imported, out)
     config = imported.model.config

@@ -226,6 +226,19 @@ def test_a_report_is_written_where_it_is_asked_for(data: Path):
     assert "out on data, validation" in (data.parent / "report" / "report.html").read_text()
 
 
+def test_an_import_does_not_write_among_class_folders(data: Path):
+    (data / "pictures").mkdir()
+    with pytest.raises(MixerError, match=r"data is no checkpoint and holds dark, light, pictures; expected"):
+        run("import", Path(__file__).parent / "vectors" / "timm_tiny.safetensors", data)
+    assert names(data) == ["dark", "light", "pictures"]
+
+
+def test_public_weights_by_name_are_no_start_before_they_are_imported(data: Path):
+    name = "timm:mixer_b16_224.goog_in21k"
+    with pytest.raises(MixerError, match=f"{name} stands for public weights; .* mixer import {name} CHECKPOINT makes"):
+        run("train", data, "--out", data.parent / "out", "--init", name)
+
+
 def test_import_by_name_says_where_it_could_not_fetch_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(MixerError, match=r"http://127.0.0.1:9/timm/mixer_b16_224.miil_in21k/.* cannot be downloaded"):

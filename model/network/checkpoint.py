@@ -5,6 +5,8 @@ Writes are atomic: a reader sees the old file or the new one, never half of one.
 
 import errno
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,13 +22,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
+from model.network.hub import WEIGHT_SUFFIXES, is_name
 from model.network.mixer import MixerConfig, MlpMixer
+from model.network.state_dict import unwrapped
 from model.preprocess import Pixels, to_pixels
 from model.spec import ModelSpec
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 PICTURES = "pictures"
+_FIRST = "stem.weight"  # which every network has
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 def load(folder: Path) -> Checkpoint:
     """Read a checkpoint folder. Raises CheckpointError, naming the file and what is wrong with it."""
     path = folder / CONFIG
+    if not path.exists():
+        raise CheckpointError(_no_checkpoint(folder))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         config = TypeAdapter(MixerConfig).validate_python(content["model"])
@@ -71,7 +78,7 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is not a checkpoint's config: {_first_line(error)}") from error
     model = MlpMixer(config)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(unwrapped(folder / WEIGHTS, load_file(folder / WEIGHTS), _FIRST))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder / WEIGHTS} does not hold this network's weights: {_first_line(error)}"
@@ -99,6 +106,35 @@ def _put_in_place(new: Path, folder: Path) -> None:
     for name in (PICTURES, WEIGHTS, CONFIG):
         if (new / name).exists():
             (new / name).replace(folder / name)
+
+
+def expect_checkpoint_folder(folder: Path) -> None:
+    """Raises CheckpointError where `folder` is a file, or holds other things than a checkpoint does."""
+    if not folder.exists() or (folder / CONFIG).is_file():
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; expected a folder to write the checkpoint to.")
+    others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise CheckpointError(
+            f"{folder} is no checkpoint and holds {', '.join(others[:3])}{more}; "
+            "expected a new folder, an empty one or a checkpoint to replace."
+        )
+
+
+def _no_checkpoint(folder: Path) -> str:
+    """What a path without a checkpoint's config is, and what was meant."""
+    written = re.sub("^(https?:/)(?!/)", r"\1/", str(folder))  # as it was before it became a path
+    if is_name(written) or folder.suffix in WEIGHT_SUFFIXES:
+        kind = "is a file of weights" if folder.suffix in WEIGHT_SUFFIXES else "stands for public weights"
+        imported = shlex.join(["mixer", "import", written, "CHECKPOINT"])
+        return f"{written} {kind}; expected a checkpoint folder, as {imported} makes of them."
+    if not folder.exists():
+        return f"{folder} does not exist; expected a checkpoint folder."
+    inside = sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
+    meant = f", such as {inside[0]}" if inside else ""
+    return f"{folder} has no {CONFIG}; expected a checkpoint folder{meant}."
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

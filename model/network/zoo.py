@@ -1,4 +1,4 @@
-"""Foreign checkpoints in: Google's .npz and timm's .safetensors, of any sizes, become a Checkpoint.
+"""Foreign checkpoints in: Google's .npz and timm's .safetensors or .pth, of any sizes, become a Checkpoint.
 
 Sizes are read off the tensors. Key layouts: google-research/vision_transformer `models_mixer.py`, timm `mlp_mixer.py`.
 Knows nothing of where the files come from.
@@ -16,17 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 from model.data.labels import read_labels
 from model.errors import CheckpointError
 from model.network.checkpoint import Checkpoint
 from model.network.hub import Remote
 from model.network.mixer import GeluFlavour, MixerConfig, MlpMixer, variant_name
+from model.network.state_dict import differences, read_torch, unwrapped
 from model.spec import Fit, Interpolation, ModelSpec, Source
 
 Tensors = Mapping[str, NDArray[np.float32]]
 _BLOCK = re.compile(r"(?:MixerBlock_|blocks\.)(\d+)[/.]")
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 _PAPER_FIT = Fit(mode="crop", crop_percentage=0.875)  # shorter side to 256, central 224
 
 
@@ -42,9 +44,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one code base names and orders a Mixer's tensors."""
+    """How one code base names and orders a Mixer's tensors. `first`: the name of the stem's, which tells a prefix."""
 
     name: str
+    first: str
     gelu: GeluFlavour
     interpolation: Interpolation
     sizes: Callable[[Tensors], tuple[int, int, int, int, int, int, int]]
@@ -59,7 +62,8 @@ def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | Non
 
     Raises: CheckpointError, naming the file and the tensor that is missing, extra or misshapen.
     """
-    layout, tensors = _open(path)
+    layout, wrapped = _open(path)
+    tensors = unwrapped(path, wrapped, layout.first)
     config = _infer(path, layout, tensors)
     if remote is not None:
         config = replace(config, pixel_mean=(remote.pixel_mean,), pixel_std=(remote.pixel_std,))
@@ -101,13 +105,17 @@ def _default_labels(num_classes: int, remote: Remote | None) -> tuple[str, ...]:
 
 
 def _open(path: Path) -> tuple[Layout, Tensors]:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; expected a file of weights.")
+    suffix = path.suffix.lower()
     try:
-        if path.suffix == ".npz":
+        if suffix == ".npz":
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return GOOGLE, {name: archive[name].astype(np.float32, copy=False) for name in archive.files}
-        if path.suffix == ".safetensors":
-            tensors = load_file(path)
-            return TIMM, {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
+        if suffix == ".safetensors":
+            return TIMM, _as_arrays(load_file(path))
+        if suffix in _TORCH_SUFFIXES:
+            return TIMM, _as_arrays(read_torch(path))
     except (
         OSError,
         ValueError,
@@ -116,17 +124,37 @@ def _open(path: Path) -> tuple[Layout, Tensors]:
         EOFError,
         zipfile.BadZipFile,
         zlib.error,
+        RuntimeError,
         SafetensorError,
     ) as error:
-        raise CheckpointError(f"{path} cannot be read as {path.suffix}: {error}") from error
-    raise CheckpointError(f"{path} ends in {path.suffix!r}; expected Google's .npz or timm's .safetensors.")
+        raise CheckpointError(f"{path} cannot be read as {path.suffix}: {_reason(path, error)}") from error
+    raise CheckpointError(
+        f"{path} ends in {path.suffix!r}; expected Google's .npz or timm's .safetensors, {', '.join(_TORCH_SUFFIXES)}."
+    )
+
+
+def _as_arrays(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, and what it is in place of the file that was meant."""
+    if isinstance(error, OSError):
+        return f"{error.strerror}."
+    with path.open("rb") as file:
+        start = file.read(32).lstrip()
+    if start.startswith(b"version https://git-lfs"):
+        return "It is a pointer of Git LFS; expected the file itself, as git lfs pull fetches it."
+    if start.startswith((b"<!", b"<html")):
+        return "It is a web page; expected the file itself."
+    return " ".join(str(error).split())[:300] or "It is empty."
 
 
 def _infer(path: Path, layout: Layout, tensors: Tensors) -> MixerConfig:
     try:
         patch_size, channels, hidden, num_patches, tokens_mlp, channels_mlp, classes = layout.sizes(tensors)
     except KeyError as error:
-        raise CheckpointError(f"{path} lacks the tensor {error.args[0]!r} of the {layout.name} layout.") from error
+        raise CheckpointError(f"{path} {differences([error.args[0]], set(tensors), layout.name)}") from error
     except (ValueError, IndexError) as error:
         raise CheckpointError(
             f"{path} has a tensor of unexpected rank for the {layout.name} layout: {error}"
@@ -144,10 +172,8 @@ def _infer(path: Path, layout: Layout, tensors: Tensors) -> MixerConfig:
 
 
 def _expect_names(path: Path, layout: Layout, expected: set[str], found: set[str]) -> None:
-    if missing := sorted(expected - found):
-        raise CheckpointError(f"{path} lacks the tensor {missing[0]!r} of the {layout.name} layout.")
-    if extra := sorted(found - expected):
-        raise CheckpointError(f"{path} has the tensor {extra[0]!r}, which the {layout.name} layout does not.")
+    if expected != found:
+        raise CheckpointError(f"{path} {differences(expected - found, found - expected, layout.name)}")
 
 
 def _converted(path: Path, entry: Entry, tensors: Tensors) -> NDArray[np.float32]:
@@ -227,5 +253,5 @@ def _timm_pair(ours: str, theirs: str, shape: tuple[int, ...]) -> Iterator[Entry
     yield Entry(f"{ours}.bias", f"{theirs}.bias", shape[:1])
 
 
-GOOGLE = Layout("Google", "tanh", "bilinear", _google_sizes, _google_entries)
-TIMM = Layout("timm", "erf", "bicubic", _timm_sizes, _timm_entries)
+GOOGLE = Layout("Google", "stem/kernel", "tanh", "bilinear", _google_sizes, _google_entries)
+TIMM = Layout("timm", "stem.proj.weight", "erf", "bicubic", _timm_sizes, _timm_entries)

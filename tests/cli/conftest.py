@@ -1,5 +1,44 @@
-"""The fixtures of the service, for the commands that need one."""
+"""The fixtures of the service, for the commands that need one, and the command line in this process."""
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.telemetry import logs
+from cli import main
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture
 from tests.app.conftest import bundle, engine, grey_bundle, no_options_from_outside, serve
 
 __all__ = ["bundle", "engine", "grey_bundle", "no_options_from_outside", "serve"]
+
+
+@pytest.fixture
+def mixer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs `mixer ARGUMENTS` in this process and gives its exit code."""
+    monkeypatch.setattr(main.app, "registered_commands", list(main.app.registered_commands))
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["mixer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder: b/blue.jpg, green.png, red.gif, a text file and a hidden picture."""
+    folder = tmp_path / "pictures"
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "blue.jpg").write_bytes(picture(BLUE, kind="JPEG"))
+    (folder / "green.png").write_bytes(picture(GREEN))
+    (folder / "red.gif").write_bytes(picture(RED, kind="GIF"))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"no picture")
+    return folder

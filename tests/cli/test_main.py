@@ -16,148 +16,11 @@ from app.server import serve as server
 from app.server import topology
 from app.settings import Settings
 from app.system.worker_context import Post
-from app.telemetry import logs
-from cli import main
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import colour_spec, write_bundle
 from tests.app.servers import ROOT, clean_environment, free_port
 from tests.pace import slowness_at_first
 
 Mixer = Callable[..., int]
-
-
-@pytest.fixture
-def mixer(monkeypatch: pytest.MonkeyPatch) -> Mixer:
-    """Runs `mixer ARGUMENTS` in this process and gives its exit code."""
-    monkeypatch.setattr(main.app, "registered_commands", list(main.app.registered_commands))
-    monkeypatch.setattr(logs, "configure", lambda *_: None)
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["mixer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return code
-
-    return run
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder: b/blue.jpg, green.png, red.gif, a text file and a hidden picture."""
-    folder = tmp_path / "pictures"
-    (folder / "b").mkdir(parents=True)
-    (folder / "b" / "blue.jpg").write_bytes(picture(BLUE, kind="JPEG"))
-    (folder / "green.png").write_bytes(picture(GREEN))
-    (folder / "red.gif").write_bytes(picture(RED, kind="GIF"))
-    (folder / "notes.txt").write_text("no picture")
-    (folder / ".hidden.png").write_bytes(b"no picture")
-    return folder
-
-
-# --- classify ---
-
-
-def test_classify_prints_the_best_label_of_each_picture_in_order(
-    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert mixer("classify", pictures / "red.gif", pictures, "--bundle", bundle) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    assert captured.out.splitlines() == [
-        f"{pictures}/red.gif: red 100.0%",
-        f"{pictures}/b/blue.jpg: blue 100.0%",
-        f"{pictures}/green.png: green 100.0%",
-        f"{pictures}/red.gif: red 100.0%",
-    ]
-
-
-def test_classify_prints_more_labels_when_asked(
-    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert mixer("classify", "--top-k", 3, pictures / "green.png", "--bundle", bundle / "fp32.onnx") == 0
-    line = capsys.readouterr().out.strip()
-    assert line == f"{pictures}/green.png: green 100.0%, red 0.0%, blue 0.0%"
-
-
-def test_classify_as_json_prints_one_object_a_line(
-    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert mixer("classify", "--json", pictures, "--bundle", bundle) == 0
-    first, *others = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(others) == 2
-    assert first["path"] == f"{pictures}/b/blue.jpg"
-    assert [prediction["label"] for prediction in first["predictions"]] == ["blue", "red", "green"]
-    assert first["predictions"][0]["probability"] == pytest.approx(0.9999, abs=1e-3)
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_picture_that_is_none_is_reported_in_its_place_and_the_others_go_on(
-    as_json: bool, mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (pictures / "broken.png").write_bytes(picture(RED, size=(99, 99))[:60])
-    (pictures / "dangling").symlink_to(pictures / "nowhere")
-    (pictures / "folder.png").mkdir()
-    assert mixer("classify", pictures, "--bundle", bundle, *(["--json"] if as_json else [])) == 1
-    captured = capsys.readouterr()
-    if as_json:
-        entries = [json.loads(line) for line in captured.out.splitlines()]
-        assert [Path(entry["path"]).name for entry in entries] == ["blue.jpg", "broken.png", "green.png", "red.gif"]
-        assert entries[1]["error"]["code"] == "bad_picture"
-        assert entries[1]["error"]["detail"].startswith("The picture cannot be decoded: ")
-        assert captured.err == ""
-    else:
-        assert [line.split(": ")[1][:3] for line in captured.out.splitlines()] == ["blu", "gre", "red"]
-        assert captured.err.startswith(f"{pictures}/broken.png: The picture cannot be decoded: ")
-
-
-def test_a_file_that_vanishes_is_reported_by_its_own_error(
-    mixer: Mixer, bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gone = pictures / "green.png"
-    find = main._pictures_in
-
-    def find_and_lose(paths: Any) -> list[Path]:
-        files = find(paths)
-        gone.unlink()
-        return files
-
-    monkeypatch.setattr(main, "_pictures_in", find_and_lose)
-    assert mixer("classify", "--json", gone, "--bundle", bundle) == 1
-    error = json.loads(capsys.readouterr().out)["error"]
-    assert error["code"] == "unreadable_file"
-    assert str(gone) in error["detail"]
-
-
-def test_more_pictures_than_the_window_keep_their_order(
-    mixer: Mixer, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MIXER_QUEUE_CAPACITY", "2")
-    monkeypatch.setenv("MIXER_MAX_PICTURES_PER_REQUEST", "2")
-    colours = {"red": RED, "green": GREEN, "blue": BLUE}
-    for index in range(9):
-        (tmp_path / f"{index}.png").write_bytes(picture(list(colours.values())[index % 3]))
-    assert mixer("classify", tmp_path, "--bundle", bundle) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[1].split()[0] for line in lines] == list(colours) * 3
-
-
-def test_the_bundle_may_come_from_the_environment(
-    mixer: Mixer, bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MIXER_BUNDLE", str(bundle))
-    assert mixer("classify", pictures) == 0
-
-
-@pytest.mark.parametrize("top_k", [0, -1, 4])
-@pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_an_impossible_top_k_is_one_line(
-    top_k: int, flags: list[str], mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert mixer("classify", "--top-k", top_k, pictures, "--bundle", bundle, *flags) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err == f"mixer: top_k is {top_k}; expected 1 to 3, the number of classes.\n"
 
 
 # --- inspect ---
@@ -185,18 +48,6 @@ def expect_one_line(capsys: pytest.CaptureFixture[str], start: str) -> None:
     assert captured.out == ""
     assert captured.err.startswith(f"mixer: {start}"), captured.err
     assert captured.err.count("\n") == 1
-
-
-def test_a_path_that_does_not_exist(mixer: Mixer, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert mixer("classify", "/nowhere/x.png", "--bundle", bundle) == 2
-    expect_one_line(capsys, "/nowhere/x.png does not exist; expected a picture or a folder.")
-
-
-def test_a_folder_without_pictures(
-    mixer: Mixer, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert mixer("classify", tmp_path, "--bundle", bundle) == 2
-    expect_one_line(capsys, f"{tmp_path} holds no pictures.")
 
 
 @pytest.mark.parametrize("command", ["inspect", "classify"])

@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
-from model.network.checkpoint import Checkpoint, load, save, torch_logits, write_atomically
+from model.network.checkpoint import Checkpoint, expect_checkpoint_folder, load, save, torch_logits, write_atomically
 from model.spec import Fit
 from tests.model.toys import random_mixer, random_pixels, toy_config, toy_spec
 
@@ -85,9 +86,60 @@ def test_the_folder_holds_weights_config_and_pictures_only(folder: Path) -> None
 # --- broken folders ---
 
 
-def test_a_folder_that_is_none_names_the_missing_config(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none/config.json is not a checkpoint's config: .*No such file"):
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none does not exist; expected a checkpoint folder\.$"):
         load(tmp_path / "none")
+
+
+def test_the_checkpoint_in_a_folder_that_is_none_is_named(folder: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load(folder.parent)
+    assert str(caught.value) == f"{folder.parent} has no config.json; expected a checkpoint folder, such as {folder}."
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("timm:mixer_b16_224.goog_in21k", "timm:mixer_b16_224.goog_in21k stands for public weights"),
+        ("mixer_b16_224", "mixer_b16_224 stands for public weights"),
+        ("https://models.test/x", "https://models.test/x stands for public weights"),
+        ("my weights.safetensors", "my weights.safetensors is a file of weights"),
+    ],
+)
+def test_weights_that_are_no_checkpoint_yet_are_told_the_command_that_makes_one(given: str, said: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load(Path(given))
+    command = f"mixer import {shlex.quote(said.partition(' stands')[0].partition(' is a')[0])} CHECKPOINT"
+    assert str(caught.value) == f"{said}; expected a checkpoint folder, as {command} makes of them."
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model."])
+def test_a_prefix_of_the_tensors_is_taken_off(folder: Path, prefix: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file({prefix + name: tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
+    for name, tensor in load(folder).model.state_dict().items():
+        assert torch.equal(tensor, tensors[name])
+
+
+# --- where a checkpoint may be written ---
+
+
+def test_a_new_folder_an_empty_one_and_a_checkpoint_may_be_written_to(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for allowed in (tmp_path / "new", tmp_path / "empty", folder):
+        expect_checkpoint_folder(allowed)
+
+
+def test_a_checkpoint_is_not_written_among_other_things(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "pictures").mkdir(parents=True)
+    with pytest.raises(
+        CheckpointError,
+        match=r"photos is no checkpoint and holds pictures; expected a new folder",
+    ):
+        expect_checkpoint_folder(tmp_path / "photos")
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"file is a file; expected a folder"):
+        expect_checkpoint_folder(tmp_path / "file")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "7", "{}", '{"model": {}}', '{"model": {"image_size": 8}}'])

@@ -1,111 +1,11 @@
-"""Downloads against a server on this machine that can resume, redirect, lie, break off and stand in for a proxy."""
+"""Names of public checkpoints, and what else a person may write in their place."""
 
-import base64
-import hashlib
-import os
-import re
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from model.errors import CheckpointError
-from model.network import hub, zoo
-
-VECTORS = Path(__file__).parents[2] / "vectors"
-CONTENT = (VECTORS / "google_tiny.npz").read_bytes()
-
-
-class Store(ThreadingHTTPServer):
-    """Serves CONTENT under every path; what it does besides is set by its attributes."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.content = CONTENT
-        self.etag = '"one"'
-        self.headers: dict[str, str] = {}
-        self.redirect_headers: dict[str, str] | None = None
-        self.break_off_after: int | None = None
-        self.status = 200
-        self.requests: list[tuple[str, str | None]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Store
-
-    def do_GET(self) -> None:
-        store = self.server
-        wanted = self.headers.get("Range")
-        store.requests.append((self.path, wanted))
-        if store.redirect_headers is not None and not self.path.startswith("/elsewhere"):
-            self._head(302, {"Location": f"/elsewhere{self.path}", "Content-Length": "0", **store.redirect_headers})
-            return
-        if store.status != 200:
-            self._head(store.status, {"Content-Length": "0"})
-            return
-        start = 0
-        if wanted is not None and self.headers.get("If-Range") == store.etag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(store.content):
-                self._head(416, {"Content-Length": "0"})
-                return
-        body = store.content[start:]
-        headers = {"ETag": store.etag, "Content-Length": str(len(body)), **store.headers}
-        self._head(206 if start else 200, headers)
-        if store.break_off_after is not None:
-            body, store.break_off_after = body[: store.break_off_after], None
-            self.close_connection = True
-        self.wfile.write(body)
-
-    def do_CONNECT(self) -> None:
-        """What a proxy is asked for an https address; this one refuses."""
-        self.server.requests.append((self.path, None))
-        self._head(403, {"Content-Length": "0"})
-
-    def _head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
-
-
-@pytest.fixture(autouse=True)
-def no_proxies_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with Store() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def google(store: Store, name: str = "google:imagenet1k/Mixer-B_16") -> hub.Remote:
-    remote = hub.find(name, {hub.GOOGLE_VARIABLE: store.url})
-    assert remote is not None
-    return remote
-
-
-def timm(store: Store, name: str = "timm:mixer_b16_224.miil_in21k") -> hub.Remote:
-    remote = hub.find(name, {hub.HUGGING_FACE_VARIABLE: store.url})
-    assert remote is not None
-    return remote
-
-
-# --- names ---
+from model.network import hub
 
 
 def test_a_path_is_no_name() -> None:
@@ -161,194 +61,71 @@ def test_a_name_says_whether_its_classes_are_imagenet_1ks(name: str, *, expected
     assert remote.is_imagenet1k is expected
 
 
-@pytest.mark.parametrize(
-    "name", ["google:imagenet1k/Mixer-S_16", "google:", "timm:resnet50", "google:other/Mixer-B_16"]
-)
-def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
-    with pytest.raises(CheckpointError, match=r"is not a checkpoint that is known here; expected one of .*16"):
+@pytest.mark.parametrize("name", ["google:", "timm:resnet50", "GOOGLE:vit"])
+def test_an_unlike_name_is_told_all_of_its_origin(name: str) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"is not a checkpoint that is known here; expected one of .*16"
+    ) as caught:
         hub.find(name, {})
-
-
-def test_the_cache_follows_the_usual_variable() -> None:
-    assert hub.cache_folder({"XDG_CACHE_HOME": "/somewhere"}) == Path("/somewhere/mixer-serve")
-    assert hub.cache_folder({}) == Path.home() / ".cache" / "mixer-serve"
-
-
-# --- downloads ---
-
-
-def test_a_checkpoint_is_downloaded_once_with_progress(store: Store, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    remote = google(store)
-    path = hub.fetch(remote, tmp_path, lambda done, total: seen.append((done, total)))
-    assert path.read_bytes() == CONTENT
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
-    assert hub.fetch(remote, tmp_path) == path
-    assert store.requests == [("/imagenet1k/Mixer-B_16.npz", None)]
-    assert [file.name for file in tmp_path.iterdir()] == ["google-imagenet1k-Mixer-B_16.npz"]
-
-
-def test_a_download_that_broke_off_goes_on_from_there(store: Store, tmp_path: Path) -> None:
-    store.break_off_after = 1000
-    with pytest.raises(CheckpointError, match="cannot be downloaded"):
-        hub.fetch(google(store), tmp_path)
-    assert hub.fetch(google(store), tmp_path).read_bytes() == CONTENT
-    assert [wanted for _, wanted in store.requests] == [None, "bytes=1000-"]
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_what_was_downloaded_in_pieces_is_checked_as_a_whole(store: Store, tmp_path: Path, *, right: bool) -> None:
-    digest = hashlib.sha256(CONTENT).hexdigest()
-    store.redirect_headers = {"X-Linked-Etag": f'"{digest}"', "ETag": '"of the redirect"'}
-    store.content = CONTENT if right else CONTENT[::-1]
-    for pieces in (1, 2):
-        store.break_off_after = 1000
-        with pytest.raises(CheckpointError, match="cannot be downloaded"):
-            hub.fetch(timm(store), tmp_path)
-        assert (tmp_path / f"{timm(store).filename}.part").stat().st_size == 1000 * pieces
-    store.content = CONTENT
-    if right:
-        assert hub.fetch(timm(store), tmp_path).read_bytes() == CONTENT
-    else:
-        with pytest.raises(CheckpointError, match=f"arrived with the sha256 .*; expected {digest}"):
-            hub.fetch(timm(store), tmp_path)
-        assert hub.fetch(timm(store), tmp_path).read_bytes() == CONTENT, "from its start"
-    wanted = [wanted for path, wanted in store.requests if path.startswith("/elsewhere")]
-    assert wanted == [None, "bytes=1000-", "bytes=2000-", *([] if right else [None])]
-
-
-def test_another_file_on_the_server_is_fetched_from_its_start(store: Store, tmp_path: Path) -> None:
-    store.break_off_after = 1000
-    with pytest.raises(CheckpointError):
-        hub.fetch(google(store), tmp_path)
-    store.etag, store.content = '"two"', CONTENT[::-1]
-    assert hub.fetch(google(store), tmp_path).read_bytes() == CONTENT[::-1]
-
-
-def test_a_beginning_that_is_longer_than_the_file_is_thrown_away(store: Store, tmp_path: Path) -> None:
-    partial = tmp_path / "google-imagenet1k-Mixer-B_16.npz.part"
-    partial.write_bytes(CONTENT + b"more")
-    hub._validator(partial).write_text(store.etag)
-    assert hub.fetch(google(store), tmp_path).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_hugging_faces_sha256_comes_with_the_redirect(store: Store, tmp_path: Path, *, right: bool) -> None:
-    digest = hashlib.sha256(CONTENT if right else b"else").hexdigest()
-    store.redirect_headers = {"X-Linked-Etag": f'"{digest}"'}
-    if right:
-        assert hub.fetch(timm(store), tmp_path).read_bytes() == CONTENT
-    else:
-        with pytest.raises(CheckpointError, match=f"arrived with the sha256 .*; expected {digest}"):
-            hub.fetch(timm(store), tmp_path)
-        assert not list(tmp_path.glob("*.part"))
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_googles_md5_comes_with_the_file(store: Store, tmp_path: Path, *, right: bool) -> None:
-    digest = hashlib.md5(CONTENT if right else b"else").digest()  # noqa: S324 -- it is what that server sends
-    store.headers = {"x-goog-hash": f"crc32c=AAAAAA==,md5={base64.b64encode(digest).decode()}"}
-    if right:
-        assert hub.fetch(google(store), tmp_path).read_bytes() == CONTENT
-    else:
-        with pytest.raises(CheckpointError, match="arrived with the md5"):
-            hub.fetch(google(store), tmp_path)
-
-
-def test_a_refusal_is_told_with_its_status(store: Store, tmp_path: Path) -> None:
-    store.status = 404
-    with pytest.raises(CheckpointError, match=r"Mixer-B_16.npz answers 404 Not Found; expected the file"):
-        hub.fetch(google(store), tmp_path)
+    origin = name.partition(":")[0].lower()
+    assert str(caught.value).count(f"{origin}:") >= 6
 
 
 @pytest.mark.parametrize(
-    ("address", "reason"),
+    ("name", "meant"),
     [
-        ("http://127.0.0.1:9", "[Errno "),
-        ("models.test", "Request URL is missing an 'http://' or 'https://' protocol"),
-        ("ftp://models.test", "Request URL has an unsupported protocol 'ftp://'"),
-        ("http://models.test:port", "Invalid port: 'port'"),
+        ("mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
+        ("timm:mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
+        ("timm/mixer_b16_224.goog_in21k", "timm:mixer_b16_224.goog_in21k"),
+        ("hf-hub:timm/mixer_l16_224.goog_in21k", "timm:mixer_l16_224.goog_in21k"),
+        ("hf_hub:timm/mixer_l16_224.goog_in21k_ft_in1k", "timm:mixer_l16_224.goog_in21k_ft_in1k"),
+        ("TIMM:Mixer_B16_224.miil_in21k", "timm:mixer_b16_224.miil_in21k"),
+        ("timm:mixer_b16_224_miil_in21k", "timm:mixer_b16_224.miil_in21k"),
+        ("timm:mixer_b16_244.goog_in21k", "timm:mixer_b16_224.goog_in21k"),
+        ("Mixer-S_8", "google:gsam/Mixer-S_8"),
+        ("imagenet1k/Mixer-L_16", "google:imagenet1k/Mixer-L_16"),
+        ("google:imagenet1k/Mixer-S_16", "google:gsam/Mixer-S_16"),
+        ("google:imagenet1k/mixer_l_16.npz", "google:imagenet1k/Mixer-L_16"),
+        ("google:gsam/Mixer-S/8", "google:gsam/Mixer-S_8"),
+        ("gs://mixer_models/sam/Mixer-B_32.npz", "google:sam/Mixer-B_32"),
     ],
-    ids=["no_network", "no_protocol", "another_protocol", "no_port"],
 )
-def test_an_address_that_cannot_be_reached_is_one_line(tmp_path: Path, address: str, reason: str) -> None:
-    remote = hub.find("google:gsam/Mixer-S_32", {hub.GOOGLE_VARIABLE: address})
-    assert remote is not None
+def test_what_is_nearly_a_name_is_told_the_name(name: str, meant: str) -> None:
+    assert hub.is_name(name)
     with pytest.raises(CheckpointError) as caught:
-        hub.fetch(remote, tmp_path)
-    assert str(caught.value).startswith(f"{address}/gsam/Mixer-S_32.npz cannot be downloaded: {reason}")
-    assert re.fullmatch(r".*[^.]\.", str(caught.value)), "one line with one full stop"
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_cache_that_cannot_be_written_is_one_clear_error(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match=r"file.cache cannot be written"):
-        hub.fetch(google(store), tmp_path / "file" / "cache")
-
-
-# --- proxies and certificates of the environment ---
-
-
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_proxy_is_asked_for_the_whole_address(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    monkeypatch.setenv(variable, store.url)
-    remote = hub.find("google:gsam/Mixer-S_32", {hub.GOOGLE_VARIABLE: "http://models.test"})
-    assert remote is not None
-    assert hub.fetch(remote, tmp_path).read_bytes() == CONTENT
-    assert store.requests == [("http://models.test/gsam/Mixer-S_32.npz", None)]
-
-
-def test_a_proxy_is_asked_to_connect_to_an_https_address_and_may_refuse(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", store.url)
-    remote = hub.find("timm:mixer_b16_224.goog_in21k", {hub.HUGGING_FACE_VARIABLE: "https://models.test"})
-    assert remote is not None
-    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be downloaded: 403 Forbidden\.$"):
-        hub.fetch(remote, tmp_path)
-    assert store.requests == [("models.test:443", None)]
-
-
-def test_a_host_that_needs_no_proxy_is_asked_itself(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    assert hub.fetch(google(store), tmp_path).read_bytes() == CONTENT
-    assert store.requests == [("/imagenet1k/Mixer-B_16.npz", None)]
+        hub.find(name, {})
+    told = str(caught.value).removeprefix(f"{name} is not a checkpoint that is known here; expected ")
+    names = told.removeprefix("one of ").removesuffix(".").split(", ")
+    assert meant in names
+    assert len(names) <= 4
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("address", "expected"),
     [
-        ("ALL_PROXY", "socks5://127.0.0.1:9"),
-        ("HTTP_PROXY", "ftp://127.0.0.1:9"),
-        ("HTTP_PROXY", "http://127.0.0.1:port"),
-        ("SSL_CERT_FILE", "no_such_file"),
+        (
+            "https://models.test/timm/mixer_b16_224.goog_in21k_ft_in1k",
+            "the name timm:mixer_b16_224.goog_in21k_ft_in1k.",
+        ),
+        ("http://models.test/mixer_models/sam/Mixer-B_16.npz?download=true", "the name google:sam/Mixer-B_16."),
+        ("https://models.test/other.npz", "google:FOLDER/NAME, timm:NAME, or a file that was downloaded from there."),
     ],
 )
-def test_a_proxy_or_certificate_that_cannot_be_used_is_one_line(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
-) -> None:
-    monkeypatch.setenv(variable, value)
+def test_an_address_is_no_path(address: str, expected: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        hub.fetch(google(store), tmp_path)
-    address = f"{store.url}/imagenet1k/Mixer-B_16.npz"
-    why = "cannot be downloaded with the proxies and certificates of the environment: "
-    assert str(caught.value).startswith(f"{address} {why}")
-    assert "\n" not in str(caught.value)
+        hub.find(address, {})
+    assert str(caught.value) == f"{address} is an address; expected {expected}"
 
 
-# --- from the download to the network ---
+@pytest.mark.parametrize(
+    "path", ["runs/mixer_b16_224", "./Mixer-B_16", "/weights/Mixer-B_16", "Mixer-B_16.PTH", "dogs"]
+)
+def test_a_path_that_is_like_a_name_is_a_path(path: str) -> None:
+    assert hub.find(path, {}) is None
 
 
-def test_what_was_fetched_is_read_with_the_presets_of_its_name(store: Store, tmp_path: Path) -> None:
-    remote = google(store, "google:sam/Mixer-B_16")
-    imported = zoo.read(hub.fetch(remote, tmp_path), None, remote)
-    assert imported.spec.source.origin == remote.url
-    assert imported.spec.name == "google-sam-Mixer-B_16"
-    assert imported.spec.interpolation == "bilinear"
-    assert imported.model.config.gelu == "tanh"
+def test_a_folder_that_exists_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub.is_name("mixer_b16_224")
+    Path("mixer_b16_224").mkdir()
+    assert not hub.is_name("mixer_b16_224")

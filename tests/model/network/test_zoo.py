@@ -1,3 +1,4 @@
+import argparse
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
 
 from model.errors import CheckpointError
 from model.network import checkpoint, hub, zoo
@@ -231,7 +233,72 @@ def test_an_imported_checkpoint_can_be_saved_and_loaded(tmp_path: Path) -> None:
     )
 
 
+# --- as wrappers save them ---
+
+_PREFIXES = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "model._orig_mod.module."]
+
+
+def _expect_as_without_wrapper(path: Path, layout: str) -> None:
+    pixels = np.load(VECTORS / f"{layout}_tiny_io.npz")["pixels"]
+    plain = checkpoint.torch_logits(zoo.read(VECTORS / FILES[layout]).model, pixels)
+    np.testing.assert_array_equal(checkpoint.torch_logits(zoo.read(path).model, pixels), plain)
+
+
+@pytest.mark.parametrize(
+    ("layout", "prefix"),
+    [*(("timm", prefix) for prefix in _PREFIXES), ("google", "params/"), ("google", "opt/target/")],
+)
+def test_a_prefix_is_taken_off(tmp_path: Path, layout: str, prefix: str) -> None:
+    wrapped = {prefix + name: tensor for name, tensor in _tensors(layout).items()}
+    _expect_as_without_wrapper(_write(tmp_path, layout, wrapped), layout)
+
+
+def test_a_wrong_tensor_behind_a_prefix_is_named_without_it(tmp_path: Path) -> None:
+    wrapped = {f"module.{name}": tensor for name, tensor in _tensors("timm").items() if name != "norm.bias"}
+    with pytest.raises(CheckpointError, match=r"lacks the tensor 'norm\.bias' of the timm layout\.$"):
+        zoo.read(_write(tmp_path, "timm", wrapped))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".PTH", ".ckpt", ".pth.tar"])
+@pytest.mark.parametrize("part", [None, "state_dict", "model", "model_ema"])
+def test_a_file_of_torch_save_is_read(tmp_path: Path, suffix: str, part: str | None) -> None:
+    tensors = {f"module.{name}": torch.from_numpy(tensor) for name, tensor in _tensors("timm").items()}
+    beside = {"epoch": 3, "args": argparse.Namespace(lr=0.1)}
+    torch.save(tensors if part is None else {**beside, part: tensors}, tmp_path / f"saved{suffix}")
+    _expect_as_without_wrapper(tmp_path / f"saved{suffix}", "timm")
+
+
+def test_bfloat16_is_widened(tmp_path: Path) -> None:
+    tensors = {name: torch.from_numpy(tensor).bfloat16() for name, tensor in _tensors("timm").items()}
+    save_torch_file(tensors, tmp_path / "half.safetensors")
+    assert {tensor.dtype for tensor in zoo.read(tmp_path / "half.safetensors").model.state_dict().values()} == {
+        torch.float32
+    }
+
+
 # --- files that are not what they should be ---
+
+
+@pytest.mark.parametrize(
+    ("start", "found"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "It is a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>Sign in", "It is a web page"),
+    ],
+    ids=["lfs", "web_page"],
+)
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_what_is_not_the_file_itself_is_told(tmp_path: Path, suffix: str, start: bytes, found: str) -> None:
+    (tmp_path / f"weights{suffix}").write_bytes(start)
+    with pytest.raises(
+        CheckpointError, match=f"weights{suffix} cannot be read as {suffix}: {found}; expected the file"
+    ):
+        zoo.read(tmp_path / f"weights{suffix}")
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder; expected a file of weights"):
+        zoo.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +357,7 @@ def test_a_misshapen_tensor_is_named(
         zoo.read(_write(tmp_path, layout, tensors))
 
 
-@pytest.mark.parametrize("name", ["weights.pth", "weights", "weights.npz.zip"])
+@pytest.mark.parametrize("name", ["weights.h5", "weights", "weights.npz.zip"])
 def test_another_suffix_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(CheckpointError, match=r"expected Google's \.npz or timm's \.safetensors"):

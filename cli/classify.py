@@ -1,0 +1,168 @@
+"""`mixer classify`: pictures without a server, by the server's own code. Each has its line; none stops the others."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+from rich.progress import Progress
+
+from app import settings
+from app.errors import BadParameter, BadSettings, ServiceError, TooManyBytes
+from app.settings import Settings
+from cli.terminal import console
+
+if TYPE_CHECKING:
+    from app.inference.classifier import Prediction
+
+STANDARD_INPUT = Path("-")
+_UNREADABLE = "unreadable_file"
+
+
+class Failure(NamedTuple):
+    """Why a path has no labels: the service's code or one of this command's, and the reason."""
+
+    code: str
+    detail: str
+
+
+class Entry(NamedTuple):
+    """A path to classify; with the failure where it is known before it is read."""
+
+    path: Path
+    failure: Failure | None = None
+
+
+class Labels(NamedTuple):
+    """Which model answered, and its predictions as the service gives them, most probable first."""
+
+    model: Mapping[str, str]
+    predictions: "list[Prediction]"
+
+
+def classify(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Pictures, folders to search for pictures, and - for standard input.")
+    ],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .onnx file. Default: MIXER_BUNDLE.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="How many labels for each picture. Default: 1, with --json 5.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line: path, and model and predictions, or error.")
+    ] = False,
+) -> None:
+    """Classify pictures without a server, by the same code. Exit code 1 where any could not be."""
+    chosen = settings.load()
+    if bundle is not None:
+        chosen = chosen.model_copy(update={"bundle": bundle})
+    wanted = 1 if top_k is None and not as_json else top_k
+    try:
+        failures = asyncio.run(classify_all(chosen, list(entries_of(paths)), wanted, as_json=as_json))
+    except BadParameter as error:
+        raise BadSettings(str(error)) from error
+    raise typer.Exit(1 if failures else 0)
+
+
+def entries_of(paths: Iterable[Path]) -> Iterator[Entry]:
+    """One for each path; for a folder, one for each picture below it and for each file that should be one."""
+    for path in paths:
+        if path == STANDARD_INPUT:
+            yield Entry(path)
+        elif path.is_dir():
+            yield from _below(path)
+        elif path.exists():
+            yield Entry(path)
+        else:
+            yield Entry(path, Failure("missing_file", "It does not exist; expected a picture, a folder or -."))
+
+
+def _below(folder: Path) -> list[Entry]:
+    from model.data.scan import scan, shown  # noqa: PLC0415
+
+    found = scan(folder)
+    entries = [Entry(file.path) for file in found.pictures]
+    for path, reason in found.unreadable:
+        entries.append(Entry(path, Failure(_UNREADABLE, f"It {reason.removeprefix(shown(path)).lstrip()}")))
+    return sorted(entries) or [Entry(folder, Failure("no_pictures", "It holds no pictures."))]
+
+
+async def classify_all(chosen: Settings, entries: list[Entry], top_k: int | None, *, as_json: bool) -> int:
+    """Print every entry's labels or failure, in order. Returns how many could not be classified."""
+    failures = 0
+    with Progress(console=console, transient=True, disable=len(entries) == 1 or not console.is_terminal) as progress:
+        task = progress.add_task("classifying", total=len(entries))
+        async for path, outcome in _outcomes(chosen, entries, top_k):
+            progress.advance(task)
+            failures += isinstance(outcome, Failure)
+            _print(path, outcome, as_json=as_json)
+    return failures
+
+
+async def _outcomes(
+    chosen: Settings, entries: list[Entry], top_k: int | None
+) -> AsyncIterator[tuple[Path, Labels | Failure]]:
+    """Each path with its labels or its failure, in order; a window of them is under way at any time."""
+    from app import main as composition  # noqa: PLC0415
+    from app.serving.bundles import find_bundles, open_bundle  # noqa: PLC0415
+    from app.telemetry.metrics import Metrics  # noqa: PLC0415
+
+    bundles = find_bundles(chosen.bundle)
+    bundle = bundles.get(chosen.default_model) or next(iter(bundles.values()))
+    engine = open_bundle(composition.engine_options(chosen), bundle).engine
+    decoding = composition.build_decoding(chosen)
+    classifier = composition.build_classifier(chosen, engine, Metrics(), decoding)
+    wanted = classifier.expect_top_k(top_k)
+    window = min(chosen.queue_capacity, 2 * engine.lanes * engine.max_batch_size)
+
+    async def outcome(entry: Entry) -> Labels | Failure:
+        if entry.failure is not None:
+            return entry.failure
+        try:
+            with classifier.admit() as (place,):
+                payload = await asyncio.to_thread(_read, entry.path, chosen.max_picture_bytes)
+                deadline = asyncio.get_running_loop().time() + chosen.request_timeout_s
+                classified = await classifier.classify(place, payload, top_k=wanted, deadline=deadline)
+        except ServiceError as error:
+            return Failure(error.code, str(error))
+        except OSError as error:
+            return Failure(_UNREADABLE, f"It cannot be read: {error.strerror}.")
+        return Labels(classifier.named, classified.predictions)
+
+    pending: list[tuple[Path, asyncio.Task[Labels | Failure]]] = []
+    for entry in entries:
+        if len(pending) == window:
+            first, task = pending.pop(0)
+            yield first, await task
+        pending.append((entry.path, asyncio.create_task(outcome(entry))))
+    for first, task in pending:
+        yield first, await task
+    classifier.close()
+    decoding.close()
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file whole; of what has no end that is known before, such as a pipe, `most` bytes. Raises TooManyBytes."""
+    if path.is_file() and path != STANDARD_INPUT:
+        return path.read_bytes()
+    with open(sys.stdin.fileno() if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT) as file:
+        payload = file.read(most + 1)
+    if len(payload) > most:
+        raise TooManyBytes(f"It has more than {most} bytes; expected at most MIXER_MAX_PICTURE_BYTES.")
+    return payload
+
+
+def _print(path: Path, outcome: Labels | Failure, *, as_json: bool) -> None:
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if as_json:
+        answer = {"error": outcome._asdict()} if isinstance(outcome, Failure) else outcome._asdict()
+        typer.echo(json.dumps({"path": name, **answer}, ensure_ascii=False))
+    elif isinstance(outcome, Failure):
+        console.print(f"{name}: {outcome.detail}")
+    else:
+        words = ", ".join(f"{best['label']} {best['probability']:.1%}" for best in outcome.predictions)
+        typer.echo(f"{name}: {words}")

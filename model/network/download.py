@@ -1,0 +1,134 @@
+"""A public checkpoint's file, downloaded into a cache folder.
+
+Downloads resume, are checked against the server's checksum where it sends one, and are kept. Proxies are taken from the
+usual variables. Knows nothing of which checkpoints there are, nor of tensors.
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from model.errors import CheckpointError
+from model.network.hub import Remote
+
+_TIMEOUT = httpx.Timeout(30)
+
+Progress = Callable[[int, int], None]
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where downloads are kept: $XDG_CACHE_HOME/mixer-serve, else ~/.cache/mixer-serve."""
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixer-serve"
+
+
+def fetch(remote: Remote, cache: Path, progress: Progress = lambda done, total: None) -> Path:
+    """The checkpoint's file in the cache, downloaded unless it is there. A broken-off download is resumed.
+
+    Raises: CheckpointError, naming the address and what went wrong: no network, an HTTP status, a connection that broke
+    off, a wrong checksum (the file is then thrown away), a cache that cannot be written.
+    """
+    path = cache / remote.filename
+    if path.exists():
+        return path
+    partial = path.with_name(path.name + ".part")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        checksum = _download(remote, partial, progress)
+        _expect_checksum(remote.url, partial, checksum)
+        partial.replace(path)
+        _validator(partial).unlink(missing_ok=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CheckpointError(
+            f"{remote.url} cannot be downloaded: {_reason(error)}. {_otherwise(remote, path)}"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{cache} cannot be written: {error}") from error
+    return path
+
+
+def _download(remote: Remote, partial: Path, progress: Progress) -> tuple[str, str] | None:
+    """Fill `partial`. Returns the server's checksum as (algorithm, hexadecimal digest), if it sent one."""
+    with _response(remote.url, partial) as response:
+        if response.status_code == 416:  # what is there is no beginning of the file
+            partial.unlink()
+            return _download(remote, partial, progress)
+        if response.status_code not in (200, 206):
+            status = f"{response.status_code} {response.reason_phrase}".rstrip()
+            path = partial.with_name(remote.filename)
+            raise CheckpointError(f"{remote.url} answers {status}; expected the file. {_otherwise(remote, path)}")
+        resumed = response.status_code == 206
+        done = partial.stat().st_size if resumed else 0
+        total = done + int(response.headers.get("content-length", 0))
+        _validator(partial).write_text(response.headers.get("etag", ""))
+        with partial.open("ab" if resumed else "wb") as file:
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, total)
+        return _checksum(response)
+
+
+@contextmanager
+def _response(url: str, partial: Path) -> Iterator[httpx.Response]:
+    """The answer to a request for what is missing. If-Range makes a server with another file send all of it."""
+    headers = {"accept-encoding": "identity"}
+    validator = _validator(partial)
+    if partial.exists() and validator.exists() and (etag := validator.read_text()):
+        headers |= {"range": f"bytes={partial.stat().st_size}-", "if-range": etag}
+    with _client(url) as client, client.stream("GET", url, headers=headers) as response:
+        yield response
+
+
+def _client(url: str) -> httpx.Client:
+    """With the proxies and certificates that the environment names. Raises CheckpointError where they are of no use."""
+    try:
+        return httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
+    except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{url} cannot be downloaded with the proxies and certificates of the environment: {_reason(error)}."
+        ) from error
+
+
+def _checksum(response: httpx.Response) -> tuple[str, str] | None:
+    """Hugging Face sends a SHA-256 with its redirect, Google's storage an MD5 with the file."""
+    for answer in (*response.history, response):
+        linked = answer.headers.get("x-linked-etag", "").strip('"')
+        if len(linked) == 64:
+            return "sha256", linked
+        for entry in answer.headers.get("x-goog-hash", "").split(","):
+            algorithm, _, digest = entry.strip().partition("=")
+            if algorithm == "md5":
+                return "md5", base64.b64decode(digest).hex()
+    return None
+
+
+def _expect_checksum(url: str, partial: Path, expected: tuple[str, str] | None) -> None:
+    if expected is None:
+        return
+    algorithm, digest = expected
+    with partial.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != digest:
+        partial.unlink()
+        raise CheckpointError(f"{url} arrived with the {algorithm} {found}; expected {digest}. Try again.")
+
+
+def _otherwise(remote: Remote, path: Path) -> str:
+    """What to do where this machine cannot reach the address."""
+    return (
+        f"A mirror may be named in {remote.mirror}, a proxy in HTTPS_PROXY; or fetch the file on another machine and "
+        f"put it at {path}."
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def _validator(partial: Path) -> Path:
+    return partial.with_name(partial.name + ".etag")

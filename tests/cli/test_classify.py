@@ -1,0 +1,192 @@
+"""Pictures without a server: a line for each, whatever the others are."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from cli import classify
+from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.servers import ROOT, clean_environment
+
+Mixer = Callable[..., int]
+
+
+def test_classify_prints_the_best_label_of_each_picture_in_order(
+    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", pictures / "red.gif", pictures, "--bundle", bundle) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        f"{pictures}/red.gif: red 100.0%",
+        f"{pictures}/b/blue.jpg: blue 100.0%",
+        f"{pictures}/green.png: green 100.0%",
+        f"{pictures}/red.gif: red 100.0%",
+    ]
+
+
+def test_classify_prints_more_labels_when_asked(
+    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "--top-k", 3, pictures / "green.png", "--bundle", bundle / "fp32.onnx") == 0
+    line = capsys.readouterr().out.strip()
+    assert line == f"{pictures}/green.png: green 100.0%, red 0.0%, blue 0.0%"
+
+
+def test_classify_as_json_prints_one_object_a_line(
+    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "--json", pictures, "--bundle", bundle) == 0
+    first, *others = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(others) == 2
+    assert list(first) == ["path", "model", "predictions"]
+    assert first["path"] == f"{pictures}/b/blue.jpg"
+    assert first["model"] == {"name": "colours", "version": "7", "precision": "fp32"}
+    assert [(best["label"], best["index"]) for best in first["predictions"]] == [("blue", 2), ("red", 0), ("green", 1)]
+    assert first["predictions"][0]["probability"] == pytest.approx(0.9999, abs=1e-3)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_picture_that_is_none_is_reported_in_its_place_and_the_others_go_on(
+    as_json: bool, mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "broken.png").write_bytes(picture(RED, size=(99, 99))[:60])
+    (pictures / "dangling").symlink_to(pictures / "nowhere")
+    (pictures / "folder.png").mkdir()
+    assert mixer("classify", pictures, "--bundle", bundle, *(["--json"] if as_json else [])) == 1
+    captured = capsys.readouterr()
+    if as_json:
+        entries = [json.loads(line) for line in captured.out.splitlines()]
+        names = ["blue.jpg", "broken.png", "dangling", "green.png", "red.gif"]
+        assert [Path(entry["path"]).name for entry in entries] == names
+        assert entries[1]["error"]["code"] == "bad_picture"
+        assert entries[1]["error"]["detail"].startswith("The picture cannot be decoded: ")
+        assert captured.err == ""
+    else:
+        assert [line.split(": ")[1][:3] for line in captured.out.splitlines()] == ["blu", "gre", "red"]
+        broken, dangling = captured.err.splitlines()
+        assert broken.startswith(f"{pictures}/broken.png: The picture cannot be decoded: ")
+        assert dangling == f"{pictures}/dangling: It is a link that leads to no file."
+
+
+def test_a_file_that_vanishes_before_it_is_read_is_reported_in_its_place(
+    bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = list(classify.entries_of([pictures / "green.png"]))
+    entries[0].path.unlink()
+    chosen = Settings(bundle=bundle)
+    assert asyncio.run(classify.classify_all(chosen, entries, None, as_json=True)) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error == {"code": "unreadable_file", "detail": "It cannot be read: No such file or directory."}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_cannot_be_classified_has_an_entry_and_does_not_stop_the_others(
+    as_json: bool, mixer: Mixer, bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    heic = pictures / "b" / "photo.heic"
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    paths = ["/nowhere/x.png", tmp_path / "empty", pictures / "b", pictures / "red.gif"]
+    assert mixer("classify", *paths, "--bundle", bundle, *(["--json"] if as_json else [])) == 1
+    captured = capsys.readouterr()
+    failures = [
+        ("/nowhere/x.png", "missing_file", "It does not exist; expected a picture, a folder or -."),
+        (f"{tmp_path}/empty", "no_pictures", "It holds no pictures."),
+        (str(heic), "unreadable_file", "It is a HEIC picture; expected JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."),
+    ]
+    if not as_json:
+        assert captured.err.splitlines() == [f"{path}: {detail}" for path, _, detail in failures]
+        assert captured.out.splitlines() == [f"{pictures}/b/blue.jpg: blue 100.0%", f"{pictures}/red.gif: red 100.0%"]
+        return
+    missing, empty, blue, unread, red = [json.loads(line) for line in captured.out.splitlines()]
+    for entry, (path, code, detail) in zip((missing, empty, unread), failures, strict=True):
+        assert entry == {"path": path, "error": {"code": code, "detail": detail}}
+    assert [entry["predictions"][0]["label"] for entry in (blue, red)] == ["blue", "red"]
+    assert captured.err == ""
+
+
+def test_a_path_that_is_not_utf_8_is_shown_escaped(
+    mixer: Mixer, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    path.write_bytes(picture(RED))
+    assert mixer("classify", path, path.with_suffix(".gone"), "--bundle", bundle) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path}/\\xff.png: red 100.0%\n"
+    assert captured.err.startswith(f"{tmp_path}/\\xff.gone: It does not exist")
+    assert mixer("classify", path, "--bundle", bundle, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["path"] == f"{tmp_path}/\\xff.png"
+
+
+@pytest.mark.parametrize(
+    ("sent", "outcome"),
+    [
+        (picture(GREEN), "green"),
+        (b"", "bad_picture"),
+        (bytes(2001), "too_many_bytes"),
+    ],
+    ids=["a_picture", "nothing", "more_than_the_limit"],
+)
+@pytest.mark.parametrize("by", ["standard_input", "pipe"])
+def test_a_picture_may_come_from_standard_input_or_a_pipe(
+    by: str, sent: bytes, outcome: str, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "cli", "classify", "--bundle", str(bundle), "--json", str(pictures / "red.gif")]
+    with subprocess.Popen(
+        [*command, "-" if by == "standard_input" else str(pipe), str(pictures / "green.png")],
+        cwd=ROOT,
+        env=clean_environment(MIXER_MAX_PICTURE_BYTES="2000"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        with process.stdin if by == "standard_input" else pipe.open("wb") as file:
+            file.write(sent)
+        assert process.stdout is not None
+        first, piped, last = [json.loads(line) for line in process.stdout]
+    assert [entry["predictions"][0]["label"] for entry in (first, last)] == ["red", "green"]
+    assert piped["path"] == ("-" if by == "standard_input" else str(pipe))
+    found = piped["error"]["code"] if "error" in piped else piped["predictions"][0]["label"]
+    assert found == outcome
+    assert process.returncode == int("error" in piped)
+
+
+def test_more_pictures_than_the_window_keep_their_order(
+    mixer: Mixer, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIXER_QUEUE_CAPACITY", "2")
+    monkeypatch.setenv("MIXER_MAX_PICTURES_PER_REQUEST", "2")
+    colours = {"red": RED, "green": GREEN, "blue": BLUE}
+    for index in range(9):
+        (tmp_path / f"{index}.png").write_bytes(picture(list(colours.values())[index % 3]))
+    assert mixer("classify", tmp_path, "--bundle", bundle) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines] == list(colours) * 3
+
+
+def test_the_bundle_may_come_from_the_environment(
+    mixer: Mixer, bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIXER_BUNDLE", str(bundle))
+    assert mixer("classify", pictures) == 0
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 4])
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_an_impossible_top_k_is_one_line(
+    top_k: int, flags: list[str], mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "--top-k", top_k, pictures, "--bundle", bundle, *flags) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"mixer: top_k is {top_k}; expected 1 to 3, the number of classes.\n"
