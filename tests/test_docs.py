@@ -8,11 +8,11 @@ import pytest
 from app.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = ROOT / "docs" / "settings.md"
 
 
 def settings_table() -> str:
-    """What stands between the markers of the README; run this file to print it."""
+    """What stands between the markers of docs/settings.md; run this module to print it."""
     rows = ["| variable | default | what it is, and what follows |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = field.get_default()
@@ -24,7 +24,7 @@ def settings_table() -> str:
 
 
 def test_the_settings_table_is_that_of_the_code():
-    assert f"<!-- settings -->\n\n{settings_table()}\n\n<!-- /settings -->" in README
+    assert f"<!-- settings -->\n\n{settings_table()}\n\n<!-- /settings -->" in SETTINGS.read_text(encoding="utf-8")
 
 
 def test_the_architecture_names_every_module():
@@ -36,10 +36,21 @@ def test_the_architecture_names_every_module():
 
 
 def test_every_link_leads_somewhere():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]
     for page in pages:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_index_links_every_page_once():
+    index = ROOT / "docs" / "README.md"
+    linked = re.findall(r"\]\((?!\.\.)([^)#]+\.md)\)", index.read_text(encoding="utf-8"))
+    pages = {path.relative_to(index.parent).as_posix() for path in index.parent.rglob("*.md")} - {"README.md"}
+    assert sorted(linked) == sorted(pages)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.mark.parametrize("word", ["mixer_requests_total", "/classify/batch", "MIXER_API_KEYS"])
