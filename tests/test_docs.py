@@ -8,6 +8,7 @@ import pytest
 from app.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("app", "cli", "model", "export")
 SETTINGS = ROOT / "docs" / "settings.md"
 
 
@@ -30,9 +31,27 @@ def test_the_settings_table_is_that_of_the_code():
 def test_the_architecture_names_every_module():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^\| \[\S+\]\(\.\./(\S+\.py)\) ", page, re.MULTILINE))
-    packages = (path for package in ("app", "cli", "model", "export") for path in (ROOT / package).rglob("*.py"))
+    packages = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     modules = {path.relative_to(ROOT).as_posix() for path in packages if path.name != "__init__.py"}
     assert named == modules
+
+
+def test_thirty_questions_where_something_is_have_a_path_each():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.split("## Where is ...?\n")[1].split("\n## ")[0]
+    answers = re.findall(r"^\| [^|]+ \| \[(\S+)\]\(\.\./(\S+)\) \|$", section, re.MULTILINE)
+    assert len(answers) == 30
+    for shown, path in answers:
+        assert shown == path
+        assert (ROOT / path).is_file(), f"Where is ...? leads to {path}; expected a file of the repository"
+
+
+def test_every_room_has_a_paragraph():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    marks = (mark for package in PACKAGES for mark in (ROOT / package).rglob("__init__.py"))
+    for room in sorted(mark.parent.relative_to(ROOT).as_posix() for mark in marks):
+        section = re.split(rf"^##+ {room}/\n", page, flags=re.MULTILINE)[1].split("\n| file")[0]
+        assert len(section.split()) > 25, f"{room} has {section!r}; expected what enters, leaves, and is not known"
 
 
 def test_every_link_leads_somewhere():
