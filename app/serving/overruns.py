@@ -21,6 +21,7 @@ _LOOK_S = 0.25
 _STALL_S = 4.0  # with no thread free is what readiness must know of
 _GRACE_S = 3.0  # for the answers of others
 _LAST_ANSWERS_S = 0.1  # for their way out
+_QUIET_LOOKS = 3  # without a connection: one may have been taken just before the others are left them
 
 log = logging.getLogger("mixer.overruns")
 
@@ -94,11 +95,12 @@ class OverrunWatch:
             await asyncio.sleep(_LOOK_S)
             if self._look():
                 break
-        until = time.monotonic() + _GRACE_S
+        until, quiet = time.monotonic() + _GRACE_S, 0
         while time.monotonic() < until:
             await asyncio.sleep(_LAST_ANSWERS_S)
             self._look()
-            if not self._post.connections:
+            quiet = 0 if self._post.connections else quiet + 1
+            if quiet == _QUIET_LOOKS:
                 break
         if not self._health.is_draining:  # it ends by itself, and with what it has
             self._end()

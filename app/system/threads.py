@@ -29,6 +29,7 @@ class _Call:
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
     payload_bytes: int
+    patient: bool
 
 
 class UnderWay(NamedTuple):
@@ -78,6 +79,7 @@ class Threads:
         self._overtaken = 0
         self._threads: list[threading.Thread] = []
         self._under_way: list[tuple[float, _Call] | None] = []  # when the call that each thread is in began
+        self._ended: list[list[_Ended]] = []  # what each thread has done and not handed over
         for _ in range(count):
             self._add()
 
@@ -92,7 +94,7 @@ class Threads:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        call = _Call(work, future, loop, payload_bytes)
+        call = _Call(work, future, loop, payload_bytes, patient)
         if patient:
             self._later.append(future if client is None else client, call)
         else:
@@ -134,6 +136,7 @@ class Threads:
         if call is None or call[0] != found.began:
             return
         _settle(call[1].future, None, error)
+        _settle_all(list(self._ended[found.number]))  # the thread has done these, and would never hand them over
         with suppress(RuntimeError):  # the system has no thread left
             self._add()
 
@@ -146,16 +149,16 @@ class Threads:
         number = self.count
         thread = threading.Thread(target=self._work, args=(number,), name=f"{self._name}-{number}", daemon=True)
         self._under_way[number:] = [None]
+        self._ended[number:] = [[]]
         thread.start()
         self._threads.append(thread)
         self.count += 1
 
     def _work(self, index: int) -> None:
         while (call := self._next(self._tokens.get())) is not None:
-            ended = self._run_some(call, index)
+            self._run_some(call, index)
             del call
-            _hand_over(ended)
-            del ended  # an idle thread keeps no picture alive
+            self._hand_over(index)
 
     def _next(self, token: bool) -> _Call | None:
         """The call whose turn it is; None for a thread that is to end."""
@@ -167,15 +170,24 @@ class Threads:
             with suppress(IndexError):
                 return (self._later if patient else self._soon).popleft()
 
-    def _run_some(self, call: _Call | None, index: int) -> "list[_Ended]":
-        """Run this call, and those that wait as long as they are few and soon done."""
-        ended: list[_Ended] = []
+    def _hand_over(self, index: int) -> None:
+        """Give the event loop what this thread has done; an idle thread keeps no picture alive."""
+        ended, self._ended[index] = self._ended[index], []
+        _hand_over(ended)
+
+    def _run_some(self, call: _Call | None, index: int) -> None:
+        """Run this call, and those that wait as long as they are few and soon done.
+
+        What is done does not wait for a patient call, which may take hundreds of times as long.
+        """
         now = time.monotonic()
         until = now + _TOGETHER_S
         while call is not None:
             if not call.future.done():
+                if call.patient:
+                    self._hand_over(index)
                 self._under_way[index] = (now, call)
-                ended.append(_run(call))
+                self._ended[index].append(_run(call))
                 self._under_way[index] = None
             now = time.monotonic()
             if now > until:
@@ -186,7 +198,6 @@ class Threads:
                 break
         else:
             self._tokens.put(False)
-        return ended
 
 
 @dataclass(frozen=True)

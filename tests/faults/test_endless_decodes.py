@@ -67,7 +67,7 @@ def test_of_two_workers_the_one_that_decodes_without_end_is_replaced_and_no_clie
         assert re.search(
             r"a picture of 4 bytes has been decoded for 1\.\d s of processor time, of 1 s that it may", line
         )
-        assert not log_of(running, rf"worker {1 - int(number)} |Traceback")
+        assert not log_of(running, rf" worker {1 - int(number)} \(process|Traceback")
 
 
 def test_while_a_worker_ends_for_that_the_service_is_ready(bundle: Path) -> None:
@@ -81,11 +81,11 @@ def test_while_a_worker_ends_for_that_the_service_is_ready(bundle: Path) -> None
         connections[0].sendall(post(b"free"))
         running.wait_for("this process ends")
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
-        assert _on(other, READY) == (200, False)
+        assert _on(other, READY)[0] == 200
         with running.connect() as newcomer:  # who comes now is not given to the one that ends
-            assert _on(newcomer, post(picture(RED))) == (200, False)
+            assert _on(newcomer, post(picture(RED)))[0] == 200
         same = next(one for one, pid in zip(connections[1:], holders[1:], strict=True) if pid == holders[0])
-        assert _on(same, post(picture(GREEN))) == (200, True)  # answered, and sent elsewhere
+        until(lambda: _on(same, post(picture(GREEN))) == (200, True))  # answered, and sent elsewhere with an answer
         running.wait_for("ended with exit code 1, and is replaced")
 
 

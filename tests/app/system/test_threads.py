@@ -215,6 +215,35 @@ async def test_an_abandoned_call_gets_its_error_at_once_and_another_thread_does_
     assert await threads.call(int, "7") == 7
 
 
+async def test_what_was_done_right_before_a_call_that_is_abandoned_is_handed_over(threads: Threads) -> None:
+    gate, began, endless = threading.Event(), threading.Event(), threading.Event()
+    await entered(threads, gate)
+    quick = threads.submit(lambda: "done")
+    stuck = threads.submit(lambda: (began.set(), endless.wait()))
+    gate.set()
+    await asyncio.to_thread(began.wait, PATIENCE_S)
+    (call,) = threads.under_way()
+    threads.abandon(call, ValueError("too long"))
+    async with asyncio.timeout(PATIENCE_S):
+        assert await quick == "done"
+    with pytest.raises(ValueError, match="too long"):
+        await stuck
+    endless.set()
+
+
+async def test_what_is_done_does_not_wait_for_a_patient_call(threads: Threads) -> None:
+    gate, endless = threading.Event(), threading.Event()
+    await entered(threads, gate)
+    patient = threads.submit(endless.wait, patient=True)
+    quick = threads.submit(lambda: "done")
+    gate.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await quick == "done"
+    assert not patient.done()
+    endless.set()
+    assert await patient
+
+
 async def test_a_call_that_has_ended_meanwhile_is_not_abandoned_nor_is_the_next_one(threads: Threads) -> None:
     first, second = threading.Event(), threading.Event()
     future = await entered(threads, first)
