@@ -112,7 +112,7 @@ INTERNALS = [
         transport=asyncio.Transport,
     ),
     *_rows(
-        "server/connection.py",
+        "server/flow_control.py",
         FLOW,
         __init__=("transport",),
         _transport=asyncio.Transport,

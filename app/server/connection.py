@@ -6,94 +6,24 @@ asked or answered.
 
 import asyncio
 import math
-import re
 from collections import deque
-from collections.abc import Callable, Sized
 from typing import Any, cast
 
 import httptools
 from starlette.types import Scope
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections, UnknownCoding
+from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections
 from app.http.disconnect import HangUp, announce
 from app.http.request_log import REFUSED
 from app.server import refusals
+from app.server.flow_control import Crowd, Departures, OneAtATime, Voice
+from app.server.framing import MAX_HEAD_BYTES, Fault, Framing, head_without_offer
 from app.server.gate import Gate
-from app.server.hangup_watcher import Departures
 from app.server.refusals import Head
 from app.telemetry.metrics import Metrics
 
-MAX_HEAD_BYTES = 64 << 10  # of a request line with its headers, of trailers, of chunk extensions
 _HASTE_S = 1.0  # for a body that nobody wants, when the server ends
-_MOST_AT_ONCE = 1000  # requests that arrive in one piece
-_FREE_CHUNKS, _BYTES_A_CHUNK = 1000, 16  # of a body: so many chunks, and one more for each so many bytes
-_SHOWN_BYTES = 64  # of a transfer coding
-_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*[ \t]*", re.ASCII)
-
-
-class _Fault(Exception):
-    """What a client may not send. Raised from within the parser, which stops there. A flood is read no further."""
-
-    def __init__(self, error: ServiceError, *, is_flood: bool = False) -> None:
-        super().__init__(error.detail)
-        self.error, self.is_flood = error, is_flood
-
-
-class _OneAtATime(FlowControl):
-    """Reads no further while requests wait for others of the same connection: each answer would let in hundreds.
-
-    While it does not read, `departures` tells of a client that goes.
-    """
-
-    def __init__(self, transport: asyncio.Transport, waiting: Sized, departures: Departures | None) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-        self._socket = transport.get_extra_info("socket")
-        self._departures = departures
-
-    def pause_reading(self) -> None:
-        """And watch for a hang-up."""
-        if self._departures is not None and not self.read_paused:
-            self._departures.watch(self._socket.fileno(), self._transport.abort)
-        super().pause_reading()
-
-    def resume_reading(self) -> None:
-        """If nothing waits."""
-        if not self._waiting:
-            self.forget()
-            super().resume_reading()
-
-    def forget(self) -> None:
-        """Watch for no hang-up."""
-        if self._departures is not None and self.read_paused:
-            self._departures.forget(self._socket.fileno())
-
-
-class Crowd:
-    """All connections of a process, of which `too_many` are asked to leave: their clients find a place elsewhere.
-
-    `held`: how many the whole service has.
-    """
-
-    def __init__(self, held: Callable[[], int] = lambda: 0) -> None:
-        self.held = held
-        self.too_many = 0
-
-    def lets_one_go(self) -> bool:
-        """Whether one more is to leave."""
-        if self.too_many <= 0:
-            return False
-        self.too_many -= 1
-        return True
-
-
-class _Voice:
-    """What answers are written to: a transport whose close() is the connection's own."""
-
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
 class Connection(HttpToolsProtocol):
@@ -124,7 +54,7 @@ class Connection(HttpToolsProtocol):
         self._sends_ahead = False
         self._patience: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._bytes_without_progress = 0
+        self._framing = Framing()
         self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
         self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
         self._gate = gate  # what may refuse a request at its head
@@ -134,13 +64,12 @@ class Connection(HttpToolsProtocol):
         self._leave_within_s: float = self.timeout_keep_alive
         self._offered = False  # another protocol, by the head that was read last
         self._deaf = False  # whatever else arrives is thrown away
-        self._at_once = self._chunks = self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client has connected."""
         super().connection_made(transport)
-        self.flow = self._flow = _OneAtATime(transport, self.pipeline, self._departures)
-        self._voice = _Voice(transport, self._leave)
+        self.flow = self._flow = OneAtATime(transport, self.pipeline, self._departures)
+        self._voice = Voice(transport, self._leave)
         self._wait_for_a_request()
         self._one_too_many = self._crowd.held() >= self._most
 
@@ -161,18 +90,17 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
-        self._bytes_without_progress += len(data)
-        self._at_once = 0
+        self._framing.arrived(len(data))
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             fault = error.__context__
-            if isinstance(fault, _Fault):
+            if isinstance(fault, Fault):
                 self._end_with(fault)
             else:
                 self._cut_off(BadRequest("What arrived is no HTTP; expected a request of version 1.1 or 1.0."))
             return
-        if self._bytes_without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._framing.is_head_too_large() and not self.transport.is_closing():
             self._cut_off(HeadTooLarge(f"The headers have more than {MAX_HEAD_BYTES} bytes, the most expected."))
 
     def _parse(self, data: bytes) -> None:
@@ -189,18 +117,14 @@ class Connection(HttpToolsProtocol):
                 end_of_head: int = upgrade.args[0]
             else:
                 return
-            head = self._head_without_offer()
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            head = head_without_offer(method, self.url, version, self.headers)
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
             self.parser.feed_data(head)
             rest = memoryview(rest)[end_of_head:]
 
-    def _head_without_offer(self) -> bytes:
-        version = self.parser.get_http_version().encode()
-        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
-
-    def _end_with(self, fault: _Fault) -> None:
+    def _end_with(self, fault: Fault) -> None:
         """The last answer: what was asked before it gets no other, and what follows is not looked at.
 
         That is read for a second all the same, or its client might be told of a reset only.
@@ -250,8 +174,9 @@ class Connection(HttpToolsProtocol):
             return  # the same head follows, without the offer
         if self._leaving:
             return
-        self._expect_sound_head()
-        self._bytes_without_progress = self._chunks = self._body_bytes = 0
+        if self._offered:
+            raise Fault(BadRequest("The method is CONNECT; this is no proxy."))
+        self._framing.request_begins(self.parser.get_http_version(), self.headers)
         self._arriving = True
         self._stop_waiting()
         self._refused = self._is_refused()
@@ -270,26 +195,19 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
-        self._bytes_without_progress = 0
-        self._body_bytes += len(body)
+        self._framing.body_goes_on(len(body))
         if not (self._refused or self._leaving):
             super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """Another piece of its body begins, of a body in chunks."""
-        self._chunks += 1
-        if self._chunks > _FREE_CHUNKS + self._body_bytes // _BYTES_A_CHUNK:
-            detail = (
-                f"The body has {self._chunks} chunks for {self._body_bytes} bytes; "
-                f"expected at most {_FREE_CHUNKS}, and one more for each {_BYTES_A_CHUNK} bytes."
-            )
-            raise _Fault(BadRequest(detail), is_flood=True)
+        self._framing.chunk_begins()
 
     def on_message_complete(self) -> None:
         """All of it has arrived."""
         if self._offered:
             return
-        self._bytes_without_progress = 0
+        self._framing.request_ends()
         if self._leaving:
             self.transport.close()
         elif not self._refused:
@@ -342,31 +260,6 @@ class Connection(HttpToolsProtocol):
             if cycle is not None and not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
-
-    def _expect_sound_head(self) -> None:
-        """What others may take for another request than the parser does (RFC 9112, 3.2 and 6.1).
-
-        The parser refuses two lengths, and a length together with a coding.
-        """
-        if self._offered:
-            raise _Fault(BadRequest("The method is CONNECT; this is no proxy."))
-        self._at_once += 1
-        if self._at_once > _MOST_AT_ONCE:
-            detail = f"More than {_MOST_AT_ONCE} requests came at once, the most expected."
-            raise _Fault(BadRequest(detail), is_flood=True)
-        names = [name for name, _ in self.headers]
-        hosts = names.count(b"host")
-        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
-            raise _Fault(BadRequest(f"The request has {hosts} headers Host; expected one."))
-        if hosts and not _HOST.fullmatch(self.headers[names.index(b"host")][1]):
-            raise _Fault(BadRequest("The header Host is no name or address of a host."))
-        if b"transfer-encoding" in names:
-            codings = b", ".join(value.strip() for name, value in self.headers if name == b"transfer-encoding")
-            if self.parser.get_http_version() == "1.0":
-                raise _Fault(BadRequest("The request of HTTP/1.0 has a Transfer-Encoding; expected none."))
-            if codings.lower() != b"chunked":
-                shown = codings[:_SHOWN_BYTES].decode("latin-1")
-                raise _Fault(UnknownCoding(f"The transfer coding is {shown!r}; expected 'chunked'."))
 
     def _is_refused(self) -> bool:
         """Whether it has had its answer by now: there is no room for its connection, or for what it asks."""

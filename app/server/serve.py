@@ -23,8 +23,8 @@ from app.errors import StartError
 from app.http import forwarded
 from app.server import tls
 from app.server.acceptor import Acceptor
-from app.server.connection import Connection, Crowd
-from app.server.hangup_watcher import Departures
+from app.server.connection import Connection
+from app.server.flow_control import Crowd, Departures
 from app.server.service import Service
 from app.server.supervisor import STOPPING, Supervisor
 from app.settings import ENV_PREFIX, Settings

@@ -15,7 +15,9 @@ from uvicorn.server import ServerState
 from app.errors import ClientGone
 from app.http.disconnect import HangUp, announce
 from app.http.request_log import Access
-from app.server.connection import MAX_HEAD_BYTES, Connection, Crowd
+from app.server.connection import Connection
+from app.server.flow_control import Crowd
+from app.server.framing import MAX_HEAD_BYTES
 from app.server.gate import Gate
 from tests.app.fakes import WatchedMetrics
 from tests.app.problem_answers import expect_problem_body

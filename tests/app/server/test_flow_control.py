@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.server.hangup_watcher import Departures
+from app.server.flow_control import Departures
 from tests.app.servers import PATIENCE_S
 
 

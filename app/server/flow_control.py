@@ -1,0 +1,99 @@
+"""When a connection is read from, who may keep one, and clients that hang up meanwhile. Knows nothing of requests.
+
+An event loop hears of a hang-up by reading to the end, and reads no further where a client has sent more than it wants.
+The system tells of it all the same, whatever is left unread.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable, Sized
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class Departures:
+    """Those of one event loop, with one file of the system for all of them."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[int, Callable[[], object]] = {}
+        self._epoll = select.epoll()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._epoll.fileno(), self._tell)
+
+    def watch(self, file: int, listener: Callable[[], object]) -> None:
+        """Call `listener` once when the other end of this socket sends no more, or is gone."""
+        if not self._epoll.closed:
+            self._listeners[file] = listener
+            self._epoll.register(file, select.EPOLLRDHUP)  # an error and the end of both directions are told unasked
+
+    def forget(self, file: int) -> None:
+        """Watch it no longer; before it is closed, as another may then get its number."""
+        if self._listeners.pop(file, None) is not None:
+            self._epoll.unregister(file)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._listeners.clear()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _tell(self) -> None:
+        for file, _ in self._epoll.poll(0):
+            listener = self._listeners[file]
+            self.forget(file)
+            listener()
+
+
+class OneAtATime(FlowControl):
+    """Reads no further while requests wait for others of the same connection: each answer would let in hundreds.
+
+    While it does not read, `departures` tells of a client that goes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized, departures: Departures | None) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+        self._socket = transport.get_extra_info("socket")
+        self._departures = departures
+
+    def pause_reading(self) -> None:
+        """And watch for a hang-up."""
+        if self._departures is not None and not self.read_paused:
+            self._departures.watch(self._socket.fileno(), self._transport.abort)
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        """If nothing waits."""
+        if not self._waiting:
+            self.forget()
+            super().resume_reading()
+
+    def forget(self) -> None:
+        """Watch for no hang-up."""
+        if self._departures is not None and self.read_paused:
+            self._departures.forget(self._socket.fileno())
+
+
+class Crowd:
+    """All connections of a process, of which `too_many` are asked to leave: their clients find a place elsewhere.
+
+    `held`: how many the whole service has.
+    """
+
+    def __init__(self, held: Callable[[], int] = lambda: 0) -> None:
+        self.held = held
+        self.too_many = 0
+
+    def lets_one_go(self) -> bool:
+        """Whether one more is to leave."""
+        if self.too_many <= 0:
+            return False
+        self.too_many -= 1
+        return True
+
+
+class Voice:
+    """What answers are written to: a transport whose close() is the connection's own."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
