@@ -27,10 +27,10 @@ from app.engine.session import ONNX_RUNTIME
 from app.engine.session_sharing import SharedSessions
 from app.engine.sessions import Sessions
 from app.errors import EngineError, ServiceError
-from app.http import origins, problems
+from app.http import problems
 from app.http.api_keys import ApiKeys, KeySource
 from app.http.body import BodyLimits
-from app.http.browser_headers import PageHeaders
+from app.http.browser_headers import PageHeaders, allow_origins
 from app.http.dispatcher import Application
 from app.http.in_flight import Drain
 from app.http.request_log import Access
@@ -130,7 +130,7 @@ def create_service(settings: Settings, engine: Engine | None = None, post: Post 
         app.include_router(operators.router())
         app.include_router(Admin(reload, drain, operators.expect_key).router())
     if settings.origins:
-        origins.allow(app, settings.origins)
+        allow_origins(app, settings.origins)
     _dress(app, metrics)
     state = partial(_state_words, models, health, keys, settings)
     return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)

@@ -14,8 +14,8 @@ from typing import ClassVar
 import httpx
 import pytest
 
+from app.http.browser_headers import _ASKED, _SHOWN, allow_origins
 from app.http.dispatcher import Application
-from app.http.origins import _ASKED, _SHOWN, allow
 from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).parents[1]
@@ -133,7 +133,7 @@ def test_the_page_names_every_header_of_other_origins() -> None:
 
 async def test_the_preflight_on_the_page_is_answered_as_it_says() -> None:
     application = Application()
-    allow(application, ["https://shop.example"])
+    allow_origins(application, ["https://shop.example"])
     (asked,) = (block for block in blocks("sh") if "OPTIONS" in block)
     headers = dict(header.split(": ") for header in re.findall(r"-H '([^']+)'", asked))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url=ADDRESS) as http:

@@ -25,10 +25,11 @@ from app.api.schemas import (
 )
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
-from app.http.body import BodyLimits, Upload, read_picture, read_pictures
+from app.http.body import BodyLimits, read_picture, read_pictures
 from app.http.disconnect import while_connected
 from app.http.dispatcher import Application, Direct, expect_known
 from app.http.in_flight import Drain
+from app.http.multipart import Upload
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import Cargo, Hold
 from app.inference.classifier import Classifier, PicturePlace

@@ -22,7 +22,7 @@ from app.errors import (
     UnsupportedFormat,
     UploadsFull,
 )
-from app.http.body import FIELD
+from app.http.multipart import FIELD
 from app.serving.registry import UnknownModel
 
 TIMEOUT = "X-Request-Timeout-Ms"

@@ -1,6 +1,12 @@
-"""Headers that tell browsers to take an answer for what it is, and for nothing else. Knows nothing of the answers."""
+"""Headers that tell browsers to take an answer for what it is, and who may read it. Knows nothing of the answers."""
 
+from collections.abc import Sequence
+from functools import partial
+
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.http.dispatcher import Application
 
 _TAKEN_AS_IT_IS = (b"x-content-type-options", b"nosniff")
 ANSWER = (_TAKEN_AS_IT_IS, (b"cache-control", b"no-store"))
@@ -9,6 +15,8 @@ IN_SCOPE = "mixer.answer_headers"  # where an endpoint that wants others than AN
 _POLICY = b"content-security-policy"
 _NOTHING = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
 _PAGE = ((b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"))
+_ASKED = ("authorization", "content-type", "x-api-key", "x-request-id", "x-request-timeout-ms")
+_SHOWN = ("retry-after", "server-timing", "x-request-id")
 
 
 class PageHeaders:
@@ -31,3 +39,16 @@ class PageHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def allow_origins(app: Application, origins: Sequence[str]) -> None:
+    """CORS: let pages of these origins use `app`, its shortcuts too. Browsers send no cookies along: there are none."""
+    around = partial(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=_ASKED,
+        expose_headers=_SHOWN,
+    )
+    app.add_middleware(around)
+    app.wrap_shortcuts(around)

@@ -552,7 +552,7 @@ MALFORMED = {
     "no header": b"--XX\r\n\r\n" + PICTURE + b"\r\n" + END,
     "a header that is none": b"--XX\r\n\0\1\2\r\n\r\n" + PICTURE + b"\r\n" + END,
     "no name": part(PICTURE).replace(b' name="file";', b"") + END,
-    "base64 that is none": part(b"!!!").replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n") + END,
+    "base64": part(b"YWJj").replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n") + END,
     "nothing": b"",
     "nothing but zeros": bytes(10_000),
 }

@@ -1,0 +1,150 @@
+"""A form as it arrives -> the files in it. Knows nothing of requests, and of pictures only their field's name."""
+
+import logging
+from dataclasses import dataclass
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from app.errors import BadParameter, BadRequest, TooManyBytes
+from app.system.spelling import nearest
+
+FIELD = "file"
+_NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
+_ENCODINGS = (b"7bit", b"8bit", b"binary", b"")  # a part is its bytes; others are deprecated (RFC 7578, 4.7)
+_SHOWN_BYTES = 64
+_MAX_DISPOSITION_BYTES = 1024  # what parses it needs time by the square of it
+_QUERY = ("top_k", "model")  # parameters that hasty clients put into the form
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One uploaded file, in memory."""
+
+    filename: str
+    payload: bytes
+
+
+class Form:
+    """A multipart body on its way in, with at most `max_files`, which are `most` in words.
+
+    Files stay in memory: their sum is limited, and a disk may be read-only.
+
+    Raises: BadRequest, BadParameter, TooManyBytes.
+    """
+
+    def __init__(self, boundary: bytes | None, max_files: int, most: str) -> None:
+        if not boundary:
+            raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
+        self._max_files, self._most = max_files, most
+        self._files: list[Upload] = []
+        self._begun = self._ended = False
+        self._begin_part()
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._on_header_name,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": self._on_content,
+                    "on_part_end": self._end_part,
+                    "on_end": self._on_end,
+                },
+            )
+        except FormParserError as error:
+            raise BadRequest(f"The multipart boundary cannot be used: {error}") from error
+        self._parser.logger = _NOWHERE
+
+    def write(self, chunk: bytes) -> None:
+        """More of the body."""
+        if not self._begun:
+            chunk = chunk.lstrip(b"\r\n")
+            self._begun = bool(chunk)
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise BadRequest(f"The multipart body is malformed: {error}") from error
+
+    def close(self) -> None:
+        """The parser and this one hold each other, and the files, until the garbage collector finds them."""
+        del self._parser
+
+    def uploads(self) -> list[Upload]:
+        """The files of a form that is complete."""
+        if not self._ended:
+            raise BadRequest("The multipart body ends before its closing boundary.")
+        if not self._files:
+            raise BadParameter(f"The form has no file in a field {FIELD!r}; expected one.")
+        return self._files
+
+    def _begin_part(self) -> None:
+        self._name, self._value = bytearray(), bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self._filename: bytes | None = None
+        self._content = bytearray()
+
+    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[bytes(self._name).lower()] = bytes(self._value).strip(b" \t")
+        self._name, self._value = bytearray(), bytearray()
+
+    def _on_headers_finished(self) -> None:
+        told = self._headers.get(b"content-disposition", b"")
+        if len(told) > _MAX_DISPOSITION_BYTES:
+            raise BadRequest(
+                f"The multipart body has a part with {len(told)} bytes of Content-Disposition; "
+                f"expected at most {_MAX_DISPOSITION_BYTES}."
+            )
+        _, parameters = parse_options_header(told)
+        name, self._filename = parameters.get(b"name"), parameters.get(b"filename")
+        if name is None:
+            raise BadRequest("The multipart body has a part without a name; expected a Content-Disposition with one.")
+        if self._filename is None:
+            self._expect_field(name)
+        else:
+            self._expect_file(name)
+
+    def _expect_field(self, name: bytes) -> None:
+        if name == FIELD.encode():
+            raise BadParameter(
+                f"The field {FIELD!r} has no filename; expected an uploaded file, curl -F {FIELD}=@NAME."
+            )
+        shown = _shown(name)
+        meant = nearest(shown, (*_QUERY, FIELD))
+        if meant in _QUERY:
+            raise BadParameter(f"The form has a field {shown!r}; expected {meant} in the query: ?{meant}=...")
+        raise BadParameter(f"The form has a field {shown!r}; expected only {FIELD!r}, with the bytes of a picture.")
+
+    def _expect_file(self, name: bytes) -> None:
+        if name != FIELD.encode():
+            raise BadParameter(f"The form has a file in the field {_shown(name)!r}; expected {FIELD!r}.")
+        if len(self._files) == self._max_files:
+            files = "1 file" if self._max_files == 1 else f"{self._max_files} files"
+            raise TooManyBytes(f"The form has more than {files}, {self._most}.")
+        encoding = self._headers.get(b"content-transfer-encoding", b"binary")
+        if encoding.lower() not in _ENCODINGS:
+            shown = encoding[:_SHOWN_BYTES].decode("latin-1")
+            raise BadRequest(f"The multipart body has a part in the transfer encoding {shown!r}; expected its bytes.")
+
+    def _on_content(self, data: bytes, start: int, end: int) -> None:
+        if self._filename is not None:
+            self._content += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._filename is not None:
+            self._files.append(Upload(_shown(self._filename), bytes(self._content)))
+
+    def _on_end(self) -> None:
+        self._ended = True
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", errors="replace")[:255]
