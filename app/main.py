@@ -1,31 +1,25 @@
 """The composition root: settings in, an application out. Nothing else builds collaborators."""
 
-import asyncio
 import logging
-import os
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
-from app.api.admin import Admin
 from app.api.classify import Routes
 from app.api.documentation import Documentation
+from app.api.info import Info
 from app.api.openapi import ABOUT
-from app.api.operators import Operators
+from app.api.operators import Admin, Operators
 from app.api.schemas import FullLimitsBody
 from app.decoding.cost_checks import Memory
 from app.decoding.decoder import FORMATS, DecodeLimits
 from app.engine.engine import Engine, EngineOptions
 from app.engine.session import ONNX_RUNTIME
-from app.engine.session_sharing import SharedSessions
-from app.engine.sessions import Sessions
+from app.engine.sessions import Sessions, SharedSessions
 from app.errors import EngineError, ServiceError
 from app.http import problems
 from app.http.api_keys import ApiKeys, KeySource
@@ -35,8 +29,9 @@ from app.http.dispatcher import Application
 from app.http.in_flight import Drain
 from app.http.request_log import Access
 from app.http.upload_budget import Hold
-from app.inference.batcher import Limits
+from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
+from app.lifespan import lifespan_of, state_words
 from app.server.gate import Gate
 from app.server.service import Service
 from app.server.tls import certificate_of
@@ -47,16 +42,12 @@ from app.serving.overruns import Overruns, OverrunWatch
 from app.serving.registry import Model, Models
 from app.serving.reload import Making, Reload, expect_default
 from app.settings import Settings
-from app.system import signals
-from app.system.allocator import keep_trimmed, trim, trim_soon
+from app.system.allocator import trim, trim_soon
 from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
 from app.system.worker_context import Post
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import Tallies, Tally
-
-_PULSE_S = 0.5
-_TRIM_S = 10.0
 
 log = logging.getLogger("mixer.main")
 
@@ -107,22 +98,25 @@ def create_service(settings: Settings, engine: Engine | None = None, post: Post 
     room = post.quota("upload_bytes", settings.upload_memory_bytes)
     hold = Hold(room, lambda: metrics.rejected("uploads_full", 1))
     limits = _limits_body(settings, post.workers)
-    routes = Routes(models, health, drain, metrics, keys, limits, _body_limits(settings), hold)
+    routes = Routes(models, drain, metrics, keys, _body_limits(settings), hold, settings.request_timeout_s)
+    info = Info(models, health, keys, limits)
+    lifespan = lifespan_of(models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, post, metrics)
     app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
         **ABOUT,
-        lifespan=_lifespan(models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, post, metrics),
+        lifespan=lifespan,
         openapi_url=None,  # api/documentation.py serves the document, and a page for it
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
-    routes.add_to(app, reticent=bool(settings.admin_port))
+    routes.add_to(app)
+    app.include_router(info.for_everyone() if settings.admin_port else info.for_operators())
     app.include_router(Documentation(app.openapi).router())
     operators = Operators(metrics, admin_keys, settings.protect_metrics)
     admin: FastAPI | None = None
     if settings.admin_port:
         admin = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
-        admin.include_router(routes.for_operators())
+        admin.include_router(info.for_operators())
         admin.include_router(operators.router())
         admin.include_router(Admin(reload, drain, operators.expect_key).router())
         _dress(admin, metrics)
@@ -132,7 +126,7 @@ def create_service(settings: Settings, engine: Engine | None = None, post: Post 
     if settings.origins:
         allow_origins(app, settings.origins)
     _dress(app, metrics)
-    state = partial(_state_words, models, health, keys, settings)
+    state = partial(state_words, models, health, keys, settings)
     return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)
 
 
@@ -224,102 +218,6 @@ def _opened_before(engine: Engine, bundle: Path) -> Opened:
 def _at_once(settings: Settings, workers: int) -> int:
     """How many bundles a worker opens at the same time. On a GPU one: no other may use it while a graph is captured."""
     return 1 if may_run_on_gpu(settings.provider) else max(1, usable_cpus() // workers)
-
-
-def _lifespan(
-    models: Models,
-    decoding: Decoding,
-    health: Health,
-    reload: Reload,
-    overruns: OverrunWatch,
-    drain: Drain,
-    drain_timeout_s: float,
-    post: Post,
-    metrics: Metrics,
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await health.probe()
-        works = (health.watch(), reload.watch(), overruns.watch(), _beat(post, metrics), keep_trimmed(_TRIM_S))
-        tasks = [asyncio.create_task(work) for work in works]
-        _log_what_is_served(models)
-        loop = asyncio.get_running_loop()
-        endings: list[asyncio.Task[None]] = []
-
-        def end() -> None:
-            if not endings:
-                health.start_draining()
-                drain.start()
-                endings.append(loop.create_task(_finish(models, drain, drain_timeout_s)))
-
-        try:
-            # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
-            # Several processes have a supervisor that gets SIGHUP for them.
-            hearing = (
-                nullcontext()
-                if post.lifeline is not None
-                else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
-            )
-            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
-                yield
-        finally:
-            end()
-            await asyncio.gather(*endings)
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            for collaborator in (reload, models, decoding):
-                collaborator.close()
-
-    return lifespan
-
-
-def _log_what_is_served(models: Models) -> None:
-    for model in models:
-        engine = model.classifier.engine
-        log.info(
-            "serving %s %s in %s on %s, %d lane%s (%s)",
-            engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
-            "" if engine.lanes == 1 else "s", engine.precision_reason,
-        )  # fmt: skip
-
-
-def _state_words(models: Models, health: Health, keys: ApiKeys, settings: Settings) -> tuple[str, str]:
-    """Whether the service is ready, and what an operator looks for first."""
-    named = (model.classifier.named for model in models)
-    served = ", ".join(f"{one['name']} {one['version']} in {one['precision']}" for one in named)
-    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
-    key = "an API key is needed" if keys.locked else "no API key is needed"
-    origins = f"CORS for {', '.join(settings.origins)}" if settings.origins else "no CORS"
-    return "ready" if health.reason is None else "not ready yet", f"{served}; {workers}; {key}; {origins}"
-
-
-async def _beat(post: Post, metrics: Metrics) -> None:
-    """Show the supervisor that the event loop goes round, and how late; end when the supervisor has."""
-    loop = asyncio.get_running_loop()
-    lag = metrics.event_loop_lag.labels()
-    if post.lifeline is not None:
-        loop.add_reader(post.lifeline, _follow, post)
-    while True:
-        post.beat()
-        due = loop.time() + _PULSE_S
-        await asyncio.sleep(_PULSE_S)
-        lag.observe(max(0.0, loop.time() - due))
-
-
-def _follow(post: Post) -> None:
-    log.error("the supervising process has gone; this worker ends too")
-    asyncio.get_running_loop().remove_reader(cast(int, post.lifeline))
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-async def _finish(models: Models, drain: Drain, timeout_s: float) -> None:
-    """Serve the requests that have begun; after `timeout_s` the rest get 503."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + timeout_s
-    await drain.wait(timeout_s)
-    await models.drain(max(0.0, until - loop.time()))
 
 
 def _limits_body(settings: Settings, workers: int) -> FullLimitsBody:

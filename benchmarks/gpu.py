@@ -107,8 +107,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.decoding.decoder import DecodeLimits, decode
-from app.engine.batch_buckets import ladder
-from app.engine.cuda_graphs import LadderRunner
+from app.engine.cuda_graphs import LadderRunner, ladder
 from app.engine.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.engine.gpu_buffers import OrtMemory
 from app.engine.libraries import load_libraries

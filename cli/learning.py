@@ -1,55 +1,28 @@
-"""The commands around a checkpoint: `mixer import | export | evaluate`, and `train` of cli/training.py.
+"""The commands around a checkpoint: `mixer import | export`, with `evaluate` and `train` of modules beside.
 
 They need the extras train and export; torch is loaded when one of them runs, and not before.
 """
 
 import math
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from app.settings import PASS_ON
+from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
 from cli.terminal import bar, console, need, task_of
 from cli.training import train
 from model.errors import ExportError
-from model.recipe import Recipe
-from model.spec import ModelSpec, Precision
-from model.training.run_folder import best_and_last, better
+from model.spec import Precision
 
 if TYPE_CHECKING:
     from export.bundle import Evidence
-    from model.data.dataset import Dataset
-    from model.evaluation.evaluate import Evaluation, Logits
     from model.network.checkpoint import Checkpoint
     from model.preprocess import Pixels
 
-DataArgument = Annotated[
-    Path,
-    typer.Argument(metavar="DATA", help="Folder of class folders (LABEL/*.jpg; train/, val/, test/) or of IDX files."),
-]
-
-
-class WeightsChoice(StrEnum):
-    """Which weights of a training run's folder are meant."""
-
-    BEST = "best"
-    LAST = "last"
-
-
-WeightsOption = Annotated[
-    WeightsChoice,
-    typer.Option(
-        help="For a training run's folder: best, the epoch that did best on the validation pictures, or last."
-    ),
-]
 _IMAGENET = Path("imagenet1k")
 _NUM_PROOF, _NUM_CALIBRATION = 256, 512
-_AT_ONCE = 64  # pictures in one run of an evaluation
 
 
 def register(app: typer.Typer) -> None:
@@ -124,7 +97,7 @@ def export(
 
     named = None if precisions is None else _precisions(precisions)
     expect_bundle_folder(bundle)
-    loaded = checkpoint.load(_better(source, weights))
+    loaded = checkpoint.load(better_weights(source, weights))
     evidence = _evidence(loaded, data)
     published = publish(loaded, bundle, evidence, named or evidence.precisions)
     for graph in published.graphs.values():
@@ -147,19 +120,6 @@ def export(
     raise typer.Exit(1 if published.refused else 0)
 
 
-def _better(source: Path, weights: WeightsChoice) -> Path:
-    """The checkpoint to take from `source`; says so where that is another folder."""
-    taken = better(source, weights.value)
-    both = best_and_last(source)
-    if both is not None and taken != source:
-        best, last = both
-        console.print(
-            f"{source}: taking {taken}, epoch {best.epoch} with top-1 {best.top1:.2%}; the last, {last.epoch}, has "
-            f"{last.top1:.2%} (--weights last)"
-        )
-    return taken
-
-
 def _precisions(text: str) -> "tuple[Precision, ...]":
     """Raises ExportError where a word is none."""
     from export.target import PRECISIONS  # noqa: PLC0415
@@ -177,133 +137,17 @@ def _evidence(loaded: "Checkpoint", data: Path | None) -> "Evidence":
 
     if data is None:
         return evidence_of(loaded)
-    dataset = _dataset_for(loaded.spec, data, _recipe_of(loaded), with_training=True)
+    dataset = dataset_for(loaded.spec, data, recipe_of(loaded), with_training=True)
     _, pictures = dataset.judged
     if not len(dataset.train):
         console.print(f"{data} has no training pictures; int8 takes its scales from those that measure it.")
     return Evidence(
         proof=evenly(pictures.pixels, _NUM_PROOF),
         calibration=evenly((dataset.train if len(dataset.train) else pictures).pixels, _NUM_CALIBRATION),
-        test=(_data_set(data, dataset), pictures),
+        test=(data_set(data, dataset), pictures),
     )
-
-
-def _data_set(data: Path, dataset: "Dataset") -> str:
-    """What something was judged on, in words."""
-    split, pictures = dataset.judged
-    num_classes = len(set(pictures.labels.tolist()))
-    some = f", {num_classes} of {len(dataset.labels)} classes" if num_classes < len(dataset.labels) else ""
-    return f"{data.resolve().name}, {split}{some}"
 
 
 def evenly(pixels: "Pixels", most: int) -> "Pixels":
     """At most so many of the pictures, from the first to the last: class folders come one after another."""
     return pixels[:: max(1, math.ceil(len(pixels) / most))]
-
-
-def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|BUNDLE", help="What to judge.")],
-    data: DataArgument,
-    weights: WeightsOption = WeightsChoice.BEST,
-    precision: Annotated[
-        str, typer.Option(help="For a BUNDLE: fp32, fp16, int8, or auto as the service has it.")
-    ] = "auto",
-    val_fraction: Annotated[float, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write report.html there, with every class and two diagrams.")
-    ] = None,
-) -> None:
-    """Judge a checkpoint or a bundle on DATA's test pictures, or its validation pictures where there are none.
-
-    DATA's class folders are the model's labels, or some of them.
-    """
-    from model.evaluation.evaluate import all_logits, evaluate_logits  # noqa: PLC0415
-
-    spec, logits_of, remembered = _opened(_better(source, weights), precision)
-    recipe = remembered or Recipe(val_fraction=val_fraction, seed=seed)
-    dataset = _dataset_for(spec, data, recipe)
-    split, pictures = dataset.judged
-    title = f"{spec.name} on {_data_set(data, dataset)}"
-    logits = all_logits(logits_of, pictures, batch_size=_AT_ONCE)
-    _print_evaluation(evaluate_logits(logits, pictures.labels, spec.temperature), title)
-    if report is not None:
-        need("matplotlib")
-        from model.evaluation.report import write_report  # noqa: PLC0415
-
-        settings = {
-            "model": str(source),
-            "data": f"{data}, {len(pictures)} {split} pictures",
-            "held out": f"{recipe.val_fraction:g} of each class, seed {recipe.seed}" if dataset.is_held_out else "no",
-            **_settings_of(spec),
-        }
-        typer.echo(write_report(report, title, spec.labels, logits, pictures, spec.temperature, settings))
-
-
-def _settings_of(spec: ModelSpec) -> dict[str, str]:
-    """How this classifier sees pictures, for a report."""
-    return {
-        "variant": spec.variant,
-        "image size": f"{spec.image_size} pixels, patches of {spec.patch_size}, {spec.channels} channels",
-        "fit": f"{spec.fit.mode}, {spec.fit.crop_percentage:g} of the shorter side, background {spec.fit.background}",
-        "interpolation": spec.interpolation,
-        "temperature": f"{spec.temperature:.4g}",
-        "origin": spec.source.origin,
-    }
-
-
-def _recipe_of(loaded: "Checkpoint") -> Recipe:
-    """The recipe that a checkpoint remembers, for its split; an imported one has none."""
-    return Recipe.model_validate(loaded.training.get("recipe", {}))
-
-
-def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
-    """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it is remembered."""
-    if (source / "config.json").is_file():
-        need("torch")
-        from model.network import checkpoint  # noqa: PLC0415
-
-        loaded: Checkpoint = checkpoint.load(source)
-        return loaded.spec, lambda pixels: checkpoint.torch_logits(loaded.model, pixels), _recipe_of(loaded)
-    from app.engine.engine import EngineOptions, open_engine  # noqa: PLC0415
-    from model.preprocess import patchify  # noqa: PLC0415
-
-    engine = open_engine(EngineOptions(source, precision=precision, lanes=1, max_batch_size=_AT_ONCE))
-    console.print(f"{source}: {engine.precision} on {engine.provider}")
-    return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
-
-
-def _dataset_for(spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False) -> "Dataset":
-    """DATA as this classifier sees it, read under a progress bar; says what was found. Raises DataError."""
-    from model.data.dataset import Picturing, load_for  # noqa: PLC0415
-    from model.evaluation.inventory import describe_judged  # noqa: PLC0415
-
-    with bar() as progress:
-        dataset = load_for(
-            data,
-            Picturing(spec.image_size, spec.channels, spec.fit, spec.interpolation),
-            spec.labels,
-            with_training=with_training,
-            val_fraction=recipe.val_fraction,
-            seed=recipe.seed,
-            progress=task_of(progress, "reading pictures"),
-        )
-    for line in describe_judged(dataset):
-        console.print(line)
-    return dataset
-
-
-def _print_evaluation(evaluation: "Evaluation", title: str) -> None:
-    table = Table(title=title)
-    for column in ("pictures", "top-1", "95 % interval", "top-5", "loss", "calibration error"):
-        table.add_column(column, justify="right")
-    low, high = evaluation.top1_interval
-    table.add_row(
-        str(evaluation.num_pictures),
-        f"{evaluation.top1:.2%}",
-        f"{low:.1%} to {high:.1%}",
-        f"{evaluation.top5:.2%}",
-        f"{evaluation.loss:.4f}",
-        f"{evaluation.calibration_error:.4f}",
-    )
-    Console(width=100).print(table)

@@ -1,4 +1,4 @@
-"""HTTP only: bodies in, JSON and problem+json out."""
+"""POST /classify and /classify/batch. HTTP only: bodies in, JSON and problem+json out."""
 
 import asyncio
 import math
@@ -14,27 +14,19 @@ from starlette.responses import Response
 
 from app.api import descriptions, security
 from app.api.descriptions import TIMEOUT
-from app.api.openapi import CLASSIFICATION, HEALTH, MODELS
-from app.api.schemas import (
-    FullLimitsBody,
-    LiveBody,
-    ModelBody,
-    PublicModelBody,
-    PublicReadyBody,
-    ReadyBody,
-)
+from app.api.info import expect_key
+from app.api.openapi import CLASSIFICATION
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
 from app.http.body import BodyLimits, read_picture, read_pictures
 from app.http.disconnect import while_connected
-from app.http.dispatcher import Application, Direct, expect_known
+from app.http.dispatcher import Application, Direct
 from app.http.in_flight import Drain
 from app.http.multipart import Upload
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import Cargo, Hold
 from app.inference.classifier import Classifier, PicturePlace
-from app.serving.health import Health
-from app.serving.registry import Models, ModelsBody
+from app.serving.registry import Models
 from app.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -44,31 +36,26 @@ _IMPATIENT = 8  # pictures of a batch; the others let those of other clients be 
 
 @dataclass(frozen=True)
 class Routes:
-    """The endpoints over the collaborators they need."""
+    """The endpoints for pictures over the collaborators they need."""
 
     models: Models
-    health: Health
     drain: Drain
     metrics: Metrics
     keys: ApiKeys
-    limits: FullLimitsBody
     body_limits: BodyLimits
     hold: Hold
+    timeout_s: float
 
-    def add_to(self, app: Application, *, reticent: bool = False) -> None:
-        """Every endpoint of the service, those for pictures with a shortcut. Reticent: without what operators know."""
+    def add_to(self, app: Application) -> None:
+        """Both, with a shortcut each."""
         one = Direct("/classify", self.classify, top_k=int | None, model=str)
         many = Direct("/classify/batch", self.classify_batch, top_k=int | None, model=str)
         app.include_router(self._for_pictures(one, many))
-        app.include_router(self._for_questions(PublicModelBody, PublicReadyBody) if reticent else self.for_operators())
         for direct in (one, many):
             app.add_shortcut("POST", direct.path, Access(direct, self.metrics))
 
-    def for_operators(self) -> APIRouter:
-        """What runs here and how it is, in full."""
-        return self._for_questions(ModelBody, ReadyBody)
-
     def _for_pictures(self, one: Direct, many: Direct) -> APIRouter:
+        needs = security.or_none(needed=self.keys.locked)
         router = APIRouter()
         router.add_api_route(
             one.path,
@@ -80,7 +67,7 @@ class Routes:
             responses=descriptions.CLASSIFY,
             tags=[CLASSIFICATION],
             dependencies=security.either(),
-            openapi_extra=descriptions.one_picture() | self._security,
+            openapi_extra=descriptions.one_picture() | needs,
         )
         router.add_api_route(
             many.path,
@@ -92,59 +79,9 @@ class Routes:
             responses=descriptions.CLASSIFY_BATCH,
             tags=[CLASSIFICATION],
             dependencies=security.either(),
-            openapi_extra=descriptions.many_pictures() | self._security,
+            openapi_extra=descriptions.many_pictures() | needs,
         )
         return router
-
-    def _for_questions(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
-        router = APIRouter()
-        router.add_api_route(
-            "/model",
-            self.model,
-            response_model=model,
-            summary="What answers here",
-            operation_id="get_model",
-            responses=descriptions.MODEL,
-            tags=[MODELS],
-            dependencies=security.either(),
-            openapi_extra=descriptions.MODEL_PARAMETERS | self._security,
-        )
-        router.add_api_route(
-            "/models",
-            self.list_models,
-            response_model=ModelsBody,
-            summary="Every bundle that is served here",
-            operation_id="list_models",
-            responses=descriptions.LIST_MODELS,
-            tags=[MODELS],
-            dependencies=security.either(),
-            openapi_extra=self._security,
-        )
-        router.add_api_route(
-            "/health/live",
-            self.live,
-            response_model=LiveBody,
-            summary="200 while the process can answer",
-            operation_id="live",
-            responses=descriptions.LIVE,
-            tags=[HEALTH],
-        )
-        router.add_api_route(
-            "/health/ready",
-            self.ready,
-            response_model=ready,
-            summary="200 while a stored picture gets its stored answer",
-            operation_id="ready",
-            responses=descriptions.READY,
-            tags=[HEALTH],
-        )
-        for path, endpoint, body in (("/health/live", self.live, LiveBody), ("/health/ready", self.ready, ready)):
-            router.add_api_route(path, endpoint, methods=["HEAD"], response_model=body, include_in_schema=False)
-        return router
-
-    @property
-    def _security(self) -> dict[str, Any]:
-        return security.or_none(needed=self.keys.locked)
 
     async def classify(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
@@ -156,44 +93,8 @@ class Routes:
         with self.drain.enter(), self.hold.cargo() as cargo:
             return await self._classify_many(request, cargo, top_k, model)
 
-    async def model(self, request: Request) -> ModelBody:
-        """The ModelSpec, what runs it, and the limits a client has to keep."""
-        self._expect_key(request)
-        expect_known(request.query_params, ("model",))
-        classifier = self.models.classifier(request.query_params.get("model"))
-        engine = classifier.engine
-        return ModelBody(
-            spec=engine.spec,
-            provider=engine.provider,
-            precision=engine.precision,
-            precision_reason=engine.precision_reason,
-            lanes=engine.lanes,
-            fallback=engine.fallback,
-            limits=self.limits.model_copy(update={"max_batch_size": classifier.max_batch_size}),
-        )
-
-    async def list_models(self, request: Request) -> ModelsBody:
-        """Their names, for `model=NAME`, and which of them answers where a request names none."""
-        self._expect_key(request)
-        return self.models.body()
-
-    async def live(self) -> LiveBody:
-        """Says nothing of the model."""
-        return LiveBody()
-
-    async def ready(self) -> ReadyBody:
-        """503 with the reason while starting, draining, or answering wrongly."""
-        self.health.expect_ready()
-        engine = self.models.classifier().engine
-        return ReadyBody(
-            provider=engine.provider,
-            precision=engine.precision,
-            precision_reason=engine.precision_reason,
-            fallback=engine.fallback,
-        )
-
     async def _classify_one(self, request: Request, cargo: Cargo, top_k: int | None, model: str | None) -> Response:
-        self._expect_key(request)
+        expect_key(self.keys, request)
         self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
@@ -210,7 +111,7 @@ class Routes:
         return _json({"model": classifier.named, "predictions": classified.predictions})
 
     async def _classify_many(self, request: Request, cargo: Cargo, top_k: int | None, model: str | None) -> Response:
-        self._expect_key(request)
+        expect_key(self.keys, request)
         self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
@@ -228,15 +129,9 @@ class Routes:
         timing.errors = _errors_in(results)
         return _json({"model": classifier.named, "results": results})
 
-    def _expect_key(self, request: Request) -> None:
-        if self.keys.locked:
-            headers = request.headers
-            key = self.keys.expect_known(headers.get("authorization"), headers.get("x-api-key"))
-            timing_of(request.scope).key = key
-
     def _deadline(self) -> float:
         """By when a request whose body has arrived is answered, in the event loop's time."""
-        return asyncio.get_running_loop().time() + self.limits.request_timeout_s
+        return asyncio.get_running_loop().time() + self.timeout_s
 
     def _clients_deadline(self, request: Request) -> float:
         """What the client says itself, counted from the first byte; infinite where it says nothing.

@@ -1,20 +1,26 @@
 """What operators ask for: /metrics and /admin, on a port of their own or behind a key. Knows nothing of pictures."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.api import security
-from app.api.openapi import OPERATORS, Responses, described
-from app.errors import BadApiKey, Forbidden
+from app.api.openapi import OPERATORS, Responses, answered, described
+from app.errors import BadApiKey, DeadlinePassed, Forbidden, NotReady
 from app.http.api_keys import ApiKeys
+from app.http.in_flight import Drain
 from app.http.request_log import timing_of
+from app.serving.reload import Reload, ReloadBody, ReloadRefused
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
 
 _SCRAPED: Responses = {
     200: {"description": "In Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
+_RELOADED = {"workers": 2, "models": [{"name": "fashion-mnist", "outcome": "swapped", "reason": None}]}
+
+Guard = Callable[[Request], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,32 @@ class Operators:
             raise Forbidden("No key for operators is configured; expected MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE.")
         headers = request.headers
         timing_of(request.scope).key = self.keys.expect_known(headers.get("authorization"), headers.get("x-api-key"))
+
+
+class Admin:
+    """POST /admin/reload, for whom `guard` lets in."""
+
+    def __init__(self, reload: Reload, drain: Drain, guard: Guard) -> None:
+        self._reload = reload
+        self._drain = drain
+        self._guard = guard
+
+    def router(self) -> APIRouter:
+        """Every endpoint of it."""
+        router = APIRouter(tags=[OPERATORS], dependencies=[*security.either(), Depends(self._guard)])
+        router.add_api_route(
+            "/admin/reload",
+            self.reload,
+            methods=["POST"],
+            response_model=ReloadBody,
+            operation_id="reload",
+            summary="Serve the bundles as they are on the disk now",
+            responses=answered("What became of every bundle, in every worker", _RELOADED)
+            | described(BadApiKey, Forbidden, ReloadRefused, NotReady, DeadlinePassed),
+        )
+        return router
+
+    async def reload(self) -> ReloadBody:
+        """Answers once every worker has followed; 409 where a bundle is refused, and the old one goes on."""
+        with self._drain.enter():
+            return await self._reload.now()

@@ -1,8 +1,12 @@
 """One lane on a GPU: bound buffers and, for every rung of the ladder, one captured CUDA graph. Knows no providers.
 
 Shapes: S patches of P*P*C bytes a picture, K classes. The device is a parameter, so that the same path runs on a CPU.
+
+A captured graph runs one batch size only, so a batch is padded to the next rung. Powers of two with one size between
+keep the ladder short and the padding under a third of any run.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from app.engine.batch_buckets import ladder, rung_for
 from app.engine.gpu_buffers import DeviceArray, Memory
 from app.engine.instance import Lane
 from app.engine.runners import INPUT, LOGITS, Logits, Patches
@@ -21,6 +24,25 @@ from model.spec import ModelSpec
 _GRAPH_ID = "gpu_graph_id"
 _UNCAPTURED = -1
 _REPLAY_TOLERANCE = 0.02  # of the largest logit: a wrong graph is off by all of it, another choice of kernel by less
+
+
+def ladder(max_batch_size: int) -> tuple[int, ...]:
+    """1, 2, 3, 4, 6, 8, 12, 16, 24, 32, ... and, at the top, `max_batch_size` itself.
+
+    Raises: ValueError below 1.
+    """
+    if max_batch_size < 1:
+        raise ValueError(f"max_batch_size is {max_batch_size}; expected at least 1.")
+    doublings = range(max_batch_size.bit_length())
+    sizes = {2**k for k in doublings} | {3 * 2**k for k in doublings}
+    return tuple(sorted({size for size in sizes if size < max_batch_size} | {max_batch_size}))
+
+
+def rung_for(batch_size: int, rungs: Sequence[int]) -> int:
+    """The smallest of the ascending `rungs` that holds `batch_size` pictures. Raises ValueError where none does."""
+    if not 1 <= batch_size <= rungs[-1]:
+        raise ValueError(f"The batch has {batch_size} pictures; expected 1 to {rungs[-1]}. This is a bug.")
+    return rungs[bisect_left(rungs, batch_size)]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ a part of a future second, so that all who were refused do not come back at once
 """
 
 import math
+from dataclasses import dataclass
 
 from app.errors import QueueFull
 from app.inference.throughput import Throughput
@@ -15,6 +16,16 @@ from app.system.quota import Quota
 _CERTAIN = 0.8  # of the measured rate: whoever is let in is answered in time, though the rate varies
 _PROMISED = 0.5  # of the rate, to those who come again; the rest is for those who come anew
 _LONGEST_RETRY_S = 60
+
+
+@dataclass(frozen=True)
+class Limits:
+    """lanes: batches in flight at once. queue_capacity: places. max_wait_s: how long a first item waits for company."""
+
+    lanes: int = 1
+    max_batch_size: int = 32
+    max_wait_s: float = 0.0
+    queue_capacity: int = 512
 
 
 class Admission:

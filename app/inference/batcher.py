@@ -8,67 +8,25 @@ so that one number, queue_capacity, bounds all the work inside the service.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, Self
 
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
-from app.inference.admission import Admission
+from app.inference.admission import Admission, Limits
+from app.inference.waiters import (
+    Answer,
+    Answered,
+    BrokenInvariant,
+    Item,
+    Observer,
+    Waiter,
+    expect_as_many,
+    fail,
+    next_batch,
+    settle,
+)
 from app.system.quota import Quota
 
 _NEWS = 0.2  # how much the last run counts in what runs take
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """lanes: batches in flight at once. queue_capacity: places. max_wait_s: how long a first item waits for company."""
-
-    lanes: int = 1
-    max_batch_size: int = 32
-    max_wait_s: float = 0.0
-    queue_capacity: int = 512
-
-
-class Answered(NamedTuple, Generic[Answer]):
-    """An answer and what it took: seconds waiting, seconds in its run (bisection included), items in its batch."""
-
-    answer: Answer
-    queue_s: float
-    infer_s: float
-    batch_size: int
-
-
-class Observer(Protocol):
-    """Who wants to know what happens inside."""
-
-    def depth(self, waiting: int, in_flight: int) -> None:
-        """Items waiting for a lane, and places taken."""
-        ...
-
-    def ran(self, batch_size: int) -> None:
-        """A batch was run."""
-        ...
-
-    def dropped(self, stage: str, reason: str) -> None:
-        """An item was given up in stage "queue" (its work was saved) or "infer" (its answer was thrown away)."""
-        ...
-
-    def rejected(self, reason: str, count: int) -> None:
-        """So many places were refused."""
-        ...
-
-
-class _Waiter(Generic[Item, Answer]):
-    """One item on its way. Compared by identity."""
-
-    __slots__ = ("arrived", "deadline", "future", "item", "stage")
-
-    def __init__(self, item: Item, deadline: float, future: "asyncio.Future[Answered[Answer]]", arrived: float) -> None:
-        self.item, self.deadline, self.future, self.arrived = item, deadline, future, arrived
-        self.stage = "queue"
 
 
 class Batcher(Generic[Item, Answer]):
@@ -90,14 +48,14 @@ class Batcher(Generic[Item, Answer]):
         self._limits = limits
         self._observer = observer
         self._clock = clock or _now
-        self._waiting: dict[_Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
-        self._running: dict[asyncio.Task[None], list[_Waiter[Item, Answer]]] = {}
+        self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
+        self._running: dict[asyncio.Task[None], list[Waiter[Item, Answer]]] = {}
         places = places or Quota(limits.queue_capacity)
         self._admission = Admission(places, limits.lanes * limits.max_batch_size + 1)
         self._empty = asyncio.Event()
         self._empty.set()
         self._run_s = 0.0  # what a run has taken lately
-        self._late: list[_Waiter[Item, Answer]] = []  # not run, and not told so yet
+        self._late: list[Waiter[Item, Answer]] = []  # not run, and not told so yet
         self._dispatch_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -148,7 +106,7 @@ class Batcher(Generic[Item, Answer]):
         if self._closed:
             raise NotReady("The service has shut down; expected a request to another instance.")
         loop = asyncio.get_running_loop()
-        waiter: _Waiter[Item, Answer] = _Waiter(item, deadline, loop.create_future(), self._clock())
+        waiter: Waiter[Item, Answer] = Waiter(item, deadline, loop.create_future(), self._clock())
         self._waiting[waiter] = None
         self._dispatch_soon()
         timer = loop.call_at(deadline, self._expire, waiter)
@@ -162,12 +120,12 @@ class Batcher(Generic[Item, Answer]):
         self._admission.took(self._clock() - since)
         return answered
 
-    def _expire(self, waiter: _Waiter[Item, Answer]) -> None:
+    def _expire(self, waiter: Waiter[Item, Answer]) -> None:
         if not waiter.future.done():
             self._give_up(waiter, "deadline")
             waiter.future.set_exception(DeadlinePassed("The picture was not classified before its deadline."))
 
-    def _give_up(self, waiter: _Waiter[Item, Answer], reason: str) -> None:
+    def _give_up(self, waiter: Waiter[Item, Answer], reason: str) -> None:
         self._waiting.pop(waiter, None)
         self._observer.dropped(waiter.stage, reason)
 
@@ -201,24 +159,8 @@ class Batcher(Generic[Item, Answer]):
         self._timer = asyncio.get_running_loop().call_later(left_s, self._dispatch)
         return False
 
-    def _take(self) -> list[_Waiter[Item, Answer]]:
-        """The first of those that somebody still waits for, and that a run can answer in time.
-
-        The others' own timeouts report them. Where a run would be too slow for everybody, it is tried all the same: it
-        may turn out faster than the last ones.
-        """
-        batch: list[_Waiter[Item, Answer]] = []
-        late: list[_Waiter[Item, Answer]] = []
-        now = _now()
-        while self._waiting and len(batch) < self._limits.max_batch_size:
-            waiter = next(iter(self._waiting))
-            del self._waiting[waiter]
-            if waiter.deadline > now and not waiter.future.done():
-                (batch if waiter.deadline > now + self._run_s else late).append(waiter)
-        if not batch:
-            batch, rest = late[: self._limits.max_batch_size], late[self._limits.max_batch_size :]
-            self._waiting.update(dict.fromkeys(rest))
-            late = []
+    def _take(self) -> list[Waiter[Item, Answer]]:
+        batch, late = next_batch(self._waiting, self._limits.max_batch_size, _now(), self._run_s)
         self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
         for waiter in batch:
             waiter.stage = "infer"
@@ -230,13 +172,13 @@ class Batcher(Generic[Item, Answer]):
 
     # --- running ---
 
-    async def _run_batch(self, batch: list[_Waiter[Item, Answer]]) -> None:
+    async def _run_batch(self, batch: list[Waiter[Item, Answer]]) -> None:
         started = self._clock()
         try:
             answers = await self._run([waiter.item for waiter in batch])
-            _expect_as_many(answers, batch)
-        except _BrokenInvariant as error:
-            _fail(batch, InferenceFailed(str(error)))
+            expect_as_many(answers, batch)
+        except BrokenInvariant as error:
+            fail(batch, InferenceFailed(str(error)))
         except Exception as error:  # noqa: BLE001 -- whatever the run raises must reach its items, not end the batcher
             await self._bisect(batch, error)
         else:
@@ -245,12 +187,12 @@ class Batcher(Generic[Item, Answer]):
             infer_s = self._clock() - started
             self._run_s += (infer_s - self._run_s) * _NEWS
             for waiter, answer in zip(batch, answers, strict=True):
-                _settle(waiter, Answered(answer, started - waiter.arrived, infer_s, len(batch)))
+                settle(waiter, Answered(answer, started - waiter.arrived, infer_s, len(batch)))
 
-    async def _bisect(self, batch: list[_Waiter[Item, Answer]], error: Exception) -> None:
+    async def _bisect(self, batch: list[Waiter[Item, Answer]], error: Exception) -> None:
         """Run both halves of a failed batch on their own, down to the one item that makes it fail."""
         if len(batch) == 1:
-            _fail(batch, error)
+            fail(batch, error)
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
@@ -268,7 +210,7 @@ class Batcher(Generic[Item, Answer]):
                 await self._empty.wait()
         except TimeoutError:
             stranded = [*self._waiting, *self._late, *(waiter for batch in self._running.values() for waiter in batch)]
-            _fail(stranded, NotReady("The service shut down before an answer; expected a request to another instance."))
+            fail(stranded, NotReady("The service shut down before an answer; expected a request to another instance."))
         self._closed = True
         self._waiting.clear()
         if self._timer is not None:
@@ -287,9 +229,7 @@ class Place(Generic[Item, Answer]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.leave()
 
     def leave(self) -> None:
@@ -303,26 +243,6 @@ class Place(Generic[Item, Answer]):
         for this very item.
         """
         return await self._batcher._answer(item, deadline, self._since)  # noqa: SLF001 -- likewise
-
-
-class _BrokenInvariant(Exception):
-    """The run did not keep its promise."""
-
-
-def _expect_as_many(answers: Sequence[object], batch: Sequence[object]) -> None:
-    if len(answers) != len(batch):
-        raise _BrokenInvariant(f"A run of {len(batch)} items gave {len(answers)} answers. This is a bug.")
-
-
-def _settle(waiter: _Waiter[Item, Answer], answered: Answered[Answer]) -> None:
-    if not waiter.future.done():
-        waiter.future.set_result(answered)
-
-
-def _fail(batch: Sequence[_Waiter[Item, Answer]], error: Exception) -> None:
-    for waiter in batch:
-        if not waiter.future.done():
-            waiter.future.set_exception(error)
 
 
 def _now() -> float:

@@ -8,15 +8,15 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypedDict
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.decoding.cost_checks import TakesLong
 from app.decoding.decoder import DecodeLimits, decode
 from app.engine.engine import Engine
 from app.engine.runners import Patches
 from app.errors import BadParameter, DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
-from app.inference.batcher import Answered, Batcher, Limits, Place
+from app.inference.admission import Limits
+from app.inference.batcher import Batcher, Place
+from app.inference.scores import Lanes, Scores
+from app.inference.waiters import Answered
 from app.system.quota import Quota
 from app.system.threads import Threads
 from app.telemetry.metrics import Metrics
@@ -28,17 +28,6 @@ DEFAULT_TOP_K = 5
 _SMALL_BYTES, _LITTLE_WORK = 100_000, 2_000_000
 
 log = logging.getLogger("mixer.classifier")
-
-
-class Scores(NamedTuple):
-    """What the network says of one picture, of K classes.
-
-    logits: float32 [K]. probabilities: float64 [K], sum 1. order: the classes' indices, most probable first.
-    """
-
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float64]
-    order: NDArray[np.intp]
 
 
 PicturePlace = Place[Patches, Scores]
@@ -95,7 +84,7 @@ class Classifier:
         self._decoding = decoding
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
-        self._lanes = _Lanes(engine, limits.lanes, metrics)
+        self._lanes = Lanes(engine, limits.lanes, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
             self._lanes.run, limits, metrics, clock=time.perf_counter, places=places
         )
@@ -212,26 +201,6 @@ class Classifier:
         return [{"label": labels[index], "index": index, "probability": probability} for index, probability in found]
 
 
-class _Lanes:
-    """Runs an engine in threads, as many as it has lanes."""
-
-    def __init__(self, engine: Engine, count: int, metrics: Metrics | Tally) -> None:
-        self.threads = Threads(count, "lane")
-        self._engine = engine
-        self._metrics = metrics
-
-    async def run(self, batch: list[Patches]) -> list[Scores]:
-        scores = await self.threads.call(self._scored, batch)
-        self._metrics.padded(self._engine.padding(len(batch)))
-        return scores
-
-    def _scored(self, batch: list[Patches]) -> list[Scores]:
-        logits = self._engine.run(batch)
-        probabilities = softmax(logits, self._engine.spec.temperature)
-        order = np.argsort(-probabilities, axis=1, kind="stable")
-        return [Scores(*rows) for rows in zip(logits, probabilities, order, strict=True)]
-
-
 class Places:
     """Places that are held inside a with statement."""
 
@@ -244,11 +213,3 @@ class Places:
     def __exit__(self, *error: object) -> None:
         for place in self._places:
             place.leave()
-
-
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Probabilities float64 [n, K] of logits float32 [n, K]; all NaN in a row whose logits are not all finite."""
-    finite = np.isfinite(logits).all(axis=1, keepdims=True)
-    scaled = np.where(finite, logits, 0).astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.where(finite, powers / powers.sum(axis=1, keepdims=True), np.nan)

@@ -1,7 +1,6 @@
 """uvicorn as one process or as several that share the port. Knows nothing of pictures."""
 
 import asyncio
-import ctypes
 import faulthandler
 import gc
 import logging
@@ -12,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NoReturn, cast
 
@@ -28,7 +27,7 @@ from app.server.flow_control import Crowd, Departures
 from app.server.service import Service
 from app.server.supervisor import STOPPING, Supervisor
 from app.settings import ENV_PREFIX, Settings
-from app.system import address
+from app.system import address, allocator
 from app.system.worker_context import Post
 from app.telemetry import logs
 
@@ -41,8 +40,6 @@ _MORE_CONNECTIONS = 32  # for operators, when all others are taken
 _BACKLOG = 2048  # connections that the system keeps until they are taken; it forgets what is said on any beyond
 _OTHER_OPEN_FILES = 128  # the bundle, libraries, pipes, metrics
 _COLLECT_AFTER = 10_000  # objects: no request leaves any that only the collector finds
-_M_MMAP_THRESHOLD = -3  # of malloc.h
-_LARGE_BLOCK_BYTES = 4 << 20
 
 log = logging.getLogger("mixer.server")
 
@@ -249,7 +246,7 @@ def _run(service: Service, listeners: list[socket.socket], settings: Settings, p
         log.info("operators are served on %s", address.url(scheme, settings.admin_host, settings.admin_port))
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
-    _give_large_blocks_back()
+    allocator.give_large_blocks_back()
     for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
         signal.signal(number, lambda *_: sys.exit(0))
     try:
@@ -289,12 +286,6 @@ def _config(
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + _GRACE_S,
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )
-
-
-def _give_large_blocks_back() -> None:
-    """Memory of large pictures goes back to the system at once; glibc's own rule keeps what the largest ones took."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def _allow_open_files(connections: int) -> None:

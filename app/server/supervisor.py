@@ -19,7 +19,8 @@ from app.errors import StartError
 from app.server.restarts import OFTEN, ONCE, TWICE, End, Restarts
 from app.system.shared_memory import Board
 from app.system.stalls import Stall
-from app.system.worker_context import RELOADS_ASKED, RESTARTS, Post, Shares, Vitals
+from app.system.worker_context import Post
+from app.system.worker_status import RELOADS_ASKED, RESTARTS, Shares, Vitals
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}

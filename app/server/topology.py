@@ -12,8 +12,7 @@ from app.engine.providers import PROVIDERS
 from app.errors import EngineError
 from app.serving.bundles import find_bundles
 from app.settings import Settings
-from app.system.cgroups import memory_bytes
-from app.system.cpu_limits import lanes_and_threads, usable_cpus
+from app.system.cpu_limits import lanes_and_threads, memory_bytes, usable_cpus
 
 _MOST_WORKERS = 16
 _WORKER_BYTES = 107_000_000  # beside its models, and what all of them together hold of bodies and decode in

@@ -10,6 +10,9 @@ import threading
 from contextlib import suppress
 from functools import cache
 
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+_LARGE_BLOCK_BYTES = 4 << 20
+
 
 async def keep_trimmed(interval_s: float) -> None:
     """Trim for ever, `interval_s` apart."""
@@ -29,6 +32,12 @@ def trim() -> None:
     """glibc keeps what is free between what is not; other C libraries have no such call, and need none."""
     with suppress(OSError, AttributeError):
         _c_library().malloc_trim(0)
+
+
+def give_large_blocks_back() -> None:
+    """Memory of large pictures goes back to the system at once; glibc's own rule keeps what the largest ones took."""
+    with suppress(OSError, AttributeError):  # another C library
+        _c_library().mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 @cache

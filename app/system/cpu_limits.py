@@ -1,17 +1,22 @@
-"""How much processor this process may use, and what it can do. Knows nothing of engines."""
+"""How much processor and memory this process may use, and what its processor can do. Knows nothing of engines.
+
+Limits are those of the control groups around it, in either version.
+"""
 
 import math
 import os
 import platform
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
-from app.system import cgroups
-
+MOUNT = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+_UNLIMITED_BYTES = 1 << 60  # version 1 says "no limit" with a number beyond any memory
 _CPUINFO = Path("/proc/cpuinfo")
 _INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "i8mm", "asimddp", "avx2")  # best first
 
 
-def usable_cpus(cgroup: Path = cgroups.MOUNT, membership: Path = cgroups.MEMBERSHIP) -> int:
+def usable_cpus(cgroup: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:
     """CPUs this process may keep busy: its affinity, and the container's quota (cgroup v2 or v1) rounded up.
 
     `cgroup` is where cgroups are mounted, `membership` names this process's own. Every group around it counts, too.
@@ -19,6 +24,14 @@ def usable_cpus(cgroup: Path = cgroups.MOUNT, membership: Path = cgroups.MEMBERS
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup, membership)
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+
+
+def memory_bytes(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int | None:
+    """The least memory limit of this process's group and of those around it; None without any."""
+    limits = [
+        limit for folder in cgroup_folders("memory", mount, membership) if (limit := _memory_of(folder)) is not None
+    ]
+    return min(limits, default=None)
 
 
 def lanes_and_threads(cpus: int, lanes: int, threads: int) -> tuple[int, int]:
@@ -44,9 +57,38 @@ def int8_instructions(cpuinfo: Path = _CPUINFO) -> str | None:
     return next((name for name in _INT8_INSTRUCTIONS if name in words), None)
 
 
+def cgroup_folders(controller: str, mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> Iterator[Path]:
+    """The folders of this process's groups under `controller`, "cpu" or "memory", and of all those around them.
+
+    A container may see its own group at the top of the tree and be told of a path outside; what is not there is left.
+    """
+    yield from (mount, mount / controller)
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        if controllers and controller not in controllers.split(","):
+            continue
+        for top in dict.fromkeys((mount / controllers, mount / controller) if controllers else (mount,)):
+            inside = PurePosixPath(path.lstrip("/"))
+            yield from (top / folder for folder in (inside, *inside.parents) if ".." not in folder.parts)
+
+
+def _memory_of(folder: Path) -> int | None:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            limit = (folder / name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit() and int(limit) < _UNLIMITED_BYTES:
+            return int(limit)
+    return None
+
+
 def _quota(cgroup: Path, membership: Path) -> float | None:
     """CPUs that the process's cgroup and all those around it leave it: the least of them; None without any limit."""
-    quotas = map(_quota_of, cgroups.folders("cpu", cgroup, membership))
+    quotas = map(_quota_of, cgroup_folders("cpu", cgroup, membership))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 

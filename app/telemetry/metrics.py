@@ -1,144 +1,22 @@
 """Every metric once, in seconds and bytes, of all worker processes together.
 
-What is counted for every picture costs a fraction of a microsecond: an addition to a number on the board. The text
-format is prometheus_client's.
+Knows what is counted, and not how. The text format is prometheus_client's.
 """
 
 import json
-import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from app.system.shared_memory import Board, Row
+from app.system.shared_memory import Board
+from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-Samples = dict[tuple[str, ...], list[list[float]]]  # by the labels' values: each row's numbers
-
-
-class Number:
-    """One number of this process."""
-
-    __slots__ = ("_at", "_numbers")
-
-    def __init__(self, row: Row, name: str) -> None:
-        self._numbers = row.numbers
-        self._at = row.place(name)
-
-    def inc(self, amount: float = 1) -> None:
-        """Add to it."""
-        self._numbers[self._at] += amount
-
-    def set(self, value: float) -> None:
-        """Replace it."""
-        self._numbers[self._at] = value
-
-
-class Distribution:
-    """How often values of this process fell into each bucket, and their sum."""
-
-    __slots__ = ("_at", "_bounds", "_numbers")
-
-    def __init__(self, row: Row, name: str, bounds: Sequence[float]) -> None:
-        self._numbers = row.numbers
-        self._bounds = bounds
-        self._at = row.place(name, len(bounds) + 2)
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._numbers[self._at + bisect_left(self._bounds, value)] += 1
-        self._numbers[self._at + len(self._bounds) + 1] += value
-
-
-class Counter:
-    """Counts that only grow; with labels, one for each combination of their values."""
-
-    def __init__(self, row: Row, name: str, words: str, labels: Sequence[str] = ()) -> None:
-        self.name, self.words, self.label_names = name, words, tuple(labels)
-        self._row = row
-        self._children: dict[tuple[str, ...], Number] = {}
-        if not labels:
-            self.labels()
-
-    def labels(self, *values: str) -> Number:
-        """The number with these values of the labels."""
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = Number(self._row, _name(self.name, values))
-        return child
-
-    def family(self, samples: Samples) -> Family:
-        """What a scrape reads: the sum of all processes."""
-        family = CounterMetricFamily(self.name, self.words, labels=self.label_names)
-        for values, rows in samples.items():
-            family.add_metric(values, sum(numbers[0] for numbers in rows))
-        return family
-
-
-class Gauge(Counter):
-    """Numbers that rise and fall. A process begins at 0, whatever the one before it in its row left."""
-
-    def __init__(
-        self,
-        row: Row,
-        name: str,
-        words: str,
-        labels: Sequence[str] = (),
-        together: Callable[[Iterable[float]], float] = sum,
-    ) -> None:
-        super().__init__(row, name, words, labels)
-        self._together = together
-        for full_name, _ in row.read():
-            if json.loads(full_name)[0] == name:
-                row.numbers[row.place(full_name)] = 0
-
-    def family(self, samples: Samples) -> Family:
-        """What a scrape reads: those of all processes together. With labels, 0 says nothing and is left out."""
-        family = GaugeMetricFamily(self.name, self.words, labels=self.label_names)
-        for values, rows in samples.items():
-            number = self._together(numbers[0] for numbers in rows)
-            if number or not values:
-                family.add_metric(values, number)
-        return family
-
-
-class Histogram:
-    """Values counted in buckets; with labels, one distribution for each combination of their values."""
-
-    def __init__(self, row: Row, name: str, words: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
-        self.name, self.words, self.label_names = name, words, tuple(labels)
-        self._row, self._bounds = row, bounds
-        self._children: dict[tuple[str, ...], Distribution] = {}
-        if not labels:
-            self.labels()
-
-    def labels(self, *values: str) -> Distribution:
-        """The distribution with these values of the labels."""
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = Distribution(self._row, _name(self.name, values), self._bounds)
-        return child
-
-    def family(self, samples: Samples) -> Family:
-        """What a scrape reads: the sum of all processes."""
-        family = HistogramMetricFamily(self.name, self.words, labels=self.label_names)
-        names = [_bound(bound) for bound in (*self._bounds, math.inf)]
-        for values, rows in samples.items():
-            *counts, total = (sum(column) for column in zip(*rows, strict=True))
-            buckets = list(zip(names, accumulate(counts), strict=True))
-            family.add_metric(values, buckets=buckets, sum_value=total)
-        return family
 
 
 class Metrics:
@@ -307,11 +185,3 @@ class _Scrape(Collector):
 
     def collect(self) -> Iterator[Family]:
         return self._metrics.families()
-
-
-def _bound(value: float) -> str:
-    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
-
-
-def _name(metric: str, labels: Sequence[str]) -> str:
-    return json.dumps([metric, *labels])

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.decoding.decoder import DecodeLimits
 from app.engine.engine import Engine
-from app.inference.batcher import Limits
+from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.serving.registry import Model, Models
 from app.telemetry.model_metrics import Tallies

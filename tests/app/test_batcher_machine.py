@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from app.errors import DeadlinePassed, NotReady, QueueFull
-from app.inference.batcher import Answered, Batcher, Limits, Place
+from app.inference.admission import Limits
+from app.inference.batcher import Batcher, Place
+from app.inference.waiters import Answered
 from tests.app.fakes import Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, now
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine.batch_buckets import ladder, rung_for
+from app.engine.cuda_graphs import ladder, rung_for
 
 TOPS = st.integers(1, 4096)
 

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.engine.batch_buckets import ladder
-from app.engine.cuda_graphs import LadderRunner
+from app.engine.cuda_graphs import LadderRunner, ladder
 from app.engine.gpu_buffers import OrtMemory
 from app.errors import EngineError
 from tests.app.colour_bundle import colour_spec, write_bundle

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from app.engine.engine import EngineOptions, open_engine
 from app.engine.providers import Providers
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, Session
-from app.engine.session_sharing import SharedSessions, digest_of
+from app.engine.sessions import SharedSessions, digest_of
 from tests.app.colour_bundle import colour_graph, colour_spec, write_bundle
 from tests.app.fakes import FakeSession, means_of_colours
 

@@ -234,7 +234,7 @@ async def test_a_malformed_form_is_a_bad_request(body: bytes, serve: Serve) -> N
 
 
 @pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
-@pytest.mark.parametrize("encoding", ["base64", "Base64", "quoted-printable", "x" * 5000])
+@pytest.mark.parametrize("encoding", ["base64", "Base64", "quoted-printable", "x" * 100])
 async def test_a_part_that_is_not_its_bytes_is_refused(encoding: str, path: str, serve: Serve) -> None:
     body = form(part(base64.b64encode(picture(RED)), disposition(), f"Content-Transfer-Encoding: {encoding}"))
     async with serve() as service:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
-from app.inference.batcher import Answered, Batcher, Limits, Place
+from app.inference.admission import Limits
+from app.inference.batcher import Batcher, Place
+from app.inference.waiters import Answered
 from tests.app.fakes import FakeRun, Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, in_virtual_time, now, run_virtually
 

@@ -15,7 +15,7 @@ from app.decoding.decoder import DecodeLimits
 from app.engine.cuda_graphs import LadderRunner
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
-from app.inference.batcher import Limits
+from app.inference.admission import Limits
 from app.inference.classifier import Classified, Classifier, Decoding
 from app.system.quota import Quota
 from model.spec import Fit

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.system.cgroups import folders, memory_bytes
+from app.system.cpu_limits import cgroup_folders, memory_bytes
 
 GIGABYTE = 1 << 30
 
@@ -43,6 +43,7 @@ def test_without_a_membership_the_mount_alone_counts(tmp_path: Path) -> None:
 def test_no_folder_leaves_the_mount(tmp_path: Path) -> None:
     write(tmp_path / "self", "0::/../a/../../b\n3:cpu,cpuacct:/c\nnonsense\n")
     assert all(
-        tmp_path / "m" in (folder, *folder.parents) for folder in folders("cpu", tmp_path / "m", tmp_path / "self")
+        tmp_path / "m" in (folder, *folder.parents)
+        for folder in cgroup_folders("cpu", tmp_path / "m", tmp_path / "self")
     )
-    assert not any(".." in folder.parts for folder in folders("cpu", tmp_path / "m", tmp_path / "self"))
+    assert not any(".." in folder.parts for folder in cgroup_folders("cpu", tmp_path / "m", tmp_path / "self"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.engine.pinned_buffer import host_rows
+from app.engine.gpu_buffers import host_rows
 
 SHAPE = (3, 4, 48)
 CALLS = ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemHostRegister_v2")

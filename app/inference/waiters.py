@@ -1,0 +1,92 @@
+"""Items that wait for their answers in a batcher, and how each gets it. Knows nothing of batches' order."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Answered(NamedTuple, Generic[Answer]):
+    """An answer and what it took: seconds waiting, seconds in its run (bisection included), items in its batch."""
+
+    answer: Answer
+    queue_s: float
+    infer_s: float
+    batch_size: int
+
+
+class Observer(Protocol):
+    """Who wants to know what happens inside."""
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        """Items waiting for a lane, and places taken."""
+        ...
+
+    def ran(self, batch_size: int) -> None:
+        """A batch was run."""
+        ...
+
+    def dropped(self, stage: str, reason: str) -> None:
+        """An item was given up in stage "queue" (its work was saved) or "infer" (its answer was thrown away)."""
+        ...
+
+    def rejected(self, reason: str, count: int) -> None:
+        """So many places were refused."""
+        ...
+
+
+class Waiter(Generic[Item, Answer]):
+    """One item on its way. Compared by identity."""
+
+    __slots__ = ("arrived", "deadline", "future", "item", "stage")
+
+    def __init__(self, item: Item, deadline: float, future: "asyncio.Future[Answered[Answer]]", arrived: float) -> None:
+        self.item, self.deadline, self.future, self.arrived = item, deadline, future, arrived
+        self.stage = "queue"
+
+
+class BrokenInvariant(Exception):
+    """The run did not keep its promise."""
+
+
+def expect_as_many(answers: Sequence[object], batch: Sequence[object]) -> None:
+    """Raises BrokenInvariant."""
+    if len(answers) != len(batch):
+        raise BrokenInvariant(f"A run of {len(batch)} items gave {len(answers)} answers. This is a bug.")
+
+
+def settle(waiter: Waiter[Item, Answer], answered: Answered[Answer]) -> None:
+    """Its answer, unless nobody waits for it."""
+    if not waiter.future.done():
+        waiter.future.set_result(answered)
+
+
+def fail(batch: Sequence[Waiter[Item, Answer]], error: Exception) -> None:
+    """The error for all who still wait."""
+    for waiter in batch:
+        if not waiter.future.done():
+            waiter.future.set_exception(error)
+
+
+def next_batch(
+    waiting: dict[Waiter[Item, Answer], None], most: int, now: float, run_s: float
+) -> tuple[list[Waiter[Item, Answer]], list[Waiter[Item, Answer]]]:
+    """Take at most `most`, the first that somebody still waits for and that a run of `run_s` seconds answers in time.
+
+    Returns: these, and those that are too late; their own timeouts report them. Where a run would be too slow for
+    everybody, it is tried all the same: it may turn out faster than the last ones.
+    """
+    batch: list[Waiter[Item, Answer]] = []
+    late: list[Waiter[Item, Answer]] = []
+    while waiting and len(batch) < most:
+        waiter = next(iter(waiting))
+        del waiting[waiter]
+        if waiter.deadline > now and not waiter.future.done():
+            (batch if waiter.deadline > now + run_s else late).append(waiter)
+    if not batch:
+        batch, rest = late[:most], late[most:]
+        waiting.update(dict.fromkeys(rest))
+        late = []
+    return batch, late

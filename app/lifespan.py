@@ -1,0 +1,127 @@
+"""What runs beside the requests of one process, from its start to the end of its drain. Builds no collaborators."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from typing import cast
+
+from fastapi import FastAPI
+
+from app.http.api_keys import ApiKeys
+from app.http.in_flight import Drain
+from app.inference.classifier import Decoding
+from app.serving.health import Health
+from app.serving.overruns import OverrunWatch
+from app.serving.registry import Models
+from app.serving.reload import Reload
+from app.settings import Settings
+from app.system import signals
+from app.system.allocator import keep_trimmed
+from app.system.worker_context import Post
+from app.telemetry.metrics import Metrics
+
+_PULSE_S = 0.5
+_TRIM_S = 10.0
+
+log = logging.getLogger("mixer.main")
+
+
+def lifespan_of(
+    models: Models,
+    decoding: Decoding,
+    health: Health,
+    reload: Reload,
+    overruns: OverrunWatch,
+    drain: Drain,
+    drain_timeout_s: float,
+    post: Post,
+    metrics: Metrics,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Begins with the canaries; at its end, or at the first stop signal, requests under way are drained."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await health.probe()
+        works = (health.watch(), reload.watch(), overruns.watch(), beat(post, metrics), keep_trimmed(_TRIM_S))
+        tasks = [asyncio.create_task(work) for work in works]
+        _log_what_is_served(models)
+        loop = asyncio.get_running_loop()
+        endings: list[asyncio.Task[None]] = []
+
+        def end() -> None:
+            if not endings:
+                health.start_draining()
+                drain.start()
+                endings.append(loop.create_task(_finish(models, drain, drain_timeout_s)))
+
+        try:
+            # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
+            # Several processes have a supervisor that gets SIGHUP for them.
+            hearing = (
+                nullcontext()
+                if post.lifeline is not None
+                else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
+            )
+            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
+                yield
+        finally:
+            end()
+            await asyncio.gather(*endings)
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            for collaborator in (reload, models, decoding):
+                collaborator.close()
+
+    return lifespan
+
+
+def _log_what_is_served(models: Models) -> None:
+    for model in models:
+        engine = model.classifier.engine
+        log.info(
+            "serving %s %s in %s on %s, %d lane%s (%s)",
+            engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
+            "" if engine.lanes == 1 else "s", engine.precision_reason,
+        )  # fmt: skip
+
+
+def state_words(models: Models, health: Health, keys: ApiKeys, settings: Settings) -> tuple[str, str]:
+    """Whether the service is ready, and what an operator looks for first."""
+    named = (model.classifier.named for model in models)
+    served = ", ".join(f"{one['name']} {one['version']} in {one['precision']}" for one in named)
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    key = "an API key is needed" if keys.locked else "no API key is needed"
+    origins = f"CORS for {', '.join(settings.origins)}" if settings.origins else "no CORS"
+    return "ready" if health.reason is None else "not ready yet", f"{served}; {workers}; {key}; {origins}"
+
+
+async def beat(post: Post, metrics: Metrics) -> None:
+    """Show the supervisor that the event loop goes round, and how late; end when the supervisor has."""
+    loop = asyncio.get_running_loop()
+    lag = metrics.event_loop_lag.labels()
+    if post.lifeline is not None:
+        loop.add_reader(post.lifeline, _follow, post)
+    while True:
+        post.beat()
+        due = loop.time() + _PULSE_S
+        await asyncio.sleep(_PULSE_S)
+        lag.observe(max(0.0, loop.time() - due))
+
+
+def _follow(post: Post) -> None:
+    log.error("the supervising process has gone; this worker ends too")
+    asyncio.get_running_loop().remove_reader(cast(int, post.lifeline))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _finish(models: Models, drain: Drain, timeout_s: float) -> None:
+    """Serve the requests that have begun; after `timeout_s` the rest get 503."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout_s
+    await drain.wait(timeout_s)
+    await models.drain(max(0.0, until - loop.time()))
