@@ -27,7 +27,7 @@ Exception
     ├── BadSettings         2  an option has an impossible value
     ├── EngineError         3  the bundle or the execution provider cannot be used
     ├── ReloadFailed        1  the service refused, or did not answer (cli/reload.py)
-    └── WorkerFailed        its own  a worker could not start, which says why (server/supervisor.py)
+    └── WorkerFailed        its own  a worker could not start, which says why (server/restarts.py)
 """
 
 from typing import ClassVar

@@ -33,9 +33,9 @@ from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import lifespan_of, state_words
 from app.server.gate import Gate
-from app.server.service import Service
 from app.server.tls import certificate_of
 from app.server.topology import may_run_on_gpu
+from app.server.uvicorn_server import Service
 from app.serving.bundles import Opened, find_bundles, is_one, log_passed_over, open_all, open_bundle, state_of
 from app.serving.health import Health
 from app.serving.overruns import Overruns, OverrunWatch

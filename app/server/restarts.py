@@ -1,15 +1,30 @@
-"""What failed starts of workers tell: when to try again, what to say of it, and when nobody can start any more.
+"""What starts of workers tell: how long one may take, when to try again, what to say of it, and when nobody can start.
 
 Knows nothing of processes.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from app.errors import StartError
+
 _LONGEST_PAUSE_S = 30.0
 _MOST_DOUBLINGS = 20
+_START_S = 900.0  # for the first pulse: a large model comes from a slow disk, TensorRT builds an engine
+_START_PULSES = 20  # where `pulse_s` is so long that this is more
+_START_AGAIN_S, _TIMES_AS_LONG = 120.0, 20  # once it is known how long a start takes
+_LATE_S, _TIMES_LATE = 10.0, 4  # and when it is to be said that one takes longer
 _SURE = 3  # ends in a row that are no accident
 ONCE, TWICE, OFTEN = 1, 2, 5  # of a kind that nobody can start after: its own words, a start that hangs, anything else
+
+
+class WorkerFailed(StartError):
+    """A worker could not start; the words are its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # of the class, in all others
 
 
 class End(NamedTuple):
@@ -72,3 +87,26 @@ class Restarts:
     def exit_code(self, number: int) -> int:
         """What is to become of the service where this one was the last."""
         return self._attempts[number].exit_code
+
+
+class Starts:
+    """How long they take. `pulse_s`: how long a worker that has started may be silent."""
+
+    def __init__(self, pulse_s: float) -> None:
+        self._pulse_s = pulse_s
+        self._longest_s: float | None = None
+
+    def took(self, seconds: float) -> None:
+        """One did."""
+        self._longest_s = max(self._longest_s or 0.0, seconds)
+
+    def limit_s(self) -> float:
+        """How long one may take."""
+        limit_s = max(_START_S, _START_PULSES * self._pulse_s)
+        if self._longest_s is None:
+            return limit_s
+        return min(limit_s, max(_START_AGAIN_S, _TIMES_AS_LONG * self._longest_s))
+
+    def late_s(self) -> float:
+        """How long one may take before it is said that it does; infinite where nothing is known of others."""
+        return math.inf if self._longest_s is None else max(_LATE_S, _TIMES_LATE * self._longest_s)

@@ -10,14 +10,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from app.errors import StartError
-from app.server.restarts import OFTEN, ONCE, TWICE, End, Restarts
+from app.server.restarts import OFTEN, ONCE, TWICE, End, Restarts, Starts, WorkerFailed
 from app.system.shared_memory import Board
+from app.system.signals import held
 from app.system.stalls import Stall
 from app.system.worker_context import Post
 from app.system.worker_status import RELOADS_ASKED, RESTARTS, Shares, Vitals
@@ -27,10 +27,6 @@ _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 _TICK_S = 0.5  # between looks at the pulses
 _PAUSE_S = 1.0  # before a worker that died young is replaced, at first
 _YOUNG_S = 5.0
-_START_S = 900.0  # for the first pulse: a large model comes from a slow disk, TensorRT builds an engine
-_START_PULSES = 20  # where `pulse_s` is so long that this is more
-_START_AGAIN_S, _TIMES_AS_LONG = 120.0, 20  # once it is known how long a start takes
-_LATE_S, _TIMES_LATE = 10.0, 4  # and when it is to be said that one takes longer
 _STILL_S = 0.75  # a pulse so old is late
 
 log = logging.getLogger("mixer.workers")
@@ -44,14 +40,6 @@ class _Worker:
     began: float | None = None  # to work
     killed: bool = False
     stall: Stall = field(default_factory=Stall)
-
-
-class WorkerFailed(StartError):
-    """A worker could not start; the words are its own."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # of the class, in all others
 
 
 _DOWN = '["mixer_workers_down"]'
@@ -96,7 +84,7 @@ class Supervisor:
         self._restarts, self._reloads = self._own.place(RESTARTS), self._own.place(RELOADS_ASKED)
         self._down, self._overruns = self._own.place(_DOWN), self._own.place(_OVERRUNS)
         self._attempts = Restarts(count, pause_s=_PAUSE_S, young_s=_YOUNG_S)
-        self._start_s: float | None = None  # how long the first start took
+        self._starts = Starts(pulse_s)
         self._shares = Shares(self._own, count)
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
@@ -111,7 +99,7 @@ class Supervisor:
 
         Raises: WorkerFailed where they cannot start, or none can any more.
         """
-        with _signals_held():
+        with held(_WATCHED):
             for number in range(self._count):
                 if self._stop_by is None:
                     self._start(number)
@@ -253,26 +241,18 @@ class Supervisor:
             return now > self._stop_by
         pulse = self._vitals[worker.number].pulse
         if not pulse:
-            return now - worker.started > self._start_limit_s()
+            return now - worker.started > self._starts.limit_s()
         return now - pulse > self._pulse_s or self._decodes_for_too_long(worker, now - pulse)
-
-    def _start_limit_s(self) -> float:
-        limit_s = max(_START_S, _START_PULSES * self._pulse_s)
-        if self._start_s is None:
-            return limit_s
-        return min(limit_s, max(_START_AGAIN_S, _TIMES_AS_LONG * self._start_s))
 
     def _look_at_start(self, worker: _Worker, now: float) -> None:
         vitals = self._vitals[worker.number]
         if vitals.pulse:
             worker.began = now
-            self._start_s = max(self._start_s or 0.0, vitals.pulse - worker.started)
+            self._starts.took(vitals.pulse - worker.started)
             if vitals.row.said() == vitals.complaint:
                 vitals.complain("")
-        elif self._start_s is not None and not vitals.complaint:
-            late_s = max(_LATE_S, _TIMES_LATE * self._start_s)
-            if now - worker.started > late_s:
-                vitals.complain(f"It has not started within {late_s:.0f} s.")
+        elif not vitals.complaint and now - worker.started > (late_s := self._starts.late_s()):
+            vitals.complain(f"It has not started within {late_s:.0f} s.")
 
     def _decodes_for_too_long(self, worker: _Worker, silent_s: float) -> bool:
         """Whether a decoder keeps the interpreter's lock: then the worker cannot see that itself."""
@@ -289,15 +269,3 @@ class Supervisor:
             worker.number, worker.pid, spent_s, self._decode_limit_s, silent_s,
         )  # fmt: skip
         return True
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """What is watched waits until it is asked for, here and in a child until it lets it through."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,7 +5,7 @@ Knows nothing of uvicorn, or of what they are for.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from types import FrameType
 
@@ -68,3 +68,15 @@ def hearing_hang_ups(listener: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def held(watched: Set[signal.Signals]) -> Iterator[None]:
+    """What is watched waits until it is asked for, here and in a child until it lets it through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

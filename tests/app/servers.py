@@ -64,7 +64,7 @@ def clean_environment(**variables: str) -> dict[str, str]:
 _ALTERED = """
 import os, signal, sys, threading, time
 from app.telemetry import logs
-from app.server import topology, serve
+from app.server import topology, serve, uvicorn_server
 from app.engine.engine import Engine, open_engine
 from app.main import create_service, engine_options
 from app.settings import load

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import main
-from app.server.service import Service
+from app.server.uvicorn_server import Service
 from app.settings import Settings
 from tests.app.problem_answers import expect_problem
 

@@ -20,10 +20,10 @@ from fastapi import FastAPI
 
 from app.errors import StartError
 from app.main import create_service
-from app.server import serve
+from app.server import serve, uvicorn_server
 from app.server.gate import Gate
-from app.server.service import Service
 from app.server.supervisor import STOPPING
+from app.server.uvicorn_server import Service
 from app.settings import Settings
 from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
 from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours, samples_of
@@ -146,7 +146,7 @@ def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path)
 
 
 SLOW_TO_START = """
-serve._PATIENCE_S = 600
+uvicorn_server._PATIENCE_S = 600
 
 def altered(post, engine, create):
     if post.number == 1:
@@ -544,7 +544,7 @@ async def test_a_connection_that_is_opened_at_the_end_is_told_to_end() -> None:
         def shutdown(self) -> None:
             told.set()
 
-    held = serve._Held(lambda count: None)
+    held = uvicorn_server.Held(lambda count: None)
     held.add(Late())
     assert not told.is_set()
     held.is_over = True

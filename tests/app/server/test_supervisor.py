@@ -18,7 +18,7 @@ from tests.pace import is_within
 _SUPERVISED = """
 import logging, os, signal, sys, threading, time
 from app.telemetry import logs
-from app.server import supervisor
+from app.server import restarts, supervisor
 from app.errors import BadSettings, StartError
 from app.server.supervisor import Supervisor
 
@@ -343,7 +343,7 @@ supervisor._TICK_S = 0.05
 def test_one_that_hangs_while_it_starts_is_killed_and_replaced_in_the_end(which: str) -> None:
     script = f"""
 COUNT, PULSE_S = 1, 0.1
-supervisor._START_S, supervisor._PAUSE_S, supervisor._TICK_S = 0.5, 0.0, 0.05
+restarts._START_S, supervisor._PAUSE_S, supervisor._TICK_S = 0.5, 0.0, 0.05
 import tempfile
 marks = tempfile.mkdtemp()
 HANGS = {1 if which == "the first" else 2}
@@ -371,7 +371,7 @@ def WORK(post):
 def test_where_pulses_may_be_far_apart_a_start_may_take_longer_too() -> None:
     script = """
 COUNT, PULSE_S = 1, 0.1
-supervisor._START_S, supervisor._TICK_S = 0.1, 0.05
+restarts._START_S, supervisor._TICK_S = 0.1, 0.05
 def WORK(post):
     time.sleep(0.8)
     return until_told(post)
@@ -585,7 +585,7 @@ def WORK(post):
 
 def test_a_replacement_that_takes_much_longer_to_start_than_the_first_is_told_of_until_it_works() -> None:
     script = f"""{REPLACED}
-supervisor._LATE_S, supervisor._TICK_S = 0.4, 0.05
+restarts._LATE_S, supervisor._TICK_S = 0.4, 0.05
 def WORK(post):
     if post.number == 0:
         return hear(post)
@@ -610,7 +610,7 @@ def WORK(post):
 
 def test_a_replacement_that_hangs_in_its_start_is_not_waited_for_as_long_as_a_first_one() -> None:
     script = f"""{REPLACED}
-supervisor._START_AGAIN_S, supervisor._TIMES_AS_LONG, supervisor._TICK_S = 0.5, 1, 0.05
+restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.5, 1, 0.05
 def WORK(post):
     if post.number == 1 and ever_again(post) and not ever_again(post, "hung"):
         signal.pause()
@@ -647,7 +647,7 @@ def test_where_no_worker_works_and_none_can_start_it_ends_with_the_last_ones_wor
     failing: str, code: int, words: str
 ) -> None:
     script = f"""{REPLACED}
-supervisor._PAUSE_S, supervisor._START_AGAIN_S, supervisor._TIMES_AS_LONG, supervisor._TICK_S = 0.01, 0.5, 1, 0.05
+supervisor._PAUSE_S, restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.01, 0.5, 1, 0.05
 def WORK(post):
     if ever_again(post):
         {failing}
