@@ -17,8 +17,8 @@ from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnection
 from app.http.disconnect import HangUp, announce
 from app.http.request_log import REFUSED
 from app.server import refusals
-from app.server.flow_control import Crowd, Departures, OneAtATime, Voice
-from app.server.framing import MAX_HEAD_BYTES, Fault, Framing, head_without_offer
+from app.server.flow_control import Crowd, Departures, OneAtATime, Timer, Voice
+from app.server.framing import MAX_HEAD_BYTES, Fault, Framing, feed_without_offers
 from app.server.gate import Gate
 from app.server.refusals import Head
 from app.telemetry.metrics import Metrics
@@ -52,8 +52,7 @@ class Connection(HttpToolsProtocol):
         self.limit_concurrency = None
         self._one_too_many = False
         self._sends_ahead = False
-        self._patience: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._patience, self._unread = Timer(self.loop), Timer(self.loop)
         self._framing = Framing()
         self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
         self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
@@ -77,9 +76,8 @@ class Connection(HttpToolsProtocol):
         """The client has gone."""
         self._flow.forget()
         self._give_up()
-        self._stop_waiting()
-        if self._unread is not None:
-            self._unread.cancel()
+        self._patience.stop()
+        self._unread.stop()
         super().connection_lost(exc)
         # These hold this connection as it holds them, and the body of the last request with it, until the garbage
         # collector finds them all.
@@ -92,7 +90,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._framing.arrived(len(data))
         try:
-            self._parse(data)
+            feed_without_offers(self, data)
         except httptools.HttpParserError as error:
             fault = error.__context__
             if isinstance(fault, Fault):
@@ -102,27 +100,6 @@ class Connection(HttpToolsProtocol):
             return
         if self._framing.is_head_too_large() and not self.transport.is_closing():
             self._cut_off(HeadTooLarge(f"The headers have more than {MAX_HEAD_BYTES} bytes, the most expected."))
-
-    def _parse(self, data: bytes) -> None:
-        """An offer of another protocol is ignored (RFC 9110, 7.8).
-
-        The parser takes the body behind a head with an offer for that other protocol. So another one is given the head
-        once more, without the offer, and what follows after that.
-        """
-        rest: bytes | memoryview = data
-        while True:
-            try:
-                self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as upgrade:
-                end_of_head: int = upgrade.args[0]
-            else:
-                return
-            method, version = self.parser.get_method(), self.parser.get_http_version()
-            head = head_without_offer(method, self.url, version, self.headers)
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
-            self.parser.feed_data(head)
-            rest = memoryview(rest)[end_of_head:]
 
     def _end_with(self, fault: Fault) -> None:
         """The last answer: what was asked before it gets no other, and what follows is not looked at.
@@ -178,7 +155,7 @@ class Connection(HttpToolsProtocol):
             raise Fault(BadRequest("The method is CONNECT; this is no proxy."))
         self._framing.request_begins(self.parser.get_http_version(), self.headers)
         self._arriving = True
-        self._stop_waiting()
+        self._patience.stop()
         self._refused = self._is_refused()
         if self._refused:
             return
@@ -240,13 +217,12 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read what it is answered."""
         super().pause_writing()
-        self._unread = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+        self._unread.start(self.timeout_keep_alive, self.transport.abort)
 
     def resume_writing(self) -> None:
         """It does again."""
         super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
+        self._unread.stop()
 
     def _give_up(self) -> None:
         """Nobody reads an answer any more: on a closed transport one would be an error, a line in the log for each."""
@@ -278,9 +254,7 @@ class Connection(HttpToolsProtocol):
         answer = gate.refuses(method, self.url, self.headers, keep_alive=keeps, client=self._peer())
         if answer is None:
             return False
-        status, _, rest = answer.partition(b"\r\n")
-        dates = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-        self.transport.write(b"%b\r\n%b%b" % (status, dates, rest))
+        self.transport.write(refusals.with_headers(answer, self.server_state.default_headers))
         if b"\r\nconnection: close\r\n" in answer:
             self._leave()
         else:
@@ -304,10 +278,4 @@ class Connection(HttpToolsProtocol):
         self._wait(self.timeout_keep_alive)
 
     def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._patience = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        self._patience.start(seconds, self.timeout_keep_alive_handler)

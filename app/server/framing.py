@@ -5,6 +5,9 @@ Refuses what others may take for another request than the parser does, and flood
 
 import re
 
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 from app.errors import BadRequest, ServiceError, UnknownCoding
 
 Headers = list[tuple[bytes, bytes]]
@@ -71,10 +74,31 @@ class Framing:
         self._bytes_without_progress = 0
 
 
-def head_without_offer(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:
-    """The head of a request that offers another protocol, as it is without the offer."""
-    lines = [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
-    return b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version.encode(), b"".join(lines))
+def feed_without_offers(protocol: HttpToolsProtocol, data: bytes) -> None:
+    """Parse it. An offer of another protocol is ignored (RFC 9110, 7.8).
+
+    The parser takes the body behind a head with an offer for that other protocol. So another one is given the head
+    once more, without the offer, and what follows after that.
+    """
+    rest: bytes | memoryview = data
+    while True:
+        try:
+            protocol.parser.feed_data(rest)
+        except httptools.HttpParserUpgrade as upgrade:
+            end_of_head: int = upgrade.args[0]
+        else:
+            return
+        head = _head_without_offer(protocol)
+        protocol.parser = httptools.HttpRequestParser(protocol)
+        protocol.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        protocol.parser.feed_data(head)
+        rest = memoryview(rest)[end_of_head:]
+
+
+def _head_without_offer(protocol: HttpToolsProtocol) -> bytes:
+    method, version = protocol.parser.get_method(), protocol.parser.get_http_version().encode()
+    lines = [b"%b: %b\r\n" % header for header in protocol.headers if header[0] != b"upgrade"]
+    return b"%b %b HTTP/%b\r\n%b\r\n" % (method, protocol.url, version, b"".join(lines))
 
 
 def _expect_sound_head(version: str, headers: Headers) -> None:

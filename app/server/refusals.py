@@ -49,3 +49,9 @@ def record(refusal: Refused, head: Head, metrics: Metrics | None) -> None:
     if metrics is not None:
         metrics.requests.labels(_ENDPOINT, str(refusal.status)).inc()
         metrics.errors.labels(_ENDPOINT, refusal.code).inc()
+
+
+def with_headers(answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The answer with these headers before its own."""
+    status, _, rest = answer.partition(b"\r\n")
+    return b"%b\r\n%b%b" % (status, b"".join(b"%b: %b\r\n" % header for header in headers), rest)

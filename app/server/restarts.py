@@ -4,6 +4,7 @@ Knows nothing of processes.
 """
 
 import math
+import signal
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -110,3 +111,19 @@ class Starts:
     def late_s(self) -> float:
         """How long one may take before it is said that it does; infinite where nothing is known of others."""
         return math.inf if self._longest_s is None else max(_LATE_S, _TIMES_LATE * self._longest_s)
+
+
+def how_it_ended(code: int) -> str:
+    """In words, after "It"."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def end_of(code: int, words: str, worked_s: float | None, *, was_killed: bool) -> End:
+    """What the end of a process tells that left these `words`. `was_killed`: by its supervisor."""
+    how = how_it_ended(code)
+    if worked_s is not None:
+        return End(worked_s, f"{how} soon after its start", abs(code), OFTEN)
+    if code > 0 and words:
+        return End(None, f"cannot start again: {words.rstrip('.')}", code, ONCE)
+    times = TWICE if was_killed else ONCE if code > 0 else OFTEN
+    return End(None, f"{how} while it started", abs(code), times)

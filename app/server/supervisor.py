@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from app.errors import StartError
-from app.server.restarts import OFTEN, ONCE, TWICE, End, Restarts, Starts, WorkerFailed
+from app.server.restarts import OFTEN, End, Restarts, Starts, WorkerFailed, end_of, how_it_ended
 from app.system.shared_memory import Board
 from app.system.signals import held
 from app.system.stalls import Stall
@@ -104,7 +104,8 @@ class Supervisor:
                 if self._stop_by is None:
                     self._start(number)
             while self._workers or self._due:
-                told = signal.sigtimedwait(_WATCHED, self._until_next_look_s())
+                next_s = min([_TICK_S, *(at - time.monotonic() for at in self._due.values())])
+                told = signal.sigtimedwait(_WATCHED, max(0.0, next_s))
                 if told is not None and told.si_signo != signal.SIGCHLD:
                     self._pass_on(told.si_signo)
                 self._reap()
@@ -112,10 +113,6 @@ class Supervisor:
         if self._failure is not None:
             raise self._failure
         return self._exit_code
-
-    def _until_next_look_s(self) -> float:
-        """A tick, or less where a worker is due before."""
-        return max(0.0, min([_TICK_S, *(at - time.monotonic() for at in self._due.values())]))
 
     def _start(self, number: int) -> None:
         sys.stderr.flush()
@@ -193,17 +190,10 @@ class Supervisor:
             self._replace(worker, code, words)
 
     def _replace(self, worker: _Worker, code: int, words: str) -> None:
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        log.error("worker %d (process %d) %s, and is replaced", worker.number, worker.pid, how)
+        log.error("worker %d (process %d) %s, and is replaced", worker.number, worker.pid, how_it_ended(code))
         self._own.numbers[self._restarts] += 1
-        if worker.began is not None:
-            end = End(time.monotonic() - worker.began, f"{how} soon after its start", abs(code), OFTEN)
-        elif code > 0 and words:
-            end = End(None, f"cannot start again: {words.rstrip('.')}", code, ONCE)
-        else:
-            times = TWICE if worker.killed else ONCE if code > 0 else OFTEN
-            end = End(None, f"{how} while it started", abs(code), times)
-        self._try_again(worker.number, end)
+        worked_s = None if worker.began is None else time.monotonic() - worker.began
+        self._try_again(worker.number, end_of(code, words, worked_s, was_killed=worker.killed))
 
     def _try_again(self, number: int, end: End) -> None:
         """After a pause; or end, where nobody works and nobody can start."""
