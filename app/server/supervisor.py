@@ -20,14 +20,13 @@ from app.system.shared_memory import Board
 from app.system.signals import held
 from app.system.stalls import Stall
 from app.system.worker_context import Post
-from app.system.worker_status import RELOADS_ASKED, RESTARTS, Shares, Vitals
+from app.system.worker_status import DOWN, OVERRUNS, RELOADS_ASKED, RESTARTS, Shares, Vitals
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 _TICK_S = 0.5  # between looks at the pulses
 _PAUSE_S = 1.0  # before a worker that died young is replaced, at first
 _YOUNG_S = 5.0
-_STILL_S = 0.75  # a pulse so old is late
 
 log = logging.getLogger("mixer.workers")
 
@@ -40,10 +39,6 @@ class _Worker:
     began: float | None = None  # to work
     killed: bool = False
     stall: Stall = field(default_factory=Stall)
-
-
-_DOWN = '["mixer_workers_down"]'
-_OVERRUNS = '["mixer_decode_overruns"]'
 
 
 class Supervisor:
@@ -82,7 +77,7 @@ class Supervisor:
         self._vitals = [Vitals(self._board.row(number)) for number in range(count)]
         self._own = self._board.row(count)
         self._restarts, self._reloads = self._own.place(RESTARTS), self._own.place(RELOADS_ASKED)
-        self._down, self._overruns = self._own.place(_DOWN), self._own.place(_OVERRUNS)
+        self._down, self._overruns = self._own.place(DOWN), self._own.place(OVERRUNS)
         self._attempts = Restarts(count, pause_s=_PAUSE_S, young_s=_YOUNG_S)
         self._starts = Starts(pulse_s)
         self._shares = Shares(self._own, count)
@@ -246,10 +241,8 @@ class Supervisor:
 
     def _decodes_for_too_long(self, worker: _Worker, silent_s: float) -> bool:
         """Whether a decoder keeps the interpreter's lock: then the worker cannot see that itself."""
-        if silent_s < _STILL_S:
-            worker.stall.over()
-            return False
-        spent_s = worker.stall.spent_s(worker.pid, self._vitals[worker.number].decode_threads)
+        threads = self._vitals[worker.number].decode_threads
+        spent_s = worker.stall.spent_while_still_s(silent_s, worker.pid, threads)
         if spent_s <= self._decode_limit_s:
             return False
         self._own.numbers[self._overruns] += 1

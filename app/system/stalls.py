@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _AFTER_NAME = 11, 12  # in user mode and in the kernel, of the fields after the name in stat(5)
+_STILL_S = 0.75  # without a sign of the event loop
 
 
 class Stall:
@@ -20,6 +21,13 @@ class Stall:
     def over(self) -> None:
         """The event loop goes round; what comes is another standstill."""
         self._at_first.clear()
+
+    def spent_while_still_s(self, silent_s: float, pid: int, native_ids: Iterable[int]) -> float:
+        """As spent_s, of a process silent for `silent_s`; one that is so only for a moment does not stand still."""
+        if silent_s >= _STILL_S:
+            return self.spent_s(pid, native_ids)
+        self.over()
+        return 0.0
 
     def spent_s(self, pid: int, native_ids: Iterable[int]) -> float:
         """Processor seconds of the thread that has had most since the first look; 0 where nobody tells."""
