@@ -30,6 +30,8 @@ PATIENCE_S = 60 * slowness_at_first()
 REFUSAL_S = 10
 
 pytestmark = [
+    pytest.mark.process,
+    pytest.mark.heavy,
     pytest.mark.timeout(600),  # the first run may have to download a quarter of a gigabyte
     pytest.mark.skipif(
         platform.system() != "Linux" or platform.machine() != "x86_64", reason="the GPU build is for Linux on x86-64"

@@ -70,7 +70,11 @@ CASES = {
     "miil": Case("timm:mixer_b16_224.miil_in21k_ft_in1k", "bilinear", "erf", 0, 255),
 }
 every_case = pytest.mark.parametrize("imported", CASES, indirect=True)
-pytestmark = pytest.mark.timeout(1800)  # at most a minute and a half, on two cores with nothing else to do
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.heavy,
+    pytest.mark.timeout(1800),
+]  # at most a minute and a half, on two cores with nothing else to do
 
 
 # --- files of the true names and shapes ---

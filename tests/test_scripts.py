@@ -1,8 +1,9 @@
-"""The scripts install what is needed, once, and never both builds of ONNX Runtime. Pip is a fake that notes calls."""
+"""The scripts install what is needed, once, and never both builds of ONNX Runtime. Pip and pytest only note calls."""
 
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,35 @@ def test_the_gpu_build_comes_back_after_the_tests_have_replaced_it(project: Proj
     project.run("serve")
     assert any(".[cpu,dev]" in call for call in project.run("test"))
     assert any(".[gpu]" in call for call in project.run("serve"))
+
+
+def pytest_calls(project: Project, *flags: str) -> list[str]:
+    return [call for call in project.run("test", *flags) if "-m pytest" in call]
+
+
+def test_fast_runs_the_quick_tests_on_all_cores_and_hands_on_what_follows(project: Project):
+    fast = "python -m pytest -n auto -m not (process or training or heavy or docker)"
+    assert pytest_calls(project, "--fast") == [fast]
+    assert pytest_calls(project, "--fast", "tests/app", "--cov") == [f"{fast} tests/app --cov"]
+
+
+def test_fast_leaves_out_every_mark_that_is_declared():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    marks = " or ".join(mark.partition(":")[0] for mark in declared)
+    assert f'-m "not ({marks})"' in (ROOT / "scripts" / "test").read_text()
+
+
+def test_other_arguments_go_to_pytest_and_nothing_is_measured(project: Project):
+    assert project.run("test", "-k", "law_07")[-1] == "python -m pytest -k law_07"
+
+
+def test_without_arguments_every_test_runs_one_after_the_other_and_coverage_is_held_to_its_bars(project: Project):
+    calls = project.run("test")
+    assert calls[-3:] == [
+        "python -m pytest --cov --cov-report= --durations=10",
+        "coverage report --include=app/*,export/* --fail-under=95",
+        "coverage report --include=model/* --fail-under=90",
+    ]
 
 
 def test_every_script_is_short_plain_sh():

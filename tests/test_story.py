@@ -19,7 +19,12 @@ from app.settings import Settings
 from model.network import checkpoint
 from model.preprocess import to_pixels, to_square
 
-pytestmark = pytest.mark.timeout(900)  # at most a minute here, of many processes that import torch
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.training,
+    pytest.mark.heavy,
+    pytest.mark.timeout(900),
+]  # at most a minute here, of many processes that import torch
 CLASSES = ("level", "plain", "upright")
 
 

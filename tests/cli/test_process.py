@@ -11,6 +11,8 @@ import pytest
 from cli import process
 from tests.app.servers import PATIENCE_S, ROOT, clean_environment, connect, free_port, read_until
 
+pytestmark = pytest.mark.process
+
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n"
 FIRST = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 WAITING = """

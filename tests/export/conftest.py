@@ -13,7 +13,7 @@ from model.spec import Fit
 from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def pictures() -> Pixels:
     return clear_pictures(toy_checkpoint().model)
 
@@ -24,7 +24,7 @@ def checkpoint(pictures: Pixels) -> Checkpoint:
     return toy_checkpoint(pictures=pictures)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def bundle(pictures: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The checkpoint's three graphs, measured on its pictures, of which the first ten bear a wrong label."""
     checkpoint = toy_checkpoint(fit=Fit(crop_percentage=0.875))

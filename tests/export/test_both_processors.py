@@ -10,6 +10,8 @@ import pytest
 from model.spec import METADATA_KEY, ModelSpec
 from tests.processors import ROOT, as_avx2_only, needs_qemu
 
+pytestmark = [pytest.mark.process, pytest.mark.heavy]
+
 SCRIPT = """
 import sys
 from dataclasses import replace

@@ -35,6 +35,8 @@ from tests.app.servers import (
 from tests.faults.wire import A_RUN_HAS_BEGUN, Reader, ask, gated, pid_of, post, served, usage
 from tests.pace import is_within
 
+pytestmark = pytest.mark.process
+
 COLOURS = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")]
 
 

@@ -20,6 +20,8 @@ from tests.app.servers import SERVING, STARTED, Server, altered, connected_to_al
 from tests.faults.test_dying_processes import is_refused, log_of, outcomes_of, under_load
 from tests.faults.wire import Reader, ask, post, served
 
+pytestmark = pytest.mark.process
+
 ENDLESS = """
 import hashlib, re
 from app.inference import classifier

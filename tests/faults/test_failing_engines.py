@@ -28,6 +28,8 @@ from tests.faults.failing import (
 from tests.faults.wire import Answer, Reader, ask, batch, metric, pid_of, post, served, usage
 from tests.pace import is_within, slowness_at_first
 
+pytestmark = pytest.mark.process
+
 FAULTS = [RAISES, NOT_A_NUMBER, INFINITE, HUNGRY]
 NAMES = ["raises", "NaN", "infinite", "out of memory"]
 PLAIN = ((RED, "red"), (GREEN, "green"), (BLUE, "blue"))

@@ -36,6 +36,8 @@ from tests.faults.wire import (
 )
 from tests.pace import is_within, slowness_at_first
 
+pytestmark = pytest.mark.process
+
 GONE_WHILE_SENDING = 'mixer_dropped_total{reason="client_gone",stage="receive"}'
 GONE_WHILE_QUEUED = 'mixer_dropped_total{reason="client_gone",stage="queue"}'
 GONE_WHILE_RUNNING = 'mixer_dropped_total{reason="client_gone",stage="infer"}'

@@ -52,6 +52,8 @@ from tests.faults.hostile import (
 from tests.faults.wire import FORM, Answer, ask, batch, forget_peak, part, pid_of, post, usage
 from tests.pace import is_within
 
+pytestmark = pytest.mark.process
+
 MOST_MEGABYTES = 200
 MOST_CPU_S = 2.0
 

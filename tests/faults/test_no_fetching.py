@@ -13,6 +13,8 @@ from tests.app.colour_bundle import RED, picture
 from tests.app.servers import PATIENCE_S, Server
 from tests.faults.wire import BOUNDARY, FORM
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def elsewhere() -> Iterator[socket.socket]:

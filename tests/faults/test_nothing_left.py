@@ -13,6 +13,8 @@ from tests.faults.hostile import noise, saved
 from tests.faults.test_hostile_clients import hang_up, say_goodbye
 from tests.faults.wire import FORM, Reader, batch, metric, part, post
 
+pytestmark = pytest.mark.process
+
 BEGUN = "now nothing is collected"
 FOUND = r"left behind:(.*)"
 AGAIN = 10

@@ -12,6 +12,8 @@ from tests.app.colour_bundle import RED, colour_spec, picture, write_bundle
 from tests.app.servers import PATIENCE_S, Server
 from tests.faults.wire import Reader, post, served
 
+pytestmark = pytest.mark.process
+
 OFFERS = {
     "h2c": (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"),
     "websocket": (b"Connection: Upgrade", b"Upgrade: websocket"),

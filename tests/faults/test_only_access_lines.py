@@ -14,6 +14,8 @@ from tests.faults.test_hostile_clients import ENDLESS, LIES
 from tests.faults.test_hostile_pictures import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD, File
 from tests.faults.wire import ask, batch, post, served
 
+pytestmark = pytest.mark.process
+
 MOST_CHARACTERS = 10_000  # each character of a detail may become six or twelve in JSON
 LAST = b"the-last-one"
 FILES = {

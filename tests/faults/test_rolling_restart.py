@@ -19,6 +19,8 @@ from tests.app.servers import PATIENCE_S, ROOT, Server, clean_environment, free_
 from tests.faults.wire import ask, post, served
 from tests.pace import slowness_at_first
 
+pytestmark = pytest.mark.process
+
 needs_nginx = pytest.mark.skipif(
     nginx.found() is None, reason="nginx is not installed here (apt-get install nginx-light): nothing ran behind it"
 )

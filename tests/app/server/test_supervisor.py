@@ -15,6 +15,8 @@ import pytest
 from tests.app.servers import Server
 from tests.pace import is_within
 
+pytestmark = pytest.mark.process
+
 _SUPERVISED = """
 import logging, os, signal, sys, threading, time
 from app.telemetry import logs

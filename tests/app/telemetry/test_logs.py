@@ -64,14 +64,14 @@ def test_every_json_line_says_which_process_wrote_it_and_whether_it_is_a_worker(
     assert (after["worker"], after["pid"]) == (0, os.getpid())
 
 
-@pytest.mark.parametrize(("workers", "prefix"), [(1, ""), (2, f"[worker 1 pid {os.getpid()}] ")])
+@pytest.mark.parametrize(("workers", "prefix"), [(1, ""), (2, "[worker 1 pid {pid}] ")])
 def test_a_text_line_says_so_where_there_are_several_workers(
     workers: int, prefix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("text", "info")
     logs.name_worker(1, workers)
     logging.getLogger("mixer.test").warning("three")
-    assert capsys.readouterr().err.endswith(f" WARNING {prefix}mixer.test three\n")
+    assert capsys.readouterr().err.endswith(f" WARNING {prefix.format(pid=os.getpid())}mixer.test three\n")
 
 
 def test_a_line_of_uvicorns_has_the_same_form_and_no_format_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,8 @@ from model.training.run import RESUME, Observer
 from model.training.train import train
 from tests.model.toys import toy_config, toy_dataset, toy_recipe, toy_spec
 
+pytestmark = pytest.mark.training
+
 RECIPE = toy_recipe(epochs=2, batch_size=1)  # 40 steps an epoch: a note at 25, 50 and 75
 
 

@@ -22,7 +22,11 @@ from model.training.train import BEST, main
 from tests.model.toys import write_picture
 from tests.model.training.two_processes import DATASET, HANDFUL, HANDFUL_RECIPE, SAVED_AT, run
 
-pytestmark = pytest.mark.timeout(600)  # half a minute here: processes that import torch and wait for each other
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.training,
+    pytest.mark.timeout(600),
+]  # half a minute here: processes that import torch and wait for each other
 ALONE = 1e-4  # how far two processes may be from one, whose sums are in another order
 
 

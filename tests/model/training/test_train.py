@@ -33,6 +33,8 @@ from model.training.teacher import Teacher
 from model.training.train import BEST, main, train
 from tests.model.toys import random_mixer, toy_config, toy_dataset, toy_pictures, toy_recipe, toy_spec, write_class
 
+pytestmark = pytest.mark.training
+
 CPU = torch.device("cpu")
 CONFIG = toy_config()
 TOTAL_STEPS = 9  # toy_recipe(): three epochs of three steps
