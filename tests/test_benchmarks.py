@@ -50,7 +50,7 @@ def run(*flags: object) -> subprocess.CompletedProcess[str]:
 # --- the whole script ---
 
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

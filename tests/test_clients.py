@@ -18,6 +18,8 @@ from app.http.browser_headers import _ASKED, _SHOWN, allow_origins
 from app.http.dispatcher import Application
 from tests.pace import slowness_at_first
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
 PATIENCE_S = 60 * slowness_at_first()
@@ -66,7 +68,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.setattr(Service, "bodies", [])
     monkeypatch.setattr(Service, "refusals", [])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
 
     def running(language: str, client: str) -> subprocess.CompletedProcess[str]:

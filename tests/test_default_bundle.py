@@ -177,6 +177,8 @@ def test_its_canary_sees_products_that_saturate(engines: dict[str, Engine], int8
     assert np.abs(saturated - spec.canary.logits).max() > 1.5 * spec.canary.atol, "saturated ones do not"
 
 
+@pytest.mark.heavy
+@pytest.mark.process
 @needs_qemu
 def test_int8_is_bit_for_bit_the_same_on_an_emulated_processor_with_avx2_only(
     engines: dict[str, Engine], example_patches: NDArray[np.uint8], tmp_path: Path

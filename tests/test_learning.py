@@ -82,6 +82,7 @@ def test_sizes_that_do_not_fit_each_other_are_named(data: Path):
         run("train", data, "--out", data.parent / "out", "--image-size", 10, "--patch-size", 4)
 
 
+@pytest.mark.training
 def test_a_run_does_not_depend_on_the_environment(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("EPOCHS", "0")
     monkeypatch.setenv("MIXER_EPOCHS", "0")
@@ -93,6 +94,7 @@ def test_every_flag_of_training_is_explained():
     assert set(Recipe.model_fields) < set(TrainOptions.model_fields)
 
 
+@pytest.mark.training
 def test_idx_files_take_their_names_from_a_file_and_are_judged_on_their_test_split(tmp_path: Path):
     data = idx_folder(tmp_path / "idx", [0, 1] * 10)
     (tmp_path / "labels.txt").write_text("even\nodd\n")
@@ -103,6 +105,7 @@ def test_idx_files_take_their_names_from_a_file_and_are_judged_on_their_test_spl
     assert '"even"' in run("inspect", tmp_path / "bundle")
 
 
+@pytest.mark.training
 def test_data_with_other_classes_is_refused(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split())
     (data / "light").rename(data / "bright")
@@ -119,6 +122,7 @@ def imported(folder: Path, *labels: str) -> Path:
     return folder / "checkpoint"
 
 
+@pytest.mark.heavy
 def test_a_model_whose_labels_are_in_no_order_is_judged_and_calibrated_on_folders_of_these_names(data: Path):
     source = imported(data.parent / "imported", "light", "zebra", "dark", "ape", "10", "9", "1")
     judged = runner.invoke(app, ["evaluate", str(source), str(data)])
@@ -134,6 +138,7 @@ def test_a_model_whose_labels_are_in_no_order_is_judged_and_calibrated_on_folder
     assert "int8.onnx" in exported.stdout
 
 
+@pytest.mark.training
 def test_what_is_judged_is_told_with_its_interval(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split())
     judged = runner.invoke(app, ["evaluate", str(data.parent / "out"), str(data)])
@@ -141,6 +146,7 @@ def test_what_is_judged_is_told_with_its_interval(data: Path):
     assert re.search(r"│ +2 │ +\d+\.\d\d% │ \d+\.\d% to \d+\.\d% │", judged.stdout)
 
 
+@pytest.mark.training
 def test_training_tells_what_it_found_and_how_sure_its_accuracy_is(data: Path):
     trained = runner.invoke(app, ["train", str(data), "--out", str(data.parent / "out"), *TINY.split()])
     assert (
@@ -158,6 +164,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it():
 # --- from a checkpoint ---
 
 
+@pytest.mark.training
 def test_training_goes_on_from_a_checkpoint_with_its_sizes_and_head(data: Path):
     run("train", data, "--out", data.parent / "first", *TINY.split())
     run("train", data, "--out", data.parent / "second", "--init", data.parent / "first", "--epochs", 1, "--flip", 0)
@@ -169,6 +176,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_sizes_and_head(data: Path):
     assert distance < 0.02, "one step away, not another random start"
 
 
+@pytest.mark.training
 def test_other_classes_get_a_new_head_and_a_higher_resolution_more_tokens(data: Path):
     run("train", data, "--out", data.parent / "first", *TINY.split())
     (data / "middle").mkdir()
@@ -180,6 +188,7 @@ def test_other_classes_get_a_new_head_and_a_higher_resolution_more_tokens(data: 
     assert (spec.labels, spec.image_size, spec.patch_size) == (("dark", "light", "middle"), 16, 4)
 
 
+@pytest.mark.training
 def test_an_imported_checkpoint_is_a_start_too(data: Path):
     source = Path(__file__).parent / "vectors" / "google_tiny.npz"
     run("import", source, data.parent / "google")
@@ -188,6 +197,7 @@ def test_an_imported_checkpoint_is_a_start_too(data: Path):
     assert (tuned.model.config.gelu, tuned.spec.fit.mode, tuned.spec.interpolation) == ("tanh", "crop", "bilinear")
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -202,6 +212,7 @@ def test_sizes_that_are_not_the_checkpoints_are_named(data: Path, flags: list[ob
     assert str(caught.value) == message
 
 
+@pytest.mark.training
 def test_a_run_is_not_resumed_from_other_initial_weights(data: Path):
     for seed in (1, 2):
         run("train", data, "--out", data.parent / f"start{seed}", *TINY.split(), "--seed", seed)
@@ -210,6 +221,7 @@ def test_a_run_is_not_resumed_from_other_initial_weights(data: Path):
         run("train", data, "--out", data.parent / "out", "--init", data.parent / "start2", "--epochs", 1)
 
 
+@pytest.mark.training
 def test_a_checkpoint_is_judged_on_the_split_it_was_trained_with(data: Path):
     split = ["--seed", 5, "--val-fraction", 0.25]
     run("train", data, "--out", data.parent / "out", *TINY.split(), *split)
@@ -219,6 +231,7 @@ def test_a_checkpoint_is_judged_on_the_split_it_was_trained_with(data: Path):
     assert judged.splitlines()[4].split()[1] == "4", "a quarter of 16 pictures"
 
 
+@pytest.mark.training
 def test_a_report_is_written_where_it_is_asked_for(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split())
     printed = run("evaluate", data.parent / "out", data, "--report", data.parent / "report")
@@ -253,6 +266,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.training
 def test_an_export_says_of_each_graph_how_near_and_how_good_it_is(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split(), "--val-fraction", 0.25)
     bundle = data.parent / "bundle"
@@ -320,6 +334,7 @@ def test_a_precision_that_is_none_is_named(tmp_path: Path, precisions: str, word
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("flags", "exit_code", "told"),
     [

@@ -33,6 +33,8 @@ from benchmarks.serving.client import Group, Plan  # noqa: E402
 from benchmarks.serving.workloads import Answered, Workload  # noqa: E402
 from tests.app.colour_bundle import colour_spec, write_bundle  # noqa: E402
 
+pytestmark = pytest.mark.heavy
+
 PROCESSOR = Processor([])
 COAT = Request(b"POST /classify HTTP/1.1\r\nHost: service\r\nContent-Length: 4\r\n\r\ncoat", b'"coat"')
 TERMS = Terms(seconds=0.3, lead_in_s=0.1, deadline_s=5.0, connections=2, retry_share=1.0, grace_s=0.2)
@@ -383,6 +385,7 @@ def test_impossible_flags_are_refused(flags: list[str], capsys: pytest.CaptureFi
     assert "--" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_this_service_is_overloaded_from_start_to_table(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", colour_spec())
     command = [

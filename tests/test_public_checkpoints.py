@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving() -> Iterator[Hubs]:
     with Hubs() as hubs:
-        thread = threading.Thread(target=hubs.serve_forever)
+        thread = threading.Thread(target=hubs.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield hubs

@@ -12,6 +12,8 @@ from app.engine.engine import Engine, EngineOptions, open_engine
 from cli.bench.samples import scene
 from model.preprocess import smallest_useful_side, to_patches
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parent.parent
 PICTURES = [*sorted((ROOT / "examples").glob("*.png")), *sorted((ROOT / "tests" / "drawings").glob("*.png"))]
 VARIANTS = 10

@@ -109,6 +109,7 @@ def test_an_environment_is_made_once_and_again_when_its_versions_change(tmp_path
     assert len(calls) == 4
 
 
+@pytest.mark.process
 def test_a_failed_installation_is_told_and_not_taken_for_one():
     with pytest.raises(environments.NotInstalled, match=r"^ERROR: no such thing$"):
         environments.call("sh", "-c", "echo WARNING: x >&2; echo 'ERROR: no such thing' >&2; echo hint >&2; exit 1")
@@ -231,6 +232,7 @@ def plan(tmp_path: Path) -> client.Plan:
     return client.Plan("/classify", "text/plain", tuple(groups))
 
 
+@pytest.mark.process
 @needs_wrk
 @pytest.mark.parametrize("connections", [1, 4])
 def test_right_answers_pass(plan: client.Plan, connections: int):
@@ -249,6 +251,7 @@ def test_right_answers_pass(plan: client.Plan, connections: int):
     assert 0 < found.p50_ms <= found.p95_ms <= found.p99_ms <= found.max_ms
 
 
+@pytest.mark.process
 @needs_wrk
 @pytest.mark.parametrize("connections", [1, 4])
 def test_an_answer_to_another_picture_is_found_out(plan: client.Plan, connections: int):
@@ -265,6 +268,7 @@ def test_an_answer_to_another_picture_is_found_out(plan: client.Plan, connection
     assert "expected" in (found.fault or "")
 
 
+@pytest.mark.process
 @needs_wrk
 def test_three_labels_are_not_mixed_in_two_threads(plan: client.Plan):
     three = client.Plan(plan.path, plan.content_type, plan.groups[:3])
@@ -279,6 +283,7 @@ def test_a_plan_is_written_as_lua_whatever_is_in_it():
     )
 
 
+@pytest.mark.process
 @needs_wrk
 def test_failures_and_lost_requests_are_counted(plan: client.Plan):
     number = count()
@@ -387,6 +392,7 @@ def test_a_plot_is_drawn_of_each_workload(tmp_path: Path):
 PROBE = Probe("/classify", "text/plain", b"")
 
 
+@pytest.mark.process
 def test_a_server_that_ends_is_told_with_its_last_words(tmp_path: Path):
     configuration = Configuration("broken", "sh", ("sh", "-c", "echo one; echo the port is taken; exit 3"))
     with (
@@ -396,6 +402,7 @@ def test_a_server_that_ends_is_told_with_its_last_words(tmp_path: Path):
         pass
 
 
+@pytest.mark.process
 def test_a_server_that_never_answers_is_told(tmp_path: Path):
     configuration = Configuration("silent", "sh", ("sh", "-c", "echo loading {port}; exec sleep 100"))
     with (
@@ -405,6 +412,7 @@ def test_a_server_that_never_answers_is_told(tmp_path: Path):
         pass
 
 
+@pytest.mark.process
 def test_what_a_server_let_loose_is_weighed_and_ended():
     """In a process of its own, which adopts and ends whatever is below it."""
     script = """
@@ -447,6 +455,7 @@ def test_workloads_may_be_chosen():
         bench.wanted(kinds, ["gif"])
 
 
+@pytest.mark.process
 def test_the_script_says_what_is_missing(tmp_path: Path):
     (tmp_path / "dirname").symlink_to(shutil.which("dirname") or "/usr/bin/dirname")
     script = str(ROOT / "scripts" / "bench")
@@ -468,6 +477,7 @@ def driver(tmp_path: Path, *flags: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.process
 @needs_wrk
 def test_a_server_that_still_works_for_clients_that_have_gone_is_waited_for() -> None:
     spared = frozenset(descendants(os.getpid()))
@@ -479,6 +489,7 @@ def test_a_server_that_still_works_for_clients_that_have_gone_is_waited_for() ->
         busy.kill()
 
 
+@pytest.mark.process
 @needs_wrk
 def test_this_service_is_measured_from_start_to_table(tmp_path: Path):
     with driver(tmp_path, "--rounds", "2", "--seconds", "0.2", "--connections", "1", "4") as process:
@@ -504,6 +515,7 @@ def test_this_service_is_measured_from_start_to_table(tmp_path: Path):
     assert (out / "8x8-png.png").stat().st_size > 10_000
 
 
+@pytest.mark.process
 @needs_wrk
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: int):

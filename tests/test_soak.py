@@ -40,6 +40,8 @@ from benchmarks.soak.usage import Usage, usage  # noqa: E402
 from benchmarks.soak.wire import Answer  # noqa: E402
 from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # noqa: E402
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
@@ -361,6 +363,7 @@ async def test_who_hangs_up_expects_nothing(oracle: Oracle, tmp_path: Path) -> N
 # --- growth ---
 
 
+@pytest.mark.process
 def test_memory_threads_and_files_of_a_process_are_seen_to_grow(tmp_path: Path) -> None:
     before = usage([os.getpid()])
     block = bytearray(os.urandom(1 << 20) * 32)
@@ -455,6 +458,7 @@ def soaked(tmp_path: Path, *flags: str, bundle: Path | None = None) -> "subproce
     )
 
 
+@pytest.mark.process
 def test_this_service_is_soaked_with_faults_and_nothing_is_lost(tmp_path: Path) -> None:
     done = soaked(
         tmp_path, "--requests", "1500", "--growth", "9", "--kills", "1", "--restarts", "1", "--reloads", "2",
@@ -470,12 +474,14 @@ def test_this_service_is_soaked_with_faults_and_nothing_is_lost(tmp_path: Path) 
     assert (tmp_path / "out" / "soak.md").read_text() == done.stdout.rstrip("\n") + "\n"
 
 
+@pytest.mark.process
 def test_growth_ends_it_with_1(tmp_path: Path) -> None:
     done = soaked(tmp_path, "--requests", "200", "--settling", "20", "--growth", "-0.99")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "instance 1: memory grew by" in done.stdout
 
 
+@pytest.mark.process
 def test_a_service_that_does_not_start_is_told_in_a_line(tmp_path: Path) -> None:
     done = soaked(tmp_path, "--requests", "10", "--set", "MIXER_QUEUE_CAPACITY=-1")
     assert done.returncode == 1

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -16,6 +17,8 @@ from app.inference.batcher import Batcher, Place
 from app.inference.waiters import Answered
 from tests.app.fakes import Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, now
+
+pytestmark = pytest.mark.heavy
 
 _TURNS = 12  # of the event loop, after which nothing happens by itself any more
 _SECONDS = st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.5])

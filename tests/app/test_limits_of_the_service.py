@@ -12,10 +12,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.app.certificates import certificate
 from tests.app.colour_bundle import GREEN, RED, picture
 from tests.app.problem_answers import expect_problem_body
 from tests.app.servers import PATIENCE_S, STARTED, Server, altered, free_port, head_of_upload, owners, read_until
+
+pytestmark = pytest.mark.process
 
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: service\r\n\r\n"
 FORM_BYTES = 64 << 10

@@ -39,6 +39,7 @@ LEARNING = (
 )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("module", ["app.main", "cli.main"])
 def test_importing_the_service_loads_nothing_that_only_learning_needs(module: str) -> None:
     script = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"

@@ -16,6 +16,8 @@ from cli.reload import ReloadFailed, _ask
 from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
 from tests.app.servers import PATIENCE_S, Server, free_port, until
 
+pytestmark = pytest.mark.process
+
 KEY = "an-operators-key-of-length"
 PICTURES = {"red": picture(RED), "green": picture(GREEN), "blue": picture(BLUE)}
 SWAPS, CLIENTS = 20, 8

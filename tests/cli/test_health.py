@@ -62,7 +62,7 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
         server = (Six if ":" in host else HTTPServer)((host, 0), Service)
         if context is not None:
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         servers.append((server, thread))
         return int(server.server_address[1])
@@ -120,6 +120,7 @@ def test_it_asks_on_this_machine(host: str, listens: str, listen: Listen) -> Non
     assert complaint_of(Settings(host=host, port=port)) is None
 
 
+@pytest.mark.process
 def test_it_asks_in_tls_where_the_service_speaks_it_whatever_name_is_certified(listen: Listen, tmp_path: Path) -> None:
     shown = certificate(tmp_path, "shop.example")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -133,6 +133,7 @@ def test_what_cannot_start_ends_with_its_exit_code_and_one_line(
     assert served == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -181,6 +182,7 @@ def test_the_help_of_serve_lists_every_option(mixer: Mixer, capsys: pytest.Captu
         assert f"--{name.replace('_', '-')} " in out
 
 
+@pytest.mark.process
 def test_the_provider_that_is_missing_ends_the_process_with_3_and_one_line(bundle: Path) -> None:
     """In a process of its own, as a user starts it, whose ONNX Runtime offers no GPU even where it could."""
     script = "import onnxruntime, sys; onnxruntime.get_available_providers = lambda: ['CPUExecutionProvider']; "
@@ -199,6 +201,7 @@ def test_the_provider_that_is_missing_ends_the_process_with_3_and_one_line(bundl
     assert finished.stderr.count("\n") == 1
 
 
+@pytest.mark.process
 def test_onnx_runtime_is_told_to_report_nothing_before_it_is_imported() -> None:
     code = """
 import os, sys

@@ -48,7 +48,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes], 
     """Its address, once it is told what to answer."""
     monkeypatch.setattr(Service, "asked", [])
     server = HTTPServer(("127.0.0.1", 0), Service)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
 
     def answering(status: int, body: bytes) -> str:

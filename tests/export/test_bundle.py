@@ -96,6 +96,7 @@ def test_every_graph_has_its_own_canary(bundle: Published):
     assert len({canary.picture for canary in canaries}) == 1
 
 
+@pytest.mark.heavy
 def test_grey_pictures_have_canaries_too(tmp_path: Path):
     checkpoint = toy_checkpoint(1, fit=Fit(mode="pad"))
     published = publish(replace(checkpoint, pictures=clear_pictures(checkpoint.model)), tmp_path)
@@ -114,6 +115,7 @@ def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, 
     assert evidence.test is None
 
 
+@pytest.mark.heavy
 def test_without_pictures_generated_ones_prove_and_nothing_calibrates(tmp_path: Path):
     published = publish(toy_checkpoint(), with_stale_graphs(tmp_path), precisions=("int8",))
     assert published.graphs["fp32"].parity.num_pictures == 32
@@ -136,6 +138,7 @@ def test_generated_pictures_are_varied_and_the_same_every_time():
 # --- what misses its bar ---
 
 
+@pytest.mark.heavy
 def test_fp32_that_misses_its_bar_leaves_the_old_bundle_untouched(checkpoint: Checkpoint, tmp_path: Path):
     before = contents(with_stale_graphs(tmp_path))
     torch.nn.init.constant_(checkpoint.model.head.bias, float("nan"))
@@ -144,6 +147,7 @@ def test_fp32_that_misses_its_bar_leaves_the_old_bundle_untouched(checkpoint: Ch
     assert contents(tmp_path) == before
 
 
+@pytest.mark.heavy
 def test_fp16_that_misses_its_bar_is_left_out_and_the_others_are_not(checkpoint: Checkpoint, tmp_path: Path):
     with torch.no_grad():
         checkpoint.model.head.weight *= 1e6  # more than half precision holds
@@ -156,6 +160,7 @@ def test_fp16_that_misses_its_bar_is_left_out_and_the_others_are_not(checkpoint:
     assert metadata(tmp_path / "int8.onnx")[1] == "int8", "not the one that was there"
 
 
+@pytest.mark.heavy
 def test_int8_that_loses_accuracy_is_left_out(
     bundle: Published, checkpoint: Checkpoint, pictures: Pixels, tmp_path: Path
 ):
@@ -182,6 +187,7 @@ def test_a_bundle_that_cannot_be_written_is_one_clear_error(checkpoint: Checkpoi
 # --- a network that has learnt nothing ---
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("bias", [0.0, 2.5])
 def test_a_network_that_gives_every_picture_the_same_answer_has_no_canary_and_says_so(
     checkpoint: Checkpoint, tmp_path: Path, bias: float
@@ -201,6 +207,7 @@ def test_a_trained_network_is_published_without_a_warning(bundle: Published):
 # --- what was there before ---
 
 
+@pytest.mark.heavy
 def test_graphs_of_an_earlier_export_are_told(checkpoint: Checkpoint, tmp_path: Path):
     earlier = publish(checkpoint, with_stale_graphs(tmp_path), precisions=("fp32", "int8")).earlier
     assert earlier.replaced == (tmp_path / "fp32.onnx", tmp_path / "int8.onnx")

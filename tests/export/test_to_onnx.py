@@ -91,6 +91,7 @@ def test_onnx_runtime_fuses_no_skip_connection_with_a_layer_norm(
     assert counts["SkipLayerNormalization"] == 0
 
 
+@pytest.mark.heavy
 def test_a_network_without_wide_mlps_is_the_same_graph_in_fp32_and_as_rows(checkpoint: Checkpoint, tmp_path: Path):
     write_graph(checkpoint.model, tmp_path / "fp32.onnx")
     write_graph(checkpoint.model, tmp_path / "rows.onnx", "rows")
@@ -165,6 +166,7 @@ def test_a_file_is_whole_and_says_nothing_of_the_machine_it_was_made_on(bundle: 
         assert trace not in content
 
 
+@pytest.mark.heavy
 def test_the_exporter_does_leave_stack_traces_which_are_taken_out(checkpoint: Checkpoint, tmp_path: Path):
     write_graph(checkpoint.model, tmp_path / "graph.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["graph.onnx"]

@@ -159,12 +159,14 @@ def test_thousands_of_broken_forms_are_read_or_refused_however_they_are_cut() ->
 # --- http ---
 
 
+@pytest.mark.process
 def test_hundreds_of_broken_requests_and_the_service_serves(tmp_path: Path) -> None:
     said: list[str] = []
     bundle = write_bundle(tmp_path / "bundle", colour_spec())
     assert http.by_hand(bundle, 300, 20.0, tmp_path, 3, said.append) == 0, said
 
 
+@pytest.mark.process
 def test_requests_made_up_from_the_schema_get_what_it_says(tmp_path: Path) -> None:
     said: list[str] = []
     bundle = write_bundle(tmp_path / "bundle", colour_spec())
@@ -180,6 +182,7 @@ def test_volleys_can_be_kept_and_fired_again() -> None:
 # --- load ---
 
 
+@pytest.mark.process
 def test_hostile_files_one_by_one_in_batches_and_all_at_once_and_good_pictures_are_answered() -> None:
     said: list[str] = []
     makers = load.known_files()

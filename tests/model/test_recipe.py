@@ -44,6 +44,7 @@ def test_a_recipe_is_also_its_augmentation() -> None:
     assert set(Augmentation.model_fields) < set(Recipe.model_fields)
 
 
+@pytest.mark.process
 def test_a_recipe_can_be_read_without_torch() -> None:
     code = "import sys, model.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

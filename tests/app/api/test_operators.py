@@ -160,6 +160,7 @@ async def test_without_keys_none_is_counted_or_logged(serve: Serve, caplog: pyte
 # --- over real sockets ---
 
 
+@pytest.mark.process
 def test_when_all_connections_are_taken_operators_are_served_all_the_same(bundle: Path) -> None:
     port, admin_port = free_port(), free_port()
     command = [
@@ -177,6 +178,7 @@ def test_when_all_connections_are_taken_operators_are_served_all_the_same(bundle
             assert "mixer_connections " in answer.read().decode()
 
 
+@pytest.mark.process
 def test_a_port_for_operators_that_is_taken_is_named(bundle: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

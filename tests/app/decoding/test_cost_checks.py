@@ -204,6 +204,7 @@ else:
 """
 
 
+@pytest.mark.process
 def test_who_waits_for_memory_of_another_process_gets_it_when_it_is_given_back() -> None:
     finished = subprocess.run(
         [sys.executable, "-c", _TWO_PROCESSES],

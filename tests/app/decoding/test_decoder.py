@@ -129,6 +129,7 @@ except OutOfMemory as error:
 """
 
 
+@pytest.mark.process
 def test_a_picture_that_there_is_no_memory_for_is_not_blamed(tmp_path: Path) -> None:
     small = tmp_path / "small.png"
     small.write_bytes(picture(RED))

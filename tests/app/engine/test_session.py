@@ -70,6 +70,7 @@ print(peaks[-1] - peaks[1])
 """
 
 
+@pytest.mark.process
 def test_all_sessions_on_the_cpu_have_the_memory_of_one_for_their_activations(tmp_path: Path) -> None:
     graph = write_bundle(tmp_path / "colours", colour_spec()) / "fp32.onnx"
     finished = subprocess.run(

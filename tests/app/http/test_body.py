@@ -434,6 +434,7 @@ SLOW = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("body", "content_type", "status"), SLOW.values(), ids=SLOW.keys())
 async def test_no_form_holds_up_the_event_loop(body: bytes, content_type: str, status: int, serve: Serve) -> None:
     async with serve() as service:

@@ -186,6 +186,7 @@ def location(server: Server, path: str, forwarded: str) -> str | None:
         return connection.getresponse().getheader("location")
 
 
+@pytest.mark.process
 def test_a_server_believes_a_proxy_on_this_machine_and_its_setting(bundle: Path) -> None:
     port = free_port()
     flags = ("--port", str(port), "--bundle", str(bundle), "--workers", "1", "--lanes", "1", "--root-path", "/vision/")

@@ -82,6 +82,7 @@ def signals_put_back() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("workers", "count"), [("1", 1), ("2", 2)])
 def test_every_line_of_a_start_is_json_and_says_which_worker_wrote_it(workers: str, count: int, bundle: Path) -> None:
     with served(bundle, "--workers", workers, "--log-format", "json") as running:
@@ -95,6 +96,7 @@ def test_every_line_of_a_start_is_json_and_says_which_worker_wrote_it(workers: s
         assert {one["pid"] for one in lines if one["worker"] == number} == {line["pid"]}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("workers", "said"), [("1", "1 worker"), ("2", "2 workers")])
 def test_one_last_line_says_that_it_is_ready_and_where_and_how(workers: str, said: str, bundle: Path) -> None:
     with served(bundle, "--workers", workers) as running:
@@ -116,6 +118,7 @@ def test_one_last_line_says_that_it_is_ready_and_where_and_how(workers: str, sai
 # --- one process ---
 
 
+@pytest.mark.process
 def test_a_server_is_ready_classifies_and_stops_with_0(bundle: Path) -> None:
     with served(bundle, "--workers", "1") as running:
         running.wait_until_serving()
@@ -128,6 +131,7 @@ def test_a_server_is_ready_classifies_and_stops_with_0(bundle: Path) -> None:
         assert [line for line in running.lines if "mixer.access POST /classify 200 " in line]
 
 
+@pytest.mark.process
 def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path) -> None:
     payload = picture(GREEN, size=(64, 64))
     with served(bundle, "--workers", "1", "--drain-timeout-s", "20") as running:
@@ -158,6 +162,7 @@ def altered(post, engine, create):
 """
 
 
+@pytest.mark.process
 def test_who_comes_before_all_workers_have_started_does_not_stay_with_the_first(bundle: Path) -> None:
     """None is taken before; how they are shared at first depends on who wakes when, but few more than half may stay."""
     with altered(SLOW_TO_START, bundle, "--workers", "2") as running, ExitStack() as opened:
@@ -225,6 +230,7 @@ def held_before_the_engine(
         yield running, lambda: fcntl.flock(held, fcntl.LOCK_UN)
 
 
+@pytest.mark.process
 def test_one_process_refuses_connections_until_its_engine_is_open(bundle: Path, tmp_path: Path) -> None:
     with held_before_the_engine(bundle, tmp_path, 1) as (running, let_go):
         running.wait_for("before the engine")
@@ -235,6 +241,7 @@ def test_one_process_refuses_connections_until_its_engine_is_open(bundle: Path, 
             assert ask_on(connection, READY, b"}").startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.process
 def test_several_listen_before_their_engines_are_open_and_answer_once_they_are(bundle: Path, tmp_path: Path) -> None:
     with held_before_the_engine(bundle, tmp_path, 2) as (running, let_go):
         running.wait_for("before the engine", 2)  # each opens its own, and nobody opened one before them
@@ -249,6 +256,7 @@ def test_several_listen_before_their_engines_are_open_and_answer_once_they_are(b
         assert len([line for line in running.lines if "before the engine" in line]) == 2
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_bundle_that_cannot_be_used_ends_the_start_with_3_and_one_line(
     workers: int, bundle: Path, tmp_path: Path
@@ -260,6 +268,7 @@ def test_a_bundle_that_cannot_be_used_ends_the_start_with_3_and_one_line(
         assert [line for line in running.lines if "before the engine" not in line] == ["mixer: The bundle is bad.\n"]
 
 
+@pytest.mark.process
 def test_who_waits_for_several_that_cannot_start_is_closed_without_an_answer(bundle: Path, tmp_path: Path) -> None:
     with held_before_the_engine(bundle, tmp_path, 2, bad=True) as (running, let_go):
         running.wait_for("before the engine", 2)
@@ -286,6 +295,7 @@ def altered(post, engine, create):
 """
 
 
+@pytest.mark.process
 def test_a_run_that_never_ends_gets_503_when_the_drain_ends_and_does_not_keep_the_process(bundle: Path) -> None:
     with altered(STUCK, bundle, "--workers", "1", "--drain-timeout-s", "0.2") as running:
         running.wait_until_serving()
@@ -380,6 +390,7 @@ def test_a_host_that_is_not_of_this_machine_is_refused() -> None:
         serve._listen("192.0.2.1", free_port())
 
 
+@pytest.mark.process
 def test_a_run_that_never_ends_makes_it_unready_and_then_ends_the_process(bundle: Path) -> None:
     with altered(STUCK, bundle, "--workers", "1", "--watchdog-s", "1") as running:
         running.wait_until_serving()
@@ -415,6 +426,7 @@ class Several:
         return [one for one, owner in zip(self.connections, self.owners, strict=True) if owner == pid]
 
 
+@pytest.mark.process
 def test_connections_are_shared_out_and_stopping_ends_all_workers(bundle: Path) -> None:
     with served(bundle, "--workers", "2") as running, ExitStack() as opened:
         several = Several(running, opened)
@@ -426,6 +438,7 @@ def test_connections_are_shared_out_and_stopping_ends_all_workers(bundle: Path) 
         assert not [line for line in running.lines if "Traceback" in line or "replaced" in line]
 
 
+@pytest.mark.process
 def test_two_workers_share_the_port_and_their_metrics_and_a_killed_one_is_replaced(bundle: Path) -> None:
     with served(bundle, "--workers", "2") as running, ExitStack() as opened:
         several = Several(running, opened, 16)
@@ -480,6 +493,7 @@ def altered(post, engine, create):
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["blocked", "stopped"])
 def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(how: str, bundle: Path) -> None:
     with altered(BLOCKED, bundle, "--workers", "2", "--watchdog-s", "2") as running, ExitStack() as opened:
@@ -500,6 +514,7 @@ def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(how: str,
         assert running.exit_code() == 0
 
 
+@pytest.mark.process
 def test_a_run_that_never_ends_is_told_by_every_worker_and_its_own_is_replaced(bundle: Path) -> None:
     with altered(STUCK, bundle, "--workers", "2", "--watchdog-s", "4") as running, ExitStack() as opened:
         several = Several(running, opened, 8)
@@ -527,6 +542,7 @@ def altered(post, engine, create):
 """
 
 
+@pytest.mark.process
 def test_where_one_worker_answers_wrongly_no_worker_is_ready(bundle: Path) -> None:
     with altered(WRONG, bundle, "--workers", "2") as running, ExitStack() as opened:
         several = Several(running, opened, 8)
@@ -553,6 +569,7 @@ async def test_a_connection_that_is_opened_at_the_end_is_told_to_end() -> None:
         await told.wait()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_cannot_start_ends_with_its_exit_code_and_one_line(workers: str, tmp_path: Path) -> None:
     with served(tmp_path, "--workers", workers) as running:
@@ -561,6 +578,7 @@ def test_what_cannot_start_ends_with_its_exit_code_and_one_line(workers: str, tm
         assert line.startswith(f"mixer: The bundle {tmp_path} has no fp32.onnx")
 
 
+@pytest.mark.process
 def test_several_workers_of_an_application_that_cannot_start_are_a_failure(bundle: Path) -> None:
     script = """
 def altered(post, engine, create):

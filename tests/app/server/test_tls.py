@@ -51,6 +51,7 @@ def test_without_a_certificate_nothing_is_expected() -> None:
     assert tls.certificate_of(Settings()) is None
 
 
+@pytest.mark.process
 def test_a_certificate_with_its_key_is_usable(own: Certificate, tmp_path: Path) -> None:
     tls.certificate_of(Settings(tls_cert_file=own.cert, tls_key_file=own.key))
     tls.certificate_of(Settings(tls_cert_file=own.cert, tls_key_file=own.locked_key, tls_key_password=own.password))
@@ -59,6 +60,7 @@ def test_a_certificate_with_its_key_is_usable(own: Certificate, tmp_path: Path) 
     tls.certificate_of(Settings(tls_cert_file=both))
 
 
+@pytest.mark.process
 def test_a_key_of_another_certificate_is_refused(own: Certificate, other: Certificate) -> None:
     assert refusal(tls_cert_file=own.cert, tls_key_file=other.key) == (
         f"MIXER_TLS_CERT_FILE is {own.cert}, which cannot be used with the key in {other.key}: "
@@ -66,6 +68,7 @@ def test_a_key_of_another_certificate_is_refused(own: Certificate, other: Certif
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("password", ["", "wrong"])
 def test_a_key_that_stays_locked_is_refused_and_nobody_is_asked_at_the_terminal(
     password: str, own: Certificate
@@ -103,6 +106,7 @@ def test_a_password_is_not_shown_by_accident() -> None:
     assert "sesame" not in repr(load(["--tls-key-password", "open sesame"]))
 
 
+@pytest.mark.process
 def test_a_service_that_cannot_use_its_certificate_starts_no_worker(
     own: Certificate, other: Certificate, bundle: Path
 ) -> None:
@@ -153,6 +157,7 @@ def in_binary(file: Path) -> bytes:
     return ssl.PEM_cert_to_DER_cert(file.read_text(encoding="ascii"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("server_name", [None, "service.example"])
 def test_a_renewed_certificate_is_shown_to_whoever_connects_next(
     server_name: str | None, own: Certificate, other: Certificate, tmp_path: Path
@@ -180,6 +185,7 @@ def test_one_that_cannot_be_used_changes_nothing(own: Certificate, other: Certif
     assert shown_in_a_handshake(certificate.context) == in_binary(own.cert)
 
 
+@pytest.mark.process
 def test_a_reload_shows_a_renewed_certificate_and_refuses_a_bad_one(
     own: Certificate, other: Certificate, bundle: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +255,7 @@ def trust(own: Certificate) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(own.cert))
 
 
+@pytest.mark.process
 def test_pictures_are_classified_over_https(service: tuple[Server, int], trust: ssl.SSLContext) -> None:
     running, _ = service
     assert [line for line in running.lines if f"starting on https://127.0.0.1:{running.port}" in line]
@@ -263,6 +270,7 @@ def test_pictures_are_classified_over_https(service: tuple[Server, int], trust: 
         assert [one["predictions"][0]["label"] for one in many.json()["results"]] == ["blue"] * 3
 
 
+@pytest.mark.process
 def test_every_worker_speaks_it_and_any_of_them_answers_operators(
     service: tuple[Server, int], trust: ssl.SSLContext
 ) -> None:
@@ -314,6 +322,7 @@ def test_a_client_that_says_nothing_holds_nobody_up(service: tuple[Server, int],
             connection.close()
 
 
+@pytest.mark.process
 def test_told_to_stop_it_answers_what_it_has_begun(own: Certificate, bundle: Path, trust: ssl.SSLContext) -> None:
     port = free_port()
     payload = picture(BLUE, size=(64, 64))
@@ -345,6 +354,7 @@ def _read_all(connection: socket.socket) -> bytes:
     return received
 
 
+@pytest.mark.process
 def test_handshakes_that_nobody_ends_count_as_connections(
     own: Certificate, bundle: Path, trust: ssl.SSLContext
 ) -> None:

@@ -505,6 +505,7 @@ async def test_an_operator_swaps_a_bundle_and_answers_name_the_new_one(tmp_path:
         ]
 
 
+@pytest.mark.heavy
 async def test_of_those_that_were_replaced_the_application_keeps_none(tmp_path: Path) -> None:
     bundle = put(tmp_path / "colours", name="kept")
 

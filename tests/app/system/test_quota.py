@@ -153,6 +153,7 @@ if child:
 """
 
 
+@pytest.mark.process
 def test_two_processes_that_come_at_the_same_time_never_have_more_than_the_limit() -> None:
     finished = subprocess.run(
         [sys.executable, "-c", _FORKED], cwd=ROOT, env=clean_environment(), capture_output=True, check=True, text=True

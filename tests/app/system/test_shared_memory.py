@@ -119,6 +119,7 @@ for row in board.rows():
 """
 
 
+@pytest.mark.process
 def test_forked_processes_share_it() -> None:
     finished = subprocess.run(
         [sys.executable, "-c", _FORKED], cwd=ROOT, env=clean_environment(), capture_output=True, check=True, text=True

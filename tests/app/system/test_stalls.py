@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from app.system.stalls import Stall
 from tests.app.servers import PATIENCE_S, until
+
+pytestmark = pytest.mark.process
 
 _CHILD = """
 import sys, threading, time

@@ -177,6 +177,7 @@ def test_the_whole_command_on_a_real_bundle(
     assert (tmp_path / "bench.png").stat().st_size > 1000
 
 
+@pytest.mark.process
 def test_nothing_heavy_is_loaded_with_the_command_line() -> None:
     code = "import sys; from cli import main; print(*{'onnxruntime', 'matplotlib', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

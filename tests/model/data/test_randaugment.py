@@ -234,6 +234,7 @@ def test_no_layers_is_off_whatever_the_magnitude() -> None:
     assert torch.equal(augment(pixels, off, Chance([0], 9)), pixels)
 
 
+@pytest.mark.process
 def test_a_run_without_it_loads_no_kornia() -> None:
     code = (
         "import sys, model.training.train; sys.exit(bool({'kornia', 'onnxruntime', 'tensorboard'} & set(sys.modules)))"

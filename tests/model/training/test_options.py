@@ -70,6 +70,7 @@ def test_what_is_no_part_of_a_recipe_changes_none() -> None:
     assert options.teacher == Path("teacher.onnx")
 
 
+@pytest.mark.process
 def test_help_shows_every_flag_and_loads_no_torch() -> None:
     code = (
         "import sys\n"

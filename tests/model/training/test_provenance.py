@@ -24,6 +24,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.process
 def test_the_versions_are_of_what_computes() -> None:
     found = versions()
     assert found["python"] == platform.python_version()
@@ -32,15 +33,18 @@ def test_the_versions_are_of_what_computes() -> None:
     assert all(found.values())
 
 
+@pytest.mark.process
 def test_a_revision_is_the_whole_name_of_the_commit(repository: Path) -> None:
     assert _revision(repository) == _git(repository, "rev-parse", "HEAD")
 
 
+@pytest.mark.process
 def test_a_tag_does_not_hide_the_commit(repository: Path) -> None:
     _git(repository, "tag", "--annotate", "v1", "--message", "One")
     assert _revision(repository) == _git(repository, "rev-parse", "HEAD")
 
 
+@pytest.mark.process
 def test_files_that_differ_from_the_commit_are_told(repository: Path) -> None:
     (repository / "file").write_text("two")
     assert _revision(repository) == _git(repository, "rev-parse", "HEAD") + "-dirty"
@@ -50,11 +54,13 @@ def test_outside_a_repository_there_is_no_revision(tmp_path: Path) -> None:
     assert _revision(tmp_path) is None
 
 
+@pytest.mark.process
 def test_inside_somebody_elses_repository_there_is_no_revision_either(repository: Path) -> None:
     (repository / "site-packages").mkdir()
     assert _revision(repository / "site-packages") is None
 
 
+@pytest.mark.process
 def test_a_repository_without_a_commit_has_no_revision(tmp_path: Path) -> None:
     _git(tmp_path, "init", "--quiet")
     assert _revision(tmp_path) is None
