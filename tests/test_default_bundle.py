@@ -148,6 +148,7 @@ def with_kernels_in_8_bits(graph: onnx.ModelProto) -> onnx.ModelProto:
     return wide
 
 
+@pytest.mark.heavy
 def test_int8_says_the_same_whether_products_are_added_in_32_bits_or_in_16(
     int8_graph: onnx.ModelProto, example_patches: NDArray[np.uint8]
 ):
@@ -156,6 +157,7 @@ def test_int8_says_the_same_whether_products_are_added_in_32_bits_or_in_16(
     np.testing.assert_array_equal(in_pairs, exact)
 
 
+@pytest.mark.heavy
 def test_int8_answers_here_as_exact_products_do(
     engines: dict[str, Engine], int8_graph: onnx.ModelProto, example_patches: NDArray[np.uint8]
 ):

@@ -284,6 +284,7 @@ def test_an_export_says_of_each_graph_how_near_and_how_good_it_is(data: Path):
     assert names(bundle) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
 
 
+@pytest.mark.heavy
 def test_only_the_precisions_that_are_asked_for_are_written_and_fp32(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split())
     bundle = data.parent / "bundle"
@@ -297,6 +298,7 @@ def test_only_the_precisions_that_are_asked_for_are_written_and_fp32(data: Path)
     assert b"of an earlier export" not in (bundle / "fp32.onnx").read_bytes()
 
 
+@pytest.mark.heavy
 def test_an_export_says_which_graphs_it_replaces_and_removes(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split())
     command = ["export", str(data.parent / "out"), str(data.parent / "bundle"), "--precisions"]
@@ -313,6 +315,7 @@ def test_an_export_into_class_folders_is_refused_before_anything_is_read(data: P
     assert names(data) == ["dark", "light"]
 
 
+@pytest.mark.heavy
 def test_an_untrained_head_is_exported_with_a_warning(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split())
     trained = checkpoint.load(data.parent / "out")

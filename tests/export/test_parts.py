@@ -14,6 +14,8 @@ from model.preprocess import Pixels
 from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
 from tests.export.toy_graphs import constants, op_types
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def wide_pictures() -> Pixels:

@@ -65,6 +65,7 @@ async def test_either_opens_every_operation_that_takes_a_key(headers: dict[str, 
             assert (await service.http.request(method, path, headers=headers)).status_code != 401, path
 
 
+@pytest.mark.heavy
 async def test_a_consumer_of_the_document_knows_what_to_send(serve: Serve) -> None:
     schema = schemathesis.openapi.from_dict(await document_of(serve, api_keys=KEY))
     operations = {(one.method, one.path): one for one in (found.ok() for found in schema.get_all_operations())}

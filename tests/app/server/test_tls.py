@@ -286,6 +286,7 @@ def test_every_worker_speaks_it_and_any_of_them_answers_operators(
             assert private.post("/admin/reload", headers={"x-api-key": KEY}).status_code == 401
 
 
+@pytest.mark.process
 def test_who_does_not_know_the_certificate_does_not_trust_it(service: tuple[Server, int]) -> None:
     running, _ = service
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
