@@ -9,7 +9,7 @@ from model.data.layout import simplified
 from model.data.scan import shown
 from model.errors import DataError
 
-_IMAGENET_1K = Path(__file__).with_name("imagenet1k.txt")
+IMAGENET_1K = Path(__file__).with_name("imagenet1k.txt")
 _WORDNET_ID = re.compile(r"n\d{8}")
 _MOST_NAMED = 5
 
@@ -51,7 +51,7 @@ def match(names: Sequence[str], labels: Sequence[str], folder: Path) -> dict[str
 
 
 def _by_wordnet_id(names: Sequence[str], labels: Sequence[str], folder: Path) -> dict[str, int]:
-    if len(set(names)) == len(labels) and tuple(labels) == read_labels(_IMAGENET_1K):
+    if len(set(names)) == len(labels) and tuple(labels) == read_labels(IMAGENET_1K):
         return {name: index for index, name in enumerate(sorted(names))}
     raise DataError(
         f"{shown(folder)} has {len(names)} class folders named by WordNet ids, such as {names[0]}; this model has "

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from model.data.labels import read_labels
+from model.data.labels import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
 from model.network.checkpoint import Checkpoint
 from model.network.hub import Remote
@@ -95,7 +95,7 @@ def _spec(
 
 def imagenet1k_labels() -> tuple[str, ...]:
     """The 1,000 classes of ILSVRC 2012 in their usual order, each by its first word in WordNet 3.0 that is its own."""
-    return read_labels(Path(__file__).with_name("imagenet1k.txt"))
+    return read_labels(IMAGENET_1K)
 
 
 def _default_labels(num_classes: int, remote: Remote | None) -> tuple[str, ...]:

@@ -187,8 +187,8 @@ def test_the_image_asks_so_and_it_loads_nothing_that_takes_long(listen: Listen) 
     asked = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert asked is not None
     program, *arguments = json.loads(asked[1])
-    assert program == "python"
-    command = [sys.executable, "-X", "importtime", *arguments]
+    assert program == "mixer"
+    command = [sys.executable, "-X", "importtime", "-m", "cli", *arguments]
     environment = clean_environment(MIXER_PORT=str(listen()))
     ended = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False

@@ -25,7 +25,7 @@ def say(words: str) -> None:
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["load"]:
-        return int(import_module("fuzzing.load").main(arguments[1:]))
+        return int(import_module("tests.fuzzing.load").main(arguments[1:]))
     options = _options(arguments)
     if options.reproduce:
         if options.what == ["http"]:

@@ -60,5 +60,5 @@ class Target(Protocol):
 
 def target_named(name: str) -> Target:
     """The target of a module `name` of this package, or of any other by its whole name."""
-    target: Target = import_module(name if "." in name else f"fuzzing.{name}").Fuzzed()
+    target: Target = import_module(name if "." in name else f"tests.fuzzing.{name}").Fuzzed()
     return target

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from app.errors import BadPicture, OutOfMemory
+from tests.app.colour_bundle import colour_spec, write_bundle
 from tests.fuzzing import extremes, http, load, seeds
 from tests.fuzzing.__main__ import table
 from tests.fuzzing.blackbox import BlackBox
@@ -30,7 +31,6 @@ from tests.fuzzing.volleys import from_json, to_json, volley, whole_requests
 from tests.fuzzing.worker import Dearest, Watched, place_of
 from tests.pace import slowness_at_first
 
-from tests.app.colour_bundle import colour_spec, write_bundle  # isort: skip -- found once fuzzing.seeds is
 from tests.faults.wire import Answer  # isort: skip
 
 
@@ -246,7 +246,7 @@ def test_whatever_must_not_happen_is_found_and_the_next_worker_goes_on(
     monkeypatch.setenv("MISDEED", payload.decode())
     said: list[str] = []
     patience_s = slowness_at_first() * (1.0 if payload == b"sleep" else 60.0)
-    name = "fuzzing.misdeeds"
+    name = "tests.fuzzing.misdeeds"
     campaign = Campaign(name, target_named(name), tmp_path, 7, said.append, guided=False, patience_s=patience_s)
     report = campaign.run(runs=4, seconds=60 * slowness_at_first())
     assert report.begun == 4
@@ -276,7 +276,7 @@ def test_each_input_is_weighed_for_itself() -> None:
 
 
 def test_findings_with_one_cause_are_kept_a_few_times_only(tmp_path: Path) -> None:
-    target = target_named("fuzzing.misdeeds")
+    target = target_named("tests.fuzzing.misdeeds")
     with BlackBox(tmp_path / "box", target.kinds) as box:
         watched = Watched(target, box, tmp_path / "suspects")
         for number in range(50):
@@ -297,7 +297,7 @@ def test_what_cost_the_most_time_or_memory_is_kept_to_be_changed_further() -> No
 def test_a_place_is_a_line_of_code() -> None:
     def error_of(payload: bytes) -> BaseException:
         with pytest.raises(ZeroDivisionError) as raised:
-            target_named("fuzzing.misdeeds").check(payload)
+            target_named("tests.fuzzing.misdeeds").check(payload)
         return raised.value
 
     assert place_of(error_of(b"raise")) == place_of(error_of(b"raise again"))

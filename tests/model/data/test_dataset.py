@@ -412,7 +412,7 @@ def test_whatever_a_decoder_raises_the_picture_is_skipped_and_named(
     def broken(*_: object, **__: object) -> None:
         raise EOFError
 
-    monkeypatch.setattr("model.data.Image.open", broken)
+    monkeypatch.setattr("model.data.dataset.Image.open", broken)
     with pytest.raises(DataError, match=r"odd.gif is not a readable picture: EOFError"):
         read_pixels(tmp_path / "odd.gif", Picturing(8))
 

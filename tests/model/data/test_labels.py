@@ -9,7 +9,7 @@ from model.data.labels import match, read_labels
 from model.errors import DataError
 
 FOLDER = Path("photos")
-IMAGENET = read_labels(Path(__file__).parents[3] / "model" / "network" / "imagenet1k.txt")
+IMAGENET = read_labels(Path(__file__).parents[3] / "model" / "data" / "imagenet1k.txt")
 
 
 def test_folders_have_the_label_of_the_same_name_in_whatever_order() -> None:

@@ -236,7 +236,7 @@ def test_a_file_that_is_no_onnx_is_named(tmp_path: Path, content: bytes) -> None
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"config.json is not a checkpoint's config"):
+    with pytest.raises(CheckpointError, match=r"has no config.json; expected a checkpoint folder"):
         _read(tmp_path)
 
 
