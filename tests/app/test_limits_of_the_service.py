@@ -136,7 +136,7 @@ def test_the_places_in_the_queue_are_those_of_all_workers(bundle: Path) -> None:
 
 def test_a_place_of_a_worker_that_died_is_free_before_another_takes_over(bundle: Path) -> None:
     flags = ["--workers", "2", "--queue-capacity", "1", "--max-pictures-per-request", "1"]
-    script = GATED + "\nfrom app import workers\nworkers._PAUSE_S = 1000.0\n"
+    script = GATED + "\nfrom app.server import supervisor\nsupervisor._PAUSE_S = 1000.0\n"
     with altered(script, bundle, *flags) as running, ExitStack() as opened:
         running.wait_until_serving(workers=2)
         dying, living = one_of_each(running, opened)
