@@ -197,7 +197,7 @@ def test_hostile_files_one_by_one_in_batches_and_all_at_once_and_good_pictures_a
     rows = [line for line in said if line.startswith("| ")]
     assert len(rows) == 1 + 2 * len(names) + 1, said  # with the head, and all of them at once
     assert "workers replaced: no" in said[-1]
-    assert "0 right" not in said[-1]
+    assert "good pictures: 0 right" not in said[-1]
 
 
 def test_what_good_pictures_must_not_get_is_told() -> None:
