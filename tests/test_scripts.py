@@ -104,7 +104,7 @@ def test_without_arguments_every_test_runs_one_after_the_other_and_coverage_is_h
     calls = project.run("test")
     assert calls[-3:] == [
         "python -m pytest --cov --cov-report= --durations=10",
-        "coverage report --include=app/*,export/* --fail-under=95",
+        "coverage report --include=app/*,cli/*,export/* --fail-under=95",
         "coverage report --include=model/* --fail-under=90",
     ]
 
