@@ -21,7 +21,7 @@ _LOOK_S = 0.25
 _STALL_S = 4.0  # with no thread free is what readiness must know of
 _GRACE_S = 3.0  # for the answers of others
 _LAST_ANSWERS_S = 0.1  # for their way out
-_QUIET_LOOKS = 3  # without a connection: one may have been taken just before the others are left them
+_QUIET_LOOKS = 3  # in a row without a connection: one may be accepted just before the worker stops listening
 
 log = logging.getLogger("mixer.overruns")
 

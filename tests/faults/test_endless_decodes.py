@@ -48,6 +48,16 @@ def endless(bundle: Path, workers: int, *flags: str) -> Server:
     return altered(ENDLESS, bundle, "--workers", str(workers), *LIMIT, *flags)
 
 
+def connected(running: Server, opened: ExitStack) -> tuple[list[socket.socket], list[int]]:
+    """Connections to both workers, and the process at the other end of each."""
+    running.wait_until_serving(workers=2)
+    pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
+    connections = connected_to_all(running.port, pids, 8)
+    for connection in connections:
+        opened.enter_context(connection)
+    return connections, owners(connections, pids)
+
+
 def test_of_two_workers_the_one_that_decodes_without_end_is_replaced_and_no_client_notices(bundle: Path) -> None:
     with endless(bundle, 2) as running, running.connect() as hostile:
         running.wait_until_serving(workers=2)
@@ -74,12 +84,7 @@ def test_of_two_workers_the_one_that_decodes_without_end_is_replaced_and_no_clie
 
 def test_while_a_worker_ends_for_that_the_service_is_ready(bundle: Path) -> None:
     with endless(bundle, 2) as running, ExitStack() as opened:
-        running.wait_until_serving(workers=2)
-        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
-        connections = connected_to_all(running.port, pids, 8)
-        for connection in connections:
-            opened.enter_context(connection)
-        holders = owners(connections, pids)
+        connections, holders = connected(running, opened)
         connections[0].sendall(post(b"free"))
         running.wait_for("this process ends")
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
@@ -100,12 +105,7 @@ def _on(connection: socket.socket, request: bytes) -> tuple[int, bool]:
 
 def test_of_two_workers_the_one_whose_decoder_keeps_the_lock_is_killed_and_the_other_serves(bundle: Path) -> None:
     with endless(bundle, 2) as running, ExitStack() as opened:
-        running.wait_until_serving(workers=2)
-        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
-        connections = connected_to_all(running.port, pids, 8)
-        for connection in connections:
-            opened.enter_context(connection)
-        holders = owners(connections, pids)
+        connections, holders = connected(running, opened)
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
         connections[0].sendall(post(b"held"))
         assert _on(other, post(picture(RED)))[0] == 200
@@ -120,12 +120,7 @@ def test_of_two_workers_the_one_whose_decoder_keeps_the_lock_is_killed_and_the_o
 
 def test_that_a_workers_event_loop_stands_still_the_others_readiness_tells(bundle: Path) -> None:
     with altered(ENDLESS, bundle, "--workers", "2") as running, ExitStack() as opened:
-        running.wait_until_serving(workers=2)
-        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
-        connections = connected_to_all(running.port, pids, 8)
-        for connection in connections:
-            opened.enter_context(connection)
-        holders = owners(connections, pids)
+        connections, holders = connected(running, opened)
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
         os.kill(holders[0], signal.SIGSTOP)
 
@@ -184,12 +179,7 @@ def test_told_to_stop_while_it_decodes_without_end_it_ends_as_a_success(workers:
 def test_a_worker_that_cannot_start_again_is_told_by_the_other_until_it_can(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "colours", colour_spec())
     with served(bundle, "--lanes", "1", "--workers", "2") as running, ExitStack() as opened:
-        running.wait_until_serving(workers=2)
-        pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
-        connections = connected_to_all(running.port, pids, 8)
-        for connection in connections:
-            opened.enter_context(connection)
-        holders = owners(connections, pids)
+        connections, holders = connected(running, opened)
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
         shutil.move(bundle, tmp_path / "elsewhere")
         os.kill(holders[0], signal.SIGKILL)
