@@ -111,11 +111,6 @@ def scan(folder: Path, *, deep: bool = True) -> Scan:
     return found
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The path of every picture below `folder`, sorted."""
-    return [file.path for file in scan(folder).pictures]
-
-
 def is_of_system(name: str) -> bool:
     """Whether a system made this file or folder for itself: hidden ones, trash, thumbnails, metadata."""
     return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS | _SYSTEM_FILES

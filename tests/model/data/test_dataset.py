@@ -11,7 +11,7 @@ from PIL import Image
 from model.data import dataset, idx
 from model.data.dataset import Dataset, PictureSet, Picturing, load, load_for, read_pixels
 from model.data.labels import read_labels
-from model.data.scan import picture_files
+from model.data.scan import scan
 from model.errors import DataError
 from model.spec import Fit
 from tests.model.toys import idx_bytes, random_pixels, write_class, write_idx, write_picture
@@ -257,7 +257,9 @@ def test_picture_files_are_found_by_suffix_in_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    assert picture_files(tmp_path) == [tmp_path / name for name in ("a.jpeg", "b.PNG", "deep/d.webp")]
+    assert [file.path for file in scan(tmp_path).pictures] == [
+        tmp_path / name for name in ("a.jpeg", "b.PNG", "deep/d.webp")
+    ]
 
 
 # --- IDX files ---
