@@ -20,10 +20,10 @@ from app.serving.reload import Reload
 from app.settings import Settings
 from app.system import signals
 from app.system.allocator import keep_trimmed
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
-_PULSE_S = 0.5
+_HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
 
 log = logging.getLogger("mixer.main")
@@ -37,7 +37,7 @@ def lifespan_of(
     overruns: OverrunWatch,
     drain: Drain,
     drain_timeout_s: float,
-    post: Post,
+    worker: WorkerContext,
     metrics: Metrics,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Begins with the canaries; at its end, or at the first stop signal, requests under way are drained."""
@@ -45,7 +45,7 @@ def lifespan_of(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await health.probe()
-        works = (health.watch(), reload.watch(), overruns.watch(), beat(post, metrics), keep_trimmed(_TRIM_S))
+        works = (health.watch(), reload.watch(), overruns.watch(), heartbeat(worker, metrics), keep_trimmed(_TRIM_S))
         tasks = [asyncio.create_task(work) for work in works]
         _log_what_is_served(models)
         loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ def lifespan_of(
             # Several processes have a supervisor that gets SIGHUP for them.
             hearing = (
                 nullcontext()
-                if post.lifeline is not None
+                if worker.parent_pipe is not None
                 else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
             )
             with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
@@ -84,9 +84,9 @@ def _log_what_is_served(models: Models) -> None:
     for model in models:
         engine = model.classifier.engine
         log.info(
-            "serving %s %s in %s on %s, %d lane%s (%s)",
-            engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.lanes,
-            "" if engine.lanes == 1 else "s", engine.precision_reason,
+            "serving %s %s in %s on %s, %d instance%s (%s)",
+            engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.instances,
+            "" if engine.instances == 1 else "s", engine.precision_reason,
         )  # fmt: skip
 
 
@@ -100,22 +100,22 @@ def state_words(models: Models, health: Health, keys: ApiKeys, settings: Setting
     return "ready" if health.reason is None else "not ready yet", f"{served}; {workers}; {key}; {origins}"
 
 
-async def beat(post: Post, metrics: Metrics) -> None:
+async def heartbeat(worker: WorkerContext, metrics: Metrics) -> None:
     """Show the supervisor that the event loop goes round, and how late; end when the supervisor has."""
     loop = asyncio.get_running_loop()
     lag = metrics.event_loop_lag.labels()
-    if post.lifeline is not None:
-        loop.add_reader(post.lifeline, _follow, post)
+    if worker.parent_pipe is not None:
+        loop.add_reader(worker.parent_pipe, _follow, worker)
     while True:
-        post.beat()
-        due = loop.time() + _PULSE_S
-        await asyncio.sleep(_PULSE_S)
+        worker.heartbeat()
+        due = loop.time() + _HEARTBEAT_S
+        await asyncio.sleep(_HEARTBEAT_S)
         lag.observe(max(0.0, loop.time() - due))
 
 
-def _follow(post: Post) -> None:
+def _follow(worker: WorkerContext) -> None:
     log.error("the supervising process has gone; this worker ends too")
-    asyncio.get_running_loop().remove_reader(cast(int, post.lifeline))
+    asyncio.get_running_loop().remove_reader(cast(int, worker.parent_pipe))
     os.kill(os.getpid(), signal.SIGTERM)
 
 

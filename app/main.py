@@ -15,7 +15,7 @@ from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
 from app.api.schemas import FullLimitsBody
-from app.decoding.cost_checks import Memory
+from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import FORMATS, DecodeLimits
 from app.engine.engine import Engine, EngineOptions
 from app.engine.session import ONNX_RUNTIME
@@ -28,7 +28,7 @@ from app.http.browser_headers import PageHeaders, allow_origins
 from app.http.dispatcher import Application
 from app.http.in_flight import Drain
 from app.http.request_log import Access
-from app.http.upload_budget import Hold
+from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import lifespan_of, state_words
@@ -40,19 +40,19 @@ from app.serving.bundles import Opened, find_bundles, is_one, log_passed_over, o
 from app.serving.health import Health
 from app.serving.overruns import Overruns, OverrunWatch
 from app.serving.registry import Model, Models
-from app.serving.reload import Making, Reload, expect_default
+from app.serving.reload import ModelFactory, Reload, expect_default
 from app.settings import Settings
-from app.system.allocator import trim, trim_soon
+from app.system.allocator import malloc_trim, malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
-from app.telemetry.model_metrics import Tallies, Tally
+from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
 
 log = logging.getLogger("mixer.main")
 
 
-def create_service(settings: Settings, engine: Engine | None = None, post: Post | None = None) -> Service:
+def create_service(settings: Settings, engine: Engine | None = None, worker: WorkerContext | None = None) -> Service:
     """The whole service, or what one worker at its post does of it. lifespan starts what is not started here.
 
     Every engine is opened and warmed here, before any client is answered. One process listens after that; several
@@ -65,13 +65,13 @@ def create_service(settings: Settings, engine: Engine | None = None, post: Post 
         KeySource("MIXER_ADMIN_KEYS", settings.admin_keys.get_secret_value(), settings.admin_keys_file, "admin")
     )
     certificate = certificate_of(settings)
-    post = post or Post()
-    metrics = Metrics(post.board, post.number)
-    decoding = build_decoding(settings, post.quota("decode_bytes", settings.decode_memory_bytes))
-    post.decode_in(decoding.threads.native_ids())
-    making = _making(settings, metrics, decoding, post.quota("images", settings.queue_capacity))
+    worker = worker or WorkerContext()
+    metrics = Metrics(worker.shared_memory, worker.number)
+    decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
+    worker.decode_in(decoding.threads.native_ids())
+    model_factory = _model_factory(settings, metrics, decoding, worker.quota("images", settings.queue_capacity))
     models = Models(
-        metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1, on_gone=trim_soon
+        metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1, on_gone=malloc_trim_soon
     )
     health = Health(
         models,
@@ -79,28 +79,28 @@ def create_service(settings: Settings, engine: Engine | None = None, post: Post 
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,
         watchdog_s=settings.watchdog_s,
-        post=post,
+        worker=worker,
     )
     reload = Reload(
-        settings.bundle, models, making, health, post, metrics,
+        settings.bundle, models, model_factory, health, worker, metrics,
         default=settings.default_model,
         timeout_s=settings.request_timeout_s,
-        besides={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again}
+        reload_hooks={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again}
         | ({} if certificate is None else {"MIXER_TLS_CERT_FILE": certificate.read_again}),
     )  # fmt: skip
-    overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, post)
-    _open_all(settings, models, making, engine, _at_once(settings, post.workers))
-    if post.number == 0:
+    overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
+    _open_all(settings, models, model_factory, engine, _at_once(settings, worker.workers))
+    if worker.number == 0:
         log_passed_over(settings.bundle)
     # What the gate answers has no headers for other origins, and a browser would hide it.
     gate = Gate(None if settings.origins else models.refusal, metrics, settings.request_timeout_s, settings.root_path)
     drain = Drain(lambda: metrics.rejected("draining", 1))
-    room = post.quota("upload_bytes", settings.upload_memory_bytes)
-    hold = Hold(room, lambda: metrics.rejected("uploads_full", 1))
-    limits = _limits_body(settings, post.workers)
-    routes = Routes(models, drain, metrics, keys, _body_limits(settings), hold, settings.request_timeout_s)
+    room = worker.quota("upload_bytes", settings.upload_memory_bytes)
+    upload_budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
+    limits = _limits_body(settings, worker.workers)
+    routes = Routes(models, drain, metrics, keys, _body_limits(settings), upload_budget, settings.request_timeout_s)
     info = Info(models, health, keys, limits)
-    lifespan = lifespan_of(models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, post, metrics)
+    lifespan = lifespan_of(models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, worker, metrics)
     app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
@@ -144,7 +144,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         bundle=settings.bundle,
         provider=settings.provider,
         precision=settings.precision,
-        lanes=settings.lanes,
+        instances=settings.instances,
         intra_op_threads=settings.intra_op_threads,
         max_batch_size=settings.max_batch_size,
         device_id=settings.device_id,
@@ -154,52 +154,58 @@ def engine_options(settings: Settings) -> EngineOptions:
 
 
 def build_classifier(
-    settings: Settings, engine: Engine, metrics: Metrics | Tally, decoding: Decoding, places: Quota | None = None
+    settings: Settings,
+    engine: Engine,
+    metrics: Metrics | ModelMetrics,
+    decoding: Decoding,
+    permits: Quota | None = None,
 ) -> Classifier:
-    """A classifier over an open engine. `places`: those that it has with others together."""
+    """A classifier over an open engine. `permits`: those that it has with others together."""
     return Classifier(
         engine,
         limits=Limits(
-            lanes=engine.lanes,
+            instances=engine.instances,
             max_batch_size=settings.max_batch_size or engine.max_batch_size,
             max_wait_s=settings.max_wait_ms / 1000,
             queue_capacity=settings.queue_capacity,
         ),
         decoding=decoding,
         metrics=metrics,
-        places=places,
+        permits=permits,
     )
 
 
 def build_decoding(settings: Settings, room: Quota | None = None) -> Decoding:
     """The threads that decode for all classifiers, and their limits. `room`: bytes that other processes share."""
-    memory = Memory(room or Quota(settings.decode_memory_bytes))
+    budget = DecodeBudget(room or Quota(settings.decode_memory_bytes))
     limits = DecodeLimits(
-        settings.max_picture_bytes, settings.max_picture_pixels, memory, reduced_scale=settings.reduced_scale
+        settings.max_picture_bytes, settings.max_picture_pixels, budget, reduced_scale=settings.reduced_scale
     )
     return Decoding(settings.decode_threads or usable_cpus(), limits)
 
 
-def _making(settings: Settings, metrics: Metrics, decoding: Decoding, places: Quota) -> Making:
+def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, permits: Quota) -> ModelFactory:
     several = not is_one(settings.bundle)
-    tallies = Tallies(metrics, several=several)
+    metrics_by_model = MetricsByModel(metrics, several=several)
     runtime = SharedSessions().runtime if several else ONNX_RUNTIME
 
     def build(name: str, opened: Opened) -> Model:
-        classifier = build_classifier(settings, opened.engine, tallies.of(name), decoding, places)
+        classifier = build_classifier(settings, opened.engine, metrics_by_model.of(name), decoding, permits)
         return Model(name, opened.state, classifier, opened.sessions.lost_provider)
 
-    return Making(partial(open_bundle, engine_options(settings), runtime=runtime), build)
+    return ModelFactory(partial(open_bundle, engine_options(settings), runtime=runtime), build)
 
 
-def _open_all(settings: Settings, models: Models, making: Making, engine: Engine | None, at_once: int) -> None:
+def _open_all(
+    settings: Settings, models: Models, model_factory: ModelFactory, engine: Engine | None, at_once: int
+) -> None:
     bundles = find_bundles(settings.bundle)
     expect_default(settings.default_model, bundles)
-    open_one = partial(_opened, making.open if engine is None else partial(_opened_before, engine))
+    open_one = partial(_opened, model_factory.open if engine is None else partial(_opened_before, engine))
     for name, opened in zip(bundles, open_all(open_one, list(bundles.values()), at_once), strict=True):
-        models.take(making.build(name, opened))
+        models.take(model_factory.build(name, opened))
     if len(bundles) > 1:
-        trim()  # what opening has left: a third of what a bundle in fp32 takes
+        malloc_trim()  # what opening has left: a third of what a bundle in fp32 takes
 
 
 def _opened(open_one: Callable[[Path], Opened], bundle: Path) -> Opened:

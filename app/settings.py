@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     bundle: Path = Field(
         default=_SHIPPED_BUNDLE,
         description="Folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file; or a folder of such folders, "
-        "each of which is then served under its name, with lanes and memory of its own.",
+        "each of which is then served under its name, with instances and memory of its own.",
     )
     default_model: str = Field(
         default="",
@@ -86,14 +86,14 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=1 << 39,
-        description="Most GPU memory in bytes for one lane's weights and activations; what does not fit stops the "
+        description="Most GPU memory in bytes for one instance's weights and activations; what does not fit stops the "
         "start. 0: no limit.",
     )
     tensorrt_cache: Path | None = Field(
         default=None,
         description="Folder that keeps TensorRT's engines. Not set: mixer-serve/tensorrt in the user's cache folder.",
     )
-    lanes: int = Field(
+    instances: int = Field(
         default=0,
         ge=0,
         le=256,
@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         ge=0,
         le=256,
         description="CPU threads of one run. More than 1 lowers latency and costs throughput. 0: a worker's share of "
-        "the usable CPUs is shared out among its lanes; with lanes 0, 1.",
+        "the usable CPUs is shared out among its instances; with instances 0, 1.",
     )
     decode_threads: int = Field(
         default=0,
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=10_000,
-        description="How long a first picture waits for company, in ms. 0: a free lane takes what waits at once.",
+        description="How long a first picture waits for company, in ms. 0: a free instance takes what waits at once.",
     )
     queue_capacity: int = Field(
         default=512,

@@ -27,7 +27,7 @@ import sklearn
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile
 
-from app.decoding.cost_checks import Memory
+from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import MARGIN, DecodeLimits, decode
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.engine.runners import Patches
@@ -55,7 +55,9 @@ FULL = math.inf
 MOST_SIDE = 65_536  # no JPEG is larger
 SIZES = ("600x450", "1024x768", "1600x1200", "2389x1792", "4032x3024")
 TIMED = ("500x375", "1600x1200", "4032x3024")
-LIMITS = DecodeLimits(1 << 26, 50_000_000, Memory(Quota(1 << 30)))  # full decoding needs more than the service gives
+LIMITS = DecodeLimits(
+    1 << 26, 50_000_000, DecodeBudget(Quota(1 << 30))
+)  # full decoding needs more than the service gives
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def opened(name: str, bundle: Path) -> dict[str, Engine]:
     """A bundle's graphs on one thread each."""
     return {
         f"{name}, {precision}": open_engine(
-            EngineOptions(bundle, "cpu", precision, lanes=1, intra_op_threads=1, max_batch_size=1)
+            EngineOptions(bundle, "cpu", precision, instances=1, intra_op_threads=1, max_batch_size=1)
         )
         for precision in ("fp32", "int8")
     }

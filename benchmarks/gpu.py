@@ -107,7 +107,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.decoding.decoder import DecodeLimits, decode
-from app.engine.cuda_graphs import LadderRunner, ladder
+from app.engine.cuda_graphs import BatchBucketRunner, batch_buckets
 from app.engine.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.engine.gpu_buffers import OrtMemory
 from app.engine.libraries import load_libraries
@@ -135,9 +135,9 @@ TOLERANCES = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.2}  # of the logits' range, 
 AGREEMENTS = {"fp32": 1.0, "fp16": 0.97, "int8": 0.95}  # how many of the best labels must be the same
 REPLAY_TOLERANCE = 0.02  # of the logits' range: another kernel may round otherwise
 FLAT_BYTES = 16 * MEBIBYTE
-RUNG = ("rung", "pictures", "padding", "difference", "same")
+BUCKET = ("rung", "pictures", "padding", "difference", "same")
 REFUSED_ON_A_GPU = "int8"
-FROM_HOST = ("engine, 1 lane", "engine, all lanes")
+FROM_HOST = ("engine, 1 instance", "engine, all instances")
 ON_DEVICE = "ONNX Runtime, bound"
 
 
@@ -188,10 +188,10 @@ class Machine:
     def out_of_time(self) -> bool:
         return time.monotonic() > self.until
 
-    def open(self, bundle: Path, *, precision: str = "auto", max_batch_size: int = 32, lanes: int = 0) -> Engine:
+    def open(self, bundle: Path, *, precision: str = "auto", max_batch_size: int = 32, instances: int = 0) -> Engine:
         return open_engine(
             EngineOptions(
-                bundle, provider=self.provider, precision=precision, max_batch_size=max_batch_size, lanes=lanes
+                bundle, provider=self.provider, precision=precision, max_batch_size=max_batch_size, instances=instances
             )
         )
 
@@ -327,9 +327,11 @@ def provider(machine: Machine, section: Section) -> None:
     strangers = {name: count for name, count in nodes.items() if name != PROVIDERS[machine.device]}
     section.expect(bool(nodes), "the profile names no node")
     section.expect(not strangers, f"nodes on other providers: {strangers}")
-    section.figures.update({"precision": engine.precision, "providers": named, "nodes": nodes, "lanes": engine.lanes})
+    section.figures.update(
+        {"precision": engine.precision, "providers": named, "nodes": nodes, "instances": engine.instances}
+    )
     section.say(
-        f"{path} on {', '.join(named)}: nodes by provider {nodes}; the engine has {engine.lanes} lanes in "
+        f"{path} on {', '.join(named)}: nodes by provider {nodes}; the engine has {engine.instances} instances in "
         f"{engine.precision}."
     )
 
@@ -376,32 +378,32 @@ def in_batches(engine: Engine, patches: Sequence[Patches], size: int) -> Logits:
     return np.concatenate([engine.run(patches[start : start + size]) for start in range(0, len(patches), size)])
 
 
-def rungs(machine: Machine, section: Section) -> None:
+def buckets(machine: Machine, section: Section) -> None:
     """Every rung of the ladder, full and one short of it, replayed against a run of the plain graph."""
     top = 8 if machine.quick else 64
     engine = machine.open(machine.bundle, max_batch_size=top)
     plain = machine.session(find_graphs(machine.bundle)[engine.precision])
     run, padding = engine.run, engine.padding
     if machine.device == "cpu":  # whose engine pads nothing: the GPU's runner itself, in the CPU's memory
-        runner = LadderRunner(plain, engine.spec, top, OrtMemory("cpu", 0))
+        runner = BatchBucketRunner(plain, engine.spec, top, OrtMemory("cpu", 0))
         runner.capture()
         run, padding = runner.run, runner.padding
     rows: list[Row] = []
-    for rung in ladder(top):
-        for size in sorted({rung, max(1, rung - 1)}):
+    for bucket in batch_buckets(top):
+        for size in sorted({bucket, max(1, bucket - 1)}):
             patches = noise(engine.spec, size, seed=size)
             expected = plain_logits(plain, patches)
-            replays = [run(patches) for _ in range(2 * engine.lanes)]  # every lane has its turn
+            replays = [run(patches) for _ in range(2 * engine.instances)]  # every instance has its turn
             worst = max(difference(logits, expected) for logits in replays)
             same = all(np.array_equal(logits, expected) for logits in replays)
-            section.expect(worst <= REPLAY_TOLERANCE, f"{size} pictures on rung {rung} differ by {worst:.3g}")
-            rows.append((rung, size, padding(size), f"{worst:.1e}", "yes" if same else "no"))
-    section.figures["rungs"] = [dict(zip(RUNG, row, strict=True)) for row in rows]
+            section.expect(worst <= REPLAY_TOLERANCE, f"{size} pictures on rung {bucket} differ by {worst:.3g}")
+            rows.append((bucket, size, padding(size), f"{worst:.1e}", "yes" if same else "no"))
+    section.figures["rungs"] = [dict(zip(BUCKET, row, strict=True)) for row in rows]
     section.table(("rung", "pictures", "padding", "largest difference / range", "bit for bit"), rows)
 
 
 def memory(machine: Machine, section: Section) -> None:
-    """Memory in use while 2,000 batches of random sizes go through every lane."""
+    """Memory in use while 2,000 batches of random sizes go through every instance."""
     runs, top = (40, 8) if machine.quick else (2000, 64)
     engine = machine.open(machine.exported(next(iter(machine.variants))), max_batch_size=top)
     patches = noise(engine.spec, top)
@@ -409,7 +411,7 @@ def memory(machine: Machine, section: Section) -> None:
     sizes = [chance.randint(1, top) for _ in range(runs)]
     steps = 20
     used = [bytes_in_use(machine.device)]
-    with ThreadPoolExecutor(engine.lanes) as pool:
+    with ThreadPoolExecutor(engine.instances) as pool:
         for start in range(0, runs, runs // steps):
             for future in [pool.submit(engine.run, patches[:size]) for size in sizes[start : start + runs // steps]]:
                 future.result()
@@ -421,7 +423,7 @@ def memory(machine: Machine, section: Section) -> None:
     where = "device memory" if machine.device == "cuda" else "memory of the process"
     before, most, after = (f"{one / MEBIBYTE:,.0f} MiB" for one in (used[0], max(used), used[-1]))
     section.say(
-        f"{engine.spec.name}, {runs} batches of 1 to {top} pictures at random in {engine.lanes} lanes: "
+        f"{engine.spec.name}, {runs} batches of 1 to {top} pictures at random in {engine.instances} instances: "
         f"{where} {before} before, {most} at most, {after} after."
     )
 
@@ -530,7 +532,7 @@ def throughput(machine: Machine, section: Section) -> None:
     """images/s by batch size, ours in half precision against torch on the same device, all in turn."""
     section.say(
         "images/s, medians; every run is waited for. 'On the device': uint8 patches lie there already, the logits stay "
-        "there. 'From the host': a list of NumPy arrays in, logits in host memory out; the engine does it in one lane, "
+        "there. 'From the host': a list of NumPy arrays in, logits in host memory out; the engine does it in one instance, "
         "and in all of them at once."
     )
     for name in machine.variants:
@@ -581,7 +583,7 @@ def engine_candidates(engine: Engine, batch: Sequence[Patches]) -> list[Candidat
         return len(batch)
 
     one, every = (f"{name}, fp16, from the host" for name in FROM_HOST)
-    return [Candidate(one, work), Candidate(every, work, threads=engine.lanes)]
+    return [Candidate(one, work), Candidate(every, work, threads=engine.instances)]
 
 
 def expect_like_torch(
@@ -647,7 +649,7 @@ def end_to_end(machine: Machine, section: Section) -> None:
 
 
 def whole_path(machine: Machine, engine: Engine, pictures: Samples, largest: int) -> Findings:
-    split = Split(engine.lanes, 1)
+    split = Split(engine.instances, 1)
     opened = Opened(engine.precision, split, engine.run)
     decoded = decoder(engine.spec)
     cpus = usable_cpus()
@@ -664,7 +666,7 @@ def parts(findings: Findings) -> Iterator[Row]:
     for decoding, found in findings.of(Decoding).items():
         yield "decoding", decoding.threads, 1, f"{found.rate:,.0f}"
     for running, found in findings.of(Running).items():
-        yield "the model", f"{running.lanes} lanes", running.batch_size, f"{found.rate:,.0f}"
+        yield "the model", f"{running.instances} instances", running.batch_size, f"{found.rate:,.0f}"
     for both, found in findings.of(Classifying).items():
         yield "decoding and the model", usable_cpus(), both.batch_size, f"{found.rate:,.0f}"
 
@@ -673,7 +675,7 @@ SECTIONS: dict[str, Callable[[Machine, Section], None]] = {
     "surroundings": surroundings,
     "provider": provider,
     "parity": parity,
-    "rungs": rungs,
+    "rungs": buckets,
     "memory": memory,
     "throughput": throughput,
     "end_to_end": end_to_end,

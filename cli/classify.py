@@ -117,16 +117,16 @@ async def _outcomes(
     decoding = composition.build_decoding(chosen)
     classifier = composition.build_classifier(chosen, engine, Metrics(), decoding)
     wanted = classifier.expect_top_k(top_k)
-    window = min(chosen.queue_capacity, 2 * engine.lanes * engine.max_batch_size)
+    window = min(chosen.queue_capacity, 2 * engine.instances * engine.max_batch_size)
 
     async def outcome(entry: Entry) -> Labels | Failure:
         if entry.failure is not None:
             return entry.failure
         try:
-            with classifier.admit() as (place,):
+            with classifier.admit() as (permit,):
                 payload = await asyncio.to_thread(_read, entry.path, chosen.max_picture_bytes)
                 deadline = asyncio.get_running_loop().time() + chosen.request_timeout_s
-                classified = await classifier.classify(place, payload, top_k=wanted, deadline=deadline)
+                classified = await classifier.classify(permit, payload, top_k=wanted, deadline=deadline)
         except ServiceError as error:
             return Failure(error.code, str(error))
         except OSError as error:

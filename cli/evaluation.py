@@ -130,7 +130,7 @@ def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels]
     from app.engine.engine import EngineOptions, open_engine  # noqa: PLC0415
     from model.preprocess import patchify  # noqa: PLC0415
 
-    engine = open_engine(EngineOptions(source, precision=precision, lanes=1, max_batch_size=_AT_ONCE))
+    engine = open_engine(EngineOptions(source, precision=precision, instances=1, max_batch_size=_AT_ONCE))
     console.print(f"{source}: {engine.precision} on {engine.provider}")
     return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
 

@@ -24,14 +24,14 @@ _PATH = "/health/ready"
 def main(first_process: Path = _FIRST_PROCESS) -> int:
     """Print whether it is ready, or why not. Returns the exit code that a container engine expects: 0 or 1."""
     try:
-        complaint = complaint_of(settings.load(_flags_of(first_process)))
+        failure = failure_of(settings.load(_flags_of(first_process)))
     except BadSettings as error:
-        complaint = str(error)
-    print(complaint or "ready")  # noqa: T201 -- the engine keeps it
-    return 0 if complaint is None else 1
+        failure = str(error)
+    print(failure or "ready")  # noqa: T201 -- the engine keeps it
+    return 0 if failure is None else 1
 
 
-def complaint_of(chosen: Settings) -> str | None:
+def failure_of(chosen: Settings) -> str | None:
     """Why the service with these settings is not ready; None where it is."""
     host = address.near(chosen.host)
     connection = _connection(host, chosen.port, encrypted=chosen.tls_cert_file is not None)

@@ -73,7 +73,7 @@ def serve(context: typer.Context) -> None:
         logs.configure(chosen.log_format, chosen.log_level)
         environment.log_oddities(Settings.model_fields, settings.ENV_PREFIX)
         planned = topology.planned(chosen)
-        raise typer.Exit(server.serve(lambda post: composition.create_service(planned, post=post), planned))
+        raise typer.Exit(server.serve(lambda worker: composition.create_service(planned, worker=worker), planned))
 
 
 @app.command()

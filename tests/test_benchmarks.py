@@ -81,7 +81,9 @@ def test_every_section_has_figures(whole: tuple[subprocess.CompletedProcess[str]
     assert len(content["memory"]["bytes_in_use"]) == 21
     by_size = content["throughput"]["tiny"]["images_s"]
     assert list(by_size) == ["1", "2"]
-    assert len(by_size["1"]) == 1 + 2 + 2 * 2 * 3, "bound, engine in one lane and all; three ways of torch, two dtypes"
+    assert len(by_size["1"]) == 1 + 2 + 2 * 2 * 3, (
+        "bound, engine in one instance and all; three ways of torch, two dtypes"
+    )
     assert all(rate > 0 for rates in by_size.values() for rate in rates.values())
     assert content["end_to_end"]["tiny"]["ceiling"]["images_s"] > 0
 

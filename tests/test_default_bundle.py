@@ -190,7 +190,7 @@ def test_int8_is_bit_for_bit_the_same_on_an_emulated_processor_with_avx2_only(
 import sys; import numpy as np; from pathlib import Path
 from app.engine.engine import EngineOptions, open_engine
 from app.engine.int8_probe import probe
-engine = open_engine(EngineOptions(Path(sys.argv[1]), provider="cpu", precision="int8", lanes=1, max_batch_size=1))
+engine = open_engine(EngineOptions(Path(sys.argv[1]), provider="cpu", precision="int8", instances=1, max_batch_size=1))
 patches = np.load(sys.argv[2])
 np.save(sys.argv[3], np.concatenate([engine.run([one]) for one in patches]))
 print(probe())

@@ -137,8 +137,8 @@ def test_left_to_itself_the_service_runs_on_the_cpu_and_says_so_everywhere(gpu_b
         assert 'provider="cpu"' in info[0]
 
 
-def test_the_calls_of_a_gpu_lane_are_those_of_this_build(gpu_build: Path) -> None:
-    """Its version may differ from the CPU build's: the lane's own tests again, on this build's device "cpu"."""
+def test_the_calls_of_a_gpu_instance_are_those_of_this_build(gpu_build: Path) -> None:
+    """Its version may differ from the CPU build's: the instance's own tests again, on this build's device "cpu"."""
     tests = [
         "-m",
         "pytest",
@@ -183,7 +183,7 @@ def served(gpu_build: Path) -> Iterator[tuple[str, list[str]]]:
     """A server that has started: its address, and what it has logged until then."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "serve", "--port", str(port), "--lanes", "1"],
+        [sys.executable, "-m", "cli", "serve", "--port", str(port), "--instances", "1"],
         cwd=ROOT, env=environment(gpu_build), stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

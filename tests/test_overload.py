@@ -391,7 +391,7 @@ def test_this_service_is_overloaded_from_start_to_table(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "benchmarks.overload", "--quick", "--seconds", "1", "--loads", "0.5", "2",
         "--retry-share", "0", "--workloads", "8x8", "--bundle", str(bundle), "--cache", str(tmp_path),
-        "--out", str(tmp_path / "out"), "--deadline-ms", "500", "--set", "MIXER_LANES=1", "MIXER_QUEUE_CAPACITY=64",
+        "--out", str(tmp_path / "out"), "--deadline-ms", "500", "--set", "MIXER_INSTANCES=1", "MIXER_QUEUE_CAPACITY=64",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
     done = subprocess.run(

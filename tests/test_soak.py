@@ -462,7 +462,7 @@ def soaked(tmp_path: Path, *flags: str, bundle: Path | None = None) -> "subproce
 def test_this_service_is_soaked_with_faults_and_nothing_is_lost(tmp_path: Path) -> None:
     done = soaked(
         tmp_path, "--requests", "1500", "--growth", "9", "--kills", "1", "--restarts", "1", "--reloads", "2",
-        "--set", "MIXER_WORKERS=2", "MIXER_LANES=1",
+        "--set", "MIXER_WORKERS=2", "MIXER_INSTANCES=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "out" / "soak.json").read_text())

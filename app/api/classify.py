@@ -19,13 +19,13 @@ from app.api.openapi import CLASSIFICATION
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
 from app.http.body import BodyLimits, read_picture, read_pictures
-from app.http.disconnect import while_connected
-from app.http.dispatcher import Application, Direct
+from app.http.disconnect import cancel_on_disconnect
+from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.in_flight import Drain
 from app.http.multipart import Upload
 from app.http.request_log import Access, timing_of
-from app.http.upload_budget import Cargo, Hold
-from app.inference.classifier import Classifier, PicturePlace
+from app.http.upload_budget import BodyReservation, UploadBudget
+from app.inference.classifier import Classifier, ImagePermit
 from app.serving.registry import Models
 from app.telemetry.metrics import Metrics
 
@@ -43,18 +43,18 @@ class Routes:
     metrics: Metrics
     keys: ApiKeys
     body_limits: BodyLimits
-    hold: Hold
+    upload_budget: UploadBudget
     timeout_s: float
 
     def add_to(self, app: Application) -> None:
         """Both, with a shortcut each."""
-        one = Direct("/classify", self.classify, top_k=int | None, model=str)
-        many = Direct("/classify/batch", self.classify_batch, top_k=int | None, model=str)
+        one = AsgiEndpoint("/classify", self.classify, top_k=int | None, model=str)
+        many = AsgiEndpoint("/classify/batch", self.classify_batch, top_k=int | None, model=str)
         app.include_router(self._for_pictures(one, many))
-        for direct in (one, many):
-            app.add_shortcut("POST", direct.path, Access(direct, self.metrics))
+        for endpoint in (one, many):
+            app.add_direct_route("POST", endpoint.path, Access(endpoint, self.metrics))
 
-    def _for_pictures(self, one: Direct, many: Direct) -> APIRouter:
+    def _for_pictures(self, one: AsgiEndpoint, many: AsgiEndpoint) -> APIRouter:
         needs = security.or_none(needed=self.keys.locked)
         router = APIRouter()
         router.add_api_route(
@@ -85,47 +85,51 @@ class Routes:
 
     async def classify(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
-        with self.drain.enter(), self.hold.cargo() as cargo:
-            return await self._classify_one(request, cargo, top_k, model)
+        with self.drain.enter(), self.upload_budget.reservation() as reservation:
+            return await self._classify_one(request, reservation, top_k, model)
 
     async def classify_batch(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
         """Every multipart field `file` is a picture. Answers come in the same order."""
-        with self.drain.enter(), self.hold.cargo() as cargo:
-            return await self._classify_many(request, cargo, top_k, model)
+        with self.drain.enter(), self.upload_budget.reservation() as reservation:
+            return await self._classify_many(request, reservation, top_k, model)
 
-    async def _classify_one(self, request: Request, cargo: Cargo, top_k: int | None, model: str | None) -> Response:
+    async def _classify_one(
+        self, request: Request, reservation: BodyReservation, top_k: int | None, model: str | None
+    ) -> Response:
         expect_key(self.keys, request)
         self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
-        payload = await read_picture(request, self.body_limits, cargo)
+        payload = await read_picture(request, self.body_limits, reservation)
         timing.received()
         deadline = min(clients_deadline, self._deadline())
         classifier = self.models.classifier(model)  # which may be another one by now
         wanted = classifier.expect_top_k(top_k)
-        with classifier.admit(deadline=deadline) as (place,):
-            work = classifier.classify(place, payload, top_k=wanted, deadline=deadline)
-            classified = await while_connected(request.scope, request.receive, work)
+        with classifier.admit(deadline=deadline) as (permit,):
+            work = classifier.classify(permit, payload, top_k=wanted, deadline=deadline)
+            classified = await cancel_on_disconnect(request.scope, request.receive, work)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
         return _json({"model": classifier.named, "predictions": classified.predictions})
 
-    async def _classify_many(self, request: Request, cargo: Cargo, top_k: int | None, model: str | None) -> Response:
+    async def _classify_many(
+        self, request: Request, reservation: BodyReservation, top_k: int | None, model: str | None
+    ) -> Response:
         expect_key(self.keys, request)
         self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
-        uploads = await read_pictures(request, self.body_limits, cargo)
+        uploads = await read_pictures(request, self.body_limits, reservation)
         timing.received()
         deadline = min(clients_deadline, self._deadline())
         classifier = self.models.classifier(model)  # which may be another one by now
         wanted = classifier.expect_top_k(top_k)
-        with classifier.admit(len(uploads), deadline=deadline) as places:
+        with classifier.admit(len(uploads), deadline=deadline) as permits:
             entries = (
-                _entry(classifier, place, upload, wanted, deadline, patient=before >= _IMPATIENT, client=request)
-                for before, (place, upload) in enumerate(zip(places, uploads, strict=True))
+                _entry(classifier, permit, upload, wanted, deadline, patient=before >= _IMPATIENT, client=request)
+                for before, (permit, upload) in enumerate(zip(permits, uploads, strict=True))
             )
-            results = await while_connected(request.scope, request.receive, _gather(*entries))
+            results = await cancel_on_disconnect(request.scope, request.receive, _gather(*entries))
         timing.errors = _errors_in(results)
         return _json({"model": classifier.named, "results": results})
 
@@ -153,7 +157,7 @@ class Routes:
 
 async def _entry(
     classifier: Classifier,
-    place: PicturePlace,
+    permit: ImagePermit,
     upload: Upload,
     top_k: int,
     deadline: float,
@@ -163,7 +167,7 @@ async def _entry(
 ) -> dict[str, object]:
     try:
         classified = await classifier.classify(
-            place, upload.payload, top_k=top_k, deadline=deadline, patient=patient, client=client
+            permit, upload.payload, top_k=top_k, deadline=deadline, patient=patient, client=client
         )
     except ServiceError as error:
         forget_frames(error)

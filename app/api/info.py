@@ -96,7 +96,8 @@ class Info:
             provider=engine.provider,
             precision=engine.precision,
             precision_reason=engine.precision_reason,
-            lanes=engine.lanes,
+            instances=engine.instances,
+            lanes=engine.instances,
             fallback=engine.fallback,
             limits=self.limits.model_copy(update={"max_batch_size": classifier.max_batch_size}),
         )

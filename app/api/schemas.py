@@ -87,7 +87,8 @@ class ModelBody(PublicModelBody):
 
     limits: FullLimitsBody
     provider: str
-    lanes: int = Field(description="Runs side by side in each worker.")
+    instances: int = Field(description="Runs side by side in each worker.")
+    lanes: int = Field(description="The same, by its name before 0.3.", deprecated=True)
     precision_reason: str = Field(description="Why this graph of the bundle runs, and no other.")
     fallback: str | None = Field(description="Why the provider is not the one preferred; null where it is.")
 

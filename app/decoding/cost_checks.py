@@ -104,7 +104,7 @@ class PictureFile(io.BytesIO):
             )
 
 
-class Memory:
+class DecodeBudget:
     """Bytes that all threads of all processes share. Whoever needs more than is left waits.
 
     A thread of this process tells the others when it gives some back. Those of other processes cannot, so that whoever

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from app.decoding import bmp, cost_checks, cut_jpeg, jpeg, png, tiff_kinds, webp
-from app.decoding.cost_checks import Memory, PictureFile, TakesLong
+from app.decoding.cost_checks import DecodeBudget, PictureFile, TakesLong
 from app.decoding.not_an_image import what_it_is
 from app.errors import BadPicture, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.system.quota import Quota
@@ -51,7 +51,7 @@ class DecodeLimits:
 
     max_bytes: int
     max_pixels: int
-    memory: Memory = field(default_factory=lambda: Memory(Quota(_MEMORY_BYTES)))
+    budget: DecodeBudget = field(default_factory=lambda: DecodeBudget(Quota(_MEMORY_BYTES)))
     reduced_scale: bool = True
 
 
@@ -109,7 +109,7 @@ def _lacks_only_its_end(payload: bytes, limits: DecodeLimits) -> bool:
         if not cut_jpeg.is_soon_told(image.width * image.height, scans):
             return False
         needed = cost_checks.coefficient_bytes(image, scans.number) + cost_checks.decoding_bytes(image)
-    with limits.memory.taken(needed):
+    with limits.budget.taken(needed):
         return cut_jpeg.lacks_only_its_end(payload)
 
 
@@ -126,13 +126,13 @@ def _decoded_as_it_is(
             is_grey = channels == 1 and not color_profiles.matters(image.info.get("icc_profile"))
             image.draft("L" if is_grey else "RGB", (declared[0] // scale, declared[1] // scale))
         needed = coefficient_bytes + cost_checks.decoding_bytes(image) + cost_checks.tables_bytes(image, payload)
-        most = limits.memory.capacity_bytes // 2
+        most = limits.budget.capacity_bytes // 2
         if needed > most:
             raise TooManyPixels(
                 f"The picture declares {declared[0]} x {declared[1]} pixels in mode {image.mode}, which take "
                 f"{needed} bytes of memory to decode; expected at most {most}."
             )
-        with limits.memory.taken(needed):
+        with limits.budget.taken(needed):
             if len(image.tile) == 1:  # in one piece: after every piece, a thread waits until it may run Python again
                 image.decodermaxblock = max(image.decodermaxblock, len(payload))
             if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):

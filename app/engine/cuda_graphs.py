@@ -1,9 +1,9 @@
-"""One lane on a GPU: bound buffers and, for every rung of the ladder, one captured CUDA graph. Knows no providers.
+"""One instance on a GPU: bound buffers and, for every batch bucket, one captured CUDA graph. Knows no providers.
 
 Shapes: S patches of P*P*C bytes a picture, K classes. The device is a parameter, so that the same path runs on a CPU.
 
-A captured graph runs one batch size only, so a batch is padded to the next rung. Powers of two with one size between
-keep the ladder short and the padding under a third of any run.
+A captured graph runs one batch size only, so a batch is padded to the next bucket. Powers of two with one size between
+keep the buckets few and the padding under a third of any run.
 """
 
 from bisect import bisect_left
@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from app.engine.gpu_buffers import DeviceArray, Memory
-from app.engine.instance import Lane
+from app.engine.instance import InstanceThread
 from app.engine.runners import INPUT, LOGITS, Logits, Patches
 from app.engine.session import Session, one_line
 from app.errors import EngineError
@@ -26,7 +26,7 @@ _UNCAPTURED = -1
 _REPLAY_TOLERANCE = 0.02  # of the largest logit: a wrong graph is off by all of it, another choice of kernel by less
 
 
-def ladder(max_batch_size: int) -> tuple[int, ...]:
+def batch_buckets(max_batch_size: int) -> tuple[int, ...]:
     """1, 2, 3, 4, 6, 8, 12, 16, 24, 32, ... and, at the top, `max_batch_size` itself.
 
     Raises: ValueError below 1.
@@ -38,39 +38,39 @@ def ladder(max_batch_size: int) -> tuple[int, ...]:
     return tuple(sorted({size for size in sizes if size < max_batch_size} | {max_batch_size}))
 
 
-def rung_for(batch_size: int, rungs: Sequence[int]) -> int:
-    """The smallest of the ascending `rungs` that holds `batch_size` pictures. Raises ValueError where none does."""
-    if not 1 <= batch_size <= rungs[-1]:
-        raise ValueError(f"The batch has {batch_size} pictures; expected 1 to {rungs[-1]}. This is a bug.")
-    return rungs[bisect_left(rungs, batch_size)]
+def bucket_for(batch_size: int, buckets: Sequence[int]) -> int:
+    """The smallest of the ascending `buckets` that holds `batch_size` pictures. Raises ValueError where none does."""
+    if not 1 <= batch_size <= buckets[-1]:
+        raise ValueError(f"The batch has {batch_size} pictures; expected 1 to {buckets[-1]}. This is a bug.")
+    return buckets[bisect_left(buckets, batch_size)]
 
 
 @dataclass(frozen=True)
-class _Rung:
+class _Bucket:
     """A batch size with memory of its own: what is bound here is bound for good."""
 
-    patches: DeviceArray  # uint8 [rung, S, P*P*C]
-    logits: DeviceArray  # float32 [rung, K]
+    patches: DeviceArray  # uint8 [bucket, S, P*P*C]
+    logits: DeviceArray  # float32 [bucket, K]
     binding: Any
-    captured: Any  # run options: capture the graph with this rung's id, or replay it
+    captured: Any  # run options: capture the graph with this bucket's id, or replay it
     uncaptured: Any
 
 
-class LadderRunner:
-    """Pads a batch to the next rung and runs it from and to fixed addresses, in a thread of its own.
+class BatchBucketRunner:
+    """Pads a batch to the next bucket and runs it from and to fixed addresses, in a thread of its own.
 
     Raises: EngineError where there is too little memory for its buffers.
     """
 
     def __init__(self, session: Session, spec: ModelSpec, max_batch_size: int, memory: Memory) -> None:
         self._session = session
-        self._sizes = ladder(max_batch_size)
-        self._lane = Lane("gpu")
+        self._sizes = batch_buckets(max_batch_size)
+        self._instance = InstanceThread("gpu")
         picture = (spec.num_patches, spec.patch_bytes)
         try:
-            self._host = self._lane.call(memory.host, (max_batch_size, *picture))
-            self._rungs = {
-                size: self._lane.call(_bind, session, memory, (size, *picture), (size, spec.num_classes))
+            self._host = self._instance.call(memory.host, (max_batch_size, *picture))
+            self._buckets = {
+                size: self._instance.call(_bind, session, memory, (size, *picture), (size, spec.num_classes))
                 for size in self._sizes
             }
         except Exception as error:
@@ -78,60 +78,60 @@ class LadderRunner:
 
     def run(self, patches: Sequence[Patches]) -> Logits:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]; n may be any up to the top of the ladder."""
-        return self._lane.call(self._replay, patches)
+        return self._instance.call(self._replay, patches)
 
     def padding(self, batch_size: int) -> int:
-        """Places between `batch_size` and the next rung."""
-        return rung_for(batch_size, self._sizes) - batch_size
+        """Places between `batch_size` and the next bucket."""
+        return bucket_for(batch_size, self._sizes) - batch_size
 
     def capture(self) -> None:
-        """Capture every rung, and prove that each replay answers like the graph itself.
+        """Capture every bucket, and prove that each replay answers like the graph itself.
 
-        Raises: EngineError where a rung does not run, or its replay answers otherwise.
+        Raises: EngineError where a bucket does not run, or its replay answers otherwise.
         """
-        self._lane.call(self._capture)
+        self._instance.call(self._capture)
 
     def _replay(self, patches: Sequence[Patches]) -> Logits:
-        rung = rung_for(len(patches), self._sizes)
+        bucket = bucket_for(len(patches), self._sizes)
         np.stack(patches, out=self._host[: len(patches)])
-        self._host[len(patches) : rung] = 0  # whoever was here before is gone
-        return self._answer(rung, self._rungs[rung].captured)[: len(patches)]
+        self._host[len(patches) : bucket] = 0  # whoever was here before is gone
+        return self._answer(bucket, self._buckets[bucket].captured)[: len(patches)]
 
-    def _answer(self, rung: int, options: Any) -> Logits:
-        """Logits float32 [rung, K], a copy, of what the host buffer holds."""
-        bound = self._rungs[rung]
-        bound.patches.update_inplace(self._host[:rung])
+    def _answer(self, bucket: int, options: Any) -> Logits:
+        """Logits float32 [bucket, K], a copy, of what the host buffer holds."""
+        bound = self._buckets[bucket]
+        bound.patches.update_inplace(self._host[:bucket])
         self._session.run_with_iobinding(bound.binding, options)
         return np.array(bound.logits.numpy())
 
     def _capture(self) -> None:
         noise = np.random.default_rng(0).integers(0, 256, self._host.shape, dtype=np.uint8)
         expected: dict[int, Logits] = {}
-        for rung in reversed(self._sizes):  # the largest first: the arena then holds the others without growing
+        for bucket in reversed(self._sizes):  # the largest first: the arena then holds the others without growing
             self._host[:] = noise
-            expected[rung] = self._try(rung, self._rungs[rung].uncaptured)
+            expected[bucket] = self._try(bucket, self._buckets[bucket].uncaptured)
             self._host[:] = 0
-            self._try(rung, self._rungs[rung].captured)
+            self._try(bucket, self._buckets[bucket].captured)
         self._host[:] = noise
-        for rung in self._sizes:
-            _expect_same(rung, self._try(rung, self._rungs[rung].captured), expected[rung])
+        for bucket in self._sizes:
+            _expect_same(bucket, self._try(bucket, self._buckets[bucket].captured), expected[bucket])
         self._host[:] = 0
 
-    def _try(self, rung: int, options: Any) -> Logits:
+    def _try(self, bucket: int, options: Any) -> Logits:
         try:
-            return self._answer(rung, options)
+            return self._answer(bucket, options)
         except Exception as error:
-            raise EngineError(f"The graph does not run a batch of {rung}: {one_line(error)}") from error
+            raise EngineError(f"The graph does not run a batch of {bucket}: {one_line(error)}") from error
 
 
 def _bind(
     session: Session, memory: Memory, patches_shape: tuple[int, int, int], logits_shape: tuple[int, int]
-) -> _Rung:
+) -> _Bucket:
     patches, logits = memory.device(patches_shape, np.uint8), memory.device(logits_shape, np.float32)
     binding = session.io_binding()
     binding.bind_ortvalue_input(INPUT, patches)
     binding.bind_ortvalue_output(LOGITS, logits)
-    return _Rung(patches, logits, binding, _run_options(patches_shape[0]), _run_options(_UNCAPTURED))
+    return _Bucket(patches, logits, binding, _run_options(patches_shape[0]), _run_options(_UNCAPTURED))
 
 
 def _run_options(graph_id: int) -> Any:
@@ -140,11 +140,11 @@ def _run_options(graph_id: int) -> Any:
     return options
 
 
-def _expect_same(rung: int, replayed: Logits, expected: Logits) -> None:
+def _expect_same(bucket: int, replayed: Logits, expected: Logits) -> None:
     drift = float(np.abs(replayed - expected).max())
     allowed = _REPLAY_TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not drift <= allowed:  # nor is it a number where a logit is not
         raise EngineError(
-            f"The captured graph of {rung} pictures answers otherwise than the graph itself: its logits are off by "
+            f"The captured graph of {bucket} pictures answers otherwise than the graph itself: its logits are off by "
             f"{drift:.4g}; expected at most {allowed:.4g}."
         )

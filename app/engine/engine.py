@@ -14,17 +14,17 @@ from queue import SimpleQueue
 import numpy as np
 
 from app.engine import not_a_bundle
-from app.engine.cuda_graphs import LadderRunner
+from app.engine.cuda_graphs import BatchBucketRunner
 from app.engine.metadata import PRECISIONS, expect_interface
 from app.engine.precision import open_best
 from app.engine.providers import PROVIDERS, Gpu, Providers, cuda, tensorrt
 from app.engine.runners import INPUT, Logits, Patches, Runner, SessionRunner
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, one_line, open_held, open_session
 from app.errors import EngineError
-from app.system.cpu_limits import lanes_and_threads, usable_cpus
+from app.system.cpu_limits import instances_and_threads, usable_cpus
 from model.spec import ModelSpec, Precision
 
-GPU_LANES = 2  # while one computes, the other copies
+GPU_INSTANCES = 2  # while one computes, the other copies
 _GPU_BATCH_SIZE = 64
 _CPU_BATCH_SIZE = 16
 _CACHED_BYTES = 2 << 20  # of a run's widest float32 array: much larger ones fall out of the cache, and cost speed
@@ -34,7 +34,7 @@ log = logging.getLogger("mixer.engine")
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What to open. `provider` and `precision` may be "auto"; 0 lanes, threads or pictures in a run are chosen.
+    """What to open. `provider` and `precision` may be "auto"; 0 instances, threads or pictures in a run are chosen.
 
     The rest is for a GPU.
     """
@@ -42,7 +42,7 @@ class EngineOptions:
     bundle: Path
     provider: str = "auto"
     precision: str = "auto"
-    lanes: int = 0
+    instances: int = 0
     intra_op_threads: int = 0
     max_batch_size: int = 0
     device_id: int = 0
@@ -51,7 +51,7 @@ class EngineOptions:
 
 
 class Engine:
-    """One graph, ready to run. `run` may be called from `lanes` threads at once; more of them wait for each other."""
+    """One graph, ready to run. `run` may be called from `instances` threads at once; more of them wait for each other."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Engine:
         self.provider = provider
         self.precision = precision
         self.precision_reason = precision_reason
-        self.lanes = len(runners)
+        self.instances = len(runners)
         self.fallback = fallback
         self.max_batch_size = max_batch_size
         self._runners = tuple(runners)
@@ -89,7 +89,7 @@ class Engine:
         return self._runners[0].padding(batch_size)
 
     def warm_up(self) -> None:
-        """Run the smallest and the largest batch once in each lane, so that no client pays for first-time work.
+        """Run the smallest and the largest batch once in each instance, so that no client pays for first-time work.
 
         Raises: EngineError where the graph does not run, or does not answer as its spec says.
         """
@@ -153,7 +153,9 @@ def _open_on(
     runtime: Runtime,
     fallback: str | None = None,
 ) -> Engine:
-    lanes, threads = _lanes_and_threads(options) if provider == "cpu" else (options.lanes or GPU_LANES, CpuThreads())
+    instances, threads = (
+        _instances_and_threads(options) if provider == "cpu" else (options.instances or GPU_INSTANCES, CpuThreads())
+    )
     path, session, spec, precision, reason = open_best(
         graphs,
         options.precision,
@@ -165,11 +167,11 @@ def _open_on(
     options = replace(options, max_batch_size=options.max_batch_size or best_batch_size(provider, spec))
     runners: Sequence[Runner]
     if provider == "cpu":
-        runners = [SessionRunner(session)] * lanes
+        runners = [SessionRunner(session)] * instances
     else:
         del session  # it has shown that the provider runs, and makes room for those that serve
         providers = _gpu_providers(provider, options, spec, precision)
-        runners = [_gpu_lane(path, providers, threads, spec, options, runtime) for _ in range(lanes)]
+        runners = [_gpu_instance(path, providers, threads, spec, options, runtime) for _ in range(instances)]
     engine = Engine(
         runners,
         spec,
@@ -195,9 +197,9 @@ def best_batch_size(provider: str, spec: ModelSpec) -> int:
     return math.ceil(_CACHED_BYTES / (4 * spec.widest_activation))
 
 
-def _lanes_and_threads(options: EngineOptions) -> tuple[int, CpuThreads]:
-    lanes, threads = lanes_and_threads(usable_cpus(), options.lanes, options.intra_op_threads)
-    return lanes, CpuThreads(threads, spin=lanes == 1 and threads > 1)
+def _instances_and_threads(options: EngineOptions) -> tuple[int, CpuThreads]:
+    instances, threads = instances_and_threads(usable_cpus(), options.instances, options.intra_op_threads)
+    return instances, CpuThreads(threads, spin=instances == 1 and threads > 1)
 
 
 def _gpu_providers(provider: str, options: EngineOptions, spec: ModelSpec, precision: Precision) -> Providers:
@@ -208,10 +210,10 @@ def _gpu_providers(provider: str, options: EngineOptions, spec: ModelSpec, preci
     return tensorrt(gpu, fp16=precision == "fp16", shape=shape, max_batch_size=options.max_batch_size)
 
 
-def _gpu_lane(
+def _gpu_instance(
     path: Path, providers: Providers, threads: CpuThreads, spec: ModelSpec, options: EngineOptions, runtime: Runtime
 ) -> Runner:
     session = open_held(path, providers, threads, runtime)
-    runner = LadderRunner(session, spec, options.max_batch_size, runtime.memory(options.device_id))
+    runner = BatchBucketRunner(session, spec, options.max_batch_size, runtime.memory(options.device_id))
     runner.capture()
     return runner

@@ -22,7 +22,7 @@ log = logging.getLogger("mixer.engine")
 
 
 class DeviceArray(Protocol):
-    """The part of onnxruntime.OrtValue that a lane uses: memory at one address for good."""
+    """The part of onnxruntime.OrtValue that an instance uses: memory at one address for good."""
 
     def update_inplace(self, data: NDArray[Any]) -> None:
         """Copy `data`, of the same shape and type, into it."""
@@ -34,7 +34,7 @@ class DeviceArray(Protocol):
 
 
 class Memory(Protocol):
-    """What a lane takes once, before the first picture, and never again."""
+    """What an instance takes once, before the first picture, and never again."""
 
     def host(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Zeros on the host, from where copies to the device start."""
@@ -54,7 +54,7 @@ class OrtMemory:
 
     def host(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Zeros uint8; page-locked for a GPU."""
-        return np.zeros(shape, dtype=np.uint8) if self._name == "cpu" else host_rows(shape, self._device_id)
+        return np.zeros(shape, dtype=np.uint8) if self._name == "cpu" else pinned_buffer(shape, self._device_id)
 
     def device(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Room that is not initialised."""
@@ -64,17 +64,19 @@ class OrtMemory:
         return value
 
 
-def host_rows(shape: tuple[int, ...], device_id: int, load: Callable[[str], Any] = ctypes.CDLL) -> NDArray[np.uint8]:
+def pinned_buffer(
+    shape: tuple[int, ...], device_id: int, load: Callable[[str], Any] = ctypes.CDLL
+) -> NDArray[np.uint8]:
     """Zeros uint8 of `shape`, in whole pages of their own that GPU `device_id` may read directly."""
-    pages = mmap.mmap(-1, int(np.prod(shape)))
-    rows = np.frombuffer(pages, dtype=np.uint8).reshape(shape)
+    mapping = mmap.mmap(-1, int(np.prod(shape)))
+    pinned = np.frombuffer(mapping, dtype=np.uint8).reshape(shape)
     try:
         driver = load(_DRIVER)
-        _lock(driver, rows.ctypes.data, rows.nbytes, device_id)
-        weakref.finalize(pages, driver.cuMemHostUnregister, ctypes.c_void_p(rows.ctypes.data)).atexit = False
+        _lock(driver, pinned.ctypes.data, pinned.nbytes, device_id)
+        weakref.finalize(mapping, driver.cuMemHostUnregister, ctypes.c_void_p(pinned.ctypes.data)).atexit = False
     except OSError as error:
         log.warning("pictures are copied to the GPU from ordinary memory, which is slower: %s", error)
-    return rows
+    return pinned
 
 
 def _lock(driver: Any, address: int, size_bytes: int, device_id: int) -> None:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _Calls = SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
 
 
-class Lane:
+class InstanceThread:
     """A daemon, so that a run that never returns cannot keep the process from ending. It ends with this object."""
 
     def __init__(self, name: str) -> None:
@@ -25,7 +25,7 @@ class Lane:
         weakref.finalize(self, self._calls.put, None).atexit = False
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `function` returns or raises, in this lane's thread. Waits for it, and for the calls before it."""
+        """What `function` returns or raises, in this instance's thread. Waits for it, and for the calls before it."""
         future: Future[T] = Future()
         self._calls.put((lambda: function(*args, **kwargs), future))
         return future.result()
@@ -36,6 +36,6 @@ def _work(calls: _Calls) -> None:
         work, future = call
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the caller, and the lane lives on
+        except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the caller, and the instance lives on
             future.set_exception(error)
-        del call, work, future  # an idle lane keeps no picture alive
+        del call, work, future  # an idle instance keeps no picture alive

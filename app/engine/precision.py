@@ -1,4 +1,4 @@
-"""Which graph of a bundle runs, and why. Knows nothing of lanes or batches.
+"""Which graph of a bundle runs, and why. Knows nothing of instances or batches.
 
 On a CPU int8 comes first where the processor multiplies bytes at all: measured, 2.2 to 3.3 times as fast as fp32 with
 VNNI, 1.3 times and more with AVX2 (docs/decisions/0014). It is taken only where its products are exact: a graph whose

@@ -17,7 +17,7 @@ Providers = list[tuple[str, dict[str, str]]]  # in order of preference, each wit
 
 @dataclass(frozen=True)
 class Gpu:
-    """Which GPU, and how much of its memory one lane may take (0: as much as there is)."""
+    """Which GPU, and how much of its memory one instance may take (0: as much as there is)."""
 
     device_id: int = 0
     memory_limit_bytes: int = 0

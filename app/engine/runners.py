@@ -1,4 +1,4 @@
-"""One lane's way to run a batch: pictures in, logits out. Knows nothing of providers or of how a session is opened."""
+"""One instance's way to run a batch: pictures in, logits out. Knows nothing of providers or of how a session is opened."""
 
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -15,7 +15,7 @@ INPUT, LOGITS = "patches", "logits"
 
 
 class Runner(Protocol):
-    """What a lane runs with. An engine gives it to one run at a time."""
+    """What an instance runs with. An engine gives it to one run at a time."""
 
     def run(self, patches: Sequence[Patches]) -> Logits:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from app.errors import BadRequest, ClientGone, DeadlinePassed, TooManyBytes, UnsupportedFormat
 from app.http.multipart import Form, Upload
-from app.http.upload_budget import Cargo
+from app.http.upload_budget import BodyReservation
 
 _MULTIPART = b"multipart/form-data"
 _RAW_TYPES = (
@@ -38,8 +38,8 @@ class BodyLimits:
     timeout_s: float
 
 
-async def read_picture(request: Request, limits: BodyLimits, cargo: Cargo | None = None) -> bytes:
-    """One picture: the multipart field `file`, or the whole body. `cargo` counts its bytes.
+async def read_picture(request: Request, limits: BodyLimits, reservation: BodyReservation | None = None) -> bytes:
+    """One picture: the multipart field `file`, or the whole body. `reservation` counts its bytes.
 
     Raises: UnsupportedFormat, TooManyBytes, BadRequest, BadParameter, UploadsFull, DeadlinePassed, ClientGone.
     """
@@ -50,7 +50,7 @@ async def read_picture(request: Request, limits: BodyLimits, cargo: Cargo | None
             request,
             parameters,
             max_bytes,
-            cargo,
+            reservation,
             max_files=1,
             timeout_s=limits.timeout_s,
             most="the most of /classify; /classify/batch takes several",
@@ -63,12 +63,14 @@ async def read_picture(request: Request, limits: BodyLimits, cargo: Cargo | None
             + _hint(content_type)
         )
     pieces: list[bytes] = []
-    await _receive(request, limits.max_picture_bytes, limits.timeout_s, cargo, pieces.append)
+    await _receive(request, limits.max_picture_bytes, limits.timeout_s, reservation, pieces.append)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def read_pictures(request: Request, limits: BodyLimits, cargo: Cargo | None = None) -> list[Upload]:
-    """Many pictures: every multipart field `file`, in order. `cargo` counts their bytes.
+async def read_pictures(
+    request: Request, limits: BodyLimits, reservation: BodyReservation | None = None
+) -> list[Upload]:
+    """Many pictures: every multipart field `file`, in order. `reservation` counts their bytes.
 
     Raises: as read_picture.
     """
@@ -79,7 +81,12 @@ async def read_pictures(request: Request, limits: BodyLimits, cargo: Cargo | Non
             + _hint(content_type)
         )
     return await _read_form(
-        request, parameters, limits.max_request_bytes, cargo, max_files=limits.max_pictures, timeout_s=limits.timeout_s
+        request,
+        parameters,
+        limits.max_request_bytes,
+        reservation,
+        max_files=limits.max_pictures,
+        timeout_s=limits.timeout_s,
     )
 
 
@@ -107,7 +114,7 @@ async def _receive(
     request: Request,
     max_bytes: int,
     timeout_s: float,
-    cargo: Cargo | None,
+    reservation: BodyReservation | None,
     take: Callable[[bytes], object],
     most_at_once: int | None = None,
 ) -> None:
@@ -118,8 +125,8 @@ async def _receive(
     declared = _declared_bytes(request)
     if declared > max_bytes:
         raise TooManyBytes(f"The body has {declared} bytes; expected at most {max_bytes}.")
-    if cargo is not None:
-        cargo.expect_room(declared)
+    if reservation is not None:
+        reservation.expect_room(declared)
     received, more = 0, True
     try:
         async with asyncio.timeout(timeout_s):
@@ -131,8 +138,8 @@ async def _receive(
                 received += len(piece)
                 if received > max_bytes:
                     raise TooManyBytes(f"The body has more than {max_bytes} bytes, the most expected.")
-                if cargo is not None:
-                    cargo.load(len(piece))
+                if reservation is not None:
+                    reservation.load(len(piece))
                 if most_at_once is None or len(piece) <= most_at_once:
                     take(piece)
                 else:
@@ -162,7 +169,7 @@ async def _read_form(
     request: Request,
     parameters: dict[bytes, bytes],
     max_bytes: int,
-    cargo: Cargo | None,
+    reservation: BodyReservation | None,
     *,
     max_files: int,
     timeout_s: float,
@@ -170,7 +177,7 @@ async def _read_form(
 ) -> list[Upload]:
     form = Form(parameters.get(b"boundary"), max_files, most)
     try:
-        await _receive(request, max_bytes, timeout_s, cargo, form.write, _FORM_BYTES_AT_ONCE)
+        await _receive(request, max_bytes, timeout_s, reservation, form.write, _FORM_BYTES_AT_ONCE)
         return form.uploads()
     finally:
         form.close()

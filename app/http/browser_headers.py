@@ -51,4 +51,4 @@ def allow_origins(app: Application, origins: Sequence[str]) -> None:
         expose_headers=_SHOWN,
     )
     app.add_middleware(around)
-    app.wrap_shortcuts(around)
+    app.wrap_direct_routes(around)

@@ -24,7 +24,7 @@ _ADDRESSES = ("url", "uri", "image_url", "imageurl", "image", "src", "link")
 _SHOWN = 64  # characters of a name
 
 
-class Direct:
+class AsgiEndpoint:
     """One endpoint `async (request, **parameters) -> Response` as an application, its parameters from the query.
 
     A ServiceError becomes its answer; a parameter that is not of its type in `types` becomes 422, as does one
@@ -64,21 +64,21 @@ class Application(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._shortcuts: dict[tuple[str, str], ASGIApp] = {}
+        self._direct_routes: dict[tuple[str, str], ASGIApp] = {}
 
-    def add_shortcut(self, method: str, path: str, app: ASGIApp) -> None:
+    def add_direct_route(self, method: str, path: str, app: ASGIApp) -> None:
         """Let `app` answer exactly these requests."""
-        self._shortcuts[method, path] = app
+        self._direct_routes[method, path] = app
 
-    def wrap_shortcuts(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
+    def wrap_direct_routes(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
         """Put something around every shortcut that there is."""
-        self._shortcuts = {request: middleware(app) for request, app in self._shortcuts.items()}
+        self._direct_routes = {request: middleware(app) for request, app in self._direct_routes.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the lifespan."""
-        shortcut = self._shortcuts.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if shortcut is not None:
-            await shortcut(scope, receive, send)
+        route = self._direct_routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route is not None:
+            await route(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

@@ -19,7 +19,7 @@ class Drain:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def enter(self) -> "_Visit":
+    def enter(self) -> "_InFlight":
         """Be inside for the length of a request, as a context manager.
 
         Raises: Draining after closing time, NotReady when the drain is over.
@@ -27,13 +27,13 @@ class Drain:
         if self._started:
             self._on_refusal()
             raise Draining("The service is draining; expected a request to another instance.")
-        return _Visit(self)
+        return _InFlight(self)
 
-    def _come(self, task: "asyncio.Task[object]") -> None:
+    def _add(self, task: "asyncio.Task[object]") -> None:
         self._inside.add(task)
         self._empty.clear()
 
-    def _go(self, task: "asyncio.Task[object]") -> bool:
+    def _discard(self, task: "asyncio.Task[object]") -> bool:
         """Whether the drain is over."""
         self._inside.remove(task)
         if not self._inside:
@@ -50,15 +50,15 @@ class Drain:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
         except TimeoutError:
-            asyncio.get_running_loop().call_later(_LAST_ANSWERS_S, self._send_away)
+            asyncio.get_running_loop().call_later(_LAST_ANSWERS_S, self._cancel_remaining)
 
-    def _send_away(self) -> None:
+    def _cancel_remaining(self) -> None:
         self._over = True
         for task in self._inside:
             task.cancel()
 
 
-class _Visit:
+class _InFlight:
     """One request's stay; a class, because a generator costs more than the rest of it."""
 
     __slots__ = ("_drain", "_task")
@@ -68,12 +68,12 @@ class _Visit:
         self._task = _current_task()
 
     def __enter__(self) -> None:
-        self._drain._come(self._task)  # noqa: SLF001 -- a visit is part of its drain
+        self._drain._add(self._task)  # noqa: SLF001 -- a visit is part of its drain
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        over = self._drain._go(self._task)  # noqa: SLF001 -- a visit is part of its drain
+        over = self._drain._discard(self._task)  # noqa: SLF001 -- a visit is part of its drain
         if over and isinstance(error, asyncio.CancelledError):
             self._task.uncancel()
             raise NotReady("The service shut down before an answer; expected a request to another instance.") from None

@@ -9,16 +9,16 @@ from app.system.quota import Quota
 _RETRY_AFTER_S = 1  # an answer takes less, and with it a body goes
 
 
-class Hold:
+class UploadBudget:
     """Room, in bytes, for the bodies of all requests together. Whoever finds none is told to `on_refusal`, too."""
 
     def __init__(self, room: Quota, on_refusal: Callable[[], object]) -> None:
         self.room = room
         self._on_refusal = on_refusal
 
-    def cargo(self) -> "Cargo":
+    def reservation(self) -> "BodyReservation":
         """The body of one request; as a context manager it goes when the request is answered."""
-        return Cargo(self)
+        return BodyReservation(self)
 
     def expect_room(self, count: int) -> None:
         """Raises UploadsFull."""
@@ -41,29 +41,29 @@ class Hold:
         )
 
 
-class Cargo:
+class BodyReservation:
     """What one request takes of the hold; a class, because a generator costs more."""
 
-    __slots__ = ("_bytes", "_hold")
+    __slots__ = ("_budget", "_bytes")
 
-    def __init__(self, hold: Hold) -> None:
-        self._hold = hold
+    def __init__(self, budget: UploadBudget) -> None:
+        self._budget = budget
         self._bytes = 0
 
     def expect_room(self, count: int) -> None:
         """For a body of so many bytes, none of which has come. Raises UploadsFull."""
-        self._hold.expect_room(count)
+        self._budget.expect_room(count)
 
     def load(self, count: int) -> None:
         """So many bytes have come. Raises UploadsFull."""
         if count:
-            self._hold.take(count)
+            self._budget.take(count)
             self._bytes += count
 
-    def __enter__(self) -> "Cargo":
+    def __enter__(self) -> "BodyReservation":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._hold.room.give(self._bytes)
+        self._budget.room.give(self._bytes)

@@ -20,9 +20,9 @@ _LONGEST_RETRY_S = 60
 
 @dataclass(frozen=True)
 class Limits:
-    """lanes: batches in flight at once. queue_capacity: places. max_wait_s: how long a first item waits for company."""
+    """instances: batches in flight at once. queue_capacity: places. max_wait_s: how long a first item waits for company."""
 
-    lanes: int = 1
+    instances: int = 1
     max_batch_size: int = 32
     max_wait_s: float = 0.0
     queue_capacity: int = 512
@@ -35,10 +35,10 @@ class Admission:
     of the places is less, that many do.
     """
 
-    def __init__(self, places: Quota, enough: int) -> None:
+    def __init__(self, permits: Quota, enough: int) -> None:
         self.taken = 0
-        self._places = places
-        self._enough = min(enough, math.ceil(places.limit / places.processes))
+        self._permits = permits
+        self._enough = min(enough, math.ceil(permits.limit / permits.processes))
         self._throughput = Throughput()
         self._promised_until = -math.inf
 
@@ -47,11 +47,11 @@ class Admission:
 
         Raises: QueueFull.
         """
-        if not self._places.try_take(count):
-            raise self._full(count, now, self._places.taken)
+        if not self._permits.try_take(count):
+            raise self._full(count, now, self._permits.taken)
         late = self._late(count, now, deadline, self.taken)
         if late is not None:
-            self._places.give(count)
+            self._permits.give(count)
             raise late
         self.taken += count
         if self.taken >= self._enough:
@@ -59,14 +59,14 @@ class Admission:
 
     def refusal(self, count: int, now: float, deadline: float = math.inf, others: int = 0) -> QueueFull | None:
         """Why `take` would refuse, once `others` have taken theirs; None where it would not."""
-        taken = self._places.taken + others
-        if taken + count > self._places.limit:
+        taken = self._permits.taken + others
+        if taken + count > self._permits.limit:
             return self._full(count, now, taken)
         return self._late(count, now, deadline, self.taken + others)
 
-    def leave(self, now: float) -> None:
+    def release(self, now: float) -> None:
         """One place is free again."""
-        self._places.give(1)
+        self._permits.give(1)
         self.taken -= 1
         if self.taken < self._enough:
             self._throughput.end(now)
@@ -78,10 +78,10 @@ class Admission:
     def took(self, seconds: float) -> None:
         """One answer took so long, from its place on: without others, one after the other, it goes as fast as that."""
         if seconds > 0:
-            self._throughput.at_least(1 / seconds)
+            self._throughput.raise_to(1 / seconds)
 
     def _full(self, count: int, now: float, taken: int) -> QueueFull:
-        capacity, retry_after_s = self._places.limit, self._promise(count, now)
+        capacity, retry_after_s = self._permits.limit, self._reserve_retry_slot(count, now)
         taken = max(taken, capacity - count + 1)  # as it was when there was no room: some may have left since
         return QueueFull(
             f"{taken} of {capacity} places in the queue are taken; expected room for {count}. "
@@ -91,10 +91,10 @@ class Admission:
 
     def _late(self, count: int, now: float, deadline: float, taken: int) -> QueueFull | None:
         """Why `count` behind those that have `taken` places here are not answered by `deadline`, if so."""
-        rate = self._throughput.surely_per_s(now)
+        rate = self._throughput.lower_bound_per_s(now)
         expected_s = (taken + count) / rate / _CERTAIN if rate else 0.0
         if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
-            retry_after_s = self._promise(count, now)
+            retry_after_s = self._reserve_retry_slot(count, now)
             return QueueFull(
                 f"{taken} pictures are before this one, and an answer takes about {expected_s * 1000:.0f} ms; "
                 f"expected one within {max(0.0, deadline - now) * 1000:.0f} ms. Try again in {retry_after_s} s.",
@@ -107,7 +107,7 @@ class Admission:
         rate = self._throughput.per_s(now)
         return count / rate if rate else 0.0
 
-    def _promise(self, count: int, now: float) -> int:
+    def _reserve_retry_slot(self, count: int, now: float) -> int:
         """Whole seconds, 1 or more, after which there should be room for `count`."""
         room = now + self._expected_s(self.taken, now)
         self._promised_until = max(self._promised_until, room) + self._expected_s(count, now) / _PROMISED

@@ -1,7 +1,7 @@
 """Dynamic batching of opaque items. Knows nothing of pictures, ONNX or HTTP.
 
-There is no loop and no timer: an item that arrives, and a lane that becomes free, each start what can be started. A
-batch is whatever waits at that moment. Admission comes first: a `Place` is held from before decoding until the answer,
+There is no loop and no timer: an item that arrives, and an instance that becomes free, each start what can be started. A
+batch is whatever waits at that moment. Admission comes first: a `Permit` is held from before decoding until the answer,
 so that one number, queue_capacity, bounds all the work inside the service.
 """
 
@@ -33,7 +33,7 @@ class Batcher(Generic[Item, Answer]):
     """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order.
 
     Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
-    `places`: those that it has with other batchers together; else queue_capacity of its own.
+    `permits`: those that it has with other batchers together; else queue_capacity of its own.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Batcher(Generic[Item, Answer]):
         limits: Limits,
         observer: Observer,
         clock: Callable[[], float] | None = None,
-        places: Quota | None = None,
+        permits: Quota | None = None,
     ) -> None:
         self._run = run
         self._limits = limits
@@ -50,8 +50,8 @@ class Batcher(Generic[Item, Answer]):
         self._clock = clock or _now
         self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._running: dict[asyncio.Task[None], list[Waiter[Item, Answer]]] = {}
-        places = places or Quota(limits.queue_capacity)
-        self._admission = Admission(places, limits.lanes * limits.max_batch_size + 1)
+        permits = permits or Quota(limits.queue_capacity)
+        self._admission = Admission(permits, limits.instances * limits.max_batch_size + 1)
         self._empty = asyncio.Event()
         self._empty.set()
         self._run_s = 0.0  # what a run has taken lately
@@ -63,11 +63,11 @@ class Batcher(Generic[Item, Answer]):
 
     # --- admission ---
 
-    def admit(self) -> "Place[Item, Answer]":
+    def admit(self) -> "Permit[Item, Answer]":
         """A place for one item, to be used as a context manager. Raises as admit_all does."""
         return self.admit_all(1)[0]
 
-    def admit_all(self, count: int, deadline: float = math.inf) -> "list[Place[Item, Answer]]":
+    def admit_all(self, count: int, deadline: float = math.inf) -> "list[Permit[Item, Answer]]":
         """Places for `count` items, all or none, each to be used as a context manager.
 
         Raises: QueueFull when there is not room for all, or no time to answer them by `deadline`; NotReady while
@@ -83,7 +83,7 @@ class Batcher(Generic[Item, Answer]):
             raise
         self._empty.clear()
         self._report_depth()
-        return [Place(self, self._clock()) for _ in range(count)]
+        return [Permit(self, self._clock()) for _ in range(count)]
 
     def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
         """Why there is no place for one item that is to be answered within `timeout_s`; None where there is.
@@ -96,8 +96,8 @@ class Batcher(Generic[Item, Answer]):
     def _report_depth(self) -> None:
         self._observer.depth(len(self._waiting), self._admission.taken)
 
-    def _leave(self) -> None:
-        self._admission.leave(_now())
+    def _release(self) -> None:
+        self._admission.release(_now())
         if not self._admission.taken:
             self._empty.set()
         self._report_depth()
@@ -139,12 +139,12 @@ class Batcher(Generic[Item, Answer]):
 
     def _dispatch(self) -> None:
         self._dispatch_scheduled = False
-        while self._waiting and len(self._running) < self._limits.lanes and self._batch_is_due():
+        while self._waiting and len(self._running) < self._limits.instances and self._batch_is_due():
             batch = self._take()
             if batch:
                 task = asyncio.get_running_loop().create_task(self._run_batch(batch))
                 self._running[task] = batch
-                task.add_done_callback(self._lane_freed)
+                task.add_done_callback(self._instance_freed)
         self._report_depth()
 
     def _batch_is_due(self) -> bool:
@@ -166,7 +166,7 @@ class Batcher(Generic[Item, Answer]):
             waiter.stage = "infer"
         return batch
 
-    def _lane_freed(self, task: "asyncio.Task[None]") -> None:
+    def _instance_freed(self, task: "asyncio.Task[None]") -> None:
         del self._running[task]
         self._dispatch_soon()
 
@@ -219,7 +219,7 @@ class Batcher(Generic[Item, Answer]):
             task.cancel()
 
 
-class Place(Generic[Item, Answer]):
+class Permit(Generic[Item, Answer]):
     """One of the batcher's places, held while its item is prepared, waits and runs."""
 
     def __init__(self, batcher: Batcher[Item, Answer], since: float) -> None:
@@ -230,11 +230,11 @@ class Place(Generic[Item, Answer]):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.leave()
+        self.release()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Make room for another."""
-        self._batcher._leave()  # noqa: SLF001 -- a place is part of its batcher
+        self._batcher._release()  # noqa: SLF001 -- a place is part of its batcher
 
     async def answer(self, item: Item, deadline: float) -> Answered[Answer]:
         """Wait for the answer to `item` until `deadline` (the event loop's clock).

@@ -14,13 +14,13 @@ from app.engine.engine import Engine
 from app.engine.runners import Patches
 from app.errors import BadParameter, DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.inference.admission import Limits
-from app.inference.batcher import Batcher, Place
-from app.inference.scores import Lanes, Scores
+from app.inference.batcher import Batcher, Permit
+from app.inference.scores import Instances, Scores
 from app.inference.waiters import Answered
 from app.system.quota import Quota
 from app.system.threads import Threads
 from app.telemetry.metrics import Metrics
-from app.telemetry.model_metrics import Tally
+from app.telemetry.model_metrics import ModelMetrics
 from model.preprocess import smallest_useful_side, to_patches
 
 DEFAULT_TOP_K = 5
@@ -30,7 +30,7 @@ _SMALL_BYTES, _LITTLE_WORK = 100_000, 2_000_000
 log = logging.getLogger("mixer.classifier")
 
 
-PicturePlace = Place[Patches, Scores]
+ImagePermit = Permit[Patches, Scores]
 
 
 class Prediction(TypedDict):
@@ -62,10 +62,10 @@ class Decoding:
 
 
 class Classifier:
-    """Decodes in threads, runs in the engine's lanes, and lets the batcher decide what runs together.
+    """Decodes in threads, runs in the engine's instances, and lets the batcher decide what runs together.
 
     Nothing that it holds holds it, so that the engine's memory is free as soon as nobody needs the classifier.
-    `places`: those that it has with other classifiers together; else queue_capacity of its own.
+    `permits`: those that it has with other classifiers together; else queue_capacity of its own.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class Classifier:
         *,
         limits: Limits,
         decoding: Decoding,
-        metrics: Metrics | Tally,
-        places: Quota | None = None,
+        metrics: Metrics | ModelMetrics,
+        permits: Quota | None = None,
     ) -> None:
         self.engine = engine
         self.spec = engine.spec
@@ -84,25 +84,25 @@ class Classifier:
         self._decoding = decoding
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
-        self._lanes = Lanes(engine, limits.lanes, metrics)
+        self._instances = Instances(engine, limits.instances, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
-            self._lanes.run, limits, metrics, clock=time.perf_counter, places=places
+            self._instances.run, limits, metrics, clock=time.perf_counter, permits=permits
         )
 
-    def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Places":
+    def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Permits":
         """Places for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).
 
         Raises: QueueFull, NotReady while draining.
         """
         try:
-            return Places(self.batcher.admit_all(count, deadline))
+            return Permits(self.batcher.admit_all(count, deadline))
         except ServiceError as error:
             self._metrics.lost(error.code, count)
             raise
 
     async def classify(
         self,
-        place: PicturePlace,
+        permit: ImagePermit,
         payload: bytes,
         *,
         top_k: int,
@@ -118,7 +118,7 @@ class Classifier:
         Raises: ServiceError of the kind that fits (errors.py).
         """
         try:
-            answered, decode_s = await self.scores(place, payload, deadline=deadline, patient=patient, client=client)
+            answered, decode_s = await self.scores(permit, payload, deadline=deadline, patient=patient, client=client)
         except ServiceError as error:
             self._metrics.lost(error.code)
             raise
@@ -131,12 +131,12 @@ class Classifier:
         return Classified(predictions, seconds, answered.batch_size)
 
     async def scores(
-        self, place: PicturePlace, payload: bytes, *, deadline: float, patient: bool = False, client: Hashable = None
+        self, permit: ImagePermit, payload: bytes, *, deadline: float, patient: bool = False, client: Hashable = None
     ) -> tuple[Answered[Scores], float]:
         """What the network says of one picture file, and the seconds its decoding took. Raises ServiceError."""
         patches, decode_s = await self._decoded(payload, deadline, patient, client)
         try:
-            answered = await place.answer(patches, deadline)
+            answered = await permit.answer(patches, deadline)
         except ServiceError:
             raise
         except Exception as error:
@@ -148,11 +148,11 @@ class Classifier:
 
     def stuck_s(self) -> float:
         """For how many seconds the longest run under way has run; 0 where none is."""
-        return self._lanes.threads.longest_s()
+        return self._instances.threads.longest_s()
 
     def close(self) -> None:
-        """Let the lanes' threads end."""
-        self._lanes.threads.stop()
+        """Let the instances' threads end."""
+        self._instances.threads.stop()
 
     def expect_top_k(self, top_k: int | None) -> int:
         """`top_k`, or what it is where it was not said. Raises BadParameter, naming the number of classes."""
@@ -201,15 +201,15 @@ class Classifier:
         return [{"label": labels[index], "index": index, "probability": probability} for index, probability in found]
 
 
-class Places:
+class Permits:
     """Places that are held inside a with statement."""
 
-    def __init__(self, places: Sequence[PicturePlace]) -> None:
-        self._places = places
+    def __init__(self, permits: Sequence[ImagePermit]) -> None:
+        self._permits = permits
 
-    def __enter__(self) -> Sequence[PicturePlace]:
-        return self._places
+    def __enter__(self) -> Sequence[ImagePermit]:
+        return self._permits
 
     def __exit__(self, *error: object) -> None:
-        for place in self._places:
-            place.leave()
+        for permit in self._permits:
+            permit.release()

@@ -9,7 +9,7 @@ from app.engine.engine import Engine
 from app.engine.runners import Patches
 from app.system.threads import Threads
 from app.telemetry.metrics import Metrics
-from app.telemetry.model_metrics import Tally
+from app.telemetry.model_metrics import ModelMetrics
 
 
 class Scores(NamedTuple):
@@ -23,11 +23,11 @@ class Scores(NamedTuple):
     order: NDArray[np.intp]
 
 
-class Lanes:
-    """Runs an engine in threads, as many as it has lanes."""
+class Instances:
+    """Runs an engine in threads, as many as it has instances."""
 
-    def __init__(self, engine: Engine, count: int, metrics: Metrics | Tally) -> None:
-        self.threads = Threads(count, "lane")
+    def __init__(self, engine: Engine, count: int, metrics: Metrics | ModelMetrics) -> None:
+        self.threads = Threads(count, "instance")
         self._engine = engine
         self._metrics = metrics
 

@@ -50,7 +50,7 @@ class Throughput:
         self._answers += count
         self._forget(now - _WINDOW_S)
 
-    def at_least(self, per_s: float) -> None:
+    def raise_to(self, per_s: float) -> None:
         """So many a second were reached without trying: what was measured in a bad moment is no longer true."""
         if self._since is None and 0 < self._measured < per_s:
             self._measured = per_s
@@ -62,7 +62,7 @@ class Throughput:
         self._forget(now - _WINDOW_S)
         return self._answers / min(now - self._since, _WINDOW_S) if self._answers else self._measured
 
-    def surely_per_s(self, now: float) -> float:
+    def lower_bound_per_s(self, now: float) -> float:
         """What was reached in the worst half second of late, too; as per_s where that is too short to tell."""
         per_s = self.per_s(now)
         if self._since is None or per_s * _MOMENT_S < _ENOUGH:

@@ -21,7 +21,7 @@ class Observer(Protocol):
     """Who wants to know what happens inside."""
 
     def depth(self, waiting: int, in_flight: int) -> None:
-        """Items waiting for a lane, and places taken."""
+        """Items waiting for an instance, and places taken."""
         ...
 
     def ran(self, batch_size: int) -> None:

@@ -68,7 +68,7 @@ class Acceptor:
         """Until those that were taken are open."""
         await asyncio.gather(*self._opening, return_exceptions=True)
 
-    def _take_or_leave(self) -> None:
+    def _accept_or_yield(self) -> None:
         others = self._others()
         if self._has_its_share(others):
             self._rest(_PATIENCE_S, lambda: self._take_what_was_left(sum(others)))
@@ -82,7 +82,7 @@ class Acceptor:
         if sum(self._others()) == held_by_others:
             self._take()
         else:
-            self._take_or_leave()
+            self._accept_or_yield()
 
     def _has_its_share(self, others: list[int]) -> bool:
         own = self._own() + len(self._opening)
@@ -126,7 +126,7 @@ class Acceptor:
             self._on_opening(-1)
 
     def _listen(self) -> None:
-        self._loop.add_reader(self._listener, self._take_or_leave)
+        self._loop.add_reader(self._listener, self._accept_or_yield)
 
     def _rest(self, seconds: float, then: Callable[[], object]) -> None:
         """Listen no more, and do this after so many seconds."""

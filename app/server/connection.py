@@ -14,10 +14,10 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections
-from app.http.disconnect import HangUp, announce
+from app.http.disconnect import Disconnect, announce
 from app.http.request_log import REFUSED
 from app.server import refusals
-from app.server.flow_control import Crowd, Departures, OneAtATime, Timer, Voice
+from app.server.flow_control import CloseInterceptor, ConnectionRebalancer, HangupWatcher, OneAtATime, Timer
 from app.server.framing import MAX_HEAD_BYTES, Fault, Framing, feed_without_offers
 from app.server.gate import Gate
 from app.server.refusals import Head
@@ -39,15 +39,15 @@ class Connection(HttpToolsProtocol):
     def __init__(
         self,
         *args: Any,
-        departures: Departures | None = None,
-        crowd: Crowd | None = None,
+        hangup_watcher: HangupWatcher | None = None,
+        rebalancer: ConnectionRebalancer | None = None,
         gate: Gate | None = None,
         metrics: Metrics | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._departures = departures
-        self._crowd = crowd or Crowd()
+        self._hangup_watcher = hangup_watcher
+        self._rebalancer = rebalancer or ConnectionRebalancer()
         self._most = self.limit_concurrency or math.inf
         self.limit_concurrency = None
         self._one_too_many = False
@@ -55,7 +55,7 @@ class Connection(HttpToolsProtocol):
         self._patience, self._unread = Timer(self.loop), Timer(self.loop)
         self._framing = Framing()
         self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
-        self._hang_ups: deque[HangUp] = deque()  # of the requests that are not answered yet, oldest first
+        self._disconnects: deque[Disconnect] = deque()  # of the requests that are not answered yet, oldest first
         self._gate = gate  # what may refuse a request at its head
         self._metrics = metrics  # where refusals are counted
         self._arriving = self._refused = False  # a body; the request that it belongs to
@@ -67,10 +67,10 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client has connected."""
         super().connection_made(transport)
-        self.flow = self._flow = OneAtATime(transport, self.pipeline, self._departures)
-        self._voice = Voice(transport, self._leave)
+        self.flow = self._flow = OneAtATime(transport, self.pipeline, self._hangup_watcher)
+        self._close_interceptor = CloseInterceptor(transport, self._leave)
         self._wait_for_a_request()
-        self._one_too_many = self._crowd.held() >= self._most
+        self._one_too_many = self._rebalancer.held() >= self._most
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
@@ -81,7 +81,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         # These hold this connection as it holds them, and the body of the last request with it, until the garbage
         # collector finds them all.
-        self.parser = self.cycle = self._running = self._voice = None  # type: ignore[assignment]
+        self.parser = self.cycle = self._running = self._close_interceptor = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
@@ -159,15 +159,17 @@ class Connection(HttpToolsProtocol):
         self._refused = self._is_refused()
         if self._refused:
             return
-        self._hang_ups.append(announce(cast(Scope, self.scope)))
+        self._disconnects.append(announce(cast(Scope, self.scope)))
         super().on_headers_complete()
         self.headers = []  # trailers are none of the headers
-        self.cycle.transport = cast(asyncio.Transport, self._voice)
+        self.cycle.transport = cast(asyncio.Transport, self._close_interceptor)
         if self.pipeline:
             self._sends_ahead = True
             return
         self._running = self.cycle
-        if not self._sends_ahead and self._crowd.lets_one_go():  # whoever sends ahead would lose what it has sent
+        if (
+            not self._sends_ahead and self._rebalancer.should_close_one()
+        ):  # whoever sends ahead would lose what it has sent
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -193,8 +195,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """It has been answered."""
-        if self._hang_ups:
-            self._hang_ups.popleft()
+        if self._disconnects:
+            self._disconnects.popleft()
         if self._leaving:
             self.server_state.total_requests += 1
             self._give_up()
@@ -226,11 +228,11 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         """Nobody reads an answer any more: on a closed transport one would be an error, a line in the log for each."""
-        for hang_up in self._hang_ups:
-            hang_up.tell()
-        self._hang_ups.clear()
+        for disconnect in self._disconnects:
+            disconnect.set()
+        self._disconnects.clear()
         if self._gate is not None:
-            self._gate.forsaken(cast(Scope, cycle.scope) for cycle, _ in self.pipeline)
+            self._gate.count_abandoned(cast(Scope, cycle.scope) for cycle, _ in self.pipeline)
         self.pipeline.clear()
         for cycle in (self._running, self.cycle):
             if cycle is not None and not cycle.response_complete:
@@ -239,9 +241,9 @@ class Connection(HttpToolsProtocol):
 
     def _is_refused(self) -> bool:
         """Whether it has had its answer by now: there is no room for its connection, or for what it asks."""
-        if self._hang_ups:  # others of the same connection are to be answered first
+        if self._disconnects:  # others of the same connection are to be answered first
             return False
-        if self._one_too_many and self._crowd.held() >= self._most:
+        if self._one_too_many and self._rebalancer.held() >= self._most:
             detail = f"There are more than {self._most - 1} connections, the most expected; try again later."
             self._tell(TooManyConnections(detail), self._head())
             self._leave()
@@ -251,7 +253,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, gate: Gate) -> bool:
         keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         method = self.parser.get_method()
-        answer = gate.refuses(method, self.url, self.headers, keep_alive=keeps, client=self._peer())
+        answer = gate.reject_early(method, self.url, self.headers, keep_alive=keeps, client=self._peer())
         if answer is None:
             return False
         self.transport.write(refusals.with_headers(answer, self.server_state.default_headers))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sized
 from uvicorn.protocols.http.flow_control import FlowControl
 
 
-class Departures:
+class HangupWatcher:
     """Those of one event loop, with one file of the system for all of them."""
 
     def __init__(self) -> None:
@@ -47,19 +47,19 @@ class Departures:
 class OneAtATime(FlowControl):
     """Reads no further while requests wait for others of the same connection: each answer would let in hundreds.
 
-    While it does not read, `departures` tells of a client that goes.
+    While it does not read, `hangup_watcher` tells of a client that goes.
     """
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized, departures: Departures | None) -> None:
+    def __init__(self, transport: asyncio.Transport, waiting: Sized, hangup_watcher: HangupWatcher | None) -> None:
         super().__init__(transport)
         self._waiting = waiting
         self._socket = transport.get_extra_info("socket")
-        self._departures = departures
+        self._hangup_watcher = hangup_watcher
 
     def pause_reading(self) -> None:
         """And watch for a hang-up."""
-        if self._departures is not None and not self.read_paused:
-            self._departures.watch(self._socket.fileno(), self._transport.abort)
+        if self._hangup_watcher is not None and not self.read_paused:
+            self._hangup_watcher.watch(self._socket.fileno(), self._transport.abort)
         super().pause_reading()
 
     def resume_reading(self) -> None:
@@ -70,29 +70,29 @@ class OneAtATime(FlowControl):
 
     def forget(self) -> None:
         """Watch for no hang-up."""
-        if self._departures is not None and self.read_paused:
-            self._departures.forget(self._socket.fileno())
+        if self._hangup_watcher is not None and self.read_paused:
+            self._hangup_watcher.forget(self._socket.fileno())
 
 
-class Crowd:
-    """All connections of a process, of which `too_many` are asked to leave: their clients find a place elsewhere.
+class ConnectionRebalancer:
+    """All connections of a process, of which `excess_connections` are asked to leave: their clients find a place elsewhere.
 
     `held`: how many the whole service has.
     """
 
     def __init__(self, held: Callable[[], int] = lambda: 0) -> None:
         self.held = held
-        self.too_many = 0
+        self.excess_connections = 0
 
-    def lets_one_go(self) -> bool:
+    def should_close_one(self) -> bool:
         """Whether one more is to leave."""
-        if self.too_many <= 0:
+        if self.excess_connections <= 0:
             return False
-        self.too_many -= 1
+        self.excess_connections -= 1
         return True
 
 
-class Voice:
+class CloseInterceptor:
     """What answers are written to: a transport whose close() is the connection's own."""
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:

@@ -54,7 +54,7 @@ class Gate:
         self._let_in = 0
         self._lag_s = self._lag_until = 0.0  # what a turn of the event loop took, the longest one of late
 
-    def refuses(
+    def reject_early(
         self, method: bytes, url: bytes, headers: Headers, *, keep_alive: bool, client: str = ""
     ) -> bytes | None:
         """The whole answer to a request that is refused, without a date; None where it may come in.
@@ -78,7 +78,7 @@ class Gate:
         self._let_one_in(started)
         return None
 
-    def forsaken(self, scopes: Iterable[Scope]) -> None:
+    def count_abandoned(self, scopes: Iterable[Scope]) -> None:
         """These requests were sent ahead of an answer, and their client went before they could come in."""
         for scope in scopes:
             if scope["path"] in self._paths and scope["method"] == "POST":

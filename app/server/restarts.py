@@ -12,8 +12,8 @@ from app.errors import StartError
 
 _LONGEST_PAUSE_S = 30.0
 _MOST_DOUBLINGS = 20
-_START_S = 900.0  # for the first pulse: a large model comes from a slow disk, TensorRT builds an engine
-_START_PULSES = 20  # where `pulse_s` is so long that this is more
+_START_S = 900.0  # for the first heartbeat: a large model comes from a slow disk, TensorRT builds an engine
+_START_TIMEOUTS = 20  # where `heartbeat_timeout_s` is so long that this is more
 _START_AGAIN_S, _TIMES_AS_LONG = 120.0, 20  # once it is known how long a start takes
 _LATE_S, _TIMES_LATE = 10.0, 4  # and when it is to be said that one takes longer
 _SURE = 3  # ends in a row that are no accident
@@ -91,10 +91,10 @@ class Restarts:
 
 
 class Starts:
-    """How long they take. `pulse_s`: how long a worker that has started may be silent."""
+    """How long they take. `heartbeat_timeout_s`: how long a worker that has started may be silent."""
 
-    def __init__(self, pulse_s: float) -> None:
-        self._pulse_s = pulse_s
+    def __init__(self, heartbeat_timeout_s: float) -> None:
+        self._heartbeat_timeout_s = heartbeat_timeout_s
         self._longest_s: float | None = None
 
     def took(self, seconds: float) -> None:
@@ -103,7 +103,7 @@ class Starts:
 
     def limit_s(self) -> float:
         """How long one may take."""
-        limit_s = max(_START_S, _START_PULSES * self._pulse_s)
+        limit_s = max(_START_S, _START_TIMEOUTS * self._heartbeat_timeout_s)
         if self._longest_s is None:
             return limit_s
         return min(limit_s, max(_START_AGAIN_S, _TIMES_AS_LONG * self._longest_s))

@@ -23,7 +23,7 @@ from app.server.supervisor import STOPPING, Supervisor
 from app.server.uvicorn_server import GRACE_S, Server, Service, end_at_once
 from app.settings import ENV_PREFIX, Settings
 from app.system import address, allocator
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from app.telemetry import logs
 
 _MORE_CONNECTIONS = 32  # for operators, when all others are taken
@@ -34,7 +34,7 @@ _COLLECT_AFTER = 10_000  # objects: no request leaves any that only the collecto
 log = logging.getLogger("mixer.server")
 
 
-def serve(make: Callable[[Post], Service], settings: Settings) -> int:
+def serve(make: Callable[[WorkerContext], Service], settings: Settings) -> int:
     """Listen until told to stop, in this process or in several: `make` makes a service in each of them.
 
     One process makes it before it listens. Several share a port that listens before they are forked; whoever connects
@@ -46,27 +46,29 @@ def serve(make: Callable[[Post], Service], settings: Settings) -> int:
     tls.certificate_of(settings)  # tried before any worker is there
     _allow_open_files(settings.max_connections)  # one worker may get all of them
     if settings.workers == 1:
-        post = Post()
-        logs.name_worker(post.number, settings.workers)
-        service = make(post)
+        worker = WorkerContext()
+        logs.name_worker(worker.number, settings.workers)
+        service = make(worker)
         with _listeners(settings) as listeners:
-            return _run(service, listeners, settings, post)
+            return _run(service, listeners, settings, worker)
     with _listeners(settings) as listeners:
         supervisor = Supervisor(
-            lambda post: _work(make, listeners, settings, post),
+            lambda worker: _work(make, listeners, settings, worker),
             settings.workers,
             grace_s=settings.drain_timeout_s + 2 * GRACE_S,
-            pulse_s=settings.watchdog_s,
+            heartbeat_timeout_s=settings.watchdog_s,
             decode_limit_s=settings.decode_cpu_limit_s,
             on_stop=partial(_close, listeners),
         )
         return supervisor.run()
 
 
-def _work(make: Callable[[Post], Service], listeners: list[socket.socket], settings: Settings, post: Post) -> int:
+def _work(
+    make: Callable[[WorkerContext], Service], listeners: list[socket.socket], settings: Settings, worker: WorkerContext
+) -> int:
     """One worker of several, from its first line in the log to its end."""
-    logs.name_worker(post.number, settings.workers)
-    return _run(make(post), listeners, settings, post)
+    logs.name_worker(worker.number, settings.workers)
+    return _run(make(worker), listeners, settings, worker)
 
 
 def _log_limits(settings: Settings) -> None:
@@ -88,14 +90,14 @@ def _log_ready(service: Service, settings: Settings, scheme: str) -> None:
     log.info("%s on %s: %s; documentation: %s/docs", state, url, words, docs)
 
 
-def _run(service: Service, listeners: list[socket.socket], settings: Settings, post: Post) -> int:
+def _run(service: Service, listeners: list[socket.socket], settings: Settings, worker: WorkerContext) -> int:
     config = _config(service.app, settings, service.certificate)
     admin_config = (
         None if service.admin is None else _config(service.admin, settings, service.certificate, _MORE_CONNECTIONS)
     )
     scheme = "https" if config.is_ssl else "http"
     log.info("starting on %s", address.url(scheme, settings.host, settings.port))
-    if post.number == 0:
+    if worker.number == 0:
         _log_limits(settings)
     if admin_config is not None:
         log.info("operators are served on %s", address.url(scheme, settings.admin_host, settings.admin_port))
@@ -106,7 +108,7 @@ def _run(service: Service, listeners: list[socket.socket], settings: Settings, p
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         on_ready = partial(_log_ready, service, settings, scheme)
-        Server(service, config, admin_config, post, on_ready, settings.watchdog_s).run(sockets=listeners)
+        Server(service, config, admin_config, worker, on_ready, settings.watchdog_s).run(sockets=listeners)
     except SystemExit as ended:
         if stuck_s := service.longest_run_s():
             log.warning("a run has not ended in %.1f s; this process ends without it", stuck_s)

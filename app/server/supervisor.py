@@ -16,15 +16,15 @@ from typing import NoReturn
 
 from app.errors import StartError
 from app.server.restarts import OFTEN, End, Restarts, Starts, WorkerFailed, end_of, how_it_ended
-from app.system.shared_memory import Board
+from app.system.shared_memory import SharedMemory
 from app.system.signals import held
 from app.system.stalls import Stall
-from app.system.worker_context import Post
-from app.system.worker_status import DOWN, OVERRUNS, RELOADS_ASKED, RESTARTS, Shares, Vitals
+from app.system.worker_context import WorkerContext
+from app.system.worker_status import DOWN, OVERRUNS, RELOADS_ASKED, RESTARTS, Shares, WorkerStatus
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
-_TICK_S = 0.5  # between looks at the pulses
+_TICK_S = 0.5  # between looks at the heartbeats
 _PAUSE_S = 1.0  # before a worker that died young is replaced, at first
 _YOUNG_S = 5.0
 
@@ -44,8 +44,8 @@ class _Worker:
 class Supervisor:
     """Keeps `count` processes doing `work`. The board has a row for each, and one more for the supervisor itself.
 
-    `grace_s`: how long they may take to stop. `pulse_s`: how long one may be silent before it is replaced; before its
-    first pulse that is 15 minutes, or 20 times `pulse_s`; for one that replaces another, 2 minutes or 20 times as long
+    `grace_s`: how long they may take to stop. `heartbeat_timeout_s`: how long one may be silent before it is replaced; before its
+    first heartbeat that is 15 minutes, or 20 times `heartbeat_timeout_s`; for one that replaces another, 2 minutes or 20 times as long
     as the first start, where that is less. `decode_limit_s`: processor seconds that a thread that decodes may take
     while the event loop stands still. `on_stop`: called when it is told to stop, before they are.
 
@@ -56,11 +56,11 @@ class Supervisor:
 
     def __init__(
         self,
-        work: Callable[[Post], int],
+        work: Callable[[WorkerContext], int],
         count: int,
         *,
         grace_s: float,
-        pulse_s: float,
+        heartbeat_timeout_s: float,
         decode_limit_s: float = math.inf,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
@@ -71,15 +71,15 @@ class Supervisor:
         self._work = work
         self._on_stop = on_stop
         self._grace_s = grace_s
-        self._pulse_s = pulse_s
+        self._heartbeat_timeout_s = heartbeat_timeout_s
         self._decode_limit_s = decode_limit_s
-        self._board = Board(count + 1)
-        self._vitals = [Vitals(self._board.row(number)) for number in range(count)]
-        self._own = self._board.row(count)
-        self._restarts, self._reloads = self._own.place(RESTARTS), self._own.place(RELOADS_ASKED)
-        self._down, self._overruns = self._own.place(DOWN), self._own.place(OVERRUNS)
+        self._shared_memory = SharedMemory(count + 1)
+        self._statuses = [WorkerStatus(self._shared_memory.segment(number)) for number in range(count)]
+        self._own = self._shared_memory.segment(count)
+        self._restarts, self._reloads = self._own.offset_of(RESTARTS), self._own.offset_of(RELOADS_ASKED)
+        self._down, self._overruns = self._own.offset_of(DOWN), self._own.offset_of(OVERRUNS)
         self._attempts = Restarts(count, pause_s=_PAUSE_S, young_s=_YOUNG_S)
-        self._starts = Starts(pulse_s)
+        self._starts = Starts(heartbeat_timeout_s)
         self._shares = Shares(self._own, count)
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
@@ -87,7 +87,7 @@ class Supervisor:
         self._stop_by: float | None = None
         self._exit_code = 0
         self._failure: WorkerFailed | None = None
-        self._lifeline = os.pipe()
+        self._parent_pipe = os.pipe()
 
     def run(self) -> int:
         """Until told to stop. Returns the worst exit code of the workers.
@@ -123,16 +123,16 @@ class Supervisor:
     def _be_a_worker(self, number: int) -> NoReturn:
         code = 1
         try:
-            os.close(self._lifeline[1])
+            os.close(self._parent_pipe[1])
             os.setpgid(0, 0)  # a terminal's Ctrl-C is for the supervisor: one more from here would be the second
             for told in _WATCHED:
                 signal.signal(told, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor asks for what it means, on the board
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor asks for what it means, on the shared memory
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            post = Post(number, self._board, self._lifeline[0])
-            code = self._work(post)
+            worker = WorkerContext(number, self._shared_memory, self._parent_pipe[0])
+            code = self._work(worker)
         except StartError as error:
-            post.complain(str(error))
+            worker.report_failure(str(error))
             code = error.exit_code
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
@@ -169,11 +169,11 @@ class Supervisor:
             self._fail(WorkerFailed(f"Worker {number} {how}.", 1))
 
     def _ended(self, worker: _Worker, code: int) -> None:
-        vitals = self._vitals[worker.number]
-        words, ever_worked = vitals.row.said(), vitals.pulse > 0
+        status = self._statuses[worker.number]
+        words, ever_worked = status.segment.message(), status.heartbeat > 0
         if ever_worked and worker.began is None:
             worker.began = time.monotonic()
-        vitals.forget()
+        status.forget()
         self._shares.take_back(worker.number)
         if self._stop_by is not None:
             self._exit_code = max(self._exit_code, 0 if -code in STOPPING else abs(code))
@@ -194,10 +194,10 @@ class Supervisor:
         """After a pause; or end, where nobody works and nobody can start."""
         self._due[number] = time.monotonic() + self._attempts.ended(number, end)
         words = self._attempts.words(number)
-        self._vitals[number].complain(words)
+        self._statuses[number].report_failure(words)
         if words:
             log.error("worker %d: %s", number, words)
-        if self._attempts.are_all_lost() and not any(vitals.pulse for vitals in self._vitals):
+        if self._attempts.are_all_lost() and not any(status.heartbeat for status in self._statuses):
             code = self._attempts.exit_code(number)
             self._fail(WorkerFailed(f"No worker can start again. Worker {number}: {words}", code))
 
@@ -215,7 +215,7 @@ class Supervisor:
                 worker.killed = True  # on a dead disk that may take any time
             elif worker.began is None:
                 self._look_at_start(worker, now)
-        down = [vitals for vitals in self._vitals if vitals.row.said() and not vitals.pulse]
+        down = [status for status in self._statuses if status.segment.message() and not status.heartbeat]
         self._own.numbers[self._down] = len(down)
         for number in [number for number, at in self._due.items() if at <= now]:
             if self._due.pop(number, None) is not None:  # an attempt may be the last of all
@@ -224,24 +224,24 @@ class Supervisor:
     def _hangs(self, worker: _Worker, now: float) -> bool:
         if self._stop_by is not None:
             return now > self._stop_by
-        pulse = self._vitals[worker.number].pulse
-        if not pulse:
+        heartbeat = self._statuses[worker.number].heartbeat
+        if not heartbeat:
             return now - worker.started > self._starts.limit_s()
-        return now - pulse > self._pulse_s or self._decodes_for_too_long(worker, now - pulse)
+        return now - heartbeat > self._heartbeat_timeout_s or self._decodes_for_too_long(worker, now - heartbeat)
 
     def _look_at_start(self, worker: _Worker, now: float) -> None:
-        vitals = self._vitals[worker.number]
-        if vitals.pulse:
+        status = self._statuses[worker.number]
+        if status.heartbeat:
             worker.began = now
-            self._starts.took(vitals.pulse - worker.started)
-            if vitals.row.said() == vitals.complaint:
-                vitals.complain("")
-        elif not vitals.complaint and now - worker.started > (late_s := self._starts.late_s()):
-            vitals.complain(f"It has not started within {late_s:.0f} s.")
+            self._starts.took(status.heartbeat - worker.started)
+            if status.segment.message() == status.failure:
+                status.report_failure("")
+        elif not status.failure and now - worker.started > (late_s := self._starts.late_s()):
+            status.report_failure(f"It has not started within {late_s:.0f} s.")
 
     def _decodes_for_too_long(self, worker: _Worker, silent_s: float) -> bool:
         """Whether a decoder keeps the interpreter's lock: then the worker cannot see that itself."""
-        threads = self._vitals[worker.number].decode_threads
+        threads = self._statuses[worker.number].decode_threads
         spent_s = worker.stall.spent_while_still_s(silent_s, worker.pid, threads)
         if spent_s <= self._decode_limit_s:
             return False

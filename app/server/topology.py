@@ -1,4 +1,4 @@
-"""How many processes, lanes and threads: what the settings leave open, filled in for this machine."""
+"""How many processes, instances and threads: what the settings leave open, filled in for this machine."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from app.engine.providers import PROVIDERS
 from app.errors import EngineError
 from app.serving.bundles import find_bundles
 from app.settings import Settings
-from app.system.cpu_limits import lanes_and_threads, memory_bytes, usable_cpus
+from app.system.cpu_limits import instances_and_threads, memory_bytes, usable_cpus
 
 _MOST_WORKERS = 16
 _WORKER_BYTES = 107_000_000  # beside its models, and what all of them together hold of bodies and decode in
@@ -23,9 +23,9 @@ log = logging.getLogger("mixer.plan")
 
 
 def planned(settings: Settings) -> Settings:
-    """The settings with a number for workers, and for the lanes and threads of each.
+    """The settings with a number for workers, and for the instances and threads of each.
 
-    On a CPU, several processes of one lane answer more pictures than one process of several lanes: Python runs in one
+    On a CPU, several processes of one instance answer more pictures than one process of several instances: Python runs in one
     thread at a time. A GPU is kept busy by one process, which is the only one to hold the model there.
     """
     on_gpu = may_run_on_gpu(settings.provider)
@@ -35,14 +35,14 @@ def planned(settings: Settings) -> Settings:
     decode_threads = settings.decode_threads or share
     if on_gpu:  # what runs there needs no CPU, and what falls back chooses for itself
         return settings.model_copy(update={"workers": workers, "decode_threads": decode_threads})
-    lanes, threads = lanes_and_threads(share, settings.lanes, settings.intra_op_threads)
-    chosen = {"workers": workers, "decode_threads": decode_threads, "lanes": lanes, "intra_op_threads": threads}
+    instances, threads = instances_and_threads(share, settings.instances, settings.intra_op_threads)
+    chosen = {"workers": workers, "decode_threads": decode_threads, "instances": instances, "intra_op_threads": threads}
     return settings.model_copy(update=chosen)
 
 
 def _workers(settings: Settings, cpus: int) -> int:
-    """So many that their lanes and threads fill the CPUs, and all of them fit the container's memory at their worst."""
-    each = max(1, settings.lanes) * max(1, settings.intra_op_threads)
+    """So many that their instances and threads fill the CPUs, and all of them fit the container's memory at their worst."""
+    each = max(1, settings.instances) * max(1, settings.intra_op_threads)
     wanted = max(1, min(_MOST_WORKERS, cpus // each))
     memory = memory_bytes()
     return wanted if memory is None else min(wanted, _fitting(settings, memory, wanted))

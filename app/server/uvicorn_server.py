@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 
 from app.server.acceptor import Acceptor
 from app.server.connection import Connection
-from app.server.flow_control import Crowd, Departures
+from app.server.flow_control import ConnectionRebalancer, HangupWatcher
 from app.server.gate import Gate
 from app.server.tls import Certificate
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
 _PATIENCE_S, _LOOK_S = 5.0, 0.005  # for workers that start at the same time
@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
         service: Service,
         config: uvicorn.Config,
         admin: uvicorn.Config | None,
-        post: Post,
+        worker: WorkerContext,
         on_ready: Callable[[], object],
         still_s: float,
     ) -> None:
@@ -91,31 +91,31 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._still_s = still_s
         self._admin = admin
-        self._post = post
-        self._departures: Departures | None = None
-        self._crowd = Crowd(post.held_by_all)
-        self._held = Held(post.hold)
+        self._worker = worker
+        self._hangup_watcher: HangupWatcher | None = None
+        self._rebalancer = ConnectionRebalancer(worker.held_by_all)
+        self._held = Held(worker.hold)
         self._leaves = False
         self.server_state.connections = self._held  # type: ignore[assignment]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then listen."""
-        self._departures = Departures()
+        self._hangup_watcher = HangupWatcher()
         await super().startup(sockets=[])
         await self._wait_for_the_others()
         for listener, config in zip(sockets or [], (self.config, self._admin), strict=False):
             if config is not None:
                 self._accept(listener, config)
-        if self._post.number == 0 and self._post.is_anew() and not self.should_exit:
+        if self._worker.number == 0 and self._worker.is_anew() and not self.should_exit:
             self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second. A worker that replaces another has no connections, as the others' clients keep theirs."""
         self._leave_or_listen()
-        if self._post.is_retiring():
-            self._crowd.too_many = sys.maxsize  # each client goes with its answer
+        if self._worker.is_retiring():
+            self._rebalancer.excess_connections = sys.maxsize  # each client goes with its answer
         elif counter % _TICKS_TO_EVEN == 0:
-            self._crowd.too_many = self._post.too_many()
+            self._rebalancer.excess_connections = self._worker.excess_connections()
         if counter % _TICKS_TO_EVEN == 0:
             self._end_if_still_for(self._still_s + _EVENED_S)
         return await super().on_tick(counter)
@@ -125,12 +125,12 @@ class Server(uvicorn.Server):
 
         What stands still may have the interpreter's lock; only faulthandler needs none.
         """
-        if self._post.lifeline is None:
+        if self._worker.parent_pipe is None:
             faulthandler.dump_traceback_later(seconds, exit=True)
 
     def _leave_or_listen(self) -> None:
         """Whoever comes is left to others while this worker classifies nothing; where no other does, it hears why."""
-        leaves = (self._post.is_retiring() or self._post.is_stalled()) and self._post.others_serve()
+        leaves = (self._worker.is_retiring() or self._worker.is_stalled()) and self._worker.others_serve()
         if leaves != self._leaves:
             self._leaves = leaves
             for acceptor in cast(list[Acceptor], self.servers):
@@ -139,7 +139,7 @@ class Server(uvicorn.Server):
     async def _wait_for_the_others(self) -> None:
         """Clients that come as soon as anybody listens keep their connections: the first worker would get them all."""
         patience = round(_PATIENCE_S / _LOOK_S)
-        while not self._post.all_have_begun() and patience and not self.should_exit:
+        while not self._worker.all_have_begun() and patience and not self.should_exit:
             patience -= 1
             await asyncio.sleep(_LOOK_S)
 
@@ -148,8 +148,8 @@ class Server(uvicorn.Server):
         self._held.is_over = True
         self._end_if_still_for(self._still_s + (self.config.timeout_graceful_shutdown or 0) + GRACE_S)
         await super().shutdown(sockets)
-        if self._departures is not None:
-            self._departures.close()
+        if self._hangup_watcher is not None:
+            self._hangup_watcher.close()
         if self.force_exit:
             log.warning("told twice to stop: what was under way is given up")
             end_at_once(0)
@@ -165,21 +165,21 @@ class Server(uvicorn.Server):
                 config=config,
                 server_state=self.server_state,
                 app_state=self.lifespan.state,
-                departures=self._departures,
-                crowd=self._crowd,
+                hangup_watcher=self._hangup_watcher,
+                rebalancer=self._rebalancer,
                 gate=gate,
                 metrics=self._service.metrics,
             )
 
-        post, most = self._post, config.limit_concurrency or math.inf
+        worker, most = self._worker, config.limit_concurrency or math.inf
         acceptor = Acceptor(
             listener,
             connection,
             self._open_connections,
-            post.held_by_others,
+            worker.held_by_others,
             config.ssl,
-            is_full=lambda: post.held_by_all() + post.opened_by_all() >= most,
-            on_opening=post.opens,
+            is_full=lambda: worker.held_by_all() + worker.opened_by_all() >= most,
+            on_opening=worker.opens,
         )
         self.servers.append(acceptor)  # type: ignore[arg-type]  # closed and waited for in the same way
 

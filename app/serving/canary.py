@@ -14,32 +14,32 @@ from app.inference.classifier import Classifier
 log = logging.getLogger("mixer.canary")
 
 
-class Complaint(NamedTuple):
+class HealthFailure(NamedTuple):
     """What is wrong. `reason`: one of a few, for metrics; `words`: for people."""
 
     reason: str
     words: str
 
 
-async def complaint_of(
+async def failure_of(
     classifier: Classifier, *, timeout_s: float, lost_provider: Callable[[], str | None]
-) -> Complaint | None:
+) -> HealthFailure | None:
     """What is wrong with a classifier; None where its canary got its answer, or where it has none.
 
     Raises: QueueFull, which proves nothing.
     """
     try:
         if lost := lost_provider():
-            return Complaint("provider", lost)
+            return HealthFailure("provider", lost)
         drift = await _drift(classifier, timeout_s)
     except QueueFull:
         raise
     except ServiceError as error:
-        return Complaint(error.code, f"The canary picture was not classified: {error}")
+        return HealthFailure(error.code, f"The canary picture was not classified: {error}")
     except Exception:
         log.exception("the canary check failed")
-        return Complaint("check_failed", "The canary check itself failed; the service's log says why.")
-    return None if drift is None else Complaint("wrong_answer", drift)
+        return HealthFailure("check_failed", "The canary check itself failed; the service's log says why.")
+    return None if drift is None else HealthFailure("wrong_answer", drift)
 
 
 async def _drift(classifier: Classifier, timeout_s: float) -> str | None:
@@ -47,8 +47,8 @@ async def _drift(classifier: Classifier, timeout_s: float) -> str | None:
     if canary is None:
         return None
     deadline = asyncio.get_running_loop().time() + timeout_s
-    with classifier.admit() as (place,):
-        answered, _ = await classifier.scores(place, base64.b64decode(canary.picture), deadline=deadline)
+    with classifier.admit() as (permit,):
+        answered, _ = await classifier.scores(permit, base64.b64decode(canary.picture), deadline=deadline)
     drift = float(np.abs(answered.answer.logits - np.asarray(canary.logits, dtype=np.float32)).max())
     if drift > canary.atol:
         return f"The canary picture's logits are off by {drift:.4g}; expected at most {canary.atol:.4g}."

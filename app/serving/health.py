@@ -6,9 +6,9 @@ import os
 import time
 
 from app.errors import NotReady, QueueFull
-from app.serving.canary import Complaint, complaint_of
+from app.serving.canary import HealthFailure, failure_of
 from app.serving.registry import STARTING, Model, Models
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
 _DRAINING = "The service is draining."
@@ -28,14 +28,14 @@ class Health:
         interval_s: float,
         timeout_s: float,
         watchdog_s: float,
-        post: Post,
+        worker: WorkerContext,
     ) -> None:
         self._models = models
         self._metrics = metrics
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._watchdog_s = watchdog_s
-        self._post = post
+        self._worker = worker
         self._draining = False
         self._ending: str | None = None
         self._stalled: str | None = None
@@ -50,9 +50,9 @@ class Health:
         """Raises NotReady with the reason: this worker's, or one of the others'."""
         if self._reason is not None:
             raise NotReady(self._reason)
-        if self._stalled is not None and not self._post.others_serve():
+        if self._stalled is not None and not self._worker.others_serve():
             raise NotReady(self._stalled)
-        for number, words in self._post.complaints():
+        for number, words in self._worker.failures():
             raise NotReady(f"Worker {number}: {words}")
 
     @property
@@ -74,7 +74,7 @@ class Health:
     def stall(self, words: str | None) -> None:
         """Why nothing is classified here for the time being, None where that is over. It counts where no other does."""
         if (words is None) != (self._stalled is None):
-            self._post.stall(words is not None)
+            self._worker.stall(words is not None)
             log.log(logging.INFO if words is None else logging.WARNING, "%s", words or "pictures are decoded again")
         self._stalled = words
 
@@ -88,7 +88,7 @@ class Health:
     async def _keep_probing(self) -> None:
         while True:
             pause_s = self._interval_s
-            if any(model.complaint is STARTING for model in self._models):  # there was no place for its canary
+            if any(model.failure is STARTING for model in self._models):  # there was no place for its canary
                 pause_s = min(_SOON_S, pause_s)
             await asyncio.sleep(pause_s)
             await self.probe()
@@ -109,27 +109,25 @@ class Health:
 
     def review(self) -> None:
         """Ready where no model that is served has a complaint."""
-        reason = next((self._words(model, model.complaint) for model in self._models if model.complaint), None)
+        reason = next((self._words(model, model.failure) for model in self._models if model.failure), None)
         if self._draining or self._ending is not None:
             reason = self._ending or _DRAINING
         before, self._reason = self._reason, reason
         self._metrics.ready.labels().set(reason is None)
         if not self._draining and self._ending is None:
-            self._post.complain(reason or "")
+            self._worker.report_failure(reason or "")
         if reason != before:  # said once every worker answers so
             log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
 
     async def _probe(self, model: Model) -> bool:
         """Whether its canary got its answer, or it has none."""
         try:
-            complaint = await complaint_of(
-                model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider
-            )
+            failure = await failure_of(model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider)
         except QueueFull:
             return False
         if self._models.get(model.name) is model:  # nobody has taken over meanwhile
-            self._note(model, complaint)
-        return complaint is None
+            self._note(model, failure)
+        return failure is None
 
     def _watch_runs(self) -> None:
         """Not ready where a run takes far too long; where it never ends, this process does, and another takes over."""
@@ -139,14 +137,14 @@ class Health:
             logging.shutdown()
             os._exit(1)  # its thread would keep any gentler end waiting
         for model in self._models:
-            if model.complaint is None and (stuck_s := model.classifier.stuck_s()) > self._watchdog_s / 2:
-                self._note(model, Complaint("stuck_run", f"A run has not ended in {stuck_s:.1f} s."))
+            if model.failure is None and (stuck_s := model.classifier.stuck_s()) > self._watchdog_s / 2:
+                self._note(model, HealthFailure("stuck_run", f"A run has not ended in {stuck_s:.1f} s."))
         self.review()
 
-    def _note(self, model: Model, complaint: Complaint | None) -> None:
-        model.complaint = complaint
-        if complaint is not None:
-            self._metrics.canary_failures.labels(complaint.reason).inc()
+    def _note(self, model: Model, failure: HealthFailure | None) -> None:
+        model.failure = failure
+        if failure is not None:
+            self._metrics.canary_failures.labels(failure.reason).inc()
 
-    def _words(self, model: Model, complaint: Complaint) -> str:
-        return complaint.words if len(self._models) == 1 else f"{model.name}: {complaint.words}"
+    def _words(self, model: Model, failure: HealthFailure) -> str:
+        return failure.words if len(self._models) == 1 else f"{model.name}: {failure.words}"

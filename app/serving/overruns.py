@@ -14,7 +14,7 @@ from collections.abc import Callable
 from app.errors import BadPicture
 from app.serving.health import Health
 from app.system.threads import Threads, UnderWay
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
 _LOOK_S = 0.25
@@ -80,13 +80,13 @@ class OverrunWatch:
         overruns: Overruns,
         health: Health,
         metrics: Metrics,
-        post: Post,
+        worker: WorkerContext,
         end: Callable[[], object] | None = None,
     ) -> None:
         self._overruns = overruns
         self._health = health
         self._metrics = metrics
-        self._post = post
+        self._worker = worker
         self._end = end or _end_at_once
 
     async def watch(self) -> None:
@@ -99,7 +99,7 @@ class OverrunWatch:
         while time.monotonic() < until:
             await asyncio.sleep(_LAST_ANSWERS_S)
             self._look()
-            quiet = 0 if self._post.connections else quiet + 1
+            quiet = 0 if self._worker.connections else quiet + 1
             if quiet == _QUIET_LOOKS:
                 break
         if not self._health.is_draining:  # it ends by itself, and with what it has
@@ -117,7 +117,7 @@ class OverrunWatch:
             )  # fmt: skip
             words = f"takes more than {self._overruns.limit_s:g} s of processor time, the most expected."
             self._overruns.threads.abandon(call, BadPicture(f"Decoding the picture {words}"))
-            self._post.retire()
+            self._worker.retire()
             self._health.start_ending(f"Decoding a picture {words} This process ends.")
         self._look_for_stall()
         return bool(found)

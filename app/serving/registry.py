@@ -14,10 +14,10 @@ from pydantic import BaseModel, Field
 from app.errors import QueueFull, ServiceError
 from app.inference.classifier import Classifier
 from app.serving.bundles import State
-from app.serving.canary import Complaint
+from app.serving.canary import HealthFailure
 from app.telemetry.metrics import Metrics
 
-STARTING = Complaint("starting", "The service is starting.")
+STARTING = HealthFailure("starting", "The service is starting.")
 
 
 class UnknownModel(ServiceError):
@@ -34,7 +34,7 @@ class Model:
     state: State
     classifier: Classifier
     lost_provider: Callable[[], str | None]
-    complaint: Complaint | None = STARTING
+    failure: HealthFailure | None = STARTING
 
 
 class ModelEntry(BaseModel):
@@ -70,7 +70,7 @@ class Models:
         self._on_gone = on_gone
         self._by_name: dict[str, Model] = {}
         self._shown: set[tuple[str, str, str, str]] = set()
-        self._leaving: dict[Classifier, asyncio.Task[None]] = {}
+        self._retiring: dict[Classifier, asyncio.Task[None]] = {}
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._by_name.values())
@@ -113,8 +113,8 @@ class Models:
 
     def stuck_s(self) -> float:
         """For how many seconds the longest run of all has run, those of who was let go included; 0 where none is."""
-        for classifier in [left for left, task in self._leaving.items() if task.done() and not left.stuck_s()]:
-            del self._leaving[classifier]
+        for classifier in [left for left, task in self._retiring.items() if task.done() and not left.stuck_s()]:
+            del self._retiring[classifier]
         return max(one.stuck_s() for one in self._classifiers())
 
     async def drain(self, timeout_s: float) -> None:
@@ -123,13 +123,13 @@ class Models:
 
     def close(self) -> None:
         """Let all threads end."""
-        for task in self._leaving.values():
+        for task in self._retiring.values():
             task.cancel()
         for classifier in self._classifiers():
             classifier.close()
 
     def _classifiers(self) -> list[Classifier]:
-        return [*(model.classifier for model in self), *self._leaving]
+        return [*(model.classifier for model in self), *self._retiring]
 
     def _serve(self, by_name: dict[str, Model]) -> None:
         self._by_name = dict(sorted(by_name.items()))
@@ -142,16 +142,16 @@ class Models:
         self._shown = shown
 
     def _let_go(self, classifier: Classifier) -> None:
-        task = asyncio.get_running_loop().create_task(self._see_off(classifier), name="leaving")
+        task = asyncio.get_running_loop().create_task(self._drain_and_close(classifier), name="leaving")
         task.add_done_callback(lambda _: self._on_gone())
-        self._leaving[classifier] = task
+        self._retiring[classifier] = task
 
-    async def _see_off(self, classifier: Classifier) -> None:
+    async def _drain_and_close(self, classifier: Classifier) -> None:
         """Close it when the last has left; one whose run never ends is kept in sight of the watchdog."""
         await classifier.batcher.close(self._patience_s)
         classifier.close()
         if not classifier.stuck_s():
-            del self._leaving[classifier]
+            del self._retiring[classifier]
 
 
 def _labels(classifier: Classifier) -> tuple[str, str, str, str]:
@@ -167,5 +167,5 @@ def _entry(model: Model) -> ModelEntry:
         version=classifier.spec.version,
         precision=classifier.engine.precision,
         num_classes=classifier.spec.num_classes,
-        ready=model.complaint is None,
+        ready=model.failure is None,
     )

@@ -1,6 +1,6 @@
 """New bundles in place of old ones while the service goes on. Knows nothing of how bundles are opened.
 
-Whoever asks writes so on the board, where every worker looks: so all of them follow, whichever was asked. A bundle is
+Whoever asks writes so on the shared memory, where every worker looks: so all of them follow, whichever was asked. A bundle is
 opened beside the one that serves, and takes over once it has warmed up and its canary has got its answer.
 """
 
@@ -15,15 +15,15 @@ from pydantic import BaseModel, Field
 
 from app.errors import BadSettings, DeadlinePassed, ServiceError, StartError
 from app.serving.bundles import Opened, State, find_bundles, log_passed_over, state_of
-from app.serving.canary import complaint_of
+from app.serving.canary import failure_of
 from app.serving.changes import NOTHING, changes, in_words, nothing_has_changed
 from app.serving.health import Health
 from app.serving.registry import Model, Models
 from app.system.threads import Threads
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
-_LOOK_S = 0.1  # between looks at the board
+_LOOK_S = 0.1  # between looks at the shared memory
 _LOOK_AGAIN_S = 0.05  # while somebody waits for all workers
 _PATIENCE_S = 600.0
 
@@ -55,7 +55,7 @@ class ReloadBody(BaseModel):
     models: list[Outcome]
 
 
-class Making(NamedTuple):
+class ModelFactory(NamedTuple):
     """How a model is made of a bundle: `open` takes long, in a thread; `build` does not, in the event loop."""
 
     open: Callable[[Path], Opened]
@@ -69,7 +69,7 @@ class _Refused(Exception):
 class Reload:
     """Follows whoever asks, one reload at a time. `default`: the bundle that must be there, if any.
 
-    `timeout_s`: how long a canary may take. `besides`: what else is read anew, by name; it raises StartError where it
+    `timeout_s`: how long a canary may take. `reload_hooks`: what else is read anew, by name; it raises StartError where it
     cannot be, and goes on as it was.
     """
 
@@ -77,49 +77,49 @@ class Reload:
         self,
         folder: Path,
         models: Models,
-        making: Making,
+        model_factory: ModelFactory,
         health: Health,
-        post: Post,
+        worker: WorkerContext,
         metrics: Metrics,
         *,
         default: str,
         timeout_s: float,
-        besides: Mapping[str, Callable[[], None]],
+        reload_hooks: Mapping[str, Callable[[], None]],
     ) -> None:
-        self._besides = besides
+        self._reload_hooks = reload_hooks
         self._folder, self._default = folder, default
-        self._models, self._making, self._health = models, making, health
-        self._post, self._metrics = post, metrics
+        self._models, self._model_factory, self._health = models, model_factory, health
+        self._worker, self._metrics = worker, metrics
         self._timeout_s = timeout_s
-        self._followed = post.reloads_asked()  # what is opened after this needs no other reload
-        post.reloaded(self._followed, 0)
+        self._followed = worker.reloads_asked()  # what is opened after this needs no other reload
+        worker.reloaded(self._followed, 0)
         self._outcomes: list[Outcome] = []
         self._asked = asyncio.Event()
         self._opener = Threads(1, "reload")
 
     def ask(self) -> None:
         """Have this process and all others reload soon."""
-        self._post.ask_for_reload()
+        self._worker.ask_for_reload()
         self._asked.set()
 
     async def now(self) -> ReloadBody:
         """Reload, and wait until every worker has. Raises ReloadRefused, DeadlinePassed."""
         self.ask()
-        asked = self._post.reloads_asked()
+        asked = self._worker.reloads_asked()
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 while self._followed < asked or self._others_behind(asked):  # noqa: ASYNC110 -- no event crosses processes
                     await asyncio.sleep(_LOOK_AGAIN_S)
         except TimeoutError:
             raise DeadlinePassed(f"The reload takes more than {_PATIENCE_S:.0f} s; it goes on.") from None
-        others = self._post.reloads_of_others()
+        others = self._worker.reloads_of_others()
         _expect_no_refusal(self._outcomes, {number: refused for number, (_, refused) in others.items()})
         return ReloadBody(workers=1 + len(others), models=self._outcomes)
 
     async def watch(self) -> None:
         """Follow for ever."""
         while True:
-            asked = self._post.reloads_asked()
+            asked = self._worker.reloads_asked()
             if asked > self._followed:
                 await self._follow(asked)
                 continue
@@ -133,10 +133,10 @@ class Reload:
         self._opener.stop()
 
     def _others_behind(self, asked: int) -> bool:
-        return any(followed < asked for followed, _ in self._post.reloads_of_others().values())
+        return any(followed < asked for followed, _ in self._worker.reloads_of_others().values())
 
     async def _follow(self, asked: int) -> None:
-        self._outcomes = await self._whatever_comes()
+        self._outcomes = await self._reload_safely()
         for one in self._outcomes:
             self._metrics.reloads.labels(one.outcome).inc()
             level = logging.ERROR if one.outcome == "refused" else logging.INFO
@@ -145,19 +145,19 @@ class Reload:
             log.info("reload: %s", NOTHING)
         self._health.review()
         self._followed = asked
-        self._post.reloaded(asked, sum(one.outcome == "refused" for one in self._outcomes))
+        self._worker.reloaded(asked, sum(one.outcome == "refused" for one in self._outcomes))
 
-    async def _whatever_comes(self) -> list[Outcome]:
+    async def _reload_safely(self) -> list[Outcome]:
         try:
-            return [*await self._reload(), *await self._refused_besides()]
+            return [*await self._reload(), *await self._run_reload_hooks()]
         except Exception:
             log.exception("the reload failed")
             reason = "The reload itself failed; the service's log says why."
             return [Outcome(name=self._folder.name, outcome="refused", reason=reason)]
 
-    async def _refused_besides(self) -> list[Outcome]:
+    async def _run_reload_hooks(self) -> list[Outcome]:
         refused = []
-        for name, read in self._besides.items():
+        for name, read in self._reload_hooks.items():
             try:
                 await self._opener.call(read)
             except StartError as error:
@@ -168,7 +168,7 @@ class Reload:
         try:
             found = await self._opener.call(find_bundles, self._folder)
             expect_default(self._default, found)
-            if self._post.number == 0:  # once, and not by each worker
+            if self._worker.number == 0:  # once, and not by each worker
                 await self._opener.call(log_passed_over, self._folder)
         except (StartError, OSError) as error:
             return [Outcome(name=self._folder.name, outcome="refused", reason=str(error))]
@@ -179,7 +179,7 @@ class Reload:
     async def _renewed(self, name: str, bundle: Path) -> Outcome:
         running = self._models.get(name)
         try:
-            if running is not None and running.complaint is None and await self._state(bundle) == running.state:
+            if running is not None and running.failure is None and await self._state(bundle) == running.state:
                 return Outcome(name=name, outcome="unchanged")
             model = await self._proved(name, bundle, running)
         except (_Refused, StartError, OSError) as error:
@@ -198,17 +198,15 @@ class Reload:
         return await self._opener.call(state_of, bundle)
 
     async def _proved(self, name: str, bundle: Path, running: Model | None) -> Model:
-        opened = await self._opener.call(self._making.open, bundle)
+        opened = await self._opener.call(self._model_factory.open, bundle)
         engine = opened.engine
         if running is not None and engine.fallback is not None and running.classifier.engine.fallback is None:
             raise _Refused(f"It would run on the {engine.provider} now: {engine.fallback}")
-        model = self._making.build(name, opened)
-        model.complaint = await complaint_of(
-            model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider
-        )
-        if model.complaint is not None:
+        model = self._model_factory.build(name, opened)
+        model.failure = await failure_of(model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider)
+        if model.failure is not None:
             model.classifier.close()
-            raise _Refused(model.complaint.words)
+            raise _Refused(model.failure.words)
         return model
 
     def _removed(self, name: str, found: Mapping[str, Path]) -> Outcome:

@@ -18,17 +18,17 @@ async def keep_trimmed(interval_s: float) -> None:
     """Trim for ever, `interval_s` apart."""
     while True:
         await asyncio.sleep(interval_s)
-        trim_soon()
+        malloc_trim_soon()
 
 
-def trim_soon() -> threading.Thread:
+def malloc_trim_soon() -> threading.Thread:
     """In a thread of its own: it takes milliseconds that the event loop has no time for."""
-    thread = threading.Thread(target=trim, name="trim", daemon=True)
+    thread = threading.Thread(target=malloc_trim, name="trim", daemon=True)
     thread.start()
     return thread
 
 
-def trim() -> None:
+def malloc_trim() -> None:
     """glibc keeps what is free between what is not; other C libraries have no such call, and need none."""
     with suppress(OSError, AttributeError):
         _c_library().malloc_trim(0)

@@ -34,15 +34,15 @@ def memory_bytes(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int | No
     return min(limits, default=None)
 
 
-def lanes_and_threads(cpus: int, lanes: int, threads: int) -> tuple[int, int]:
-    """How many runs side by side, with how many threads each, keep `cpus` busy. 0 lanes or threads are chosen.
+def instances_and_threads(cpus: int, instances: int, threads: int) -> tuple[int, int]:
+    """How many runs side by side, with how many threads each, keep `cpus` busy. 0 instances or threads are chosen.
 
     Runs of one thread side by side give the most pictures a second: threads of one run wait for each other.
     """
-    if lanes == 0:
+    if instances == 0:
         threads = threads or 1
         return max(1, cpus // threads), threads
-    return lanes, threads or max(1, cpus // lanes)
+    return instances, threads or max(1, cpus // instances)
 
 
 def int8_instructions(cpuinfo: Path = _CPUINFO) -> str | None:

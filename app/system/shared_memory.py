@@ -13,10 +13,10 @@ _NAME_BYTES = 12 << 20  # room for names; untouched memory takes none
 _NUMBERS = 512 << 10  # most numbers of a row
 _WORDS_BYTES = 1024
 _USED = struct.Struct("q")
-_ROW_BYTES = _USED.size + _WORDS_BYTES + _NAME_BYTES + 8 * _NUMBERS
+_SEGMENT_BYTES = _USED.size + _WORDS_BYTES + _NAME_BYTES + 8 * _NUMBERS
 
 
-class Row:
+class Segment:
     """The numbers of one process, by name. Only that process adds names; a name keeps its place for good."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -25,29 +25,29 @@ class Row:
         self._words = memory[_USED.size : names_at]
         self._names = memory[names_at : names_at + _NAME_BYTES]
         self.numbers = memory[names_at + _NAME_BYTES :].cast("d")
-        self._places = {name: (at, count) for name, at, count in self._listed()}
-        self._next = sum(count for _, count in self._places.values())
+        self._offsets = {name: (at, count) for name, at, count in self._listed()}
+        self._next = sum(count for _, count in self._offsets.values())
 
-    def place(self, name: str, count: int = 1) -> int:
+    def offset_of(self, name: str, count: int = 1) -> int:
         """Where in `numbers` the `count` numbers of this name begin; zeros at first."""
-        if name in self._places:
-            return self._places[name][0]
+        if name in self._offsets:
+            return self._offsets[name][0]
         entry = f"{count} {name}\n".encode()
         (used,) = _USED.unpack(self._used)
         if used + len(entry) > _NAME_BYTES or self._next + count > _NUMBERS:
-            raise MemoryError(f"The board has no room for {name}; expected fewer different names.")
+            raise MemoryError(f"The shared memory has no room for {name}; expected fewer different names.")
         self._names[used : used + len(entry)] = entry
         at = self._next
         self._next += count
-        self._places[name] = (at, count)
+        self._offsets[name] = (at, count)
         _USED.pack_into(self._used, 0, used + len(entry))  # readers see the name once it is whole
         return at
 
-    def say(self, words: str) -> None:
+    def set_message(self, words: str) -> None:
         """Words for the others; nothing is an answer too. What does not fit is cut off."""
         self._words[:] = words.encode()[: _WORDS_BYTES - 1].ljust(_WORDS_BYTES, b"\0")
 
-    def said(self) -> str:
+    def message(self) -> str:
         """What its process said last."""
         return bytes(self._words).partition(b"\0")[0].decode(errors="replace")
 
@@ -65,17 +65,17 @@ class Row:
             at += int(count)
 
 
-class Board:
+class SharedMemory:
     """As many rows as there are processes."""
 
-    def __init__(self, rows: int = 1) -> None:
-        self._memory = memoryview(mmap.mmap(-1, rows * _ROW_BYTES))
-        self._count = rows
+    def __init__(self, segments: int = 1) -> None:
+        self._memory = memoryview(mmap.mmap(-1, segments * _SEGMENT_BYTES))
+        self._count = segments
 
-    def row(self, index: int) -> Row:
+    def segment(self, index: int) -> Segment:
         """The row at `index`, for the one process that writes it, or for reading."""
-        return Row(self._memory[index * _ROW_BYTES : (index + 1) * _ROW_BYTES])
+        return Segment(self._memory[index * _SEGMENT_BYTES : (index + 1) * _SEGMENT_BYTES])
 
-    def rows(self) -> list[Row]:
+    def segments(self) -> list[Segment]:
         """All of them, for reading."""
-        return [self.row(index) for index in range(self._count)]
+        return [self.segment(index) for index in range(self._count)]

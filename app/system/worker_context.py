@@ -1,4 +1,4 @@
-"""Where a worker stands among the others: what it says of itself on the board, and what it reads there of them.
+"""Where a worker stands among the others: what it says of itself on the shared memory, and what it reads there of them.
 
 Knows nothing of processes.
 """
@@ -8,29 +8,35 @@ import time
 from collections.abc import Iterator, Sequence
 
 from app.system.quota import Quota
-from app.system.shared_memory import Board
-from app.system.worker_status import RELOADS_ASKED, RESTARTS, Shared, Shares, Vitals
+from app.system.shared_memory import SharedMemory
+from app.system.worker_status import RELOADS_ASKED, RESTARTS, Shared, Shares, WorkerStatus
 
 _UNEVEN, _UNEVEN_SHARE = 4, 0.2  # more connections than the average that are no harm, or a share of one's own
 _ALIVE_S = 2.0  # a worker that has been silent longer is not waited for
 _SILENT_S = 4.0  # and one that has been silent for so long serves nobody
 
 
-class Post:
-    """Where a worker stands: its number, the board it writes on, and a pipe that ends when its supervisor does.
+class WorkerContext:
+    """Where a worker stands: its number, the shared memory it writes on, and a pipe that ends when its supervisor does.
 
     A service of one process has a board to itself, and no supervisor.
     """
 
-    def __init__(self, number: int = 0, board: Board | None = None, lifeline: int | None = None) -> None:
-        self.number, self.lifeline = number, lifeline
-        self.board = board or Board()
-        rows = self.board.rows()
-        self._own = Vitals(rows[number])
-        self._others = {} if lifeline is None else {n: Vitals(row) for n, row in enumerate(rows[:-1]) if n != number}
-        self._asking = [(row, row.place(RELOADS_ASKED)) for row in rows]
-        self._shares = Shares(rows[-1], max(1, len(rows) - 1))
-        self._supervisors = None if lifeline is None else rows[-1]
+    def __init__(
+        self, number: int = 0, shared_memory: SharedMemory | None = None, parent_pipe: int | None = None
+    ) -> None:
+        self.number, self.parent_pipe = number, parent_pipe
+        self.shared_memory = shared_memory or SharedMemory()
+        segments = self.shared_memory.segments()
+        self._own = WorkerStatus(segments[number])
+        self._others = (
+            {}
+            if parent_pipe is None
+            else {n: WorkerStatus(segment) for n, segment in enumerate(segments[:-1]) if n != number}
+        )
+        self._asking = [(segment, segment.offset_of(RELOADS_ASKED)) for segment in segments]
+        self._shares = Shares(segments[-1], max(1, len(segments) - 1))
+        self._supervisors = None if parent_pipe is None else segments[-1]
 
     @property
     def workers(self) -> int:
@@ -41,9 +47,9 @@ class Post:
         """What all workers together may have of something."""
         return Quota(limit, self._shares.of(what), self.number)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that the event loop goes round."""
-        self._own.pulse = time.monotonic()
+        self._own.heartbeat = time.monotonic()
 
     def hold(self, connections: int) -> None:
         """Say how many connections are open."""
@@ -82,7 +88,7 @@ class Post:
         """How many connections each of the other workers has that were alive a moment ago, and serve."""
         since = time.monotonic() - _ALIVE_S
         serving = (other for other in self._others.values() if not (other.retiring or other.stalled))
-        return [other.connections for other in serving if other.pulse > since]
+        return [other.connections for other in serving if other.heartbeat > since]
 
     def opens(self, change: int) -> None:
         """So many more connections, or fewer, are being opened: their clients agree on a key."""
@@ -96,7 +102,7 @@ class Post:
         """How many more are being opened."""
         return self._own.opening + sum(other.opening for other in self._others.values())
 
-    def too_many(self) -> int:
+    def excess_connections(self) -> int:
         """How many connections more than its share this worker has; 0 where that is next to nothing."""
         others = self.held_by_others()
         more = self._own.connections - math.ceil((self._own.connections + sum(others)) / (len(others) + 1))
@@ -104,34 +110,34 @@ class Post:
 
     def all_have_begun(self) -> bool:
         """Whether each of the other workers has been at work, or is."""
-        return all(other.pulse for other in self._others.values())
+        return all(other.heartbeat for other in self._others.values())
 
     def is_anew(self) -> bool:
         """Whether the service has been started, and no worker replaced yet."""
-        row = self._supervisors
-        return row is None or not row.numbers[row.place(RESTARTS)]
+        segment = self._supervisors
+        return segment is None or not segment.numbers[segment.offset_of(RESTARTS)]
 
-    def complain(self, words: str) -> None:
+    def report_failure(self, words: str) -> None:
         """Say what is wrong with this worker; nothing where nothing is."""
-        self._own.row.say(words)
+        self._own.segment.set_message(words)
 
-    def complaints(self) -> Iterator[tuple[int, str]]:
+    def failures(self) -> Iterator[tuple[int, str]]:
         """The numbers of the other workers that complain, or have been silent for seconds, with words."""
         now = time.monotonic()
         for number, other in self._others.items():
-            if words := other.row.said():
+            if words := other.segment.message():
                 yield number, words
-            elif other.pulse and now - other.pulse > _SILENT_S:
-                yield number, f"Its event loop has stood still for {now - other.pulse:.1f} s."
+            elif other.heartbeat and now - other.heartbeat > _SILENT_S:
+                yield number, f"Its event loop has stood still for {now - other.heartbeat:.1f} s."
 
     def ask_for_reload(self) -> None:
         """Ask all workers."""
-        row, at = self._asking[self.number]
-        row.numbers[at] += 1
+        segment, at = self._asking[self.number]
+        segment.numbers[at] += 1
 
     def reloads_asked(self) -> int:
         """How often one was asked for, of whichever process."""
-        return int(sum(row.numbers[at] for row, at in self._asking))
+        return int(sum(segment.numbers[at] for segment, at in self._asking))
 
     def reloaded(self, asked: int, refused: int) -> None:
         """Say up to which `reloads_asked` this worker has followed, and how many bundles it refused the last time."""
@@ -141,4 +147,4 @@ class Post:
     def reloads_of_others(self) -> dict[int, tuple[int, int]]:
         """The same of the other workers that were alive a moment ago, by number."""
         since = time.monotonic() - _ALIVE_S
-        return {n: (other.reloaded, other.refused) for n, other in self._others.items() if other.pulse > since}
+        return {n: (other.reloaded, other.refused) for n, other in self._others.items() if other.heartbeat > since}

@@ -1,6 +1,6 @@
-"""Counters, gauges and histograms whose numbers lie on the board. Knows no metric by name.
+"""Counters, gauges and histograms whose numbers lie on the shared memory. Knows no metric by name.
 
-What is counted for every picture costs a fraction of a microsecond: an addition to a number on the board.
+What is counted for every picture costs a fraction of a microsecond: an addition to a number on the shared memory.
 """
 
 import json
@@ -12,7 +12,7 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
-from app.system.shared_memory import Row
+from app.system.shared_memory import Segment
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Samples = dict[tuple[str, ...], list[list[float]]]  # by the labels' values: each row's numbers
@@ -23,9 +23,9 @@ class Number:
 
     __slots__ = ("_at", "_numbers")
 
-    def __init__(self, row: Row, name: str) -> None:
-        self._numbers = row.numbers
-        self._at = row.place(name)
+    def __init__(self, segment: Segment, name: str) -> None:
+        self._numbers = segment.numbers
+        self._at = segment.offset_of(name)
 
     def inc(self, amount: float = 1) -> None:
         """Add to it."""
@@ -41,10 +41,10 @@ class Distribution:
 
     __slots__ = ("_at", "_bounds", "_numbers")
 
-    def __init__(self, row: Row, name: str, bounds: Sequence[float]) -> None:
-        self._numbers = row.numbers
+    def __init__(self, segment: Segment, name: str, bounds: Sequence[float]) -> None:
+        self._numbers = segment.numbers
         self._bounds = bounds
-        self._at = row.place(name, len(bounds) + 2)
+        self._at = segment.offset_of(name, len(bounds) + 2)
 
     def observe(self, value: float) -> None:
         """Count one value."""
@@ -55,9 +55,9 @@ class Distribution:
 class Counter:
     """Counts that only grow; with labels, one for each combination of their values."""
 
-    def __init__(self, row: Row, name: str, words: str, labels: Sequence[str] = ()) -> None:
+    def __init__(self, segment: Segment, name: str, words: str, labels: Sequence[str] = ()) -> None:
         self.name, self.words, self.label_names = name, words, tuple(labels)
-        self._row = row
+        self._segment = segment
         self._children: dict[tuple[str, ...], Number] = {}
         if not labels:
             self.labels()
@@ -66,14 +66,14 @@ class Counter:
         """The number with these values of the labels."""
         child = self._children.get(values)
         if child is None:
-            child = self._children[values] = Number(self._row, _name(self.name, values))
+            child = self._children[values] = Number(self._segment, _name(self.name, values))
         return child
 
     def family(self, samples: Samples) -> Family:
         """What a scrape reads: the sum of all processes."""
         family = CounterMetricFamily(self.name, self.words, labels=self.label_names)
-        for values, rows in samples.items():
-            family.add_metric(values, sum(numbers[0] for numbers in rows))
+        for values, segments in samples.items():
+            family.add_metric(values, sum(numbers[0] for numbers in segments))
         return family
 
 
@@ -82,23 +82,23 @@ class Gauge(Counter):
 
     def __init__(
         self,
-        row: Row,
+        segment: Segment,
         name: str,
         words: str,
         labels: Sequence[str] = (),
         together: Callable[[Iterable[float]], float] = sum,
     ) -> None:
-        super().__init__(row, name, words, labels)
+        super().__init__(segment, name, words, labels)
         self._together = together
-        for full_name, _ in row.read():
+        for full_name, _ in segment.read():
             if json.loads(full_name)[0] == name:
-                row.numbers[row.place(full_name)] = 0
+                segment.numbers[segment.offset_of(full_name)] = 0
 
     def family(self, samples: Samples) -> Family:
         """What a scrape reads: those of all processes together. With labels, 0 says nothing and is left out."""
         family = GaugeMetricFamily(self.name, self.words, labels=self.label_names)
-        for values, rows in samples.items():
-            number = self._together(numbers[0] for numbers in rows)
+        for values, segments in samples.items():
+            number = self._together(numbers[0] for numbers in segments)
             if number or not values:
                 family.add_metric(values, number)
         return family
@@ -107,9 +107,11 @@ class Gauge(Counter):
 class Histogram:
     """Values counted in buckets; with labels, one distribution for each combination of their values."""
 
-    def __init__(self, row: Row, name: str, words: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self, segment: Segment, name: str, words: str, bounds: Sequence[float], labels: Sequence[str] = ()
+    ) -> None:
         self.name, self.words, self.label_names = name, words, tuple(labels)
-        self._row, self._bounds = row, bounds
+        self._segment, self._bounds = segment, bounds
         self._children: dict[tuple[str, ...], Distribution] = {}
         if not labels:
             self.labels()
@@ -118,15 +120,15 @@ class Histogram:
         """The distribution with these values of the labels."""
         child = self._children.get(values)
         if child is None:
-            child = self._children[values] = Distribution(self._row, _name(self.name, values), self._bounds)
+            child = self._children[values] = Distribution(self._segment, _name(self.name, values), self._bounds)
         return child
 
     def family(self, samples: Samples) -> Family:
         """What a scrape reads: the sum of all processes."""
         family = HistogramMetricFamily(self.name, self.words, labels=self.label_names)
         names = [_bound(bound) for bound in (*self._bounds, math.inf)]
-        for values, rows in samples.items():
-            *counts, total = (sum(column) for column in zip(*rows, strict=True))
+        for values, segments in samples.items():
+            *counts, total = (sum(column) for column in zip(*segments, strict=True))
             buckets = list(zip(names, accumulate(counts), strict=True))
             family.add_metric(values, buckets=buckets, sum_value=total)
         return family

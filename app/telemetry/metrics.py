@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from app.system.shared_memory import Board
+from app.system.shared_memory import SharedMemory
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,99 +20,103 @@ _PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
 class Metrics:
-    """The service's metrics. This process counts in its own row of the board."""
+    """The service's metrics. This process counts in its own row of the shared memory."""
 
-    def __init__(self, board: Board | None = None, worker: int = 0) -> None:
-        self._board = board or Board()
-        row = self._board.row(worker)
+    def __init__(self, shared_memory: SharedMemory | None = None, worker: int = 0) -> None:
+        self._shared_memory = shared_memory or SharedMemory()
+        segment = self._shared_memory.segment(worker)
         self.requests = Counter(
-            row, "mixer_requests", "Requests answered, by endpoint and status.", ["endpoint", "status"]
+            segment, "mixer_requests", "Requests answered, by endpoint and status.", ["endpoint", "status"]
         )
         self.errors = Counter(
-            row,
+            segment,
             "mixer_errors",
             "Requests that failed, by endpoint and the code of their problem.",
             ["endpoint", "code"],
         )
         self.request_seconds = Histogram(
-            row,
+            segment,
             "mixer_request_seconds",
             "From the first byte of a request to the last of its answer.",
             _SECONDS,
             ["endpoint"],
         )
-        self.key_requests = Counter(row, "mixer_key_requests", "Requests let in by an API key, by its name.", ["key"])
-        self.images = Counter(row, "mixer_images", "Pictures, by what became of them.", ["outcome"])
+        self.key_requests = Counter(
+            segment, "mixer_key_requests", "Requests let in by an API key, by its name.", ["key"]
+        )
+        self.images = Counter(segment, "mixer_images", "Pictures, by what became of them.", ["outcome"])
         self.stage_seconds = Histogram(
-            row,
+            segment,
             "mixer_stage_seconds",
             "Where a picture's time goes: receive, decode, queue, infer, respond.",
             _SECONDS,
             ["stage"],
         )
-        self.batch_size = Histogram(row, "mixer_batch_size", "Pictures in a run.", _BATCH_SIZES)
+        self.batch_size = Histogram(segment, "mixer_batch_size", "Pictures in a run.", _BATCH_SIZES)
         self.padding_images = Counter(
-            row, "mixer_padding_images", "Empty places in runs, filled up to the next prepared size."
+            segment, "mixer_padding_images", "Empty places in runs, filled up to the next prepared size."
         )
-        self.queue_depth = Gauge(row, "mixer_queue_depth", "Pictures waiting for a lane.")
-        self.in_flight = Gauge(row, "mixer_in_flight", "Pictures inside the service: decoding, waiting or running.")
+        self.queue_depth = Gauge(segment, "mixer_queue_depth", "Pictures waiting for an instance.")
+        self.in_flight = Gauge(segment, "mixer_in_flight", "Pictures inside the service: decoding, waiting or running.")
         self.rejected_pictures = Counter(
-            row, "mixer_rejected", "Pictures refused before any work, by reason.", ["reason"]
+            segment, "mixer_rejected", "Pictures refused before any work, by reason.", ["reason"]
         )
         self.dropped_pictures = Counter(
-            row, "mixer_dropped", "Pictures given up, by stage and reason.", ["stage", "reason"]
+            segment, "mixer_dropped", "Pictures given up, by stage and reason.", ["stage", "reason"]
         )
         self.top1_probability = Histogram(
-            row,
+            segment,
             "mixer_top1_probability",
             "Probability of the most probable label; a shift shows pictures unlike those of training.",
             _PROBABILITIES,
         )
-        self.predictions = Counter(row, "mixer_predictions", "Pictures, by their most probable label.", ["label"])
+        self.predictions = Counter(segment, "mixer_predictions", "Pictures, by their most probable label.", ["label"])
         self.model_images = Counter(
-            row,
+            segment,
             "mixer_model_images",
             "Pictures, by the bundle that was asked and what became of them; only of several bundles.",
             ["model", "outcome"],
         )
         self.model_predictions = Counter(
-            row,
+            segment,
             "mixer_model_predictions",
             "Pictures, by the bundle that was asked and their most probable label; only of several bundles.",
             ["model", "label"],
         )
         self.reloads = Counter(
-            row, "mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"]
+            segment, "mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"]
         )
-        self.ready = Gauge(row, "mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
+        self.ready = Gauge(segment, "mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
         self.canary_seconds = Gauge(
-            row, "mixer_canary_seconds", "How long the canary took last; the slowest of all.", together=max
+            segment, "mixer_canary_seconds", "How long the canary took last; the slowest of all.", together=max
         )
         self.canary_failures = Counter(
-            row, "mixer_canary_failures", "Canaries without their stored answer, by reason.", ["reason"]
+            segment, "mixer_canary_failures", "Canaries without their stored answer, by reason.", ["reason"]
         )
         self.canary_last_success = Gauge(
-            row,
+            segment,
             "mixer_canary_last_success_timestamp_seconds",
             "When all canaries last had their stored answers, in seconds since 1970; the longest ago of all processes.",
             together=min,
         )
-        self.connections = Gauge(row, "mixer_connections", "Open connections.")
-        self.worker_restarts = Counter(row, "mixer_worker_restarts", "Workers that died or hung, and were replaced.")
-        self.workers_down = Gauge(row, "mixer_workers_down", "Workers that cannot start again, or take long to.")
+        self.connections = Gauge(segment, "mixer_connections", "Open connections.")
+        self.worker_restarts = Counter(
+            segment, "mixer_worker_restarts", "Workers that died or hung, and were replaced."
+        )
+        self.workers_down = Gauge(segment, "mixer_workers_down", "Workers that cannot start again, or take long to.")
         self.decode_overruns = Counter(
-            row,
+            segment,
             "mixer_decode_overruns",
             "Pictures whose decoding took more processor time than MIXER_DECODE_CPU_LIMIT_S; each cost a process.",
         )
         self.event_loop_lag = Histogram(
-            row,
+            segment,
             "mixer_event_loop_lag_seconds",
             "How late the event loop came to what it does each half second.",
             _SECONDS,
         )
         self.engine_info = Gauge(
-            row,
+            segment,
             "mixer_engine_info",
             "1 for what is really running.",
             ["provider", "precision", "model", "version"],
@@ -129,10 +133,10 @@ class Metrics:
         return generate_latest(self._registry)
 
     def families(self) -> Iterator[Family]:
-        """Every metric with its samples, from all rows of the board."""
+        """Every metric with its samples, from all rows of the shared memory."""
         samples: dict[str, Samples] = {}
-        for row in self._board.rows():
-            for full_name, numbers in row.read():
+        for segment in self._shared_memory.segments():
+            for full_name, numbers in segment.read():
                 name, *values = json.loads(full_name)
                 samples.setdefault(name, {}).setdefault(tuple(values), []).append(numbers)
         for metric in vars(self).values():
@@ -160,7 +164,7 @@ class Metrics:
     # --- what the batcher observes ---
 
     def depth(self, waiting: int, in_flight: int) -> None:
-        """Pictures waiting for a lane, and pictures inside the service."""
+        """Pictures waiting for an instance, and pictures inside the service."""
         self._queued.set(waiting)
         self._held.set(in_flight)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from app.telemetry.metrics import Metrics
 
 
-class Tallies:
+class MetricsByModel:
     """One for each classifier. `several`: whether their names are counted, too."""
 
     def __init__(self, metrics: Metrics, *, several: bool = False) -> None:
@@ -16,15 +16,15 @@ class Tallies:
         self.waiting = self.in_flight = 0
         self._several = several
 
-    def of(self, model: str) -> "Tally":
+    def of(self, model: str) -> "ModelMetrics":
         """A new one, for a classifier that is served under this name."""
-        return NamedTally(self, model) if self._several else Tally(self)
+        return NamedModelMetrics(self, model) if self._several else ModelMetrics(self)
 
 
-class Tally:
+class ModelMetrics:
     """What one classifier and its batcher observe."""
 
-    def __init__(self, together: Tallies) -> None:
+    def __init__(self, together: MetricsByModel) -> None:
         metrics = together.metrics
         self._together, self._metrics = together, metrics
         self._waiting = self._in_flight = 0
@@ -33,7 +33,7 @@ class Tally:
         self.classified, self.lost, self.padded = metrics.classified, metrics.lost, metrics.padded
 
     def depth(self, waiting: int, in_flight: int) -> None:
-        """Pictures of this classifier that wait for a lane, and all of its pictures."""
+        """Pictures of this classifier that wait for an instance, and all of its pictures."""
         together = self._together
         together.waiting += waiting - self._waiting
         together.in_flight += in_flight - self._in_flight
@@ -41,10 +41,10 @@ class Tally:
         self._metrics.depth(together.waiting, together.in_flight)
 
 
-class NamedTally(Tally):
+class NamedModelMetrics(ModelMetrics):
     """One whose pictures are counted under its name, too."""
 
-    def __init__(self, together: Tallies, model: str) -> None:
+    def __init__(self, together: MetricsByModel, model: str) -> None:
         super().__init__(together)
         self._model = model
         self.classified, self.lost = self._classified, self._lost

@@ -151,8 +151,8 @@ def prepared(arguments: argparse.Namespace, terms: Terms, folder: Path) -> list[
 
 
 def opened(bundle: Path, precision: str) -> Engine:
-    """A lane of one thread for each CPU: what the service chooses. Raises StartError."""
-    options = EngineOptions(bundle, provider="cpu", precision=precision, lanes=usable_cpus(), intra_op_threads=1)
+    """An instance of one thread for each CPU: what the service chooses. Raises StartError."""
+    options = EngineOptions(bundle, provider="cpu", precision=precision, instances=usable_cpus(), intra_op_threads=1)
     return open_engine(options)
 
 
@@ -200,7 +200,7 @@ def decoder_of(spec: ModelSpec) -> Decode:
 
 def ceiling_of(workload: Workload, engine: Engine, decoder: Decode, terms: Terms) -> Ceiling:
     """Bare threads, in the batches that suit them."""
-    one = Opened(engine.precision, Split(engine.lanes, 1), engine.run)
+    one = Opened(engine.precision, Split(engine.instances, 1), engine.run)
     found = classifyings(one, workload.files, decoder, usable_cpus(), _BATCH_SIZES)
     candidates = [Candidate(each.key.batch_size, each.work, each.threads) for each in found]
     return fastest(candidates, min(1.0, terms.seconds), 1 if terms.rounds == 1 else 3)

@@ -25,20 +25,20 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Running:
-    """The model alone, on patches in memory: `lanes` batches at once, each run by `threads` CPU threads."""
+    """The model alone, on patches in memory: `instances` batches at once, each run by `threads` CPU threads."""
 
     precision: Precision
-    lanes: int
+    instances: int
     threads: int
     batch_size: int
 
 
 @dataclass(frozen=True)
 class Classifying:
-    """Both, in bare threads: each decodes `batch_size` pictures, then runs them in the next lane that is free."""
+    """Both, in bare threads: each decodes `batch_size` pictures, then runs them in the next instance that is free."""
 
     precision: Precision
-    lanes: int
+    instances: int
     threads: int
     batch_size: int
 
@@ -60,7 +60,7 @@ def decodings(files: Sequence[bytes], decode: Decode, cpus: int) -> list[Candida
 
 
 def runnings(opened: Opened, patches: Sequence[Patches], batch_sizes: Sequence[int]) -> list[Candidate[Running]]:
-    """The model alone, each batch full of pictures, in as many threads as there are lanes."""
+    """The model alone, each batch full of pictures, in as many threads as there are instances."""
 
     def candidate(batch_size: int) -> Candidate[Running]:
         batch = list(itertools.islice(itertools.cycle(patches), batch_size))
@@ -69,8 +69,8 @@ def runnings(opened: Opened, patches: Sequence[Patches], batch_sizes: Sequence[i
             opened.run(batch)
             return batch_size
 
-        key = Running(opened.precision, opened.split.lanes, opened.split.threads, batch_size)
-        return Candidate(key, work, opened.split.lanes)
+        key = Running(opened.precision, opened.split.instances, opened.split.threads, batch_size)
+        return Candidate(key, work, opened.split.instances)
 
     return [candidate(batch_size) for batch_size in batch_sizes]
 
@@ -78,18 +78,18 @@ def runnings(opened: Opened, patches: Sequence[Patches], batch_sizes: Sequence[i
 def classifyings(
     opened: Opened, files: Sequence[bytes], decode: Decode, cpus: int, batch_sizes: Sequence[int]
 ) -> list[Candidate[Classifying]]:
-    """Decoding and running in a thread for each CPU; no more of them run at once than there are lanes."""
-    free_lanes = threading.Semaphore(opened.split.lanes)
+    """Decoding and running in a thread for each CPU; no more of them run at once than there are instances."""
+    free_instances = threading.Semaphore(opened.split.instances)
     pictures = itertools.count()
 
     def candidate(batch_size: int) -> Candidate[Classifying]:
         def work() -> float:
             batch = [decode(files[next(pictures) % len(files)]) for _ in range(batch_size)]
-            with free_lanes:
+            with free_instances:
                 opened.run(batch)
             return batch_size
 
-        key = Classifying(opened.precision, opened.split.lanes, opened.split.threads, batch_size)
-        return Candidate(key, work, max(cpus, opened.split.lanes))
+        key = Classifying(opened.precision, opened.split.instances, opened.split.threads, batch_size)
+        return Candidate(key, work, max(cpus, opened.split.instances))
 
     return [candidate(batch_size) for batch_size in batch_sizes]

@@ -20,7 +20,7 @@ def print_tables(findings: Findings, console: Console) -> None:
     """Print everything, the verdict last. Each figure is a median, with the spread of its rounds."""
     console.print("\nDecoding: picture files to patches, images/s", _decoding_table(findings), sep="\n")
     for precision in findings.precisions():
-        title = f"\nThe model alone in {precision}, images/s by batch size and lanes x threads"
+        title = f"\nThe model alone in {precision}, images/s by batch size and instances x threads"
         console.print(title, _running_table(findings, precision), *_summary(findings, precision), sep="\n")
     title = f"\nThe ceiling: decoding and the model in {findings.precision}, in bare threads, images/s"
     console.print(title, _classifying_table(findings), sep="\n")
@@ -39,18 +39,18 @@ def draw(findings: Findings, path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for precision, lanes, threads, line in _lines(findings):
+    for precision, instances, threads, line in _lines(findings):
         sizes = [batch_size for batch_size, _ in line]
-        splits = list(dict.fromkeys((key.lanes, key.threads) for key in findings.of(Running)))
-        style, colour = _STYLES[splits.index((lanes, threads)) % len(_STYLES)], _COLOURS[precision]
-        label = f"{precision}, {_split(lanes, threads)}"
+        splits = list(dict.fromkeys((key.instances, key.threads) for key in findings.of(Running)))
+        style, colour = _STYLES[splits.index((instances, threads)) % len(_STYLES)], _COLOURS[precision]
+        label = f"{precision}, {_split(instances, threads)}"
         axes.plot(sizes, [one.rate for _, one in line], style, marker=".", color=colour, label=label)
         lowest, highest = ([edge(one.rounds) for _, one in line] for edge in (min, max))
         axes.fill_between(sizes, lowest, highest, color=colour, alpha=0.12, linewidth=0)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({key.batch_size for key in findings.of(Running)}))
     axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.set(xlabel="batch size", ylabel="images/s", title="The model alone; lanes x threads", ylim=(0, None))
+    axes.set(xlabel="batch size", ylabel="images/s", title="The model alone; instances x threads", ylim=(0, None))
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize="small")
     FigureCanvasAgg(figure)
@@ -58,10 +58,10 @@ def draw(findings: Findings, path: Path) -> None:
 
 
 def _lines(findings: Findings) -> Iterable[tuple[Precision, int, int, list[tuple[int, Measured]]]]:
-    """Each line of the picture: precision, lanes, threads, and the figures by batch size."""
+    """Each line of the picture: precision, instances, threads, and the figures by batch size."""
     lines: dict[tuple[Precision, int, int], list[tuple[int, Measured]]] = {}
     for key, figure in findings.of(Running).items():
-        lines.setdefault((key.precision, key.lanes, key.threads), []).append((key.batch_size, figure))
+        lines.setdefault((key.precision, key.instances, key.threads), []).append((key.batch_size, figure))
     return ((*key, line) for key, line in lines.items())
 
 
@@ -74,8 +74,8 @@ def _decoding_table(findings: Findings) -> Table:
 
 def _running_table(findings: Findings, precision: Precision) -> Table:
     runs = {key: figure for key, figure in findings.of(Running).items() if key.precision == precision}
-    splits = list(dict.fromkeys((key.lanes, key.threads) for key in runs))
-    own = (findings.split.lanes, findings.split.threads)
+    splits = list(dict.fromkeys((key.instances, key.threads) for key in runs))
+    own = (findings.split.instances, findings.split.threads)
     names = [_split(*split) + (" (service)" if split == own else "") for split in splits]
     table = _table("batch", *names)
     best = findings.best(precision)
@@ -89,8 +89,8 @@ def _running_table(findings: Findings, precision: Precision) -> Table:
 def _summary(findings: Findings, precision: Precision) -> Iterable[str]:
     best, choice = findings.best(precision), findings.choice(precision)
     yield (
-        f"best: {_split(best.lanes, best.threads)} in batches of {best.batch_size}; the service's "
-        f"{_split(choice.lanes, choice.threads)} in batches of {choice.batch_size} reaches "
+        f"best: {_split(best.instances, best.threads)} in batches of {best.batch_size}; the service's "
+        f"{_split(choice.instances, choice.threads)} in batches of {choice.batch_size} reaches "
         f"{findings.choice_over_best(precision):.3f} of it"
     )
     times = findings.times_fp32(precision)
@@ -106,10 +106,10 @@ def _summary(findings: Findings, precision: Precision) -> Iterable[str]:
 
 
 def _classifying_table(findings: Findings) -> Table:
-    table = _table("lanes x threads", "pictures at a time", "images/s")
+    table = _table("instances x threads", "pictures at a time", "images/s")
     best = findings.best_of(Classifying)
     for key, figure in findings.of(Classifying).items():
-        table.add_row(_split(key.lanes, key.threads), str(key.batch_size), _shown(figure, best=key == best))
+        table.add_row(_split(key.instances, key.threads), str(key.batch_size), _shown(figure, best=key == best))
     return table
 
 
@@ -127,8 +127,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _split(lanes: int, threads: int) -> str:
-    return f"{lanes}x{threads}"
+def _split(instances: int, threads: int) -> str:
+    return f"{instances}x{threads}"
 
 
 def _shown(figure: Measured, *, best: bool = False) -> str:

@@ -60,7 +60,7 @@ class Findings:
 
     def choice(self, precision: Precision) -> Running:
         """The service's split and largest batch, which is what it runs under load."""
-        return Running(precision, self.split.lanes, self.split.threads, self.batch_size)
+        return Running(precision, self.split.instances, self.split.threads, self.batch_size)
 
     def best_of(self, kind: type[Kind]) -> Kind:
         """The fastest of a kind."""

@@ -16,13 +16,13 @@ Open = Callable[[EngineOptions], Engine]
 class Split:
     """How many runs go on side by side, and how many CPU threads each has."""
 
-    lanes: int
+    instances: int
     threads: int
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An engine in one split. `run` may be called from `split.lanes` threads at once."""
+    """An engine in one split. `run` may be called from `split.instances` threads at once."""
 
     precision: Precision
     split: Split
@@ -51,13 +51,13 @@ class Rig:
             one
             for one in self.opened
             if one.precision == self.precision
-            and (self.provider != "cpu" or one.split.lanes * one.split.threads >= cpus or one.split == self.split)
+            and (self.provider != "cpu" or one.split.instances * one.split.threads >= cpus or one.split == self.split)
         ]
 
 
 def splits(cpus: int) -> list[Split]:
     """One thread alone, one run of all CPUs, a run on each, and the even splits between: for 4, 1x1 1x4 2x2 4x1."""
-    even = [Split(lanes, cpus // lanes) for lanes in range(1, cpus + 1) if cpus % lanes == 0]
+    even = [Split(instances, cpus // instances) for instances in range(1, cpus + 1) if cpus % instances == 0]
     return list(dict.fromkeys([Split(1, 1), *even]))
 
 
@@ -70,7 +70,7 @@ def set_up(
     """
     options = EngineOptions(bundle, provider=provider, precision=precision, max_batch_size=max_batch_size)
     service = open_one(options)
-    chosen = Split(service.lanes, max(1, cpus // service.lanes) if service.provider == "cpu" else 1)
+    chosen = Split(service.instances, max(1, cpus // service.instances) if service.provider == "cpu" else 1)
     compared = list(dict.fromkeys([*splits(cpus), chosen])) if service.provider == "cpu" else [chosen]
     precisions = list(find_graphs(bundle)) if precision == "auto" else [service.precision]
     opened: list[Opened] = []
@@ -103,15 +103,15 @@ def _in_every_split(
     options: EngineOptions,
     open_one: Open,
 ) -> list[Opened]:
-    """Splits of equally many threads share an engine, opened for the most lanes among them."""
+    """Splits of equally many threads share an engine, opened for the most instances among them."""
     engines: dict[int, Engine] = {chosen.threads: service} if precision == service.precision else {}
-    for split in sorted(compared, key=lambda split: -split.lanes):
-        if split.threads not in engines or engines[split.threads].lanes < split.lanes:
+    for split in sorted(compared, key=lambda split: -split.instances):
+        if split.threads not in engines or engines[split.threads].instances < split.instances:
             wanted = replace(
                 options,
                 provider=service.provider,
                 precision=precision,
-                lanes=split.lanes,
+                instances=split.instances,
                 intra_op_threads=split.threads,
             )
             engines[split.threads] = open_one(wanted)

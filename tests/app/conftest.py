@@ -38,8 +38,8 @@ def grey_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(bundle: Path) -> Engine:
-    """A real engine over the toy bundle, in two lanes."""
-    return open_engine(EngineOptions(bundle, provider="cpu", precision="fp32", lanes=2, max_batch_size=8))
+    """A real engine over the toy bundle, in two instances."""
+    return open_engine(EngineOptions(bundle, provider="cpu", precision="fp32", instances=2, max_batch_size=8))
 
 
 @pytest.fixture

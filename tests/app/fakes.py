@@ -319,10 +319,10 @@ def means_of_colours(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(pixels.mean(axis=1) * np.float32(10 / 255), dtype=np.float32)
 
 
-def engine_of(session: FakeSession, spec: ModelSpec, *, lanes: int = 1) -> Engine:
+def engine_of(session: FakeSession, spec: ModelSpec, *, instances: int = 1) -> Engine:
     """An engine over a fake session."""
     return Engine(
-        [SessionRunner(session)] * lanes,
+        [SessionRunner(session)] * instances,
         spec,
         provider="cpu",
         precision="fp32",

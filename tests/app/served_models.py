@@ -9,7 +9,7 @@ from app.engine.engine import Engine
 from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.serving.registry import Model, Models
-from app.telemetry.model_metrics import Tallies
+from app.telemetry.model_metrics import MetricsByModel
 from tests.app.fakes import WatchedMetrics
 
 
@@ -21,14 +21,16 @@ class Shop:
         self.models = Models(self.metrics, default=default, patience_s=60, on_gone=self._count)
         self.gone = 0
         self.decoding = Decoding(1, DecodeLimits(1 << 20, 1 << 20))
-        self._tallies = Tallies(self.metrics)
+        self._metrics_by_model = MetricsByModel(self.metrics)
         self._made: list[Classifier] = []
 
     def make(
         self, engine: Engine, name: str = "colours", *, lost: Callable[[], str | None] = lambda: None, **limits: Any
     ) -> Model:
-        limits = {"lanes": engine.lanes, "max_batch_size": engine.max_batch_size, **limits}
-        classifier = Classifier(engine, limits=Limits(**limits), decoding=self.decoding, metrics=self._tallies.of(name))
+        limits = {"instances": engine.instances, "max_batch_size": engine.max_batch_size, **limits}
+        classifier = Classifier(
+            engine, limits=Limits(**limits), decoding=self.decoding, metrics=self._metrics_by_model.of(name)
+        )
         self._made.append(classifier)
         return Model(name, (), classifier, lost)
 

@@ -76,9 +76,9 @@ def say(*words):
 
 settings = topology.planned(load(sys.argv[1:]))
 
-def make(post):
+def make(worker):
     engine = open_engine(engine_options(settings))
-    return altered(post, engine, lambda: create_service(settings, engine, post))
+    return altered(worker, engine, lambda: create_service(settings, engine, worker))
 
 logs.configure("text", "info")
 sys.exit(serve.serve(make, settings))
@@ -86,9 +86,9 @@ sys.exit(serve.serve(make, settings))
 
 
 def altered(script: str, bundle: Path, *flags: str) -> "Server":
-    """`mixer serve`, each of whose workers is what `altered(post, engine, create)` of the script returns."""
+    """`mixer serve`, each of whose workers is what `altered(worker, engine, create)` of the script returns."""
     port = free_port()
-    command = ("-c", _ALTERED.format(script=script), "--port", str(port), "--bundle", str(bundle), "--lanes", "1")
+    command = ("-c", _ALTERED.format(script=script), "--port", str(port), "--bundle", str(bundle), "--instances", "1")
     return Server(*command, *flags, port=port)
 
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.errors import DeadlinePassed, NotReady, QueueFull
 from app.inference.admission import Limits
-from app.inference.batcher import Batcher, Place
+from app.inference.batcher import Batcher, Permit
 from app.inference.waiters import Answered
 from tests.app.fakes import Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, now
@@ -38,7 +38,7 @@ class Client:
     runs: int = 0
 
 
-class Lanes:
+class Instances:
     """A run that ends when it is told to, and fails where an item is poisoned."""
 
     def __init__(self, expect_wanted: Callable[[list[Client]], None]) -> None:
@@ -62,7 +62,7 @@ class Machine(RuleBasedStateMachine):
     """Every rule is something that happens to a batcher; every invariant holds whatever has happened."""
 
     @initialize(
-        lanes=st.integers(1, 3),
+        instances=st.integers(1, 3),
         max_batch_size=st.sampled_from([1, 2, 3, 4, 4]),
         max_wait_s=st.sampled_from([0.0, 0.0, 1.0]),
         queue_capacity=st.sampled_from([1, 4, 8, 12]),
@@ -76,8 +76,8 @@ class Machine(RuleBasedStateMachine):
         self.ran: list[Client] = []
         self.broken: list[str] = []
         self.closing: asyncio.Task[None] | None = None
-        self.lanes = Lanes(self._expect_wanted)
-        self.batcher: Batcher[Client, int] = Batcher(self.lanes, self.limits, self.observer)
+        self.instances = Instances(self._expect_wanted)
+        self.batcher: Batcher[Client, int] = Batcher(self.instances, self.limits, self.observer)
 
     # --- what happens ---
 
@@ -106,10 +106,10 @@ class Machine(RuleBasedStateMachine):
 
         self._do(leave)
 
-    @precondition(lambda self: self.lanes.running)
+    @precondition(lambda self: self.instances.running)
     @rule(which=st.integers(0, 100))
     def finish(self, which: int) -> None:
-        done = self.lanes.running[which % len(self.lanes.running)][1]
+        done = self.instances.running[which % len(self.instances.running)][1]
         self._do(lambda: done.set_result(None))
 
     @rule(seconds=_SECONDS)
@@ -137,28 +137,28 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def who_waits_is_known(self) -> None:
         waiting = [client for client in self._inside() if client.asked and not client.runs]
-        assert self.observer.waiting <= len(waiting)  # who cannot be answered in time waits for no lane
+        assert self.observer.waiting <= len(waiting)  # who cannot be answered in time waits for no instance
 
     @invariant()
     def nobody_waits_beyond_the_deadline(self) -> None:
         assert all(client.deadline > self.now() for client in self._inside() if client.asked)
 
     @invariant()
-    def lanes_and_batches_keep_their_limits(self) -> None:
-        assert len(self.lanes.running) <= self.limits.lanes
-        assert all(1 <= len(batch) <= self.limits.max_batch_size for batch, _ in self.lanes.running)
+    def instances_and_batches_keep_their_limits(self) -> None:
+        assert len(self.instances.running) <= self.limits.instances
+        assert all(1 <= len(batch) <= self.limits.max_batch_size for batch, _ in self.instances.running)
 
     @invariant()
-    def no_lane_is_idle_while_somebody_waits(self) -> None:
+    def no_instance_is_idle_while_somebody_waits(self) -> None:
         waits = self.observer.waiting
         due = self.limits.max_wait_s == 0 or waits >= self.limits.max_batch_size
-        assert not (waits and due) or len(self.lanes.running) == self.limits.lanes or self._is_closed()
+        assert not (waits and due) or len(self.instances.running) == self.limits.instances or self._is_closed()
 
     @invariant()
     def first_come_first_served(self) -> None:
         order = [client.asked for client in self.ran]
         assert order == sorted(order)
-        for batch, _ in self.lanes.running:
+        for batch, _ in self.instances.running:
             assert [client.asked for client in batch] == sorted(client.asked for client in batch)
 
     @invariant()
@@ -179,7 +179,7 @@ class Machine(RuleBasedStateMachine):
         assert self.closing is not None
         assert self.closing.done()
         assert self._inside() == []
-        assert self.lanes.running == []
+        assert self.instances.running == []
         assert (self.observer.waiting, self.observer.in_flight) == (0, 0)
         self.everybody_who_is_gone_got_what_fits()
         self.no_run_was_wrong()
@@ -213,7 +213,7 @@ class Machine(RuleBasedStateMachine):
     def _admit(self, count: int, culprit: int, timeout_s: float, decoding: bool, deadline: float) -> None:
         room = self.limits.queue_capacity - len(self._inside())
         try:
-            places = self.batcher.admit_all(count, deadline)
+            permits = self.batcher.admit_all(count, deadline)
         except QueueFull:
             assert count > room or deadline < math.inf
             return
@@ -222,19 +222,19 @@ class Machine(RuleBasedStateMachine):
             return
         assert count <= room
         assert self.closing is None
-        for index, place in enumerate(places):
+        for index, permit in enumerate(permits):
             client = Client(len(self.clients) + 1, now() + timeout_s, poisoned=index == culprit)
-            client.task = asyncio.create_task(self._live(client, place))
+            client.task = asyncio.create_task(self._live(client, permit))
             self.clients.append(client)
             if not decoding:
                 client.decoded.set()
 
-    async def _live(self, client: Client, place: Place[Client, int]) -> Answered[int]:
-        with place:
+    async def _live(self, client: Client, permit: Permit[Client, int]) -> Answered[int]:
+        with permit:
             await client.decoded.wait()
             self.asked += 1
             client.asked = self.asked
-            return await place.answer(client, client.deadline)
+            return await permit.answer(client, client.deadline)
 
     def _expect_wanted(self, batch: list[Client]) -> None:
         for client in batch:

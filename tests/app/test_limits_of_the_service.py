@@ -27,7 +27,7 @@ FORM_BYTES = 64 << 10
 
 def two_workers(bundle: Path, *flags: str) -> Server:
     port = free_port()
-    command = ["--port", str(port), "--bundle", str(bundle), "--workers", "2", "--lanes", "1", *flags]
+    command = ["--port", str(port), "--bundle", str(bundle), "--workers", "2", "--instances", "1", *flags]
     return Server("-m", "cli", "serve", *command, port=port)
 
 
@@ -104,7 +104,7 @@ class Gated(Engine):
 
 gate = threading.Event()
 
-def altered(post, engine, create):
+def altered(worker, engine, create):
     signal.signal(signal.SIGUSR1, lambda *_: gate.set())
     engine.__class__ = Gated
     engine.spec = engine.spec.model_copy(update={"canary": None})

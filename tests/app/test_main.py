@@ -21,8 +21,8 @@ from app.engine.runners import SessionRunner
 from app.errors import BadSettings, EngineError
 from app.serving.bundles import Opened
 from app.settings import Settings
-from app.system.shared_memory import Board
-from app.system.worker_context import Post
+from app.system.shared_memory import SharedMemory
+from app.system.worker_context import WorkerContext
 from tests.app.colour_bundle import BLUE, colour_spec, picture, write_bundle
 from tests.app.fakes import FakeSession, engine_of, means_of_colours, samples_of
 from tests.app.servers import PATIENCE_S, ROOT, clean_environment
@@ -58,7 +58,7 @@ def test_every_option_of_the_engine_comes_from_the_settings(bundle: Path) -> Non
         "bundle": bundle,
         "provider": "cpu",
         "precision": "fp32",
-        "lanes": 3,
+        "instances": 3,
         "intra_op_threads": 2,
         "max_batch_size": 5,
         "device_id": 1,
@@ -91,7 +91,7 @@ def several(folder: Path, *names: str, **changes: Any) -> Path:
 
 
 def settings_for(folder: Path, **options: Any) -> Settings:
-    return Settings(bundle=folder, provider="cpu", lanes=1, intra_op_threads=1, **options)
+    return Settings(bundle=folder, provider="cpu", instances=1, intra_op_threads=1, **options)
 
 
 def test_bundles_of_the_same_graphs_share_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,23 +153,23 @@ def test_what_cannot_start_says_so_before_any_socket(tmp_path: Path) -> None:
 
 
 def test_an_application_opens_the_bundle_of_its_settings(bundle: Path) -> None:
-    assert isinstance(main.create_service(Settings(bundle=bundle, provider="cpu", lanes=1)).app, FastAPI)
+    assert isinstance(main.create_service(Settings(bundle=bundle, provider="cpu", instances=1)).app, FastAPI)
 
 
 async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture) -> None:
     spec = colour_spec(canary=None)
-    app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, lanes=2)).app
+    app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, instances=2)).app
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
-            assert "serving colours 7 in fp32 on cpu, 2 lanes (because)" in caplog.messages
+            assert "serving colours 7 in fp32 on cpu, 2 instances (because)" in caplog.messages
 
 
-async def test_one_lane_is_no_lanes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_instance_is_no_instances(caplog: pytest.LogCaptureFixture) -> None:
     spec = colour_spec(canary=None)
-    app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, lanes=1)).app
+    app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, instances=1)).app
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
-            assert "serving colours 7 in fp32 on cpu, 1 lane (because)" in caplog.messages
+            assert "serving colours 7 in fp32 on cpu, 1 instance (because)" in caplog.messages
 
 
 async def test_it_tells_what_an_operator_looks_for_first() -> None:
@@ -189,8 +189,8 @@ async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_go
 ) -> None:
     spec = colour_spec(canary=None)
     ours, supervisors = os.pipe()
-    board = Board(3)
-    first, second = (Post(number, board, ours) for number in (0, 1))
+    shared_memory = SharedMemory(3)
+    first, second = (WorkerContext(number, shared_memory, ours) for number in (0, 1))
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     before = signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(told.set))
@@ -213,9 +213,11 @@ async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_go
 
 async def test_workers_count_in_rows_of_their_own_and_show_the_sum() -> None:
     spec = colour_spec(canary=None)
-    board = Board(3)
+    shared_memory = SharedMemory(3)
     apps = [
-        main.create_service(Settings(), engine_of(FakeSession(spec), spec), Post(number, board, lifeline=None)).app
+        main.create_service(
+            Settings(), engine_of(FakeSession(spec), spec), WorkerContext(number, shared_memory, parent_pipe=None)
+        ).app
         for number in (0, 1)
     ]
     shown = []
@@ -236,8 +238,8 @@ async def test_workers_count_in_rows_of_their_own_and_show_the_sum() -> None:
 )
 async def test_what_another_worker_has_of_a_limit_is_not_there_for_this_one(what: Any, limit: str, code: str) -> None:
     spec = colour_spec(canary=None)
-    board = Board(3)
-    ours, theirs = (Post(number, board, lifeline=None) for number in (0, 1))
+    shared_memory = SharedMemory(3)
+    ours, theirs = (WorkerContext(number, shared_memory, parent_pipe=None) for number in (0, 1))
     settings = Settings(request_timeout_s=0.5)
     app = main.create_service(settings, engine_of(FakeSession(spec, means_of_colours), spec), ours).app
     taken = theirs.quota(what, getattr(settings, limit))

@@ -36,7 +36,18 @@ def put(folder: Path, name: str, version: str) -> Path:
 
 def served(bundle: Path, *flags: str) -> Server:
     port = free_port()
-    options = ("--port", str(port), "--bundle", str(bundle), "--provider", "cpu", "--lanes", "1", "--admin-keys", KEY)
+    options = (
+        "--port",
+        str(port),
+        "--bundle",
+        str(bundle),
+        "--provider",
+        "cpu",
+        "--instances",
+        "1",
+        "--admin-keys",
+        KEY,
+    )
     return Server("-m", "cli", "serve", *options, *flags, port=port)
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 
 from app.settings import Settings
-from cli.health import complaint_of, main
+from cli.health import failure_of, main
 from tests.app.certificates import certificate
 from tests.app.servers import PATIENCE_S, ROOT, clean_environment, free_port
 
@@ -117,7 +117,7 @@ def test_it_asks_on_this_machine(host: str, listens: str, listen: Listen) -> Non
         port = listen(listens)
     except OSError:
         pytest.skip(f"{listens} is no address of this machine")
-    assert complaint_of(Settings(host=host, port=port)) is None
+    assert failure_of(Settings(host=host, port=port)) is None
 
 
 @pytest.mark.process
@@ -127,20 +127,20 @@ def test_it_asks_in_tls_where_the_service_speaks_it_whatever_name_is_certified(l
     context.load_cert_chain(shown.cert, shown.key)
     port = listen(context=context)
     settings = Settings(port=port, tls_cert_file=shown.cert, tls_key_file=shown.key)
-    assert complaint_of(settings) is None
-    complaint = complaint_of(Settings(port=port))
-    assert complaint is not None
-    assert complaint.startswith(f"http://127.0.0.1:{port} does not answer as this service does: ")
+    assert failure_of(settings) is None
+    failure = failure_of(Settings(port=port))
+    assert failure is not None
+    assert failure.startswith(f"http://127.0.0.1:{port} does not answer as this service does: ")
 
 
 def test_a_port_for_operators_changes_nothing(listen: Listen) -> None:
-    assert complaint_of(Settings(port=listen(), admin_port=free_port())) is None
+    assert failure_of(Settings(port=listen(), admin_port=free_port())) is None
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "ALL_PROXY"])
 def test_no_proxy_is_asked(name: str, listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "http://127.0.0.255:1")
-    assert complaint_of(Settings(port=listen())) is None
+    assert failure_of(Settings(port=listen())) is None
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_flags_of_the_first_process_count(words: tuple[str, ...], listen: Listen
     ],
 )
 def test_whatever_is_no_200_is_not_ready_and_says_why(status: int, body: bytes, words: str, listen: Listen) -> None:
-    assert complaint_of(Settings(port=listen(answer=(status, body)))) == words
+    assert failure_of(Settings(port=listen(answer=(status, body)))) == words
 
 
 def test_impossible_settings_are_not_ready_either(nobody: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -15,7 +15,7 @@ import pytest
 from app.server import serve as server
 from app.server import topology
 from app.settings import Settings
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from tests.app.colour_bundle import colour_spec, write_bundle
 from tests.app.servers import ROOT, clean_environment, free_port
 from tests.pace import slowness_at_first
@@ -91,8 +91,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
     """What `mixer serve` would have served as each of its workers, with the exit code 7."""
     calls: list[tuple[Any, Settings]] = []
 
-    def serve(make: Callable[[Post], Any], settings: Settings) -> int:
-        calls.append((make(Post()), settings))
+    def serve(make: Callable[[WorkerContext], Any], settings: Settings) -> int:
+        calls.append((make(WorkerContext()), settings))
         return 7
 
     monkeypatch.setattr(server, "serve", serve)
@@ -100,13 +100,13 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Settings]]:
 
 
 def test_serve_serves_one_application(mixer: Mixer, bundle: Path, served: list[tuple[Any, Settings]]) -> None:
-    assert mixer("serve", "--bundle", bundle, "--workers=1", "--lanes=1", "--port", 9100) == 7
+    assert mixer("serve", "--bundle", bundle, "--workers=1", "--instances=1", "--port", 9100) == 7
     ((application, settings),) = served
     assert application.app.title == "mixer-serve"
     assert (settings.port, settings.bundle, settings.workers) == (9100, bundle, 1)
 
 
-@pytest.mark.parametrize(("flags", "workers"), [([], 3), (["--workers", 2], 2), (["--lanes", 3], 1)])
+@pytest.mark.parametrize(("flags", "workers"), [([], 3), (["--workers", 2], 2), (["--instances", 3], 1)])
 def test_serve_fills_in_what_the_settings_leave_open(
     flags: list[object],
     workers: int,
@@ -121,7 +121,7 @@ def test_serve_fills_in_what_the_settings_leave_open(
     ((application, settings),) = served
     assert application.app.title == "mixer-serve"
     assert settings.workers == workers
-    assert min(settings.lanes, settings.intra_op_threads, settings.decode_threads) >= 1
+    assert min(settings.instances, settings.intra_op_threads, settings.decode_threads) >= 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -171,7 +171,7 @@ def test_a_port_that_is_taken(mixer: Mixer, bundle: Path, capsys: pytest.Capture
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert mixer("serve", "--bundle", bundle, "--lanes", 1, "--port", port) == 1
+        assert mixer("serve", "--bundle", bundle, "--instances", 1, "--port", port) == 1
     expect_one_line(capsys, f"MIXER_HOST is 127.0.0.1 and MIXER_PORT {port}, which cannot be listened on: ")
 
 

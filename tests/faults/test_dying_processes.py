@@ -110,7 +110,7 @@ def log_of(server: Server, pattern: str) -> list[str]:
 
 
 def test_a_killed_worker_takes_only_its_own_requests_with_it_and_is_replaced(bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", "2") as running:
+    with served(bundle, "--instances", "1", "--workers", "2") as running:
         pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
         running.wait_until_serving(workers=2)
         connections = [running.connect() for _ in range(24)]
@@ -145,7 +145,7 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it_and_is_replaced(bun
 
 
 def test_the_worker_that_replaces_another_gets_its_share_of_clients_that_keep_their_connections(bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", "2") as running, ExitStack() as opened:
+    with served(bundle, "--instances", "1", "--workers", "2") as running, ExitStack() as opened:
         pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
         running.wait_until_serving(workers=2)
         os.kill(pids[0], signal.SIGKILL)
@@ -174,7 +174,7 @@ def test_the_worker_that_replaces_another_gets_its_share_of_clients_that_keep_th
 
 
 def test_workers_do_not_outlive_the_process_that_watches_over_them(bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", "2") as running:
+    with served(bundle, "--instances", "1", "--workers", "2") as running:
         pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
         running.wait_until_serving(workers=2)
         running.signal(signal.SIGKILL)
@@ -195,7 +195,7 @@ def test_workers_do_not_outlive_the_process_that_watches_over_them(bundle: Path)
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_told_to_stop_under_load_no_answer_is_lost(workers: int, bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", str(workers)) as running:
+    with served(bundle, "--instances", "1", "--workers", str(workers)) as running:
         running.wait_until_serving(workers)
         accepted = [running.connect() for _ in range(8)]
         for connection in accepted:
@@ -219,7 +219,7 @@ def test_told_to_stop_under_load_no_answer_is_lost(workers: int, bundle: Path) -
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_told_to_stop_twice_it_stops_as_if_told_once(workers: int, bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", str(workers)) as running:
+    with served(bundle, "--instances", "1", "--workers", str(workers)) as running:
         running.wait_until_serving(workers)
         with running.connect() as connection:
             connection.sendall(head_of_upload(len(picture(GREEN))))
@@ -239,7 +239,7 @@ _IN_A_TERMINAL = "import os, sys; os.setsid(); os.execv(sys.executable, [sys.exe
 def test_one_ctrl_c_in_a_terminal_loses_no_answer(bundle: Path) -> None:
     """A terminal sends it to the whole group of processes; a worker that got it twice would hurry."""
     port = free_port()
-    serve = ("-m", "cli", "serve", "--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--workers", "2")
+    serve = ("-m", "cli", "serve", "--port", str(port), "--bundle", str(bundle), "--instances", "1", "--workers", "2")
     with Server("-c", _IN_A_TERMINAL, *serve, port=port) as running:
         pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
         running.wait_until_serving(workers=2)
@@ -259,7 +259,7 @@ def test_one_ctrl_c_in_a_terminal_loses_no_answer(bundle: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_told_by_ctrl_c_twice_it_hurries(workers: int, bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", str(workers), "--drain-timeout-s", "600") as running:
+    with served(bundle, "--instances", "1", "--workers", str(workers), "--drain-timeout-s", "600") as running:
         running.wait_until_serving(workers)
         with running.connect() as connection:
             connection.sendall(head_of_upload(len(picture(GREEN))))
@@ -290,7 +290,7 @@ main.main()
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_hang_up_signal_before_it_serves_does_not_end_it(workers: str, bundle: Path) -> None:
     port = free_port()
-    flags = ["serve", "--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--workers", workers]
+    flags = ["serve", "--port", str(port), "--bundle", str(bundle), "--instances", "1", "--workers", workers]
     with Server("-c", _HUNG_UP_ON_EARLY, *flags, port=port) as running:
         running.wait_until_serving(int(workers))
         if workers == "1":
@@ -302,7 +302,7 @@ def test_a_hang_up_signal_before_it_serves_does_not_end_it(workers: str, bundle:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_told_to_stop_it_refuses_connections_while_it_finishes_what_it_accepted(workers: int, bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", str(workers)) as running:
+    with served(bundle, "--instances", "1", "--workers", str(workers)) as running:
         running.wait_until_serving(workers)
         with running.connect() as accepted:
             accepted.sendall(head_of_upload(len(picture(GREEN))))
@@ -359,7 +359,7 @@ def test_all_that_waits_when_the_drain_ends_gets_503(bundle: Path) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_full_disk_under_the_log_stops_nothing(workers: str, bundle: Path) -> None:
     port = free_port()
-    flags = ["--port", str(port), "--bundle", str(bundle), "--lanes", "1", "--workers", workers]
+    flags = ["--port", str(port), "--bundle", str(bundle), "--instances", "1", "--workers", workers]
     with Path("/dev/full").open("w") as full:
         process = subprocess.Popen(
             [sys.executable, "-m", "cli", "serve", *flags], cwd=ROOT, env=clean_environment(), stderr=full
@@ -393,7 +393,7 @@ os.execve(sys.executable, command, {**kept, "PYTHONPATH": sys.argv[1]})
 def _where_no_file_can_be_written(bundle: Path, *flags: str) -> Server:
     """`mixer serve` without a home, in a process that the system lets write to no file at all."""
     port = free_port()
-    given = ["--port", str(port), "--bundle", str(bundle), "--lanes", "1", *flags]
+    given = ["--port", str(port), "--bundle", str(bundle), "--instances", "1", *flags]
     return Server("-c", _NO_FILE_TO_WRITE, str(ROOT), *given, port=port)
 
 

@@ -37,7 +37,7 @@ def decode(payload, *rest, real=classifier.decode):
 
 classifier.decode = decode
 
-def altered(post, engine, create):
+def altered(worker, engine, create):
     return create()
 """
 LIMIT = ("--decode-cpu-limit-s", "1")
@@ -178,7 +178,7 @@ def test_told_to_stop_while_it_decodes_without_end_it_ends_as_a_success(workers:
 
 def test_a_worker_that_cannot_start_again_is_told_by_the_other_until_it_can(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "colours", colour_spec())
-    with served(bundle, "--lanes", "1", "--workers", "2") as running, ExitStack() as opened:
+    with served(bundle, "--instances", "1", "--workers", "2") as running, ExitStack() as opened:
         connections, holders = connected(running, opened)
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
         shutil.move(bundle, tmp_path / "elsewhere")
@@ -202,7 +202,7 @@ def test_a_worker_that_cannot_start_again_is_told_by_the_other_until_it_can(tmp_
 @pytest.mark.parametrize("at_once", [True, False])
 def test_with_no_worker_left_that_can_start_it_ends_and_clients_are_refused(at_once: bool, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "colours", colour_spec())
-    with served(bundle, "--lanes", "1", "--workers", "2") as running:
+    with served(bundle, "--instances", "1", "--workers", "2") as running:
         running.wait_until_serving(workers=2)
         first, second = (int(pid) for pid in running.wait_for(STARTED, 2))
         (bundle / "fp32.onnx").write_bytes(b"no graph")

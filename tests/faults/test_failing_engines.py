@@ -49,7 +49,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service that runs four pictures at a time, and waits for as many: it has no canary, which would come alone."""
     bundle = write_failing_bundle(tmp_path_factory.mktemp("company"), colour_spec(canary=None))
     limits = ("--max-batch-size", str(TOGETHER), "--max-wait-ms", "10000")
-    with served(bundle, "--workers", "1", "--lanes", "1", *limits) as running:
+    with served(bundle, "--workers", "1", "--instances", "1", *limits) as running:
         running.wait_until_serving()
         yield running
 
@@ -141,7 +141,7 @@ def test_in_a_batch_it_spoils_only_its_own_place(company: Server, colour: Colour
 
 def test_when_every_run_fails_it_is_not_ready_and_when_they_succeed_again_it_is(tmp_path: Path) -> None:
     bundle = write_failing_bundle(tmp_path)
-    with served(bundle, "--workers", "1", "--lanes", "1", "--canary-interval-s", "0.2") as running:
+    with served(bundle, "--workers", "1", "--instances", "1", "--canary-interval-s", "0.2") as running:
         running.wait_until_serving()
         expect_answers(running)
         break_for_all(bundle)
@@ -169,7 +169,7 @@ def test_a_bundle_whose_canary_is_ill_is_not_ready_until_a_sound_one_is_loaded(
     spec: ModelSpec, words: str, tmp_path: Path
 ) -> None:
     bundle = write_failing_bundle(tmp_path / "served", spec)
-    with served(bundle, "--workers", "1", "--lanes", "1") as running:
+    with served(bundle, "--workers", "1", "--instances", "1") as running:
         running.wait_for(f"readiness: {words}")
         running.wait_until_serving()
         answer = ask(running, READY)
@@ -188,7 +188,7 @@ def test_a_bundle_whose_canary_is_ill_is_not_ready_until_a_sound_one_is_loaded(
 
 
 # Canaries get stuck behind the run, too.
-WATCHED = ("--lanes", "1", "--watchdog-s", f"{2 * slowness_at_first()}", "--canary-interval-s", "0.2")
+WATCHED = ("--instances", "1", "--watchdog-s", f"{2 * slowness_at_first()}", "--canary-interval-s", "0.2")
 
 
 def test_of_two_workers_one_in_an_endless_run_is_replaced_and_the_other_serves(bundle: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_service_of_one_process_ends_with_an_error_after_an_endless_run(bundle
 
 def test_whose_picture_runs_without_end_gets_504_and_so_does_who_waits_behind_it(bundle: Path) -> None:
     deadlines = ("--request-timeout-s", "0.5", "--canary-interval-s", "0.2", "--drain-timeout-s", "0.2")
-    with served(bundle, "--lanes", "1", "--workers", "1", *deadlines) as running:
+    with served(bundle, "--instances", "1", "--workers", "1", *deadlines) as running:
         running.wait_until_serving()
         for colour in (ENDLESS, RED, RED):
             answer = ask(running, post(picture(colour)))
@@ -248,8 +248,8 @@ def test_whose_picture_runs_without_end_gets_504_and_so_does_who_waits_behind_it
         assert not [line for line in running.lines if "terminate called" in line]
 
 
-def test_while_one_lane_is_in_an_endless_run_the_other_serves(bundle: Path) -> None:
-    with served(bundle, "--lanes", "2", "--workers", "1", "--request-timeout-s", "2") as running:
+def test_while_one_instance_is_in_an_endless_run_the_other_serves(bundle: Path) -> None:
+    with served(bundle, "--instances", "2", "--workers", "1", "--request-timeout-s", "2") as running:
         running.wait_until_serving()
         with running.connect() as connection:
             connection.sendall(post(picture(ENDLESS)))
@@ -261,7 +261,7 @@ def test_while_one_lane_is_in_an_endless_run_the_other_serves(bundle: Path) -> N
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_endless_run_does_not_keep_a_service_that_is_told_to_stop(workers: int, bundle: Path) -> None:
-    with served(bundle, "--lanes", "1", "--workers", str(workers), "--drain-timeout-s", "0.2") as running:
+    with served(bundle, "--instances", "1", "--workers", str(workers), "--drain-timeout-s", "0.2") as running:
         running.wait_until_serving(workers)
         with running.connect() as connection:
             connection.sendall(post(picture(ENDLESS)))

@@ -128,7 +128,7 @@ def test_a_client_that_goes_while_its_picture_waits_costs_no_run(leave: object, 
     assert metric(server, CLASSIFIED) == classified + 1
 
 
-def test_a_client_that_goes_while_its_picture_runs_is_counted_and_the_lane_goes_on(one_at_a_time: Server) -> None:
+def test_a_client_that_goes_while_its_picture_runs_is_counted_and_the_instance_goes_on(one_at_a_time: Server) -> None:
     server = one_at_a_time
     runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
     all_gone, gone = metric(server, GONE), metric(server, GONE_WHILE_RUNNING)
@@ -349,7 +349,10 @@ def test_beyond_the_most_connections_one_more_gets_503_and_the_idle_ones_make_ro
 
 def test_a_flood_of_connections_waits_for_a_service_that_is_busy_and_both_workers_take_of_it(bundle: Path) -> None:
     count = min(600, int(Path("/proc/sys/net/core/somaxconn").read_text()))
-    with served(bundle, "--workers", "2", "--lanes", "1", "--queue-capacity", "64") as server, ExitStack() as opened:
+    with (
+        served(bundle, "--workers", "2", "--instances", "1", "--queue-capacity", "64") as server,
+        ExitStack() as opened,
+    ):
         server.wait_until_serving(2)
         workers = [int(pid) for pid in server.wait_for(STARTED, 2)]
         for worker in workers:
@@ -397,7 +400,7 @@ def test_what_waits_longer_than_it_may_gets_504_and_is_not_run(hurried: Server) 
     assert hurried.lines.count(A_RUN_HAS_BEGUN + "\n") == 2
 
 
-def test_pictures_are_decoded_while_the_lane_is_busy_and_no_run_has_more_than_it_may(bundle: Path) -> None:
+def test_pictures_are_decoded_while_the_instance_is_busy_and_no_run_has_more_than_it_may(bundle: Path) -> None:
     with gated(bundle, "--max-batch-size", "2", "--decode-threads", "1", "--watchdog-s", "600") as server:
         server.wait_until_serving()
         with ExitStack() as connections:

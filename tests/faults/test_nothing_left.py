@@ -37,7 +37,7 @@ def end(*_):
     gc.garbage.clear()
     say("left behind:", *(f"{name} x {count}" for name, count in found.most_common(8)))
 
-def altered(post, engine, create):
+def altered(worker, engine, create):
     signal.signal(signal.SIGUSR1, begin)
     signal.signal(signal.SIGUSR2, end)
     return create()

@@ -183,7 +183,7 @@ def test_nobody_notices_a_rolling_restart_under_load(bundle: Path, tmp_path: Pat
     command = [
         sys.executable, "-m", "benchmarks.soak", "--rolling-restarts", "2", "--requests", "2000", "--clients", "16",
         "--bundle", str(bundle), "--out", str(tmp_path), "--cache", str(tmp_path),
-        "--set", "MIXER_WORKERS=1", "MIXER_LANES=1",
+        "--set", "MIXER_WORKERS=1", "MIXER_INSTANCES=1",
     ]  # fmt: skip
     done = subprocess.run(
         command,

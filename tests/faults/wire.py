@@ -44,15 +44,15 @@ engine = open_engine(engine_options(settings))
 engine.__class__ = Gated
 engine.spec = engine.spec.model_copy(update={"canary": None})
 logs.configure("text", "info")
-sys.exit(server.serve(lambda post: create_service(settings, engine, post), settings))
+sys.exit(server.serve(lambda worker: create_service(settings, engine, worker), settings))
 """
 A_RUN_HAS_BEGUN = "a run has begun"
 
 
 def gated(bundle: Path, *flags: str) -> Server:
-    """A service of one process and one lane, whose every run waits for a SIGUSR1."""
+    """A service of one process and one instance, whose every run waits for a SIGUSR1."""
     port = free_port()
-    given = ["--port", str(port), "--bundle", str(bundle), "--workers", "1", "--lanes", "1", *flags]
+    given = ["--port", str(port), "--bundle", str(bundle), "--workers", "1", "--instances", "1", *flags]
     return Server("-c", _GATED, *given, port=port)
 
 

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from app.decoding.cost_checks import Memory
+from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits, decode
 from app.errors import ServiceError
 from app.settings import Settings
@@ -49,8 +49,8 @@ class Fuzzed:
     def __init__(self) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, as the service ignores them
         options = Settings.model_construct()
-        memory = Memory(Quota(options.decode_memory_bytes))
-        self._limits = DecodeLimits(options.max_picture_bytes, options.max_picture_pixels, memory)
+        budget = DecodeBudget(Quota(options.decode_memory_bytes))
+        self._limits = DecodeLimits(options.max_picture_bytes, options.max_picture_pixels, budget)
 
     def seeds(self) -> dict[str, bytes]:
         return seeds.pictures()

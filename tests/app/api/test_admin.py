@@ -20,7 +20,7 @@ ADMIN, CLIENT = "an-operators-key-of-length", "a-clients-key-of-some-length"
 
 @asynccontextmanager
 async def served(bundle: Path, **options: Any) -> AsyncIterator[Service]:
-    made = main.create_service(Settings(bundle=bundle, provider="cpu", lanes=1, decode_threads=1, **options))
+    made = main.create_service(Settings(bundle=bundle, provider="cpu", instances=1, decode_threads=1, **options))
     async with made.app.router.lifespan_context(made.app):
         yield made
 
@@ -53,7 +53,9 @@ async def test_where_operators_have_a_port_it_is_there_and_nowhere_else(bundle: 
 
 
 async def test_who_drains_reloads_no_more(bundle: Path) -> None:
-    app = main.create_service(Settings(bundle=bundle, provider="cpu", lanes=1, decode_threads=1, admin_keys=ADMIN)).app
+    app = main.create_service(
+        Settings(bundle=bundle, provider="cpu", instances=1, decode_threads=1, admin_keys=ADMIN)
+    ).app
     async with app.router.lifespan_context(app):
         pass
     expect_problem(await post(app, ADMIN), 503, "not_ready", "draining")

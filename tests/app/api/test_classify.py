@@ -232,7 +232,7 @@ async def test_filenames_come_back_as_they_were(serve: Serve) -> None:
 
 
 async def _queued_behind_another(service: Service, session: GatedSession, path: str, body: bytes, count: int) -> Any:
-    """A request in the engine, and one of `count` pictures that waits for its lane."""
+    """A request in the engine, and one of `count` pictures that waits for its instance."""
     ahead = asyncio.create_task(service.http.post("/classify", content=picture(RED)))
     await session.entered.wait()
     headers = {"content-type": "multipart/form-data; boundary=XX" if path.endswith("batch") else "image/png"}
@@ -338,6 +338,7 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
         "provider": "cpu",
         "precision": "fp32",
         "precision_reason": "fp32 was asked for",
+        "instances": 2,
         "lanes": 2,
         "fallback": None,
         "limits": {
@@ -569,6 +570,6 @@ async def test_leaving_the_lifespan_drains_as_a_signal_does(serve: Serve) -> Non
 
 
 async def test_a_service_can_be_started_from_the_shipped_layout(serve: Serve, bundle: Path) -> None:
-    engine = open_engine(EngineOptions(bundle / "fp32.onnx", provider="cpu", lanes=1))
+    engine = open_engine(EngineOptions(bundle / "fp32.onnx", provider="cpu", instances=1))
     async with serve(engine, max_wait_ms=1, decode_threads=1) as service:
         await expect_service(service)

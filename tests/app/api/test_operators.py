@@ -165,7 +165,7 @@ def test_when_all_connections_are_taken_operators_are_served_all_the_same(bundle
     port, admin_port = free_port(), free_port()
     command = [
         "-m", "cli", "serve", "--bundle", str(bundle), "--port", str(port), "--admin-port", str(admin_port),
-        "--workers", "1", "--lanes", "1", "--max-connections", "3",
+        "--workers", "1", "--instances", "1", "--max-connections", "3",
     ]  # fmt: skip
     with Server(*command, port=port) as running, ExitStack() as held:
         running.wait_until_serving()

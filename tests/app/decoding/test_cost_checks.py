@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.decoding.cost_checks import (
-    Memory,
+    DecodeBudget,
     PictureFile,
     coefficient_bytes,
     decoding_bytes,
@@ -52,9 +52,9 @@ def test_memory_depends_on_format_and_mode(mode: str, kind: str, per_pixel: int)
 
 def test_half_of_the_memory_is_one_pictures_at_most() -> None:
     payload = picture(RED)  # 8 x 8 x 14 bytes
-    assert decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(Quota(1792)))).shape == (8, 8, 3)
+    assert decode(payload, 3, 8, DecodeLimits(1000, 64, DecodeBudget(Quota(1792)))).shape == (8, 8, 3)
     with pytest.raises(TooManyPixels) as refused:
-        decode(payload, 3, 8, DecodeLimits(1000, 64, Memory(Quota(1790))))
+        decode(payload, 3, 8, DecodeLimits(1000, 64, DecodeBudget(Quota(1790))))
     assert str(refused.value) == (
         "The picture declares 8 x 8 pixels in mode RGB, which take 896 bytes of memory to decode; expected at most 895."
     )
@@ -62,7 +62,7 @@ def test_half_of_the_memory_is_one_pictures_at_most() -> None:
 
 def test_a_jpeg_that_is_decoded_at_reduced_scale_needs_memory_for_that_scale_only() -> None:
     large = saved(Image.new("RGB", (1600, 1600)), "JPEG")
-    limits = DecodeLimits(1 << 20, 10_000_000, Memory(Quota(2 * 200 * 200 * 14)))
+    limits = DecodeLimits(1 << 20, 10_000_000, DecodeBudget(Quota(2 * 200 * 200 * 14)))
     assert decode(large, 3, 100, limits).shape == (200, 200, 3)
 
 
@@ -141,19 +141,19 @@ def test_blocks_of_a_strip_are_counted_as_often_as_they_are_copied() -> None:
 
 
 def test_who_needs_more_memory_than_is_left_waits_for_it() -> None:
-    memory, order = Memory(Quota(100)), []
+    budget, order = DecodeBudget(Quota(100)), []
     inside, waited = threading.Event(), threading.Event()
 
     def second() -> None:
         inside.wait(10)
-        with memory.taken(60):
+        with budget.taken(60):
             order.append("second")
         waited.set()
 
     thread = threading.Thread(target=second)
     thread.start()
-    with memory.taken(60):
-        with memory.taken(40):  # what is left
+    with budget.taken(60):
+        with budget.taken(40):  # what is left
             inside.set()
         order.append("first")
     assert waited.wait(10)
@@ -162,10 +162,10 @@ def test_who_needs_more_memory_than_is_left_waits_for_it() -> None:
 
 
 def test_memory_is_free_again_after_a_failure() -> None:
-    memory = Memory(Quota(100))
-    with pytest.raises(ZeroDivisionError), memory.taken(100):
+    budget = DecodeBudget(Quota(100))
+    with pytest.raises(ZeroDivisionError), budget.taken(100):
         raise ZeroDivisionError
-    with memory.taken(100):
+    with budget.taken(100):
         pass
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.decoding.cost_checks import Memory
+from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import FORMATS, MARGIN, DecodeLimits, decode
 from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.system.quota import Quota
@@ -31,7 +31,7 @@ sys.path.append(str(Path(__file__).parents[1] / "model"))
 from tests.model.icc_profiles import DISPLAY_P3, ink_profile, rgb_profile
 
 LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000)
-ROOMY = DecodeLimits(1 << 24, 50_000_000, Memory(Quota(1 << 30)))
+ROOMY = DecodeLimits(1 << 24, 50_000_000, DecodeBudget(Quota(1 << 30)))
 LOSSY_KINDS = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 
 
@@ -286,7 +286,9 @@ def test_between_pillows_warning_and_its_error_the_services_own_limit_counts() -
     with pytest.raises(TooManyPixels, match="10000 x 10000 pixels"):
         decoded(png_declaring(10_000, 10_000))
     with pytest.raises(BadPicture, match="cannot be decoded"):
-        decoded(png_declaring(10_000, 10_000), limits=DecodeLimits(1000, 100_000_000, Memory(Quota(4_000_000_000))))
+        decoded(
+            png_declaring(10_000, 10_000), limits=DecodeLimits(1000, 100_000_000, DecodeBudget(Quota(4_000_000_000)))
+        )
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,4 +1,4 @@
-"""A GPU lane's bookkeeping: with fakes that capture like CUDA graphs do, and with ONNX Runtime's own calls on a CPU."""
+"""A GPU instance's bookkeeping: with fakes that capture like CUDA graphs do, and with ONNX Runtime's own calls on a CPU."""
 
 import random
 import threading
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.engine.cuda_graphs import LadderRunner, ladder
+from app.engine.cuda_graphs import BatchBucketRunner, batch_buckets
 from app.engine.gpu_buffers import OrtMemory
 from app.errors import EngineError
 from tests.app.colour_bundle import colour_spec, write_bundle
@@ -22,7 +22,7 @@ from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colours
 
 SPEC = colour_spec()
 TOP = 12
-RUNGS = [1, 2, 3, 4, 6, 8, 12]
+BUCKETS = [1, 2, 3, 4, 6, 8, 12]
 Pictures = list[NDArray[np.uint8]]
 
 
@@ -32,8 +32,8 @@ def pictures(count: int, seed: int = 0) -> Pictures:
     return list(chance.integers(0, 256, (count, SPEC.num_patches, SPEC.patch_bytes), dtype=np.uint8))
 
 
-def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> LadderRunner:
-    runner = LadderRunner(session, SPEC, TOP, memory or FakeMemory())
+def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> BatchBucketRunner:
+    runner = BatchBucketRunner(session, SPEC, TOP, memory or FakeMemory())
     runner.capture()
     session.runs.clear()
     return runner
@@ -44,10 +44,10 @@ def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> Ladde
 
 def test_every_rung_is_run_captured_and_replayed_before_ready() -> None:
     session = FakeGpuSession(SPEC)
-    LadderRunner(session, SPEC, TOP, FakeMemory()).capture()
-    for rung in RUNGS:
-        runs = [run for run in session.runs if len(run.patches) == rung]
-        assert [(run.graph_id, run.captured) for run in runs] == [(-1, False), (rung, True), (rung, False)]
+    BatchBucketRunner(session, SPEC, TOP, FakeMemory()).capture()
+    for bucket in BUCKETS:
+        runs = [run for run in session.runs if len(run.patches) == bucket]
+        assert [(run.graph_id, run.captured) for run in runs] == [(-1, False), (bucket, True), (bucket, False)]
         assert runs[0].patches.any()
         assert not runs[1].patches.any()
         assert (runs[2].patches == runs[0].patches).all()
@@ -55,15 +55,15 @@ def test_every_rung_is_run_captured_and_replayed_before_ready() -> None:
 
 def test_the_largest_rung_is_captured_first_and_so_takes_the_memory_of_all() -> None:
     session = FakeGpuSession(SPEC)
-    LadderRunner(session, SPEC, TOP, FakeMemory()).capture()
-    assert [run.graph_id for run in session.runs if run.captured] == RUNGS[::-1]
+    BatchBucketRunner(session, SPEC, TOP, FakeMemory()).capture()
+    assert [run.graph_id for run in session.runs if run.captured] == BUCKETS[::-1]
 
 
 def test_every_replay_is_proved_after_the_last_capture() -> None:
     session = FakeGpuSession(SPEC)
-    LadderRunner(session, SPEC, TOP, FakeMemory()).capture()
-    assert [run.graph_id for run in session.runs[-len(RUNGS) :]] == RUNGS
-    assert not any(run.captured for run in session.runs[-len(RUNGS) :])
+    BatchBucketRunner(session, SPEC, TOP, FakeMemory()).capture()
+    assert [run.graph_id for run in session.runs[-len(BUCKETS) :]] == BUCKETS
+    assert not any(run.captured for run in session.runs[-len(BUCKETS) :])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_every_replay_is_proved_after_the_last_capture() -> None:
     ],
 )
 def test_a_graph_that_answers_otherwise_when_replayed_is_refused(replay: Callable[[Any], Any], drift: str) -> None:
-    runner = LadderRunner(FakeGpuSession(SPEC, replay=replay), SPEC, TOP, FakeMemory())
+    runner = BatchBucketRunner(FakeGpuSession(SPEC, replay=replay), SPEC, TOP, FakeMemory())
     message = (
         rf"^The captured graph of 1 pictures answers otherwise than the graph itself: its logits are off by {drift}; "
         r"expected at most 0\.1\d*\.$"
@@ -90,7 +90,7 @@ def test_a_rung_that_does_not_run_is_named() -> None:
             raise RuntimeError("out of\nmemory")
         return means_of_colours(patches)
 
-    runner = LadderRunner(FakeGpuSession(SPEC, answer), SPEC, TOP, FakeMemory())
+    runner = BatchBucketRunner(FakeGpuSession(SPEC, answer), SPEC, TOP, FakeMemory())
     with pytest.raises(EngineError, match=r"^The graph does not run a batch of 6: out of memory$"):
         runner.capture()
 
@@ -103,20 +103,20 @@ def test_buffers_that_cannot_be_had_stop_the_start() -> None:
             return super().device(shape, dtype)
 
     with pytest.raises(EngineError, match=r"^No buffers for batches of up to 12: CUDA failure 2: out of memory$"):
-        LadderRunner(FakeGpuSession(SPEC), SPEC, TOP, Scarce())
+        BatchBucketRunner(FakeGpuSession(SPEC), SPEC, TOP, Scarce())
 
 
 def test_every_rung_has_memory_of_its_own_size_and_is_bound_once() -> None:
     session, memory = FakeGpuSession(SPEC), FakeMemory()
     captured(session, memory)
     assert [host.shape for host in memory.hosts] == [(TOP, 4, 48)]
-    assert [array.numpy().shape for array in memory.arrays[::2]] == [(rung, 4, 48) for rung in RUNGS]
-    assert [array.numpy().shape for array in memory.arrays[1::2]] == [(rung, 3) for rung in RUNGS]
+    assert [array.numpy().shape for array in memory.arrays[::2]] == [(bucket, 4, 48) for bucket in BUCKETS]
+    assert [array.numpy().shape for array in memory.arrays[1::2]] == [(bucket, 3) for bucket in BUCKETS]
     assert {array.numpy().dtype for array in memory.arrays[::2]} == {np.dtype(np.uint8)}
     assert {array.numpy().dtype for array in memory.arrays[1::2]} == {np.dtype(np.float32)}
     bound = [value for binding in session.bindings for value in binding.bound.values()]
     assert bound == memory.arrays
-    assert len(session.bindings) == len(RUNGS)
+    assert len(session.bindings) == len(BUCKETS)
 
 
 # --- running ---
@@ -131,10 +131,10 @@ def test_a_batch_is_padded_to_the_next_rung_with_blanks_and_answered_in_order(co
     assert logits.dtype == np.float32
     assert logits == pytest.approx(means_of_colours(np.stack(batch)))
     (run,) = session.runs
-    rung = min(size for size in RUNGS if size >= count)
-    assert (run.graph_id, run.captured, len(run.patches)) == (rung, False, rung)
+    bucket = min(size for size in BUCKETS if size >= count)
+    assert (run.graph_id, run.captured, len(run.patches)) == (bucket, False, bucket)
     assert not run.patches[count:].any()
-    assert runner.padding(count) == rung - count
+    assert runner.padding(count) == bucket - count
 
 
 def test_nothing_of_a_larger_batch_is_left_in_a_smaller_one() -> None:
@@ -169,7 +169,7 @@ def test_nothing_is_allocated_bound_or_captured_after_the_warm_up() -> None:
 
 def test_whoever_calls_the_runs_are_in_the_thread_that_captured() -> None:
     session = FakeGpuSession(SPEC)
-    runner = LadderRunner(session, SPEC, TOP, FakeMemory())
+    runner = BatchBucketRunner(session, SPEC, TOP, FakeMemory())
     runner.capture()
     callers = [threading.Thread(target=runner.run, args=(pictures(2),)) for _ in range(3)]
     for caller in callers:
@@ -184,7 +184,7 @@ def test_two_runners_share_no_memory() -> None:
     memory = FakeMemory()
     runners = [captured(FakeGpuSession(SPEC), memory) for _ in range(2)]
     places = [*memory.hosts, *(array.numpy() for array in memory.arrays)]
-    assert len(places) == 2 * (1 + 2 * len(RUNGS))
+    assert len(places) == 2 * (1 + 2 * len(BUCKETS))
     assert not any(np.shares_memory(a, b) for i, a in enumerate(places) for b in places[:i])
     assert runners[0].run(pictures(1)) == pytest.approx(runners[1].run(pictures(1)))
 
@@ -219,15 +219,15 @@ def session(bundle: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def real(session: Any) -> LadderRunner:
-    runner = LadderRunner(session, SPEC, TOP, OrtMemory("cpu", 0))
+def real(session: Any) -> BatchBucketRunner:
+    runner = BatchBucketRunner(session, SPEC, TOP, OrtMemory("cpu", 0))
     runner.capture()
     return runner
 
 
 @given(st.lists(st.integers(1, TOP), min_size=1, max_size=6), st.integers(0, 99))
 def test_onnx_runtime_answers_any_sequence_of_batches_as_it_does_without_a_ladder(
-    session: Any, real: LadderRunner, counts: list[int], seed: int
+    session: Any, real: BatchBucketRunner, counts: list[int], seed: int
 ) -> None:
     for count in counts:
         batch = pictures(count, seed)
@@ -243,18 +243,18 @@ def test_onnx_runtimes_memory_stays_where_it_is(session: Any) -> None:
             values.append(super().device(shape, dtype))
             return values[-1]
 
-    runner = LadderRunner(session, SPEC, TOP, Watched("cpu", 0))
+    runner = BatchBucketRunner(session, SPEC, TOP, Watched("cpu", 0))
     addresses = [value.data_ptr() for value in values]
     runner.capture()
     for count in range(1, TOP + 1):
         runner.run(pictures(count))
-    assert len(addresses) == len(set(addresses)) == 2 * len(ladder(TOP))
+    assert len(addresses) == len(set(addresses)) == 2 * len(batch_buckets(TOP))
     assert [value.data_ptr() for value in values] == addresses
 
 
 def test_a_graph_that_runs_no_batches_is_refused_by_name_of_the_rung(tmp_path: Path) -> None:
     write_bundle(tmp_path, SPEC, frozen_batch=1)
     session = onnxruntime.InferenceSession(str(tmp_path / "fp32.onnx"), providers=["CPUExecutionProvider"])
-    runner = LadderRunner(session, SPEC, 2, OrtMemory("cpu", 0))
+    runner = BatchBucketRunner(session, SPEC, 2, OrtMemory("cpu", 0))
     with pytest.raises(EngineError, match=r"^The graph does not run a batch of 2: "):
         runner.capture()

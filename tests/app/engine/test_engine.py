@@ -124,7 +124,7 @@ def test_an_engine_answers_with_the_graphs_own_logits(engine: Engine) -> None:
 
 
 def test_an_engine_says_what_it_is(engine: Engine) -> None:
-    assert (engine.provider, engine.precision, engine.lanes, engine.fallback) == ("cpu", "fp32", 2, None)
+    assert (engine.provider, engine.precision, engine.instances, engine.fallback) == ("cpu", "fp32", 2, None)
     assert engine.spec == SPEC
 
 
@@ -146,20 +146,20 @@ def test_the_precision_that_a_graph_states_counts_more_than_its_name(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("cpus", "asked", "lanes", "threads", "spin"),
+    ("cpus", "asked", "instances", "threads", "spin"),
     [
         (6, {}, 6, 1, "0"),
-        (6, {"lanes": 2}, 2, 3, "0"),
+        (6, {"instances": 2}, 2, 3, "0"),
         (6, {"intra_op_threads": 3}, 2, 3, "0"),
-        (6, {"lanes": 1}, 1, 6, "1"),
+        (6, {"instances": 1}, 1, 6, "1"),
         (1, {}, 1, 1, "0"),
-        (6, {"lanes": 4, "intra_op_threads": 2}, 4, 2, "0"),
+        (6, {"instances": 4, "intra_op_threads": 2}, 4, 2, "0"),
     ],
 )
-def test_lanes_and_threads_share_the_cpus_and_only_a_lane_alone_waits_busily(
+def test_instances_and_threads_share_the_cpus_and_only_a_instance_alone_waits_busily(
     cpus: int,
     asked: dict[str, int],
-    lanes: int,
+    instances: int,
     threads: int,
     spin: str,
     bundle: Path,
@@ -171,7 +171,7 @@ def test_lanes_and_threads_share_the_cpus_and_only_a_lane_alone_waits_busily(
     (opening,) = runtime.opened
     assert opening.path == bundle / "fp32.onnx"
     assert opening.providers == [(CPU, {})]
-    assert engine.lanes == lanes
+    assert engine.instances == instances
     assert (opening.options.intra_op_num_threads, opening.options.inter_op_num_threads) == (threads, 1)
     assert opening.entry("session.intra_op.allow_spinning") == spin
     assert opening.entry("session.inter_op.allow_spinning") == spin
@@ -186,13 +186,13 @@ def test_the_smallest_and_the_largest_batch_are_run_before_the_engine_is_handed_
     assert {batch.dtype for batch in session.batches} == {np.dtype(np.uint8)}
 
 
-def test_a_lane_goes_back_even_when_its_run_fails() -> None:
+def test_a_instance_goes_back_even_when_its_run_fails() -> None:
     def answer(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         if patches.any():
             raise RuntimeError("poison")
         return np.zeros((len(patches), 3), dtype=np.float32)
 
-    engine = engine_of(FakeSession(SPEC, answer), SPEC, lanes=1)
+    engine = engine_of(FakeSession(SPEC, answer), SPEC, instances=1)
     for _ in range(3):
         with pytest.raises(RuntimeError, match="poison"):
             engine.run([np.ones((4, 48), dtype=np.uint8)])
@@ -221,7 +221,7 @@ class ExclusiveRunner:
         return 0
 
 
-def test_each_lane_is_given_to_one_run_at_a_time() -> None:
+def test_each_instance_is_given_to_one_run_at_a_time() -> None:
     entered, gate = threading.Semaphore(0), threading.Event()
     runners = [ExclusiveRunner(entered, gate) for _ in range(2)]
     engine = Engine(runners, SPEC, provider="cuda", precision="fp32", fallback=None)
@@ -271,20 +271,22 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else(bundle: Path) -> None:
 def test_auto_takes_the_gpu_where_there_is_one_and_never_tensorrt(bundle: Path) -> None:
     runtime = FakeRuntime([TENSORRT, CUDA, CPU], cuda=gpu_session)
     engine = open_engine(EngineOptions(bundle), runtime.seam())
-    assert (engine.provider, engine.fallback, engine.lanes) == ("cuda", None, 2)
+    assert (engine.provider, engine.fallback, engine.instances) == ("cuda", None, 2)
     assert runtime.preloads == ["cuda"]
 
 
-def test_on_a_gpu_each_lane_has_a_session_and_memory_of_its_own(bundle: Path) -> None:
+def test_on_a_gpu_each_instance_has_a_session_and_memory_of_its_own(bundle: Path) -> None:
     runtime = FakeRuntime([CUDA, CPU], cuda=gpu_session)
-    options = EngineOptions(bundle, provider="cuda", lanes=3, max_batch_size=4, device_id=1, gpu_memory_bytes=1 << 30)
+    options = EngineOptions(
+        bundle, provider="cuda", instances=3, max_batch_size=4, device_id=1, gpu_memory_bytes=1 << 30
+    )
     engine = open_engine(options, runtime.seam())
-    assert engine.lanes == 3
+    assert engine.instances == 3
     assert [device_id for device_id, _ in runtime.memories] == [1, 1, 1]
-    first, *lanes = runtime.served
+    first, *instances = runtime.served
     assert first.runs == []  # it has only shown that the provider runs
-    assert len(lanes) == 3
-    for session in lanes:
+    assert len(instances) == 3
+    for session in instances:
         assert [run.graph_id for run in session.runs if run.captured] == [4, 3, 2, 1]
         assert [run.graph_id for run in session.runs[-2:]] == [1, 4]  # the engine's own warm-up replays
     fixed = {"device_id": "1", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
@@ -296,7 +298,7 @@ def test_on_a_gpu_each_lane_has_a_session_and_memory_of_its_own(bundle: Path) ->
     assert {opening.options.intra_op_num_threads for opening in runtime.opened} == {1}
 
 
-def test_the_session_that_was_opened_on_trial_makes_room_before_the_lanes_are(bundle: Path) -> None:
+def test_the_session_that_was_opened_on_trial_makes_room_before_the_instances_are(bundle: Path) -> None:
     alive: weakref.WeakSet[FakeGpuSession] = weakref.WeakSet()
     before: list[int] = []
 
@@ -308,7 +310,7 @@ def test_the_session_that_was_opened_on_trial_makes_room_before_the_lanes_are(bu
 
     runtime = Runtime(lambda: [CUDA, CPU], lambda provider: [], open_one, lambda device_id: FakeMemory())
     engine = open_engine(EngineOptions(bundle, provider="cuda"), runtime)
-    assert engine.lanes == 2
+    assert engine.instances == 2
     assert before == [0, 0, 1]
 
 
@@ -346,7 +348,7 @@ def test_the_shipped_classifier_climbs_the_ladder_with_onnx_runtimes_own_calls()
     seam = Runtime(lambda: [CUDA, CPU], lambda provider: [], open_one, lambda device_id: OrtMemory("cpu", device_id))
     options = EngineOptions(shipped, provider="cuda", precision="fp32", max_batch_size=6)
     gpu, cpu = open_engine(options, seam), open_engine(replace(options, provider="cpu"))
-    assert (gpu.provider, gpu.lanes) == ("cuda", 2)
+    assert (gpu.provider, gpu.instances) == ("cuda", 2)
     chance = np.random.default_rng(0)
     batch = list(chance.integers(0, 256, (6, gpu.spec.num_patches, gpu.spec.patch_bytes), dtype=np.uint8))
     for count in (6, 1, 5, 2, 3, 4):
@@ -355,9 +357,9 @@ def test_the_shipped_classifier_climbs_the_ladder_with_onnx_runtimes_own_calls()
 
 def test_tensorrt_keeps_its_engine_and_leaves_the_rest_to_cuda(bundle: Path, tmp_path: Path) -> None:
     runtime = FakeRuntime([TENSORRT, CUDA, CPU], tensorrt=tensorrt_session)
-    options = EngineOptions(bundle, provider="tensorrt", lanes=1, max_batch_size=8, tensorrt_cache=tmp_path)
+    options = EngineOptions(bundle, provider="tensorrt", instances=1, max_batch_size=8, tensorrt_cache=tmp_path)
     engine = open_engine(options, runtime.seam())
-    assert (engine.provider, engine.fallback, engine.lanes) == ("tensorrt", None, 1)
+    assert (engine.provider, engine.fallback, engine.instances) == ("tensorrt", None, 1)
     assert runtime.preloads == ["tensorrt"]
     trial, serving = runtime.opened
     assert trial.providers == [(TENSORRT, {"device_id": "0"})]

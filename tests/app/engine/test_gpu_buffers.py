@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.engine.gpu_buffers import host_rows
+from app.engine.gpu_buffers import pinned_buffer
 
 SHAPE = (3, 4, 48)
 CALLS = ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemHostRegister_v2")
@@ -31,16 +31,16 @@ class FakeDriver:
 
 def test_the_rows_are_locked_in_the_devices_primary_context_and_unlocked_with_their_end() -> None:
     driver = FakeDriver()
-    rows = host_rows(SHAPE, 1, lambda name: {"libcuda.so.1": driver}[name])
-    assert (rows.shape, rows.dtype) == (SHAPE, np.uint8)
-    assert not rows.any()
+    pinned = pinned_buffer(SHAPE, 1, lambda name: {"libcuda.so.1": driver}[name])
+    assert (pinned.shape, pinned.dtype) == (SHAPE, np.uint8)
+    assert not pinned.any()
     assert [name for name, _ in driver.calls] == list(CALLS)
     assert driver.calls[1][1][1] == 1  # the device's number
-    address = rows.ctypes.data
+    address = pinned.ctypes.data
     assert driver.calls[-1][1] == (address, 3 * 4 * 48, 1)
     assert address % 4096 == 0
-    part = rows[:1]
-    del rows
+    part = pinned[:1]
+    del pinned
     gc.collect()
     assert len(driver.calls) == len(CALLS)  # a part of them is still in use
     del part
@@ -54,9 +54,9 @@ def test_where_the_driver_refuses_the_memory_is_ordinary_and_the_log_says_so(
 ) -> None:
     driver = FakeDriver(refuses)
     with caplog.at_level(logging.WARNING, "mixer.engine"):
-        rows = host_rows(SHAPE, 0, lambda _: driver)
-    rows[:] = 255
-    assert rows.sum() == 255 * rows.size
+        pinned = pinned_buffer(SHAPE, 0, lambda _: driver)
+    pinned[:] = 255
+    assert pinned.sum() == 255 * pinned.size
     assert caplog.messages == [
         f"pictures are copied to the GPU from ordinary memory, which is slower: {refuses} answers 999; expected 0."
     ]
@@ -68,5 +68,5 @@ def test_without_a_driver_the_memory_is_ordinary(caplog: pytest.LogCaptureFixtur
         raise OSError(f"{name}: cannot open shared object file")
 
     with caplog.at_level(logging.WARNING, "mixer.engine"):
-        assert host_rows(SHAPE, 0, load).shape == SHAPE
+        assert pinned_buffer(SHAPE, 0, load).shape == SHAPE
     assert caplog.messages[0].endswith("libcuda.so.1: cannot open shared object file")

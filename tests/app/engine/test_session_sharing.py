@@ -52,12 +52,12 @@ def test_so_has_the_same_graph_with_other_threads(tmp_path: Path) -> None:
     assert opened(shared, path) is not opened(shared, path, threads=2)
 
 
-def test_engines_over_one_session_have_lanes_of_their_own(tmp_path: Path) -> None:
+def test_engines_over_one_session_have_instances_of_their_own(tmp_path: Path) -> None:
     shared = SharedSessions()
     bundles = [write_bundle(tmp_path / name, SPEC) for name in "ab"]
-    options = [EngineOptions(bundle, provider="cpu", lanes=1, max_batch_size=2) for bundle in bundles]
+    options = [EngineOptions(bundle, provider="cpu", instances=1, max_batch_size=2) for bundle in bundles]
     first, second = (open_engine(one, shared.runtime) for one in options)
-    first._free.get_nowait()  # its only lane is busy, for ever
+    first._free.get_nowait()  # its only instance is busy, for ever
     white = np.full((SPEC.num_patches, SPEC.patch_bytes), 255, np.uint8)
     assert second.run([white]) == pytest.approx(np.full((1, 3), 10.0))
 

@@ -7,30 +7,30 @@ import pytest
 from starlette.types import Message
 
 from app.errors import ClientGone
-from app.http.disconnect import HangUp, announce, while_connected
+from app.http.disconnect import Disconnect, announce, cancel_on_disconnect
 
 
 def test_a_listener_is_told_once_whenever_it_begins_to_listen() -> None:
     told: list[str] = []
-    hang_up = HangUp()
-    hang_up.tell()  # nobody listens
-    hang_up.listen(lambda: told.append("late"))
+    disconnect = Disconnect()
+    disconnect.set()  # nobody listens
+    disconnect.on(lambda: told.append("late"))
     assert told == ["late"]
-    hang_up = HangUp()
-    hang_up.listen(lambda: told.append("early"))
+    disconnect = Disconnect()
+    disconnect.on(lambda: told.append("early"))
     assert told == ["late"]
-    hang_up.tell()
+    disconnect.set()
     assert told == ["late", "early"]
 
 
 def test_who_listens_no_more_is_not_told() -> None:
     told: list[str] = []
-    hang_up = HangUp()
-    hang_up.listen(lambda: told.append("told"))
-    hang_up.listen(None)
-    hang_up.tell()
-    hang_up.listen(None)
-    assert (told, hang_up.told) == ([], True)
+    disconnect = Disconnect()
+    disconnect.on(lambda: told.append("told"))
+    disconnect.on(None)
+    disconnect.set()
+    disconnect.on(None)
+    assert (told, disconnect.is_set) == ([], True)
 
 
 def test_a_request_has_one_whoever_asks() -> None:
@@ -76,37 +76,37 @@ async def never_asked() -> Message:
 
 async def test_work_for_a_client_that_stays_gives_its_result() -> None:
     scope: dict[str, Any] = {}
-    hang_up, work = announce(scope), Work()
+    disconnect, work = announce(scope), Work()
     work.may_end.set()
-    assert await while_connected(scope, never_asked, work()) == "done"
-    hang_up.tell()  # too late to end anything
+    assert await cancel_on_disconnect(scope, never_asked, work()) == "done"
+    disconnect.set()  # too late to end anything
     await asyncio.sleep(0)
 
 
 async def test_a_hang_up_ends_the_work_and_the_task_goes_on() -> None:
     scope: dict[str, Any] = {}
-    hang_up, work = announce(scope), Work()
+    disconnect, work = announce(scope), Work()
 
     async def serve() -> str:
         with pytest.raises(ClientGone):
-            await while_connected(scope, never_asked, work())
+            await cancel_on_disconnect(scope, never_asked, work())
         async with asyncio.timeout(60):  # would take a cancellation that is left over for its own
             await asyncio.sleep(0)
         return "counted"
 
     task = asyncio.create_task(serve())
     await work.begun.wait()
-    hang_up.tell()
+    disconnect.set()
     assert await task == "counted"
     assert (work.cancelled, task.cancelling()) == (True, 0)
 
 
 async def test_a_client_that_has_gone_already_is_not_worked_for() -> None:
     scope: dict[str, Any] = {}
-    announce(scope).tell()
+    announce(scope).set()
     work = Work()
     with pytest.raises(ClientGone):
-        await while_connected(scope, never_asked, work())
+        await cancel_on_disconnect(scope, never_asked, work())
     assert not work.may_end.is_set()
 
 
@@ -114,7 +114,7 @@ async def test_a_task_that_is_cancelled_for_another_reason_is_no_hang_up() -> No
     scope: dict[str, Any] = {}
     announce(scope)
     work = Work()
-    task = asyncio.create_task(while_connected(scope, never_asked, work()))
+    task = asyncio.create_task(cancel_on_disconnect(scope, never_asked, work()))
     await work.begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -127,10 +127,10 @@ async def test_an_error_of_the_work_is_its_own() -> None:
         raise ZeroDivisionError
 
     scope: dict[str, Any] = {}
-    hang_up = announce(scope)
+    disconnect = announce(scope)
     with pytest.raises(ZeroDivisionError):
-        await while_connected(scope, never_asked, failing())
-    hang_up.tell()
+        await cancel_on_disconnect(scope, never_asked, failing())
+    disconnect.set()
     await asyncio.sleep(0)
 
 
@@ -139,7 +139,7 @@ async def test_an_error_of_the_work_is_its_own() -> None:
 
 async def test_without_word_from_the_connection_the_last_message_is_waited_for() -> None:
     client, work = Client(), Work()
-    task = asyncio.create_task(while_connected({}, client.receive, work()))
+    task = asyncio.create_task(cancel_on_disconnect({}, client.receive, work()))
     await work.begun.wait()
     client.messages.put_nowait({"type": "http.request", "body": b"more", "more_body": False})
     client.messages.put_nowait({"type": "http.disconnect"})
@@ -151,7 +151,7 @@ async def test_without_word_from_the_connection_the_last_message_is_waited_for()
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_and_no_longer_than_the_work_takes(cancelled: bool) -> None:
     client, work = Client(), Work()
-    task = asyncio.create_task(while_connected({}, client.receive, work()))
+    task = asyncio.create_task(cancel_on_disconnect({}, client.receive, work()))
     await work.begun.wait()
     if cancelled:
         task.cancel()

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import BadPicture, QueueFull
 from app.http import problems
-from app.http.dispatcher import Application, Direct
+from app.http.dispatcher import Application, AsgiEndpoint
 from tests.app.asgi import AsgiCall
 
 
@@ -33,7 +33,7 @@ def call(app: Any, path: str, **options: Any) -> AsgiCall:
     return asked
 
 
-DIRECT = Direct("/echo", echo, number=int | None, name=str)
+ENDPOINT = AsgiEndpoint("/echo", echo, number=int | None, name=str)
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ DIRECT = Direct("/echo", echo, number=int | None, name=str)
     ],
 )
 def test_parameters_come_from_the_query(query: str, expected: dict[str, Any]) -> None:
-    answer = call(DIRECT, "/echo" + query)
+    answer = call(ENDPOINT, "/echo" + query)
     assert (answer.status, answer.body) == (200, expected)
 
 
 @pytest.mark.parametrize("value", ["", "x", "2.5", "9" * 5000, "%ff", "1e3"])
 def test_a_parameter_that_is_not_of_its_type_gets_422(value: str) -> None:
-    answer = call(DIRECT, f"/echo?number={value}")
+    answer = call(ENDPOINT, f"/echo?number={value}")
     assert (answer.status, answer.body["code"]) == (422, "bad_parameter")
     assert answer.body["detail"].startswith("number is '")
 
@@ -75,7 +75,7 @@ def test_a_parameter_that_is_not_of_its_type_gets_422(value: str) -> None:
     ],
 )
 def test_a_parameter_that_is_not_known_gets_422_with_the_nearest_one_that_is(query: str, words: str) -> None:
-    answer = call(DIRECT, f"/echo{query}")
+    answer = call(ENDPOINT, f"/echo{query}")
     assert (answer.status, answer.body["code"], answer.body["detail"]) == (422, "bad_parameter", words)
 
 
@@ -84,7 +84,7 @@ def test_a_service_error_becomes_its_answer(kind: Any) -> None:
     async def failing(request: Request) -> Response:
         raise kind
 
-    answer = call(Direct("/fail", failing), "/fail")
+    answer = call(AsgiEndpoint("/fail", failing), "/fail")
     assert (answer.status, answer.body["code"], answer.body["detail"]) == (kind.status, kind.code, kind.detail)
     headers = dict(answer.sent[0]["headers"])
     assert headers[b"content-type"] == b"application/problem+json"
@@ -96,7 +96,7 @@ def test_any_other_error_is_not_its_to_answer() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        call(Direct("/fail", failing), "/fail")
+        call(AsgiEndpoint("/fail", failing), "/fail")
 
 
 def application() -> Application:
@@ -108,18 +108,18 @@ def application() -> Application:
     app = Application()
     app.add_api_route("/echo", described, methods=["POST"])
     app.add_api_route("/echo", lambda: "described", methods=["PUT"])
-    app.add_shortcut("POST", "/echo", DIRECT)
+    app.add_direct_route("POST", "/echo", ENDPOINT)
     return app
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "shortcut"),
+    ("method", "path", "route"),
     [("POST", "/echo", True), ("POST", "/echo?number=3", True), ("PUT", "/echo", False)],
 )
-def test_exactly_the_requests_with_a_shortcut_take_it(method: str, path: str, shortcut: bool) -> None:
+def test_exactly_the_requests_with_a_shortcut_take_it(method: str, path: str, route: bool) -> None:
     answer = call(application(), path, method=method)
     assert answer.status == 200
-    assert (answer.body != "described") == shortcut
+    assert (answer.body != "described") == route
 
 
 @pytest.mark.parametrize(
@@ -179,5 +179,5 @@ values = st.one_of(st.integers().map(str), st.text(max_size=6), st.sampled_from(
 @given(st.lists(st.tuples(st.sampled_from(["number", "name"]), values), max_size=3))
 def test_any_query_is_answered_as_fastapi_would(pairs: list[tuple[str, str]]) -> None:
     query = "?" + urlencode(pairs, quote_via=quote, errors="replace")
-    direct, expected = call(DIRECT, "/echo" + query), call(FASTAPI, "/echo" + query)
+    direct, expected = call(ENDPOINT, "/echo" + query), call(FASTAPI, "/echo" + query)
     assert (direct.status, direct.body) == (expected.status, expected.body)

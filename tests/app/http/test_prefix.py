@@ -189,7 +189,18 @@ def location(server: Server, path: str, forwarded: str) -> str | None:
 @pytest.mark.process
 def test_a_server_believes_a_proxy_on_this_machine_and_its_setting(bundle: Path) -> None:
     port = free_port()
-    flags = ("--port", str(port), "--bundle", str(bundle), "--workers", "1", "--lanes", "1", "--root-path", "/vision/")
+    flags = (
+        "--port",
+        str(port),
+        "--bundle",
+        str(bundle),
+        "--workers",
+        "1",
+        "--instances",
+        "1",
+        "--root-path",
+        "/vision/",
+    )
     with Server("-m", "cli", "serve", *flags, port=port) as server:
         server.wait_until_serving()
         assert location(server, "/", "/mixer") == "/mixer/docs"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BadSettings, UploadsFull
-from app.http.upload_budget import Hold
+from app.http.upload_budget import UploadBudget
 from app.settings import load
 from app.system.quota import Quota
 from tests.app.asgi import AsgiCall
@@ -120,10 +120,10 @@ def test_room_for_less_than_one_body_is_refused(flag: str) -> None:
 
 def test_what_other_processes_hold_counts_and_goes_only_with_their_answers() -> None:
     shares = memoryview(bytearray(16)).cast("d")
-    ours, theirs = (Hold(Quota(1000, shares, own), lambda: None) for own in (0, 1))
-    with theirs.cargo() as cargo:
-        cargo.load(700)
-        with ours.cargo() as mine:
+    ours, theirs = (UploadBudget(Quota(1000, shares, own), lambda: None) for own in (0, 1))
+    with theirs.reservation() as reservation:
+        reservation.load(700)
+        with ours.reservation() as mine:
             mine.load(300)
             mine.load(0)
             for refused in (mine.load, mine.expect_room):
@@ -138,19 +138,19 @@ def test_what_other_processes_hold_counts_and_goes_only_with_their_answers() -> 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 400)), max_size=60))
 def test_never_more_is_held_than_fits_and_nothing_is_forgotten(steps: list[tuple[int, int]]) -> None:
     refusals: list[None] = []
-    hold = Hold(Quota(1000), lambda: refusals.append(None))
-    cargoes = {number: hold.cargo() for number in range(5)}
-    expected = dict.fromkeys(cargoes, 0)
+    budget = UploadBudget(Quota(1000), lambda: refusals.append(None))
+    reservations = {number: budget.reservation() for number in range(5)}
+    expected = dict.fromkeys(reservations, 0)
     for number, count in steps:
         if count == 0:
-            cargoes[number].__exit__(None, None, None)
-            cargoes[number], expected[number] = hold.cargo(), 0
+            reservations[number].__exit__(None, None, None)
+            reservations[number], expected[number] = budget.reservation(), 0
             continue
         try:
-            cargoes[number].load(count)
+            reservations[number].load(count)
             expected[number] += count
         except UploadsFull:
             assert sum(expected.values()) + count > 1000
             assert refusals.pop() is None
-        assert hold.room.taken == sum(expected.values()) <= 1000
+        assert budget.room.taken == sum(expected.values()) <= 1000
     assert not refusals

@@ -30,7 +30,7 @@ def measured(*, capacity: int = 1000, rate: int = 10) -> Admission:
 
 def emptied(admission: Admission, *, leave: int, now: float) -> Admission:
     while admission.taken > leave:
-        admission.leave(now)
+        admission.release(now)
     return admission
 
 
@@ -46,7 +46,7 @@ def test_places_are_given_to_all_or_none_and_given_back() -> None:
     assert admission.taken == 2
     admission.take(1, 0.0)
     refused(admission, 1, 0.0)
-    admission.leave(1.0)
+    admission.release(1.0)
     admission.take(1, 1.0)
     assert admission.taken == 3
 
@@ -70,33 +70,33 @@ def test_others_who_are_about_to_take_places_count() -> None:
     assert refusal is not None
     assert refusal.detail.startswith("3 of 3 places in the queue are taken")
     admission.answered(10, 0.5)
-    admission.leave(1.0)
+    admission.release(1.0)
     admission.take(1, 1.0)
     assert admission.refusal(1, 1.0, deadline=1.3) is None  # ten a second, of which eight are certain
     assert admission.refusal(1, 1.0, deadline=1.3, others=1) is not None
 
 
 def test_places_are_those_of_all_who_share_them_and_time_is_each_ones_own() -> None:
-    places = Quota(12)
-    slow, fast = Admission(places, 5), Admission(places, 5)
+    permits = Quota(12)
+    slow, fast = Admission(permits, 5), Admission(permits, 5)
     slow.take(10, 99.0)
     slow.answered(10, 100.0)
     assert str(refused(fast, 3, 100.0)).startswith("10 of 12 places in the queue are taken; expected room for 3.")
     refused(slow, 1, 100.0, deadline=100.1)
-    assert places.taken == 10  # what came too late has given its place back
+    assert permits.taken == 10  # what came too late has given its place back
     fast.take(1, 100.0, deadline=100.1)  # the ten are not before it
-    assert (slow.taken, fast.taken, places.taken) == (10, 1, 11)
+    assert (slow.taken, fast.taken, permits.taken) == (10, 1, 11)
     refusal = fast.refusal(1, 100.0, others=1)
     assert refusal is not None
     assert refusal.detail.startswith("12 of 12 places in the queue are taken; expected room for 1.")
-    slow.leave(100.0)
+    slow.release(100.0)
     assert fast.refusal(1, 100.0, others=1) is None
 
 
 def test_who_leaves_while_another_is_refused_leaves_no_contradiction() -> None:
-    places = Quota(4)
-    places.try_take = lambda count: False  # type: ignore[method-assign]  # the last has left since
-    detail = refused(Admission(places, 1), 2, 0.0).detail
+    permits = Quota(4)
+    permits.try_take = lambda count: False  # type: ignore[method-assign]  # the last has left since
+    detail = refused(Admission(permits, 1), 2, 0.0).detail
     assert detail.startswith("3 of 4 places in the queue are taken; expected room for 2.")
 
 
@@ -119,7 +119,7 @@ def test_a_rate_measured_in_a_bad_moment_keeps_nobody_out_for_ever() -> None:
     """Files that take long to be found broken, say: while they were decoded, hardly anything was answered."""
     admission = emptied(measured(rate=1), leave=1, now=100.0)
     refused(admission, 9, 100.0, deadline=110.0)
-    admission.leave(100.0)
+    admission.release(100.0)
     admission.take(40, 100.0, deadline=130.0)  # alone, though 40 would take 50 s
     emptied(admission, leave=1, now=101.0)
     refused(admission, 40, 101.0, deadline=131.0)
@@ -147,7 +147,7 @@ def test_the_rate_is_measured_while_enough_are_inside_to_keep_everything_busy() 
     admission.answered(1, 10.0)  # alone: slower than it could be
     admission.take(1, 10.0)
     admission.answered(40, 12.0)
-    admission.leave(12.0)
+    admission.release(12.0)
     admission.answered(1, 60.0)
     assert "takes about 250 ms" in str(refused(admission, 1, 100.0, deadline=100.24))  # 4 at 20 a second, to be sure
     admission.take(1, 100.0, deadline=100.26)
@@ -233,7 +233,7 @@ def test_whatever_happens_the_places_are_right_and_every_refusal_has_its_reason(
             admission.answered(count, model.now)
         elif step == "leave":
             for _ in range(min(count, model.taken)):
-                admission.leave(model.now)
+                admission.release(model.now)
                 model.taken -= 1
         else:
             _take(admission, model, count, seconds)

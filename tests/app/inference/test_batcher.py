@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
 from app.inference.admission import Limits
-from app.inference.batcher import Batcher, Place
+from app.inference.batcher import Batcher, Permit
 from app.inference.waiters import Answered
 from tests.app.fakes import FakeRun, Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, in_virtual_time, now, run_virtually
@@ -38,8 +38,8 @@ class Bench:
         return [self.submit(item) for item in items]
 
     async def classify(self, item: Any, deadline: float = LONG_S) -> Answered[Any]:
-        with self.batcher.admit() as place:
-            return await place.answer(item, deadline)
+        with self.batcher.admit() as permit:
+            return await permit.answer(item, deadline)
 
     async def waiting(self, count: int) -> None:
         await self.observer.until(lambda: self.observer.waiting == count)
@@ -56,14 +56,14 @@ async def answers_of(tasks: "list[asyncio.Task[Answered[Any]]]") -> list[Any]:
 
 
 @in_virtual_time
-async def test_law_01_a_free_lane_takes_what_waits_at_once() -> None:
+async def test_law_01_a_free_instance_takes_what_waits_at_once() -> None:
     bench = Bench(FakeRun(gated=True), max_batch_size=8)
     first = bench.submit(1)
     await bench.run.begun(1)
     assert bench.run.batches == [[1]]  # alone: nobody waited for company
     others = bench.submit_all([2, 3, 4])
     await bench.waiting(3)
-    assert bench.run.batches == [[1]]  # the lane is taken
+    assert bench.run.batches == [[1]]  # the instance is taken
     bench.run.release()
     await bench.run.begun(2)
     assert bench.run.batches == [[1], [2, 3, 4]]  # whatever waited, in one batch
@@ -304,7 +304,7 @@ async def test_law_11_what_passed_its_deadline_is_not_run() -> None:
 def _shipped() -> Engine:
     if not SHIPPED_FP32.is_file():
         pytest.skip("bundles/fashion-mnist has no fp32.onnx")
-    return open_engine(EngineOptions(SHIPPED_FP32, provider="cpu", lanes=1, max_batch_size=1))
+    return open_engine(EngineOptions(SHIPPED_FP32, provider="cpu", instances=1, max_batch_size=1))
 
 
 @pytest.mark.parametrize("which", ["toy", "shipped"])
@@ -333,7 +333,7 @@ async def test_law_12_the_same_picture_gets_the_same_answer_alone_and_in_any_bat
             assert np.abs(answers[position] - alone).max() <= tolerance
 
 
-# --- order, sizes, lanes ---
+# --- order, sizes, instances ---
 
 
 @in_virtual_time
@@ -349,8 +349,8 @@ async def test_first_come_first_served_and_no_batch_is_larger_than_the_limit() -
 
 
 @in_virtual_time
-async def test_lanes_run_side_by_side_and_each_takes_more_as_soon_as_it_is_free() -> None:
-    bench = Bench(FakeRun(gated=True), lanes=2, max_batch_size=1)
+async def test_instances_run_side_by_side_and_each_takes_more_as_soon_as_it_is_free() -> None:
+    bench = Bench(FakeRun(gated=True), instances=2, max_batch_size=1)
     tasks = bench.submit_all([1, 2, 3])
     await bench.run.begun(2)
     assert bench.run.active == 2
@@ -374,7 +374,7 @@ async def test_a_full_batch_does_not_wait_for_the_timer() -> None:
 
 
 @in_virtual_time
-async def test_an_item_whose_wait_ended_while_the_lane_was_taken_runs_as_soon_as_it_is_free() -> None:
+async def test_an_item_whose_wait_ended_while_the_instance_was_taken_runs_as_soon_as_it_is_free() -> None:
     bench = Bench(FakeRun(gated=True), max_batch_size=2, max_wait_s=1.0)
     first = bench.submit(1)
     await bench.run.begun(1)
@@ -509,10 +509,10 @@ async def test_idle_time_does_not_count_in_the_measured_rate() -> None:
 async def test_a_drain_serves_those_who_hold_a_place_and_ends_as_soon_as_they_are_served() -> None:
     bench = Bench(FakeRun(gated=True), max_batch_size=1)
     running, queued = bench.submit_all([1, 2])
-    with bench.batcher.admit() as place:
+    with bench.batcher.admit() as permit:
         await bench.run.begun(1)
         closing = asyncio.create_task(bench.batcher.close(60.0))
-        decoded = asyncio.create_task(place.answer(3, LONG_S))
+        decoded = asyncio.create_task(permit.answer(3, LONG_S))
         for count in (1, 2, 3):
             await bench.run.begun(count)
             bench.run.release()
@@ -581,7 +581,7 @@ _visits = st.builds(
 )
 _limits = st.builds(
     Limits,
-    lanes=st.integers(1, 3),
+    instances=st.integers(1, 3),
     max_batch_size=st.integers(1, 4),
     max_wait_s=st.sampled_from([0.0, 0.4]),
     queue_capacity=st.integers(1, 12),
@@ -630,7 +630,7 @@ async def _live_through(visits: list[Visit], limits: Limits, run_s: float, close
         assert outcome in ("answered", "failed", "late", "gone", "refused", "shut down")
         assert starts or outcome not in ("answered", "failed")
     assert all(len(batch) <= limits.max_batch_size for _, batch in log.started)
-    assert log.most_active <= limits.lanes
+    assert log.most_active <= limits.instances
     assert observer.most_in_flight <= limits.queue_capacity
     assert (observer.waiting, observer.in_flight) == (0, 0)
     assert len(observer.drops) == outcomes.count("late") + outcomes.count("gone")
@@ -656,8 +656,8 @@ async def _visit(batcher: Batcher[int, int], index: int, visit: Visit) -> str:
 
 async def _outcome(batcher: Batcher[int, int], index: int, visit: Visit) -> str:
     try:
-        with batcher.admit() as place:
-            return await _answer(place, index, visit)
+        with batcher.admit() as permit:
+            return await _answer(permit, index, visit)
     except QueueFull:
         return "refused"
     except NotReady:
@@ -668,8 +668,8 @@ async def _outcome(batcher: Batcher[int, int], index: int, visit: Visit) -> str:
         return "failed"
 
 
-async def _answer(place: Place[int, int], index: int, visit: Visit) -> str:
-    answered = await place.answer(index, visit.arrives + visit.patience_s)
+async def _answer(permit: Permit[int, int], index: int, visit: Visit) -> str:
+    answered = await permit.answer(index, visit.arrives + visit.patience_s)
     assert answered.answer == index * 10
     return "answered"
 

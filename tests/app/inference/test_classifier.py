@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.decoding.cost_checks import Memory
+from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
-from app.engine.cuda_graphs import LadderRunner
+from app.engine.cuda_graphs import BatchBucketRunner
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
 from app.inference.admission import Limits
@@ -49,7 +49,7 @@ def build(metrics: WatchedMetrics) -> Iterator[Build]:
         made.append(
             Classifier(
                 engine,
-                limits=Limits(**{"lanes": engine.lanes, **limits}),
+                limits=Limits(**{"instances": engine.instances, **limits}),
                 decoding=decoding,
                 metrics=metrics,
             )
@@ -63,9 +63,9 @@ def build(metrics: WatchedMetrics) -> Iterator[Build]:
 
 
 async def classify(classifier: Classifier, payload: bytes, *, top_k: int = 1, timeout_s: float = 60) -> Classified:
-    with classifier.admit() as (place,):
+    with classifier.admit() as (permit,):
         deadline = asyncio.get_running_loop().time() + timeout_s
-        return await classifier.classify(place, payload, top_k=top_k, deadline=deadline)
+        return await classifier.classify(permit, payload, top_k=top_k, deadline=deadline)
 
 
 def best(classified: Classified) -> str:
@@ -94,7 +94,7 @@ async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, 
         assert best(await classify(classifier, payload)) == "green"
 
 
-class _Sizes(Memory):
+class _Sizes(DecodeBudget):
     """Remembers what was asked for, which tells pictures of different sizes apart."""
 
     def __init__(self) -> None:
@@ -109,22 +109,24 @@ class _Sizes(Memory):
 
 
 async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Engine) -> None:
-    memory, held = _Sizes(), threading.Event()
-    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20, memory=memory))
-    classifier = Classifier(engine, limits=Limits(lanes=engine.lanes), decoding=decoding, metrics=WatchedMetrics())
+    budget, held = _Sizes(), threading.Event()
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20, budget=budget))
+    classifier = Classifier(
+        engine, limits=Limits(instances=engine.instances), decoding=decoding, metrics=WatchedMetrics()
+    )
     decoding.threads.submit(lambda: held.wait(60))
     deadline = asyncio.get_running_loop().time() + 60
-    with classifier.admit(4) as places:
+    with classifier.admit(4) as permits:
         answers = [
             asyncio.create_task(
-                classifier.classify(place, picture(RED, size=(side, 1)), top_k=1, deadline=deadline, patient=side < 40)
+                classifier.classify(permit, picture(RED, size=(side, 1)), top_k=1, deadline=deadline, patient=side < 40)
             )
-            for side, place in zip((10, 20, 30, 40), places, strict=True)
+            for side, permit in zip((10, 20, 30, 40), permits, strict=True)
         ]
         await asyncio.sleep(0)
         held.set()
         await asyncio.gather(*answers)
-    assert memory.asked == [40, 10, 20, 30]
+    assert budget.asked == [40, 10, 20, 30]
     classifier.close()
     decoding.close()
 
@@ -137,62 +139,64 @@ def costly(side: int) -> bytes:
 @asynccontextmanager
 async def one_thread(engine: Engine) -> AsyncIterator[tuple[Classifier, _Sizes, threading.Event]]:
     """A classifier whose one decoding thread is held until the event is set."""
-    memory, held = _Sizes(), threading.Event()
-    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000, memory=memory))
-    classifier = Classifier(engine, limits=Limits(lanes=engine.lanes), decoding=decoding, metrics=WatchedMetrics())
+    budget, held = _Sizes(), threading.Event()
+    decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000, budget=budget))
+    classifier = Classifier(
+        engine, limits=Limits(instances=engine.instances), decoding=decoding, metrics=WatchedMetrics()
+    )
     decoding.threads.submit(lambda: held.wait(60))
-    yield classifier, memory, held
+    yield classifier, budget, held
     classifier.close()
     decoding.close()
 
 
 async def test_a_picture_of_few_bytes_that_takes_long_lets_others_be_decoded_first(engine: Engine) -> None:
     assert len(costly(41)) <= 100_000
-    async with one_thread(engine) as (classifier, memory, held):
+    async with one_thread(engine) as (classifier, budget, held):
         sent = [asyncio.create_task(classify(classifier, one)) for one in (costly(41), costly(42), picture(RED))]
         await asyncio.sleep(0)
         held.set()
         assert [best(one) for one in await asyncio.gather(*sent)] == ["red"] * 3
-    assert memory.asked[0] == 8 * 8
-    assert memory.asked[1:] == [41 * 50_000, 42 * 50_000]
+    assert budget.asked[0] == 8 * 8
+    assert budget.asked[1:] == [41 * 50_000, 42 * 50_000]
 
 
 async def test_the_large_pictures_of_a_batch_take_turns_with_those_of_others(engine: Engine) -> None:
     deadline = asyncio.get_running_loop().time() + 60
-    async with one_thread(engine) as (classifier, memory, held):
-        with classifier.admit(5) as places:
+    async with one_thread(engine) as (classifier, budget, held):
+        with classifier.admit(5) as permits:
             sent = [
                 asyncio.create_task(
-                    classifier.classify(place, costly(side), top_k=1, deadline=deadline, patient=True, client=client)
+                    classifier.classify(permit, costly(side), top_k=1, deadline=deadline, patient=True, client=client)
                 )
-                for side, client, place in zip(
-                    (41, 42, 43, 44, 45), ("many", "many", "many", None, "two"), places, strict=True
+                for side, client, permit in zip(
+                    (41, 42, 43, 44, 45), ("many", "many", "many", None, "two"), permits, strict=True
                 )
             ]
             await asyncio.sleep(0)
             held.set()
             await asyncio.gather(*sent)
-    assert [asked // 50_000 for asked in memory.asked] == [41, 44, 45, 42, 43]
+    assert [asked // 50_000 for asked in budget.asked] == [41, 44, 45, 42, 43]
 
 
 async def test_of_a_batch_nothing_is_begun_after_its_deadline(engine: Engine) -> None:
-    async with one_thread(engine) as (classifier, memory, held):
+    async with one_thread(engine) as (classifier, budget, held):
         deadline = asyncio.get_running_loop().time() + 0.05
-        with classifier.admit(3) as places:
+        with classifier.admit(3) as permits:
             sent = [
-                classifier.classify(place, payload, top_k=1, deadline=deadline, client="batch")
-                for payload, place in zip((picture(RED), costly(41), costly(42)), places, strict=True)
+                classifier.classify(permit, payload, top_k=1, deadline=deadline, client="batch")
+                for payload, permit in zip((picture(RED), costly(41), costly(42)), permits, strict=True)
             ]
             answers = await asyncio.gather(*sent, return_exceptions=True)
         assert [type(one) for one in answers] == [DeadlinePassed] * 3
         held.set()
         await classify(classifier, picture(RED, size=(30, 1)))  # whose turn comes after theirs
         await classify(classifier, costly(44))
-    assert memory.asked == [30, 44 * 50_000]
+    assert budget.asked == [30, 44 * 50_000]
 
 
 async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> None:
-    classifier = build(open_engine(EngineOptions(grey_bundle, provider="cpu", lanes=1)))
+    classifier = build(open_engine(EngineOptions(grey_bundle, provider="cpu", instances=1)))
     assert best(await classify(classifier, picture((250, 250, 250)))) == "light"
     assert best(await classify(classifier, picture(20, mode="L"))) == "dark"
 
@@ -230,7 +234,7 @@ async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_ans
 async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_padding_is_counted(
     build: Build, metrics: WatchedMetrics
 ) -> None:
-    runner = LadderRunner(FakeGpuSession(SPEC), SPEC, 8, FakeMemory())
+    runner = BatchBucketRunner(FakeGpuSession(SPEC), SPEC, 8, FakeMemory())
     engine = Engine([runner], SPEC, provider="cuda", precision="fp32", fallback=None)
     classifier = build(engine, max_batch_size=5, max_wait_s=60)
     colours = (RED, GREEN, BLUE, GREEN, RED)
@@ -304,8 +308,8 @@ async def test_a_picture_whose_client_goes_while_it_is_decoded(build: Build, met
 
 async def test_places_for_many_are_given_to_all_or_none(build: Build, engine: Engine, metrics: WatchedMetrics) -> None:
     classifier = build(engine, queue_capacity=3)
-    with classifier.admit(2) as places:
-        assert len(places) == 2
+    with classifier.admit(2) as permits:
+        assert len(permits) == 2
         with pytest.raises(QueueFull), classifier.admit(2):
             pytest.fail("There was room for one only.")
         assert metrics.inside == 2

@@ -70,17 +70,17 @@ def test_what_is_sure_is_the_worst_half_second_of_the_last_five() -> None:
     throughput.begin(0.0)
     for tick in range(1, 1000):  # 10 ms each: 100 a second, and 70 for half of one
         throughput.note(0 if 300 <= tick < 350 and tick % 10 < 3 else 1, tick / 100)
-    slow = throughput.surely_per_s(10.0)
+    slow = throughput.lower_bound_per_s(10.0)
     assert throughput.per_s(10.0) == pytest.approx(100, rel=0.01)
     assert slow == pytest.approx(100, rel=0.03)  # that was seven seconds ago
     throughput.end(10.0)
     throughput.begin(20.0)
     for tick in range(1, 401):
         throughput.note(0 if 300 <= tick < 350 and tick % 10 < 3 else 1, 20 + tick / 100)
-    assert throughput.surely_per_s(24.0) == pytest.approx(70, rel=0.03)
+    assert throughput.lower_bound_per_s(24.0) == pytest.approx(70, rel=0.03)
     assert throughput.per_s(24.0) > 95
     throughput.end(24.0)
-    assert throughput.surely_per_s(24.0) == throughput.per_s(24.0)  # it is no longer measured
+    assert throughput.lower_bound_per_s(24.0) == throughput.per_s(24.0)  # it is no longer measured
 
 
 def test_of_few_answers_half_a_second_tells_nothing() -> None:
@@ -88,7 +88,7 @@ def test_of_few_answers_half_a_second_tells_nothing() -> None:
     throughput.begin(0.0)
     for second in range(1, 5):
         throughput.note(20, second + 0.01)
-    assert throughput.surely_per_s(4.5) == throughput.per_s(4.5) > 0
+    assert throughput.lower_bound_per_s(4.5) == throughput.per_s(4.5) > 0
 
 
 def test_a_moment_of_nothing_counts_as_the_least_that_tells() -> None:
@@ -96,7 +96,7 @@ def test_a_moment_of_nothing_counts_as_the_least_that_tells() -> None:
     throughput.begin(0.0)
     for tick in range(1, 200):
         throughput.note(0 if 100 <= tick < 150 else 3, tick / 100)
-    assert throughput.surely_per_s(2.0) == 64
+    assert throughput.lower_bound_per_s(2.0) == 64
 
 
 def test_what_is_older_is_forgotten() -> None:
@@ -125,14 +125,14 @@ def test_a_steady_rate_is_measured_as_it_is(per_answer_ms: int, count: int, answ
 
 def test_an_answer_that_was_faster_than_what_was_measured_shows_that_it_no_longer_holds() -> None:
     throughput = Throughput()
-    throughput.at_least(100.0)
+    throughput.raise_to(100.0)
     assert throughput.per_s(0.0) == 0.0  # the least that is possible is no measure of what is
     throughput.begin(0.0)
     throughput.note(1, 4.0)
-    throughput.at_least(100.0)
+    throughput.raise_to(100.0)
     assert throughput.per_s(4.0) == 0.25  # while there is more than can be done, answers are counted
     throughput.end(4.0)
-    throughput.at_least(0.2)
+    throughput.raise_to(0.2)
     assert throughput.per_s(9.0) == 0.25
-    throughput.at_least(100.0)
+    throughput.raise_to(100.0)
     assert throughput.per_s(9.0) == 100.0

@@ -316,7 +316,7 @@ async def test_those_that_are_being_opened_count_and_are_waited_for(listener: so
     taker.acceptor._take()
     taker.acceptor._take()  # none of them is open yet
     assert taker.held == []
-    taker.acceptor._take_or_leave()  # with three of its own it leaves the next to the other
+    taker.acceptor._accept_or_yield()  # with three of its own it leaves the next to the other
     assert taker.acceptor._pause is not None
     taker.acceptor.close()
     await taker.acceptor.wait_closed()

@@ -13,10 +13,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app.errors import ClientGone
-from app.http.disconnect import HangUp, announce
+from app.http.disconnect import Disconnect, announce
 from app.http.request_log import Access
 from app.server.connection import Connection
-from app.server.flow_control import Crowd
+from app.server.flow_control import ConnectionRebalancer
 from app.server.framing import MAX_HEAD_BYTES
 from app.server.gate import Gate
 from tests.app.fakes import WatchedMetrics
@@ -75,12 +75,12 @@ class Application:
 
     def __init__(self) -> None:
         self.begun = 0
-        self.hang_ups: list[HangUp] = []
+        self.disconnects: list[Disconnect] = []
         self._gates: list[asyncio.Event] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.begun += 1
-        self.hang_ups.append(announce(scope))
+        self.disconnects.append(announce(scope))
         gate = asyncio.Event()
         self._gates.append(gate)
         await receive()
@@ -101,10 +101,10 @@ async def settled() -> None:
 
 def connected(
     app: Any,
-    departures: Any = None,
+    hangup_watcher: Any = None,
     gate: Gate | None = None,
     metrics: Any = None,
-    crowd: Crowd | None = None,
+    rebalancer: ConnectionRebalancer | None = None,
     most: int | None = None,
     **kind: Any,
 ) -> tuple[Connection, FakeTransport]:
@@ -113,7 +113,14 @@ def connected(
     )
     loop = asyncio.get_running_loop()
     connection = Connection(
-        config, ServerState(), {}, loop, departures=departures, crowd=crowd, gate=gate, metrics=metrics
+        config,
+        ServerState(),
+        {},
+        loop,
+        hangup_watcher=hangup_watcher,
+        rebalancer=rebalancer,
+        gate=gate,
+        metrics=metrics,
     )
     transport = FakeTransport(**kind)
     connection.connection_made(transport)
@@ -586,27 +593,27 @@ class FakeDepartures:
 
 
 async def test_while_nothing_is_read_a_hang_up_is_watched_for() -> None:
-    app, departures = Application(), FakeDepartures()
+    app, hangup_watcher = Application(), FakeDepartures()
     with socket.socket() as own:
         file = own.fileno()
-        connection, transport = connected(app, departures, socket=own)
+        connection, transport = connected(app, hangup_watcher, socket=own)
         connection.data_received(REQUEST)
-        assert not departures.watched
+        assert not hangup_watcher.watched
         connection.data_received(REQUEST)
-        assert list(departures.watched) == [file]
+        assert list(hangup_watcher.watched) == [file]
         await app.release()
-        assert not departures.watched
+        assert not hangup_watcher.watched
         await app.release()
         connection.data_received(b"POST / HTTP/1.1\r\nHost: service\r\nContent-Length: 100000\r\n\r\n")
         await settled()  # it waits for the body
         connection.data_received(bytes(100_000))
-        assert list(departures.watched) == [file]
+        assert list(hangup_watcher.watched) == [file]
         await settled()
-        departures.watched[file]()
+        hangup_watcher.watched[file]()
         assert transport.aborted
         connection.connection_lost(None)
-        assert not departures.watched
-    assert [hang_up.told for hang_up in app.hang_ups] == [False, False, True]
+        assert not hangup_watcher.watched
+    assert [disconnect.is_set for disconnect in app.disconnects] == [False, False, True]
     await app.release()
 
 
@@ -625,9 +632,9 @@ async def test_a_request_that_is_not_answered_is_told_of_a_lost_connection() -> 
     connection, _ = connected(app)
     connection.data_received(REQUEST)
     await settled()
-    assert [hang_up.told for hang_up in app.hang_ups] == [False]
+    assert [disconnect.is_set for disconnect in app.disconnects] == [False]
     connection.connection_lost(None)
-    assert [hang_up.told for hang_up in app.hang_ups] == [True]
+    assert [disconnect.is_set for disconnect in app.disconnects] == [True]
     await app.release()
 
 
@@ -640,7 +647,7 @@ async def test_one_that_was_answered_is_not() -> None:
     connection.data_received(REQUEST)
     await settled()
     connection.connection_lost(ConnectionResetError())
-    assert [hang_up.told for hang_up in app.hang_ups] == [False, False, True]
+    assert [disconnect.is_set for disconnect in app.disconnects] == [False, False, True]
     await app.release()
 
 
@@ -650,7 +657,7 @@ async def test_of_requests_sent_ahead_the_one_under_way_is_told_and_the_others_n
     connection.data_received(REQUEST * 3)
     await app.release()
     connection.connection_lost(None)
-    assert [hang_up.told for hang_up in app.hang_ups] == [False, True]
+    assert [disconnect.is_set for disconnect in app.disconnects] == [False, True]
     await app.release()
     assert app.begun == 2
 
@@ -661,10 +668,10 @@ async def test_of_requests_sent_ahead_the_one_under_way_is_told_and_the_others_n
 @in_virtual_time
 async def test_who_comes_beyond_the_most_connections_is_refused_while_they_are_there() -> None:
     app, held = Application(), [2]
-    crowd = Crowd(lambda: held[0])
-    (before, first), (last, second) = (connected(app, crowd=crowd, most=3) for _ in range(2))
+    rebalancer = ConnectionRebalancer(lambda: held[0])
+    (before, first), (last, second) = (connected(app, rebalancer=rebalancer, most=3) for _ in range(2))
     held[0] = 3
-    (late, third), (later, fourth) = (connected(app, crowd=crowd, most=3) for _ in range(2))
+    (late, third), (later, fourth) = (connected(app, rebalancer=rebalancer, most=3) for _ in range(2))
     before.data_received(REQUEST)
     await app.release()
     assert b" 204 " in first.written  # it was there before
@@ -683,9 +690,9 @@ async def test_who_comes_beyond_the_most_connections_is_refused_while_they_are_t
 
 @in_virtual_time
 async def test_of_a_crowd_as_many_leave_as_are_too_many_each_with_its_answer() -> None:
-    app, crowd = Application(), Crowd()
-    crowd.too_many = 1
-    connections = [connected(app, crowd=crowd) for _ in range(2)]
+    app, rebalancer = Application(), ConnectionRebalancer()
+    rebalancer.excess_connections = 1
+    connections = [connected(app, rebalancer=rebalancer) for _ in range(2)]
     for connection, _ in connections:
         connection.data_received(REQUEST)
         await app.release()
@@ -694,19 +701,19 @@ async def test_of_a_crowd_as_many_leave_as_are_too_many_each_with_its_answer() -
     assert first.is_closing()
     assert b"connection: close" not in second.written
     assert not second.is_closing()
-    assert crowd.too_many == 0
+    assert rebalancer.excess_connections == 0
 
 
 @in_virtual_time
 async def test_whoever_sends_ahead_stays_in_the_crowd() -> None:
-    app, crowd = Application(), Crowd()
-    connection, transport = connected(app, crowd=crowd)
+    app, rebalancer = Application(), ConnectionRebalancer()
+    connection, transport = connected(app, rebalancer=rebalancer)
     connection.data_received(REQUEST * 2)
     for _ in range(2):
         await app.release()
-    crowd.too_many = 1
+    rebalancer.excess_connections = 1
     connection.data_received(REQUEST)
     await app.release()
     assert transport.written.count(b"HTTP/1.1 204") == 3
     assert not transport.is_closing()
-    assert crowd.too_many == 1
+    assert rebalancer.excess_connections == 1

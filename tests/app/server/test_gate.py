@@ -139,12 +139,12 @@ async def test_without_a_body_the_end_is_at_once() -> None:
 )
 async def test_it_knows_the_prefix_that_paths_may_have(url: bytes, refused: bool) -> None:
     gate = Gate(Hurdle(), WatchedMetrics(), timeout_s=30, root_path="/vision/mixer")
-    assert (gate.refuses(b"POST", url, [], keep_alive=True) is not None) == refused
+    assert (gate.reject_early(b"POST", url, [], keep_alive=True) is not None) == refused
 
 
 async def test_a_gate_that_stands_open_refuses_nobody() -> None:
     gate = Gate(None, WatchedMetrics(), timeout_s=30)
-    assert gate.refuses(b"POST", b"/classify", [], keep_alive=True) is None
+    assert gate.reject_early(b"POST", b"/classify", [], keep_alive=True) is None
 
 
 @in_virtual_time

@@ -152,9 +152,9 @@ def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path)
 SLOW_TO_START = """
 uvicorn_server._PATIENCE_S = 600
 
-def altered(post, engine, create):
-    if post.number == 1:
-        while not post.all_have_begun():
+def altered(worker, engine, create):
+    if worker.number == 1:
+        while not worker.all_have_begun():
             time.sleep(0.01)
         time.sleep(1)  # the other one could take them all by now
         say("the second goes on")
@@ -204,7 +204,7 @@ def open_engine(options):
         raise EngineError("The bundle is bad.")
     return opened(options)
 
-def altered(post, engine, create):
+def altered(worker, engine, create):
     return create()
 
 def told_in_a_line(make, settings):
@@ -286,9 +286,9 @@ class Stuck(Engine):
         say("the run has begun")
         threading.Event().wait()
 
-def altered(post, engine, create):
-    say("post", post.number, "is", os.getpid())
-    if post.number == 0:
+def altered(worker, engine, create):
+    say("worker", worker.number, "is", os.getpid())
+    if worker.number == 0:
         engine.__class__ = Stuck
     engine.spec = engine.spec.model_copy(update={"canary": None})
     return create()
@@ -344,7 +344,7 @@ def test_a_stop_signal_ends_serve_as_a_success(
     visitor.start()
     try:
         with caplog.at_level(logging.INFO, "uvicorn.error"), pytest.raises(SystemExit) as ended:
-            raise SystemExit(serve.serve(lambda post: create_service(settings, engine, post), settings))
+            raise SystemExit(serve.serve(lambda worker: create_service(settings, engine, worker), settings))
     finally:
         log.removeHandler(listening)
         visitor.join(PATIENCE_S)
@@ -486,9 +486,9 @@ class Blocking:
         say("the loop stands still")
         time.sleep(1000)
 
-def altered(post, engine, create):
+def altered(worker, engine, create):
     service = create()
-    service.app.add_shortcut("POST", "/block", Blocking())
+    service.app.add_direct_route("POST", "/block", Blocking())
     return service
 """
 
@@ -518,7 +518,7 @@ def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(how: str,
 def test_a_run_that_never_ends_is_told_by_every_worker_and_its_own_is_replaced(bundle: Path) -> None:
     with altered(STUCK, bundle, "--workers", "2", "--watchdog-s", "4") as running, ExitStack() as opened:
         several = Several(running, opened, 8)
-        stuck = int(running.wait_for(r"^post 0 is (\d+)")[0])
+        stuck = int(running.wait_for(r"^worker 0 is (\d+)")[0])
         (alive,) = set(several.pids) - {stuck}
         other = several.of(alive)[0]
         assert b" 200 OK" in ask_on(other, READY, b"}")
@@ -534,8 +534,8 @@ def test_a_run_that_never_ends_is_told_by_every_worker_and_its_own_is_replaced(b
 
 
 WRONG = """
-def altered(post, engine, create):
-    if post.number == 1:
+def altered(worker, engine, create):
+    if worker.number == 1:
         canary = engine.spec.canary.model_copy(update={"logits": (0.0, 0.0, 0.0)})
         engine.spec = engine.spec.model_copy(update={"canary": canary})
     return create()
@@ -581,7 +581,7 @@ def test_what_cannot_start_ends_with_its_exit_code_and_one_line(workers: str, tm
 @pytest.mark.process
 def test_several_workers_of_an_application_that_cannot_start_are_a_failure(bundle: Path) -> None:
     script = """
-def altered(post, engine, create):
+def altered(worker, engine, create):
     service = create()
     def lifespan(app):
         raise ZeroDivisionError

@@ -27,32 +27,32 @@ from app.server.supervisor import Supervisor
 def say(*words):
     os.write(2, (" ".join(map(str, words)) + "\\n").encode())
 
-def outlive(post):
-    os.read(post.lifeline, 1)
+def outlive(worker):
+    os.read(worker.parent_pipe, 1)
     time.sleep(1)  # for those that end by themselves
     os._exit(1)
 
-def work(post):
-    threading.Thread(target=outlive, args=[post], daemon=True).start()  # a failed test leaves none behind
-    say("worker", post.number, "is", os.getpid())
-    return WORK(post)
+def work(worker):
+    threading.Thread(target=outlive, args=[worker], daemon=True).start()  # a failed test leaves none behind
+    say("worker", worker.number, "is", os.getpid())
+    return WORK(worker)
 
-def until_told(post, code=0):
+def until_told(worker, code=0):
     told = []
     for number in supervisor.STOPPING:
         signal.signal(number, lambda number, _: told.append(number))
-    post.beat()
-    say("beating", post.number)
+    worker.heartbeat()
+    say("beating", worker.number)
     while not told:
-        post.beat()
+        worker.heartbeat()
         time.sleep(0.02)
     return code
 
-COUNT, GRACE_S, PULSE_S = 2, 20, 20
+COUNT, GRACE_S, HEARTBEAT_TIMEOUT_S = 2, 20, 20
 {script}
 logs.configure("text", "info")
 try:
-    code = Supervisor(work, COUNT, grace_s=GRACE_S, pulse_s=PULSE_S).run()
+    code = Supervisor(work, COUNT, grace_s=GRACE_S, heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S).run()
 except StartError as error:
     say("mixer:", error)
     code = error.exit_code
@@ -75,7 +75,7 @@ class Supervised(Server):
         return [(int(match[1]), int(match[2])) for match in found if match]
 
     def beating(self, count: int = 2) -> dict[int, int]:
-        """The processes of the first workers by number, once they have shown a pulse."""
+        """The processes of the first workers by number, once they have shown a heartbeat."""
         self.wait_for("^beating", count)
         return dict(self.born(2)[:2])
 
@@ -97,22 +97,22 @@ def test_told_to_stop_it_tells_every_worker_and_waits_for_them(number: signal.Si
 @pytest.mark.parametrize(
     ("work", "code"),
     [
-        ("until_told(post, 3 * post.number)", 3),
-        ("until_told(post) or sys.exit(4)", 4),
-        ("until_told(post) or sys.exit('words')", 1),
-        ("until_told(post) or os.kill(os.getpid(), signal.SIGTERM)", 1),  # None is no exit code
-        ("until_told(post) or os.kill(os.getpid(), signal.SIGABRT)", signal.SIGABRT),
+        ("until_told(worker, 3 * worker.number)", 3),
+        ("until_told(worker) or sys.exit(4)", 4),
+        ("until_told(worker) or sys.exit('words')", 1),
+        ("until_told(worker) or os.kill(os.getpid(), signal.SIGTERM)", 1),  # None is no exit code
+        ("until_told(worker) or os.kill(os.getpid(), signal.SIGABRT)", signal.SIGABRT),
     ],
 )
 def test_the_exit_code_is_the_worst_of_the_workers(work: str, code: int) -> None:
-    with Supervised(f"WORK = lambda post: {work}") as running:
+    with Supervised(f"WORK = lambda worker: {work}") as running:
         running.beating()
         running.signal(signal.SIGTERM)
         assert running.exit_code() == code
 
 
 def test_a_worker_that_a_stop_signal_ends_has_ended_well() -> None:
-    with Supervised("def WORK(post):\n    say('beating')\n    post.beat()\n    signal.pause()") as running:
+    with Supervised("def WORK(worker):\n    say('beating')\n    worker.heartbeat()\n    signal.pause()") as running:
         running.beating()
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
@@ -120,10 +120,10 @@ def test_a_worker_that_a_stop_signal_ends_has_ended_well() -> None:
 
 def test_a_second_signal_reaches_the_workers_too() -> None:
     script = """
-def WORK(post):
+def WORK(worker):
     told = []
     signal.signal(signal.SIGTERM, lambda *_: (told.append(1), say("told", len(told))))
-    post.beat()
+    worker.heartbeat()
     say("beating")
     while len(told) < 2:
         signal.pause()
@@ -141,11 +141,11 @@ def WORK(post):
 def test_what_a_terminal_sends_to_all_of_them_reaches_each_worker_once() -> None:
     script = """
 os.setpgid(0, 0)
-def WORK(post):
+def WORK(worker):
     told = []
     signal.signal(signal.SIGINT, lambda *_: (told.append(1), say("told", len(told))))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    post.beat()
+    worker.heartbeat()
     say("beating")
     while True:
         signal.pause()
@@ -162,10 +162,10 @@ def WORK(post):
 def test_who_does_not_stop_in_time_is_killed() -> None:
     script = """
 GRACE_S = 0.2
-def WORK(post):
+def WORK(worker):
     for number in supervisor.STOPPING:
-        signal.signal(number, signal.SIG_IGN if post.number else signal.SIG_DFL)
-    post.beat()
+        signal.signal(number, signal.SIG_IGN if worker.number else signal.SIG_DFL)
+    worker.heartbeat()
     say("beating")
     while True:
         signal.pause()
@@ -180,10 +180,10 @@ def WORK(post):
 
 def test_a_worker_begins_with_ordinary_signals_and_knows_its_post() -> None:
     script = """
-def WORK(post):
+def WORK(worker):
     held = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     say("held", sorted(held), "stopping", [signal.getsignal(n) == signal.SIG_DFL for n in supervisor.STOPPING])
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         running.beating()
@@ -214,13 +214,13 @@ def test_one_that_ends_by_itself_is_replaced_too_whatever_its_exit_code() -> Non
     script = """
 import tempfile
 marks = [tempfile.mktemp(), tempfile.mktemp()]
-def WORK(post):
-    if not os.path.exists(marks[post.number]):
-        open(marks[post.number], "w").close()
-        post.beat()
-        return 5 * post.number
-    os.unlink(marks[post.number])
-    return until_told(post)
+def WORK(worker):
+    if not os.path.exists(marks[worker.number]):
+        open(marks[worker.number], "w").close()
+        worker.heartbeat()
+        return 5 * worker.number
+    os.unlink(marks[worker.number])
+    return until_told(worker)
 """
     with Supervised(script) as running:
         running.wait_for("^beating", 2)
@@ -235,9 +235,9 @@ def test_one_that_dies_young_again_and_again_does_not_keep_the_processor_busy() 
     script = """
 COUNT = 1
 supervisor._PAUSE_S = 0.3
-def WORK(post):
+def WORK(worker):
     say("born at", time.monotonic())
-    post.beat()
+    worker.heartbeat()
     os.kill(os.getpid(), signal.SIGKILL)
 """
     with Supervised(script) as running:
@@ -266,15 +266,15 @@ def test_one_that_was_due_when_it_was_told_to_stop_is_not_started_and_costs_noth
 import atexit
 atexit.register(lambda began: say("processor seconds", time.process_time() - began), time.process_time())
 supervisor._TICK_S, supervisor._PAUSE_S = 1000.0, 0.3
-def WORK(post):
-    if post.number:
-        post.beat()
+def WORK(worker):
+    if worker.number:
+        worker.heartbeat()
         say("beating")
         time.sleep(0.1)
         return 5
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))
-    post.beat()
+    worker.heartbeat()
     say("beating")
     while not told:
         signal.pause()
@@ -305,13 +305,13 @@ WORK = until_told
 @pytest.mark.parametrize("how", ["stopped", "busy"])
 def test_one_that_hangs_is_killed_and_replaced(how: str) -> None:
     script = """
-PULSE_S = 2  # the other one is not to miss it on a busy machine
+HEARTBEAT_TIMEOUT_S = 2  # the other one is not to miss it on a busy machine
 def hang(*_):
     while True:
         time.sleep(1000)
-def WORK(post):
+def WORK(worker):
     signal.signal(signal.SIGUSR1, hang)
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         pids = running.beating()
@@ -328,10 +328,10 @@ def WORK(post):
 
 def test_one_that_takes_long_to_start_does_not_hang() -> None:
     script = """
-COUNT, PULSE_S = 1, 0.1
-def WORK(post):
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.1
+def WORK(worker):
     time.sleep(0.8)  # no pulse yet: it loads its model
-    return until_told(post)
+    return until_told(worker)
 supervisor._TICK_S = 0.05
 """
     with Supervised(script) as running:
@@ -344,21 +344,21 @@ supervisor._TICK_S = 0.05
 @pytest.mark.parametrize("which", ["the first", "its replacement"])
 def test_one_that_hangs_while_it_starts_is_killed_and_replaced_in_the_end(which: str) -> None:
     script = f"""
-COUNT, PULSE_S = 1, 0.1
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.1
 restarts._START_S, supervisor._PAUSE_S, supervisor._TICK_S = 0.5, 0.0, 0.05
 import tempfile
 marks = tempfile.mkdtemp()
 HANGS = {1 if which == "the first" else 2}
-def WORK(post):
+def WORK(worker):
     open(os.path.join(marks, str(os.getpid())), "w").close()
     born = len(os.listdir(marks))
     if born == HANGS:
         say("opens a bundle that never comes")
         signal.pause()
     if born < HANGS:
-        post.beat()
+        worker.heartbeat()
         return 5
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         running.wait_for("^opens")
@@ -372,11 +372,11 @@ def WORK(post):
 
 def test_where_pulses_may_be_far_apart_a_start_may_take_longer_too() -> None:
     script = """
-COUNT, PULSE_S = 1, 0.1
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.1
 restarts._START_S, supervisor._TICK_S = 0.1, 0.05
-def WORK(post):
+def WORK(worker):
     time.sleep(0.8)
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         running.wait_for("^beating")
@@ -387,17 +387,17 @@ def WORK(post):
 
 def test_a_replacement_is_given_time_whenever_its_predecessor_was_last_seen() -> None:
     script = """
-COUNT, PULSE_S = 1, 0.3
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.3
 supervisor._PAUSE_S, supervisor._TICK_S = 0.0, 0.05
 import tempfile
 mark = tempfile.mktemp()
-def WORK(post):
+def WORK(worker):
     if os.path.exists(mark):
         os.unlink(mark)
         time.sleep(1)
-        return until_told(post)
+        return until_told(worker)
     open(mark, "w").close()
-    post.beat()
+    worker.heartbeat()
     return 5
 """
     with Supervised(script) as running:
@@ -411,23 +411,23 @@ def WORK(post):
 def test_of_one_that_died_its_words_and_connections_are_gone_and_the_restart_is_counted() -> None:
     script = """
 import mmap
-def WORK(post):
-    if post.number == 0:
-        while not list(post.complaints()):
-            post.beat()
+def WORK(worker):
+    if worker.number == 0:
+        while not list(worker.failures()):
+            worker.heartbeat()
             time.sleep(0.01)
-        say("heard", *post.complaints(), post.held_by_others())
-        while list(post.complaints()) or post.held_by_others():
-            post.beat()
+        say("heard", *worker.failures(), worker.held_by_others())
+        while list(worker.failures()) or worker.held_by_others():
+            worker.heartbeat()
             time.sleep(0.01)
         say("gone")
-        restarts = [v for row in post.board.rows() for name, v in row.read() if name == '["mixer_worker_restarts"]']
+        restarts = [v for segment in worker.shared_memory.segments() for name, v in segment.read() if name == '["mixer_worker_restarts"]']
         say("restarts", restarts)
-        return until_told(post)
-    post.hold(9)
-    post.complain("I am ill.")
+        return until_told(worker)
+    worker.hold(9)
+    worker.report_failure("I am ill.")
     while True:
-        post.beat()
+        worker.heartbeat()
         time.sleep(0.01)
 supervisor._PAUSE_S = 1000.0
 """
@@ -443,23 +443,23 @@ supervisor._PAUSE_S = 1000.0
 
 def test_what_one_that_died_had_of_what_they_share_is_free_before_it_is_replaced() -> None:
     script = """
-def WORK(post):
-    quotas = [post.quota(what, 10) for what in ("images", "upload_bytes", "decode_bytes")]
-    if post.number:
+def WORK(worker):
+    quotas = [worker.quota(what, 10) for what in ("images", "upload_bytes", "decode_bytes")]
+    if worker.number:
         for quota in quotas:
             quota.try_take(9)
-        post.hold(7)
-        post.opens(3)
-        post.beat()
+        worker.hold(7)
+        worker.opens(3)
+        worker.heartbeat()
         signal.pause()
     quotas[0].try_take(1)
-    while [quota.taken for quota in quotas] + [post.held_by_all(), post.opened_by_all()] != [10, 9, 9, 7, 3]:
+    while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [10, 9, 9, 7, 3]:
         time.sleep(0.01)
     say("all is taken")
-    while [quota.taken for quota in quotas] + [post.held_by_all(), post.opened_by_all()] != [1, 0, 0, 0, 0]:
+    while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [1, 0, 0, 0, 0]:
         time.sleep(0.01)
     say("its own is left")
-    return until_told(post)
+    return until_told(worker)
 supervisor._PAUSE_S = 1000.0
 """
     with Supervised(script) as running:
@@ -484,7 +484,7 @@ def test_no_workers_at_all_are_refused(count: int) -> None:
 
 def test_one_that_cannot_start_ends_all_with_its_exit_code_and_one_line() -> None:
     script = """
-def WORK(post):
+def WORK(worker):
     raise BadSettings("The option is 3; expected 4.")
 """
     with Supervised(script) as running:
@@ -495,10 +495,10 @@ def WORK(post):
 
 def test_those_that_could_start_are_told_to_stop_then() -> None:
     script = """
-def WORK(post):
-    if post.number:
-        return until_told(post)
-    while not post.held_by_others():
+def WORK(worker):
+    if worker.number:
+        return until_told(worker)
+    while not worker.held_by_others():
         time.sleep(0.01)
     raise BadSettings("The option is 3; expected 4.")
 """
@@ -513,7 +513,7 @@ def WORK(post):
     [("1 / 0", 1, "ZeroDivisionError"), ("sys.exit(3)", 3, None), ("sys.exit('words')", 1, None)],
 )
 def test_one_that_fails_to_start_otherwise_ends_all_too(work: str, code: int, words: str | None) -> None:
-    with Supervised(f"COUNT = 1\nWORK = lambda post: {work}") as running:
+    with Supervised(f"COUNT = 1\nWORK = lambda worker: {work}") as running:
         assert running.exit_code() == code
         assert any("mixer.workers worker 0 failed" in line for line in running.lines) == (words is not None)
         assert any(words in line for line in running.lines if words) == (words is not None)
@@ -524,21 +524,21 @@ REPLACED = """
 import tempfile
 marks = tempfile.mkdtemp()
 supervisor._PAUSE_S = 0.1
-def ever_again(post, mark="born"):
-    path = os.path.join(marks, mark + str(post.number))
+def ever_again(worker, mark="born"):
+    path = os.path.join(marks, mark + str(worker.number))
     again = os.path.exists(path)
     open(path, "w").close()
     return again
-def hear(post):
+def hear(worker):
     before = None
     told = []
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))
     say("beating")
     while not told:
-        post.beat()
-        heard = list(post.complaints())
-        row = post.board.row(COUNT)
-        heard.append(row.numbers[row.place('["mixer_workers_down"]')])
+        worker.heartbeat()
+        heard = list(worker.failures())
+        segment = worker.shared_memory.segment(COUNT)
+        heard.append(segment.numbers[segment.offset_of('["mixer_workers_down"]')])
         if heard != before:
             say("heard", heard)
         before = heard
@@ -549,12 +549,12 @@ def hear(post):
 
 def test_a_replacement_that_cannot_start_is_told_with_its_words_until_it_can() -> None:
     script = f"""{REPLACED}
-def WORK(post):
-    if post.number == 0:
-        return hear(post)
-    if ever_again(post) and not ever_again(post, "failed"):
+def WORK(worker):
+    if worker.number == 0:
+        return hear(worker)
+    if ever_again(worker) and not ever_again(worker, "failed"):
         raise BadSettings("The option is 3; expected 4.")
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         running.wait_for("^beating", 2)
@@ -571,10 +571,10 @@ def WORK(post):
 
 def test_one_that_is_killed_once_or_twice_is_not_told_of_and_one_that_always_is_gets_told() -> None:
     script = f"""{REPLACED}
-def WORK(post):
-    if post.number == 0:
-        return hear(post)
-    post.beat()
+def WORK(worker):
+    if worker.number == 0:
+        return hear(worker)
+    worker.heartbeat()
     os.kill(os.getpid(), signal.SIGKILL)
 """
     with Supervised(script) as running:
@@ -588,15 +588,15 @@ def WORK(post):
 def test_a_replacement_that_takes_much_longer_to_start_than_the_first_is_told_of_until_it_works() -> None:
     script = f"""{REPLACED}
 restarts._LATE_S, supervisor._TICK_S = 0.4, 0.05
-def WORK(post):
-    if post.number == 0:
-        return hear(post)
-    if ever_again(post):
+def WORK(worker):
+    if worker.number == 0:
+        return hear(worker)
+    if ever_again(worker):
         while not os.path.exists(os.path.join(marks, "go on")):
             time.sleep(0.01)
     else:
         say("marks", marks)
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         running.wait_for("^beating", 2)
@@ -613,10 +613,10 @@ def WORK(post):
 def test_a_replacement_that_hangs_in_its_start_is_not_waited_for_as_long_as_a_first_one() -> None:
     script = f"""{REPLACED}
 restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.5, 1, 0.05
-def WORK(post):
-    if post.number == 1 and ever_again(post) and not ever_again(post, "hung"):
+def WORK(worker):
+    if worker.number == 1 and ever_again(worker) and not ever_again(worker, "hung"):
         signal.pause()
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         running.wait_for("^beating", 2)
@@ -650,10 +650,10 @@ def test_where_no_worker_works_and_none_can_start_it_ends_with_the_last_ones_wor
 ) -> None:
     script = f"""{REPLACED}
 supervisor._PAUSE_S, restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.01, 0.5, 1, 0.05
-def WORK(post):
-    if ever_again(post):
+def WORK(worker):
+    if ever_again(worker):
         {failing}
-    return until_told(post)
+    return until_told(worker)
 """
     with Supervised(script) as running:
         pids = running.beating()
@@ -674,8 +674,8 @@ def failing():
         raise BlockingIOError(11, "Resource temporarily unavailable")
     return fork()
 os.fork = failing
-def WORK(post):
-    return until_told(post) if post.number else hear(post)
+def WORK(worker):
+    return until_told(worker) if worker.number else hear(worker)
 """
     with Supervised(script) as running:
         running.wait_for("^beating", 2)
@@ -711,7 +711,7 @@ SILENT = """
 from hashlib import sha256
 from app.system.stalls import Stall
 LIMIT_S = 0.5
-def WORK(post):
+def WORK(worker):
     def decode():
         block = bytes(1 << 20)
         while ENDLESS:
@@ -720,10 +720,10 @@ def WORK(post):
     gate = threading.Event()
     thread = threading.Thread(target=decode, daemon=True)
     thread.start()
-    post.decode_in([thread.native_id])
-    if post.number:
-        return until_told(post)
-    post.beat()
+    worker.decode_in([thread.native_id])
+    if worker.number:
+        return until_told(worker)
+    worker.heartbeat()
     say("silent")
     time.sleep(1000)  # as an event loop that has no turn
 def supervised(*args, **options):
@@ -733,7 +733,7 @@ Supervisor_, Supervisor = Supervisor, supervised
 
 
 def test_a_worker_whose_event_loop_is_silent_while_a_decode_thread_burns_too_much_is_killed() -> None:
-    with Supervised("ENDLESS, PULSE_S = True, 1000\n" + SILENT) as running:
+    with Supervised("ENDLESS, HEARTBEAT_TIMEOUT_S = True, 1000\n" + SILENT) as running:
         running.wait_for("^silent")
         running.wait_for(
             r"worker 0 \(process \d+\): a picture has been decoded for [\d.]+ s of processor time, of 0\.5 s"
@@ -746,7 +746,7 @@ def test_a_worker_whose_event_loop_is_silent_while_a_decode_thread_burns_too_muc
 
 
 def test_a_worker_that_is_silent_without_burning_anything_is_given_its_time() -> None:
-    with Supervised("ENDLESS, PULSE_S = False, 3\n" + SILENT) as running:
+    with Supervised("ENDLESS, HEARTBEAT_TIMEOUT_S = False, 3\n" + SILENT) as running:
         running.wait_for("^silent")
         running.wait_for(r"worker 0 \(process \d+\) hangs, and is killed")
         assert not [line for line in running.lines if "decoded" in line]
@@ -759,12 +759,12 @@ def test_a_replacement_that_cannot_start_is_tried_again_and_the_others_go_on() -
 import tempfile
 mark = tempfile.mktemp()
 supervisor._PAUSE_S = 0.05
-def WORK(post):
-    if post.number == 0:
-        return until_told(post)
+def WORK(worker):
+    if worker.number == 0:
+        return until_told(worker)
     if not os.path.exists(mark):
         open(mark, "w").close()
-        return until_told(post)
+        return until_told(worker)
     os.unlink(mark)
     raise BadSettings("Not now.")
 """
@@ -783,10 +783,10 @@ def WORK(post):
 
 def test_the_supervisors_death_ends_the_lifeline_of_all() -> None:
     script = """
-def WORK(post):
-    post.beat()
+def WORK(worker):
+    worker.heartbeat()
     say("beating")
-    say("ended", post.number, os.read(post.lifeline, 1))
+    say("ended", worker.number, os.read(worker.parent_pipe, 1))
 """
     with Supervised(script) as running:
         pids = running.beating()

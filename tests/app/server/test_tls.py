@@ -192,7 +192,7 @@ def test_a_reload_shows_a_renewed_certificate_and_refuses_a_bad_one(
     """Connections that are open go on with the old one."""
     files, port = Files(tmp_path, own), free_port()
     flags = {
-        "bundle": bundle, "port": port, "workers": 2, "lanes": 1, "admin-keys": f"me:{ADMIN}",
+        "bundle": bundle, "port": port, "workers": 2, "instances": 1, "admin-keys": f"me:{ADMIN}",
         "tls-cert-file": files.cert, "tls-key-file": files.key,
     }  # fmt: skip
     command = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
@@ -240,7 +240,7 @@ def test_a_reload_shows_a_renewed_certificate_and_refuses_a_bad_one(
 def service(own: Certificate, bundle: Path) -> Iterator[tuple[Server, int]]:
     port, admin_port = free_port(), free_port()
     flags = {
-        "bundle": bundle, "port": port, "workers": 2, "lanes": 1, "admin-port": admin_port, "api-keys": f"phone:{KEY}",
+        "bundle": bundle, "port": port, "workers": 2, "instances": 1, "admin-port": admin_port, "api-keys": f"phone:{KEY}",
         "admin-keys": f"me:{ADMIN}", "tls-cert-file": own.cert, "tls-key-file": own.locked_key,
         "tls-key-password": own.password,
     }  # fmt: skip

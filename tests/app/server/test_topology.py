@@ -1,4 +1,4 @@
-"""How many workers, lanes and threads: the CPUs are used and not oversubscribed, and what was chosen is kept."""
+"""How many workers, instances and threads: the CPUs are used and not oversubscribed, and what was chosen is kept."""
 
 import os
 from pathlib import Path
@@ -29,9 +29,9 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def shape(**options: Any) -> tuple[int, int, int, int]:
-    """(workers, lanes, threads of a run, threads that decode) of what is planned."""
+    """(workers, instances, threads of a run, threads that decode) of what is planned."""
     planned = topology.planned(Settings(**options))
-    return planned.workers, planned.lanes, planned.intra_op_threads, planned.decode_threads
+    return planned.workers, planned.instances, planned.intra_op_threads, planned.decode_threads
 
 
 @pytest.mark.parametrize(
@@ -40,21 +40,21 @@ def shape(**options: Any) -> tuple[int, int, int, int]:
         (1, {}, (1, 1, 1, 1)),
         (2, {}, (2, 1, 1, 1)),
         (8, {}, (8, 1, 1, 1)),
-        (40, {}, (16, 2, 1, 2)),  # no more than 16, each with more lanes
+        (40, {}, (16, 2, 1, 2)),  # no more than 16, each with more instances
         (8, {"workers": 1}, (1, 8, 1, 8)),
         (8, {"workers": 2}, (2, 4, 1, 4)),
         (8, {"workers": 3}, (3, 2, 1, 2)),
         (2, {"workers": 4}, (4, 1, 1, 1)),  # as told, too many as they are
-        (8, {"lanes": 2}, (4, 2, 1, 2)),
+        (8, {"instances": 2}, (4, 2, 1, 2)),
         (8, {"intra_op_threads": 4}, (2, 1, 4, 4)),
-        (8, {"lanes": 2, "intra_op_threads": 2}, (2, 2, 2, 4)),
-        (8, {"lanes": 3, "intra_op_threads": 3}, (1, 3, 3, 8)),
-        (2, {"lanes": 4}, (1, 4, 1, 2)),
-        (8, {"workers": 1, "lanes": 2}, (1, 2, 4, 8)),
+        (8, {"instances": 2, "intra_op_threads": 2}, (2, 2, 2, 4)),
+        (8, {"instances": 3, "intra_op_threads": 3}, (1, 3, 3, 8)),
+        (2, {"instances": 4}, (1, 4, 1, 2)),
+        (8, {"workers": 1, "instances": 2}, (1, 2, 4, 8)),
         (8, {"decode_threads": 3}, (8, 1, 1, 3)),
     ],
 )
-def test_on_a_cpu_workers_lanes_and_threads_fill_the_cpus(
+def test_on_a_cpu_workers_instances_and_threads_fill_the_cpus(
     cpus: int, options: dict[str, int], expected: tuple[int, int, int, int], on: Any
 ) -> None:
     on(cpus)
@@ -65,7 +65,7 @@ def test_on_a_cpu_workers_lanes_and_threads_fill_the_cpus(
 def test_on_a_gpu_one_process_keeps_it_busy_and_the_rest_is_left_to_the_engine(provider: str, on: Any) -> None:
     on(8, gpu=True)
     assert shape(provider=provider) == (1, 0, 0, 8)
-    assert shape(provider=provider, workers=2, lanes=3, intra_op_threads=1) == (2, 3, 1, 4)
+    assert shape(provider=provider, workers=2, instances=3, intra_op_threads=1) == (2, 3, 1, 4)
 
 
 def test_a_cpu_that_is_asked_for_beside_a_gpu_is_one(on: Any) -> None:
@@ -189,17 +189,17 @@ few = st.integers(0, 6)
 
 
 @examples(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cpus=st.integers(1, 64), workers=few, lanes=few, threads=few)
+@given(cpus=st.integers(1, 64), workers=few, instances=few, threads=few)
 def test_what_is_left_open_is_filled_in_and_what_was_said_is_kept(
-    cpus: int, workers: int, lanes: int, threads: int, on: Any
+    cpus: int, workers: int, instances: int, threads: int, on: Any
 ) -> None:
     on(cpus)
-    asked = Settings(workers=workers, lanes=lanes, intra_op_threads=threads, port=9000)
+    asked = Settings(workers=workers, instances=instances, intra_op_threads=threads, port=9000)
     planned = topology.planned(asked)
-    assert min(planned.workers, planned.lanes, planned.intra_op_threads, planned.decode_threads) >= 1
+    assert min(planned.workers, planned.instances, planned.intra_op_threads, planned.decode_threads) >= 1
     assert planned.port == 9000
-    for name in ("workers", "lanes", "intra_op_threads"):
+    for name in ("workers", "instances", "intra_op_threads"):
         assert getattr(asked, name) in (0, getattr(planned, name))
-    if workers == 0 and lanes * threads <= cpus and max(lanes, threads) <= cpus:
-        assert planned.workers * planned.lanes * planned.intra_op_threads <= cpus
+    if workers == 0 and instances * threads <= cpus and max(instances, threads) <= cpus:
+        assert planned.workers * planned.instances * planned.intra_op_threads <= cpus
     assert topology.planned(planned) == planned

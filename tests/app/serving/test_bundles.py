@@ -166,7 +166,7 @@ def test_a_link_to_another_folder_is_another_bundle_of_the_same_name(tmp_path: P
 
 def test_an_opened_bundle_is_that_of_the_path_and_not_of_the_options(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "colours", SPEC)
-    options = EngineOptions(tmp_path / "another", provider="cpu", lanes=1, max_batch_size=2)
+    options = EngineOptions(tmp_path / "another", provider="cpu", instances=1, max_batch_size=2)
     opened = open_bundle(options, bundle)
     assert opened.engine.spec == SPEC
     assert opened.state == state_of(bundle)
@@ -187,7 +187,7 @@ def test_without_a_service_the_default_of_several_classifies(default: str, label
     write_bundle(tmp_path / "bundles" / "colours", SPEC)
     write_bundle(tmp_path / "bundles" / "greys", colour_spec(channels=1))
     (tmp_path / "blue.png").write_bytes(picture(BLUE))
-    environment = {"MIXER_DEFAULT_MODEL": default, "MIXER_LANES": "1"}
+    environment = {"MIXER_DEFAULT_MODEL": default, "MIXER_INSTANCES": "1"}
     arguments = ["classify", str(tmp_path / "blue.png"), "--bundle", str(tmp_path / "bundles")]
     finished = CliRunner().invoke(main.app, arguments, env=environment)
     assert finished.exit_code == 0

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import QueueFull
 from app.inference.classifier import Classifier
-from app.serving.canary import Complaint, complaint_of
+from app.serving.canary import HealthFailure, failure_of
 from model.spec import Canary
 from tests.app.colour_bundle import RED, colour_spec, picture
 from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
@@ -22,14 +22,14 @@ def canary_of(payload: bytes) -> Canary:
     return Canary(picture=base64.b64encode(payload).decode(), logits=(10.0, 0.0, 0.0), atol=1e-3)
 
 
-async def complaint(classifier: Classifier, timeout_s: float = 60, lost: str | None = None) -> Complaint | None:
-    return await complaint_of(classifier, timeout_s=timeout_s, lost_provider=lambda: lost)
+async def failure(classifier: Classifier, timeout_s: float = 60, lost: str | None = None) -> HealthFailure | None:
+    return await failure_of(classifier, timeout_s=timeout_s, lost_provider=lambda: lost)
 
 
 async def test_the_stored_answer_is_no_reason_to_complain() -> None:
     session = FakeSession(SPEC, means_of_colours)
     with shop_of(engine_of(session, SPEC)) as shop:
-        assert await complaint(shop.models.classifier()) is None
+        assert await failure(shop.models.classifier()) is None
         assert len(session.batches) == 1
 
 
@@ -37,7 +37,7 @@ async def test_without_a_canary_nothing_is_run() -> None:
     spec = colour_spec(canary=None)
     session = FakeSession(spec)
     with shop_of(engine_of(session, spec)) as shop:
-        assert await complaint(shop.models.classifier()) is None
+        assert await failure(shop.models.classifier()) is None
         assert session.batches == []
 
 
@@ -45,7 +45,7 @@ async def test_another_answer_is_wrong() -> None:
     session = FakeSession(SPEC, lambda patches: means_of_colours(patches) + np.float32(0.5))
     with shop_of(engine_of(session, SPEC)) as shop:
         words = "The canary picture's logits are off by 0.5; expected at most 0.001."
-        assert await complaint(shop.models.classifier()) == Complaint("wrong_answer", words)
+        assert await failure(shop.models.classifier()) == HealthFailure("wrong_answer", words)
 
 
 async def test_an_engine_that_fails_and_logits_that_are_no_numbers_are_a_failed_inference() -> None:
@@ -54,16 +54,16 @@ async def test_an_engine_that_fails_and_logits_that_are_no_numbers_are_a_failed_
 
     for answer in (broken, lambda patches: means_of_colours(patches) * np.float32(np.nan)):
         with shop_of(engine_of(FakeSession(SPEC, answer), SPEC)) as shop:
-            found = await complaint(shop.models.classifier())
+            found = await failure(shop.models.classifier())
             assert found is not None
             assert found.reason == "inference_failed"
             assert found.words.startswith("The canary picture was not classified: The ")
 
 
-async def test_a_lane_that_stalls_passes_the_deadline() -> None:
+async def test_a_instance_that_stalls_passes_the_deadline() -> None:
     session = GatedSession(SPEC)
     with shop_of(engine_of(session, SPEC)) as shop:
-        found = await complaint(shop.models.classifier(), timeout_s=0.05)
+        found = await failure(shop.models.classifier(), timeout_s=0.05)
         assert found is not None
         assert found.reason == "deadline_passed"
         session.open_gate()
@@ -73,7 +73,7 @@ async def test_a_lane_that_stalls_passes_the_deadline() -> None:
 async def test_a_canary_that_is_no_picture_is_not_classified(payload: bytes) -> None:
     spec = colour_spec(canary=canary_of(payload))
     with shop_of(engine_of(FakeSession(spec, means_of_colours), spec)) as shop:
-        found = await complaint(shop.models.classifier())
+        found = await failure(shop.models.classifier())
         assert found is not None
         assert found.reason == "bad_picture"
 
@@ -81,15 +81,15 @@ async def test_a_canary_that_is_no_picture_is_not_classified(payload: bytes) -> 
 async def test_a_lost_provider_is_a_reason_before_anything_is_run() -> None:
     session = FakeSession(SPEC, means_of_colours)
     with shop_of(engine_of(session, SPEC)) as shop:
-        assert await complaint(shop.models.classifier(), lost="It is gone.") == Complaint("provider", "It is gone.")
+        assert await failure(shop.models.classifier(), lost="It is gone.") == HealthFailure("provider", "It is gone.")
         assert session.batches == []
 
 
 async def test_a_full_queue_proves_nothing() -> None:
     with shop_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC), queue_capacity=1) as shop:
         with shop.models.classifier().admit(), pytest.raises(QueueFull):
-            await complaint(shop.models.classifier())
-        assert await complaint(shop.models.classifier()) is None
+            await failure(shop.models.classifier())
+        assert await failure(shop.models.classifier()) is None
 
 
 async def test_a_check_that_breaks_is_a_reason_too(caplog: pytest.LogCaptureFixture) -> None:
@@ -97,7 +97,7 @@ async def test_a_check_that_breaks_is_a_reason_too(caplog: pytest.LogCaptureFixt
         raise ZeroDivisionError
 
     with shop_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC)) as shop:
-        found = await complaint_of(shop.models.classifier(), timeout_s=60, lost_provider=broken)
+        found = await failure_of(shop.models.classifier(), timeout_s=60, lost_provider=broken)
         words = "The canary check itself failed; the service's log says why."
-        assert found == Complaint("check_failed", words)
+        assert found == HealthFailure("check_failed", words)
     assert "ZeroDivisionError" in caplog.text

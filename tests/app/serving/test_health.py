@@ -14,8 +14,8 @@ from app.engine.engine import Engine
 from app.errors import NotReady
 from app.serving import health as module
 from app.serving.health import Health
-from app.system.shared_memory import Board
-from app.system.worker_context import Post
+from app.system.shared_memory import SharedMemory
+from app.system.worker_context import WorkerContext
 from model.spec import ModelSpec
 from tests.app.colour_bundle import colour_spec
 from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
@@ -25,7 +25,12 @@ SPEC = colour_spec()
 
 
 def health_of(
-    shop: Shop, *, interval_s: float = 60, timeout_s: float = 60, watchdog_s: float = 60, post: Post | None = None
+    shop: Shop,
+    *,
+    interval_s: float = 60,
+    timeout_s: float = 60,
+    watchdog_s: float = 60,
+    worker: WorkerContext | None = None,
 ) -> Health:
     return Health(
         shop.models,
@@ -33,7 +38,7 @@ def health_of(
         interval_s=interval_s,
         timeout_s=timeout_s,
         watchdog_s=watchdog_s,
-        post=post or Post(),
+        worker=worker or WorkerContext(),
     )
 
 
@@ -46,14 +51,14 @@ class Drifting(FakeSession):
 
 
 @contextmanager
-def two_workers() -> Iterator[tuple[Post, Post]]:
+def two_workers() -> Iterator[tuple[WorkerContext, WorkerContext]]:
     """Posts 0 and 1 on one board, as a supervisor gives them out."""
-    board = Board(3)
-    for row in board.rows()[:-1]:
-        for name in ("mixer_pulse", "mixer_connections", "mixer_reloaded", "mixer_refused", "mixer_reloads_asked"):
-            row.place(f'["{name}"]')
-    board.row(2).place('["mixer_reloads_asked"]')
-    yield Post(0, board, lifeline=0), Post(1, board, lifeline=0)
+    shared_memory = SharedMemory(3)
+    for segment in shared_memory.segments()[:-1]:
+        for name in ("mixer_heartbeat", "mixer_connections", "mixer_reloaded", "mixer_refused", "mixer_reloads_asked"):
+            segment.offset_of(f'["{name}"]')
+    shared_memory.segment(2).offset_of('["mixer_reloads_asked"]')
+    yield WorkerContext(0, shared_memory, parent_pipe=0), WorkerContext(1, shared_memory, parent_pipe=0)
 
 
 def reason_of(health: Health) -> str:
@@ -131,7 +136,7 @@ async def test_an_engine_that_fails_makes_it_unready() -> None:
         assert reason_of(health).startswith("The canary picture was not classified: The engine failed on this picture;")
 
 
-async def test_a_lane_that_stalls_makes_it_unready_and_ready_again_when_it_goes_on() -> None:
+async def test_a_instance_that_stalls_makes_it_unready_and_ready_again_when_it_goes_on() -> None:
     session = GatedSession(SPEC)
     with shop_of(engine_of(session, SPEC)) as shop:
         health = health_of(shop, timeout_s=0.05)
@@ -208,7 +213,7 @@ async def test_a_model_that_stalls_does_not_keep_the_others_from_being_probed() 
         health = health_of(shop)
         probing = asyncio.create_task(health.probe())
         await stalled.entered.wait()
-        while other.complaint is not None:  # noqa: ASYNC110 -- a test of what happens meanwhile
+        while other.failure is not None:  # noqa: ASYNC110 -- a test of what happens meanwhile
             await asyncio.sleep(0)
         assert not probing.done()
         stalled.open_gate()
@@ -223,7 +228,7 @@ async def test_what_the_canary_of_one_that_was_replaced_says_no_longer_counts() 
         probing = asyncio.create_task(health.probe())
         await session.entered.wait()
         new = shop.serve(engine_of(FakeSession(SPEC, means_of_colours), SPEC))
-        new.complaint = None
+        new.failure = None
         session.open_gate()
         await probing
         health.expect_ready()
@@ -276,7 +281,7 @@ async def test_a_run_that_never_ends_is_seen_while_a_probe_waits_for_it(monkeypa
 async def test_another_workers_complaint_is_one_of_the_whole_service() -> None:
     session = Drifting()
     with two_workers() as (mine, others), shop_of(engine_of(session, SPEC)) as shop:
-        here, there = health_of(shop, post=mine), health_of(shop, post=others)
+        here, there = health_of(shop, worker=mine), health_of(shop, worker=others)
         session.drift = 0.5
         await there.probe()
         session.drift = 0.0
@@ -289,7 +294,7 @@ async def test_another_workers_complaint_is_one_of_the_whole_service() -> None:
 
 async def test_why_this_process_ends_is_its_own_reason_and_none_of_the_others(engine: Engine) -> None:
     with two_workers() as (mine, others), shop_of(engine) as shop:
-        here, there = health_of(shop, post=mine), health_of(shop, post=others)
+        here, there = health_of(shop, worker=mine), health_of(shop, worker=others)
         await here.probe()
         await there.probe()
         here.start_ending("A picture takes too long. This process ends.")
@@ -301,10 +306,10 @@ async def test_why_this_process_ends_is_its_own_reason_and_none_of_the_others(en
 
 async def test_a_worker_that_classifies_nothing_is_ready_as_long_as_another_does(engine: Engine) -> None:
     with two_workers() as (mine, others), shop_of(engine) as shop:
-        here, there = health_of(shop, post=mine), health_of(shop, post=others)
-        for health, post in ((here, mine), (there, others)):
+        here, there = health_of(shop, worker=mine), health_of(shop, worker=others)
+        for health, worker in ((here, mine), (there, others)):
             await health.probe()
-            post.beat()
+            worker.heartbeat()
         here.stall("No picture has been decoded in 5.0 s.")
         here.expect_ready()
         there.expect_ready()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.decoding.cost_checks import Memory
+from app.decoding.cost_checks import DecodeBudget
 from app.engine.engine import Engine
 from app.errors import BadPicture, NotReady
 from app.serving import overruns as module
@@ -19,7 +19,7 @@ from app.serving.health import Health
 from app.serving.overruns import Overruns, OverrunWatch, processor_s
 from app.system.quota import Quota
 from app.system.threads import Threads
-from app.system.worker_context import Post
+from app.system.worker_context import WorkerContext
 from tests.app.served_models import Shop, shop_of
 from tests.app.servers import PATIENCE_S
 
@@ -109,13 +109,13 @@ async def test_each_call_counts_for_itself_however_many_a_thread_has_run() -> No
 
 
 async def test_who_waits_for_memory_spends_nothing() -> None:
-    memory = Memory(Quota(100))
-    with memory.taken(100):
+    budget = DecodeBudget(Quota(100))
+    with budget.taken(100):
         threads, loop, asked = Threads(1, "decode"), asyncio.get_running_loop(), asyncio.Event()
 
         def work() -> None:
             loop.call_soon_threadsafe(asked.set)
-            with memory.taken(50):
+            with budget.taken(50):
                 pass
 
         future = threads.submit(work)
@@ -163,12 +163,12 @@ class Watched:
     """A watch over some calls that may take 4 s, whose end is an event."""
 
     def __init__(self, shop: Shop, calls: Calls) -> None:
-        self.calls, self.clock, self.post = calls, Clock(), Post()
+        self.calls, self.clock, self.worker = calls, Clock(), WorkerContext()
         self.metrics = shop.metrics
-        self.health = Health(shop.models, shop.metrics, interval_s=60, timeout_s=60, watchdog_s=60, post=self.post)
+        self.health = Health(shop.models, shop.metrics, interval_s=60, timeout_s=60, watchdog_s=60, worker=self.worker)
         self.ended = asyncio.Event()
         overruns = Overruns(calls.threads, 4.0, self.clock)
-        self.watch = OverrunWatch(overruns, self.health, shop.metrics, self.post, self.ended.set)
+        self.watch = OverrunWatch(overruns, self.health, shop.metrics, self.worker, self.ended.set)
 
     async def overrun(self, payload_bytes: int = 0) -> "asyncio.Future[None]":
         """A call that has taken too much by now."""
@@ -203,7 +203,7 @@ async def test_an_overrun_is_answered_counted_logged_and_ends_the_process(
         words = "takes more than 4 s of processor time, the most expected."
         assert str(refused.value) == f"Decoding the picture {words}"
         assert watched.reason() == f"Decoding a picture {words} This process ends."
-        assert watched.post.is_retiring()
+        assert watched.worker.is_retiring()
         samples = watched.metrics.samples()
         assert samples["mixer_decode_overruns_total"] == 1
         assert samples["mixer_ready"] == 0
@@ -229,15 +229,15 @@ async def test_the_process_waits_for_the_last_connection_and_no_longer_than_its_
     monkeypatch.setattr(module, "_GRACE_S", 1000.0)
     with calls_of() as calls, shop_of(engine) as shop:
         watched = Watched(shop, calls)
-        watched.post.hold(1)
+        watched.worker.hold(1)
         await watched.overrun()
         watching = asyncio.create_task(watched.until_ended())
         async with asyncio.timeout(PATIENCE_S):
-            while not watched.post.is_retiring():  # noqa: ASYNC110 -- the watch tells nobody else
+            while not watched.worker.is_retiring():  # noqa: ASYNC110 -- the watch tells nobody else
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)  # looks of the watch: it would have ended
         assert not watched.ended.is_set()
-        watched.post.hold(0)
+        watched.worker.hold(0)
         await watching
 
 
@@ -247,7 +247,7 @@ async def test_after_its_grace_the_process_ends_with_connections(
     monkeypatch.setattr(module, "_GRACE_S", 0.0)
     with calls_of() as calls, shop_of(engine) as shop:
         watched = Watched(shop, calls)
-        watched.post.hold(1)
+        watched.worker.hold(1)
         await watched.overrun()
         await watched.until_ended()
 

@@ -21,9 +21,9 @@ NEWER = colour_spec(version="8")
 
 
 async def best_label(classifier: Classifier, payload: bytes) -> str:
-    with classifier.admit() as (place,):
+    with classifier.admit() as (permit,):
         deadline = asyncio.get_running_loop().time() + 60
-        classified = await classifier.classify(place, payload, top_k=1, deadline=deadline)
+        classified = await classifier.classify(permit, payload, top_k=1, deadline=deadline)
     return classified.predictions[0]["label"]
 
 
@@ -33,7 +33,7 @@ def engine_info(shop: Shop) -> set[str]:
 
 async def until_gone(shop: Shop) -> None:
     """Until whoever was let go has been closed."""
-    await asyncio.gather(*shop.models._leaving.values())
+    await asyncio.gather(*shop.models._retiring.values())
 
 
 # --- lookup ---
@@ -58,7 +58,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
 
 def test_what_is_served_is_listed() -> None:
     with shop_of(engine_of(FakeSession(SPEC), SPEC), name="a") as shop:
-        shop.serve(engine_of(FakeSession(NEWER), NEWER), "b").complaint = None
+        shop.serve(engine_of(FakeSession(NEWER), NEWER), "b").failure = None
         common = {"model": "colours", "precision": "fp32", "num_classes": 3}
         assert shop.models.body().model_dump() == {
             "default": "a",
@@ -104,13 +104,13 @@ async def test_who_has_a_place_is_answered_by_the_old_one_and_who_comes_next_by_
 
 
 async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> None:
-    def lanes() -> int:
-        return sum(thread.name.startswith("lane-") for thread in threading.enumerate())
+    def instances() -> int:
+        return sum(thread.name.startswith("instance-") for thread in threading.enumerate())
 
     with shop_of() as shop:
-        before = lanes()
+        before = instances()
         session = FakeSession(SPEC, means_of_colours)
-        shop.serve(engine_of(session, SPEC, lanes=2))
+        shop.serve(engine_of(session, SPEC, instances=2))
         await best_label(shop.models.classifier(), picture(RED))
         gone, classifier = weakref.ref(session), weakref.ref(shop.models.classifier())
         shop._made.clear()
@@ -121,12 +121,12 @@ async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> No
             await until_gone(shop)
             await asyncio.sleep(0)
             for thread in threading.enumerate():
-                if thread.name.startswith("lane-") and lanes() > before + 1:
+                if thread.name.startswith("instance-") and instances() > before + 1:
                     await asyncio.to_thread(thread.join, 10)
             assert (gone(), classifier()) == (None, None)
         finally:
             gc.enable()
-        assert lanes() == before + 1
+        assert instances() == before + 1
 
 
 async def test_only_what_runs_is_shown() -> None:
@@ -168,7 +168,7 @@ async def test_a_run_of_one_that_was_let_go_is_still_watched_until_it_ends() -> 
         session.open_gate()
         while shop.models.stuck_s():  # noqa: ASYNC110 -- the thread says nothing when it ends
             await asyncio.sleep(0.001)
-        assert not shop.models._leaving
+        assert not shop.models._retiring
 
 
 async def test_a_drain_waits_for_all_of_them() -> None:

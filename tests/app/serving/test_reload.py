@@ -21,10 +21,10 @@ from app.errors import BadSettings, DeadlinePassed, EngineError
 from app.inference.classifier import Classifier
 from app.serving.bundles import Opened, open_bundle
 from app.serving.health import Health
-from app.serving.reload import Making, Outcome, Reload, ReloadRefused
+from app.serving.reload import ModelFactory, Outcome, Reload, ReloadRefused
 from app.settings import Settings
-from app.system.shared_memory import Board
-from app.system.worker_context import Post
+from app.system.shared_memory import SharedMemory
+from app.system.worker_context import WorkerContext
 from model.spec import METADATA_KEY, Canary
 from tests.app.colour_bundle import BLUE, RED, colour_graph, colour_spec, picture, write_bundle
 from tests.app.fakes import samples_of
@@ -45,25 +45,25 @@ def put(bundle: Path, **changes: Any) -> Path:
     return beside.rename(bundle)
 
 
-class Place:
+class Bench:
     """One process that serves the bundles of a folder, without HTTP."""
 
-    def __init__(self, folder: Path, shop: Shop, post: Post, *, default: str = "", **options: Any) -> None:
+    def __init__(self, folder: Path, shop: Shop, worker: WorkerContext, *, default: str = "", **options: Any) -> None:
         self.shop, self.models, self.metrics = shop, shop.models, shop.metrics
         self.opened: list[str] = []
-        self.options = EngineOptions(folder, provider="cpu", lanes=1, max_batch_size=2, **options)
-        self.health = Health(shop.models, shop.metrics, interval_s=60, timeout_s=60, watchdog_s=60, post=post)
-        self.besides: dict[str, Callable[[], None]] = {}
+        self.options = EngineOptions(folder, provider="cpu", instances=1, max_batch_size=2, **options)
+        self.health = Health(shop.models, shop.metrics, interval_s=60, timeout_s=60, watchdog_s=60, worker=worker)
+        self.reload_hooks: dict[str, Callable[[], None]] = {}
         self.reload = Reload(
             folder,
             shop.models,
-            Making(self._open, self._build),
+            ModelFactory(self._open, self._build),
             self.health,
-            post,
+            worker,
             shop.metrics,
             default=default,
             timeout_s=60,
-            besides=self.besides,
+            reload_hooks=self.reload_hooks,
         )
 
     def _open(self, bundle: Path) -> Opened:
@@ -98,16 +98,18 @@ class Place:
 
 
 @asynccontextmanager
-async def place_of(folder: Path, *bundles: Path, post: Post | None = None, **options: Any) -> AsyncIterator[Place]:
+async def bench_of(
+    folder: Path, *bundles: Path, worker: WorkerContext | None = None, **options: Any
+) -> AsyncIterator[Bench]:
     with shop_of(default=options.get("default", "")) as shop:
-        place = Place(folder, shop, post or Post(), **options)
-        place.start(*(bundles or [folder]))
-        await place.health.probe()
-        watching = asyncio.create_task(place.reload.watch())
-        yield place
+        bench = Bench(folder, shop, worker or WorkerContext(), **options)
+        bench.start(*(bundles or [folder]))
+        await bench.health.probe()
+        watching = asyncio.create_task(bench.reload.watch())
+        yield bench
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        place.reload.close()
+        bench.reload.close()
 
 
 # --- one bundle ---
@@ -115,23 +117,23 @@ async def place_of(folder: Path, *bundles: Path, post: Post | None = None, **opt
 
 async def test_what_has_not_changed_stays(tmp_path: Path) -> None:
     bundle = put(tmp_path / "colours")
-    async with place_of(bundle) as place:
-        before = place.models.classifier()
-        assert await place.now() == [("colours", "unchanged")]
-        assert place.models.classifier() is before
-        assert place.opened == []
-        assert place.counted() == {"unchanged": 1}
+    async with bench_of(bundle) as bench:
+        before = bench.models.classifier()
+        assert await bench.now() == [("colours", "unchanged")]
+        assert bench.models.classifier() is before
+        assert bench.opened == []
+        assert bench.counted() == {"unchanged": 1}
 
 
 async def test_a_new_one_takes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bundle = put(tmp_path / "colours")
     with caplog.at_level("INFO", "mixer.reload"):
-        async with place_of(bundle) as place:
+        async with bench_of(bundle) as bench:
             put(bundle, version="8")
-            assert await place.now() == [("colours", "swapped")]
-            assert place.versions() == {"colours": "8"}
-            place.health.expect_ready()
-            assert place.counted() == {"swapped": 1}
+            assert await bench.now() == [("colours", "swapped")]
+            assert bench.versions() == {"colours": "8"}
+            bench.health.expect_ready()
+            assert bench.counted() == {"swapped": 1}
     assert "reload: colours swapped: version '7' -> '8'" in caplog.messages
     assert "reload: nothing has changed" not in caplog.messages
 
@@ -141,9 +143,9 @@ async def test_other_classes_are_told_in_the_answer_and_in_the_log(
 ) -> None:
     bundle = put(tmp_path / "colours")
     with caplog.at_level("INFO", "mixer.reload"):
-        async with place_of(bundle) as place:
+        async with bench_of(bundle) as bench:
             put(bundle, labels=("green", "red", "purple"), temperature=1.5)
-            (outcome,) = (await place.reload.now()).models
+            (outcome,) = (await bench.reload.now()).models
     labels = "labels: 1 added ('purple'), 1 removed ('blue'), 2 moved to another index ('green', 'red')"
     assert outcome.changes == [labels, "temperature 1.0 -> 1.5"]
     assert f"reload: colours swapped: {labels}; temperature 1.0 -> 1.5" in caplog.messages
@@ -154,28 +156,28 @@ async def test_one_with_other_weights_alone_says_that_its_classes_are_the_same(
 ) -> None:
     bundle = put(tmp_path / "colours")
     with caplog.at_level("INFO", "mixer.reload"):
-        async with place_of(bundle) as place:
+        async with bench_of(bundle) as bench:
             put(bundle)
-            (outcome,) = (await place.reload.now()).models
+            (outcome,) = (await bench.reload.now()).models
     assert (outcome.outcome, outcome.changes) == ("swapped", [])
     assert "reload: colours swapped: its labels, sizes and temperature are as they were" in caplog.messages
 
 
 async def test_a_reload_that_finds_nothing_new_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "mixer.reload"):
-        async with place_of(put(tmp_path / "colours")) as place:
-            await place.now()
+        async with bench_of(put(tmp_path / "colours")) as bench:
+            await bench.now()
     assert caplog.messages[-1] == "reload: nothing has changed"
 
 
 async def test_one_that_fails_its_canary_is_opened_anew_even_if_it_has_not_changed(tmp_path: Path) -> None:
-    async with place_of(put(tmp_path / "colours")) as place:
-        model = next(iter(place.models))
+    async with bench_of(put(tmp_path / "colours")) as bench:
+        model = next(iter(bench.models))
         model.lost_provider = lambda: "It is gone."
-        await place.health.probe()
-        assert place.health.reason == "It is gone."
-        assert await place.now() == [("colours", "swapped")]
-        place.health.expect_ready()
+        await bench.health.probe()
+        assert bench.health.reason == "It is gone."
+        assert await bench.now() == [("colours", "swapped")]
+        bench.health.expect_ready()
 
 
 def truncated(bundle: Path) -> None:
@@ -222,55 +224,55 @@ async def test_a_bad_one_is_refused_soon_with_its_reason_and_the_old_one_goes_on
     break_it: Callable[[Path], None], words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bundle = put(tmp_path / "colours")
-    async with place_of(bundle) as place:
-        before = place.models.classifier()
+    async with bench_of(bundle) as bench:
+        before = bench.models.classifier()
         break_it(bundle)
         began = time.monotonic()
-        detail = await place.refusal()
+        detail = await bench.refusal()
         assert is_within(time.monotonic() - began, 2, time.perf_counter)
         assert detail.startswith("colours was refused: ")
         assert words in detail
-        assert place.models.classifier() is before
-        place.health.expect_ready()
-        assert place.counted() == {"refused": 1}
+        assert bench.models.classifier() is before
+        bench.health.expect_ready()
+        assert bench.counted() == {"refused": 1}
         assert any(words in line and line.startswith("reload: colours refused: ") for line in caplog.messages)
         put(bundle, version="9")
-        assert await place.now() == [("colours", "swapped")]
+        assert await bench.now() == [("colours", "swapped")]
 
 
 async def test_a_precision_that_it_has_not_is_refused(tmp_path: Path) -> None:
     bundle = put(tmp_path / "colours")
-    async with place_of(bundle, precision="fp32") as place:
+    async with bench_of(bundle, precision="fp32") as bench:
         (bundle / "fp32.onnx").rename(bundle / "int8.onnx")
-        assert "precision is fp32; the bundle " in await place.refusal()
+        assert "precision is fp32; the bundle " in await bench.refusal()
 
 
 async def test_one_that_would_fall_back_to_the_cpu_is_refused_where_the_old_one_has_not(tmp_path: Path) -> None:
     bundle = put(tmp_path / "colours")
-    async with place_of(bundle) as place:
+    async with bench_of(bundle) as bench:
         put(bundle, version="8")
-        honest = place._open
+        honest = bench._open
 
         def falling_back(path: Path) -> Opened:
             opened = honest(path)
             opened.engine.fallback = "CUDA has no memory left."
             return opened
 
-        place.reload._making = Making(falling_back, place._build)
-        assert "colours was refused: It would run on the cpu now: CUDA has no memory left." in await place.refusal()
-        assert place.versions() == {"colours": "7"}
+        bench.reload._model_factory = ModelFactory(falling_back, bench._build)
+        assert "colours was refused: It would run on the cpu now: CUDA has no memory left." in await bench.refusal()
+        assert bench.versions() == {"colours": "7"}
 
 
 async def test_what_nobody_expected_is_refused_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bundle = put(tmp_path / "colours")
-    async with place_of(bundle) as place:
+    async with bench_of(bundle) as bench:
         put(bundle, version="8")
 
         def broken(path: Path) -> Opened:
             raise ZeroDivisionError
 
-        place.reload._making = Making(broken, place._build)
-        assert "It cannot be opened; the service's log says why." in await place.refusal()
+        bench.reload._model_factory = ModelFactory(broken, bench._build)
+        assert "It cannot be opened; the service's log says why." in await bench.refusal()
         assert "ZeroDivisionError" in caplog.text
 
 
@@ -279,23 +281,23 @@ async def test_what_nobody_expected_is_refused_and_logged(tmp_path: Path, caplog
 
 async def test_of_a_folder_added_ones_appear_removed_ones_go_and_changed_ones_swap(tmp_path: Path) -> None:
     bundles = [put(tmp_path / name) for name in ("a", "b", "c")]
-    async with place_of(tmp_path, *bundles) as place:
+    async with bench_of(tmp_path, *bundles) as bench:
         shutil.rmtree(tmp_path / "a")
         put(tmp_path / "b", version="8")
         put(tmp_path / "d", version="1")
-        assert await place.now() == [("b", "swapped"), ("c", "unchanged"), ("d", "added"), ("a", "removed")]
-        assert place.versions() == {"b": "8", "c": "7", "d": "1"}
-        assert place.opened == ["b", "d"]
-        assert place.counted() == {"swapped": 1, "unchanged": 1, "added": 1, "removed": 1}
-        place.health.expect_ready()
+        assert await bench.now() == [("b", "swapped"), ("c", "unchanged"), ("d", "added"), ("a", "removed")]
+        assert bench.versions() == {"b": "8", "c": "7", "d": "1"}
+        assert bench.opened == ["b", "d"]
+        assert bench.counted() == {"swapped": 1, "unchanged": 1, "added": 1, "removed": 1}
+        bench.health.expect_ready()
 
 
 async def test_of_fifty_the_one_that_has_changed_is_opened(tmp_path: Path) -> None:
     bundles = [put(tmp_path / f"m{number:02}") for number in range(50)]
-    async with place_of(tmp_path, *bundles) as place:
+    async with bench_of(tmp_path, *bundles) as bench:
         put(bundles[17], version="8")
-        outcomes = dict(await place.now())
-        assert place.opened == ["m17"]
+        outcomes = dict(await bench.now())
+        assert bench.opened == ["m17"]
         assert outcomes.pop("m17") == "swapped"
         assert set(outcomes.values()) == {"unchanged"}
 
@@ -304,52 +306,52 @@ async def test_what_is_no_bundle_is_passed_over_with_a_line_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = put(tmp_path / "one")
-    async with place_of(tmp_path, one) as place:
+    async with bench_of(tmp_path, one) as bench:
         (tmp_path / "notes.txt").write_text("no bundle")
-        assert await place.now() == [("one", "unchanged")]
+        assert await bench.now() == [("one", "unchanged")]
     assert f"passed over: {tmp_path}/notes.txt is no folder; expected bundles, each a folder." in caplog.messages
 
 
 async def test_one_whose_name_no_answer_can_tell_is_refused_in_words_that_can(tmp_path: Path) -> None:
     one = put(tmp_path / "one")
-    async with place_of(tmp_path, one) as place:
+    async with bench_of(tmp_path, one) as bench:
         put(tmp_path / os.fsdecode(b"caf\xe9"))
         words = "The name of the bundle 'caf\\udce9' is not UTF-8; expected a name that is."
-        assert words in await place.refusal()
-        assert list(place.versions()) == ["one"]
+        assert words in await bench.refusal()
+        assert list(bench.versions()) == ["one"]
 
 
 async def test_a_bad_one_keeps_the_others_from_nothing(tmp_path: Path) -> None:
     bundles = [put(tmp_path / name) for name in ("a", "b")]
-    async with place_of(tmp_path, *bundles) as place:
+    async with bench_of(tmp_path, *bundles) as bench:
         corrupt(tmp_path / "a")
         put(tmp_path / "b", version="8")
         corrupt(put(tmp_path / "c"))
-        detail = await place.refusal()
+        detail = await bench.refusal()
         assert "a was refused: " in detail
         assert "c was refused: " in detail
         assert "b was refused" not in detail
-        assert place.versions() == {"a": "7", "b": "8"}
+        assert bench.versions() == {"a": "7", "b": "8"}
 
 
 async def test_the_last_one_is_not_removed_for_one_that_is_refused(tmp_path: Path) -> None:
     bundle = put(tmp_path / "a")
-    async with place_of(tmp_path, bundle) as place:
+    async with bench_of(tmp_path, bundle) as bench:
         bundle.rename(tmp_path / "b")
         corrupt(tmp_path / "b")
-        assert "a was refused: Its bundle is gone, and no other can take its place." in await place.refusal()
-        assert place.versions() == {"a": "7"}
+        assert "a was refused: Its bundle is gone, and no other can take its place." in await bench.refusal()
+        assert bench.versions() == {"a": "7"}
         shutil.rmtree(tmp_path / "b")
-        assert "has no fp32.onnx" in await place.refusal()
-        assert place.versions() == {"a": "7"}
+        assert "has no fp32.onnx" in await bench.refusal()
+        assert bench.versions() == {"a": "7"}
 
 
 async def test_the_default_must_be_there(tmp_path: Path) -> None:
     bundles = [put(tmp_path / name) for name in ("a", "b")]
-    async with place_of(tmp_path, *bundles, default="b") as place:
+    async with bench_of(tmp_path, *bundles, default="b") as bench:
         shutil.rmtree(tmp_path / "b")
-        assert "MIXER_DEFAULT_MODEL is b; the bundles are a." in await place.refusal()
-        assert place.models.body().default == "b"
+        assert "MIXER_DEFAULT_MODEL is b; the bundles are a." in await bench.refusal()
+        assert bench.models.body().default == "b"
 
 
 # --- what else is read anew ---
@@ -361,9 +363,9 @@ async def test_what_is_read_besides_is_refused_beside_the_bundles(tmp_path: Path
     def refuse() -> None:
         raise BadSettings("The file is gone.")
 
-    async with place_of(put(tmp_path / "colours")) as place:
-        place.besides |= {"keys": lambda: read.append("keys"), "locks": refuse}
-        assert await place.refusal() == "locks was refused: The file is gone."
+    async with bench_of(put(tmp_path / "colours")) as bench:
+        bench.reload_hooks |= {"keys": lambda: read.append("keys"), "locks": refuse}
+        assert await bench.refusal() == "locks was refused: The file is gone."
         assert read == ["keys"]
 
 
@@ -371,31 +373,31 @@ async def test_a_reload_that_breaks_is_a_refusal_and_the_next_one_is_none(tmp_pa
     def broken() -> None:
         raise ZeroDivisionError
 
-    async with place_of(put(tmp_path / "colours")) as place:
-        place.besides["keys"] = broken
-        assert "The reload itself failed; the service's log says why." in await place.refusal()
-        del place.besides["keys"]
-        assert await place.now() == [("colours", "unchanged")]
+    async with bench_of(put(tmp_path / "colours")) as bench:
+        bench.reload_hooks["keys"] = broken
+        assert "The reload itself failed; the service's log says why." in await bench.refusal()
+        del bench.reload_hooks["keys"]
+        assert await bench.now() == [("colours", "unchanged")]
 
 
 # --- several workers ---
 
 
-def posts() -> tuple[Post, Post]:
+def workers() -> tuple[WorkerContext, WorkerContext]:
     """Those of two workers on one board, as a supervisor gives them out."""
-    board = Board(3)
+    shared_memory = SharedMemory(3)
     for number in range(2):
-        row = board.row(number)
-        for name in ("mixer_pulse", "mixer_connections", "mixer_reloaded", "mixer_refused", "mixer_reloads_asked"):
-            row.place(f'["{name}"]')
-    board.row(2).place('["mixer_reloads_asked"]')
-    return Post(0, board, lifeline=0), Post(1, board, lifeline=0)
+        segment = shared_memory.segment(number)
+        for name in ("mixer_heartbeat", "mixer_connections", "mixer_reloaded", "mixer_refused", "mixer_reloads_asked"):
+            segment.offset_of(f'["{name}"]')
+    shared_memory.segment(2).offset_of('["mixer_reloads_asked"]')
+    return WorkerContext(0, shared_memory, parent_pipe=0), WorkerContext(1, shared_memory, parent_pipe=0)
 
 
 async def test_the_answer_waits_for_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = put(tmp_path / "colours")
-    mine, others = posts()
-    async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
+    mine, others = workers()
+    async with bench_of(bundle, worker=mine) as here, bench_of(bundle, worker=others) as there:
         monkeypatch.setattr("app.serving.reload._LOOK_AGAIN_S", 0)
         monkeypatch.setattr("app.system.worker_context._ALIVE_S", 600)  # nothing beats here, and this may take a while
         gate, honest = threading.Event(), there._open
@@ -404,9 +406,9 @@ async def test_the_answer_waits_for_all_workers(tmp_path: Path, monkeypatch: pyt
             gate.wait(60)
             return honest(path)
 
-        there.reload._making = Making(slow, there._build)
-        for post in (mine, others):
-            post.beat()
+        there.reload._model_factory = ModelFactory(slow, there._build)
+        for worker in (mine, others):
+            worker.heartbeat()
         put(bundle, version="8")
         asking = asyncio.create_task(here.reload.now())
         while here.counted() != {"swapped": 1}:  # noqa: ASYNC110 -- it says so only there
@@ -421,24 +423,24 @@ async def test_the_answer_waits_for_all_workers(tmp_path: Path, monkeypatch: pyt
 
 async def test_a_worker_that_has_gone_is_not_waited_for(tmp_path: Path) -> None:
     bundle = put(tmp_path / "colours")
-    mine, _ = posts()
-    async with place_of(bundle, post=mine) as here:
-        mine.beat()
+    mine, _ = workers()
+    async with bench_of(bundle, worker=mine) as here:
+        mine.heartbeat()
         assert (await here.reload.now()).workers == 1
 
 
 async def test_another_workers_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.system.worker_context._ALIVE_S", 600)
     bundle = put(tmp_path / "colours")
-    mine, others = posts()
-    async with place_of(bundle, post=mine) as here, place_of(bundle, post=others) as there:
-        mine.beat()
-        others.beat()
+    mine, others = workers()
+    async with bench_of(bundle, worker=mine) as here, bench_of(bundle, worker=others) as there:
+        mine.heartbeat()
+        others.heartbeat()
 
         def out_of_memory(path: Path) -> Opened:
             raise EngineError("There is no memory left.")
 
-        there.reload._making = Making(out_of_memory, there._build)
+        there.reload._model_factory = ModelFactory(out_of_memory, there._build)
         put(bundle, version="8")
         assert await here.refusal() == "Worker 1 refused a bundle; the service's log says why."
         assert here.versions() == {"colours": "8"}
@@ -448,19 +450,19 @@ async def test_another_workers_refusal_is_told(tmp_path: Path, monkeypatch: pyte
 async def test_one_that_takes_too_long_is_told_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.serving.reload._PATIENCE_S", 0.05)
     monkeypatch.setattr("app.system.worker_context._ALIVE_S", 600)
-    mine, others = posts()
+    mine, others = workers()
     bundle = put(tmp_path / "colours")
-    async with place_of(bundle, post=mine) as here:
-        others.beat()
+    async with bench_of(bundle, worker=mine) as here:
+        others.heartbeat()
         with pytest.raises(DeadlinePassed, match=r"The reload takes more than 0 s; it goes on\."):
             await here.reload.now()
 
 
 async def test_whoever_starts_later_need_not_follow_what_was_asked_before(tmp_path: Path) -> None:
     bundle = put(tmp_path / "colours")
-    mine, others = posts()
+    mine, others = workers()
     mine.ask_for_reload()
-    async with place_of(bundle, post=others) as there:
+    async with bench_of(bundle, worker=others) as there:
         await asyncio.sleep(0)
         assert there.counted() == {}
 
@@ -476,7 +478,7 @@ Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 @asynccontextmanager
 async def served(bundle: Path, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(bundle=bundle, provider="cpu", lanes=1, decode_threads=1, admin_keys=KEY, **options)
+    settings = Settings(bundle=bundle, provider="cpu", instances=1, decode_threads=1, admin_keys=KEY, **options)
     application = main.create_service(settings).app
     async with (
         application.router.lifespan_context(application),
@@ -546,11 +548,11 @@ async def test_bundles_of_a_folder_answer_side_by_side(tmp_path: Path) -> None:
 def test_a_default_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     put(tmp_path / "colours")
     with pytest.raises(BadSettings, match=r"MIXER_DEFAULT_MODEL is greys; the bundles are colours\."):
-        main.create_service(Settings(bundle=tmp_path, provider="cpu", lanes=1, default_model="greys"))
+        main.create_service(Settings(bundle=tmp_path, provider="cpu", instances=1, default_model="greys"))
 
 
 def test_one_bad_bundle_of_a_folder_stops_the_start(tmp_path: Path) -> None:
     put(tmp_path / "a")
     corrupt(put(tmp_path / "b"))
     with pytest.raises(EngineError, match="cannot be opened"):
-        main.create_service(Settings(bundle=tmp_path, provider="cpu", lanes=1))
+        main.create_service(Settings(bundle=tmp_path, provider="cpu", instances=1))

@@ -23,7 +23,7 @@ def test_what_was_freed_below_what_is_still_needed_goes_back() -> None:
     full = private_bytes()
     last = blocks.pop()
     blocks.clear()
-    allocator.trim_soon().join(10)
+    allocator.malloc_trim_soon().join(10)
     assert full - private_bytes() > 300 * BLOCK
     assert len(last) == BLOCK
 
@@ -32,7 +32,7 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     asked: list[object] = []
     monkeypatch.setattr("app.system.allocator.ctypes.CDLL", lambda name: asked.append(name) or object())
     allocator._c_library.cache_clear()
-    allocator.trim()
+    allocator.malloc_trim()
     allocator._c_library.cache_clear()
     assert asked == [None]
 
@@ -40,7 +40,7 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 @in_virtual_time
 async def test_it_is_trimmed_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[float] = []
-    monkeypatch.setattr(allocator, "trim_soon", lambda: trimmed.append(now()))
+    monkeypatch.setattr(allocator, "malloc_trim_soon", lambda: trimmed.append(now()))
     with suppress(TimeoutError):
         await asyncio.wait_for(allocator.keep_trimmed(10.0), 35.0)
     assert trimmed == [10.0, 20.0, 30.0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.system import cpu_limits
-from app.system.cpu_limits import int8_instructions, lanes_and_threads, usable_cpus
+from app.system.cpu_limits import instances_and_threads, int8_instructions, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_without_a_quota_the_affinity_counts(top: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "lanes", "threads", "chosen"),
+    ("cpus", "instances", "threads", "chosen"),
     [
         (8, 0, 0, (8, 1)),
         (1, 0, 0, (1, 1)),
@@ -127,15 +127,17 @@ def test_without_a_quota_the_affinity_counts(top: Path) -> None:
         (2, 5, 7, (5, 7)),  # whoever says both gets both
     ],
 )
-def test_lanes_and_threads_keep_the_cpus_busy(cpus: int, lanes: int, threads: int, chosen: tuple[int, int]) -> None:
-    assert lanes_and_threads(cpus, lanes, threads) == chosen
+def test_instances_and_threads_keep_the_cpus_busy(
+    cpus: int, instances: int, threads: int, chosen: tuple[int, int]
+) -> None:
+    assert instances_and_threads(cpus, instances, threads) == chosen
 
 
 @given(st.integers(1, 512), st.integers(0, 256), st.integers(0, 256))
-def test_what_is_chosen_is_never_more_than_the_cpus(cpus: int, lanes: int, threads: int) -> None:
-    chosen_lanes, chosen_threads = lanes_and_threads(cpus, lanes, threads)
-    assert chosen_lanes == lanes or 1 <= chosen_lanes * chosen_threads <= max(cpus, threads)
-    assert chosen_threads == threads or 1 <= chosen_lanes * chosen_threads <= max(cpus, lanes)
+def test_what_is_chosen_is_never_more_than_the_cpus(cpus: int, instances: int, threads: int) -> None:
+    chosen_instances, chosen_threads = instances_and_threads(cpus, instances, threads)
+    assert chosen_instances == instances or 1 <= chosen_instances * chosen_threads <= max(cpus, threads)
+    assert chosen_threads == threads or 1 <= chosen_instances * chosen_threads <= max(cpus, instances)
 
 
 def test_without_an_affinity_all_cpus_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def test_what_kubernetes_sets_for_a_service_of_the_same_name_is_not_read(monkeyp
 
 
 def test_what_kubernetes_sets_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    ((level, line),) = told(caplog, SERVICE_LINKS | {"MIXER_LANES": "1", "OTHER_PORT": "tcp://10.0.0.3:1"})
+    ((level, line),) = told(caplog, SERVICE_LINKS | {"MIXER_INSTANCES": "1", "OTHER_PORT": "tcp://10.0.0.3:1"})
     assert level == logging.INFO
     assert "Kubernetes" in line
     assert line.endswith(", ".join(sorted(SERVICE_LINKS)))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.system import shared_memory
-from app.system.shared_memory import Board, Row
+from app.system.shared_memory import Segment, SharedMemory
 from tests.app.servers import ROOT, clean_environment
 
 names = st.lists(st.text(max_size=8), min_size=1, max_size=3).map(json.dumps)  # as metrics.py makes them
@@ -17,105 +17,105 @@ numbers = st.floats(allow_nan=False)
 
 
 def test_a_name_keeps_its_place_and_begins_with_zeros() -> None:
-    row = Board().row(0)
-    first, many, last = row.place("first"), row.place("many", 3), row.place("last")
-    assert list(row.numbers[first : last + 1]) == [0.0] * 5
-    row.numbers[first] = 1.5
-    row.numbers[many + 2] += 2
-    row.numbers[last] = -7
-    assert (row.place("first"), row.place("many", 3), row.place("last")) == (first, many, last)
-    assert list(row.read()) == [("first", [1.5]), ("many", [0, 0, 2]), ("last", [-7])]
+    segment = SharedMemory().segment(0)
+    first, many, last = segment.offset_of("first"), segment.offset_of("many", 3), segment.offset_of("last")
+    assert list(segment.numbers[first : last + 1]) == [0.0] * 5
+    segment.numbers[first] = 1.5
+    segment.numbers[many + 2] += 2
+    segment.numbers[last] = -7
+    assert (segment.offset_of("first"), segment.offset_of("many", 3), segment.offset_of("last")) == (first, many, last)
+    assert list(segment.read()) == [("first", [1.5]), ("many", [0, 0, 2]), ("last", [-7])]
 
 
 def test_whoever_takes_over_a_row_goes_on_counting_there() -> None:
-    shared = Board(2)
-    before = shared.row(1)
-    before.numbers[before.place("counted", 2)] = 3
-    before.place("old")
-    successor = shared.row(1)
-    at = successor.place("counted", 2)
+    shared = SharedMemory(2)
+    before = shared.segment(1)
+    before.numbers[before.offset_of("counted", 2)] = 3
+    before.offset_of("old")
+    successor = shared.segment(1)
+    at = successor.offset_of("counted", 2)
     successor.numbers[at] += 1
-    successor.numbers[successor.place("new")] = 5
-    assert dict(shared.row(1).read()) == {"counted": [4, 0], "old": [0], "new": [5]}
-    assert list(shared.row(0).read()) == []
+    successor.numbers[successor.offset_of("new")] = 5
+    assert dict(shared.segment(1).read()) == {"counted": [4, 0], "old": [0], "new": [5]}
+    assert list(shared.segment(0).read()) == []
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), names, numbers), max_size=30))
 def test_rows_are_apart_and_readers_see_what_was_written(writes: list[tuple[int, str, float]]) -> None:
-    shared = Board(3)
-    writers = shared.rows()
+    shared = SharedMemory(3)
+    writers = shared.segments()
     expected: list[dict[str, list[float]]] = [{}, {}, {}]
     for index, name, number in writes:
-        writers[index].numbers[writers[index].place(name)] = number
+        writers[index].numbers[writers[index].offset_of(name)] = number
         expected[index][name] = [number]
-    assert [dict(row.read()) for row in shared.rows()] == expected
+    assert [dict(segment.read()) for segment in shared.segments()] == expected
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])), min_size=1))
 def test_what_was_said_last_is_heard_as_far_as_it_fits(words: list[str]) -> None:
-    row = Board().row(0)
+    segment = SharedMemory().segment(0)
     for one in words:
-        row.say(one)
-    heard = row.said().removesuffix("\N{REPLACEMENT CHARACTER}")  # of a character that was cut
+        segment.set_message(one)
+    heard = segment.message().removesuffix("\N{REPLACEMENT CHARACTER}")  # of a character that was cut
     assert words[-1].startswith(heard.removesuffix("\N{REPLACEMENT CHARACTER}"))
     assert heard == words[-1] or len(words[-1].encode()) > 1000
 
 
 def test_nothing_is_said_at_first_and_again_once_there_is_nothing_to_say() -> None:
-    row = Board().row(0)
-    assert row.said() == ""
-    row.say("Something is wrong.")
-    assert row.said() == "Something is wrong."
-    row.say("")
-    assert row.said() == ""
+    segment = SharedMemory().segment(0)
+    assert segment.message() == ""
+    segment.set_message("Something is wrong.")
+    assert segment.message() == "Something is wrong."
+    segment.set_message("")
+    assert segment.message() == ""
 
 
 def test_words_that_are_too_long_are_cut_even_within_a_character() -> None:
-    shared = Board(2)
-    first, second = shared.rows()
-    second.say("the other")
-    first.say("\N{GREEK SMALL LETTER ALPHA}" * 1000)
-    assert first.said() == "\N{GREEK SMALL LETTER ALPHA}" * 511 + "\N{REPLACEMENT CHARACTER}"
+    shared = SharedMemory(2)
+    first, second = shared.segments()
+    second.set_message("the other")
+    first.set_message("\N{GREEK SMALL LETTER ALPHA}" * 1000)
+    assert first.message() == "\N{GREEK SMALL LETTER ALPHA}" * 511 + "\N{REPLACEMENT CHARACTER}"
     assert list(first.read()) == []  # nothing ran over into the names
-    assert second.said() == "the other"
+    assert second.message() == "the other"
 
 
-def fill(row: Row) -> None:
+def fill(segment: Segment) -> None:
     for number in range(3):
-        row.place(f"name {number}")
+        segment.offset_of(f"name {number}")
 
 
 @pytest.mark.parametrize(("name", "count"), [("a", shared_memory._NUMBERS), ("a" * shared_memory._NAME_BYTES, 1)])
 def test_a_row_without_room_says_so_and_keeps_what_it_has(name: str, count: int) -> None:
-    shared = Board(2)
-    row = shared.row(0)
-    fill(row)
-    with pytest.raises(MemoryError, match=r"The board has no room for a+; expected fewer different names\."):
-        row.place(name, count)
-    row.numbers[row.place("small")] = 1
-    assert dict(row.read()) == {"name 0": [0], "name 1": [0], "name 2": [0], "small": [1]}
-    assert list(shared.row(1).read()) == []
+    shared = SharedMemory(2)
+    segment = shared.segment(0)
+    fill(segment)
+    with pytest.raises(MemoryError, match=r"The shared memory has no room for a+; expected fewer different names\."):
+        segment.offset_of(name, count)
+    segment.numbers[segment.offset_of("small")] = 1
+    assert dict(segment.read()) == {"name 0": [0], "name 1": [0], "name 2": [0], "small": [1]}
+    assert list(shared.segment(1).read()) == []
 
 
 _FORKED = """
 import os
-from app.system.shared_memory import Board
+from app.system.shared_memory import SharedMemory
 
-board = Board(2)
-board.row(0).place("known before the fork")
+shared_memory = SharedMemory(2)
+shared_memory.segment(0).place("known before the fork")
 ready, told = os.pipe()
 for index in (0, 1):
     if os.fork() == 0:
-        row = board.row(index)
-        row.numbers[row.place("known before the fork")] += index + 1
-        row.numbers[row.place("new")] = 10 + index
-        row.say(f"I am {index}")
+        segment = shared_memory.segment(index)
+        segment.numbers[segment.offset_of("known before the fork")] += index + 1
+        segment.numbers[segment.offset_of("new")] = 10 + index
+        segment.set_message(f"I am {index}")
         os._exit(0)
     os.wait()
-for row in board.rows():
-    print(row.said(), sorted(row.read()))
+for segment in shared_memory.segments():
+    print(segment.message(), sorted(segment.read()))
 """
 
 

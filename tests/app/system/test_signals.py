@@ -65,7 +65,7 @@ def test_outside_the_main_thread_nothing_is_touched(heard: list[str]) -> None:
 
 
 @pytest.fixture
-def hang_ups() -> Iterator[list[str]]:
+def disconnects() -> Iterator[list[str]]:
     """One entry for each SIGHUP that reached the handler that was there before."""
     told: list[str] = []
     previous = signal.signal(signal.SIGHUP, lambda *_: told.append("hang-up"))
@@ -73,46 +73,46 @@ def hang_ups() -> Iterator[list[str]]:
     signal.signal(signal.SIGHUP, previous)
 
 
-def test_a_hang_up_waits_until_somebody_listens(hang_ups: list[str]) -> None:
+def test_a_hang_up_waits_until_somebody_listens(disconnects: list[str]) -> None:
     heard: list[str] = []
     with hang_ups_noted():
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)
-        assert (heard, hang_ups) == ([], [])
+        assert (heard, disconnects) == ([], [])
         with hearing_hang_ups(lambda: heard.append("reload")):
             assert heard == ["reload"]  # several are as one
             signal.raise_signal(signal.SIGHUP)
             assert heard == ["reload"] * 2
         signal.raise_signal(signal.SIGHUP)  # nobody listens any more, and it ends nothing
         assert len(heard) == 2
-    assert hang_ups == []
+    assert disconnects == []
     signal.raise_signal(signal.SIGHUP)
-    assert hang_ups == ["hang-up"]
+    assert disconnects == ["hang-up"]
 
 
-def test_where_none_came_before_none_is_heard(hang_ups: list[str]) -> None:
+def test_where_none_came_before_none_is_heard(disconnects: list[str]) -> None:
     heard: list[str] = []
     with hang_ups_noted(), hearing_hang_ups(lambda: heard.append("reload")):
         pass
     with hearing_hang_ups(lambda: heard.append("reload")):
         pass
-    assert (heard, hang_ups) == ([], [])
+    assert (heard, disconnects) == ([], [])
 
 
-def test_handlers_of_hang_ups_are_put_back_when_something_fails_inside(hang_ups: list[str]) -> None:
+def test_handlers_of_hang_ups_are_put_back_when_something_fails_inside(disconnects: list[str]) -> None:
     heard: list[str] = []
     with pytest.raises(ZeroDivisionError), hang_ups_noted(), hearing_hang_ups(lambda: heard.append("reload")):
         raise ZeroDivisionError
     signal.raise_signal(signal.SIGHUP)
-    assert (heard, hang_ups) == ([], ["hang-up"])
+    assert (heard, disconnects) == ([], ["hang-up"])
 
 
-def test_outside_the_main_thread_no_hang_up_is_listened_to(hang_ups: list[str]) -> None:
+def test_outside_the_main_thread_no_hang_up_is_listened_to(disconnects: list[str]) -> None:
     before = signal.getsignal(signal.SIGHUP)
     inside: list[object] = []
 
     def work() -> None:
-        with hearing_hang_ups(lambda: hang_ups.append("reload")):
+        with hearing_hang_ups(lambda: disconnects.append("reload")):
             inside.append(signal.getsignal(signal.SIGHUP))
 
     thread = threading.Thread(target=work)

@@ -2,43 +2,43 @@
 
 import pytest
 
-from app.system.shared_memory import Board
-from app.system.worker_context import Post
+from app.system.shared_memory import SharedMemory
+from app.system.worker_context import WorkerContext
 
 
-def posts(count: int) -> list[Post]:
+def workers(count: int) -> list[WorkerContext]:
     """Those of all workers, seen from one process."""
-    board = Board(count + 1)
-    return [Post(number, board, lifeline=-1) for number in range(count)]
+    shared_memory = SharedMemory(count + 1)
+    return [WorkerContext(number, shared_memory, parent_pipe=-1) for number in range(count)]
 
 
 def test_a_service_of_one_process_has_nobody_beside_it() -> None:
-    post = Post()
-    post.beat()
-    post.hold(7)
-    post.complain("The canary is ill.")
-    assert (post.number, post.lifeline) == (0, None)
-    assert (post.held_by_others(), list(post.complaints())) == ([], [])
+    worker = WorkerContext()
+    worker.heartbeat()
+    worker.hold(7)
+    worker.report_failure("The canary is ill.")
+    assert (worker.number, worker.parent_pipe) == (0, None)
+    assert (worker.held_by_others(), list(worker.failures())) == ([], [])
 
 
 def test_the_connections_of_others_count_while_they_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("app.system.worker_context.time.monotonic", lambda: now)
-    first, second, third = posts(3)
-    for post, connections in ((first, 1), (second, 2), (third, 3)):
-        post.hold(connections)
-    assert first.held_by_others() == []  # nobody has shown a pulse
-    first.beat()
-    second.beat()
+    first, second, third = workers(3)
+    for worker, connections in ((first, 1), (second, 2), (third, 3)):
+        worker.hold(connections)
+    assert first.held_by_others() == []  # nobody has shown a heartbeat
+    first.heartbeat()
+    second.heartbeat()
     now = 1001.0
-    third.beat()
+    third.heartbeat()
     assert (first.held_by_others(), second.held_by_others()) == ([2, 3], [1, 3])
     now = 1002.5
     assert (first.held_by_others(), third.held_by_others()) == ([3], [])
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "too_many"),
+    ("own", "others", "excess_connections"),
     [
         (32, [0], 16),
         (17, [15], 0),
@@ -51,61 +51,61 @@ def test_the_connections_of_others_count_while_they_are_alive(monkeypatch: pytes
     ],
 )
 def test_a_worker_knows_how_many_connections_more_than_its_share_it_has(
-    own: int, others: list[int], too_many: int
+    own: int, others: list[int], excess_connections: int
 ) -> None:
-    first, *rest = posts(1 + len(others))
+    first, *rest = workers(1 + len(others))
     first.hold(own)
-    for post, connections in zip(rest, others, strict=True):
-        post.hold(connections)
-        post.beat()
-    assert first.too_many() == too_many
+    for worker, connections in zip(rest, others, strict=True):
+        worker.hold(connections)
+        worker.heartbeat()
+    assert first.excess_connections() == excess_connections
 
 
 def test_all_have_begun_once_each_has_shown_a_pulse_however_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.system.worker_context.time.monotonic", lambda: 1000.0)
-    first, second, third = posts(3)
-    second.beat()
+    first, second, third = workers(3)
+    second.heartbeat()
     assert not first.all_have_begun()
-    third.beat()
+    third.heartbeat()
     monkeypatch.setattr("app.system.worker_context.time.monotonic", lambda: 5000.0)
     assert first.all_have_begun()
-    assert Post().all_have_begun()
+    assert WorkerContext().all_have_begun()
 
 
 def test_a_worker_hears_what_the_others_complain_of() -> None:
-    first, second, third = posts(3)
-    assert list(first.complaints()) == []
-    second.complain("The canary is ill.")
-    third.complain("So am I.")
-    assert list(first.complaints()) == [(1, "The canary is ill."), (2, "So am I.")]
-    assert list(second.complaints()) == [(2, "So am I.")]
-    second.complain("")
-    assert list(first.complaints()) == [(2, "So am I.")]
+    first, second, third = workers(3)
+    assert list(first.failures()) == []
+    second.report_failure("The canary is ill.")
+    third.report_failure("So am I.")
+    assert list(first.failures()) == [(1, "The canary is ill."), (2, "So am I.")]
+    assert list(second.failures()) == [(2, "So am I.")]
+    second.report_failure("")
+    assert list(first.failures()) == [(2, "So am I.")]
 
 
 def test_a_worker_that_has_been_silent_for_seconds_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("app.system.worker_context.time.monotonic", lambda: now)
-    first, second, third = posts(3)
+    first, second, third = workers(3)
     now = 1010.0
-    assert list(first.complaints()) == []  # they have not begun
-    second.beat()
-    third.beat()
+    assert list(first.failures()) == []  # they have not begun
+    second.heartbeat()
+    third.heartbeat()
     now = 1014.0
-    assert list(first.complaints()) == []
+    assert list(first.failures()) == []
     now = 1014.5
-    third.complain("I am ill.")
-    assert list(first.complaints()) == [(1, "Its event loop has stood still for 4.5 s."), (2, "I am ill.")]
-    second.beat()
-    assert list(first.complaints()) == [(2, "I am ill.")]
+    third.report_failure("I am ill.")
+    assert list(first.failures()) == [(1, "Its event loop has stood still for 4.5 s."), (2, "I am ill.")]
+    second.heartbeat()
+    assert list(first.failures()) == [(2, "I am ill.")]
 
 
 def test_one_that_retires_or_stalls_is_none_of_those_that_serve() -> None:
-    first, second, third = posts(3)
+    first, second, third = workers(3)
     assert not first.others_serve()
-    for post, connections in ((second, 2), (third, 3)):
-        post.beat()
-        post.hold(connections)
+    for worker, connections in ((second, 2), (third, 3)):
+        worker.heartbeat()
+        worker.hold(connections)
     second.retire()
     assert (second.is_retiring(), third.is_retiring()) == (True, False)
     assert (first.others_serve(), first.held_by_others()) == (True, [3])
@@ -117,16 +117,16 @@ def test_one_that_retires_or_stalls_is_none_of_those_that_serve() -> None:
 
 
 def test_more_decode_threads_than_there_is_room_for_are_left_out() -> None:
-    (post,) = posts(1)
+    (worker,) = workers(1)
     for ids in ([7, 8, 9], list(range(1, 400)), [5]):
-        post.decode_in(ids)
-        assert list(post._own.decode_threads) == ids[:256]
+        worker.decode_in(ids)
+        assert list(worker._own.decode_threads) == ids[:256]
 
 
 def test_what_workers_share_is_bounded_for_all_of_them_together() -> None:
-    first, second = posts(2)
-    places, same_places = (post.quota("images", 3) for post in (first, second))
-    assert (first.workers, places.processes, Post().workers) == (2, 2, 1)
+    first, second = workers(2)
+    places, same_places = (worker.quota("images", 3) for worker in (first, second))
+    assert (first.workers, places.processes, WorkerContext().workers) == (2, 2, 1)
     assert places.try_take(2)
     assert not same_places.try_take(2)
     assert same_places.try_take(1)
@@ -137,10 +137,10 @@ def test_what_workers_share_is_bounded_for_all_of_them_together() -> None:
 
 
 def test_connections_and_handshakes_are_those_of_all_alive_or_not() -> None:
-    first, second, alone = *posts(2), Post()
-    for post, connections in ((first, 1), (second, 2), (alone, 4)):
-        post.hold(connections)
-        post.opens(3)
-        post.opens(-1)
-    assert [post.held_by_all() for post in (first, second, alone)] == [3, 3, 4]
-    assert [post.opened_by_all() for post in (first, second, alone)] == [4, 4, 2]
+    first, second, alone = *workers(2), WorkerContext()
+    for worker, connections in ((first, 1), (second, 2), (alone, 4)):
+        worker.hold(connections)
+        worker.opens(3)
+        worker.opens(-1)
+    assert [worker.held_by_all() for worker in (first, second, alone)] == [3, 3, 4]
+    assert [worker.opened_by_all() for worker in (first, second, alone)] == [4, 4, 2]

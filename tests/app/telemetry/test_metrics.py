@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.lifespan import beat
-from app.system.worker_context import Post
+from app.lifespan import heartbeat
+from app.system.worker_context import WorkerContext
 from tests.app.asgi import AsgiCall
 from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
 from tests.app.fakes import GatedSession, WatchedMetrics, engine_of, samples_of
@@ -142,7 +142,7 @@ def test_the_list_of_names_is_complete() -> None:
 async def test_how_late_the_event_loop_is_is_measured_each_half_second() -> None:
     metrics = WatchedMetrics()
     name = "mixer_event_loop_lag_seconds"
-    beating = asyncio.create_task(beat(Post(), metrics))
+    beating = asyncio.create_task(heartbeat(WorkerContext(), metrics))
     asyncio.get_running_loop().call_later(0.1, time.sleep, 0.7)  # what a client must not be able to do
     await asyncio.wait([beating], timeout=0.9)
     beating.cancel()

@@ -1,13 +1,13 @@
 """Several classifiers of one process: gauges show their sum, counts may have their names."""
 
-from app.telemetry.model_metrics import Tallies
+from app.telemetry.model_metrics import MetricsByModel
 from tests.app.fakes import WatchedMetrics
 
 
 def test_queues_of_two_classifiers_add_up() -> None:
     metrics = WatchedMetrics()
-    tallies = Tallies(metrics)
-    old, new = tallies.of("colours"), tallies.of("colours")
+    metrics_by_model = MetricsByModel(metrics)
+    old, new = metrics_by_model.of("colours"), metrics_by_model.of("colours")
     old.depth(3, 5)
     new.depth(1, 2)
     assert (metrics.waiting, metrics.inside) == (4, 7)
@@ -20,13 +20,13 @@ def test_queues_of_two_classifiers_add_up() -> None:
 
 def test_whatever_is_counted_is_counted_once() -> None:
     metrics = WatchedMetrics()
-    tally = Tallies(metrics).of("colours")
-    tally.ran(4)
-    tally.padded(2)
-    tally.dropped("queue", "deadline")
-    tally.rejected("queue_full", 3)
-    tally.classified("red", 0.9, {"decode": 0.1})
-    tally.lost("bad_picture", 2)
+    model_metrics = MetricsByModel(metrics).of("colours")
+    model_metrics.ran(4)
+    model_metrics.padded(2)
+    model_metrics.dropped("queue", "deadline")
+    model_metrics.rejected("queue_full", 3)
+    model_metrics.classified("red", 0.9, {"decode": 0.1})
+    model_metrics.lost("bad_picture", 2)
     samples = metrics.samples()
     assert samples["mixer_batch_size_sum"] == 4
     assert samples["mixer_padding_images_total"] == 2
@@ -40,10 +40,10 @@ def test_whatever_is_counted_is_counted_once() -> None:
 
 def test_of_several_the_names_are_counted_too() -> None:
     metrics = WatchedMetrics()
-    tallies = Tallies(metrics, several=True)
-    tallies.of("a").classified("red", 0.9, {})
-    tallies.of("b").classified("red", 0.9, {})
-    tallies.of("b").lost("bad_picture", 2)
+    metrics_by_model = MetricsByModel(metrics, several=True)
+    metrics_by_model.of("a").classified("red", 0.9, {})
+    metrics_by_model.of("b").classified("red", 0.9, {})
+    metrics_by_model.of("b").lost("bad_picture", 2)
     samples = metrics.samples()
     assert samples['mixer_predictions_total{label="red"}'] == 2
     assert {name: value for name, value in samples.items() if name.startswith("mixer_model_")} == {

@@ -39,8 +39,8 @@ class FakeEngine:
         self.batches.append([int(one[0, 0]) for one in patches])
         return np.zeros((len(patches), 2), dtype=np.float32)
 
-    def opened(self, lanes: int = 2, threads: int = 1) -> Opened:
-        return Opened("int8", Split(lanes, threads), self.run)
+    def opened(self, instances: int = 2, threads: int = 1) -> Opened:
+        return Opened("int8", Split(instances, threads), self.run)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_decoding_takes_the_pictures_in_turn_one_by_one() -> None:
     assert seen == [*FILES, FILES[0]]
 
 
-def test_the_model_runs_batches_that_are_full_of_pictures_in_as_many_threads_as_lanes() -> None:
+def test_the_model_runs_batches_that_are_full_of_pictures_in_as_many_threads_as_instances() -> None:
     engine = FakeEngine()
-    candidates = runnings(engine.opened(lanes=3, threads=2), [decode(file) for file in FILES], [1, 2, 4])
+    candidates = runnings(engine.opened(instances=3, threads=2), [decode(file) for file in FILES], [1, 2, 4])
     assert [(one.key, one.threads) for one in candidates] == [
         (Running("int8", 3, 2, batch_size), 3) for batch_size in (1, 2, 4)
     ]
@@ -81,7 +81,7 @@ def test_the_model_runs_batches_that_are_full_of_pictures_in_as_many_threads_as_
 
 def test_classifying_decodes_a_batch_and_runs_it_in_a_thread_for_each_cpu() -> None:
     engine = FakeEngine()
-    candidates = classifyings(engine.opened(lanes=2, threads=2), FILES, decode, 4, (1, 2))
+    candidates = classifyings(engine.opened(instances=2, threads=2), FILES, decode, 4, (1, 2))
     assert [(one.key, one.threads) for one in candidates] == [
         (Classifying("int8", 2, 2, 1), 4), (Classifying("int8", 2, 2, 2), 4),
     ]  # fmt: skip
@@ -89,16 +89,16 @@ def test_classifying_decodes_a_batch_and_runs_it_in_a_thread_for_each_cpu() -> N
     assert engine.batches == [[0], [1, 2]]
 
 
-def test_no_more_runs_go_on_at_once_than_there_are_lanes() -> None:
+def test_no_more_runs_go_on_at_once_than_there_are_instances() -> None:
     """Two must be inside before either leaves, so that there really are two; a third would be seen."""
     engine = FakeEngine(threading.Barrier(2, timeout=10))
-    (candidate,) = classifyings(engine.opened(lanes=2), FILES, decode, 6, (1,))
+    (candidate,) = classifyings(engine.opened(instances=2), FILES, decode, 6, (1,))
     work: Any = candidate.work
     with ThreadPoolExecutor(candidate.threads) as pool:
         assert sum(pool.map(lambda _: work(), range(6))) == 6
     assert engine.most_inside == 2
 
 
-def test_more_lanes_than_cpus_are_all_used() -> None:
-    (candidate,) = classifyings(FakeEngine().opened(lanes=8), FILES, decode, 4, (1,))
+def test_more_instances_than_cpus_are_all_used() -> None:
+    (candidate,) = classifyings(FakeEngine().opened(instances=8), FILES, decode, 4, (1,))
     assert candidate.threads == 8

@@ -36,7 +36,7 @@ def report(two: Path) -> Report:
 def test_every_part_is_measured(report: Report) -> None:
     content = json.loads(json.dumps(report.as_json()))
     cpus = usable_cpus()
-    splits = 1 if cpus == 1 else len([lanes for lanes in range(1, cpus + 1) if cpus % lanes == 0]) + 1
+    splits = 1 if cpus == 1 else len([instances for instances in range(1, cpus + 1) if cpus % instances == 0]) + 1
     assert len(content["model"]) == 2 * splits * 3, "two precisions, every split, batches of 1, 2 and 4"
     assert {row["precision"] for row in content["decode_and_model"]} == {content["service"]["precision"]}
     assert {row["batch_size"] for row in content["decode_and_model"]} == {1, 4}
@@ -61,8 +61,8 @@ def test_the_summary_agrees_with_the_rows(report: Report) -> None:
         rows = [row for row in content["model"] if row["precision"] == precision]
         assert summary["best"]["images_s"] == max(row["images_s"] for row in rows)
         assert summary["service"] in rows
-        assert (summary["service"]["lanes"], summary["service"]["threads"]) == (
-            content["service"]["lanes"],
+        assert (summary["service"]["instances"], summary["service"]["threads"]) == (
+            content["service"]["instances"],
             content["service"]["threads"],
         )
         assert summary["times_fp32"] > 0
@@ -98,7 +98,9 @@ def test_ones_own_pictures_and_one_precision(two: Path, tmp_path: Path) -> None:
     assert report.findings.times_fp32("int8") is None
 
 
-def test_on_a_gpu_there_are_its_own_lanes_and_no_matrix_products(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_there_are_its_own_instances_and_no_matrix_products(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def answer(patches: Sequence[Patches]) -> Logits:
         return np.zeros((len(patches), 3), dtype=np.float32)
 
@@ -108,7 +110,7 @@ def test_on_a_gpu_there_are_its_own_lanes_and_no_matrix_products(two: Path, monk
     report = run(Plan(two, LIMITS, **{**QUICK, "provider": "cuda"}), lambda done, total: None)
     content = report.as_json()
     assert content["circumstances"]["refused"] == {"int8": "int8 is refused."}
-    assert {(row["lanes"], row["threads"]) for row in content["model"]} == {(2, 1)}
+    assert {(row["instances"], row["threads"]) for row in content["model"]} == {(2, 1)}
     assert {row["batch_size"] for row in content["model"]} == {1, 2, 3, 4}, "the service's own size among them"
     assert {row["batch_size"] for row in content["decode_and_model"]} == {1, 3, 4}
     assert content["peaks"] == []

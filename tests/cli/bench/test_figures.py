@@ -25,7 +25,7 @@ def cells(line: str) -> list[str]:
 
 def test_the_model_has_a_table_for_each_precision_with_the_best_and_the_service_marked() -> None:
     lines = printed(findings(FIGURES))
-    start = lines.index("The model alone in fp32, images/s by batch size and lanes x threads")
+    start = lines.index("The model alone in fp32, images/s by batch size and instances x threads")
     table = [cells(line.replace("┃", "│")) for line in lines[start + 1 : start + 7]]
     assert table[1] == ["batch", "1x2", "2x1 (service)"]
     assert table[3] == ["1", "90.0 ±0%", "90.0 ±33%"]

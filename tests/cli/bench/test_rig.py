@@ -15,16 +15,18 @@ SPEC = colour_spec()
 
 
 class FakeOpening:
-    """Opens engines that are nothing but their options; on "auto" the provider, precision and lanes of a machine."""
+    """Opens engines that are nothing but their options; on "auto" the provider, precision and instances of a machine."""
 
-    def __init__(self, *, provider: str = "cpu", precision: str = "int8", lanes: int = 4, refuses: str = "") -> None:
+    def __init__(
+        self, *, provider: str = "cpu", precision: str = "int8", instances: int = 4, refuses: str = ""
+    ) -> None:
         self.asked: list[EngineOptions] = []
-        self._machine = (provider, precision, lanes)
+        self._machine = (provider, precision, instances)
         self._refuses = refuses
 
     def __call__(self, options: EngineOptions) -> Any:
         self.asked.append(options)
-        provider, precision, lanes = self._machine
+        provider, precision, instances = self._machine
         chosen = precision if options.precision == "auto" else options.precision
         if chosen == self._refuses:
             raise EngineError(f"{chosen} is not for this provider.")
@@ -33,7 +35,7 @@ class FakeOpening:
             provider=provider,
             precision=chosen,
             precision_reason="auto: because",
-            lanes=options.lanes or lanes,
+            instances=options.instances or instances,
             run=(options, chosen),
         )
 
@@ -58,7 +60,7 @@ def rig_of(bundle: Path, opening: FakeOpening, *, precision: str = "auto", cpus:
     ],
 )
 def test_cpus_are_split_evenly_between_runs_and_threads(cpus: int, expected: list[str]) -> None:
-    assert [f"{split.lanes}x{split.threads}" for split in splits(cpus)] == expected
+    assert [f"{split.instances}x{split.threads}" for split in splits(cpus)] == expected
 
 
 def test_every_precision_is_opened_in_every_split(three: Path) -> None:
@@ -68,7 +70,7 @@ def test_every_precision_is_opened_in_every_split(three: Path) -> None:
     ]
 
 
-def test_every_run_is_that_of_an_engine_with_its_precision_its_threads_and_lanes_enough(three: Path) -> None:
+def test_every_run_is_that_of_an_engine_with_its_precision_its_threads_and_instances_enough(three: Path) -> None:
     rig = rig_of(three, FakeOpening())
     for one in rig.opened:
         run: Any = one.run
@@ -79,13 +81,13 @@ def test_every_run_is_that_of_an_engine_with_its_precision_its_threads_and_lanes
             assert one.split in (Split(4, 1), Split(1, 1))
         else:
             assert (options.provider, options.intra_op_threads) == ("cpu", one.split.threads)
-            assert options.lanes >= one.split.lanes
+            assert options.instances >= one.split.instances
 
 
 def test_splits_of_equally_many_threads_share_an_engine(three: Path) -> None:
     opening = FakeOpening()
     rig_of(three, opening)
-    others = [(options.precision, options.lanes, options.intra_op_threads) for options in opening.asked[1:]]
+    others = [(options.precision, options.instances, options.intra_op_threads) for options in opening.asked[1:]]
     assert others == [
         ("fp32", 4, 1), ("fp32", 2, 2), ("fp32", 1, 4),
         ("fp16", 4, 1), ("fp16", 2, 2), ("fp16", 1, 4),
@@ -94,13 +96,13 @@ def test_splits_of_equally_many_threads_share_an_engine(three: Path) -> None:
 
 
 def test_the_choice_of_the_service_is_kept_even_where_it_is_no_even_split(three: Path) -> None:
-    rig = rig_of(three, FakeOpening(lanes=3))
+    rig = rig_of(three, FakeOpening(instances=3))
     assert (rig.provider, rig.precision, rig.split) == ("cpu", "int8", Split(3, 1))
     assert rig.batch_size == min(16, best_batch_size("cpu", SPEC))
     assert Split(3, 1) in [one.split for one in rig.opened if one.precision == "int8"]
-    (four_lanes,) = [one for one in rig.opened if one.precision == "int8" and one.split == Split(4, 1)]
-    run: Any = four_lanes.run
-    assert run[0].lanes == 4, "the service's own engine has only three"
+    (four_instances,) = [one for one in rig.opened if one.precision == "int8" and one.split == Split(4, 1)]
+    run: Any = four_instances.run
+    assert run[0].instances == 4, "the service's own engine has only three"
 
 
 def test_the_services_largest_batch_is_no_larger_than_what_is_measured(three: Path) -> None:
@@ -114,8 +116,8 @@ def test_one_precision_where_one_is_asked_for(three: Path) -> None:
     assert rig.precision == "fp32"
 
 
-def test_a_gpu_runs_its_own_lanes_and_no_other_split(three: Path) -> None:
-    rig = rig_of(three, FakeOpening(provider="cuda", precision="fp16", lanes=2))
+def test_a_gpu_runs_its_own_instances_and_no_other_split(three: Path) -> None:
+    rig = rig_of(three, FakeOpening(provider="cuda", precision="fp16", instances=2))
     assert [(one.precision, one.split) for one in rig.opened] == [
         (precision, Split(2, 1)) for precision in ("fp32", "fp16", "int8")
     ]
@@ -123,7 +125,7 @@ def test_a_gpu_runs_its_own_lanes_and_no_other_split(three: Path) -> None:
 
 
 def test_a_precision_that_a_provider_refuses_is_told_and_left_out(three: Path) -> None:
-    rig = rig_of(three, FakeOpening(provider="cuda", precision="fp16", lanes=2, refuses="int8"))
+    rig = rig_of(three, FakeOpening(provider="cuda", precision="fp16", instances=2, refuses="int8"))
     assert [one.precision for one in rig.opened] == ["fp32", "fp16"]
     assert rig.refused == {"int8": "int8 is not for this provider."}
 
@@ -153,7 +155,7 @@ def test_at_work_are_the_splits_of_the_service_precision_that_leave_no_cpu_idle(
 
 
 def test_the_choice_of_the_service_is_at_work_in_any_case(three: Path) -> None:
-    assert Split(3, 1) in [one.split for one in rig_of(three, FakeOpening(lanes=3)).at_work(4)]
+    assert Split(3, 1) in [one.split for one in rig_of(three, FakeOpening(instances=3)).at_work(4)]
 
 
 def test_a_single_file_goes_by_the_precision_it_states(tmp_path: Path) -> None:
