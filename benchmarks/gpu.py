@@ -407,8 +407,8 @@ def memory(machine: Machine, section: Section) -> None:
     runs, top = (40, 8) if machine.quick else (2000, 64)
     engine = machine.open(machine.exported(next(iter(machine.variants))), max_batch_size=top)
     patches = noise(engine.spec, top)
-    chance = random.Random(0)
-    sizes = [chance.randint(1, top) for _ in range(runs)]
+    rng = random.Random(0)
+    sizes = [rng.randint(1, top) for _ in range(runs)]
     steps = 20
     used = [bytes_in_use(machine.device)]
     with ThreadPoolExecutor(engine.instances) as pool:

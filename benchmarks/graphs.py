@@ -34,10 +34,10 @@ from app.system.cpu_limits import usable_cpus
 from cli.bench.stopwatch import Candidate, measure, ratio
 from export.calibration import calibrate
 from export.dense import find_dense
-from export.parts import in_parts
 from export.quantize import quantize
 from export.to_onnx import EMBEDDING, INPUT, LOGITS, OPSET, RowGraph, write_graph
-from model.data.dataset import PictureSet, Picturing, load
+from export.wide_mlps import split_wide_mlps
+from model.data.dataset import PictureSet, PreprocessConfig, load
 from model.network import checkpoint
 from model.network.mixer import VARIANTS, MixerBlock, MixerConfig, MlpMixer
 from model.preprocess import patchify
@@ -124,9 +124,9 @@ def formulations(model: MlpMixer, folder: Path) -> Iterator[tuple[str, Path]]:
         yield "rows, every dense layer whole", folder / "rows.onnx"
     yield "as written: MatMul and Add", write(AsWritten(model), config, folder / "written.onnx")
     yield "left-multiplying token mixing", write(LeftMultiplying(model), config, folder / "left.onnx")
-    left = write(LeftRows(in_parts(model)), config, folder / "left_rows.onnx")
+    left = write(LeftRows(split_wide_mlps(model)), config, folder / "left_rows.onnx")
     yield "left-multiplying token mixing, the rest as published", left
-    tanh = write(RowGraph(in_parts(with_tanh(model))), config, folder / "tanh.onnx")
+    tanh = write(RowGraph(split_wide_mlps(with_tanh(model))), config, folder / "tanh.onnx")
     yield "as published, the tanh GELU (another network)", tanh
 
 
@@ -315,8 +315,8 @@ def main() -> None:
         nn.init.normal_(model.head.weight, std=0.02)
         if title == "D" and arguments.data and arguments.checkpoint:
             loaded = checkpoint.load(arguments.checkpoint)
-            picturing = Picturing(loaded.spec.image_size, loaded.spec.channels, loaded.spec.fit)
-            dataset = load(arguments.data, picturing, val_fraction=0.05)
+            preprocess_config = PreprocessConfig(loaded.spec.image_size, loaded.spec.channels, loaded.spec.fit)
+            dataset = load(arguments.data, preprocess_config, val_fraction=0.05)
             model, pixels, held_out = loaded.model, dataset.train.pixels[:2048], dataset.val
         with tempfile.TemporaryDirectory() as folder:
             graphs = dict(formulations(model, Path(folder)))

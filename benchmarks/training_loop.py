@@ -24,7 +24,7 @@ from model.network.mixer import MixerConfig, MlpMixer, num_parameters
 from model.recipe import RECIPES, Recipe
 from model.training.optimizers import build_optimisers
 from model.training.run import Run
-from model.training.run_config import Setting
+from model.training.run_config import RunConfig
 
 NETWORKS = {
     "28x28 grey, patch 4, C 128, 8 blocks": MixerConfig(28, 4, 128, 8, 64, 512, channels=1, num_classes=10),
@@ -112,7 +112,7 @@ def main() -> None:
             recipe = RECIPES[arguments.recipe].model_copy(update={"autocast": autocast})
             with tempfile.TemporaryDirectory() as folder:
                 dataset = pictures_for(config, 40 * recipe.batch_size)
-                run = Run(Setting(dataset, config, recipe, device=device), Path(folder) / "run")
+                run = Run(RunConfig(dataset, config, recipe, device=device), Path(folder) / "run")
                 bare = bare_loop(config, recipe, device)
                 bare(), run._step()
                 pairs = [

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.terminal import bar, console, need, task_of
+from cli.terminal import bar, console, require_extra, task_of
 from model.recipe import Recipe
 from model.spec import ModelSpec
 from model.training.run_folder import best_and_last, better
@@ -69,7 +69,7 @@ def evaluate(
     logits = all_logits(logits_of, pictures, batch_size=_AT_ONCE)
     _print_evaluation(evaluate_logits(logits, pictures.labels, spec.temperature), title)
     if report is not None:
-        need("matplotlib")
+        require_extra("matplotlib")
         from model.evaluation.report import write_report  # noqa: PLC0415
 
         settings = {
@@ -122,7 +122,7 @@ def recipe_of(loaded: "Checkpoint") -> Recipe:
 def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
     """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it is remembered."""
     if (source / "config.json").is_file():
-        need("torch")
+        require_extra("torch")
         from model.network import checkpoint  # noqa: PLC0415
 
         loaded: Checkpoint = checkpoint.load(source)
@@ -137,13 +137,13 @@ def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels]
 
 def dataset_for(spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False) -> "Dataset":
     """DATA as this classifier sees it, read under a progress bar; says what was found. Raises DataError."""
-    from model.data.dataset import Picturing, load_for  # noqa: PLC0415
+    from model.data.dataset import PreprocessConfig, load_for  # noqa: PLC0415
     from model.evaluation.inventory import describe_judged  # noqa: PLC0415
 
     with bar() as progress:
         dataset = load_for(
             data,
-            Picturing(spec.image_size, spec.channels, spec.fit, spec.interpolation),
+            PreprocessConfig(spec.image_size, spec.channels, spec.fit, spec.interpolation),
             spec.labels,
             with_training=with_training,
             val_fraction=recipe.val_fraction,

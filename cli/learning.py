@@ -11,18 +11,18 @@ import typer
 
 from app.settings import PASS_ON
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
-from cli.terminal import bar, console, need, task_of
+from cli.terminal import bar, console, require_extra, task_of
 from cli.training import train
 from model.errors import ExportError
 from model.spec import Precision
 
 if TYPE_CHECKING:
-    from export.bundle import Evidence
+    from export.bundle import ExportData
     from model.network.checkpoint import Checkpoint
     from model.preprocess import Pixels
 
 _IMAGENET = Path("imagenet1k")
-_NUM_PROOF, _NUM_CALIBRATION = 256, 512
+_NUM_PARITY_IMAGES, _NUM_CALIBRATION = 256, 512
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def import_weights(
     cache: Annotated[Path | None, typer.Option(help="Where downloads are kept. Default: ~/.cache/mixer-serve.")] = None,
 ) -> None:
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
-    need("torch")
+    require_extra("torch")
     from model.data.labels import read_labels  # noqa: PLC0415
     from model.network import checkpoint, download, hub, zoo  # noqa: PLC0415
 
@@ -89,7 +89,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
-    need("onnxscript")
+    require_extra("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
     from export.target import expect_bundle_folder  # noqa: PLC0415
     from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
@@ -98,8 +98,8 @@ def export(
     named = None if precisions is None else _precisions(precisions)
     expect_bundle_folder(bundle)
     loaded = checkpoint.load(better_weights(source, weights))
-    evidence = _evidence(loaded, data)
-    published = publish(loaded, bundle, evidence, named or evidence.precisions)
+    export_data = _export_data(loaded, data)
+    published = publish(loaded, bundle, export_data, named or export_data.precisions)
     for graph in published.graphs.values():
         typer.echo(
             f"{graph.path}: differs from torch by {graph.parity.relative_difference:.1e} of the logits' range "
@@ -115,7 +115,7 @@ def export(
         console.print(f"warning: {line}")
     for reason in published.refused.values():
         console.print(f"mixer: {reason}")
-    if named is None and evidence.calibration is None:
+    if named is None and export_data.calibration is None:
         console.print("int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.")
     raise typer.Exit(1 if published.refused else 0)
 
@@ -131,18 +131,18 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
     return tuple(precision for precision in PRECISIONS if precision in words)
 
 
-def _evidence(loaded: "Checkpoint", data: Path | None) -> "Evidence":
+def _export_data(loaded: "Checkpoint", data: Path | None) -> "ExportData":
     """The pictures to make a bundle with: DATA's, or the checkpoint's own."""
-    from export.bundle import Evidence, evidence_of  # noqa: PLC0415
+    from export.bundle import ExportData, export_data_of  # noqa: PLC0415
 
     if data is None:
-        return evidence_of(loaded)
+        return export_data_of(loaded)
     dataset = dataset_for(loaded.spec, data, recipe_of(loaded), with_training=True)
     _, pictures = dataset.judged
     if not len(dataset.train):
         console.print(f"{data} has no training pictures; int8 takes its scales from those that measure it.")
-    return Evidence(
-        proof=evenly(pictures.pixels, _NUM_PROOF),
+    return ExportData(
+        parity_images=evenly(pictures.pixels, _NUM_PARITY_IMAGES),
         calibration=evenly((dataset.train if len(dataset.train) else pictures).pixels, _NUM_CALIBRATION),
         test=(data_set(data, dataset), pictures),
     )

@@ -53,7 +53,7 @@ def _is_found_by_name(command: Path) -> bool:
     return found is not None and Path(found).absolute() == command.absolute()
 
 
-def need(module: str) -> None:
+def require_extra(module: str) -> None:
     """Raises MixerError with the command that installs what is missing."""
     if find_spec(module) is None:
         raise MixerError(f"This command needs {module}; install it with: scripts/install cpu,train,export")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from cli.terminal import bar, command_line, console, need, task_of
+from cli.terminal import bar, command_line, console, require_extra, task_of
 from model.errors import TrainingStopped
 from model.flags import parse
 from model.training.options import TrainOptions
@@ -18,7 +18,7 @@ _BUNDLES = Path("bundles")
 
 def train(context: typer.Context) -> None:
     """Train a Mixer on DATA and write a checkpoint folder; see mixer train --help."""
-    need("torch")
+    require_extra("torch")
     options = parse(TrainOptions, context.args, "mixer train")
     with stop_signals() as signals:
         try:

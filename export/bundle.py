@@ -30,14 +30,14 @@ _UNTRAINED = (
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ExportData:
     """The pictures that a bundle is made with, uint8 [n, H, W, C].
 
     proof: to compare every graph with torch on. calibration: whose activations give int8 its scales; None: no int8.
     test: the name and pictures of a data set on which every graph is measured.
     """
 
-    proof: Pixels
+    parity_images: Pixels
     calibration: Pixels | None = None
     test: tuple[str, PictureSet] | None = None
 
@@ -69,17 +69,17 @@ class Published:
     warnings: tuple[str, ...] = ()
 
 
-def evidence_of(checkpoint: Checkpoint) -> Evidence:
+def export_data_of(checkpoint: Checkpoint) -> ExportData:
     """What a checkpoint itself brings: its own pictures, or generated ones, which calibrate nothing."""
     if checkpoint.pictures is None:
-        return Evidence(generated_pictures(checkpoint.spec))
-    return Evidence(checkpoint.pictures, calibration=checkpoint.pictures)
+        return ExportData(generated_pictures(checkpoint.spec))
+    return ExportData(checkpoint.pictures, calibration=checkpoint.pictures)
 
 
 def publish(
     checkpoint: Checkpoint,
     bundle: Path,
-    evidence: Evidence | None = None,
+    export_data: ExportData | None = None,
     precisions: Collection[Precision] = PRECISIONS,
 ) -> Published:
     """Write the graphs of `precisions`, fp32 always, that reach their bars; what `bundle` held in others is removed.
@@ -90,17 +90,17 @@ def publish(
     stood there before is then untouched.
     """
     expect_bundle_folder(bundle)
-    evidence = evidence or evidence_of(checkpoint)
-    constant = not tells_apart(checkpoint.model, evidence.proof)
+    export_data = export_data or export_data_of(checkpoint)
+    constant = not tells_apart(checkpoint.model, export_data.parity_images)
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=bundle, prefix=".export-") as folder:
-            fp32 = _made("fp32", checkpoint, evidence, Path(folder), None, constant=constant)
+            fp32 = _made("fp32", checkpoint, export_data, Path(folder), None, constant=constant)
             graphs: dict[Precision, Graph] = {"fp32": fp32}
             refused: dict[Precision, str] = {}
             for precision in (other for other in PRECISIONS if other in precisions and other != "fp32"):
                 try:
-                    graphs[precision] = _made(precision, checkpoint, evidence, Path(folder), fp32, constant=constant)
+                    graphs[precision] = _made(precision, checkpoint, export_data, Path(folder), fp32, constant=constant)
                 except ExportError as error:
                     refused[precision] = str(error)
             before = tuple(graphs_in(bundle))
@@ -128,7 +128,7 @@ def generated_pictures(spec: ModelSpec) -> Pixels:
 def _made(
     precision: Precision,
     checkpoint: Checkpoint,
-    evidence: Evidence,
+    export_data: ExportData,
     folder: Path,
     fp32: Graph | None,
     *,
@@ -136,39 +136,39 @@ def _made(
 ) -> Graph:
     """One graph in `folder`, proved. Raises ExportError."""
     path = folder / f"{precision}.onnx"
-    _write(precision, checkpoint, evidence, path)
+    _write(precision, checkpoint, export_data, path)
     runner = GraphRunner(path, checkpoint.spec.patch_size, precision)
-    parity = measure(checkpoint.model, runner, evidence.proof)
+    parity = measure(checkpoint.model, runner, export_data.parity_images)
     expect_equal(parity, precision)
-    spec = _completed(checkpoint, evidence, runner, precision, constant=constant)
-    if fp32 is not None and fp32.spec.metrics is not None and spec.metrics is not None and evidence.test is not None:
+    spec = _completed(checkpoint, export_data, runner, precision, constant=constant)
+    if fp32 is not None and fp32.spec.metrics is not None and spec.metrics is not None and export_data.test is not None:
         expect_accurate(spec.metrics, fp32.spec.metrics, precision)
     write_metadata(path, spec, precision)
     return Graph(path, spec, parity)
 
 
-def _write(precision: Precision, checkpoint: Checkpoint, evidence: Evidence, path: Path) -> None:
+def _write(precision: Precision, checkpoint: Checkpoint, export_data: ExportData, path: Path) -> None:
     if precision != "int8":
         write_graph(checkpoint.model, path, precision)
-    elif evidence.calibration is None:
+    elif export_data.calibration is None:
         raise ExportError("int8.onnx is not published: there are no pictures to take its scales from; expected some.")
     else:
         rows = path.with_name("rows.onnx")
         write_graph(checkpoint.model, rows, "rows")
-        write_int8(rows, path, evidence.calibration, checkpoint.spec.patch_size)
+        write_int8(rows, path, export_data.calibration, checkpoint.spec.patch_size)
 
 
 def _completed(
-    checkpoint: Checkpoint, evidence: Evidence, runner: GraphRunner, precision: Precision, *, constant: bool
+    checkpoint: Checkpoint, export_data: ExportData, runner: GraphRunner, precision: Precision, *, constant: bool
 ) -> ModelSpec:
     """The spec with what only the graph itself can tell: its canary, its metrics; and the network's sizes."""
     spec, config = checkpoint.spec, checkpoint.model.config
     found: dict[str, object] = {
         "network": Network(**{size: getattr(config, size) for size in Network.model_fields}),
-        "canary": None if constant else canary_of(runner, spec, evidence.proof[0], precision),
+        "canary": None if constant else canary_of(runner, spec, export_data.parity_images[0], precision),
     }
-    if evidence.test is not None:
-        found["metrics"] = _metrics(runner, spec.temperature, *evidence.test)
+    if export_data.test is not None:
+        found["metrics"] = _metrics(runner, spec.temperature, *export_data.test)
     return spec.model_copy(update=found)
 
 

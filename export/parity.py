@@ -18,7 +18,7 @@ from model.spec import Metrics, Precision
 
 
 @dataclass(frozen=True)
-class Bar:
+class Thresholds:
     """What a graph must reach to be published.
 
     Differences of logits are relative to the range of the network's logits: `difference` from torch's, and
@@ -33,10 +33,10 @@ class Bar:
     lost_points: float
 
 
-BARS: Mapping[Precision, Bar] = {
-    "fp32": Bar(difference=1e-4, batch_difference=1e-5, agreement=1.0, lost_points=0.0),
-    "fp16": Bar(difference=2e-2, batch_difference=2e-3, agreement=0.99, lost_points=0.05),
-    "int8": Bar(difference=2e-1, batch_difference=2e-3, agreement=0.97, lost_points=0.2),
+THRESHOLDS: Mapping[Precision, Thresholds] = {
+    "fp32": Thresholds(difference=1e-4, batch_difference=1e-5, agreement=1.0, lost_points=0.0),
+    "fp16": Thresholds(difference=2e-2, batch_difference=2e-3, agreement=0.99, lost_points=0.05),
+    "int8": Thresholds(difference=2e-1, batch_difference=2e-3, agreement=0.97, lost_points=0.2),
 }
 
 _BATCH_SIZE = 32
@@ -98,21 +98,21 @@ def measure(model: MlpMixer, runner: GraphRunner, pixels: Pixels) -> Parity:
 
 def expect_equal(parity: Parity, precision: Precision) -> None:
     """Raises ExportError, naming the bar that was missed and by how much."""
-    bar = BARS[precision]
-    if not parity.relative_difference <= bar.difference:
+    thresholds = THRESHOLDS[precision]
+    if not parity.relative_difference <= thresholds.difference:
         raise _refusal(
             precision,
             f"its logits differ from torch's by {parity.relative_difference:.3g} of their range",
-            f"at most {bar.difference:g}",
+            f"at most {thresholds.difference:g}",
         )
-    if not parity.batch_difference <= bar.batch_difference:
+    if not parity.batch_difference <= thresholds.batch_difference:
         raise _refusal(
             precision,
             f"a picture's logits differ from one batch to another by {parity.batch_difference:.3g} of their range",
-            f"at most {bar.batch_difference:g}",
+            f"at most {thresholds.batch_difference:g}",
         )
     others = round((1 - parity.top1_agreement) * parity.num_pictures)
-    allowed = 0 if bar.agreement == 1 else max(1, int((1 - bar.agreement) * parity.num_pictures))
+    allowed = 0 if thresholds.agreement == 1 else max(1, int((1 - thresholds.agreement) * parity.num_pictures))
     if others > allowed:
         raise _refusal(
             precision,
@@ -127,7 +127,7 @@ def expect_accurate(found: Metrics, fp32: Metrics, precision: Precision) -> None
     Raises: ExportError, naming the bar that was missed and by how much.
     """
     lost = round((fp32.top1 - found.top1) * fp32.num_pictures)
-    allowed = max(1, int(BARS[precision].lost_points / 100 * fp32.num_pictures))
+    allowed = max(1, int(THRESHOLDS[precision].lost_points / 100 * fp32.num_pictures))
     if lost > allowed:
         raise _refusal(
             precision,

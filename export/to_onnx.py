@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export.parts import in_parts
+from export.wide_mlps import split_wide_mlps
 from model.errors import ExportError
 from model.network.mixer import MixerBlock, MlpMixer
 from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
@@ -107,7 +107,7 @@ def write_graph(model: MlpMixer, path: Path, form: Form = "fp32") -> None:
 def _graph(model: MlpMixer, form: Form) -> nn.Module:
     if form == "fp16":
         return HalfGraph(model)
-    return RowGraph(in_parts(model) if form == "fp32" else model)
+    return RowGraph(split_wide_mlps(model) if form == "fp32" else model)
 
 
 def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:

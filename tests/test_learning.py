@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.learning import evenly
 from cli.main import app
-from cli.terminal import need
+from cli.terminal import require_extra
 from model.errors import DataError, ExportError, FlagError, MixerError
 from model.network import checkpoint
 from model.recipe import Recipe
@@ -158,7 +158,7 @@ def test_training_tells_what_it_found_and_how_sure_its_accuracy_is(data: Path):
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it():
     with pytest.raises(MixerError, match=r"needs no_such_module; install it with: scripts/install cpu,train,export$"):
-        need("no_such_module")
+        require_extra("no_such_module")
 
 
 # --- from a checkpoint ---

@@ -133,8 +133,8 @@ def test_there_is_traffic_of_every_kind_and_chance_draws_it(oracle: Oracle) -> N
     pictures = drawn(colour_spec())
     assert len({one[:4] for one in pictures.formats}) >= 6
     traffic = mixed(pictures, oracle, Random(0))
-    chance = Random(1)
-    seen = {traffic.draw(chance).kind for _ in range(20_000)}
+    rng = Random(1)
+    seen = {traffic.draw(rng).kind for _ in range(20_000)}
     assert seen == set(traffic.kinds)
     assert {"hang-up", "slow body", "pipelined", "batch with bad ones", "too large"} <= seen
 

@@ -186,16 +186,16 @@ def _round(
         retry_share=arguments.retry_share,
     )  # fmt: skip
     usage = Processor([process for process in descendants(os.getpid()) if process not in server.spared])
-    chance = Random(f"{arguments.seed} {name} {number}")
+    rng = Random(f"{arguments.seed} {name} {number}")
     _say(f"{name}, round {number + 1}: the capacity")
-    capacity = judged(closed_loop(server.port, requests, terms, chance, usage), 0.0, deadline_s)
+    capacity = judged(closed_loop(server.port, requests, terms, rng, usage), 0.0, deadline_s)
     if not capacity.goodput_s:
         raise ValueError(f"{name}: no right answer within {deadline_s:g} s in a closed loop; {capacity.faults}.")
     loads = []
     for times in arguments.loads:
         rate = times * capacity.goodput_s
         _say(f"{name}, round {number + 1}: {times:g} times {capacity.goodput_s:.0f}/s")
-        loop = OpenLoop(server.port, requests, rate, _CALM * capacity.goodput_s, terms, chance)
+        loop = OpenLoop(server.port, requests, rate, _CALM * capacity.goodput_s, terms, rng)
         loads.append(judged(loop.run(usage), times, deadline_s))
     return Round(name, number, capacity, tuple(loads))
 

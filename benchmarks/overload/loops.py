@@ -60,7 +60,7 @@ def closed_loop(
     port: int,
     requests: Sequence[Request],
     terms: Terms,
-    chance: Random,
+    rng: Random,
     processor: Processor,
     clock: Callable[[], float] = perf_counter,
 ) -> Observed:
@@ -72,7 +72,7 @@ def closed_loop(
         now = clock()
         if now >= observed.end:
             return
-        ticket = Ticket(chance.choice(requests), now)
+        ticket = Ticket(rng.choice(requests), now)
         ticket.sent = now
         observed.tickets.append(ticket)
         client.send(ticket, ticket.request.content)
@@ -111,14 +111,14 @@ class OpenLoop:
         rate: float,
         calm_rate: float,
         terms: Terms,
-        chance: Random,
+        rng: Random,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._client = Client(port, self._heard, terms.most_connections)
         self._requests = requests
         self._rate, self._calm_rate = rate, calm_rate
         self._terms = terms
-        self._chance = chance
+        self._rng = rng
         self._clock = clock
         self._waiting: deque[Ticket] = deque()
         self._second_tries: list[tuple[float, int, Ticket]] = []
@@ -160,11 +160,11 @@ class OpenLoop:
 
     def _send_due(self, now: float) -> None:
         while self._next_due <= now:
-            ticket = Ticket(self._chance.choice(self._requests), self._next_due)
+            ticket = Ticket(self._rng.choice(self._requests), self._next_due)
             self._observed.tickets.append(ticket)
             self._send(ticket)
             rate = self._rate if self._next_due < self._observed.end else self._calm_rate
-            self._next_due += self._chance.expovariate(rate)
+            self._next_due += self._rng.expovariate(rate)
         while self._second_tries and self._second_tries[0][0] <= now:
             _, _, ticket = heapq.heappop(self._second_tries)
             self._observed.retries.append(ticket)
@@ -191,7 +191,7 @@ class OpenLoop:
         if asked is None:
             return
         ticket.retry_after_s = float(asked[1])
-        if ticket.retry_after_s <= self._terms.longest_wait_s and self._chance.random() < self._terms.retry_share:
+        if ticket.retry_after_s <= self._terms.longest_wait_s and self._rng.random() < self._terms.retry_share:
             due = ticket.done + ticket.retry_after_s
             heapq.heappush(self._second_tries, (due, next(self._numbers), Ticket(ticket.request, due, ticket)))
 

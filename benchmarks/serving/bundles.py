@@ -45,7 +45,7 @@ def _publish(variant: str, folder: Path) -> None:
     """torch is loaded here alone: a machine that measures the default model only can do without."""
     import torch  # noqa: PLC0415
 
-    from export.bundle import Evidence, generated_pictures, publish  # noqa: PLC0415
+    from export.bundle import ExportData, generated_pictures, publish  # noqa: PLC0415
     from model.network.checkpoint import Checkpoint  # noqa: PLC0415
     from model.network.mixer import VARIANTS, MlpMixer  # noqa: PLC0415
 
@@ -68,7 +68,7 @@ def _publish(variant: str, folder: Path) -> None:
         embeddings = model.embed(patchify(torch.from_numpy(pixels), config.patch_size))  # N C
     model.head = _prototypes(embeddings)
     published = publish(
-        Checkpoint(model, spec), folder, Evidence(pixels, calibration=pixels), precisions=("fp32", "int8")
+        Checkpoint(model, spec), folder, ExportData(pixels, calibration=pixels), precisions=("fp32", "int8")
     )
     if published.refused:
         shutil.rmtree(folder)

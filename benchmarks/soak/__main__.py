@@ -160,8 +160,8 @@ async def run(arguments: argparse.Namespace, prepared: Prepared, instances: Inst
         return bool(director.left) or (sent < requests and time.monotonic() < started + seconds)
 
     proxy = Proxy(arguments.out / "nginx") if arguments.rolling_restarts else None
-    chance = Random(arguments.seed + 1)
-    crowd = Crowd(proxy or instances, prepared.traffic, ledger, chance, goes_on)
+    rng = Random(arguments.seed + 1)
+    crowd = Crowd(proxy or instances, prepared.traffic, ledger, rng, goes_on)
     director: Director | Rounds
     if proxy is not None:
         director = Rounds(instances, proxy, ledger, progress, arguments.rolling_restarts)

@@ -21,12 +21,12 @@ class Crowd:
     """Clients that draw errands until `goes_on` says no. `sent`: how many they have finished."""
 
     def __init__(
-        self, address: Address, traffic: Traffic, ledger: Ledger, chance: Random, goes_on: Callable[[int], bool]
+        self, address: Address, traffic: Traffic, ledger: Ledger, rng: Random, goes_on: Callable[[int], bool]
     ) -> None:
         self._address = address
         self._traffic = traffic
         self._ledger = ledger
-        self._chance = chance
+        self._rng = rng
         self._goes_on = goes_on
         self._drawn = 0
         self.sent = 0
@@ -62,7 +62,7 @@ class Crowd:
         if not self._goes_on(self._drawn):
             return None
         self._drawn += 1
-        return self._drawn, self._traffic.draw(self._chance)
+        return self._drawn, self._traffic.draw(self._rng)
 
     def enter(self) -> None:
         """One more client is at work."""

@@ -55,7 +55,7 @@ class Director:
         instances: Instances,
         crowd: Crowd,
         ledger: Ledger,
-        chance: Random,
+        rng: Random,
         progress: Callable[[], float],
         settling: int,
         faults: Sequence[tuple[float, Fault]],
@@ -66,7 +66,7 @@ class Director:
         self._instances = instances
         self._crowd = crowd
         self._ledger = ledger
-        self._chance = chance
+        self._rng = rng
         self._progress = progress
         self._settling = settling
         self._shelf, self._oracle = shelf, oracle
@@ -120,7 +120,7 @@ class Director:
         if len(workers) < 2:
             raise InstanceFailedError(f"{instance.name} has no worker to spare; expected MIXER_WORKERS=2 or more.")
         await self._weigh_again()
-        killed = self._chance.choice(workers)
+        killed = self._rng.choice(workers)
         instance.kill(killed)
         started = time.monotonic()
         while len(set(instance.workers()) - {killed}) < len(workers):

@@ -47,13 +47,13 @@ class Traffic:
         """All there are."""
         return [group[0].kind for group in self.errands]
 
-    def draw(self, chance: Random) -> Errand:
+    def draw(self, rng: Random) -> Errand:
         """One of a kind that chance picks."""
-        (group,) = chance.choices(self.errands, cum_weights=list(accumulate(self.weights)))
-        return chance.choice(group)
+        (group,) = rng.choices(self.errands, cum_weights=list(accumulate(self.weights)))
+        return rng.choice(group)
 
 
-def mixed(pictures: Pictures, oracle: Oracle, chance: Random, *, behind_proxy: bool = False) -> Traffic:
+def mixed(pictures: Pictures, oracle: Oracle, rng: Random, *, behind_proxy: bool = False) -> Traffic:
     """Everything that clients do, in shares that leave most requests small, right and ordinary.
 
     `behind_proxy`: without what is for operators.
@@ -61,13 +61,13 @@ def mixed(pictures: Pictures, oracle: Oracle, chance: Random, *, behind_proxy: b
     kinds = {
         "small, raw": (420, _each(pictures.small, oracle, "raw")),
         "small, multipart": (150, _each(pictures.small, oracle, "multipart")),
-        "top_k": (40, _with_top_k(pictures, oracle, chance)),
+        "top_k": (40, _with_top_k(pictures, oracle, rng)),
         "every format, raw": (90, _each(pictures.formats, oracle, "raw")),
         "every format, multipart": (30, _each(pictures.formats, oracle, "multipart")),
         "photograph": (30, _each(pictures.photographs, oracle, "raw")),
         "large picture": (2, _each(pictures.large, oracle, "multipart")),
-        "batch": (40, _batches(pictures, oracle, chance, spoilt=False)),
-        "batch with bad ones": (20, _batches(pictures, oracle, chance, spoilt=True)),
+        "batch": (40, _batches(pictures, oracle, rng, spoilt=False)),
+        "batch with bad ones": (20, _batches(pictures, oracle, rng, spoilt=True)),
         "bad picture": (60, [*_each(pictures.bad, oracle, "raw"), *_each(pictures.bad, oracle, "multipart")]),
         "bad request": (35, _bad_requests(pictures.small[0], oracle)),
         "too large": (3, [_too_large()]),
@@ -104,17 +104,17 @@ def _each(files: Sequence[bytes], oracle: Oracle, body: Literal["raw", "multipar
     return [_errand(request(encoded(body, one), content_type=content_type), oracle.one(one)) for one in files]
 
 
-def _with_top_k(pictures: Pictures, oracle: Oracle, chance: Random) -> Iterator[Errand]:
+def _with_top_k(pictures: Pictures, oracle: Oracle, rng: Random) -> Iterator[Errand]:
     for top_k in range(1, min(10, oracle.spec.num_classes) + 1):
-        payload = chance.choice(pictures.small)
+        payload = rng.choice(pictures.small)
         yield _errand(request(payload, b"/classify?top_k=%d" % top_k), oracle.one(payload, top_k))
 
 
-def _batches(pictures: Pictures, oracle: Oracle, chance: Random, *, spoilt: bool) -> Iterator[Errand]:
+def _batches(pictures: Pictures, oracle: Oracle, rng: Random, *, spoilt: bool) -> Iterator[Errand]:
     for number in range(_VARIANTS):
-        files = chance.choices((*pictures.small, *pictures.formats), k=1 + number % 8)
-        files += chance.choices(pictures.bad, k=2 if spoilt else 0)
-        chance.shuffle(files)
+        files = rng.choices((*pictures.small, *pictures.formats), k=1 + number % 8)
+        files += rng.choices(pictures.bad, k=2 if spoilt else 0)
+        rng.shuffle(files)
         named = [(f"{index}.picture", payload) for index, payload in enumerate(files)]
         yield _errand(request(_form(named), b"/classify/batch", _FORM), oracle.many(named))
 

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from export.to_onnx import forget_traces
 from model.data.augment import augment
-from model.data.batch_rng import Chance
-from model.data.dataset import PictureSet, Picturing, load
+from model.data.batch_rng import BatchRng
+from model.data.dataset import PictureSet, PreprocessConfig, load
 from model.recipe import Augmentation
 from model.spec import Fit
 
@@ -100,7 +100,7 @@ def train_epoch(
             group["lr"] = learning_rate(epoch + (index + 1) / len(batches))
         pixels, labels = batch_of(pictures, chosen, device)
         with torch.autocast(device.type, torch.bfloat16):
-            varied = augment(pixels, AUGMENTATION, Chance([epoch, index], len(chosen), device=device))
+            varied = augment(pixels, AUGMENTATION, BatchRng([epoch, index], len(chosen), device=device))
             logits = model(varied).float()
         loss = functional.cross_entropy(logits, labels)
         optimiser.zero_grad()
@@ -121,7 +121,7 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = load(arguments.data, Picturing(28, 1, Fit(mode="pad")), val_fraction=VAL_FRACTION)
+    dataset = load(arguments.data, PreprocessConfig(28, 1, Fit(mode="pad")), val_fraction=VAL_FRACTION)
     torch.manual_seed(0)
     model = Teacher().to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(

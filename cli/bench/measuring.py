@@ -17,7 +17,7 @@ from rich.console import Console
 
 from app import settings
 from app.errors import BadSettings
-from cli.terminal import bar, console, need, task_of
+from cli.terminal import bar, console, require_extra, task_of
 from model.flags import parse
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def bench(context: typer.Context) -> None:
 
 def _expect_drawable(plot: Path) -> None:
     """Before minutes of measuring. Raises MixerError or BadSettings."""
-    need("matplotlib")
+    require_extra("matplotlib")
     if plot.is_dir() or not plot.absolute().parent.is_dir():
         raise BadSettings(f"--plot is {plot}; expected a file in a folder that exists.")
 

@@ -3,35 +3,35 @@
 import torch
 from torch import Tensor
 
-from model.data.batch_rng import Chance
+from model.data.batch_rng import BatchRng
 from model.data.randaugment import rand_augment
 from model.recipe import Augmentation
 
 
-def augment(pixels: Tensor, augmentation: Augmentation, chance: Chance) -> Tensor:
+def augment(pixels: Tensor, augmentation: Augmentation, rng: BatchRng) -> Tensor:
     """Vary uint8 [N, H, W, C] in 0..255; the same shape and type comes back."""
     if augmentation.flip:
-        pixels = torch.where(_chosen(augmentation.flip, chance), pixels.flip(2), pixels)
+        pixels = torch.where(_chosen(augmentation.flip, rng), pixels.flip(2), pixels)
     if augmentation.pad_crop:
-        pixels = _shifted(pixels, augmentation.pad_crop, chance)
+        pixels = _shifted(pixels, augmentation.pad_crop, rng)
     if augmentation.randaugment_layers:
-        pixels = rand_augment(pixels, augmentation.randaugment_layers, augmentation.randaugment_magnitude, chance)
+        pixels = rand_augment(pixels, augmentation.randaugment_layers, augmentation.randaugment_magnitude, rng)
     if augmentation.invert:
-        pixels = torch.where(_chosen(augmentation.invert, chance), 255 - pixels, pixels)
+        pixels = torch.where(_chosen(augmentation.invert, rng), 255 - pixels, pixels)
     if augmentation.erase:
-        pixels = _erased(pixels, augmentation.erase, chance)
+        pixels = _erased(pixels, augmentation.erase, rng)
     return pixels
 
 
-def _chosen(probability: float, chance: Chance) -> Tensor:
-    return chance.uniform(1, 1, 1) < probability  # N 1 1 1
+def _chosen(probability: float, rng: BatchRng) -> Tensor:
+    return rng.uniform(1, 1, 1) < probability  # N 1 1 1
 
 
-def _shifted(pixels: Tensor, share: float, chance: Chance) -> Tensor:
+def _shifted(pixels: Tensor, share: float, rng: BatchRng) -> Tensor:
     """Pad with the edge's own pixels and crop at random: a shift, each way by at most `share` of the side."""
     count, height, width, channels = pixels.shape
     down, across = (
-        chance.integers(-round(share * side), round(share * side), 1)  # N 1
+        rng.integers(-round(share * side), round(share * side), 1)  # N 1
         for side in (height, width)
     )
     rows = (torch.arange(height, device=pixels.device) + down).clamp(0, height - 1)  # N H
@@ -41,14 +41,14 @@ def _shifted(pixels: Tensor, share: float, chance: Chance) -> Tensor:
     return pixels.reshape(count, height * width, channels).gather(1, flat).reshape(pixels.shape)
 
 
-def _erased(pixels: Tensor, probability: float, chance: Chance) -> Tensor:
+def _erased(pixels: Tensor, probability: float, rng: BatchRng) -> Tensor:
     """Fill a rectangle of 2 to 25 % of the area, its sides 0.3 to 3.3 to one, with noise."""
     _, height, width, channels = pixels.shape
-    area, ratio, top, left = chance.uniform(4, 1).unbind(1)  # N 1 each
+    area, ratio, top, left = rng.uniform(4, 1).unbind(1)  # N 1 each
     area, ratio = 0.02 + 0.23 * area, torch.exp((ratio * 2 - 1) * 1.2)
     inside = rectangle(height, width, (area * ratio).sqrt(), (area / ratio).sqrt(), top, left)
-    noise = chance.noise(height, width, channels)
-    return torch.where(inside & _chosen(probability, chance), noise, pixels)
+    noise = rng.noise(height, width, channels)
+    return torch.where(inside & _chosen(probability, rng), noise, pixels)
 
 
 def rectangle(height: int, width: int, tall: Tensor, wide: Tensor, top: Tensor, left: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class Chance:
+class BatchRng:
     """Draws for `rows` of a batch of `total` pictures. Every draw is made for the whole batch, and the rows cut out."""
 
     def __init__(

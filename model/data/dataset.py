@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Picturing:
+class PreprocessConfig:
     """How a picture becomes pixels: the part of a ModelSpec that loading needs."""
 
     image_size: int
@@ -78,7 +78,7 @@ class Dataset:
 
 def load(
     folder: Path,
-    picturing: Picturing,
+    preprocess_config: PreprocessConfig,
     *,
     val_fraction: float = 0.1,
     seed: int = 0,
@@ -94,19 +94,19 @@ def load(
     """
     _expect_folder(folder, val_fraction)
     if idx.has_split(folder, "train"):
-        dataset = _load_idx(folder, picturing, labels, val_fraction, seed)
+        dataset = _load_idx(folder, preprocess_config, labels, val_fraction, seed)
     else:
         with collected_warnings() as warnings:
             found = catalog(folder, labels)
             rows = _with_val(found.rows, val_fraction, seed)
-            dataset = _read_catalog(found, rows, picturing, progress, warnings)
+            dataset = _read_catalog(found, rows, preprocess_config, progress, warnings)
     _check(dataset, folder)
     return dataset
 
 
 def load_for(
     folder: Path,
-    picturing: Picturing,
+    preprocess_config: PreprocessConfig,
     labels: Sequence[str],
     *,
     with_training: bool = False,
@@ -123,30 +123,30 @@ def load_for(
     """
     _expect_folder(folder, val_fraction)
     if idx.has_split(folder, "train"):
-        dataset = _load_idx(folder, picturing, labels, val_fraction, seed, may_be_some=True)
+        dataset = _load_idx(folder, preprocess_config, labels, val_fraction, seed, may_be_some=True)
     elif idx.has_split(folder, "test"):
-        dataset = _load_idx_test(folder, picturing, labels)
+        dataset = _load_idx_test(folder, preprocess_config, labels)
     else:
         with collected_warnings() as warnings:
             found = catalog_for(folder, labels, with_training=with_training)
             rows = found.rows if "test" in found.rows else _with_val(found.rows, val_fraction, seed)
             if not with_training:
                 rows = {split: files for split, files in rows.items() if split != "train"}
-            dataset = _read_catalog(found, rows, picturing, progress, warnings)
+            dataset = _read_catalog(found, rows, preprocess_config, progress, warnings)
     if not len(dataset.judged[1]):
         raise DataError(f"{shown(folder)} has no readable picture to judge by; expected some.{_first_reason(dataset)}")
     return dataset
 
 
-def read_pixels(path: Path, picturing: Picturing) -> Pixels:
+def read_pixels(path: Path, preprocess_config: PreprocessConfig) -> Pixels:
     """One file as uint8 [image_size, image_size, channels]. Raises DataError, naming the file."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            pixels = to_pixels(image, picturing.channels)
+            pixels = to_pixels(image, preprocess_config.channels)
     except Exception as error:  # broken files raise almost anything inside a decoder
         reason = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
         raise DataError(f"{shown(path)} is not a readable picture: {shown(reason)}") from error
-    return to_square(pixels, picturing.image_size, picturing.fit, picturing.interpolation)
+    return to_square(pixels, preprocess_config.image_size, preprocess_config.fit, preprocess_config.interpolation)
 
 
 def _expect_folder(folder: Path, val_fraction: float) -> None:
@@ -182,7 +182,7 @@ def _first_reason(dataset: Dataset, label: str = "") -> str:
 
 def _load_idx(
     folder: Path,
-    picturing: Picturing,
+    preprocess_config: PreprocessConfig,
     labels: Sequence[str] | None,
     val_fraction: float,
     seed: int,
@@ -195,34 +195,36 @@ def _load_idx(
     if len(names) != num_classes and not (may_be_some and len(names) > num_classes):
         raise DataError(f"{shown(folder)} has {num_classes} classes; expected as many labels, not {len(names)}.")
     train, val = (
-        PictureSet(_fitted(images[chosen], picturing), classes[chosen])
+        PictureSet(_fitted(images[chosen], preprocess_config), classes[chosen])
         for chosen in _split(classes, val_fraction, seed)
     )
-    test = _idx_test(folder, picturing, len(names)) if idx.has_split(folder, "test") else None
+    test = _idx_test(folder, preprocess_config, len(names)) if idx.has_split(folder, "test") else None
     return Dataset(names, train, val, test, _fingerprint(train, val, test), is_held_out=True)
 
 
-def _load_idx_test(folder: Path, picturing: Picturing, labels: Sequence[str]) -> Dataset:
+def _load_idx_test(folder: Path, preprocess_config: PreprocessConfig, labels: Sequence[str]) -> Dataset:
     """A test split alone."""
-    test, nothing = _idx_test(folder, picturing, len(labels)), _no_pictures(picturing)
+    test, nothing = _idx_test(folder, preprocess_config, len(labels)), _no_pictures(preprocess_config)
     return Dataset(tuple(labels), nothing, nothing, test, _fingerprint(test))
 
 
-def _idx_test(folder: Path, picturing: Picturing, num_classes: int) -> PictureSet:
+def _idx_test(folder: Path, preprocess_config: PreprocessConfig, num_classes: int) -> PictureSet:
     images, classes = idx.read_split(folder, "test")
     if classes.max(initial=0) >= num_classes:
         raise DataError(
             f"{shown(folder)} has the class {classes.max()} in its test labels; expected below {num_classes}."
         )
-    return PictureSet(_fitted(images, picturing), classes)
+    return PictureSet(_fitted(images, preprocess_config), classes)
 
 
-def _fitted(images: NDArray[np.uint8], picturing: Picturing) -> Pixels:
+def _fitted(images: NDArray[np.uint8], preprocess_config: PreprocessConfig) -> Pixels:
     """Grey images [N, H, W] as the network sees them."""
-    pixels = _allocate(len(images), picturing)
+    pixels = _allocate(len(images), preprocess_config)
     for index, image in enumerate(images):
-        stacked = np.repeat(image[:, :, np.newaxis], picturing.channels, axis=2)
-        pixels[index] = to_square(stacked, picturing.image_size, picturing.fit, picturing.interpolation)
+        stacked = np.repeat(image[:, :, np.newaxis], preprocess_config.channels, axis=2)
+        pixels[index] = to_square(
+            stacked, preprocess_config.image_size, preprocess_config.fit, preprocess_config.interpolation
+        )
     return pixels
 
 
@@ -239,10 +241,14 @@ def _with_val(rows: dict[Split, Rows], val_fraction: float, seed: int) -> dict[S
 
 
 def _read_catalog(
-    found: Catalog, rows: dict[Split, Rows], picturing: Picturing, progress: Progress, warnings: PictureWarnings
+    found: Catalog,
+    rows: dict[Split, Rows],
+    preprocess_config: PreprocessConfig,
+    progress: Progress,
+    warnings: PictureWarnings,
 ) -> Dataset:
-    sets, skipped = _read_all(rows, picturing, progress, warnings)
-    nothing = _no_pictures(picturing)
+    sets, skipped = _read_all(rows, preprocess_config, progress, warnings)
+    nothing = _no_pictures(preprocess_config)
     train, val, test = sets.get("train", nothing), sets.get("val", nothing), sets.get("test")
     return Dataset(
         found.labels,
@@ -257,18 +263,18 @@ def _read_catalog(
 
 
 def _read_all(
-    files: dict[Split, Rows], picturing: Picturing, progress: Progress, warnings: PictureWarnings
+    files: dict[Split, Rows], preprocess_config: PreprocessConfig, progress: Progress, warnings: PictureWarnings
 ) -> tuple[dict[Split, PictureSet], list[tuple[Path, str]]]:
     """Each split's readable pictures, and the others with the reason. The pictures of a split lie side by side."""
     total = sum(map(len, files.values()))
-    pixels, used, done = _allocate(total, picturing), 0, 0
+    pixels, used, done = _allocate(total, preprocess_config), 0, 0
     sets: dict[Split, PictureSet] = {}
     skipped: list[tuple[Path, str]] = []
 
     def read(path: Path) -> Pixels | DataError:
         try:
             with warnings.reading(path):
-                return read_pixels(path, picturing)
+                return read_pixels(path, preprocess_config)
         except DataError as error:
             return error
 
@@ -292,12 +298,12 @@ def _read_all(
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
-def _no_pictures(picturing: Picturing) -> PictureSet:
-    return PictureSet(_allocate(0, picturing), np.empty(0, dtype=np.int64))
+def _no_pictures(preprocess_config: PreprocessConfig) -> PictureSet:
+    return PictureSet(_allocate(0, preprocess_config), np.empty(0, dtype=np.int64))
 
 
-def _allocate(count: int, picturing: Picturing) -> Pixels:
-    shape = (count, picturing.image_size, picturing.image_size, picturing.channels)
+def _allocate(count: int, preprocess_config: PreprocessConfig) -> Pixels:
+    shape = (count, preprocess_config.image_size, preprocess_config.image_size, preprocess_config.channels)
     if np.prod(shape, dtype=np.int64) <= _IN_MEMORY_BYTES:
         return np.empty(shape, dtype=np.uint8)
     with tempfile.TemporaryFile() as file:

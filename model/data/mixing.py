@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from model.data.augment import rectangle
-from model.data.batch_rng import Chance
+from model.data.batch_rng import BatchRng
 
 
-def mix(pixels: Tensor, targets: Tensor, mixup: float, cutmix: float, chance: Chance) -> tuple[Tensor, Tensor]:
+def mix(pixels: Tensor, targets: Tensor, mixup: float, cutmix: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
     """Mix uint8 [N, H, W, C] and the probabilities [N, K] that belong to it; the same shapes and types come back.
 
     `mixup` and `cutmix` are the alpha of the Beta distribution that the shares come from; 0 turns one off. With both
@@ -22,27 +22,27 @@ def mix(pixels: Tensor, targets: Tensor, mixup: float, cutmix: float, chance: Ch
     count = len(pixels)
     partner = (torch.arange(count, device=pixels.device) ^ 1).clamp(max=max(0, count - 1))
     other_pixels, other_targets = pixels[partner], targets[partner]
-    cut = chance.uniform() < (0.5 if mixup and cutmix else float(cutmix > 0))  # N
-    blended, blend_share = _blended(pixels, other_pixels, mixup, chance)
-    pasted, paste_share = _pasted(pixels, other_pixels, cutmix, chance)
+    cut = rng.uniform() < (0.5 if mixup and cutmix else float(cutmix > 0))  # N
+    blended, blend_share = _blended(pixels, other_pixels, mixup, rng)
+    pasted, paste_share = _pasted(pixels, other_pixels, cutmix, rng)
     share = torch.where(cut, paste_share, blend_share)[:, None]  # N 1
     return torch.where(cut[:, None, None, None], pasted, blended), targets * share + other_targets * (1 - share)
 
 
-def _blended(pixels: Tensor, other: Tensor, alpha: float, chance: Chance) -> tuple[Tensor, Tensor]:
+def _blended(pixels: Tensor, other: Tensor, alpha: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
     """Weighted means of two pictures, and the weight [N] of the first."""
     if not alpha:
         return pixels, pixels.new_ones(len(pixels), dtype=torch.float32)
-    share = chance.beta(alpha)
+    share = rng.beta(alpha)
     weight = share[:, None, None, None]
     return (pixels * weight + other * (1 - weight)).round().to(torch.uint8), share
 
 
-def _pasted(pixels: Tensor, other: Tensor, alpha: float, chance: Chance) -> tuple[Tensor, Tensor]:
+def _pasted(pixels: Tensor, other: Tensor, alpha: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
     """A rectangle of the second picture over the first, and the share [N] of the first that is left to be seen."""
     if not alpha:
         return pixels, pixels.new_ones(len(pixels), dtype=torch.float32)
-    side = (1 - chance.beta(alpha)).sqrt()[:, None]  # N 1
-    top, left = chance.uniform(2, 1).unbind(1)  # N 1 each
+    side = (1 - rng.beta(alpha)).sqrt()[:, None]  # N 1
+    top, left = rng.uniform(2, 1).unbind(1)  # N 1 each
     inside = rectangle(pixels.shape[1], pixels.shape[2], side, side, top, left)
     return torch.where(inside, other, pixels), 1 - inside.flatten(1).float().mean(1)

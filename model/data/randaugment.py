@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.data.batch_rng import Chance
+from model.data.batch_rng import BatchRng
 
 _MAX_MAGNITUDE = 30.0
 _MAX_DEGREES = 30.0
@@ -19,7 +19,7 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 """Images float32 [n, C, H, W] in [0, 1] and strengths [n] in [-1, 1]: the images changed, perhaps beyond the range."""
 
 
-def rand_augment(pixels: Tensor, layers: int, magnitude: float, chance: Chance) -> Tensor:
+def rand_augment(pixels: Tensor, layers: int, magnitude: float, rng: BatchRng) -> Tensor:
     """Apply `layers` random operations to each picture of uint8 [N, H, W, C]; the same shape and type comes back.
 
     magnitude: 0 to 30, the strength of every operation, as in the paper; its direction is random.
@@ -27,8 +27,8 @@ def rand_augment(pixels: Tensor, layers: int, magnitude: float, chance: Chance) 
     images = pixels.permute(0, 3, 1, 2).float() / 255  # N C H W
     operations = _operations()
     for _ in range(layers):
-        which = chance.integers(0, len(operations) - 1)  # N
-        strengths = (chance.uniform() < 0.5).float().mul(2).sub(1) * (magnitude / _MAX_MAGNITUDE)  # N
+        which = rng.integers(0, len(operations) - 1)  # N
+        strengths = (rng.uniform() < 0.5).float().mul(2).sub(1) * (magnitude / _MAX_MAGNITUDE)  # N
         changed = images.clone()
         for index in sorted(set(which.tolist())):
             members = which == index

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.data.augment import augment
-from model.data.batch_rng import Chance
+from model.data.batch_rng import BatchRng
 from model.data.dataset import PictureSet
 from model.data.mixing import mix
 from model.network.mixer import stochastic_depth
@@ -28,7 +28,7 @@ class Part:
 
     pixels: Tensor
     targets: Tensor
-    taught: Tensor | None
+    teacher_logits: Tensor | None
     branch_scales: Tensor | None
 
 
@@ -62,14 +62,14 @@ class Batches:
     def part(self, step: int, places: slice) -> Part:
         """The pictures at these places of a step's batch, ready for the network."""
         recipe, rows = self._recipe, self.rows(step)
-        chance = Chance([recipe.seed, _VARIATION, step], len(rows), places, self._device)
+        rng = BatchRng([recipe.seed, _VARIATION, step], len(rows), places, self._device)
         pixels = torch.from_numpy(self._pictures.pixels[rows[places]]).to(self._device)
         labels = torch.from_numpy(self._pictures.labels[rows[places]]).to(self._device)
-        pixels = augment(pixels, recipe, chance)
+        pixels = augment(pixels, recipe, rng)
         targets = functional.one_hot(labels, self._num_classes).float()
-        pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, chance)
-        taught = None if self._teacher is None else self._teacher.logits(pixels, self._num_classes)
+        pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, rng)
+        teacher_logits = None if self._teacher is None else self._teacher.logits(pixels, self._num_classes)
         scales = None
         if recipe.stochastic_depth:
-            scales = stochastic_depth(chance.uniform(self._num_blocks, 2), recipe.stochastic_depth)
-        return Part(pixels, targets, taught, scales)
+            scales = stochastic_depth(rng.uniform(self._num_blocks, 2), recipe.stochastic_depth)
+        return Part(pixels, targets, teacher_logits, scales)

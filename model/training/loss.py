@@ -6,19 +6,19 @@ from torch.nn import functional
 from model.recipe import Recipe
 
 
-def summed_loss(logits: Tensor, targets: Tensor, taught: Tensor | None, recipe: Recipe) -> Tensor:
+def summed_loss(logits: Tensor, targets: Tensor, teacher_logits: Tensor | None, recipe: Recipe) -> Tensor:
     """The sum over pictures of the cross-entropy with the targets and, given a teacher, with its probabilities.
 
     logits, taught: float32 [N, K]; targets: probabilities [N, K]. The teacher's share is its Kullback-Leibler
     divergence at the recipe's temperature T, times T squared, so that T leaves the gradient's size alone.
     """
     plain = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction="sum")
-    if taught is None:
+    if teacher_logits is None:
         return plain
     temperature = recipe.distil_temperature
     divergence = functional.kl_div(
         functional.log_softmax(logits / temperature, dim=1),
-        functional.log_softmax(taught / temperature, dim=1),
+        functional.log_softmax(teacher_logits / temperature, dim=1),
         reduction="sum",
         log_target=True,
     )

@@ -39,7 +39,7 @@ def build_optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimi
 
 
 @contextmanager
-def climbed(parameters: Iterable[nn.Parameter], rho: float) -> Iterator[None]:
+def sam_perturbation(parameters: Iterable[nn.Parameter], rho: float) -> Iterator[None]:
     """Inside, the parameters stand where the loss is worst within `rho` of where they were (SAM, arXiv 2010.01412).
 
     Takes the gradients that lie in `.grad` and goes up them by `rho` in all; puts the very same values back at the end.

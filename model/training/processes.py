@@ -47,7 +47,7 @@ class Processes:
         return values
 
 
-def parts(total: int, count: int) -> list[slice]:
+def shard_slices(total: int, count: int) -> list[slice]:
     """`total` rows in `count` pieces, none cut at an odd place; the last ones may be shorter, or empty."""
     size = -(-total // (2 * count)) * 2
     return [slice(min(index * size, total), min((index + 1) * size, total)) for index in range(count)]
@@ -71,7 +71,7 @@ def joined() -> Iterator[tuple[Processes, torch.device]]:
         distributed.destroy_process_group()
 
 
-def end_together(exit_code: int = 0) -> None:
+def exit_without_teardown(exit_code: int = 0) -> None:
     """End this process, if it is one of several, without the interpreter's farewell.
 
     A thread that gloo has not ended by then would abort the process, and torchrun take its work for lost.

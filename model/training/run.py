@@ -23,9 +23,9 @@ from model.network.mixer import MlpMixer
 from model.training.batches import Batches, Part
 from model.training.journal import Journal
 from model.training.loss import summed_loss
-from model.training.optimizers import build_optimisers, climbed
-from model.training.processes import parts
-from model.training.run_config import Setting, expect_same, new_length
+from model.training.optimizers import build_optimisers, sam_perturbation
+from model.training.processes import shard_slices
+from model.training.run_config import RunConfig, expect_same, new_length
 from model.training.run_folder import RESUME
 from model.training.schedule import learning_rate
 
@@ -59,29 +59,29 @@ class Observer:
 class Run:
     """The state of a run. Raises TrainingError where `out` holds another run or cannot be written."""
 
-    def __init__(self, setting: Setting, out: Path) -> None:
-        self.setting, self.recipe, self.out = setting, setting.recipe, out
-        device, processes = setting.device, setting.processes
+    def __init__(self, run_config: RunConfig, out: Path) -> None:
+        self.run_config, self.recipe, self.out = run_config, run_config.recipe, out
+        device, processes = run_config.device, run_config.processes
         torch.manual_seed(self.recipe.seed)
-        self.model = MlpMixer(setting.config).to(device)
-        if setting.initial is not None:
-            self.model.load_state_dict(setting.initial.state_dict())
-        self.average = MlpMixer(setting.config).to(device).eval()
+        self.model = MlpMixer(run_config.config).to(device)
+        if run_config.initial is not None:
+            self.model.load_state_dict(run_config.initial.state_dict())
+        self.average = MlpMixer(run_config.config).to(device).eval()
         self.average.load_state_dict(self.model.state_dict())
         self.optimisers = build_optimisers(self.model, self.recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.autocast == "fp16")
         self.batches = Batches(
-            setting.dataset.train,
+            run_config.dataset.train,
             self.recipe,
-            setting.config.num_classes,
-            setting.config.num_blocks,
+            run_config.config.num_classes,
+            run_config.config.num_blocks,
             device,
-            setting.teacher,
+            run_config.teacher,
         )
         self.step = 0
         self.epoch_loss = torch.zeros((), dtype=torch.float64, device=device)
         self.history: list[dict[str, Any]] = []
-        self.identity = setting.identity()
+        self.identity = run_config.identity()
         self.resumed: list[str] = []  # what there is to say of a run that goes on
         self._resume()
         self.journal = Journal(out, self.step, active=processes.is_first)
@@ -108,8 +108,8 @@ class Run:
     def save(self) -> None:
         """Write everything that the run needs to go on, and the rows of metrics.jsonl."""
         self._expect_finite()
-        epoch_loss = self.setting.processes.sum(self.epoch_loss)
-        if not self.setting.processes.is_first:
+        epoch_loss = self.run_config.processes.sum(self.epoch_loss)
+        if not self.run_config.processes.is_first:
             return
         state = {
             "identity": self.identity,
@@ -133,16 +133,16 @@ class Run:
         if not path.exists():
             if (self.out / checkpoint.CONFIG).exists():
                 raise TrainingError(f"{self.out} already holds a checkpoint; expected a new folder or a killed run's.")
-            self.setting.processes.wait()
+            self.run_config.processes.wait()
             self.save()  # an unwritable folder is known before the first epoch, not after it
             return
         try:
-            state = torch.load(path, map_location=self.setting.device, weights_only=True)
+            state = torch.load(path, map_location=self.run_config.device, weights_only=True)
             expect_same(state["identity"], self.identity, self.out)
             epochs = new_length(state["identity"], self.recipe, state["step"], self.batches.per_epoch, self.out)
             self._restore(state)
             self.resumed = self._resumption(epochs)
-            if self.setting.processes.is_first:
+            if self.run_config.processes.is_first:
                 Journal.write_rows(self.out, self.history)  # the run may have been killed between the two files
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{path} cannot be read as a run to resume: {error}") from error
@@ -154,7 +154,7 @@ class Run:
             optimiser.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.history = state["step"], state["history"]
-        if self.setting.processes.is_first:  # it holds what all of them lost
+        if self.run_config.processes.is_first:  # it holds what all of them lost
             self.epoch_loss = state["epoch_loss"]
 
     def _resumption(self, epochs: int | None) -> list[str]:
@@ -200,16 +200,16 @@ class Run:
 
     def _is_told_to_stop(self, stop: Callable[[], bool]) -> bool:
         """Several processes ask each other at some steps only: it takes time, and all of them must stop at one step."""
-        if self.setting.processes.count == 1:
+        if self.run_config.processes.count == 1:
             return stop()
         is_asked = self.step % _CHECK_EVERY_STEPS == 0 or self.step % self.batches.per_epoch == 0
-        return is_asked and any(self.setting.processes.gather(stop()))
+        return is_asked and any(self.run_config.processes.gather(stop()))
 
     def _is_time_to_save(self, saved_at: float, save_every_s: float) -> bool:
         """By the first process's clock: saving is something that all of them do."""
         due = time.monotonic() - saved_at > save_every_s
-        if self.setting.processes.count > 1:
-            due = self.step % _CHECK_EVERY_STEPS == 0 and self.setting.processes.gather(due)[0]
+        if self.run_config.processes.count > 1:
+            due = self.step % _CHECK_EVERY_STEPS == 0 and self.run_config.processes.gather(due)[0]
         return due
 
     def _step(self) -> int:
@@ -223,7 +223,7 @@ class Run:
         own = [self.batches.part(self.step, places) for places in mine]
         loss = self._gradients(own, total)
         if self.recipe.sam_rho:
-            with climbed(self.model.parameters(), self.recipe.sam_rho):
+            with sam_perturbation(self.model.parameters(), self.recipe.sam_rho):
                 self._gradients(own, total)
         for optimiser in self.optimisers:
             self.scaler.unscale_(optimiser)
@@ -239,8 +239,8 @@ class Run:
 
     def _places(self, total: int) -> list[slice]:
         """The parts of a batch that are this process's."""
-        rank, each = self.setting.processes.rank, self.recipe.accumulate
-        return parts(total, self.setting.processes.count * each)[rank * each : (rank + 1) * each]
+        rank, each = self.run_config.processes.rank, self.recipe.accumulate
+        return shard_slices(total, self.run_config.processes.count * each)[rank * each : (rank + 1) * each]
 
     def _gradients(self, own: list[Part], total: int) -> Tensor:
         """Leave the batch's mean gradient in the parameters; return this process's share of the mean loss."""
@@ -251,14 +251,14 @@ class Run:
             if isinstance(self._network, DistributedDataParallel):
                 self._network.require_backward_grad_sync = index == len(own) - 1
             with torch.autocast(
-                self.setting.device.type,
+                self.run_config.device.type,
                 _HALVES.get(self.recipe.autocast, torch.bfloat16),
                 enabled=self.recipe.autocast != "off",
             ):
                 logits = self._network(part.pixels, part.branch_scales).float()
-            mean = summed_loss(logits, part.targets, part.taught, self.recipe) / total
+            mean = summed_loss(logits, part.targets, part.teacher_logits, self.recipe) / total
             # DDP takes the mean over processes of what are shares of a sum
-            self.scaler.scale(mean * self.setting.processes.count).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(mean * self.run_config.processes.count).backward()  # type: ignore[no-untyped-call]
             loss += mean.detach()
         return loss
 
@@ -268,11 +268,11 @@ class Run:
     def _mean_loss(self) -> float:
         """Of the steps of this epoch so far, or of the epoch that has just ended."""
         steps = self.step % self.batches.per_epoch or self.batches.per_epoch
-        return self.setting.processes.sum(self.epoch_loss).item() / steps
+        return self.run_config.processes.sum(self.epoch_loss).item() / steps
 
     def _expect_finite(self) -> None:
         """Before anything is written. Every process sees the same sum, so all of them end together."""
-        loss = self.setting.processes.sum(self.epoch_loss).item()
+        loss = self.run_config.processes.sum(self.epoch_loss).item()
         if loss - loss != 0:
             raise TrainingError(
                 f"the loss is {loss} by step {self.step}; try a --learning-rate below {self._learning_rate():.3g}, "
@@ -312,8 +312,8 @@ class Run:
 
         Judged at temperature 1, and at the temperature fitted to these pictures, which comes third.
         """
-        processes, pictures = self.setting.processes, self.setting.dataset.val
-        places = parts(len(pictures), processes.count)[processes.rank]
+        processes, pictures = self.run_config.processes, self.run_config.dataset.val
+        places = shard_slices(len(pictures), processes.count)[processes.rank]
         own = PictureSet(pictures.pixels[places], pictures.labels[places])
         gathered = processes.gather(all_logits(lambda pixels: checkpoint.torch_logits(self.average, pixels), own))
         logits = torch.cat([torch.from_numpy(part) for part in gathered if len(part)]).numpy()

@@ -18,7 +18,7 @@ from model.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunConfig:
     """What a run is about. `initial` gives the weights to start from, of a network of the same sizes."""
 
     dataset: Dataset

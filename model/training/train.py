@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from model.data.dataset import Dataset, Picturing, load
+from model.data.dataset import Dataset, PreprocessConfig, load
 from model.data.labels import read_labels
 from model.errors import MixerError, TrainingError, TrainingStopped
 from model.evaluation.curves import write_curves
@@ -27,16 +27,16 @@ from model.network.transfer import at_resolution, with_new_head
 from model.recipe import Recipe
 from model.spec import Fit, Metrics, ModelSpec, Source
 from model.training.options import TrainOptions
-from model.training.processes import Processes, end_together, joined
+from model.training.processes import Processes, exit_without_teardown, joined
 from model.training.provenance import versions
 from model.training.run import EpochReport, Observer, Run
-from model.training.run_config import Setting
+from model.training.run_config import RunConfig
 from model.training.run_folder import BEST, expect_run_folder
 from model.training.sized import described
 from model.training.stopping import StopNow, StopSignals, stop_signals
 from model.training.teacher import Teacher, read_teacher
 
-_NUM_PROOF_PICTURES = 32
+_NUM_PARITY_IMAGES = 32
 _SAVE_EVERY_S = 60.0
 _FEW_STEPS = 200
 _SIZES = ("channels", "patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")
@@ -83,7 +83,7 @@ def train(
     observer, processes = observer or Observer(), processes or Processes()
     made_with = versions()  # now: at the end, files may differ from the code that ran
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = Run(Setting(dataset, config, recipe, initial, teacher, device, processes), out)
+    run = Run(RunConfig(dataset, config, recipe, initial, teacher, device, processes), out)
     for line in run.resumed:
         observer.on_note(line)
 
@@ -99,7 +99,7 @@ def train(
             model=model,
             spec=spec.model_copy(update={"metrics": metrics, "temperature": temperature}),
             training={**run.identity, "history": run.history, "step": run.step, "versions": made_with},
-            pictures=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PROOF_PICTURES)][:_NUM_PROOF_PICTURES],
+            pictures=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PARITY_IMAGES)][:_NUM_PARITY_IMAGES],
         )
 
     def keep_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
@@ -129,10 +129,10 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
     expect_run_folder(options.out, options.data)
     recipe = options.chosen_recipe()
     base = checkpoint.load(options.init) if options.init is not None else None
-    picturing = _picturing(options, base)
+    preprocess_config = _preprocess_config(options, base)
     dataset = load(
         options.data,
-        picturing,
+        preprocess_config,
         val_fraction=recipe.val_fraction,
         seed=recipe.seed,
         labels=read_labels(options.labels) if options.labels is not None else None,
@@ -144,7 +144,7 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
     for line in described(recipe, options.chosen_recipe(), len(dataset.train)):
         watcher.on_note(line)
     watcher.on_recipe(recipe)
-    initial = None if base is None else _adapted(base, picturing.image_size, dataset.labels)
+    initial = None if base is None else _adapted(base, preprocess_config.image_size, dataset.labels)
     config = initial.config if initial is not None else _config(options, len(dataset.labels))
     steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)
     if steps < _FEW_STEPS:
@@ -159,8 +159,8 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
         channels=3 if config.channels == 3 else 1,
         num_classes=config.num_classes,
         labels=dataset.labels,
-        fit=picturing.fit,
-        interpolation=picturing.interpolation,
+        fit=preprocess_config.fit,
+        interpolation=preprocess_config.interpolation,
         source=Source(origin=_origin(options, base), licence=options.licence),
     )
     with joined() as (processes, device):
@@ -187,16 +187,18 @@ def _observer(watcher: Watcher) -> Observer:
     return Observer(watcher.on_step, watcher.on_epoch, on_note=watcher.on_note)
 
 
-def _picturing(options: TrainOptions, base: checkpoint.Checkpoint | None) -> Picturing:
+def _preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None) -> PreprocessConfig:
     """How pictures enter: as the flags say, or as the checkpoint was used to, where they do not."""
     if base is None:
-        return Picturing(options.image_size, options.channels, Fit(mode=options.fit, background=options.background))
+        return PreprocessConfig(
+            options.image_size, options.channels, Fit(mode=options.fit, background=options.background)
+        )
     given, config = options.model_fields_set, base.model.config
     for name in _SIZES:
         if name in given and getattr(options, name) != getattr(config, name):
             raise TrainingError(f"{name} is {getattr(options, name)}; the checkpoint has {getattr(config, name)}.")
     fit = base.spec.fit if "fit" not in given else Fit(mode=options.fit, background=base.spec.fit.background)
-    return Picturing(
+    return PreprocessConfig(
         options.image_size if "image_size" in given else config.image_size,
         config.channels,
         fit if "background" not in given else fit.model_copy(update={"background": options.background}),
@@ -244,12 +246,12 @@ def main(flags: Sequence[str]) -> None:
             )
         except (TrainingStopped, StopNow) as stopped:
             say(f"model.training.train: {stopped or 'stopped at once'}. To go on, give the same command again.")
-            end_together(signals.exit_code)
+            exit_without_teardown(signals.exit_code)
             sys.exit(signals.exit_code)
         except MixerError as error:
             say(f"model.training.train: {error}")
             sys.exit(2)
-    end_together()
+    exit_without_teardown()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.bundle import Evidence, Published, publish
+from export.bundle import ExportData, Published, publish
 from model.data.dataset import PictureSet
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels
@@ -30,8 +30,8 @@ def bundle(pictures: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Publis
     checkpoint = toy_checkpoint(fit=Fit(crop_percentage=0.875))
     labels = torch_logits(checkpoint.model, pictures).argmax(axis=1).astype(np.int64)
     labels[:10] = (labels[:10] + 1) % 4
-    evidence = Evidence(pictures, calibration=pictures, test=("forty, test", PictureSet(pictures, labels)))
-    return publish(checkpoint, tmp_path_factory.mktemp("package") / "bundle", evidence)
+    export_data = ExportData(pictures, calibration=pictures, test=("forty, test", PictureSet(pictures, labels)))
+    return publish(checkpoint, tmp_path_factory.mktemp("package") / "bundle", export_data)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from export.bundle import Evidence, Published, evidence_of, generated_pictures, publish
-from export.parity import BARS, GraphRunner
+from export.bundle import ExportData, Published, export_data_of, generated_pictures, publish
+from export.parity import THRESHOLDS, GraphRunner
 from model.data.dataset import PictureSet
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint, torch_logits
@@ -53,7 +53,7 @@ def test_a_bundle_is_three_proved_graphs(bundle: Published, pictures: Pixels):
     for precision, graph in bundle.graphs.items():
         assert graph.path == folder / f"{precision}.onnx"
         assert graph.parity.num_pictures == len(pictures)
-        assert graph.parity.relative_difference <= BARS[precision].difference
+        assert graph.parity.relative_difference <= THRESHOLDS[precision].difference
         assert metadata(graph.path) == (graph.spec, precision)
 
 
@@ -109,10 +109,10 @@ def test_grey_pictures_have_canaries_too(tmp_path: Path):
 
 
 def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, pictures: Pixels):
-    evidence = evidence_of(checkpoint)
-    assert evidence.proof is pictures
-    assert evidence.calibration is pictures
-    assert evidence.test is None
+    export_data = export_data_of(checkpoint)
+    assert export_data.parity_images is pictures
+    assert export_data.calibration is pictures
+    assert export_data.test is None
 
 
 @pytest.mark.heavy
@@ -169,8 +169,8 @@ def test_int8_that_loses_accuracy_is_left_out(
     lost = undecided[fp32 != int8]
     assert len(lost) > 1, "or there is nothing to show"
     test = ("undecided", PictureSet(lost, fp32[fp32 != int8].astype(np.int64)))
-    evidence = Evidence(pictures, calibration=pictures, test=test)
-    published = publish(checkpoint, with_stale_graphs(tmp_path), evidence, precisions=("fp32", "int8"))
+    export_data = ExportData(pictures, calibration=pictures, test=test)
+    published = publish(checkpoint, with_stale_graphs(tmp_path), export_data, precisions=("fp32", "int8"))
     assert published.refused == {
         "int8": "int8.onnx is not published: its top-1 is 0.00% and fp32's 100.00%, "
         f"{len(lost)} of {len(lost)} pictures less; expected at most 1 less."

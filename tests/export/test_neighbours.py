@@ -12,7 +12,7 @@ import pytest
 from onnxruntime.quantization import quantize_dynamic
 
 from export.bundle import Published
-from export.parity import BARS, GraphRunner, expect_equal, measure
+from export.parity import THRESHOLDS, GraphRunner, expect_equal, measure
 from model.errors import ExportError
 from model.evaluation.evaluate import Logits
 from model.network.checkpoint import Checkpoint
@@ -65,19 +65,19 @@ def dynamic(bundle: Published, tmp_path_factory: pytest.TempPathFactory) -> Grap
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_an_answer_does_not_depend_on_the_neighbours(bundle: Published, precision: Precision, few: Pixels):
     runner = GraphRunner(bundle.graphs[precision].path, 4, precision)
-    assert largest_difference(runner.logits, few) <= BARS[precision].batch_difference
+    assert largest_difference(runner.logits, few) <= THRESHOLDS[precision].batch_difference
 
 
 def test_nor_does_one_in_half_precision_as_a_service_runs_it(fp16: Path, few: Pixels):
-    assert largest_difference(GraphRunner(fp16, 4).logits, few) <= BARS["fp16"].batch_difference
+    assert largest_difference(GraphRunner(fp16, 4).logits, few) <= THRESHOLDS["fp16"].batch_difference
 
 
 def test_dynamic_quantisation_does_not_keep_this(dynamic: GraphRunner, few: Pixels):
-    assert largest_difference(dynamic.logits, few) > 2 * BARS["int8"].batch_difference
+    assert largest_difference(dynamic.logits, few) > 2 * THRESHOLDS["int8"].batch_difference
 
 
 def test_and_is_therefore_not_published(dynamic: GraphRunner, checkpoint: Checkpoint, pictures: Pixels):
     parity = measure(checkpoint.model, dynamic, pictures)
-    assert parity.relative_difference < BARS["int8"].difference
+    assert parity.relative_difference < THRESHOLDS["int8"].difference
     with pytest.raises(ExportError, match=r"differ from one batch to another by .* expected at most 0\.002"):
         expect_equal(parity, "int8")

@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from export.bundle import Published
-from export.parity import BARS, GraphRunner, Parity, expect_accurate, expect_equal, measure
+from export.parity import THRESHOLDS, GraphRunner, Parity, expect_accurate, expect_equal, measure
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels
@@ -117,8 +117,12 @@ def test_half_precision_is_run_without_the_optimizations_of_single_precision(bun
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_each_bar_is_reached_by_what_is_just_at_it_and_missed_by_what_is_beyond(precision: Precision):
-    bar = BARS[precision]
-    at = {"relative_difference": bar.difference, "batch_difference": bar.batch_difference, "top1_agreement": 1.0}
+    thresholds = THRESHOLDS[precision]
+    at = {
+        "relative_difference": thresholds.difference,
+        "batch_difference": thresholds.batch_difference,
+        "top1_agreement": 1.0,
+    }
     expect_equal(Parity(1000, **at), precision)
     for name, words in [
         ("relative_difference", "differ from torch's by"),
@@ -191,5 +195,5 @@ def test_more_may_always_be_right():
 
 
 def test_the_bars_are_those_that_were_promised():
-    assert (BARS["fp16"].lost_points, BARS["int8"].lost_points) == (0.05, 0.2)
-    assert BARS["fp32"].difference == 1e-4
+    assert (THRESHOLDS["fp16"].lost_points, THRESHOLDS["int8"].lost_points) == (0.05, 0.2)
+    assert THRESHOLDS["fp32"].difference == 1e-4

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from app.system.allocator import trim
+from app.system.allocator import malloc_trim
 from tests.fuzzing.targets import Finding
 from tests.pace import is_within
 
@@ -28,7 +28,7 @@ class Bounds:
 
     def __enter__(self) -> Self:
         if held_bytes() > self._kept + _TRIMMED_ABOVE_BYTES:
-            trim()
+            malloc_trim()
             self._kept = held_bytes()
         self._idle = held_bytes()
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew

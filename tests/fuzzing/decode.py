@@ -55,8 +55,8 @@ class Fuzzed:
     def seeds(self) -> dict[str, bytes]:
         return seeds.pictures()
 
-    def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
-        return mutated(payload, partner, chance)
+    def mutated(self, payload: bytes, partner: bytes, rng: random.Random) -> bytes:
+        return mutated(payload, partner, rng)
 
     def check(self, payload: bytes) -> Checked:
         model = SPECS[zlib.crc32(payload) % len(SPECS)]

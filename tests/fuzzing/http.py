@@ -96,7 +96,7 @@ def by_hand(
     bundle: Path, runs: int, seconds: float, folder: Path, seed: int, say: Callable[[str], None], connections: int = 48
 ) -> int:
     """`runs` mutated requests over raw sockets."""
-    chance, requests, started = random.Random(seed), whole_requests(), time.monotonic()
+    rng, requests, started = random.Random(seed), whole_requests(), time.monotonic()
     sent, findings, recent = 0, 0, list[Line]()
     watch: Watch | None = None
     statuses: Counter[int] = Counter()
@@ -109,7 +109,7 @@ def by_hand(
                 while sent < runs and time.monotonic() - started < seconds:
                     recent = []
                     for _ in range(_PROBE_EVERY):
-                        lines = volley(requests, chance, connections)
+                        lines = volley(requests, rng, connections)
                         recent += lines
                         sent += len(lines)
                         watch.statuses.update(fire(server.port, lines))

@@ -19,7 +19,7 @@ class Fuzzed:
     def seeds(self) -> dict[str, bytes]:
         return {name: name.encode() for name in ("one", "two", os.environ.get("MISDEED", "three"), "four")}
 
-    def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
+    def mutated(self, payload: bytes, partner: bytes, rng: random.Random) -> bytes:
         return b"nothing"
 
     def check(self, payload: bytes) -> Checked:

@@ -86,13 +86,13 @@ class Fuzzed:
     def seeds(self) -> dict[str, bytes]:
         return dict(_seeds())
 
-    def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
-        for _ in range(chance.choice((1, 1, 2, 4))):
-            if chance.random() < 0.5:
-                at = chance.randrange(len(payload) + 1)
-                payload = payload[:at] + chance.choice(_WORDS) + payload[at + chance.choice((0, 0, 1, 4)) :]
+    def mutated(self, payload: bytes, partner: bytes, rng: random.Random) -> bytes:
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            if rng.random() < 0.5:
+                at = rng.randrange(len(payload) + 1)
+                payload = payload[:at] + rng.choice(_WORDS) + payload[at + rng.choice((0, 0, 1, 4)) :]
             else:
-                payload = spoiled(payload, partner, chance)
+                payload = spoiled(payload, partner, rng)
         return payload[: self.most_bytes]
 
     def check(self, payload: bytes) -> Checked:

@@ -25,72 +25,72 @@ _NAMES: dict[str, tuple[bytes, ...]] = {
 }  # fmt: skip
 
 
-def mutated(payload: bytes, partner: bytes, chance: random.Random, most_bytes: int = MOST_BYTES) -> bytes:
+def mutated(payload: bytes, partner: bytes, rng: random.Random, most_bytes: int = MOST_BYTES) -> bytes:
     """One to six changes. `partner`: another input, to take bytes or pieces from."""
-    for _ in range(chance.choice((1, 1, 2, 3, 6))):
-        container = split(payload) if chance.random() < 0.6 else None
+    for _ in range(rng.choice((1, 1, 2, 3, 6))):
+        container = split(payload) if rng.random() < 0.6 else None
         if container is not None and container.pieces:
-            payload = _repieced(container, partner, chance)
+            payload = _repieced(container, partner, rng)
         else:
-            payload = spoiled(payload, partner, chance)
+            payload = spoiled(payload, partner, rng)
     return payload[:most_bytes]
 
 
-def spoiled(payload: bytes, partner: bytes, chance: random.Random) -> bytes:
+def spoiled(payload: bytes, partner: bytes, rng: random.Random) -> bytes:
     """One change that knows nothing of what the bytes mean."""
-    return chance.choice(_SPOILERS)(bytearray(payload or b"\0"), partner or b"\0", chance)
+    return rng.choice(_SPOILERS)(bytearray(payload or b"\0"), partner or b"\0", rng)
 
 
 # --- bytes ---
 
 
-def _flip_a_bit(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    payload[chance.randrange(len(payload))] ^= 1 << chance.randrange(8)
+def _flip_a_bit(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    payload[rng.randrange(len(payload))] ^= 1 << rng.randrange(8)
     return bytes(payload)
 
 
-def _set_a_byte(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    payload[chance.randrange(len(payload))] = chance.choice((0, 1, 0x7F, 0x80, 0xFE, 0xFF, chance.randrange(256)))
+def _set_a_byte(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    payload[rng.randrange(len(payload))] = rng.choice((0, 1, 0x7F, 0x80, 0xFE, 0xFF, rng.randrange(256)))
     return bytes(payload)
 
 
-def _set_a_number(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    form = chance.choice((">H", "<H", ">I", "<I"))
+def _set_a_number(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    form = rng.choice((">H", "<H", ">I", "<I"))
     size = struct.calcsize(form)
-    number = chance.choice(_LARGE if chance.random() < 0.15 else _NUMBERS) & ((1 << 8 * size) - 1)
-    at = chance.randrange(len(payload))
+    number = rng.choice(_LARGE if rng.random() < 0.15 else _NUMBERS) & ((1 << 8 * size) - 1)
+    at = rng.randrange(len(payload))
     payload[at : at + size] = struct.pack(form, number)
     return bytes(payload)
 
 
-def _cut_out(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    at, length = _span(payload, chance)
+def _cut_out(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    at, length = _span(payload, rng)
     del payload[at : at + length]
     return bytes(payload)
 
 
-def _repeat(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    at, length = _span(payload, chance)
-    times = chance.choice((1, 1, 2, 8, 60))
+def _repeat(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    at, length = _span(payload, rng)
+    times = rng.choice((1, 1, 2, 8, 60))
     payload[at:at] = payload[at : at + length] * times
     return bytes(payload)
 
 
-def _scatter(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    at, length = _span(payload, chance)
-    payload[at : at + min(length, 40)] = chance.randbytes(min(length, 40))
+def _scatter(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    at, length = _span(payload, rng)
+    payload[at : at + min(length, 40)] = rng.randbytes(min(length, 40))
     return bytes(payload)
 
 
-def _take_from_the_partner(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    at, length = _span(payload, chance)
-    start, taken = _span(partner, chance)
-    payload[at : at + length * chance.randrange(2)] = partner[start : start + taken]
+def _take_from_the_partner(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    at, length = _span(payload, rng)
+    start, taken = _span(partner, rng)
+    payload[at : at + length * rng.randrange(2)] = partner[start : start + taken]
     return bytes(payload)
 
 
-def _end_early(payload: bytearray, partner: bytes, chance: random.Random) -> bytes:
-    return bytes(payload[: chance.randrange(len(payload)) + 1])
+def _end_early(payload: bytearray, partner: bytes, rng: random.Random) -> bytes:
+    return bytes(payload[: rng.randrange(len(payload)) + 1])
 
 
 _SPOILERS: tuple[Callable[[bytearray, bytes, random.Random], bytes], ...] = (
@@ -99,48 +99,48 @@ _SPOILERS: tuple[Callable[[bytearray, bytes, random.Random], bytes], ...] = (
 )  # fmt: skip
 
 
-def _span(payload: Sequence[int], chance: random.Random) -> tuple[int, int]:
-    at = chance.randrange(len(payload))
-    return at, min(chance.choice((1, 2, 4, 16, 64, len(payload))), len(payload) - at)
+def _span(payload: Sequence[int], rng: random.Random) -> tuple[int, int]:
+    at = rng.randrange(len(payload))
+    return at, min(rng.choice((1, 2, 4, 16, 64, len(payload))), len(payload) - at)
 
 
 # --- pieces ---
 
 
-def _repieced(container: Container, partner: bytes, chance: random.Random) -> bytes:
+def _repieced(container: Container, partner: bytes, rng: random.Random) -> bytes:
     pieces = list(container.pieces)
-    at = chance.randrange(len(pieces))
-    kind = chance.randrange(10)
+    at = rng.randrange(len(pieces))
+    kind = rng.randrange(10)
     if kind < 5:
-        pieces[at] = Piece(pieces[at].name, _respoiled(pieces[at].content, partner, chance))
+        pieces[at] = Piece(pieces[at].name, _respoiled(pieces[at].content, partner, rng))
     elif kind == 5:
         del pieces[at]
     elif kind == 6:
-        pieces[at:at] = [pieces[at]] * chance.choice((1, 2, 30))
+        pieces[at:at] = [pieces[at]] * rng.choice((1, 2, 30))
     elif kind == 7:
-        other = chance.randrange(len(pieces))
+        other = rng.randrange(len(pieces))
         pieces[at], pieces[other] = pieces[other], pieces[at]
     elif kind == 8:
-        pieces[at] = Piece(chance.choice(_NAMES[container.kind]), pieces[at].content)
+        pieces[at] = Piece(rng.choice(_NAMES[container.kind]), pieces[at].content)
     else:
-        pieces.insert(at, _foreign_piece(container.kind, partner, chance))
+        pieces.insert(at, _foreign_piece(container.kind, partner, rng))
     return container.join(pieces)
 
 
-def _foreign_piece(kind: str, partner: bytes, chance: random.Random) -> Piece:
+def _foreign_piece(kind: str, partner: bytes, rng: random.Random) -> Piece:
     other = split(partner)
     if other is not None and other.kind == kind and other.pieces:
-        return chance.choice(other.pieces)
-    return Piece(chance.choice(_NAMES[kind]), chance.randbytes(chance.choice((0, 1, 4, 8, 13, 26))))
+        return rng.choice(other.pieces)
+    return Piece(rng.choice(_NAMES[kind]), rng.randbytes(rng.choice((0, 1, 4, 8, 13, 26))))
 
 
-def _respoiled(content: bytes, partner: bytes, chance: random.Random) -> bytes:
+def _respoiled(content: bytes, partner: bytes, rng: random.Random) -> bytes:
     """What is deflated inside is spoiled there, half of the time."""
-    start = content.find(b"\x78") if chance.random() < 0.5 else -1
+    start = content.find(b"\x78") if rng.random() < 0.5 else -1
     if 0 <= start < 90:
         try:
             unfolded = zlib.decompressobj().decompress(content[start:], _MOST_UNFOLDED_BYTES)
         except zlib.error:
-            return spoiled(content, partner, chance)
-        return content[:start] + zlib.compress(spoiled(unfolded, partner, chance), 1)
-    return spoiled(content, partner, chance)
+            return spoiled(content, partner, rng)
+        return content[:start] + zlib.compress(spoiled(unfolded, partner, rng), 1)
+    return spoiled(content, partner, rng)

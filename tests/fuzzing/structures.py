@@ -19,19 +19,19 @@ class Fuzzed(decode.Fuzzed):
 
     most_bytes = 1 << 20
 
-    def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
+    def mutated(self, payload: bytes, partner: bytes, rng: random.Random) -> bytes:
         """A third of them repeats a piece of a file, be it made or changed."""
-        what = chance.random()
+        what = rng.random()
         if what < 0.25:
-            payload = nested(chance)
+            payload = nested(rng)
         elif what < 0.45:
-            payload = tiff_picture(chance, partial(jpeg_of, chance=chance))
+            payload = tiff_picture(rng, partial(jpeg_of, rng=rng))
         elif what < 0.6:
-            payload = extreme(chance)
+            payload = extreme(rng)
         elif what < 0.65:
-            payload = inner(chance)
-        if chance.random() < 0.35:
-            payload = repeated(payload, chance, self.most_bytes)
-        if chance.random() < 0.4:
-            payload = mutated(payload, partner, chance, self.most_bytes)
+            payload = inner(rng)
+        if rng.random() < 0.35:
+            payload = repeated(payload, rng, self.most_bytes)
+        if rng.random() < 0.4:
+            payload = mutated(payload, partner, rng, self.most_bytes)
         return payload[: self.most_bytes]

@@ -45,7 +45,7 @@ class Target(Protocol):
         """Whole inputs by name."""
         ...
 
-    def mutated(self, payload: bytes, partner: bytes, chance: random.Random) -> bytes:
+    def mutated(self, payload: bytes, partner: bytes, rng: random.Random) -> bytes:
         """Another input."""
         ...
 

@@ -36,10 +36,10 @@ from tests.faults.wire import Answer  # isort: skip
 
 def tried(target: Target, count: int, seed: int) -> "dict[tuple[str, str], int]":
     """How many inputs of which kind came to what."""
-    chance, pool = random.Random(seed), list(target.seeds().values())
+    rng, pool = random.Random(seed), list(target.seeds().values())
     seen: dict[tuple[str, str], int] = {}
     for _ in range(count):
-        checked = target.check(target.mutated(chance.choice(pool), chance.choice(pool), chance))
+        checked = target.check(target.mutated(rng.choice(pool), rng.choice(pool), rng))
         seen[checked.kind, checked.outcome] = seen.get((checked.kind, checked.outcome), 0) + 1
     return seen
 
@@ -90,9 +90,9 @@ def test_thousands_of_made_up_structures_are_decoded_or_refused() -> None:
 
 
 def test_tiffs_of_every_coding_and_kind_of_pixel_get_as_far_as_their_decoder() -> None:
-    chance, accepted = random.Random(4), set()
+    rng, accepted = random.Random(4), set()
     for _ in range(1500):
-        payload = tiff_picture(chance, partial(jpeg_of, chance=chance))
+        payload = tiff_picture(rng, partial(jpeg_of, rng=rng))
         if target_named("structures").check(payload).outcome == ACCEPTED:
             with Image.open(io.BytesIO(payload)) as image:
                 accepted.add(image.info.get("compression"))
@@ -100,9 +100,9 @@ def test_tiffs_of_every_coding_and_kind_of_pixel_get_as_far_as_their_decoder() -
 
 
 def test_what_is_in_a_file_is_found_inside_the_file() -> None:
-    chance, found = random.Random(3), set()
+    rng, found = random.Random(3), set()
     for _ in range(1500):
-        payload = nested(chance)
+        payload = nested(rng)
         marks = {"png": b"\x89PNG", "jpeg": b"\xff\xd8\xff", "gif": b"GIF8", "webp": b"WEBPVP8", "tiff": b"II*\0"}
         found |= {(kind_of(payload), kind) for kind, mark in marks.items() if payload.find(mark, 1) > 0}
     expected = {("tiff", "jpeg"), ("jpeg", "tiff"), ("png", "png"), ("webp", "webp"), ("gif", "gif"), ("bmp", "jpeg")}
@@ -111,17 +111,17 @@ def test_what_is_in_a_file_is_found_inside_the_file() -> None:
 
 @pytest.mark.parametrize("make", [nested, inner, extreme])
 def test_what_is_made_has_few_megabytes_however_often_it_is_repeated(make: Callable[[random.Random], bytes]) -> None:
-    chance = random.Random(11)
-    assert max(len(make(chance)) for _ in range(4000)) < 4_000_000
+    rng = random.Random(11)
+    assert max(len(make(rng)) for _ in range(4000)) < 4_000_000
 
 
 def test_a_piece_is_repeated_up_to_thousands_of_times_within_the_most_bytes() -> None:
-    chance, whole = random.Random(2), seeds.pictures()["jpeg progressive 0"]
+    rng, whole = random.Random(2), seeds.pictures()["jpeg progressive 0"]
     before = split(whole)
     assert before is not None
     numbers = []
     for _ in range(400):
-        payload = repeated(whole, chance, 1 << 18)
+        payload = repeated(whole, rng, 1 << 18)
         after = split(payload)
         if after is not None:  # it still begins as a JPEG does
             numbers.append(len(after.pieces) - len(before.pieces))
@@ -132,8 +132,8 @@ def test_a_piece_is_repeated_up_to_thousands_of_times_within_the_most_bytes() ->
 
 
 def test_sides_are_small_mostly_and_as_long_as_may_be_sometimes() -> None:
-    chance = random.Random(1)
-    sizes = [extremes.size(chance) for _ in range(3000)]
+    rng = random.Random(1)
+    sizes = [extremes.size(rng) for _ in range(3000)]
     assert sum(max(one) <= 70 for one in sizes) > 1800
     assert {0, 65_535, 65_536, (1 << 32) - 1} <= {side for one in sizes for side in one}
     assert any(20_000_000 < width * height <= 50_000_000 for width, height in sizes)

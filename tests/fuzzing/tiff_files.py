@@ -97,77 +97,75 @@ def _packed(tag: Tag, order: str) -> bytes:
     return struct.pack(f"{order}{len(tag.values)}{kind.upper()}", *(value & most for value in tag.values))
 
 
-def tiff_picture(chance: random.Random, jpeg: Jpeg) -> bytes:
+def tiff_picture(rng: random.Random, jpeg: Jpeg) -> bytes:
     """`jpeg`: makes a stream for a strip or tile of that width, height and number of channels."""
-    sides = extremes.size(chance)
-    coding = chance.choice(_CODINGS)
-    kind = chance.choice(_KINDS_OF.get(coding, _KINDS))
-    if chance.random() < 0.1:
-        kind = Kind(chance.choice((1, 2, 3, 6, 8, 12, 16, 24, 32, 64)), chance.choice((0, 1, 2, 3, 4, 9, 300, 65_535)),
-                    chance.choice(_PHOTOMETRICS), chance.choice((1, 2, 3, 4, 5, 6)))  # fmt: skip
-    planes = chance.choice((1, 1, 1, 2))
-    piece, tags = _cut(sides, chance)
+    sides = extremes.size(rng)
+    coding = rng.choice(_CODINGS)
+    kind = rng.choice(_KINDS_OF.get(coding, _KINDS))
+    if rng.random() < 0.1:
+        kind = Kind(rng.choice((1, 2, 3, 6, 8, 12, 16, 24, 32, 64)), rng.choice((0, 1, 2, 3, 4, 9, 300, 65_535)),
+                    rng.choice(_PHOTOMETRICS), rng.choice((1, 2, 3, 4, 5, 6)))  # fmt: skip
+    planes = rng.choice((1, 1, 1, 2))
+    piece, tags = _cut(sides, rng)
     number = ceil(sides[0] / max(1, piece[0])) * ceil(sides[1] / max(1, piece[1]))
     number *= kind.samples if planes == 2 else 1
-    if chance.random() < 0.1:
-        number = chance.choice((0, 1, number + 1, extremes.repeats(chance)))
-    content = _coded(coding, piece, kind, planes, chance, jpeg)
-    data, places = _placed(content, min(number, _MOST_STRIPS), chance)
+    if rng.random() < 0.1:
+        number = rng.choice((0, 1, number + 1, extremes.repeats(rng)))
+    content = _coded(coding, piece, kind, planes, rng, jpeg)
+    data, places = _placed(content, min(number, _MOST_STRIPS), rng)
     is_tiled = any(tag.number == 322 for tag in tags)
     offsets, lengths = (324, 325) if is_tiled else (273, 279)
-    long = chance.choice((4, 4, 4, 3, 16))
+    long = rng.choice((4, 4, 4, 3, 16))
     tags += [Tag(256, 4, [sides[0]]), Tag(257, 4, [sides[1]]), Tag(258, 3, [kind.bits] * min(kind.samples, 600)),
              Tag(259, 3, [coding]), Tag(262, 3, [kind.photometric]), Tag(277, 3, [kind.samples]),
              Tag(284, 3, [planes]), Tag(offsets, long, [at for at, _ in places])]  # fmt: skip
     tags.append(Tag(lengths, long, [length for _, length in places]))
-    tags += _besides(kind, coding, content, chance)
-    return tiff_file(tags, data, order=chance.choice("<<<>"), is_big=chance.random() < 0.1,
-                     following=chance.choice((0, 0, 0, -1, DATA_AT, 1 << 30)))  # fmt: skip
+    tags += _besides(kind, coding, content, rng)
+    return tiff_file(tags, data, order=rng.choice("<<<>"), is_big=rng.random() < 0.1,
+                     following=rng.choice((0, 0, 0, -1, DATA_AT, 1 << 30)))  # fmt: skip
 
 
-def _cut(sides: tuple[int, int], chance: random.Random) -> tuple[tuple[int, int], list[Tag]]:
+def _cut(sides: tuple[int, int], rng: random.Random) -> tuple[tuple[int, int], list[Tag]]:
     """Into tiles or strips: the sides of one, and the tags that say so."""
-    if chance.random() < 0.35:
-        piece = chance.choice(_TILES)
+    if rng.random() < 0.35:
+        piece = rng.choice(_TILES)
         return piece, [Tag(322, 4, [piece[0]]), Tag(323, 4, [piece[1]])]
-    rows = chance.choice((1, 1, 2, 8, 16, sides[1], sides[1], sides[1], (1 << 32) - 1, 0))
-    return (sides[0], min(rows or sides[1], sides[1])), [Tag(278, 4, [rows])] if chance.random() < 0.95 else []
+    rows = rng.choice((1, 1, 2, 8, 16, sides[1], sides[1], sides[1], (1 << 32) - 1, 0))
+    return (sides[0], min(rows or sides[1], sides[1])), [Tag(278, 4, [rows])] if rng.random() < 0.95 else []
 
 
 def _coded(
-    coding: int, piece: tuple[int, int], kind: Kind, planes: int, chance: random.Random, jpeg: Jpeg
+    coding: int, piece: tuple[int, int], kind: Kind, planes: int, rng: random.Random, jpeg: Jpeg
 ) -> bytes:  # fmt: skip
     channels = 1 if planes == 2 else kind.samples
     needed = piece[1] * ((piece[0] * kind.bits * channels + 7) // 8)
     if coding in (6, 7):
         return jpeg(*piece, channels)
     coder = _CODERS.get(coding)
-    if coder is None or chance.random() < 0.1:
-        return chance.randbytes(chance.choice((1, 50, 800)))
-    return coder(needed, chance)
+    if coder is None or rng.random() < 0.1:
+        return rng.randbytes(rng.choice((1, 50, 800)))
+    return coder(needed, rng)
 
 
-def _plain(needed: int, chance: random.Random) -> bytes:
-    return (chance.randbytes(64) * (min(needed, _MOST_STRIP_BYTES) // 64 + 1))[:needed]
+def _plain(needed: int, rng: random.Random) -> bytes:
+    return (rng.randbytes(64) * (min(needed, _MOST_STRIP_BYTES) // 64 + 1))[:needed]
 
 
-def _deflated(needed: int, chance: random.Random) -> bytes:
-    return (
-        extremes.bomb(chance) if chance.random() < 0.4 else extremes.folded(min(needed, extremes.MOST_UNFOLDED_BYTES))
-    )
+def _deflated(needed: int, rng: random.Random) -> bytes:
+    return extremes.bomb(rng) if rng.random() < 0.4 else extremes.folded(min(needed, extremes.MOST_UNFOLDED_BYTES))
 
 
-def _packed_bits(needed: int, chance: random.Random) -> bytes:
-    runs = chance.choice((b"\x81\0", b"\x81\0", b"\x80", b"\0\1", b"\xff\7"))
+def _packed_bits(needed: int, rng: random.Random) -> bytes:
+    runs = rng.choice((b"\x81\0", b"\x81\0", b"\x80", b"\0\1", b"\xff\7"))
     return (runs * _MOST_STRIP_BYTES)[: min(needed + 2, _MOST_STRIP_BYTES)]
 
 
-def _lzw_coded(needed: int, chance: random.Random) -> bytes:
+def _lzw_coded(needed: int, rng: random.Random) -> bytes:
     whole = _lzw(min(24, needed.bit_length()))
-    return whole if chance.random() < 0.8 else whole[:2] + chance.randbytes(50) * chance.choice((1, 1000))
+    return whole if rng.random() < 0.8 else whole[:2] + rng.randbytes(50) * rng.choice((1, 1000))
 
 
-def _lzma_coded(needed: int, chance: random.Random) -> bytes:
+def _lzma_coded(needed: int, rng: random.Random) -> bytes:
     return lzma.compress(bytes(min(needed, 20_000)), preset=0)
 
 
@@ -186,9 +184,9 @@ def _lzw(bits: int) -> bytes:
     return file.getvalue()[at : at + length]
 
 
-def _placed(content: bytes, number: int, chance: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
+def _placed(content: bytes, number: int, rng: random.Random) -> tuple[bytes, list[tuple[int, int]]]:
     """Where so many pieces are, and how long: each on its own, all at one place, one byte apart, or elsewhere."""
-    length, how = len(content), chance.random()
+    length, how = len(content), rng.random()
     if how < 0.4 and length * number <= _MOST_STRIP_BYTES:
         return content * number, [(DATA_AT + length * index, length) for index in range(number)]
     if how < 0.8:
@@ -196,27 +194,27 @@ def _placed(content: bytes, number: int, chance: random.Random) -> tuple[bytes, 
     if how < 0.9:
         return content, [(DATA_AT + (number - index) % max(1, length), length) for index in range(number)]
     lengths = (0, 1, length + 1, 1 << 30, (1 << 32) - 1)
-    return content, [(chance.choice((0, 8, DATA_AT, 1 << 20)), chance.choice(lengths)) for _ in range(min(number, 300))]
+    return content, [(rng.choice((0, 8, DATA_AT, 1 << 20)), rng.choice(lengths)) for _ in range(min(number, 300))]
 
 
-def _besides(kind: Kind, coding: int, content: bytes, chance: random.Random) -> list[Tag]:
+def _besides(kind: Kind, coding: int, content: bytes, rng: random.Random) -> list[Tag]:
     """What goes with the kind of pixels, and some of what may go with any."""
     tags = [Tag(339, 3, [kind.format] * min(kind.samples, 600))] if kind.format != 1 else []
     if kind.photometric == 3:
-        tags.append(Tag(320, 3, [chance.randrange(65_536) for _ in range(3 << min(kind.bits, 8))]))
+        tags.append(Tag(320, 3, [rng.randrange(65_536) for _ in range(3 << min(kind.bits, 8))]))
     extra = min(300, kind.samples - _USUAL_SAMPLES.get(kind.photometric, 1))
     if extra > 0:
-        tags.append(Tag(338, 3, [chance.choice((0, 1, 2))] * (extra if chance.random() < 0.9 else kind.samples)))
+        tags.append(Tag(338, 3, [rng.choice((0, 1, 2))] * (extra if rng.random() < 0.9 else kind.samples)))
     if coding == 6:
-        tags += [Tag(512, 3, [chance.choice((1, 14))]), Tag(513, 4, [DATA_AT]), Tag(514, 4, [len(content)])]
-        tags += [Tag(number, 4, [DATA_AT] * kind.samples) for number in (519, 520, 521) if chance.random() < 0.3]
-    if coding == 7 and chance.random() < 0.4:
-        tags.append(Tag(347, 7, chance.choice((content[:600], content, content * (extremes.repeats(chance) % 20)))))
-    tags += [tag for tag in _ANY if chance.random() < 0.03]
-    tags += [Tag(number, chance.choice((4, 13)), [chance.choice((DATA_AT, 8, DATA_AT + len(content), 1 << 31))])
-             for number in _DIRECTORIES if chance.random() < 0.1]  # fmt: skip
-    if chance.random() < 0.1:
-        tags += [Tag(chance.randrange(65_536), chance.randint(0, 18), bytes(8))] * extremes.repeats(chance)
+        tags += [Tag(512, 3, [rng.choice((1, 14))]), Tag(513, 4, [DATA_AT]), Tag(514, 4, [len(content)])]
+        tags += [Tag(number, 4, [DATA_AT] * kind.samples) for number in (519, 520, 521) if rng.random() < 0.3]
+    if coding == 7 and rng.random() < 0.4:
+        tags.append(Tag(347, 7, rng.choice((content[:600], content, content * (extremes.repeats(rng) % 20)))))
+    tags += [tag for tag in _ANY if rng.random() < 0.03]
+    tags += [Tag(number, rng.choice((4, 13)), [rng.choice((DATA_AT, 8, DATA_AT + len(content), 1 << 31))])
+             for number in _DIRECTORIES if rng.random() < 0.1]  # fmt: skip
+    if rng.random() < 0.1:
+        tags += [Tag(rng.randrange(65_536), rng.randint(0, 18), bytes(8))] * extremes.repeats(rng)
     return tags
 
 

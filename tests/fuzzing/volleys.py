@@ -72,8 +72,8 @@ def whole_requests() -> list[bytes]:
     ]
 
 
-def volley(requests: list[bytes], chance: random.Random, connections: int = 24) -> list[Line]:
-    return [_line(_mutated(requests, chance), chance) for _ in range(connections)]
+def volley(requests: list[bytes], rng: random.Random, connections: int = 24) -> list[Line]:
+    return [_line(_mutated(requests, rng), rng) for _ in range(connections)]
 
 
 def fire(port: int, lines: list[Line]) -> Counter[int]:
@@ -163,25 +163,25 @@ def _leave(selector: selectors.BaseSelector, key: selectors.SelectorKey, statuse
     statuses.update(int(status) for status in _STATUS.findall(key.data.heard))
 
 
-def _mutated(requests: list[bytes], chance: random.Random) -> bytes:
-    request = chance.choice(requests)
-    for _ in range(chance.choice((0, 1, 1, 2, 4))):
-        kind = chance.random()
+def _mutated(requests: list[bytes], rng: random.Random) -> bytes:
+    request = rng.choice(requests)
+    for _ in range(rng.choice((0, 1, 1, 2, 4))):
+        kind = rng.random()
         if kind < 0.4:
-            at = chance.randrange(len(request) + 1)
-            request = request[:at] + chance.choice(_WORDS) + request[at + chance.choice((0, 0, 1, 8)) :]
+            at = rng.randrange(len(request) + 1)
+            request = request[:at] + rng.choice(_WORDS) + request[at + rng.choice((0, 0, 1, 8)) :]
         elif kind < 0.6:  # a header more
             first, mark, rest = request.partition(b"\r\n")
-            request = first + mark + chance.choice(_WORDS) + rest
+            request = first + mark + rng.choice(_WORDS) + rest
         elif kind < 0.7:
-            request += chance.choice(requests)
+            request += rng.choice(requests)
         else:
-            request = spoiled(request, chance.choice(requests), chance)
+            request = spoiled(request, rng.choice(requests), rng)
     return request
 
 
-def _line(request: bytes, chance: random.Random) -> Line:
-    cuts = sorted(chance.randrange(len(request) + 1) for _ in range(chance.choice((0, 0, 1, 3))))
+def _line(request: bytes, rng: random.Random) -> Line:
+    cuts = sorted(rng.randrange(len(request) + 1) for _ in range(rng.choice((0, 0, 1, 3))))
     ends = [*cuts, len(request)]
     pieces = [request[start:end] for start, end in zip([0, *cuts], ends, strict=True)]
-    return Line(tuple(piece for piece in pieces if piece), chance.choice(ENDINGS))
+    return Line(tuple(piece for piece in pieces if piece), rng.choice(ENDINGS))

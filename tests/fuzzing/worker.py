@@ -43,9 +43,9 @@ class Dearest:
             if len(heap) > _DEAREST:
                 heapq.heappop(heap)
 
-    def choice(self, chance: random.Random) -> bytes:
+    def choice(self, rng: random.Random) -> bytes:
         """One of them."""
-        return chance.choice(chance.choice(self._heaps))[1]
+        return rng.choice(rng.choice(self._heaps))[1]
 
 
 class Watched:
@@ -109,7 +109,7 @@ def _raise_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def at_random(name: str, folder: Path, runs: int, seed: int) -> None:
     target = target_named(name)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     pool = list(target.seeds().values())
     pool += [path.read_bytes() for path in sorted((folder / "corpus").glob("*"))]
     with BlackBox(folder / "blackbox", target.kinds) as box:
@@ -117,11 +117,11 @@ def at_random(name: str, folder: Path, runs: int, seed: int) -> None:
         for payload in pool[:runs]:
             watched(payload)
         for _ in range(runs - len(pool)):
-            seed = watched.dearest.choice(chance) if chance.random() < _FROM_THE_DEAREST else chance.choice(pool)
-            payload = target.mutated(seed, chance.choice(pool), chance)
+            seed = watched.dearest.choice(rng) if rng.random() < _FROM_THE_DEAREST else rng.choice(pool)
+            payload = target.mutated(seed, rng.choice(pool), rng)
             watched(payload)
-            if chance.random() < 0.01:
-                pool[chance.randrange(len(pool))] = payload  # so that changes pile up
+            if rng.random() < 0.01:
+                pool[rng.randrange(len(pool))] = payload  # so that changes pile up
 
 
 def guided(name: str, folder: Path, runs: int, seed: int) -> None:
@@ -142,12 +142,12 @@ def with_coverage(atheris: Any, target: Target, watched: Watched, folder: Path, 
         (corpus / sha256(name.encode()).hexdigest()[:16]).write_bytes(payload)
 
     def mutate(payload: bytes, most_bytes: int, seed: int) -> bytes:
-        chance = random.Random(seed)
-        if chance.random() < 0.1:
+        rng = random.Random(seed)
+        if rng.random() < 0.1:
             payload = atheris.Mutate(payload, most_bytes)
-        elif chance.random() < 0.5:
-            payload = chance.choice(pool)  # what is many changes away from a picture is refused at the door
-        return target.mutated(payload, chance.choice(pool), chance)[:most_bytes]
+        elif rng.random() < 0.5:
+            payload = rng.choice(pool)  # what is many changes away from a picture is refused at the door
+        return target.mutated(payload, rng.choice(pool), rng)[:most_bytes]
 
     options = {
         "runs": runs,

@@ -28,8 +28,8 @@ Pictures = list[NDArray[np.uint8]]
 
 def pictures(count: int, seed: int = 0) -> Pictures:
     """That many different ones."""
-    chance = np.random.default_rng(seed)
-    return list(chance.integers(0, 256, (count, SPEC.num_patches, SPEC.patch_bytes), dtype=np.uint8))
+    rng = np.random.default_rng(seed)
+    return list(rng.integers(0, 256, (count, SPEC.num_patches, SPEC.patch_bytes), dtype=np.uint8))
 
 
 def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> BatchBucketRunner:
@@ -158,10 +158,10 @@ def test_nothing_is_allocated_bound_or_captured_after_the_warm_up() -> None:
     session, memory = FakeGpuSession(SPEC), FakeMemory()
     runner = captured(session, memory)
     before = len(memory.hosts), len(memory.arrays), len(session.bindings)
-    chance = random.Random(0)
+    rng = random.Random(0)
     stock = pictures(TOP)
     for _ in range(2000):
-        runner.run(stock[: chance.randint(1, TOP)])
+        runner.run(stock[: rng.randint(1, TOP)])
     assert (len(memory.hosts), len(memory.arrays), len(session.bindings)) == before
     assert len(session.runs) == 2000
     assert not any(run.captured for run in session.runs)

@@ -349,8 +349,8 @@ def test_the_shipped_classifier_climbs_the_ladder_with_onnx_runtimes_own_calls()
     options = EngineOptions(shipped, provider="cuda", precision="fp32", max_batch_size=6)
     gpu, cpu = open_engine(options, seam), open_engine(replace(options, provider="cpu"))
     assert (gpu.provider, gpu.instances) == ("cuda", 2)
-    chance = np.random.default_rng(0)
-    batch = list(chance.integers(0, 256, (6, gpu.spec.num_patches, gpu.spec.patch_bytes), dtype=np.uint8))
+    rng = np.random.default_rng(0)
+    batch = list(rng.integers(0, 256, (6, gpu.spec.num_patches, gpu.spec.patch_bytes), dtype=np.uint8))
     for count in (6, 1, 5, 2, 3, 4):
         np.testing.assert_allclose(gpu.run(batch[:count]), cpu.run(batch[:count]), rtol=0, atol=1e-4)
 

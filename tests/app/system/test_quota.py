@@ -97,10 +97,10 @@ def test_threads_never_have_more_than_the_limit_between_them(processes: int) -> 
 
     def visit(number: int) -> None:
         nonlocal held, most, successes
-        quota, chance = shared[number % processes], random.Random(number)
+        quota, rng = shared[number % processes], random.Random(number)
         barrier.wait(PATIENCE_S)
         for _ in range(200):
-            wanted = chance.randint(1, 3)
+            wanted = rng.randint(1, 3)
             if not quota.try_take(wanted):
                 continue
             with guard:

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from model.data.augment import augment
-from model.data.batch_rng import Chance
+from model.data.batch_rng import BatchRng
 from model.recipe import Augmentation
 from tests.model.toys import random_pixels
 
@@ -19,7 +19,7 @@ def _pictures(count: int = 6, size: int = 32, channels: int = 3) -> Tensor:
 
 
 def _augment(pixels: Tensor, augmentation: Augmentation, seed: int = 0) -> Tensor:
-    return augment(pixels, augmentation, Chance([seed], len(pixels)))
+    return augment(pixels, augmentation, BatchRng([seed], len(pixels)))
 
 
 def test_every_step_has_a_test_here() -> None:

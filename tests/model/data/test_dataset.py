@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from model.data import dataset, idx
-from model.data.dataset import Dataset, PictureSet, Picturing, load, load_for, read_pixels
+from model.data.dataset import Dataset, PictureSet, PreprocessConfig, load, load_for, read_pixels
 from model.data.labels import read_labels
 from model.data.scan import scan
 from model.errors import DataError
 from model.spec import Fit
 from tests.model.toys import idx_bytes, random_pixels, write_class, write_idx, write_picture
 
-GREY = Picturing(image_size=8, channels=1)
-COLOUR = Picturing(image_size=8, channels=3)
+GREY = PreprocessConfig(image_size=8, channels=1)
+COLOUR = PreprocessConfig(image_size=8, channels=3)
 
 
 def _levels(pictures: PictureSet) -> list[int]:
@@ -113,9 +113,9 @@ def test_pictures_go_through_the_fit_of_the_service(tmp_path: Path) -> None:
     write_picture(tmp_path / "a" / "0.png", random_pixels(8, 20, 3))
     write_picture(tmp_path / "a" / "1.png", random_pixels(8, 20, 3))
     write_picture(tmp_path / "b" / "0.png", random_pixels(8, 20, 3))
-    picturing = Picturing(8, 3, Fit(mode="stretch"), "box")
-    dataset = load(tmp_path, picturing)
-    np.testing.assert_array_equal(dataset.train.pixels[0], read_pixels(tmp_path / "a" / "0.png", picturing))
+    preprocess_config = PreprocessConfig(8, 3, Fit(mode="stretch"), "box")
+    dataset = load(tmp_path, preprocess_config)
+    np.testing.assert_array_equal(dataset.train.pixels[0], read_pixels(tmp_path / "a" / "0.png", preprocess_config))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_the_fingerprint_tells_how_pictures_became_pixels(tmp_path: Path) -> Non
     for index, label in enumerate("aabb"):
         write_picture(tmp_path / label / f"{index}.png", random_pixels(8, 20, seed=index))
     fits = (Fit(), Fit(mode="pad"), Fit(mode="stretch"))
-    assert len({load(tmp_path, Picturing(8, 1, fit)).fingerprint for fit in fits}) == 3
+    assert len({load(tmp_path, PreprocessConfig(8, 1, fit)).fingerprint for fit in fits}) == 3
 
 
 # --- big data sets ---
@@ -416,7 +416,7 @@ def test_whatever_a_decoder_raises_the_picture_is_skipped_and_named(
 
     monkeypatch.setattr("model.data.dataset.Image.open", broken)
     with pytest.raises(DataError, match=r"odd.gif is not a readable picture: EOFError"):
-        read_pixels(tmp_path / "odd.gif", Picturing(8))
+        read_pixels(tmp_path / "odd.gif", PreprocessConfig(8))
 
 
 # --- layouts ---

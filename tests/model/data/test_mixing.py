@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.data.batch_rng import Chance
+from model.data.batch_rng import BatchRng
 from model.data.mixing import mix
 from tests.model.toys import random_pixels
 
@@ -13,7 +13,7 @@ Mixed = tuple[Tensor, Tensor]
 
 def _mixed(pixels: Tensor, mixup: float = 0.0, cutmix: float = 0.0, seed: int = 0) -> Mixed:
     """Each picture has a class of its own, so that the targets tell what went into it."""
-    return mix(pixels, torch.eye(len(pixels)), mixup, cutmix, Chance([seed], len(pixels)))
+    return mix(pixels, torch.eye(len(pixels)), mixup, cutmix, BatchRng([seed], len(pixels)))
 
 
 def _noise(count: int, size: int = 12, channels: int = 3) -> Tensor:
@@ -37,7 +37,7 @@ def _shares(targets: Tensor) -> Tensor:
 
 def test_both_off_leaves_the_very_same_pictures_and_targets() -> None:
     pixels, targets = _noise(4), torch.eye(4)
-    assert mix(pixels, targets, 0.0, 0.0, Chance([0], 4)) == (pixels, targets)
+    assert mix(pixels, targets, 0.0, 0.0, BatchRng([0], 4)) == (pixels, targets)
 
 
 @pytest.mark.parametrize("settings", [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)], ids=["mixup", "cutmix", "both"])
@@ -109,7 +109,7 @@ def test_with_both_on_each_picture_gets_either_and_the_targets_that_belong_to_it
 @pytest.mark.parametrize("settings", [(1.0, 0.0), (0.0, 1.0)], ids=["mixup", "cutmix"])
 def test_the_last_of_an_odd_number_stays_as_it_is(settings: tuple[float, float]) -> None:
     pixels = _noise(5)
-    mixed, targets = mix(pixels, torch.eye(5), *settings, Chance([0], 5))
+    mixed, targets = mix(pixels, torch.eye(5), *settings, BatchRng([0], 5))
     assert torch.equal(mixed[4], pixels[4])
     torch.testing.assert_close(targets[4], torch.eye(5)[4])
     assert not torch.equal(mixed[3], pixels[3])
@@ -124,9 +124,9 @@ def test_a_batch_cut_at_an_even_place_mixes_as_in_one_piece(
     total: int, pairs: int, settings: tuple[float, float]
 ) -> None:
     pixels, targets, cut = _noise(total, size=6), torch.eye(total), min(2 * pairs, total)
-    whole = mix(pixels, targets, *settings, Chance([3], total))
+    whole = mix(pixels, targets, *settings, BatchRng([3], total))
     parts = [
-        mix(pixels[rows], targets[rows], *settings, Chance([3], total, rows))
+        mix(pixels[rows], targets[rows], *settings, BatchRng([3], total, rows))
         for rows in (slice(0, cut), slice(cut, total))
     ]
     for index in range(2):

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
 from model.data.augment import augment
-from model.data.batch_rng import Chance
+from model.data.batch_rng import BatchRng
 from model.data.randaugment import _operations, rand_augment
 from model.preprocess import Pixels
 from model.recipe import Augmentation
@@ -28,7 +28,7 @@ OFF = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0}
 
 
 def _varied(pixels: Pixels, layers: int = 1, magnitude: float = 15.0, seed: int = 0) -> Tensor:
-    return rand_augment(torch.from_numpy(pixels), layers, magnitude, Chance([seed], len(pixels)))
+    return rand_augment(torch.from_numpy(pixels), layers, magnitude, BatchRng([seed], len(pixels)))
 
 
 def _applied(name: str, picture: Pixels, strength: float) -> Pixels:
@@ -213,8 +213,8 @@ def test_a_picture_is_varied_the_same_whatever_its_neighbours_show(channels: int
 
 def test_a_batch_in_parts_is_varied_as_in_one_piece() -> None:
     pixels = torch.from_numpy(random_pixels(41, SIDE, SIDE, 3))
-    whole = rand_augment(pixels, 2, 20.0, Chance([4], 41))
-    parts = [rand_augment(pixels[rows], 2, 20.0, Chance([4], 41, rows)) for rows in (slice(0, 14), slice(14, 41))]
+    whole = rand_augment(pixels, 2, 20.0, BatchRng([4], 41))
+    parts = [rand_augment(pixels[rows], 2, 20.0, BatchRng([4], 41, rows)) for rows in (slice(0, 14), slice(14, 41))]
     assert (torch.cat(parts).int() - whole.int()).abs().max() <= 1  # a convolution may round by the size of the batch
 
 
@@ -231,7 +231,7 @@ def test_torchs_own_generator_has_no_say_and_is_not_moved() -> None:
 def test_no_layers_is_off_whatever_the_magnitude() -> None:
     pixels = torch.from_numpy(random_pixels(9, 8, 8, 3))
     off = Augmentation(**OFF, randaugment_layers=0, randaugment_magnitude=30)
-    assert torch.equal(augment(pixels, off, Chance([0], 9)), pixels)
+    assert torch.equal(augment(pixels, off, BatchRng([0], 9)), pixels)
 
 
 @pytest.mark.process

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.dataset import Picturing, load, load_for
+from model.data.dataset import PreprocessConfig, load, load_for
 from model.evaluation.inventory import describe, describe_judged
 from tests.model.toys import random_pixels, write_class, write_idx, write_picture
 
-GREY = Picturing(image_size=8, channels=1)
+GREY = PreprocessConfig(image_size=8, channels=1)
 
 
 def _doubts(lines: list[str]) -> list[str]:

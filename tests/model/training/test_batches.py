@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.training.batches import Batches, Part
-from model.training.processes import parts
+from model.training.processes import shard_slices
 from model.training.teacher import Teacher
 from tests.model.toys import toy_pictures, toy_recipe
 
@@ -34,9 +34,9 @@ def _whole(batches: Batches, step: int) -> Part:
 
 def _tensors(part: Part) -> list[Tensor]:
     """Everything a part holds, pictures first."""
-    assert part.taught is not None
+    assert part.teacher_logits is not None
     assert part.branch_scales is not None
-    return [part.pixels, part.targets, part.taught, part.branch_scales.permute(2, 0, 1, 3, 4)]
+    return [part.pixels, part.targets, part.teacher_logits, part.branch_scales.permute(2, 0, 1, 3, 4)]
 
 
 def test_every_epoch_has_every_picture_once_in_an_order_of_its_own() -> None:
@@ -64,7 +64,7 @@ def test_without_variation_a_part_is_the_pictures_and_their_classes() -> None:
     part, rows = batches.part(4, slice(2, 7)), batches.rows(4)[2:7]
     np.testing.assert_array_equal(part.pixels.numpy(), PICTURES.pixels[rows])
     np.testing.assert_array_equal(part.targets.numpy(), np.eye(2, dtype=np.float32)[PICTURES.labels[rows]])
-    assert part.taught is None
+    assert part.teacher_logits is None
     assert part.branch_scales is None
 
 
@@ -91,7 +91,7 @@ def test_seed_and_step_decide_how_a_picture_varies(changes: dict[str, Any]) -> N
 def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, changes: dict[str, Any]) -> None:
     batches = _batches(Teacher(_halves), **changes)
     total = len(batches.rows(step))
-    cut = [_tensors(batches.part(step, places)) for places in parts(total, count)]
+    cut = [_tensors(batches.part(step, places)) for places in shard_slices(total, count)]
     for index, whole in enumerate(_tensors(_whole(batches, step))):
         together = torch.cat([tensors[index] for tensors in cut])
         # a convolution, a mean may round by the size of a batch
@@ -100,7 +100,7 @@ def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, ch
 
 def test_the_parts_of_a_step_draw_exactly_what_the_whole_step_draws() -> None:
     batches = _batches(Teacher(_halves), mixup=0.5, cutmix=0.5, invert=0.3)
-    cut = [_tensors(batches.part(1, places)) for places in parts(9, 3)]
+    cut = [_tensors(batches.part(1, places)) for places in shard_slices(9, 3)]
     for index, whole in enumerate(_tensors(_whole(batches, 1))):
         assert torch.equal(torch.cat([tensors[index] for tensors in cut]), whole)
 
@@ -116,6 +116,6 @@ def test_the_teacher_sees_the_very_pixels_that_the_pupil_sees() -> None:
     part = _whole(batches, 2)
     assert len(seen) == 1
     assert torch.equal(seen[0], part.pixels)
-    assert torch.equal(part.taught, _halves(part.pixels))  # type: ignore[arg-type]
+    assert torch.equal(part.teacher_logits, _halves(part.pixels))  # type: ignore[arg-type]
     assert not torch.equal(part.pixels, _whole(_batches(**STILL), 2).pixels)
     assert ((part.targets > 0) & (part.targets < 1)).any()

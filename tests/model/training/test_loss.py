@@ -21,13 +21,13 @@ def _targets() -> Tensor:
     return _logits(7).softmax(1)
 
 
-def _loss(logits: Tensor, targets: Tensor, taught: Tensor | None = None, **changes: Any) -> Tensor:
-    return summed_loss(logits, targets, taught, toy_recipe(**{**PLAIN, **changes}))
+def _loss(logits: Tensor, targets: Tensor, teacher_logits: Tensor | None = None, **changes: Any) -> Tensor:
+    return summed_loss(logits, targets, teacher_logits, toy_recipe(**{**PLAIN, **changes}))
 
 
-def _gradient(logits: Tensor, taught: Tensor, **changes: Any) -> Tensor:
+def _gradient(logits: Tensor, teacher_logits: Tensor, **changes: Any) -> Tensor:
     leaf = logits.clone().requires_grad_()
-    _loss(leaf, _targets(), taught, **changes).backward()  # type: ignore[no-untyped-call]
+    _loss(leaf, _targets(), teacher_logits, **changes).backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
     return leaf.grad
 
@@ -63,9 +63,11 @@ def test_a_pupil_that_says_what_its_teacher_says_has_nothing_to_learn() -> None:
 def test_the_weight_is_the_teachers_share() -> None:
     pupil, teacher = _logits(1), _logits(2)
     settings = {"label_smoothing": 0.1, "distil_temperature": 3.0}
-    labels, taught = (_loss(pupil, _targets(), teacher, distil_weight=weight, **settings) for weight in (0.0, 1.0))
+    labels, teacher_logits = (
+        _loss(pupil, _targets(), teacher, distil_weight=weight, **settings) for weight in (0.0, 1.0)
+    )
     mixed = _loss(pupil, _targets(), teacher, distil_weight=0.3, **settings)
-    torch.testing.assert_close(mixed, 0.7 * labels + 0.3 * taught)
+    torch.testing.assert_close(mixed, 0.7 * labels + 0.3 * teacher_logits)
     torch.testing.assert_close(labels, _loss(pupil, _targets(), None, **settings))
 
 

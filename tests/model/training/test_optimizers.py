@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.network.mixer import MlpMixer
-from model.training.optimizers import build_optimisers, climbed
+from model.training.optimizers import build_optimisers, sam_perturbation
 from tests.model.toys import random_mixer, toy_config, toy_recipe
 
 KINDS = ("adamw", "adam", "sgd", "muon")
@@ -90,7 +90,7 @@ def test_climbing_goes_up_the_gradient_by_rho_over_all_parameters_together(rho: 
     model = _with_gradients()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
-    with climbed(model.parameters(), rho):
+    with sam_perturbation(model.parameters(), rho):
         moved = nn.utils.parameters_to_vector(model.parameters()).detach() - before
     torch.testing.assert_close(moved, rho * gradient / gradient.norm(), rtol=0, atol=1e-6)
     assert moved.norm().item() == pytest.approx(rho, rel=1e-4)
@@ -101,7 +101,7 @@ def test_the_very_same_values_are_back_after_climbing_whatever_happens_up_there(
     model = _with_gradients()
     before = _copies(model)
     expectation = pytest.raises(_StopError) if failing else nullcontext()
-    with expectation, climbed(model.parameters(), 1e4):
+    with expectation, sam_perturbation(model.parameters(), 1e4):
         assert not torch.equal(model.head.weight, before["head.weight"])
         model.zero_grad()
         if failing:
@@ -112,7 +112,7 @@ def test_the_very_same_values_are_back_after_climbing_whatever_happens_up_there(
 def test_what_has_no_gradient_stays_where_it_is() -> None:
     moved, still = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
     moved.grad = torch.tensor([0.0, 3.0, 4.0])
-    with climbed(iter([still, moved]), 0.5):
+    with sam_perturbation(iter([still, moved]), 0.5):
         assert torch.equal(still, torch.ones(3))
         torch.testing.assert_close(moved.detach(), torch.tensor([1.0, 1.3, 1.4]))
 
@@ -120,7 +120,7 @@ def test_what_has_no_gradient_stays_where_it_is() -> None:
 def test_without_any_slope_there_is_nowhere_to_climb() -> None:
     flat = nn.Parameter(torch.ones(3))
     flat.grad = torch.zeros(3)
-    with climbed([flat], 0.5):
+    with sam_perturbation([flat], 0.5):
         assert torch.equal(flat, torch.ones(3))
 
 
@@ -132,7 +132,7 @@ def test_up_there_the_loss_is_as_bad_as_it_gets_within_rho() -> None:
     loss(place).backward()  # type: ignore[no-untyped-call]
     angles = torch.linspace(0, 2 * torch.pi, 1000)
     around = place.detach() + 0.5 * torch.stack([angles.cos(), angles.sin()], dim=1)
-    with climbed([place], 0.5):
+    with sam_perturbation([place], 0.5):
         assert loss(place).item() == pytest.approx(loss(around).max().item(), rel=1e-4)
 
 
@@ -148,7 +148,7 @@ def _where_it_ends(rho: float) -> float:
     for _ in range(200):
         descend()
         if rho:
-            with climbed([place], rho):
+            with sam_perturbation([place], rho):
                 descend()
         optimiser.step()
     return place.item()

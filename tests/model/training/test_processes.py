@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from model.evaluation.evaluate import all_logits, evaluate_logits, fit_temperature
 from model.network import checkpoint
 from model.training.journal import METRICS
-from model.training.processes import Processes, joined, parts
+from model.training.processes import Processes, joined, shard_slices
 from model.training.run import RESUME
 from model.training.train import BEST, main
 from tests.model.toys import write_picture
@@ -35,7 +35,7 @@ ALONE = 1e-4  # how far two processes may be from one, whose sums are in another
 
 @given(total=st.integers(0, 200), count=st.integers(1, 20))
 def test_the_parts_are_all_rows_in_order_and_none_is_cut_at_an_odd_place(total: int, count: int) -> None:
-    pieces = parts(total, count)
+    pieces = shard_slices(total, count)
     assert len(pieces) == count
     assert [row for piece in pieces for row in range(total)[piece]] == list(range(total))
     assert all(piece.start % 2 == 0 or piece.start == total for piece in pieces)
@@ -46,7 +46,7 @@ def test_the_parts_are_all_rows_in_order_and_none_is_cut_at_an_odd_place(total: 
     [(8, 1, [8]), (8, 2, [4, 4]), (7, 2, [4, 3]), (6, 2, [4, 2]), (2, 2, [2, 0]), (10, 4, [4, 4, 2, 0])],
 )
 def test_the_parts_are_as_alike_as_pairs_allow(total: int, count: int, sizes: list[int]) -> None:
-    assert [piece.stop - piece.start for piece in parts(total, count)] == sizes
+    assert [piece.stop - piece.start for piece in shard_slices(total, count)] == sizes
 
 
 # --- one process ---
@@ -72,10 +72,10 @@ def test_without_torchrun_there_is_one_process() -> None:
 def test_one_of_several_ends_without_waiting_for_what_its_threads_do(count: str, ended_early: bool) -> None:
     program = (
         "import sys, threading\n"
-        "from model.training.processes import end_together\n"
+        "from model.training.processes import exit_without_teardown\n"
         "threading.Thread(target=sys.stdin.read).start()\n"
         "sys.stdout.write('trained ')\n"
-        "end_together()\n"
+        "exit_without_teardown()\n"
         "sys.stdout.write('and more')\n"
     )
     with subprocess.Popen(

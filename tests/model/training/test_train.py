@@ -27,7 +27,7 @@ from model.spec import Fit
 from model.training.journal import METRICS
 from model.training.provenance import versions
 from model.training.run import RESUME, EpochReport, Observer, Run
-from model.training.run_config import Setting
+from model.training.run_config import RunConfig
 from model.training.schedule import learning_rate
 from model.training.teacher import Teacher
 from model.training.train import BEST, main, train
@@ -327,7 +327,7 @@ def test_a_step_whose_gradients_overflow_moves_nothing(tmp_path: Path, optimiser
         initial.head.weight.mul_(1e-3)  # so that the head's gradients overflow long before the blocks'
     before = {name: tensor.clone() for name, tensor in initial.state_dict().items()}
     for power in range(8, 32, 2):
-        run = Run(Setting(toy_dataset(), CONFIG, recipe, initial=initial), tmp_path / f"{power}")
+        run = Run(RunConfig(toy_dataset(), CONFIG, recipe, initial=initial), tmp_path / f"{power}")
         run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**power)
         run._step()
         moved = {not torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items()}
@@ -432,11 +432,11 @@ def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, cha
 
 def test_the_scale_of_half_precision_is_picked_up_where_it_was_left(tmp_path: Path) -> None:
     recipe = toy_recipe(autocast="fp16")
-    run = Run(Setting(toy_dataset(), CONFIG, recipe), tmp_path)
+    run = Run(RunConfig(toy_dataset(), CONFIG, recipe), tmp_path)
     run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)  # overflows, and is halved at every step
     with pytest.raises(_KilledError):
         run.go_on(_kill_at(2), 0)
-    assert Run(Setting(toy_dataset(), CONFIG, recipe), tmp_path).scaler.get_scale() == 2.0**59
+    assert Run(RunConfig(toy_dataset(), CONFIG, recipe), tmp_path).scaler.get_scale() == 2.0**59
 
 
 class _DyingPixels(np.ndarray):

@@ -15,7 +15,7 @@ import torch
 from model.data.dataset import Dataset
 from model.errors import TrainingError, TrainingStopped
 from model.recipe import Recipe
-from model.training.processes import Processes, end_together, joined
+from model.training.processes import Processes, exit_without_teardown, joined
 from model.training.run import Observer
 from model.training.teacher import Teacher
 from model.training.train import train
@@ -91,4 +91,4 @@ def _main(out: Path, when: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     _main(Path(sys.argv[1]), sys.argv[2])
-    end_together()
+    exit_without_teardown()

@@ -17,14 +17,14 @@ _COLLIDING = 1024  # floats
 _WIDEST, _NARROWEST, _STEP = 768, 512, 16  # of a part
 
 
-def in_parts(model: MlpMixer) -> MlpMixer:
+def split_wide_mlps(model: MlpMixer) -> MlpMixer:
     """A copy that gives the same answers, its channel-mixing MLPs in parts where their rows would collide."""
     copied = copy.deepcopy(model)
     for block in copied.blocks:
         assert isinstance(block, MixerBlock)  # noqa: S101 -- ModuleList forgets what it holds
         hidden_dim = copied.config.channels_mlp_dim
         if (width := part_width(hidden_dim)) < hidden_dim:
-            block.register_module("channel_mixing", MlpInParts(block.channel_mixing, width))
+            block.register_module("channel_mixing", SplitMlp(block.channel_mixing, width))
     return copied
 
 
@@ -35,7 +35,7 @@ def part_width(mlp_dim: int) -> int:
     return next(width for width in range(_WIDEST, _NARROWEST - 1, -_STEP) if mlp_dim % width == 0)
 
 
-class MlpInParts(nn.Module):
+class SplitMlp(nn.Module):
     """An MLP whose hidden layer is computed a part at a time: [rows, dim] -> [rows, dim].
 
     Each part's second product is added to the sum so far in one Gemm, and its hidden rows are still in the cache.

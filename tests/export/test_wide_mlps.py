@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from export.bundle import Published, publish
-from export.parity import BARS, GraphRunner
-from export.parts import MlpInParts, in_parts, part_width
+from export.parity import THRESHOLDS, GraphRunner
+from export.wide_mlps import SplitMlp, part_width, split_wide_mlps
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.network.mixer import VARIANTS, MixerBlock, MlpBlock, MlpMixer
 from model.preprocess import Pixels
@@ -70,13 +70,13 @@ def test_parts_of_any_width_add_up_to_the_whole(width: int):
     torch.nn.init.normal_(mlp.dense_0.bias)
     torch.nn.init.normal_(mlp.dense_1.bias)
     with torch.inference_mode():
-        torch.testing.assert_close(MlpInParts(mlp, width)(rows), mlp(rows), rtol=0, atol=1e-6)
+        torch.testing.assert_close(SplitMlp(mlp, width)(rows), mlp(rows), rtol=0, atol=1e-6)
 
 
 def test_only_the_copy_is_in_parts_and_the_weights_are_its_own(wide: Checkpoint, wide_pictures: Pixels):
     before = torch_logits(wide.model, wide_pictures)
-    copied = in_parts(wide.model)
-    assert [type(mlp) for mlp in channel_mixings(copied)] == [MlpInParts] * 2
+    copied = split_wide_mlps(wide.model)
+    assert [type(mlp) for mlp in channel_mixings(copied)] == [SplitMlp] * 2
     assert [type(mlp) for mlp in channel_mixings(wide.model)] == [MlpBlock] * 2
     with torch.no_grad():
         for parameter in copied.parameters():
@@ -86,7 +86,7 @@ def test_only_the_copy_is_in_parts_and_the_weights_are_its_own(wide: Checkpoint,
 
 def test_narrow_mlps_are_left_as_they_are():
     narrow = toy_checkpoint().model
-    assert [type(mlp) for mlp in channel_mixings(in_parts(narrow))] == [MlpBlock] * 2
+    assert [type(mlp) for mlp in channel_mixings(split_wide_mlps(narrow))] == [MlpBlock] * 2
 
 
 # --- the graphs ---
@@ -127,4 +127,4 @@ def test_the_graph_in_parts_answers_as_torch_does(published: Published, wide: Ch
     found = GraphRunner(published.graphs["fp32"].path, 4).logits(wide_pictures)
     expected = torch_logits(wide.model, wide_pictures)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * float(np.ptp(expected)))
-    assert published.graphs["fp32"].parity.batch_difference <= BARS["fp32"].batch_difference
+    assert published.graphs["fp32"].parity.batch_difference <= THRESHOLDS["fp32"].batch_difference
