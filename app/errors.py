@@ -2,7 +2,7 @@
 
 Exception
 ├── ServiceError            becomes an RFC 9457 answer: status, code, title, detail
-│   ├── BadPicture          400  the bytes are no readable picture
+│   ├── BadImage            400  the bytes are no readable picture
 │   ├── BadRequest          400  the body is malformed
 │   ├── BadApiKey           401  no key, or a wrong one
 │   ├── Forbidden           403  what nobody may do as the service is configured
@@ -51,7 +51,7 @@ class ServiceError(Exception):
         return {}
 
 
-class BadPicture(ServiceError):
+class BadImage(ServiceError):
     """The bytes are no readable picture."""
 
     status, code, title = 400, "bad_picture", "Not a readable picture"

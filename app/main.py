@@ -179,7 +179,7 @@ def build_decoding(settings: Settings, room: Quota | None = None) -> Decoding:
     """The threads that decode for all classifiers, and their limits. `room`: bytes that other processes share."""
     budget = DecodeBudget(room or Quota(settings.decode_memory_bytes))
     limits = DecodeLimits(
-        settings.max_picture_bytes, settings.max_picture_pixels, budget, reduced_scale=settings.reduced_scale
+        settings.max_image_bytes, settings.max_image_pixels, budget, reduced_scale=settings.reduced_scale
     )
     return Decoding(settings.decode_threads or usable_cpus(), limits)
 
@@ -228,9 +228,9 @@ def _at_once(settings: Settings, workers: int) -> int:
 
 def _limits_body(settings: Settings, workers: int) -> FullLimitsBody:
     return FullLimitsBody(
-        max_picture_bytes=settings.max_picture_bytes,
-        max_picture_pixels=settings.max_picture_pixels,
-        max_pictures_per_request=settings.max_pictures_per_request,
+        max_picture_bytes=settings.max_image_bytes,
+        max_picture_pixels=settings.max_image_pixels,
+        max_pictures_per_request=settings.max_images_per_request,
         max_request_bytes=settings.max_request_bytes,
         request_timeout_s=settings.request_timeout_s,
         max_batch_size=settings.max_batch_size,
@@ -245,8 +245,8 @@ def _limits_body(settings: Settings, workers: int) -> FullLimitsBody:
 
 def _body_limits(settings: Settings) -> BodyLimits:
     return BodyLimits(
-        max_picture_bytes=settings.max_picture_bytes,
+        max_image_bytes=settings.max_image_bytes,
         max_request_bytes=settings.max_request_bytes,
-        max_pictures=settings.max_pictures_per_request,
+        max_images=settings.max_images_per_request,
         timeout_s=settings.body_timeout_s,
     )

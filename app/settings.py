@@ -176,10 +176,10 @@ class Settings(BaseSettings):
         "is replaced (15 minutes, or 20 times as long, while it starts); a service without workers ends with exit code "
         "1.",
     )
-    max_picture_bytes: int = Field(
+    max_image_bytes: int = Field(
         default=20 << 20, ge=1, le=1 << 30, description="Largest picture file in bytes; a larger one gets 413."
     )
-    max_picture_pixels: int = Field(
+    max_image_pixels: int = Field(
         default=50_000_000,
         ge=1,
         le=178_000_000,  # beyond this Pillow itself refuses
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
         description="Decode large JPEGs at a half, a quarter or an eighth of their size, where that is still larger "
         "than what the model sees. false: at full size, which takes several times as long and rarely changes answers.",
     )
-    max_pictures_per_request: int = Field(
+    max_images_per_request: int = Field(
         default=64, ge=1, le=4096, description="Most pictures in one /classify/batch; more get 413."
     )
     max_request_bytes: int = Field(
@@ -272,16 +272,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:
-        if self.max_pictures_per_request > self.queue_capacity:
+        if self.max_images_per_request > self.queue_capacity:
             raise ValueError(
-                f"max_pictures_per_request is {self.max_pictures_per_request}; "
+                f"max_images_per_request is {self.max_images_per_request}; "
                 f"expected at most queue_capacity {self.queue_capacity}."
             )
-        largest_bytes = max(self.max_picture_bytes, self.max_request_bytes) + FORM_BYTES
+        largest_bytes = max(self.max_image_bytes, self.max_request_bytes) + FORM_BYTES
         if self.upload_memory_bytes < largest_bytes:
             raise ValueError(
                 f"upload_memory_bytes is {self.upload_memory_bytes}; expected at least {largest_bytes}, the larger of "
-                f"max_picture_bytes and max_request_bytes, and {FORM_BYTES} for a form around it."
+                f"max_image_bytes and max_request_bytes, and {FORM_BYTES} for a form around it."
             )
         return self
 

@@ -1,6 +1,6 @@
 """What decoding JPEGs at reduced scale brings, and what it does to answers.
 
-    python -m benchmarks.decoding [--pictures 204] [--rounds 5] [--seconds 0.5] [--sizes 4032x3024 1600x1200]
+    python -m benchmarks.decoding [--images 204] [--rounds 5] [--seconds 0.5] [--sizes 4032x3024 1600x1200]
 
 Answers: a Mixer of 224 pixels that has learned photographs (those of scikit-image and scikit-learn, 17 classes; trained
 once, in minutes, and kept in benchmarks/cache), and the default model. They are asked about parts of the photographs
@@ -95,12 +95,12 @@ def write_crops(folder: Path) -> None:
 
 def learned(cache: Path) -> Path:
     """The bundle of the classifier of photographs, trained where it is not kept yet."""
-    bundle, pictures = cache / "photographs" / "bundle", cache / "photographs" / "pictures"
+    bundle, images = cache / "photographs" / "bundle", cache / "photographs" / "pictures"
     if not (bundle / "int8.onnx").is_file():
-        write_crops(pictures)
+        write_crops(images)
         checkpoint = bundle.with_name("checkpoint")
-        mixer("train", str(pictures), "--out", str(checkpoint), *NETWORK.split(), *TRAINING.split())
-        mixer("export", str(checkpoint), str(bundle), "--data", str(pictures))
+        mixer("train", str(images), "--out", str(checkpoint), *NETWORK.split(), *TRAINING.split())
+        mixer("export", str(checkpoint), str(bundle), "--data", str(images))
     return bundle
 
 
@@ -121,12 +121,12 @@ def enlarged(
     across = max(1, round(share * min(width, height * size[0] / size[1])))
     down = max(1, round(across * size[1] / size[0]))
     top, left = (int(generator.integers(0, most, endpoint=True)) for most in (height - down, width - across))
-    picture = Image.fromarray(whole[top : top + down, left : left + across]).resize(size, Image.Resampling.BICUBIC)
+    image = Image.fromarray(whole[top : top + down, left : left + across]).resize(size, Image.Resampling.BICUBIC)
     factor = size[0] // across // 2
     while factor >= 1:
-        picture = ImageChops.add(picture, tiles(detail(whole), factor, size), offset=-128)
+        image = ImageChops.add(image, tiles(detail(whole), factor, size), offset=-128)
         factor //= 2
-    return picture
+    return image
 
 
 def detail(whole: NDArray[np.uint8]) -> Image.Image:
@@ -244,7 +244,7 @@ def print_answers(
         "\n| model | size | margin | same top-1 | largest change of a probability | mean |\n|---|---|---|---|---|---|"
     )
     for size in options.sizes:
-        found = agreements(engines, files(wholes, least, size_of(size), options.pictures))
+        found = agreements(engines, files(wholes, least, size_of(size), options.images))
         for (name, margin), one in found.items():
             print(f"| {name} | {size} | {margin:g} | {one.top1:.2%} | {one.largest:.3f} | {one.mean:.4f} |", flush=True)
 
@@ -267,7 +267,7 @@ def print_speed(engine: Engine, options: argparse.Namespace) -> None:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=204)
+    parser.add_argument("--images", type=int, default=204)
     parser.add_argument("--sizes", nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5)

@@ -256,7 +256,7 @@ def noise(spec: ModelSpec, count: int, seed: int = 0) -> list[Patches]:
     return list(generator.integers(0, 256, (count, spec.num_patches, spec.patch_bytes), dtype=np.uint8))
 
 
-def pictures_of(spec: ModelSpec, bundle: Path) -> list[Patches]:
+def images_of(spec: ModelSpec, bundle: Path) -> list[Patches]:
     """The bundle's own held-out pictures where it has them, the examples, else generated ones; as patches."""
     paths = sorted([*(bundle / "checkpoint" / "pictures").glob("*.png"), *Path("examples").glob("*.png")])
     files = [path.read_bytes() for path in paths] or generated(spec.image_size, spec.channels).files
@@ -347,7 +347,7 @@ def parity(machine: Machine, section: Section) -> None:
     """All graphs of the bundle against fp32 on the CPU, on real pictures, in several batch sizes."""
     graphs = find_graphs(machine.bundle)
     reference = open_engine(EngineOptions(machine.bundle, provider="cpu", precision=next(iter(graphs))))
-    patches = pictures_of(reference.spec, machine.bundle)
+    patches = images_of(reference.spec, machine.bundle)
     expected = reference.run(patches)
     rows: list[Row] = []
     for precision in graphs:
@@ -639,25 +639,25 @@ def end_to_end(machine: Machine, section: Section) -> None:
             continue
         bundle = machine.exported(name) if name in machine.variants else machine.bundle
         engine = machine.open(bundle, max_batch_size=largest)
-        pictures = generated(engine.spec.image_size, engine.spec.channels)
-        findings = whole_path(machine, engine, pictures, largest)
+        images = generated(engine.spec.image_size, engine.spec.channels)
+        findings = whole_path(machine, engine, images, largest)
         section.figures[name] = findings.as_json()
-        section.say(f"### {name}, {engine.precision}; {pictures.description}, {pictures.mean_bytes:,} bytes")
+        section.say(f"### {name}, {engine.precision}; {images.description}, {images.mean_bytes:,} bytes")
         section.table(("what", "threads", "pictures at a time", "images/s"), list(parts(findings)))
         ceiling = findings.measured[findings.best_of(Classifying)].rate
         section.say(f"{findings.verdict().sentence} Together: {ceiling:,.0f} images/s.")
 
 
-def whole_path(machine: Machine, engine: Engine, pictures: Samples, largest: int) -> Findings:
+def whole_path(machine: Machine, engine: Engine, images: Samples, largest: int) -> Findings:
     split = Split(engine.instances, 1)
     opened = Opened(engine.precision, split, engine.run)
     decoded = decoder(engine.spec)
     cpus = usable_cpus()
     sizes = sorted({1, max(1, largest // 4), largest})
     candidates: list[Candidate[Any]] = [
-        *decodings(pictures.files, decoded, cpus),
-        *runnings(opened, [decoded(file) for file in pictures.files], doublings(largest)),
-        *classifyings(opened, pictures.files, decoded, cpus, sizes),
+        *decodings(images.files, decoded, cpus),
+        *runnings(opened, [decoded(file) for file in images.files], doublings(largest)),
+        *classifyings(opened, images.files, decoded, cpus, sizes),
     ]
     return Findings(machine.time(candidates), engine.provider, engine.precision, split, largest, engine.spec.gflops)
 

@@ -37,7 +37,7 @@ from export.dense import find_dense
 from export.quantize import quantize
 from export.to_onnx import EMBEDDING, INPUT, LOGITS, OPSET, RowGraph, write_graph
 from export.wide_mlps import split_wide_mlps
-from model.data.dataset import PictureSet, PreprocessConfig, load
+from model.data.dataset import ImageSet, PreprocessConfig, load
 from model.network import checkpoint
 from model.network.mixer import VARIANTS, MixerBlock, MixerConfig, MlpMixer
 from model.preprocess import patchify
@@ -262,16 +262,16 @@ def running(path: Path, config: MixerConfig, batch_size: int) -> Callable[[], fl
     return work
 
 
-def judged(path: Path, pictures: PictureSet, patch_size: int) -> np.ndarray:
+def judged(path: Path, images: ImageSet, patch_size: int) -> np.ndarray:
     session = session_of(path)
-    patches = patchify(pictures.pixels, patch_size)
+    patches = patchify(images.pixels, patch_size)
     return np.concatenate(
         [session.run([LOGITS], {INPUT: patches[start : start + 10]})[0] for start in range(0, len(patches), 10)]
     )
 
 
 def report(
-    title: str, config: MixerConfig, graphs: dict[str, Path], held_out: PictureSet | None, seconds: float, rounds: int
+    title: str, config: MixerConfig, graphs: dict[str, Path], held_out: ImageSet | None, seconds: float, rounds: int
 ) -> None:
     """Time and judge the graphs of one network, and print their table."""
     candidates = [

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from model.data.dataset import Dataset, PictureSet
+from model.data.dataset import Dataset, ImageSet
 from model.network.mixer import MixerConfig, MlpMixer, num_parameters
 from model.recipe import RECIPES, Recipe
 from model.training.optimizers import build_optimisers
@@ -32,21 +32,21 @@ NETWORKS = {
 }
 
 
-def pictures_for(config: MixerConfig, count: int) -> Dataset:
+def images_for(config: MixerConfig, count: int) -> Dataset:
     """Noise with labels: what is in the pictures does not change the time they take."""
     generator = np.random.default_rng(0)
     shape = (count, config.image_size, config.image_size, config.channels)
-    train = PictureSet(generator.integers(0, 256, shape, dtype=np.uint8), generator.integers(0, 10, count))
-    return Dataset(tuple("0123456789"), train, PictureSet(train.pixels[:10], train.labels[:10]), None, "noise")
+    train = ImageSet(generator.integers(0, 256, shape, dtype=np.uint8), generator.integers(0, 10, count))
+    return Dataset(tuple("0123456789"), train, ImageSet(train.pixels[:10], train.labels[:10]), None, "noise")
 
 
 def bare_loop(config: MixerConfig, recipe: Recipe, device: torch.device) -> Callable[[], None]:
     """One step of the bare loop."""
     model = MlpMixer(config).to(device)
     optimisers = build_optimisers(model, recipe)
-    pictures = pictures_for(config, recipe.batch_size).train
-    pixels = torch.from_numpy(pictures.pixels).to(device)
-    labels = torch.from_numpy(pictures.labels).to(device)
+    images = images_for(config, recipe.batch_size).train
+    pixels = torch.from_numpy(images.pixels).to(device)
+    labels = torch.from_numpy(images.labels).to(device)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast == "bf16"):
@@ -111,7 +111,7 @@ def main() -> None:
         for autocast in ("off", "bf16"):
             recipe = RECIPES[arguments.recipe].model_copy(update={"autocast": autocast})
             with tempfile.TemporaryDirectory() as folder:
-                dataset = pictures_for(config, 40 * recipe.batch_size)
+                dataset = images_for(config, 40 * recipe.batch_size)
                 run = Run(RunConfig(dataset, config, recipe, device=device), Path(folder) / "run")
                 bare = bare_loop(config, recipe, device)
                 bare(), run._step()

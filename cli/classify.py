@@ -85,7 +85,7 @@ def _below(folder: Path) -> list[Entry]:
     from model.data.scan import scan, shown  # noqa: PLC0415
 
     found = scan(folder)
-    entries = [Entry(file.path) for file in found.pictures]
+    entries = [Entry(file.path) for file in found.images]
     for path, reason in found.unreadable:
         entries.append(Entry(path, Failure(_UNREADABLE, f"It {reason.removeprefix(shown(path)).lstrip()}")))
     return sorted(entries) or [Entry(folder, Failure("no_pictures", "It holds no pictures."))]
@@ -124,7 +124,7 @@ async def _outcomes(
             return entry.failure
         try:
             with classifier.admit() as (permit,):
-                payload = await asyncio.to_thread(_read, entry.path, chosen.max_picture_bytes)
+                payload = await asyncio.to_thread(_read, entry.path, chosen.max_image_bytes)
                 deadline = asyncio.get_running_loop().time() + chosen.request_timeout_s
                 classified = await classifier.classify(permit, payload, top_k=wanted, deadline=deadline)
         except ServiceError as error:
@@ -152,7 +152,7 @@ def _read(path: Path, most: int) -> bytes:
     with open(sys.stdin.fileno() if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT) as file:
         payload = file.read(most + 1)
     if len(payload) > most:
-        raise TooManyBytes(f"It has more than {most} bytes; expected at most MIXER_MAX_PICTURE_BYTES.")
+        raise TooManyBytes(f"It has more than {most} bytes; expected at most MIXER_MAX_IMAGE_BYTES.")
     return payload
 
 

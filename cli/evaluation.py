@@ -64,21 +64,21 @@ def evaluate(
     spec, logits_of, remembered = _opened(better_weights(source, weights), precision)
     recipe = remembered or Recipe(val_fraction=val_fraction, seed=seed)
     dataset = dataset_for(spec, data, recipe)
-    split, pictures = dataset.judged
+    split, images = dataset.judged
     title = f"{spec.name} on {data_set(data, dataset)}"
-    logits = all_logits(logits_of, pictures, batch_size=_AT_ONCE)
-    _print_evaluation(evaluate_logits(logits, pictures.labels, spec.temperature), title)
+    logits = all_logits(logits_of, images, batch_size=_AT_ONCE)
+    _print_evaluation(evaluate_logits(logits, images.labels, spec.temperature), title)
     if report is not None:
         require_extra("matplotlib")
         from model.evaluation.report import write_report  # noqa: PLC0415
 
         settings = {
             "model": str(source),
-            "data": f"{data}, {len(pictures)} {split} pictures",
+            "data": f"{data}, {len(images)} {split} pictures",
             "held out": f"{recipe.val_fraction:g} of each class, seed {recipe.seed}" if dataset.is_held_out else "no",
             **_settings_of(spec),
         }
-        typer.echo(write_report(report, title, spec.labels, logits, pictures, spec.temperature, settings))
+        typer.echo(write_report(report, title, spec.labels, logits, images, spec.temperature, settings))
 
 
 def _settings_of(spec: ModelSpec) -> dict[str, str]:
@@ -108,8 +108,8 @@ def better_weights(source: Path, weights: WeightsChoice) -> Path:
 
 def data_set(data: Path, dataset: "Dataset") -> str:
     """What something was judged on, in words."""
-    split, pictures = dataset.judged
-    num_classes = len(set(pictures.labels.tolist()))
+    split, images = dataset.judged
+    num_classes = len(set(images.labels.tolist()))
     some = f", {num_classes} of {len(dataset.labels)} classes" if num_classes < len(dataset.labels) else ""
     return f"{data.resolve().name}, {split}{some}"
 

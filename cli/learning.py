@@ -138,13 +138,13 @@ def _export_data(loaded: "Checkpoint", data: Path | None) -> "ExportData":
     if data is None:
         return export_data_of(loaded)
     dataset = dataset_for(loaded.spec, data, recipe_of(loaded), with_training=True)
-    _, pictures = dataset.judged
+    _, images = dataset.judged
     if not len(dataset.train):
         console.print(f"{data} has no training pictures; int8 takes its scales from those that measure it.")
     return ExportData(
-        parity_images=evenly(pictures.pixels, _NUM_PARITY_IMAGES),
-        calibration=evenly((dataset.train if len(dataset.train) else pictures).pixels, _NUM_CALIBRATION),
-        test=(data_set(data, dataset), pictures),
+        parity_images=evenly(images.pixels, _NUM_PARITY_IMAGES),
+        calibration=evenly((dataset.train if len(dataset.train) else images).pixels, _NUM_CALIBRATION),
+        test=(data_set(data, dataset), images),
     )
 
 

@@ -19,21 +19,21 @@ ROW, WIDTH, BAR = 104, 760, 240
 STYLE = "text{font:14px ui-monospace,monospace;fill:#d7dde4}.dim{fill:#8b96a3}"
 
 
-def answer_of(client: httpx.Client, picture: Path) -> tuple[list[dict[str, Any]], str]:
+def answer_of(client: httpx.Client, image: Path) -> tuple[list[dict[str, Any]], str]:
     """The three most probable labels, and the time that the service spent, as Server-Timing says it."""
-    response = client.post("/classify", params={"top_k": 3}, files={"file": picture.read_bytes()})
+    response = client.post("/classify", params={"top_k": 3}, files={"file": image.read_bytes()})
     response.raise_for_status()
     total = next(part for part in response.headers["server-timing"].split(", ") if part.startswith("total"))
     return response.json()["predictions"], total.partition("dur=")[2]
 
 
-def row(top: int, picture: Path, predictions: list[dict[str, Any]], total_ms: str) -> str:
+def row(top: int, image: Path, predictions: list[dict[str, Any]], total_ms: str) -> str:
     """One picture, what was typed, and a bar a label."""
-    png = base64.b64encode(picture.read_bytes()).decode()
+    png = base64.b64encode(image.read_bytes()).decode()
     parts = [
         f'<image x="20" y="{top}" width="84" height="84" style="image-rendering:pixelated" '
         f'href="data:image/png;base64,{png}"/>',
-        f'<text x="124" y="{top + 12}">$ curl -F file=@examples/{picture.name} :8000/classify?top_k=3'
+        f'<text x="124" y="{top + 12}">$ curl -F file=@examples/{image.name} :8000/classify?top_k=3'
         f'<tspan class="dim">  {total_ms} ms</tspan></text>',
     ]
     for place, prediction in enumerate(predictions):

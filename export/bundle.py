@@ -15,7 +15,7 @@ from export.parity import GraphRunner, Parity, expect_accurate, expect_equal, me
 from export.quantize import write_int8
 from export.target import PRECISIONS, Earlier, clear_others, expect_bundle_folder, graphs_in
 from export.to_onnx import write_graph, write_metadata
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.errors import ExportError
 from model.evaluation.evaluate import evaluate
 from model.network.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ class ExportData:
 
     parity_images: Pixels
     calibration: Pixels | None = None
-    test: tuple[str, PictureSet] | None = None
+    test: tuple[str, ImageSet] | None = None
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -71,9 +71,9 @@ class Published:
 
 def export_data_of(checkpoint: Checkpoint) -> ExportData:
     """What a checkpoint itself brings: its own pictures, or generated ones, which calibrate nothing."""
-    if checkpoint.pictures is None:
-        return ExportData(generated_pictures(checkpoint.spec))
-    return ExportData(checkpoint.pictures, calibration=checkpoint.pictures)
+    if checkpoint.images is None:
+        return ExportData(generated_images(checkpoint.spec))
+    return ExportData(checkpoint.images, calibration=checkpoint.images)
 
 
 def publish(
@@ -110,19 +110,19 @@ def publish(
         raise ExportError(f"{bundle} cannot be written: {error}") from error
 
 
-def generated_pictures(spec: ModelSpec) -> Pixels:
+def generated_images(spec: ModelSpec) -> Pixels:
     """Gradients, stripes and noise, uint8 [32, H, W, C]: for a checkpoint that came without pictures."""
     generator = np.random.default_rng(0)
     size = spec.image_size
     ramp = np.linspace(0, 1, size)
-    pictures = []
+    images = []
     for index in range(_NUM_GENERATED):
         angle, frequency = generator.uniform(0, np.pi), generator.uniform(0.5, 8)
         phase = np.add.outer(ramp * np.sin(angle), ramp * np.cos(angle))[..., np.newaxis]
         waves = 127.5 + 127.5 * np.sin(2 * np.pi * frequency * phase + generator.uniform(0, 6, spec.channels))
         noise = generator.normal(0, 4 * index, (size, size, spec.channels))
-        pictures.append((waves + noise).clip(0, 255).astype(np.uint8))
-    return np.stack(pictures)
+        images.append((waves + noise).clip(0, 255).astype(np.uint8))
+    return np.stack(images)
 
 
 def _made(
@@ -176,8 +176,8 @@ def _put_in_place(graphs: Mapping[Precision, Graph], bundle: Path) -> dict[Preci
     return {p: replace(graph, path=graph.path.replace(bundle / graph.path.name)) for p, graph in graphs.items()}
 
 
-def _metrics(runner: GraphRunner, temperature: float, data_set: str, pictures: PictureSet) -> Metrics:
-    evaluation = evaluate(runner.logits, pictures, temperature=temperature)
+def _metrics(runner: GraphRunner, temperature: float, data_set: str, images: ImageSet) -> Metrics:
+    evaluation = evaluate(runner.logits, images, temperature=temperature)
     return Metrics(
         data_set=data_set,
         num_pictures=evaluation.num_pictures,

@@ -131,8 +131,8 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _over_backdrop(image: Image.Image) -> Image.Image:
-    picture = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, _BACKDROP), picture)
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, _BACKDROP), image)
 
 
 def _central_box(width: int, height: int, percentage: float) -> tuple[float, float, float, float]:

@@ -26,7 +26,7 @@ PATIENCE_S = 60 * slowness_at_first()
 ADDRESS = "http://127.0.0.1:8000"
 NODE = shutil.which("node")
 ANSWER = b'{"model": {}, "predictions": [{"label": "Bag", "index": 8, "probability": 0.987}]}'
-BAD_PICTURE = b'{"code": "bad_picture", "detail": "It is no picture."}'
+BAD_IMAGE = b'{"code": "bad_picture", "detail": "It is no picture."}'
 BUSY = b'{"code": "queue_full", "detail": "There is no room."}'
 
 
@@ -48,7 +48,7 @@ class Service(BaseHTTPRequestHandler):
             status, headers = self.refusals.pop(0) if self.refusals else (200, {})
         if status == 200 and b"\x89PNG" not in body:
             status = 400
-        content = {200: ANSWER, 400: BAD_PICTURE}.get(status, BUSY)
+        content = {200: ANSWER, 400: BAD_IMAGE}.get(status, BUSY)
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content)), "Content-Type": "application/json"}.items():
             self.send_header(name, value)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.test_compose import PICTURE, ROOT, build_image, find_compose, find_docker, free_port, works
+from tests.test_compose import IMAGE, ROOT, build_image, find_compose, find_docker, free_port, works
 from tests.test_compose_secrets import wait_until_healthy
 
 PROJECT = "mixer-serve-proxy-test"
@@ -85,8 +85,8 @@ def pair() -> Iterator[Pair]:
 def test_both_answer_behind_the_proxy(pair: Pair) -> None:
     labels = set()
     for _ in range(4):
-        with PICTURE.open("rb") as picture:  # by connections of their own: nginx goes to either instance
-            answer = httpx.post(f"{pair.url}/classify", files={"file": picture})
+        with IMAGE.open("rb") as image:  # by connections of their own: nginx goes to either instance
+            answer = httpx.post(f"{pair.url}/classify", files={"file": image})
         labels.add(answer.json()["predictions"][0]["label"])
     assert labels == {"Ankle boot"}
     for instance in INSTANCES:
@@ -98,14 +98,14 @@ def test_both_answer_behind_the_proxy(pair: Pair) -> None:
 
 def test_nobody_notices_that_one_after_the_other_is_replaced(pair: Pair) -> None:
     before = [pair.container(instance) for instance in INSTANCES]
-    picture, over = PICTURE.read_bytes(), threading.Event()
+    image, over = IMAGE.read_bytes(), threading.Event()
     answered: list[str] = []
 
     def ask() -> None:
         with httpx.Client(base_url=pair.url, timeout=60) as client:
             while not over.is_set():
                 try:
-                    answer = client.post("/classify", content=picture, headers={"content-type": "image/png"})
+                    answer = client.post("/classify", content=image, headers={"content-type": "image/png"})
                     answered.append(answer.json()["predictions"][0]["label"] if answer.is_success else answer.text)
                 except httpx.HTTPError as error:
                     answered.append(repr(error))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.http.api_keys import new_key
-from tests.test_compose import PICTURE, ROOT, build_image, find_compose, find_docker, free_port
+from tests.test_compose import IMAGE, ROOT, build_image, find_compose, find_docker, free_port
 
 PROJECT = "mixer-serve-secrets-test"
 FILES = ("-f", "docker-compose.yml", "-f", "docker-compose.secrets.yml")
@@ -37,7 +37,7 @@ class Guarded:
 
     def classify(self, key: str | None) -> httpx.Response:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        return httpx.post(f"{self.url}/classify", content=PICTURE.read_bytes(), headers=headers)
+        return httpx.post(f"{self.url}/classify", content=IMAGE.read_bytes(), headers=headers)
 
 
 def write_secret(folder: Path, name: str, lines: str) -> str:

@@ -261,7 +261,7 @@ async def _matched_route() -> Any:
     return seen[0]
 
 
-def _picture(kind: str) -> Any:
+def _image(kind: str) -> Any:
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, kind)
     return Image.open(io.BytesIO(file.getvalue()))
@@ -283,11 +283,11 @@ def owners() -> dict[str, Any]:
             "uvicorn.middleware.proxy_headers._TrustedHosts": _TrustedHosts("127.0.0.1"),
             "uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware": ProxyHeadersMiddleware(_answering),
             "python_multipart.multipart.MultipartParser": parser,
-            "PIL.TiffImagePlugin.TiffImageFile": _picture("TIFF"),
-            "PIL.TiffImagePlugin.TiffImageFile.tag_v2": _picture("TIFF").tag_v2,
-            "PIL.JpegImagePlugin.JpegImageFile": _picture("JPEG"),
-            "PIL.ImageFile.ImageFile": _picture("BMP"),
-            "PIL.ImageFile.ImageFile.tile[0]": _picture("BMP").tile[0],
+            "PIL.TiffImagePlugin.TiffImageFile": _image("TIFF"),
+            "PIL.TiffImagePlugin.TiffImageFile.tag_v2": _image("TIFF").tag_v2,
+            "PIL.JpegImagePlugin.JpegImageFile": _image("JPEG"),
+            "PIL.ImageFile.ImageFile": _image("BMP"),
+            "PIL.ImageFile.ImageFile.tile[0]": _image("BMP").tile[0],
             "starlette.requests.Request": Request({"type": "http"}),
             'starlette: scope["route"]': await _matched_route(),
         }
@@ -352,8 +352,8 @@ def test_what_is_gone_or_different_is_said_with_the_file_that_needs_it(internal:
 def test_they_still_mean_what_they_meant() -> None:
     assert prometheus_client.utils.floatToGoString(1e7) == "1e+07"  # type: ignore[no-untyped-call]
     assert (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH) == (322, 323)
-    assert _picture("JPEG").layers == 3
-    assert isinstance(_picture("BMP"), ImageFile.ImageFile)
+    assert _image("JPEG").layers == 3
+    assert isinstance(_image("BMP"), ImageFile.ImageFile)
     assert issubclass(JpegImagePlugin.JpegImageFile, ImageFile.ImageFile)
     assert issubclass(FormParserError, Exception)
 

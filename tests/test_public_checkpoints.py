@@ -58,9 +58,9 @@ class Case:
     def is_google(self) -> bool:
         return self.name.startswith("google:")
 
-    def reference(self, tensors: Tensors, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def reference(self, tensors: Tensors, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Logits [N, K] of uint8 [N, 224, 224, 3], by NumPy."""
-        normalised = (pictures.astype(np.float64) - self.pixel_mean) / self.pixel_std
+        normalised = (images.astype(np.float64) - self.pixel_mean) / self.pixel_std
         return (google_logits if self.is_google else timm_logits)(tensors, normalised)
 
 
@@ -253,7 +253,7 @@ class Imported:
     requests: list[tuple[str, str | None]]
     num_bytes: int  # of the file that was served
     arrived_whole: bool  # what lies in the cache is the same, byte by byte
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     logits: NDArray[np.float64]
 
 
@@ -285,19 +285,19 @@ def import_twice(case: Case, folder: Path) -> Imported:
     cached.unlink()
     with Image.open(io.BytesIO(photo())) as image:
         square = to_square(to_pixels(image, 3), 224, Fit(crop_percentage=0.875), case.interpolation)
-    pictures = np.stack([square, np.full_like(square, 128)])
-    logits = case.reference(tensors, pictures)
-    return Imported(case, folder, tries, hubs.requests, num_bytes, arrived_whole, pictures, logits)
+    images = np.stack([square, np.full_like(square, 128)])
+    logits = case.reference(tensors, images)
+    return Imported(case, folder, tries, hubs.requests, num_bytes, arrived_whole, images, logits)
 
 
 @pytest.fixture(scope="module")
 def bundle(imported: Imported) -> Path:
     """bundle/. Google's is proved on 32 generated pictures, which takes a minute; timm's on the two there are."""
     if not imported.case.is_google:
-        pictures = imported.folder / "checkpoint" / "pictures"
-        pictures.mkdir()
-        for index, pixels in enumerate(imported.pictures):
-            Image.fromarray(pixels).save(pictures / f"{index:04}.png")
+        images = imported.folder / "checkpoint" / "pictures"
+        images.mkdir()
+        for index, pixels in enumerate(imported.images):
+            Image.fromarray(pixels).save(images / f"{index:04}.png")
     exported = mixer(imported.folder, "export", "checkpoint", "bundle", "--precisions", "fp32")
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout.startswith("bundle/fp32.onnx: differs from torch by ")
@@ -370,7 +370,7 @@ def test_a_name_says_how_pictures_are_prepared_and_what_classes_are_called(impor
 @every_case
 def test_torch_gives_numpys_logits(imported: Imported):
     model = checkpoint.load(imported.folder / "checkpoint").model
-    for found, expected in zip(checkpoint.torch_logits(model, imported.pictures), imported.logits, strict=True):
+    for found, expected in zip(checkpoint.torch_logits(model, imported.images), imported.logits, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * np.ptp(expected))
     photographed, grey = imported.logits
     assert np.abs(photographed - grey).max() > 0.05 * np.ptp(grey), "the network sees its picture"

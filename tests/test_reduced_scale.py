@@ -15,7 +15,7 @@ from model.preprocess import smallest_useful_side, to_patches
 pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parent.parent
-PICTURES = [*sorted((ROOT / "examples").glob("*.png")), *sorted((ROOT / "tests" / "drawings").glob("*.png"))]
+IMAGES = [*sorted((ROOT / "examples").glob("*.png")), *sorted((ROOT / "tests" / "drawings").glob("*.png"))]
 VARIANTS = 10
 LIMITS = DecodeLimits(1 << 22, 1_000_000)
 MOST_SIDE = 65_536  # no JPEG is larger: a side that keeps all its pixels
@@ -27,15 +27,15 @@ def file_of(path: Path, variant: int, generator: np.random.Generator) -> bytes:
     with Image.open(path) as image:
         large = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     grain = scene(200, 200, 3, variant).resize(size).point(lambda value: 96 + value // 4)
-    picture, file = ImageChops.add(large, grain, offset=-128), io.BytesIO()
-    picture.save(file, "JPEG", quality=60 + 4 * variant, subsampling=variant % 3, progressive=variant % 4 == 3)
+    image, file = ImageChops.add(large, grain, offset=-128), io.BytesIO()
+    image.save(file, "JPEG", quality=60 + 4 * variant, subsampling=variant % 3, progressive=variant % 4 == 3)
     return file.getvalue()
 
 
 @pytest.fixture(scope="module")
 def files() -> list[bytes]:
     generator = np.random.default_rng(0)
-    return [file_of(path, variant, generator) for path in PICTURES for variant in range(VARIANTS)]
+    return [file_of(path, variant, generator) for path in IMAGES for variant in range(VARIANTS)]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -26,7 +26,7 @@ from benchmarks.serving import __main__ as bench  # noqa: E402
 from benchmarks.serving import client, contest, environments, plots, results, tables, workloads  # noqa: E402
 from benchmarks.serving.cells import Cell, Kind, cells  # noqa: E402
 from benchmarks.serving.configurations import OURS, PEERS, Configuration, Graph, chosen, configurations  # noqa: E402
-from benchmarks.serving.pictures import pictures  # noqa: E402
+from benchmarks.serving.images import images  # noqa: E402
 from benchmarks.serving.processes import descendants  # noqa: E402
 from benchmarks.serving.server import Probe, Server, StartFailed, serving  # noqa: E402
 from cli.bench.stopwatch import Candidate  # noqa: E402
@@ -317,17 +317,17 @@ def test_labels_with_many_pictures_come_first_and_no_more_than_threads():
 
 def test_pictures_are_drawn_once_and_the_same_every_time(tmp_path: Path):
     kind = Kind("40x30 JPEG", "default", 40, 30, "JPEG", pool=3)
-    first = pictures(kind, 3, tmp_path / "a")
+    first = images(kind, 3, tmp_path / "a")
     assert len(set(first)) == 3
-    assert pictures(kind, 3, tmp_path / "b") == first
+    assert images(kind, 3, tmp_path / "b") == first
     (kept,) = (tmp_path / "a").iterdir()
     (kept / "1.jpeg").write_bytes(b"kept")
-    assert pictures(kind, 3, tmp_path / "a") == [first[0], b"kept", first[2]]
+    assert images(kind, 3, tmp_path / "a") == [first[0], b"kept", first[2]]
 
 
 def test_variations_of_the_examples_differ(tmp_path: Path):
     kind = Kind("28x28 PNG", "default", 28, 28, "PNG", "examples", pool=40)
-    assert len(set(pictures(kind, 1, tmp_path))) == 40
+    assert len(set(images(kind, 1, tmp_path))) == 40
 
 
 # --- what it comes to ---

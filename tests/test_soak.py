@@ -31,14 +31,14 @@ from benchmarks.soak.crowd import Crowd  # noqa: E402
 from benchmarks.soak.director import agenda  # noqa: E402
 from benchmarks.soak.errands import Errand, Traffic, mixed, request  # noqa: E402
 from benchmarks.soak.expectations import Oracle, contains, problem  # noqa: E402
+from benchmarks.soak.images import drawn  # noqa: E402
 from benchmarks.soak.instances import Instance, Instances  # noqa: E402
 from benchmarks.soak.ledger import LEFT, LOST, RIGHT, WRONG, Ledger, Weighing  # noqa: E402
-from benchmarks.soak.pictures import drawn  # noqa: E402
 from benchmarks.soak.report import markdown  # noqa: E402
 from benchmarks.soak.shelf import Shelf  # noqa: E402
 from benchmarks.soak.usage import Usage, usage  # noqa: E402
 from benchmarks.soak.wire import Answer  # noqa: E402
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # noqa: E402
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image, write_bundle  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -67,58 +67,58 @@ def classified(oracle: Oracle, payload: bytes, **changes: Any) -> dict[str, Any]
 
 
 def test_the_right_answer_is_right_and_another_pictures_is_not(oracle: Oracle) -> None:
-    expect = oracle.one(picture(RED))
+    expect = oracle.one(image(RED))
     for _ in range(2):  # the second time it is remembered
-        assert expect(answer(classified(oracle, picture(RED)))) == ""
-        assert "expected" in expect(answer(classified(oracle, picture(GREEN))))
-    assert expect(answer(classified(oracle, picture(RED)), 500)) == "the status is 500; expected 200"
+        assert expect(answer(classified(oracle, image(RED)))) == ""
+        assert "expected" in expect(answer(classified(oracle, image(GREEN))))
+    assert expect(answer(classified(oracle, image(RED)), 500)) == "the status is 500; expected 200"
 
 
 def test_every_part_of_an_answer_is_looked_at(oracle: Oracle) -> None:
-    expect = oracle.one(picture(RED))
-    right = classified(oracle, picture(RED))["predictions"]
+    expect = oracle.one(image(RED))
+    right = classified(oracle, image(RED))["predictions"]
     label = [{**right[0], "label": "green"}, *right[1:]]
     index = [{**right[0], "index": 1}, *right[1:]]
     probability = [{**right[0], "probability": right[0]["probability"] - 0.003}, *right[1:]]
     for predictions in (label, index, probability, right[:2], right[::-1], []):
         assert expect(answer({"model": oracle.model, "predictions": predictions})), predictions
-    assert expect(answer(classified(oracle, picture(RED), model={"name": "another"}))).startswith("the model is")
+    assert expect(answer(classified(oracle, image(RED), model={"name": "another"}))).startswith("the model is")
     assert "cannot be read" in expect(Answer(200, b"", b"<html>"))
 
 
 def test_a_rounding_error_is_no_wrong_answer(oracle: Oracle) -> None:
-    right = classified(oracle, picture(RED))
+    right = classified(oracle, image(RED))
     right["predictions"][0]["probability"] -= 1e-4
-    assert oracle.one(picture(RED))(answer(right)) == ""
+    assert oracle.one(image(RED))(answer(right)) == ""
 
 
 def test_top_k_is_how_many_are_expected(oracle: Oracle) -> None:
-    whole = classified(oracle, picture(BLUE))
+    whole = classified(oracle, image(BLUE))
     two = {**whole, "predictions": whole["predictions"][:2]}
-    assert oracle.one(picture(BLUE), 2)(answer(two)) == ""
-    assert oracle.one(picture(BLUE), 2)(answer(whole)) == "3 predictions; expected 2 different ones"
+    assert oracle.one(image(BLUE), 2)(answer(two)) == ""
+    assert oracle.one(image(BLUE), 2)(answer(whole)) == "3 predictions; expected 2 different ones"
 
 
 def test_a_bad_picture_has_to_get_the_error_that_it_is(oracle: Oracle) -> None:
     expect = oracle.one(b"text")
     assert expect(answer({"status": 400, "code": "bad_picture"}, 400)) == ""
     assert expect(answer({"status": 415, "code": "unsupported_format"}, 415)).endswith("expected 400, bad_picture")
-    assert expect(answer(classified(oracle, picture(RED))))
+    assert expect(answer(classified(oracle, image(RED))))
 
 
 def test_a_batch_has_to_be_right_in_every_entry_and_in_order(oracle: Oracle) -> None:
-    files = [("a", picture(RED)), ("b", b"text"), ("c", picture(BLUE))]
+    files = [("a", image(RED)), ("b", b"text"), ("c", image(BLUE))]
     expect = oracle.many(files)
 
     def entry(name: str, payload: bytes) -> dict[str, Any]:
         return {"filename": name, "predictions": classified(oracle, payload)["predictions"]}
 
     bad = {"filename": "b", "error": {"code": "bad_picture", "detail": "..."}}
-    right = [entry("a", picture(RED)), bad, entry("c", picture(BLUE))]
+    right = [entry("a", image(RED)), bad, entry("c", image(BLUE))]
     assert expect(answer({"model": oracle.model, "results": right})) == ""
-    swapped = [entry("a", picture(BLUE)), bad, entry("c", picture(RED))]
-    renamed = [*right[:2], entry("another", picture(BLUE))]
-    for results in (swapped, renamed, right[::-1], right[:2], [right[0], entry("b", picture(RED)), right[2]]):
+    swapped = [entry("a", image(BLUE)), bad, entry("c", image(RED))]
+    renamed = [*right[:2], entry("another", image(BLUE))]
+    for results in (swapped, renamed, right[::-1], right[:2], [right[0], entry("b", image(RED)), right[2]]):
         assert expect(answer({"model": oracle.model, "results": results}))
 
 
@@ -130,9 +130,9 @@ def test_a_problem_has_a_status_and_a_code() -> None:
 
 
 def test_there_is_traffic_of_every_kind_and_chance_draws_it(oracle: Oracle) -> None:
-    pictures = drawn(colour_spec())
-    assert len({one[:4] for one in pictures.formats}) >= 6
-    traffic = mixed(pictures, oracle, Random(0))
+    images = drawn(colour_spec())
+    assert len({one[:4] for one in images.formats}) >= 6
+    traffic = mixed(images, oracle, Random(0))
     rng = Random(1)
     seen = {traffic.draw(rng).kind for _ in range(20_000)}
     assert seen == set(traffic.kinds)
@@ -140,9 +140,9 @@ def test_there_is_traffic_of_every_kind_and_chance_draws_it(oracle: Oracle) -> N
 
 
 def test_behind_a_proxy_nobody_asks_for_what_is_for_operators(oracle: Oracle) -> None:
-    pictures = drawn(colour_spec())
+    images = drawn(colour_spec())
     for behind_proxy in (False, True):
-        traffic = mixed(pictures, oracle, Random(0), behind_proxy=behind_proxy)
+        traffic = mixed(images, oracle, Random(0), behind_proxy=behind_proxy)
         asked = {piece.split()[1] for group in traffic.errands for errand in group for piece in errand.pieces[:1]}
         assert b"/health/ready" in asked
         assert (b"/metrics" in asked) is not behind_proxy
@@ -169,7 +169,7 @@ def by(version: str, temperature: float) -> dict[str, Any]:
 def test_a_version_has_to_give_its_own_answers_and_only_while_it_serves(tmp_path: Path) -> None:
     engine = opened(write_bundle(tmp_path / "colours", colour_spec()), "fp32")
     oracle = Oracle(engine, {"8": 5.0})
-    expect = oracle.one(picture(RED))
+    expect = oracle.one(image(RED))
     assert expect(answer(by("7", 1.0))) == ""
     assert expect(answer(by("8", 5.0))) == "version 8 has answered; expected 7"
     oracle.serving = {"7", "8"}
@@ -244,12 +244,12 @@ def reply(content: Any, mark: bytes, status: int = 200) -> bytes:
 
 @pytest.fixture
 def red(oracle: Oracle) -> Errand:
-    return Errand("red", (request(picture(RED)),), (oracle.one(picture(RED)),))
+    return Errand("red", (request(image(RED)),), (oracle.one(image(RED)),))
 
 
 async def test_right_answers_are_right(oracle: Oracle, red: Errand, tmp_path: Path) -> None:
     async def right(head: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(reply(classified(oracle, picture(RED)), mark_of(head)))
+        writer.write(reply(classified(oracle, image(RED)), mark_of(head)))
 
     ledger, _ = await answering(oracle, tmp_path, right, red)
     assert ledger.outcomes == {("red", RIGHT): 6}
@@ -258,7 +258,7 @@ async def test_right_answers_are_right(oracle: Oracle, red: Errand, tmp_path: Pa
 
 async def test_the_answer_to_somebody_elses_request_is_wrong(oracle: Oracle, red: Errand, tmp_path: Path) -> None:
     async def anothers(head: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(reply(classified(oracle, picture(RED)), b"soak-99999999-00"))
+        writer.write(reply(classified(oracle, image(RED)), b"soak-99999999-00"))
 
     ledger, _ = await answering(oracle, tmp_path, anothers, red)
     assert ledger.outcomes == {("red", WRONG): 6}
@@ -282,7 +282,7 @@ async def test_what_a_kill_breaks_is_tried_again_and_counted_apart(oracle: Oracl
         if mark_of(head).endswith(b"-00"):
             writer.close()
         else:
-            writer.write(reply(classified(oracle, picture(RED)), mark_of(head)))
+            writer.write(reply(classified(oracle, image(RED)), mark_of(head)))
 
     def killed(instance: Instance) -> None:
         instance.kills.append(time.monotonic() + 60)
@@ -308,7 +308,7 @@ async def test_what_breaks_off_at_a_planned_end_is_lost_if_the_service_had_accep
         if mark_of(head).endswith(b"-00"):
             writer.close()
         else:
-            writer.write(reply(classified(oracle, picture(RED)), mark_of(head)))
+            writer.write(reply(classified(oracle, image(RED)), mark_of(head)))
 
     def stopping(instance: Instance) -> None:
         instance.stopped_at = time.monotonic()
@@ -325,7 +325,7 @@ async def test_half_an_answer_is_a_lost_request_at_a_planned_end_too(
     oracle: Oracle, red: Errand, tmp_path: Path
 ) -> None:
     async def half(head: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(reply(classified(oracle, picture(RED)), mark_of(head))[:-9])
+        writer.write(reply(classified(oracle, image(RED)), mark_of(head))[:-9])
         writer.close()
 
     def stopping(instance: Instance) -> None:
@@ -339,7 +339,7 @@ async def test_half_an_answer_is_a_lost_request_at_a_planned_end_too(
 async def test_the_refused_come_again(oracle: Oracle, red: Errand, tmp_path: Path) -> None:
     async def later(head: bytes, writer: asyncio.StreamWriter) -> None:
         refused = mark_of(head).endswith(b"-00")
-        writer.write(reply(classified(oracle, picture(RED)), mark_of(head), 429 if refused else 200))
+        writer.write(reply(classified(oracle, image(RED)), mark_of(head), 429 if refused else 200))
 
     ledger, _ = await answering(oracle, tmp_path, later, red)
     assert ledger.outcomes == {("red", RIGHT): 6}
@@ -350,7 +350,7 @@ async def test_who_hangs_up_expects_nothing(oracle: Oracle, tmp_path: Path) -> N
     async def never(head: bytes, writer: asyncio.StreamWriter) -> None:
         return
 
-    content = request(picture(RED))
+    content = request(image(RED))
     errands = [
         Errand("before", (), behaviour="leaves before"),
         Errand("during", (content[:-30],), behaviour="resets during"),

@@ -18,7 +18,7 @@ from app.api.info import expect_key
 from app.api.openapi import CLASSIFICATION
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
-from app.http.body import BodyLimits, read_picture, read_pictures
+from app.http.body import BodyLimits, read_image, read_images
 from app.http.disconnect import cancel_on_disconnect
 from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.in_flight import Drain
@@ -50,11 +50,11 @@ class Routes:
         """Both, with a shortcut each."""
         one = AsgiEndpoint("/classify", self.classify, top_k=int | None, model=str)
         many = AsgiEndpoint("/classify/batch", self.classify_batch, top_k=int | None, model=str)
-        app.include_router(self._for_pictures(one, many))
+        app.include_router(self._for_images(one, many))
         for endpoint in (one, many):
             app.add_direct_route("POST", endpoint.path, Access(endpoint, self.metrics))
 
-    def _for_pictures(self, one: AsgiEndpoint, many: AsgiEndpoint) -> APIRouter:
+    def _for_images(self, one: AsgiEndpoint, many: AsgiEndpoint) -> APIRouter:
         needs = security.or_none(needed=self.keys.locked)
         router = APIRouter()
         router.add_api_route(
@@ -67,7 +67,7 @@ class Routes:
             responses=descriptions.CLASSIFY,
             tags=[CLASSIFICATION],
             dependencies=security.either(),
-            openapi_extra=descriptions.one_picture() | needs,
+            openapi_extra=descriptions.one_image() | needs,
         )
         router.add_api_route(
             many.path,
@@ -79,7 +79,7 @@ class Routes:
             responses=descriptions.CLASSIFY_BATCH,
             tags=[CLASSIFICATION],
             dependencies=security.either(),
-            openapi_extra=descriptions.many_pictures() | needs,
+            openapi_extra=descriptions.many_images() | needs,
         )
         return router
 
@@ -100,7 +100,7 @@ class Routes:
         self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
-        payload = await read_picture(request, self.body_limits, reservation)
+        payload = await read_image(request, self.body_limits, reservation)
         timing.received()
         deadline = min(clients_deadline, self._deadline())
         classifier = self.models.classifier(model)  # which may be another one by now
@@ -119,7 +119,7 @@ class Routes:
         self.models.classifier(model).expect_top_k(top_k)
         timing = timing_of(request.scope)
         clients_deadline = self._clients_deadline(request)
-        uploads = await read_pictures(request, self.body_limits, reservation)
+        uploads = await read_images(request, self.body_limits, reservation)
         timing.received()
         deadline = min(clients_deadline, self._deadline())
         classifier = self.models.classifier(model)  # which may be another one by now

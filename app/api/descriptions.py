@@ -9,8 +9,8 @@ from app.api.openapi import answered, described
 from app.api.schemas import BatchBody, ClassifyBody
 from app.errors import (
     BadApiKey,
+    BadImage,
     BadParameter,
-    BadPicture,
     BadRequest,
     DeadlinePassed,
     InferenceFailed,
@@ -54,7 +54,7 @@ _ONE_FILE = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}
 _MANY_FILES = {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "array", "items": _FILE}}}
 _FORM = "multipart/form-data"
 # image/* is taken, too, but is not among them: generators of clients refuse the asterisk.
-_ONE_PICTURE = {_FORM: {"schema": _ONE_FILE}, "application/octet-stream": {"schema": _FILE}}
+_ONE_IMAGE = {_FORM: {"schema": _ONE_FILE}, "application/octet-stream": {"schema": _FILE}}
 _ANY_IMAGE = (
     "A form, or the picture's bytes alone, whose type may be any `image/*`, too: the format is read from the bytes."
 )
@@ -85,10 +85,10 @@ _ENTRY = {
 
 _REQUEST = (BadApiKey, BadParameter, BadRequest, DeadlinePassed, NotReady, QueueFull)
 _BODY = (TooManyBytes, UnknownModel, UnsupportedFormat, UploadsFull)
-_PICTURE = (BadPicture, InferenceFailed, OutOfMemory, TooManyPixels)  # of a batch they are an entry's
+_IMAGE = (BadImage, InferenceFailed, OutOfMemory, TooManyPixels)  # of a batch they are an entry's
 
 CLASSIFY = answered("Labels, most probable first", {"model": _NAMED, "predictions": _PREDICTIONS}, model=ClassifyBody)
-CLASSIFY |= described(*_REQUEST, *_BODY, *_PICTURE)
+CLASSIFY |= described(*_REQUEST, *_BODY, *_IMAGE)
 CLASSIFY_BATCH = answered(
     "An entry for each picture, in the order they were sent", {"model": _NAMED, "results": _RESULTS}, model=BatchBody
 )
@@ -101,12 +101,12 @@ READY = described(NotReady)
 MODEL_PARAMETERS = {"parameters": [_MODEL]}
 
 
-def one_picture() -> dict[str, Any]:
+def one_image() -> dict[str, Any]:
     """What a request for one picture has."""
-    return _request(_ONE_PICTURE, _ANY_IMAGE)
+    return _request(_ONE_IMAGE, _ANY_IMAGE)
 
 
-def many_pictures() -> dict[str, Any]:
+def many_images() -> dict[str, Any]:
     """What a request for several pictures has."""
     return _request({_FORM: {"schema": _MANY_FILES}}, "A form with a field for each picture.")
 

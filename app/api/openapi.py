@@ -12,7 +12,7 @@ from app.http.problems import MEDIA_TYPE, TYPE_PREFIX
 CLASSIFICATION, MODELS, HEALTH, OPERATORS = "classification", "models", "health", "operators"
 
 _TAGS = {
-    CLASSIFICATION: "Pictures in, labels with probabilities out.",
+    CLASSIFICATION: "Images in, labels with probabilities out.",
     MODELS: "What is served, how it runs, and the limits that a client has to keep.",
     HEALTH: "For load balancers and orchestrators; no key is needed.",
     OPERATORS: "Metrics, and what changes the service; for keys of operators.",

@@ -5,13 +5,13 @@ Knows nothing of palettes.
 
 import struct
 
-from app.errors import BadPicture
+from app.errors import BadImage
 
 _MAX_RUNS = 500_000  # each takes a third of a microsecond in Python
 _HALVES = bytes.maketrans(b"0123456789abcdef", bytes(range(16)))
 _HEADER_AT, _CORE_BYTES, _SHORTEST_WITH_ALPHA, _BITFIELDS = 14, 12, 56, 3
 _HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
-_END_OF_LINE, _END_OF_PICTURE, _DELTA = 0, 1, 2
+_END_OF_LINE, _END_OF_IMAGE, _DELTA = 0, 1, 2
 
 
 def unrolled(payload: bytes, at: int, size: tuple[int, int], *, halves: bool) -> bytes:
@@ -19,7 +19,7 @@ def unrolled(payload: bytes, at: int, size: tuple[int, int], *, halves: bool) ->
 
     payload: the file, whose runs begin at `at`. size: (W, H). halves: four bits for a pixel in the file, not eight.
 
-    Raises: BadPicture where the runs are too many.
+    Raises: BadImage where the runs are too many.
     """
     width, most = size[0], size[0] * size[1]
     pixels, column = bytearray(), 0
@@ -35,7 +35,7 @@ def unrolled(payload: bytes, at: int, size: tuple[int, int], *, halves: bool) ->
         elif value == _END_OF_LINE:
             pixels += bytes(-len(pixels) % width)
             column = 0
-        elif value == _END_OF_PICTURE:
+        elif value == _END_OF_IMAGE:
             break
         elif value == _DELTA:
             if at + 1 >= len(payload):
@@ -52,7 +52,7 @@ def unrolled(payload: bytes, at: int, size: tuple[int, int], *, halves: bool) ->
             at += length + (at + length) % 2
             column += value
     else:
-        raise BadPicture(f"The BMP has more than {_MAX_RUNS} runs, the most expected.")
+        raise BadImage(f"The BMP has more than {_MAX_RUNS} runs, the most expected.")
     return bytes(pixels)
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from app.decoding import jpeg, tiff, tiff_kinds, webp
 from app.decoding.jpeg import Scans
-from app.errors import BadPicture, TooManyPixels
+from app.errors import BadImage, TooManyPixels
 from app.system.quota import Quota
 from model import color_profiles
 
@@ -45,15 +45,15 @@ class TakesLong(Exception):
 
 
 def is_soon_read(payload: bytes) -> bool:
-    """Whether a file can do without PictureFile's counting, which costs more than what else is done to a small one.
+    """Whether a file can do without MeteredFile's counting, which costs more than what else is done to a small one.
 
     Pillow reads no byte of a file twice, except of a TIFF: its tags may all have the same bytes for values.
     """
     return len(payload) <= _MAX_READS and payload[:2] not in _TIFF_BYTE_ORDERS
 
 
-class PictureFile(io.BytesIO):
-    """A file in memory that counts its reads, and refuses to be read for ever. Raises BadPicture."""
+class MeteredFile(io.BytesIO):
+    """A file in memory that counts its reads, and refuses to be read for ever. Raises BadImage."""
 
     def __init__(self, payload: bytes) -> None:
         super().__init__(payload)
@@ -71,7 +71,7 @@ class PictureFile(io.BytesIO):
         """As BytesIO's."""
         self.reads += 1
         if self.reads > _MAX_READS:
-            raise BadPicture(f"The file is in more than {_MAX_READS} pieces, the most expected.")
+            raise BadImage(f"The file is in more than {_MAX_READS} pieces, the most expected.")
         at = self.tell()
         block = super().read(size)
         if self._opened and self._is_tiff:
@@ -79,7 +79,7 @@ class PictureFile(io.BytesIO):
         if not self._opened and (self._is_tiff or block.startswith(_EXIF)):
             self._tag_bytes += 0 if self._is_profile(at, block) else len(block)
             if self._tag_bytes > _MAX_TAG_BYTES:
-                raise BadPicture(f"The file has more than {_MAX_TAG_BYTES} bytes of tags, the most expected.")
+                raise BadImage(f"The file has more than {_MAX_TAG_BYTES} bytes of tags, the most expected.")
         return block
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -99,7 +99,7 @@ class PictureFile(io.BytesIO):
         self._held_bytes += count
         self._copied_bytes += self._held_bytes
         if self._copied_bytes > _MAX_COPIED_BYTES:
-            raise BadPicture(
+            raise BadImage(
                 f"The strips of the file take more than {_MAX_COPIED_BYTES} bytes of reading, the most expected."
             )
 
@@ -158,7 +158,7 @@ def expect_few_scans(image: Image.Image, scans: Scans) -> None:
 
 
 def expect_affordable(image: Image.Image, payload: bytes) -> Scans:
-    """Raises TooManyPixels or BadPicture where decoding takes too long, however few the pixels are.
+    """Raises TooManyPixels or BadImage where decoding takes too long, however few the pixels are.
 
     Returns: how often the file goes over them: once, except in some JPEG files.
     """
@@ -197,7 +197,7 @@ def decoding_bytes(image: Image.Image) -> int:
 
 
 def tables_bytes(image: Image.Image, payload: bytes) -> int:
-    """Memory, in bytes, that a lossless WebP takes for its codes besides. Raises BadPicture."""
+    """Memory, in bytes, that a lossless WebP takes for its codes besides. Raises BadImage."""
     return webp.tables_bytes(payload) if image.format == "WEBP" and len(payload) > webp.SMALL_BYTES else 0
 
 

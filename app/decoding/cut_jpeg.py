@@ -13,7 +13,7 @@ from PIL import Image, ImageChops
 
 from app.decoding import jpeg
 from app.decoding.jpeg import Scans
-from app.errors import BadPicture
+from app.errors import BadImage
 
 _MAX_PIXEL_PASSES = 64_000_000  # scans x pixels, and three more for making them; all that is done nine times
 
@@ -79,7 +79,7 @@ def _has_all_pieces(payload: bytes) -> bool:
                 first, end, low = segment[-3], segment[-2], segment[-1] & 15
                 span = range(first, end + 1) if is_progressive else range(_COEFFICIENTS)
                 bits_missing |= {(channel, at): low if is_progressive else 0 for channel in last for at in span}
-    except (IndexError, BadPicture):
+    except (IndexError, BadImage):
         return False
     if frame is None or not last or any(bits_missing.values()) or not set(last) <= set(frame.sampling):
         return False

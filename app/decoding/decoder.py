@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from app.decoding import bmp, cost_checks, cut_jpeg, jpeg, png, tiff_kinds, webp
-from app.decoding.cost_checks import DecodeBudget, PictureFile, TakesLong
+from app.decoding.cost_checks import DecodeBudget, MeteredFile, TakesLong
 from app.decoding.not_an_image import what_it_is
-from app.errors import BadPicture, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
+from app.errors import BadImage, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.system.quota import Quota
 from model import color_profiles, samples
 from model.preprocess import Pixels, to_pixels
@@ -66,12 +66,12 @@ def decode(
 
     Returns: uint8 [H, W, channels], RGB or grey.
     Raises: TooManyBytes, TooManyPixels (before anything is decoded: too many, too often, or too much memory),
-    UnsupportedFormat, BadPicture, OutOfMemory; TakesLong, before anything is decoded, for more than `most_work`.
+    UnsupportedFormat, BadImage, OutOfMemory; TakesLong, before anything is decoded, for more than `most_work`.
     """
     if len(payload) > limits.max_bytes:
         raise TooManyBytes(f"The picture has {len(payload)} bytes; expected at most {limits.max_bytes}.")
     if not payload:
-        raise BadPicture("The picture has 0 bytes; expected an image file.")
+        raise BadImage("The picture has 0 bytes; expected an image file.")
     try:
         whole = webp.padded(payload) if payload.startswith(_RIFF) else payload
         return _decoded(whole, channels, useful_side, limits, most_work)
@@ -90,7 +90,7 @@ def decode(
             raise UnsupportedFormat(kind) from error
         what = what_it_is(payload)
         words = f"The picture cannot be decoded: {_reason(error)}" if what is None else _instead(what)
-        raise BadPicture(words) from error
+        raise BadImage(words) from error
 
 
 def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits, most_work: float) -> Pixels:
@@ -171,8 +171,8 @@ def _scale(size: tuple[int, int], useful_side: int) -> int:
 
 
 def _opened(payload: bytes) -> ImageFile.ImageFile:
-    file = io.BytesIO(payload) if cost_checks.is_soon_read(payload) else PictureFile(payload)
-    if isinstance(file, PictureFile) and payload.startswith(_JPEG):
+    file = io.BytesIO(payload) if cost_checks.is_soon_read(payload) else MeteredFile(payload)
+    if isinstance(file, MeteredFile) and payload.startswith(_JPEG):
         jpeg.expect_few_tables(payload)
     png.expect_few_unfolding(payload)
     try:
@@ -185,8 +185,8 @@ def _opened(payload: bytes) -> ImageFile.ImageFile:
             raise UnsupportedFormat(kind) from None
         what = what_it_is(payload)
         words = f"The file starts with {payload[:8].hex(' ')} and is no picture; expected {_ACCEPTED}."
-        raise BadPicture(words if what is None else _instead(what)) from None
-    if isinstance(file, PictureFile):
+        raise BadImage(words if what is None else _instead(what)) from None
+    if isinstance(file, MeteredFile):
         file.opened()
     return image
 

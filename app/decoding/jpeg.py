@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from app.errors import BadPicture
+from app.errors import BadImage
 
 # So many times as long as Huffman's does a pass of arithmetic coding take, at worst, measured.
 ARITHMETIC_WEIGHT = 15
@@ -41,7 +41,7 @@ class Scans(NamedTuple):
 
 
 def expect_few_tables(payload: bytes) -> None:
-    """Raises BadPicture where what comes before the first scan would take long to read."""
+    """Raises BadImage where what comes before the first scan would take long to read."""
     at, total = _START_OF_IMAGE_BYTES, 0
     for _ in range(_MAX_SEGMENTS):
         marker = _READ_BY_PILLOW.search(payload, at)
@@ -50,14 +50,14 @@ def expect_few_tables(payload: bytes) -> None:
         length = max(2, int.from_bytes(payload[marker.end() : marker.end() + 2]))
         total += length if marker[1] in _TABLES else 0
         if total > _MAX_TABLE_BYTES:
-            raise BadPicture(f"The JPEG has more than {_MAX_TABLE_BYTES} bytes of tables, the most expected.")
+            raise BadImage(f"The JPEG has more than {_MAX_TABLE_BYTES} bytes of tables, the most expected.")
         at = marker.end() + length
-    raise BadPicture(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
+    raise BadImage(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
 
 
 def unsupported(payload: bytes) -> str | None:
     """What is unusual about the samples of a JPEG, if they are, in words."""
-    with suppress(BadPicture):
+    with suppress(BadImage):
         for marker, segment in _segments(payload):
             if marker in _FRAMES and len(segment) > _CHANNELS_OF_FRAME:
                 bits, channels = segment[_BITS_OF_FRAME], segment[_CHANNELS_OF_FRAME]
@@ -72,7 +72,7 @@ def scans(payload: bytes) -> Scans:
     Where the first scan of a sequential JPEG has all the channels, libjpeg goes no further, and neither does this. What
     arithmetic coding costs goes by the channel, so that such a scan counts as one of each.
 
-    Raises: BadPicture for a JPEG with no end of segments.
+    Raises: BadImage for a JPEG with no end of segments.
     """
     number, weight, channels = 0, 1, b""
     for marker, segment in _segments(payload):
@@ -96,11 +96,11 @@ def most_scans(payload: bytes, start: int, end: int) -> Scans:
 def frame_pixels(payload: bytes, start: int, end: int) -> int:
     """Width x height of the stream between two places of a file; 0 where no frame says.
 
-    Raises: BadPicture where too much comes before the frame.
+    Raises: BadImage where too much comes before the frame.
     """
     for number, (marker, segment) in enumerate(_segments(payload[start:end])):
         if number >= _MAX_SEGMENTS_BEFORE_FRAME:
-            raise BadPicture(
+            raise BadImage(
                 f"A JPEG in the file has more than {_MAX_SEGMENTS_BEFORE_FRAME} segments before its frame, "
                 "the most expected."
             )
@@ -111,7 +111,7 @@ def frame_pixels(payload: bytes, start: int, end: int) -> int:
 
 
 def whole_segments(payload: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """The marker of every segment of a JPEG, all its bytes, and where they end. Raises BadPicture."""
+    """The marker of every segment of a JPEG, all its bytes, and where they end. Raises BadImage."""
     at = _START_OF_IMAGE_BYTES
     for _ in range(_MAX_SEGMENTS):
         marker = _MARKER.search(payload, at)
@@ -119,10 +119,10 @@ def whole_segments(payload: bytes) -> Iterator[tuple[bytes, bytes, int]]:
             return
         at = marker.end() + int.from_bytes(payload[marker.end() : marker.end() + 2])
         yield marker[1], payload[marker.end() : at], at
-    raise BadPicture(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
+    raise BadImage(f"The JPEG has more than {_MAX_SEGMENTS} segments, the most expected.")
 
 
 def _segments(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The marker of every segment of a JPEG and its first bytes, up to the end of the image. Raises BadPicture."""
+    """The marker of every segment of a JPEG and its first bytes, up to the end of the image. Raises BadImage."""
     for marker, segment, _ in whole_segments(payload):
         yield marker, segment[: _CHANNELS_OF_FRAME + 1]

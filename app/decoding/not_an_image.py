@@ -30,7 +30,7 @@ _MARKS = {
     _REENCODED.format("a PNG"): (b"\xef\xbf\xbdPNG", b"\xc2\x89PNG"),
     _REENCODED.format("a JPEG"): (b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", b"\xc3\xbf\xc3\x98\xc3\xbf"),
 }
-_PICTURE_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_IMAGE_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 def what_it_is(payload: bytes) -> str | None:
@@ -48,6 +48,6 @@ def _is_base64(text: bytes) -> bool:
     """Whether it is that of a picture."""
     first = text.translate(None, b"\r\n")[:_BASE64_CHARACTERS].translate(bytes.maketrans(b"-_", b"+/"))
     try:
-        return base64.b64decode(first, validate=True).startswith(_PICTURE_MARKS)
+        return base64.b64decode(first, validate=True).startswith(_IMAGE_MARKS)
     except binascii.Error:
         return False

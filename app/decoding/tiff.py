@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import TiffImagePlugin
 
 from app.decoding import jpeg
-from app.errors import BadPicture, TooManyPixels
+from app.errors import BadImage, TooManyPixels
 
 MAX_PIXEL_PASSES = 700_000_000  # scans x pixels of a JPEG: up to one and a half seconds of work
 
@@ -44,27 +44,27 @@ class _Pieces(NamedTuple):
 
 
 def expect_affordable(image: TiffImagePlugin.TiffImageFile, payload: bytes) -> None:
-    """Raises BadPicture or TooManyPixels where the strips of a TIFF are too many, too large, or gone over too often."""
+    """Raises BadImage or TooManyPixels where the strips of a TIFF are too many, too large, or gone over too often."""
     _expect_plain(payload, image.tag_v2.offset)
     pieces = _pieces(image, payload)
     compression = image.tag_v2.get(_COMPRESSION, 1)
     is_jpeg = compression in (_OLD_JPEG, _JPEG)
     most = _MAX_JPEG_STRIPS if is_jpeg else _MAX_STRIPS
     if pieces.number > most:
-        raise BadPicture(f"The TIFF has {pieces.number} strips or tiles; expected at most {most}.")
+        raise BadImage(f"The TIFF has {pieces.number} strips or tiles; expected at most {most}.")
     if pieces.number * pieces.pixels > _MAX_TILE_PIXELS:
         raise TooManyPixels(
             f"The TIFF has {pieces.number} strips or tiles of {pieces.pixels} pixels; "
             f"expected at most {_MAX_TILE_PIXELS} pixels in all of them."
         )
     if compression == 1:
-        return  # Pillow reads it; PictureFile counts
+        return  # Pillow reads it; MeteredFile counts
     total = sum(length for _, length in pieces.ranges)
     most_bytes = len(payload) + (_MAX_SHARED_JPEG_BYTES if is_jpeg else _MAX_SHARED_BYTES)
     if compression == _ZSTD:
         most_bytes = _MAX_ZSTD_BYTES
     if total > most_bytes:
-        raise BadPicture(
+        raise BadImage(
             f"The strips or tiles of the TIFF have {total} bytes in all; the file has {len(payload)}, "
             f"and at most {most_bytes} are expected."
         )
@@ -97,7 +97,7 @@ def _pieces(image: TiffImagePlugin.TiffImageFile, payload: bytes) -> _Pieces:
     else:
         piece_width, piece_height = width, min(height, _whole(tags.get(_ROWS)) or height)
     if not (piece_width and piece_height):
-        raise BadPicture(f"The TIFF has strips or tiles of {piece_width} x {piece_height} pixels; expected more.")
+        raise BadImage(f"The TIFF has strips or tiles of {piece_width} x {piece_height} pixels; expected more.")
     planes = _whole(tags.get(_SAMPLES)) if tags.get(_PLANES) == 2 else 1
     number = ceil(width / piece_width) * ceil(height / piece_height) * max(1, planes)
     ranges = list(_ranges(tags, len(payload)))
@@ -123,15 +123,15 @@ def _all(value: object) -> tuple[int, ...]:
 
 
 def _expect_plain(payload: bytes, at: int) -> None:
-    """Raises BadPicture where Pillow and libtiff might read a decisive tag differently."""
+    """Raises BadImage where Pillow and libtiff might read a decisive tag differently."""
     seen = set()
     for tag, kind in _directory(payload, at):
         if tag not in _DECISIVE:
             continue
         if tag in seen:
-            raise BadPicture(f"The TIFF has tag {tag} more than once; expected one.")
+            raise BadImage(f"The TIFF has tag {tag} more than once; expected one.")
         if kind not in _WHOLE_NUMBERS:
-            raise BadPicture(f"Tag {tag} of the TIFF has type {kind}; expected one of {_WHOLE_NUMBERS}.")
+            raise BadImage(f"Tag {tag} of the TIFF has type {kind}; expected one of {_WHOLE_NUMBERS}.")
         seen.add(tag)
 
 

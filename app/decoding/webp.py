@@ -7,7 +7,7 @@ the WebP Lossless Bitstream Specification up to where those groups are known; de
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from app.errors import BadPicture
+from app.errors import BadImage
 
 SMALL_BYTES = 10_000  # so many have no groups for more than 25 MB
 
@@ -56,7 +56,7 @@ class _Bits:
         return symbol
 
 
-class _Picture(NamedTuple):
+class _Image(NamedTuple):
     """A lossless stream, from its transforms on, of a picture of that size."""
 
     bits: _Bits
@@ -67,19 +67,19 @@ class _Picture(NamedTuple):
 def tables_bytes(payload: bytes) -> int:
     """Memory, in bytes, for the codes of the first frame of a WebP; 0 where nothing is lossless.
 
-    Raises: BadPicture where the bits are none, or the blocks that differ in their codes are too many.
+    Raises: BadImage where the bits are none, or the blocks that differ in their codes are too many.
     """
-    return max((_tables_bytes(picture) for picture in _lossless(payload)), default=0)
+    return max((_tables_bytes(image) for image in _lossless(payload)), default=0)
 
 
-def _tables_bytes(picture: _Picture) -> int:
-    bits, width, height = picture
+def _tables_bytes(image: _Image) -> int:
+    bits, width, height = image
     blocks = 0
     seen = set()
     while bits.take(1):
         transform = bits.take(2)
         if transform in seen:
-            raise BadPicture(f"The lossless WebP has transform {transform} twice; expected each once.")
+            raise BadImage(f"The lossless WebP has transform {transform} twice; expected each once.")
         seen.add(transform)
         if transform in (_PREDICTOR, _COLOUR):
             columns, rows = _blocks(bits, width, height)
@@ -100,7 +100,7 @@ def _tables_bytes(picture: _Picture) -> int:
 
 def _expect_few(blocks: int) -> int:
     if blocks > _MAX_BLOCKS:
-        raise BadPicture(f"The lossless WebP is coded in more than {_MAX_BLOCKS} blocks, the most expected.")
+        raise BadImage(f"The lossless WebP is coded in more than {_MAX_BLOCKS} blocks, the most expected.")
     return blocks
 
 
@@ -149,7 +149,7 @@ def _code(bits: _Bits, size: int) -> _Code:
         symbols = [bits.take(8 if bits.take(1) else 1), *([bits.take(8)] if second else [])]
         for symbol in symbols:
             if symbol >= size:
-                raise BadPicture(f"The lossless WebP has symbol {symbol} in an alphabet of {size}.")
+                raise BadImage(f"The lossless WebP has symbol {symbol} in an alphabet of {size}.")
             lengths[symbol] = 1
         return _table(lengths)
     of_lengths = [0] * len(_CODE_LENGTHS)
@@ -169,7 +169,7 @@ def _code(bits: _Bits, size: int) -> _Code:
         extra, fewest = _REPEATS[length]
         repeats = bits.take(extra) + fewest
         if at + repeats > size:
-            raise BadPicture(f"The lossless WebP has {at + repeats} lengths for an alphabet of {size}.")
+            raise BadImage(f"The lossless WebP has {at + repeats} lengths for an alphabet of {size}.")
         if length == _MOST_BITS + 1:
             lengths[at : at + repeats] = [before] * repeats
         at += repeats
@@ -177,7 +177,7 @@ def _code(bits: _Bits, size: int) -> _Code:
 
 
 def _table(lengths: Sequence[int]) -> _Code:
-    """The canonical code of those lengths, by all the bits that may come next. Raises BadPicture if it has gaps."""
+    """The canonical code of those lengths, by all the bits that may come next. Raises BadImage if it has gaps."""
     used = sorted((length, symbol) for symbol, length in enumerate(lengths) if length)
     if len(used) == 1:
         return [(used[0][1], 0)]
@@ -194,11 +194,11 @@ def _table(lengths: Sequence[int]) -> _Code:
         filled += 1 << (most - length)
         code += 1
     if not used or filled != len(table) or code != 1 << before:
-        raise BadPicture("The lossless WebP has a Huffman code that is not complete.")
+        raise BadImage("The lossless WebP has a Huffman code that is not complete.")
     return table
 
 
-def _lossless(payload: bytes) -> Iterator[_Picture]:
+def _lossless(payload: bytes) -> Iterator[_Image]:
     """Every lossless stream of the first frame: its pixels, or what is transparent."""
     width = height = 0
     at = 12
@@ -212,17 +212,17 @@ def _lossless(payload: bytes) -> Iterator[_Picture]:
             at += _CHUNK_BYTES + _FRAME_AT
             continue
         elif name == b"ALPH" and content[:1] and content[0] & 3 == 1:
-            yield _Picture(_Bits(content[1:]), width, height)
+            yield _Image(_Bits(content[1:]), width, height)
         elif name == b"VP8L":
             bits = _Bits(content[1:])
             width, height = bits.take(14) + 1, bits.take(14) + 1
             bits.take(4)  # whether it is transparent, and the version
-            yield _Picture(bits, width, height)
+            yield _Image(bits, width, height)
             return
         elif name in (b"VP8 ", b""):
             return
         at += _CHUNK_BYTES + size + size % 2
-    raise BadPicture(f"The WebP has more than {_MAX_CHUNKS} chunks before its first picture, the most expected.")
+    raise BadImage(f"The WebP has more than {_MAX_CHUNKS} chunks before its first picture, the most expected.")
 
 
 def _side(content: bytes, at: int) -> int:

@@ -66,11 +66,11 @@ class BatchBucketRunner:
         self._session = session
         self._sizes = batch_buckets(max_batch_size)
         self._instance = InstanceThread("gpu")
-        picture = (spec.num_patches, spec.patch_bytes)
+        image = (spec.num_patches, spec.patch_bytes)
         try:
-            self._host = self._instance.call(memory.host, (max_batch_size, *picture))
+            self._host = self._instance.call(memory.host, (max_batch_size, *image))
             self._buckets = {
-                size: self._instance.call(_bind, session, memory, (size, *picture), (size, spec.num_classes))
+                size: self._instance.call(_bind, session, memory, (size, *image), (size, spec.num_classes))
                 for size in self._sizes
             }
         except Exception as error:

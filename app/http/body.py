@@ -32,20 +32,20 @@ _TURN_S = 0.005  # of the event loop, while more of a form is there
 class BodyLimits:
     """Largest single picture, largest body of many, most pictures in it, and how long a body may take to arrive."""
 
-    max_picture_bytes: int
+    max_image_bytes: int
     max_request_bytes: int
-    max_pictures: int
+    max_images: int
     timeout_s: float
 
 
-async def read_picture(request: Request, limits: BodyLimits, reservation: BodyReservation | None = None) -> bytes:
+async def read_image(request: Request, limits: BodyLimits, reservation: BodyReservation | None = None) -> bytes:
     """One picture: the multipart field `file`, or the whole body. `reservation` counts its bytes.
 
     Raises: UnsupportedFormat, TooManyBytes, BadRequest, BadParameter, UploadsFull, DeadlinePassed, ClientGone.
     """
     content_type, parameters = _content_type(request)
     if content_type == _MULTIPART:
-        max_bytes = limits.max_picture_bytes + _MULTIPART_OVERHEAD_BYTES
+        max_bytes = limits.max_image_bytes + _MULTIPART_OVERHEAD_BYTES
         uploads = await _read_form(
             request,
             parameters,
@@ -63,16 +63,14 @@ async def read_picture(request: Request, limits: BodyLimits, reservation: BodyRe
             + _hint(content_type)
         )
     pieces: list[bytes] = []
-    await _receive(request, limits.max_picture_bytes, limits.timeout_s, reservation, pieces.append)
+    await _receive(request, limits.max_image_bytes, limits.timeout_s, reservation, pieces.append)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def read_pictures(
-    request: Request, limits: BodyLimits, reservation: BodyReservation | None = None
-) -> list[Upload]:
+async def read_images(request: Request, limits: BodyLimits, reservation: BodyReservation | None = None) -> list[Upload]:
     """Many pictures: every multipart field `file`, in order. `reservation` counts their bytes.
 
-    Raises: as read_picture.
+    Raises: as read_image.
     """
     content_type, parameters = _content_type(request)
     if content_type != _MULTIPART:
@@ -85,7 +83,7 @@ async def read_pictures(
         parameters,
         limits.max_request_bytes,
         reservation,
-        max_files=limits.max_pictures,
+        max_files=limits.max_images,
         timeout_s=limits.timeout_s,
     )
 

@@ -18,7 +18,7 @@ from app.http.request_log import Refused, log_refusal, request_id_of
 from app.telemetry.metrics import Metrics
 
 _ENDPOINT = "/classify"
-_FOR_PICTURES = (_ENDPOINT, "/classify/batch")
+_FOR_IMAGES = (_ENDPOINT, "/classify/batch")
 _TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
 _LAG_HOLDS_S = 1.0
 _MOST_LAG = 0.2  # of the time for an answer
@@ -48,7 +48,7 @@ class Gate:
     ) -> None:
         self._refusal = refusal
         self._urls = {f"{before}{_ENDPOINT}".encode() for before in ("", root_path)}
-        self._paths = {before + path for before in ("", root_path) for path in _FOR_PICTURES}
+        self._paths = {before + path for before in ("", root_path) for path in _FOR_IMAGES}
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._let_in = 0

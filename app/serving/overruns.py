@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from app.errors import BadPicture
+from app.errors import BadImage
 from app.serving.health import Health
 from app.system.threads import Threads, UnderWay
 from app.system.worker_context import WorkerContext
@@ -71,7 +71,7 @@ class Overruns:
 class OverrunWatch:
     """Looks for overruns for ever; the first one is the beginning of the process's end.
 
-    Its picture gets BadPicture, and another thread takes what waits behind it. The worker leaves new connections to the
+    Its picture gets BadImage, and another thread takes what waits behind it. The worker leaves new connections to the
     others, and lets each client go with its answer. `end` is called once none is left, or after three seconds.
     """
 
@@ -116,7 +116,7 @@ class OverrunWatch:
                 call.payload_bytes, spent_s, self._overruns.limit_s,
             )  # fmt: skip
             words = f"takes more than {self._overruns.limit_s:g} s of processor time, the most expected."
-            self._overruns.threads.abandon(call, BadPicture(f"Decoding the picture {words}"))
+            self._overruns.threads.abandon(call, BadImage(f"Decoding the picture {words}"))
             self._worker.retire()
             self._health.start_ending(f"Decoding a picture {words} This process ends.")
         self._look_for_stall()

@@ -58,10 +58,10 @@ class Metrics:
         )
         self.queue_depth = Gauge(segment, "mixer_queue_depth", "Pictures waiting for an instance.")
         self.in_flight = Gauge(segment, "mixer_in_flight", "Pictures inside the service: decoding, waiting or running.")
-        self.rejected_pictures = Counter(
+        self.rejected_images = Counter(
             segment, "mixer_rejected", "Pictures refused before any work, by reason.", ["reason"]
         )
-        self.dropped_pictures = Counter(
+        self.dropped_images = Counter(
             segment, "mixer_dropped", "Pictures given up, by stage and reason.", ["stage", "reason"]
         )
         self.top1_probability = Histogram(
@@ -174,11 +174,11 @@ class Metrics:
 
     def dropped(self, stage: str, reason: str) -> None:
         """A picture was given up."""
-        self.dropped_pictures.labels(stage, reason).inc()
+        self.dropped_images.labels(stage, reason).inc()
 
     def rejected(self, reason: str, count: int) -> None:
         """So many pictures were refused."""
-        self.rejected_pictures.labels(reason).inc(count)
+        self.rejected_images.labels(reason).inc(count)
 
 
 class _Scrape(Collector):

@@ -40,7 +40,7 @@ from benchmarks.serving.__main__ import (
 )
 from benchmarks.serving.cells import BODIES, Kind
 from benchmarks.serving.configurations import OURS, Configuration
-from benchmarks.serving.pictures import pictures
+from benchmarks.serving.images import images
 from benchmarks.serving.processes import adopt_orphans, descendants, end_all
 from benchmarks.serving.server import Server, StartFailed, serving
 from benchmarks.serving.workloads import Workload, prepare
@@ -163,7 +163,7 @@ def _prepared(kind: Kind, arguments: argparse.Namespace, folder: Path) -> tuple[
     print(f"preparing {kind.name}", file=sys.stderr, flush=True)
     bundle = arguments.bundle if kind.model == DEFAULT_MODEL else bundles.random_bundle(kind.model, arguments.cache)
     engine = opened(bundle, arguments.precision)
-    files = pictures(kind, engine.spec.channels, arguments.cache)
+    files = images(kind, engine.spec.channels, arguments.cache)
     return prepare(kind, files, engine.spec, decoder_of(engine.spec), engine.run, folder), bundle, engine.precision
 
 

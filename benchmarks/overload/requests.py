@@ -52,8 +52,8 @@ class Ticket:
 def requests_of(workload: Workload, body: Body, deadline_ms: float) -> list[Request]:
     """A request for each picture, with the client's deadline."""
     plan = workload.plans[body]
-    pictures = [picture for group in workload.groups for picture in group]
-    return [_request(picture, body, plan.path, plan.content_type, deadline_ms) for picture in pictures]
+    images = [image for group in workload.groups for image in group]
+    return [_request(image, body, plan.path, plan.content_type, deadline_ms) for image in images]
 
 
 def answers_rightly(body: bytes, mark: bytes) -> bool:
@@ -62,10 +62,10 @@ def answers_rightly(body: bytes, mark: bytes) -> bool:
     return found is not None and found[1] == mark
 
 
-def _request(picture: Answered, body: Body, path: str, content_type: str, deadline_ms: float) -> Request:
-    payload = encoded(body, picture.payload)
+def _request(image: Answered, body: Body, path: str, content_type: str, deadline_ms: float) -> Request:
+    payload = encoded(body, image.payload)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(payload)}\r\n{DEADLINE_HEADER}: {deadline_ms:g}\r\n\r\n"
     )
-    return Request(head.encode() + payload, json.dumps(picture.label, ensure_ascii=False).encode())
+    return Request(head.encode() + payload, json.dumps(image.label, ensure_ascii=False).encode())

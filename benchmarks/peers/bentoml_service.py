@@ -9,7 +9,7 @@ import bentoml
 from bentoml import IODescriptor
 from starlette.requests import Request
 
-from benchmarks.peers.body import read_picture
+from benchmarks.peers.body import read_image
 from benchmarks.peers.classifier import ROUTE, Classifier, Options
 
 if TYPE_CHECKING:
@@ -25,26 +25,26 @@ _SERVICE: dict[str, Any] = {
 }
 
 
-class Picture(IODescriptor):
+class ImageFile(IODescriptor):
     """One picture file."""
 
     payload: bytes
 
     @classmethod
-    async def from_http_request(cls, request: Request, serde: "Serde") -> "Picture":
+    async def from_http_request(cls, request: Request, serde: "Serde") -> "ImageFile":
         """As raw body or multipart field."""
-        return cls(payload=await read_picture(request))
+        return cls(payload=await read_image(request))
 
 
-class Pictures(IODescriptor):
+class Images(IODescriptor):
     """A list of one picture file."""
 
     payload: list[bytes]
 
     @classmethod
-    async def from_http_request(cls, request: Request, serde: "Serde") -> "Pictures":
+    async def from_http_request(cls, request: Request, serde: "Serde") -> "Images":
         """As raw body or multipart field."""
-        return cls(payload=[await read_picture(request)])
+        return cls(payload=[await read_image(request)])
 
 
 @bentoml.service(**_SERVICE)
@@ -54,7 +54,7 @@ class Classify:
     def __init__(self) -> None:
         self.classifier = Classifier(_OPTIONS)
 
-    @bentoml.api(route=ROUTE, input_spec=Picture)
+    @bentoml.api(route=ROUTE, input_spec=ImageFile)
     def classify(self, payload: bytes) -> dict[str, Any]:
         """One run."""
         return self.classifier.answer(payload)
@@ -69,7 +69,7 @@ class ClassifyBatch:
 
     @bentoml.api(
         route=ROUTE,
-        input_spec=Pictures,
+        input_spec=Images,
         batchable=True,
         max_batch_size=max(2, _OPTIONS.max_batch_size),  # less is refused, and this class then not served
         max_latency_ms=120_000,

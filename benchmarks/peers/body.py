@@ -4,7 +4,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 
-async def read_picture(request: Request) -> bytes:
+async def read_image(request: Request) -> bytes:
     """The multipart field `file`, or the whole body. Raises ValueError where the field is missing."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await request.body()

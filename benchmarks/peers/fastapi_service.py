@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI
 from fastapi.responses import JSONResponse
 
-from benchmarks.peers.body import read_picture
+from benchmarks.peers.body import read_image
 from benchmarks.peers.classifier import ROUTE, Classifier, Options
 
 
@@ -25,7 +25,7 @@ def create_app() -> FastAPI:
     app = FastAPI(lifespan=lifespan)
 
     @app.system.worker_context(ROUTE)
-    def classify(payload: Annotated[bytes, Depends(read_picture)]) -> JSONResponse:
+    def classify(payload: Annotated[bytes, Depends(read_image)]) -> JSONResponse:
         return JSONResponse(classifier.answer(payload))
 
     return app

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import litserve
 from fastapi import Depends
 
-from benchmarks.peers.body import read_picture
+from benchmarks.peers.body import read_image
 from benchmarks.peers.classifier import ROUTE, Classifier, Options
 from model.preprocess import Pixels
 
@@ -18,7 +18,7 @@ class Classify(litserve.LitAPI):
         """Open the graph in the worker."""
         self.classifier = Classifier(Options.from_environment())
 
-    def decode_request(self, request: Annotated[bytes, Depends(read_picture)]) -> Pixels:
+    def decode_request(self, request: Annotated[bytes, Depends(read_image)]) -> Pixels:
         """The annotation makes LitServe pass on the bytes alone."""
         return self.classifier.patches(request)
 

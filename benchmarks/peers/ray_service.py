@@ -7,7 +7,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from benchmarks.peers.body import read_picture
+from benchmarks.peers.body import read_image
 from benchmarks.peers.classifier import ROUTE, Classifier, Options
 
 _OPTIONS = Options.from_environment()
@@ -23,7 +23,7 @@ class Classify:
 
     async def __call__(self, request: Request) -> JSONResponse:
         """One run."""
-        return JSONResponse(self.classifier.answer(await read_picture(request)))
+        return JSONResponse(self.classifier.answer(await read_image(request)))
 
 
 @serve.deployment(num_replicas=_OPTIONS.workers, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.5})
@@ -41,7 +41,7 @@ class ClassifyBatch:
 
     async def __call__(self, request: Request) -> JSONResponse:
         """Wait for the others."""
-        response: JSONResponse = await self.classify(await read_picture(request))
+        response: JSONResponse = await self.classify(await read_image(request))
         return response
 
 

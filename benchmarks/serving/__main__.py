@@ -29,7 +29,7 @@ from benchmarks.serving.cells import BODIES, CONNECTIONS, Kind
 from benchmarks.serving.client import ClientFailed
 from benchmarks.serving.configurations import OURS, PEERS, Graph, chosen, configurations
 from benchmarks.serving.contest import Ceiling, Subject, Terms, fastest, in_turn, take_turn
-from benchmarks.serving.pictures import pictures
+from benchmarks.serving.images import images
 from benchmarks.serving.processes import adopt_orphans, end_all
 from benchmarks.serving.results import Results, Turn
 from benchmarks.serving.tables import Circumstances, markdown
@@ -184,7 +184,7 @@ def subject_of(
     """One model with its workloads, ceilings and servers."""
     decoder = decoder_of(engine.spec)
     workloads = [
-        prepare(kind, pictures(kind, engine.spec.channels, cache), engine.spec, decoder, engine.run, folder)
+        prepare(kind, images(kind, engine.spec.channels, cache), engine.spec, decoder, engine.run, folder)
         for kind in kinds
     ]
     ceilings = {one.kind.name: ceiling_of(one, engine, decoder, terms) for one in workloads}

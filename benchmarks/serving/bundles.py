@@ -27,7 +27,7 @@ _SOURCES = (
     "model/spec.py",
     "benchmarks/serving/bundles.py",
 )
-_NUM_PICTURES = 8
+_NUM_IMAGES = 8
 
 
 def random_bundle(variant: str, cache: Path) -> Path:
@@ -45,7 +45,7 @@ def _publish(variant: str, folder: Path) -> None:
     """torch is loaded here alone: a machine that measures the default model only can do without."""
     import torch  # noqa: PLC0415
 
-    from export.bundle import ExportData, generated_pictures, publish  # noqa: PLC0415
+    from export.bundle import ExportData, generated_images, publish  # noqa: PLC0415
     from model.network.checkpoint import Checkpoint  # noqa: PLC0415
     from model.network.mixer import VARIANTS, MlpMixer  # noqa: PLC0415
 
@@ -63,7 +63,7 @@ def _publish(variant: str, folder: Path) -> None:
         fit=Fit(mode="crop", crop_percentage=0.875),
         source=Source(origin="random weights"),
     )
-    pixels = np.concatenate([_photographs(spec.image_size), generated_pictures(spec)])
+    pixels = np.concatenate([_photographs(spec.image_size), generated_images(spec)])
     with torch.inference_mode():
         embeddings = model.embed(patchify(torch.from_numpy(pixels), config.patch_size))  # N C
     model.head = _prototypes(embeddings)
@@ -93,7 +93,7 @@ def _prototypes(embeddings: "torch.Tensor") -> "torch.nn.Linear":
 
 def _photographs(size: int) -> Pixels:
     """Drawn ones, uint8 [n, size, size, 3]."""
-    files = generated(size, 3).files[:_NUM_PICTURES]
+    files = generated(size, 3).files[:_NUM_IMAGES]
     return np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB").resize((size, size))) for file in files])
 
 

@@ -41,7 +41,7 @@ class Workload:
     @property
     def files(self) -> list[bytes]:
         """All pictures."""
-        return [picture.payload for group in self.groups for picture in group]
+        return [image.payload for group in self.groups for image in group]
 
     @property
     def description(self) -> str:
@@ -77,10 +77,10 @@ def clear_answers(files: Sequence[bytes], spec: ModelSpec, decode: Decode, run: 
     return found
 
 
-def by_label(pictures: Sequence[Answered]) -> tuple[tuple[Answered, ...], ...]:
+def by_label(images: Sequence[Answered]) -> tuple[tuple[Answered, ...], ...]:
     """As many labels as the client has threads, those with the most pictures, and a few pictures of each."""
-    labels = list(dict.fromkeys(picture.label for picture in pictures))
-    groups = [tuple(picture for picture in pictures if picture.label == label)[:_MOST] for label in labels]
+    labels = list(dict.fromkeys(image.label for image in images))
+    groups = [tuple(image for image in images if image.label == label)[:_MOST] for label in labels]
     return tuple(sorted(groups, key=len, reverse=True)[:THREADS])
 
 
@@ -102,7 +102,7 @@ def _plan(kind: Kind, body: Body, groups: Sequence[Sequence[Answered]], folder: 
     written = []
     for index, group in enumerate(groups):
         paths = [folder / f"{kind.name.replace(' ', '-')}-{body}-{index}-{number}" for number in range(len(group))]
-        for path, picture in zip(paths, group, strict=True):
-            path.write_bytes(encoded(body, picture.payload))
+        for path, image in zip(paths, group, strict=True):
+            path.write_bytes(encoded(body, image.payload))
         written.append(Group(group[0].label, tuple(paths)))
     return Plan(ROUTE, content_type(body, kind), tuple(written))

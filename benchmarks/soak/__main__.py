@@ -23,15 +23,15 @@ import uvloop
 from app.errors import StartError
 from app.system.cpu_limits import usable_cpus
 from benchmarks.serving.__main__ import ROOT, opened, processor, small_kind
-from benchmarks.serving.pictures import pictures
+from benchmarks.serving.images import images
 from benchmarks.serving.processes import adopt_orphans, end_all
 from benchmarks.soak.crowd import Crowd
 from benchmarks.soak.director import Director, agenda
 from benchmarks.soak.errands import Traffic, mixed
 from benchmarks.soak.expectations import Oracle
+from benchmarks.soak.images import drawn
 from benchmarks.soak.instances import InstanceFailedError, Instances
 from benchmarks.soak.ledger import Ledger
-from benchmarks.soak.pictures import drawn
 from benchmarks.soak.proxy import Proxy
 from benchmarks.soak.report import markdown
 from benchmarks.soak.rolling import Rounds
@@ -139,7 +139,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     """Raises StartError."""
     engine = opened(arguments.bundle, arguments.precision)
     kind = small_kind(engine.spec)
-    small = tuple(pictures(kind, engine.spec.channels, arguments.cache)) if kind.source == "examples" else ()
+    small = tuple(images(kind, engine.spec.channels, arguments.cache)) if kind.source == "examples" else ()
     shelf = Shelf(arguments.bundle, engine.precision, arguments.out / "reloaded") if arguments.reloads else None
     oracle = Oracle(engine, shelf.temperatures if shelf else None)
     behind_proxy = bool(arguments.rolling_restarts)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks.serving.workloads import encoded
 from benchmarks.soak.expectations import Expectation, Oracle, contains, problem
-from benchmarks.soak.pictures import Pictures
+from benchmarks.soak.images import Images
 
 Behaviour = Literal["waits", "leaves before", "leaves during", "leaves after", "resets during", "resets after"]
 
@@ -53,29 +53,29 @@ class Traffic:
         return rng.choice(group)
 
 
-def mixed(pictures: Pictures, oracle: Oracle, rng: Random, *, behind_proxy: bool = False) -> Traffic:
+def mixed(images: Images, oracle: Oracle, rng: Random, *, behind_proxy: bool = False) -> Traffic:
     """Everything that clients do, in shares that leave most requests small, right and ordinary.
 
     `behind_proxy`: without what is for operators.
     """
     kinds = {
-        "small, raw": (420, _each(pictures.small, oracle, "raw")),
-        "small, multipart": (150, _each(pictures.small, oracle, "multipart")),
-        "top_k": (40, _with_top_k(pictures, oracle, rng)),
-        "every format, raw": (90, _each(pictures.formats, oracle, "raw")),
-        "every format, multipart": (30, _each(pictures.formats, oracle, "multipart")),
-        "photograph": (30, _each(pictures.photographs, oracle, "raw")),
-        "large picture": (2, _each(pictures.large, oracle, "multipart")),
-        "batch": (40, _batches(pictures, oracle, rng, spoilt=False)),
-        "batch with bad ones": (20, _batches(pictures, oracle, rng, spoilt=True)),
-        "bad picture": (60, [*_each(pictures.bad, oracle, "raw"), *_each(pictures.bad, oracle, "multipart")]),
-        "bad request": (35, _bad_requests(pictures.small[0], oracle)),
+        "small, raw": (420, _each(images.small, oracle, "raw")),
+        "small, multipart": (150, _each(images.small, oracle, "multipart")),
+        "top_k": (40, _with_top_k(images, oracle, rng)),
+        "every format, raw": (90, _each(images.formats, oracle, "raw")),
+        "every format, multipart": (30, _each(images.formats, oracle, "multipart")),
+        "photograph": (30, _each(images.photographs, oracle, "raw")),
+        "large picture": (2, _each(images.large, oracle, "multipart")),
+        "batch": (40, _batches(images, oracle, rng, spoilt=False)),
+        "batch with bad ones": (20, _batches(images, oracle, rng, spoilt=True)),
+        "bad picture": (60, [*_each(images.bad, oracle, "raw"), *_each(images.bad, oracle, "multipart")]),
+        "bad request": (35, _bad_requests(images.small[0], oracle)),
         "too large": (3, [_too_large()]),
-        "chunked": (10, [_chunked(payload, oracle) for payload in (*pictures.small[:8], *pictures.photographs)]),
-        "slow body": (5, [_slow(payload, oracle) for payload in (*pictures.small[:8], *pictures.photographs)]),
-        "pipelined": (10, _pipelined(pictures.small, oracle)),
+        "chunked": (10, [_chunked(payload, oracle) for payload in (*images.small[:8], *images.photographs)]),
+        "slow body": (5, [_slow(payload, oracle) for payload in (*images.small[:8], *images.photographs)]),
+        "pipelined": (10, _pipelined(images.small, oracle)),
         "metrics, health, model": (20, list(_watching(oracle))[behind_proxy:]),
-        "hang-up": (35, _hang_ups(pictures)),
+        "hang-up": (35, _hang_ups(images)),
     }
     return Traffic(
         tuple(tuple(_named(kind, group)) for kind, (_, group) in kinds.items()),
@@ -104,16 +104,16 @@ def _each(files: Sequence[bytes], oracle: Oracle, body: Literal["raw", "multipar
     return [_errand(request(encoded(body, one), content_type=content_type), oracle.one(one)) for one in files]
 
 
-def _with_top_k(pictures: Pictures, oracle: Oracle, rng: Random) -> Iterator[Errand]:
+def _with_top_k(images: Images, oracle: Oracle, rng: Random) -> Iterator[Errand]:
     for top_k in range(1, min(10, oracle.spec.num_classes) + 1):
-        payload = rng.choice(pictures.small)
+        payload = rng.choice(images.small)
         yield _errand(request(payload, b"/classify?top_k=%d" % top_k), oracle.one(payload, top_k))
 
 
-def _batches(pictures: Pictures, oracle: Oracle, rng: Random, *, spoilt: bool) -> Iterator[Errand]:
+def _batches(images: Images, oracle: Oracle, rng: Random, *, spoilt: bool) -> Iterator[Errand]:
     for number in range(_VARIANTS):
-        files = rng.choices((*pictures.small, *pictures.formats), k=1 + number % 8)
-        files += rng.choices(pictures.bad, k=2 if spoilt else 0)
+        files = rng.choices((*images.small, *images.formats), k=1 + number % 8)
+        files += rng.choices(images.bad, k=2 if spoilt else 0)
         rng.shuffle(files)
         named = [(f"{index}.picture", payload) for index, payload in enumerate(files)]
         yield _errand(request(_form(named), b"/classify/batch", _FORM), oracle.many(named))
@@ -191,9 +191,9 @@ def _watching(oracle: Oracle) -> Iterator[Errand]:
     yield _errand(get(b"/model"), contains(oracle.spec.name.encode(), oracle.model["precision"].encode()))
 
 
-def _hang_ups(pictures: Pictures) -> Iterator[Errand]:
+def _hang_ups(images: Images) -> Iterator[Errand]:
     """Clients that do not stay for the answer."""
-    for payload in (*pictures.small[:4], *pictures.photographs[:2]):
+    for payload in (*images.small[:4], *images.photographs[:2]):
         content = request(payload)
         cut = len(content) - len(payload) // 2
         yield Errand("", (), behaviour="leaves before")

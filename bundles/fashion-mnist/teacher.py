@@ -20,7 +20,7 @@ from torch.nn import functional
 from export.to_onnx import forget_traces
 from model.data.augment import augment
 from model.data.batch_rng import BatchRng
-from model.data.dataset import PictureSet, PreprocessConfig, load
+from model.data.dataset import ImageSet, PreprocessConfig, load
 from model.recipe import Augmentation
 from model.spec import Fit
 
@@ -71,34 +71,34 @@ def learning_rate(progress: float) -> float:
     return LEARNING_RATE * min(progress / WARMUP_EPOCHS, (EPOCHS - progress) / (EPOCHS - WARMUP_EPOCHS))
 
 
-def batch_of(pictures: PictureSet, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+def batch_of(images: ImageSet, chosen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Pixels and labels of the chosen pictures."""
     rows = chosen.numpy()
-    return torch.from_numpy(pictures.pixels[rows]).to(device), torch.from_numpy(pictures.labels[rows]).to(device)
+    return torch.from_numpy(images.pixels[rows]).to(device), torch.from_numpy(images.labels[rows]).to(device)
 
 
 @torch.inference_mode()
-def accuracy(model: Teacher, pictures: PictureSet, device: torch.device) -> float:
+def accuracy(model: Teacher, images: ImageSet, device: torch.device) -> float:
     """Top-1 on the pictures, as a fraction."""
     model.eval()
     correct = 0
-    for chosen in torch.arange(len(pictures)).split(500):
-        pixels, labels = batch_of(pictures, chosen, device)
+    for chosen in torch.arange(len(images)).split(500):
+        pixels, labels = batch_of(images, chosen, device)
         correct += int((model(pixels).argmax(1) == labels).sum())
-    return correct / len(pictures)
+    return correct / len(images)
 
 
 def train_epoch(
-    model: Teacher, optimiser: torch.optim.Optimizer, pictures: PictureSet, epoch: int, device: torch.device
+    model: Teacher, optimiser: torch.optim.Optimizer, images: ImageSet, epoch: int, device: torch.device
 ) -> float:
     """One pass over the pictures; order and variation depend on the epoch alone. Returns the mean loss."""
     model.training.train()
-    batches = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(epoch)).split(BATCH_SIZE)
+    batches = torch.randperm(len(images), generator=torch.Generator().manual_seed(epoch)).split(BATCH_SIZE)
     total = 0.0
     for index, chosen in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(epoch + (index + 1) / len(batches))
-        pixels, labels = batch_of(pictures, chosen, device)
+        pixels, labels = batch_of(images, chosen, device)
         with torch.autocast(device.type, torch.bfloat16):
             varied = augment(pixels, AUGMENTATION, BatchRng([epoch, index], len(chosen), device=device))
             logits = model(varied).float()

@@ -50,10 +50,10 @@ def doublings(most: int) -> list[int]:
 
 def decodings(files: Sequence[bytes], decode: Decode, cpus: int) -> list[Candidate[Decoding]]:
     """Decoding in 1, 2, 4, ... threads, up to one for each CPU."""
-    pictures = itertools.count()
+    images = itertools.count()
 
     def work() -> float:
-        decode(files[next(pictures) % len(files)])
+        decode(files[next(images) % len(files)])
         return 1
 
     return [Candidate(Decoding(threads), work, threads) for threads in doublings(cpus)]
@@ -80,11 +80,11 @@ def classifyings(
 ) -> list[Candidate[Classifying]]:
     """Decoding and running in a thread for each CPU; no more of them run at once than there are instances."""
     free_instances = threading.Semaphore(opened.split.instances)
-    pictures = itertools.count()
+    images = itertools.count()
 
     def candidate(batch_size: int) -> Candidate[Classifying]:
         def work() -> float:
-            batch = [decode(files[next(pictures) % len(files)]) for _ in range(batch_size)]
+            batch = [decode(files[next(images) % len(files)]) for _ in range(batch_size)]
             with free_instances:
                 opened.run(batch)
             return batch_size

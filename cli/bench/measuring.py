@@ -92,7 +92,7 @@ def _run(options: BenchOptions) -> "Report":
     service = settings.load()
     plan = Plan(
         options.bundle,
-        DecodeLimits(service.max_picture_bytes, service.max_picture_pixels),
+        DecodeLimits(service.max_image_bytes, service.max_image_pixels),
         **options.model_dump(exclude={"bundle", "as_json", "plot"}),
     )
     with bar() as progress:

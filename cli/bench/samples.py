@@ -35,12 +35,12 @@ class Samples:
 def generated(image_size: int, channels: int) -> Samples:
     """PNGs in the model's size where that is small, else JPEG photographs of 500 x 375: the same ones every time."""
     if image_size <= _SMALL:
-        pictures = [scene(image_size, image_size, channels, seed) for seed in range(_COUNT)]
+        images = [scene(image_size, image_size, channels, seed) for seed in range(_COUNT)]
         kind = "grey" if channels == 1 else "colour"
-        return Samples(tuple(_file(one, "PNG") for one in pictures), f"{image_size}x{image_size} {kind} PNG, generated")
+        return Samples(tuple(_file(one, "PNG") for one in images), f"{image_size}x{image_size} {kind} PNG, generated")
     width, height = _PHOTOGRAPH
-    pictures = [scene(width, height, 3, seed) for seed in range(_COUNT)]
-    files = tuple(_file(one, "JPEG", quality=_JPEG_QUALITY) for one in pictures)
+    images = [scene(width, height, 3, seed) for seed in range(_COUNT)]
+    files = tuple(_file(one, "JPEG", quality=_JPEG_QUALITY) for one in images)
     return Samples(files, f"{width}x{height} JPEG, generated")
 
 
@@ -52,13 +52,13 @@ def read(folder: Path, decode: Callable[[bytes], object]) -> Samples:
     if not folder.is_dir():
         raise BadSettings(f"--pictures is {folder}; expected a folder.")
     payloads = (path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
-    files = tuple(islice((payload for payload in payloads if _is_picture(payload, decode)), _MOST))
+    files = tuple(islice((payload for payload in payloads if _is_image(payload, decode)), _MOST))
     if not files:
         raise BadSettings(f"--pictures is {folder}, which holds no pictures.")
     return Samples(files, f"{len(files)} from {folder}")
 
 
-def _is_picture(payload: bytes, decode: Callable[[bytes], object]) -> bool:
+def _is_image(payload: bytes, decode: Callable[[bytes], object]) -> bool:
     try:
         decode(payload)
     except ServiceError:

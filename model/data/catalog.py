@@ -53,7 +53,7 @@ def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
     found = _Finding(folder, indices)
     for split, root in roots.items():
         found.look(split, root)
-    found.expect_pictures(roots["train"])
+    found.expect_images(roots["train"])
     found.notes += [f"warning: the classes {a!r} and {b!r} are written almost alike." for a, b in alike(names)]
     return found.finish(tuple(labels) if labels is not None else names, splits)
 
@@ -97,14 +97,14 @@ class _Finding:
         for path in class_folders(root):
             seen = scan(path)
             index = self._indices.get(path.name)
-            if index is None and seen.pictures:
+            if index is None and seen.images:
                 raise DataError(f"{shown(path)} is a class that the training pictures do not have.")
             if index is not None:
-                files += [(file, index) for file in seen.pictures]
+                files += [(file, index) for file in seen.images]
             self._note(path, seen, split)
         self._note_beside(root)
 
-    def expect_pictures(self, root: Path) -> None:
+    def expect_images(self, root: Path) -> None:
         """Raises DataError for a class folder of the training split that has no picture."""
         present = {index for _, index in self._files["train"]}
         for name, index in self._indices.items():
@@ -131,15 +131,15 @@ class _Finding:
     def _note(self, path: Path, seen: Scan, split: Split) -> None:
         self.skipped += seen.unreadable
         self._others += seen.others
-        if not seen.pictures and split != "train" and path.name in self._indices:
+        if not seen.images and split != "train" and path.name in self._indices:
             self.notes.append(f"warning: {shown(path)} is a class without a picture.")
 
     def _note_beside(self, root: Path) -> None:
         """What lies among the class folders and is none."""
         seen = scan(root, deep=False)
         self.skipped += seen.unreadable
-        if seen.pictures:
-            some = _some(shown(file.path) for file in seen.pictures)
+        if seen.images:
+            some = _some(shown(file.path) for file in seen.images)
             self.notes.append(f"warning: not used, because they lie in no class folder: {some}.")
         system = sorted(path.name for path in root.iterdir() if path.is_dir() and is_of_system(path.name))
         if system:
@@ -164,7 +164,7 @@ class _Finding:
 
 
 def _without_classes(folder: Path, root: Path) -> str:
-    loose = scan(root, deep=False).pictures
+    loose = scan(root, deep=False).images
     also = f" {len(loose)} picture{'s lie' if len(loose) > 1 else ' lies'} in no class folder." if loose else ""
     what = "holds no class folders with pictures and no IDX files; expected LABEL/*.jpg or the like."
     return f"{shown(folder)} {what}{also}"

@@ -18,7 +18,7 @@ from PIL import Image
 from model.data import idx
 from model.data.catalog import Catalog, Rows, catalog, catalog_for
 from model.data.layout import Split
-from model.data.pillow_warnings import PictureWarnings, collected_warnings
+from model.data.pillow_warnings import ImageWarnings, collected_warnings
 from model.data.scan import FORMATS, shown
 from model.errors import DataError
 from model.preprocess import Pixels, to_pixels, to_square
@@ -40,7 +40,7 @@ class PreprocessConfig:
 
 
 @dataclass(frozen=True)
-class PictureSet:
+class ImageSet:
     """pixels: uint8 [N, H, W, C]; labels: int64 [N], each an index into Dataset.labels.
 
     paths: the N files, where the pictures come from files of their own; else empty.
@@ -62,16 +62,16 @@ class Dataset:
     """
 
     labels: tuple[str, ...]
-    train: PictureSet
-    val: PictureSet
-    test: PictureSet | None
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet | None
     fingerprint: str
     skipped: tuple[tuple[Path, str], ...] = ()
     notes: tuple[str, ...] = ()
     is_held_out: bool = False
 
     @property
-    def judged(self) -> tuple[str, PictureSet]:
+    def judged(self) -> tuple[str, ImageSet]:
         """What a classifier is judged on, with its name: the test pictures, or the validation pictures."""
         return ("test", self.test) if self.test is not None else ("validation", self.val)
 
@@ -195,7 +195,7 @@ def _load_idx(
     if len(names) != num_classes and not (may_be_some and len(names) > num_classes):
         raise DataError(f"{shown(folder)} has {num_classes} classes; expected as many labels, not {len(names)}.")
     train, val = (
-        PictureSet(_fitted(images[chosen], preprocess_config), classes[chosen])
+        ImageSet(_fitted(images[chosen], preprocess_config), classes[chosen])
         for chosen in _split(classes, val_fraction, seed)
     )
     test = _idx_test(folder, preprocess_config, len(names)) if idx.has_split(folder, "test") else None
@@ -204,17 +204,17 @@ def _load_idx(
 
 def _load_idx_test(folder: Path, preprocess_config: PreprocessConfig, labels: Sequence[str]) -> Dataset:
     """A test split alone."""
-    test, nothing = _idx_test(folder, preprocess_config, len(labels)), _no_pictures(preprocess_config)
+    test, nothing = _idx_test(folder, preprocess_config, len(labels)), _no_images(preprocess_config)
     return Dataset(tuple(labels), nothing, nothing, test, _fingerprint(test))
 
 
-def _idx_test(folder: Path, preprocess_config: PreprocessConfig, num_classes: int) -> PictureSet:
+def _idx_test(folder: Path, preprocess_config: PreprocessConfig, num_classes: int) -> ImageSet:
     images, classes = idx.read_split(folder, "test")
     if classes.max(initial=0) >= num_classes:
         raise DataError(
             f"{shown(folder)} has the class {classes.max()} in its test labels; expected below {num_classes}."
         )
-    return PictureSet(_fitted(images, preprocess_config), classes)
+    return ImageSet(_fitted(images, preprocess_config), classes)
 
 
 def _fitted(images: NDArray[np.uint8], preprocess_config: PreprocessConfig) -> Pixels:
@@ -245,10 +245,10 @@ def _read_catalog(
     rows: dict[Split, Rows],
     preprocess_config: PreprocessConfig,
     progress: Progress,
-    warnings: PictureWarnings,
+    warnings: ImageWarnings,
 ) -> Dataset:
     sets, skipped = _read_all(rows, preprocess_config, progress, warnings)
-    nothing = _no_pictures(preprocess_config)
+    nothing = _no_images(preprocess_config)
     train, val, test = sets.get("train", nothing), sets.get("val", nothing), sets.get("test")
     return Dataset(
         found.labels,
@@ -263,12 +263,12 @@ def _read_catalog(
 
 
 def _read_all(
-    files: dict[Split, Rows], preprocess_config: PreprocessConfig, progress: Progress, warnings: PictureWarnings
-) -> tuple[dict[Split, PictureSet], list[tuple[Path, str]]]:
+    files: dict[Split, Rows], preprocess_config: PreprocessConfig, progress: Progress, warnings: ImageWarnings
+) -> tuple[dict[Split, ImageSet], list[tuple[Path, str]]]:
     """Each split's readable pictures, and the others with the reason. The pictures of a split lie side by side."""
     total = sum(map(len, files.values()))
     pixels, used, done = _allocate(total, preprocess_config), 0, 0
-    sets: dict[Split, PictureSet] = {}
+    sets: dict[Split, ImageSet] = {}
     skipped: list[tuple[Path, str]] = []
 
     def read(path: Path) -> Pixels | DataError:
@@ -291,15 +291,15 @@ def _read_all(
                 labels.append(label)
                 paths.append(path)
                 used += 1
-            sets[split] = PictureSet(pixels[start:used], np.array(labels, dtype=np.int64), tuple(paths))
+            sets[split] = ImageSet(pixels[start:used], np.array(labels, dtype=np.int64), tuple(paths))
     return sets, skipped
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
-def _no_pictures(preprocess_config: PreprocessConfig) -> PictureSet:
-    return PictureSet(_allocate(0, preprocess_config), np.empty(0, dtype=np.int64))
+def _no_images(preprocess_config: PreprocessConfig) -> ImageSet:
+    return ImageSet(_allocate(0, preprocess_config), np.empty(0, dtype=np.int64))
 
 
 def _allocate(count: int, preprocess_config: PreprocessConfig) -> Pixels:
@@ -320,12 +320,12 @@ def _split(labels: NDArray[np.int64], val_fraction: float, seed: int) -> tuple[N
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _fingerprint(*sets: PictureSet | None) -> str:
+def _fingerprint(*sets: ImageSet | None) -> str:
     """Of every pixel as the network sees it, and every label."""
     digest = hashlib.sha256()
-    for pictures in sets:
-        if pictures is not None:
-            digest.update(repr(pictures.pixels.shape).encode())
-            digest.update(np.ascontiguousarray(pictures.pixels).data)
-            digest.update(pictures.labels.data)
+    for images in sets:
+        if images is not None:
+            digest.update(repr(images.pixels.shape).encode())
+            digest.update(np.ascontiguousarray(images.pixels).data)
+            digest.update(images.labels.data)
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 from model.data.scan import shown
 
 
-class PictureWarnings(logging.Handler):
+class ImageWarnings(logging.Handler):
     """Collects Python's warnings and Pillow's log lines, each under the picture that its thread reads."""
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class PictureWarnings(logging.Handler):
 
 
 @contextmanager
-def collected_warnings() -> Iterator[PictureWarnings]:
+def collected_warnings() -> Iterator[ImageWarnings]:
     """Inside, no warning and no log line of Pillow's goes anywhere else, in any thread."""
-    collected = PictureWarnings()
+    collected = ImageWarnings()
     log = logging.getLogger("PIL")
     propagates = log.propagate
     with warnings.catch_warnings():

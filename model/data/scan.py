@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 """What is read, by Pillow's names. Each is known by its first bytes, and none starts another program, as EPS does."""
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 _OTHER_SUFFIXES = frozenset(
     {
         ".jfif",
@@ -82,7 +82,7 @@ class Scan:
     unreadable: what should be a picture, or cannot be looked at, with the reason. others: files that are no pictures.
     """
 
-    pictures: list[File] = field(default_factory=list)
+    images: list[File] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
 
@@ -105,7 +105,7 @@ def scan(folder: Path, *, deep: bool = True) -> Scan:
                 _sort_in(Path(entry.path), entry.is_symlink(), found)
             elif deep:
                 waiting.append(Path(entry.path))
-    found.pictures.sort(key=lambda file: file.path)
+    found.images.sort(key=lambda file: file.path)
     found.unreadable.sort()
     found.others.sort()
     return found
@@ -126,14 +126,14 @@ def _sort_in(path: Path, is_link: bool, found: Scan) -> None:
     try:
         status = path.stat()
         reason = _no_file(status.st_mode)
-        is_picture = reason is None and (path.suffix.lower() in PICTURE_SUFFIXES or _is_identified(path))
+        is_image = reason is None and (path.suffix.lower() in IMAGE_SUFFIXES or _is_identified(path))
     except OSError as error:
         broken_link = is_link and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
         reason = "is a link that leads to no file" if broken_link else f"cannot be read: {error.strerror}"
         found.unreadable.append((path, f"{shown(path)} {reason}."))
         return
-    if is_picture:
-        found.pictures.append(File(path, (status.st_dev, status.st_ino), is_link))
+    if is_image:
+        found.images.append(File(path, (status.st_dev, status.st_ino), is_link))
         return
     reason = reason or _unread_kind(path)
     if reason is None:

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.preprocess import Pixels
 
 Logits = NDArray[np.float32]
@@ -51,19 +51,19 @@ def accuracy_words(top1: float, num_pictures: int) -> str:
 
 
 def evaluate(
-    logits_of: Callable[[Pixels], Logits], pictures: PictureSet, *, batch_size: int = 256, temperature: float = 1.0
+    logits_of: Callable[[Pixels], Logits], images: ImageSet, *, batch_size: int = 256, temperature: float = 1.0
 ) -> Evaluation:
     """Run every picture once. `logits_of` turns uint8 [n, H, W, C] into float32 [n, K]."""
-    return evaluate_logits(all_logits(logits_of, pictures, batch_size=batch_size), pictures.labels, temperature)
+    return evaluate_logits(all_logits(logits_of, images, batch_size=batch_size), images.labels, temperature)
 
 
 def all_logits(
-    logits_of: Callable[[Pixels], Logits], pictures: PictureSet, *, batch_size: int = 256
+    logits_of: Callable[[Pixels], Logits], images: ImageSet, *, batch_size: int = 256
 ) -> NDArray[np.float64]:
     """Logits [N, K] of every picture, in batches."""
     batches = [
-        np.asarray(logits_of(pictures.pixels[start : start + batch_size]), dtype=np.float64)
-        for start in range(0, len(pictures), batch_size)
+        np.asarray(logits_of(images.pixels[start : start + batch_size]), dtype=np.float64)
+        for start in range(0, len(images), batch_size)
     ]
     return np.concatenate(batches) if batches else np.empty((0, 0))
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.dataset import Dataset, PictureSet
+from model.data.dataset import Dataset, ImageSet
 from model.data.scan import shown
 from model.evaluation.evaluate import wilson_interval
 
 _MOST_CLASSES, _MOST_NAMED, _MOST_SKIPPED = 20, 5, 100
-_FEW_PICTURES = 100  # fewer than these leave the accuracy open by more than ten points either way
+_FEW_IMAGES = 100  # fewer than these leave the accuracy open by more than ten points either way
 
 
 def describe(dataset: Dataset) -> list[str]:
@@ -29,12 +29,12 @@ def describe_judged(dataset: Dataset) -> list[str]:
     """What a classifier is judged on, what was left out, and what of it is among the training pictures, if there are
     any.
     """
-    split, pictures = dataset.judged
+    split, images = dataset.judged
     held_out = " (held out of the training pictures)" if dataset.is_held_out and split == "validation" else ""
-    classes = len(np.unique(pictures.labels))
+    classes = len(np.unique(images.labels))
     training = f"; {len(dataset.train)} training pictures" if len(dataset.train) else ""
     return [
-        f"{len(pictures)} {split} pictures{held_out} of {classes} class{'es' * (classes != 1)}{training}",
+        f"{len(images)} {split} pictures{held_out} of {classes} class{'es' * (classes != 1)}{training}",
         *_skipped(dataset),
         *dataset.notes,
         *_seen_in_training(dataset),
@@ -77,7 +77,7 @@ def _doubts(dataset: Dataset) -> Iterator[str]:
             names = [dataset.labels[index] for index in np.flatnonzero(count)]
             which = f"{len(names)} classes have" if len(names) > 1 else "a class has"
             yield f"warning: {which} {what}: {_some(names)}."
-    if 0 < len(dataset.val) < _FEW_PICTURES:
+    if 0 < len(dataset.val) < _FEW_IMAGES:
         count = len(dataset.val)
         low, high = wilson_interval(count // 2, count)
         yield (
@@ -90,14 +90,14 @@ def _doubts(dataset: Dataset) -> Iterator[str]:
 def _seen_in_training(dataset: Dataset) -> Iterator[str]:
     """Validation and test pictures that are, pixel for pixel, training pictures, too."""
     known = {_digest(pixels): index for index, pixels in enumerate(dataset.train.pixels)}
-    for split, pictures in (("validation", dataset.val), ("test", dataset.test)):
-        if pictures is None:
+    for split, images in (("validation", dataset.val), ("test", dataset.test)):
+        if images is None:
             continue
-        twice = [(i, known[d]) for i, d in enumerate(map(_digest, pictures.pixels)) if d in known]
+        twice = [(i, known[d]) for i, d in enumerate(map(_digest, images.pixels)) if d in known]
         if twice:
-            some = _some([f"{_name(pictures, i)} = {_name(dataset.train, j)}" for i, j in twice])
+            some = _some([f"{_name(images, i)} = {_name(dataset.train, j)}" for i, j in twice])
             yield (
-                f"warning: {len(twice)} of {len(pictures)} {split} pictures are training pictures, too, so that "
+                f"warning: {len(twice)} of {len(images)} {split} pictures are training pictures, too, so that "
                 f"the accuracy looks better than it is: {some}."
             )
 
@@ -106,12 +106,12 @@ def _digest(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
-def _name(pictures: PictureSet, index: int) -> str:
-    return shown(Path(pictures.paths[index])) if pictures.paths else f"number {index}"
+def _name(images: ImageSet, index: int) -> str:
+    return shown(Path(images.paths[index])) if images.paths else f"number {index}"
 
 
-def _counts(pictures: PictureSet, dataset: Dataset) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.bincount(pictures.labels, minlength=len(dataset.labels))
+def _counts(images: ImageSet, dataset: Dataset) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.bincount(images.labels, minlength=len(dataset.labels))
 
 
 def _some(words: list[str], most: int = _MOST_NAMED) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.data.scan import shown
 from model.errors import DataError
 from model.evaluation.diagrams import draw_confusion, draw_reliability
@@ -54,7 +54,7 @@ def write_report(
     title: str,
     labels: tuple[str, ...],
     logits: NDArray[np.float64],
-    pictures: PictureSet,
+    images: ImageSet,
     temperature: float,
     settings: Mapping[str, str] | None = None,
 ) -> Path:
@@ -64,13 +64,13 @@ def write_report(
 
     Raises: DataError where the folder cannot be written.
     """
-    truth, probabilities = pictures.labels, probabilities_of(logits, temperature)
+    truth, probabilities = images.labels, probabilities_of(logits, temperature)
     confusion = confusion_matrix(logits.argmax(axis=1), truth, len(labels))
     diagrams = {
         "confusion.png": draw_confusion(confusion, labels),
         "reliability.png": draw_reliability(probabilities, truth),
     }
-    answers = _answers(probabilities, pictures, labels)
+    answers = _answers(probabilities, images, labels)
     scores = class_scores(confusion, labels)
     parts = [
         _summary(evaluate_logits(logits, truth, temperature), scores),
@@ -83,7 +83,7 @@ def write_report(
                 for pair in confused_pairs(confusion, labels, _MOST_PAIRS)
             ),
         ),
-        _wrong_pictures(answers, pictures.pixels),
+        _wrong_images(answers, images.pixels),
         "<h2>Classes, the worst first</h2>",
         _class_table(scores),
         *(f'<p><img alt="{name}" src="data:image/png;base64,{_base64(file)}"></p>' for name, file in diagrams.items()),
@@ -98,12 +98,12 @@ def write_report(
     return folder / "report.html"
 
 
-def _answers(probabilities: NDArray[np.float64], pictures: PictureSet, labels: tuple[str, ...]) -> list[Answer]:
+def _answers(probabilities: NDArray[np.float64], images: ImageSet, labels: tuple[str, ...]) -> list[Answer]:
     best = probabilities.argmax(axis=1)
-    names = [shown(path) for path in pictures.paths] or [f"picture {index}" for index in range(len(pictures))]
+    names = [shown(path) for path in images.paths] or [f"picture {index}" for index in range(len(images))]
     return [
-        Answer(i, names[i], labels[pictures.labels[i]], labels[best[i]], float(probabilities[i, best[i]]))
-        for i in range(len(pictures))
+        Answer(i, names[i], labels[images.labels[i]], labels[best[i]], float(probabilities[i, best[i]]))
+        for i in range(len(images))
     ]
 
 
@@ -129,7 +129,7 @@ def _class_table(scores: list[ClassScore]) -> str:
     return _table(("class", "pictures", "precision", "recall", "F1"), rows) + more
 
 
-def _wrong_pictures(answers: list[Answer], pixels: Pixels) -> str:
+def _wrong_images(answers: list[Answer], pixels: Pixels) -> str:
     """Those that the classifier was surest of come first."""
     wrong = sorted((one for one in answers if one.truth != one.predicted), key=lambda one: -one.probability)
     figures = "\n".join(

@@ -35,11 +35,11 @@ def confusion_matrix(predicted: NDArray[np.intp], truth: NDArray[np.int64], num_
 
 def class_scores(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> list[ClassScore]:
     """Precision, recall and F1 of every class, in the order of the labels."""
-    right, pictures, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    right, images, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        precision, recall, f1 = right / predicted, right / pictures, 2 * right / (pictures + predicted)
+        precision, recall, f1 = right / predicted, right / images, 2 * right / (images + predicted)
     return [
-        ClassScore(label, int(pictures[index]), float(precision[index]), float(recall[index]), float(f1[index]))
+        ClassScore(label, int(images[index]), float(precision[index]), float(recall[index]), float(f1[index]))
         for index, label in enumerate(labels)
     ]
 
@@ -59,9 +59,9 @@ def confused_pairs(confusion: NDArray[np.int64], labels: tuple[str, ...], most: 
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [divmod(int(place), len(labels)) for place in order]
-    pictures = confusion.sum(axis=1)
+    images = confusion.sum(axis=1)
     return [
-        ConfusedPair(labels[row], labels[column], int(wrong[row, column]), int(pictures[row]))
+        ConfusedPair(labels[row], labels[column], int(wrong[row, column]), int(images[row]))
         for row, column in pairs
         if wrong[row, column]
     ]

@@ -30,7 +30,7 @@ from model.spec import ModelSpec
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-PICTURES = "pictures"
+IMAGES = "pictures"
 _FIRST = "stem.weight"  # which every network has
 
 
@@ -41,7 +41,7 @@ class Checkpoint:
     model: MlpMixer
     spec: ModelSpec
     training: Mapping[str, Any] = field(default_factory=dict)
-    pictures: Pixels | None = None  # uint8 [n, H, W, C]: real ones it had not been trained on
+    images: Pixels | None = None  # uint8 [n, H, W, C]: real ones it had not been trained on
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
@@ -58,8 +58,8 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
             new = Path(name)  # a disk that is full is known before anything is replaced
             save_file(state, new / WEIGHTS)
             (new / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            if checkpoint.pictures is not None:
-                _save_pictures(checkpoint.pictures, new / PICTURES)
+            if checkpoint.images is not None:
+                _save_images(checkpoint.images, new / IMAGES)
             _put_in_place(new, folder)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be written: {write_failure(error, folder)}") from error
@@ -84,8 +84,8 @@ def load(folder: Path) -> Checkpoint:
             f"{folder / WEIGHTS} does not hold this network's weights: {_first_line(error)}"
         ) from error
     _expect_agreement(path, config, spec)
-    pictures = _load_pictures(folder / PICTURES, config.channels)
-    return Checkpoint(model.eval(), spec, content.get("training", {}), pictures)
+    images = _load_images(folder / IMAGES, config.channels)
+    return Checkpoint(model.eval(), spec, content.get("training", {}), images)
 
 
 def write_failure(error: Exception, folder: Path) -> str:
@@ -102,8 +102,8 @@ def write_failure(error: Exception, folder: Path) -> str:
 
 def _put_in_place(new: Path, folder: Path) -> None:
     """Move the files of `new`, which is on the same disk, over those of `folder`."""
-    shutil.rmtree(folder / PICTURES, ignore_errors=True)
-    for name in (PICTURES, WEIGHTS, CONFIG):
+    shutil.rmtree(folder / IMAGES, ignore_errors=True)
+    for name in (IMAGES, WEIGHTS, CONFIG):
         if (new / name).exists():
             (new / name).replace(folder / name)
 
@@ -167,22 +167,22 @@ def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _save_pictures(pictures: Pixels, folder: Path) -> None:
+def _save_images(images: Pixels, folder: Path) -> None:
     folder.mkdir()
-    for index, pixels in enumerate(pictures):
+    for index, pixels in enumerate(images):
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(folder / f"{index:04}.png")
 
 
-def _load_pictures(folder: Path, channels: int) -> Pixels | None:
+def _load_images(folder: Path, channels: int) -> Pixels | None:
     paths = sorted(folder.glob("*.png"))
     if not paths:
         return None
     try:
-        return np.stack([_read_picture(path, channels) for path in paths])
+        return np.stack([_read_image(path, channels) for path in paths])
     except (OSError, ValueError, SyntaxError) as error:
         raise CheckpointError(f"{folder} holds a picture that cannot be read: {error}") from error
 
 
-def _read_picture(path: Path, channels: int) -> Pixels:
+def _read_image(path: Path, channels: int) -> Pixels:
     with Image.open(path) as image:
         return to_pixels(image, channels)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from model.data.augment import augment
 from model.data.batch_rng import BatchRng
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.data.mixing import mix
 from model.network.mixer import stochastic_depth
 from model.recipe import Recipe
@@ -37,16 +37,16 @@ class Batches:
 
     def __init__(
         self,
-        pictures: PictureSet,
+        images: ImageSet,
         recipe: Recipe,
         num_classes: int,
         num_blocks: int,
         device: torch.device,
         teacher: Teacher | None = None,
     ) -> None:
-        self._pictures, self._recipe, self._teacher, self._device = pictures, recipe, teacher, device
+        self._images, self._recipe, self._teacher, self._device = images, recipe, teacher, device
         self._num_classes, self._num_blocks = num_classes, num_blocks
-        self.per_epoch = -(-len(pictures) // recipe.batch_size)
+        self.per_epoch = -(-len(images) // recipe.batch_size)
         self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, dtype=np.intp))
 
     def rows(self, step: int) -> NDArray[np.intp]:
@@ -55,7 +55,7 @@ class Batches:
         if self._order[0] != epoch:
             self._order = (
                 epoch,
-                np.random.default_rng([self._recipe.seed, _ORDER, epoch]).permutation(len(self._pictures)),
+                np.random.default_rng([self._recipe.seed, _ORDER, epoch]).permutation(len(self._images)),
             )
         return self._order[1][index * self._recipe.batch_size : (index + 1) * self._recipe.batch_size]
 
@@ -63,8 +63,8 @@ class Batches:
         """The pictures at these places of a step's batch, ready for the network."""
         recipe, rows = self._recipe, self.rows(step)
         rng = BatchRng([recipe.seed, _VARIATION, step], len(rows), places, self._device)
-        pixels = torch.from_numpy(self._pictures.pixels[rows[places]]).to(self._device)
-        labels = torch.from_numpy(self._pictures.labels[rows[places]]).to(self._device)
+        pixels = torch.from_numpy(self._images.pixels[rows[places]]).to(self._device)
+        labels = torch.from_numpy(self._images.labels[rows[places]]).to(self._device)
         pixels = augment(pixels, recipe, rng)
         targets = functional.one_hot(labels, self._num_classes).float()
         pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, rng)

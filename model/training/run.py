@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.network import checkpoint
@@ -312,15 +312,15 @@ class Run:
 
         Judged at temperature 1, and at the temperature fitted to these pictures, which comes third.
         """
-        processes, pictures = self.run_config.processes, self.run_config.dataset.val
-        places = shard_slices(len(pictures), processes.count)[processes.rank]
-        own = PictureSet(pictures.pixels[places], pictures.labels[places])
+        processes, images = self.run_config.processes, self.run_config.dataset.val
+        places = shard_slices(len(images), processes.count)[processes.rank]
+        own = ImageSet(images.pixels[places], images.labels[places])
         gathered = processes.gather(all_logits(lambda pixels: checkpoint.torch_logits(self.average, pixels), own))
         logits = torch.cat([torch.from_numpy(part) for part in gathered if len(part)]).numpy()
         try:
-            evaluation = evaluate_logits(logits, pictures.labels)
-            temperature = fit_temperature(logits, pictures.labels)
-            return evaluation, evaluate_logits(logits, pictures.labels, temperature), temperature
+            evaluation = evaluate_logits(logits, images.labels)
+            temperature = fit_temperature(logits, images.labels)
+            return evaluation, evaluate_logits(logits, images.labels, temperature), temperature
         except ArithmeticError as error:
             raise TrainingError(f"the weights after step {self.step} are no good: {error}") from error
 

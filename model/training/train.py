@@ -99,7 +99,7 @@ def train(
             model=model,
             spec=spec.model_copy(update={"metrics": metrics, "temperature": temperature}),
             training={**run.identity, "history": run.history, "step": run.step, "versions": made_with},
-            pictures=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PARITY_IMAGES)][:_NUM_PARITY_IMAGES],
+            images=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PARITY_IMAGES)][:_NUM_PARITY_IMAGES],
         )
 
     def keep_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:

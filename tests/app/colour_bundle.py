@@ -20,7 +20,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 IMAGE_SIZE, PATCH_SIZE = 8, 4
 
 
-def picture(
+def image(
     colour: Any, *, size: tuple[int, int] = (8, 8), mode: str = "RGB", kind: str = "PNG", **options: Any
 ) -> bytes:
     """A file of one plain colour."""
@@ -32,7 +32,7 @@ def picture(
 def colour_spec(channels: int = 3, **changes: Any) -> ModelSpec:
     """What the graph of `colour_graph` expects and means. The canary is red, or white."""
     labels = ("red", "green", "blue") if channels == 3 else ("dark", "light")
-    canary = picture(RED if channels == 3 else (255, 255, 255))
+    canary = image(RED if channels == 3 else (255, 255, 255))
     fields: dict[str, Any] = {
         "name": "colours",
         "version": "7",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.certificates import certificate
-from tests.app.colour_bundle import GREEN, RED, picture
+from tests.app.colour_bundle import GREEN, RED, image
 from tests.app.problem_answers import expect_problem_body
 from tests.app.servers import PATIENCE_S, STARTED, Server, altered, free_port, head_of_upload, owners, read_until
 
@@ -113,16 +113,16 @@ def altered(worker, engine, create):
 
 
 def test_the_places_in_the_queue_are_those_of_all_workers(bundle: Path) -> None:
-    flags = ["--workers", "2", "--queue-capacity", "2", "--max-pictures-per-request", "2"]
+    flags = ["--workers", "2", "--queue-capacity", "2", "--max-images-per-request", "2"]
     with altered(GATED, bundle, *flags) as running, ExitStack() as opened:
         running.wait_until_serving(workers=2)
         first, second = one_of_each(running, opened)
-        first.sendall(upload(picture(RED)))
+        first.sendall(upload(image(RED)))
         running.wait_for("a run has begun")
-        second.sendall(upload(picture(GREEN)))
+        second.sendall(upload(image(GREEN)))
         running.wait_for("a run has begun", 2)
         for refused in one_of_each(running, opened):
-            status, body = answer_on(refused, upload(picture(RED)))
+            status, body = answer_on(refused, upload(image(RED)))
             words = expect_problem_body(json.loads(body), status, "queue_full")
             assert status == 429
             assert words.startswith("2 of 2 places in the queue are taken; expected room for 1. Try again in ")
@@ -131,22 +131,22 @@ def test_the_places_in_the_queue_are_those_of_all_workers(bundle: Path) -> None:
         assert b'"label":"red"' in read_until(first, b"]}")
         assert b'"label":"green"' in read_until(second, b"]}")
         for free in one_of_each(running, opened):
-            assert answer_on(free, upload(picture(RED)))[0] == 200
+            assert answer_on(free, upload(image(RED)))[0] == 200
 
 
 def test_a_place_of_a_worker_that_died_is_free_before_another_takes_over(bundle: Path) -> None:
-    flags = ["--workers", "2", "--queue-capacity", "1", "--max-pictures-per-request", "1"]
+    flags = ["--workers", "2", "--queue-capacity", "1", "--max-images-per-request", "1"]
     script = GATED + "\nfrom app.server import supervisor\nsupervisor._PAUSE_S = 1000.0\n"
     with altered(script, bundle, *flags) as running, ExitStack() as opened:
         running.wait_until_serving(workers=2)
         dying, living = one_of_each(running, opened)
         dead, alive = (int(pid) for pid in running.wait_for(STARTED, 2))
-        dying.sendall(upload(picture(RED)))
+        dying.sendall(upload(image(RED)))
         running.wait_for("a run has begun")
-        assert answer_on(living, upload(picture(GREEN)))[0] == 429
+        assert answer_on(living, upload(image(GREEN)))[0] == 429
         os.kill(alive, signal.SIGUSR1)
         os.kill(dead, signal.SIGKILL)
-        until(lambda: answer_on(living, upload(picture(GREEN)))[0] == 200, "its place is not free")
+        until(lambda: answer_on(living, upload(image(GREEN)))[0] == 200, "its place is not free")
 
 
 # --- upload_memory_bytes ---
@@ -154,7 +154,7 @@ def test_a_place_of_a_worker_that_died_is_free_before_another_takes_over(bundle:
 
 def test_the_bytes_of_bodies_are_those_of_all_workers(bundle: Path) -> None:
     most = 60_000 + FORM_BYTES
-    flags = ["--max-picture-bytes", "60000", "--max-request-bytes", "60000", "--upload-memory-bytes", str(most)]
+    flags = ["--max-image-bytes", "60000", "--max-request-bytes", "60000", "--upload-memory-bytes", str(most)]
     with two_workers(bundle, *flags) as running, ExitStack() as opened:
         running.wait_until_serving(workers=2)
         halves = one_of_each(running, opened)

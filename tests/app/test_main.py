@@ -23,7 +23,7 @@ from app.serving.bundles import Opened
 from app.settings import Settings
 from app.system.shared_memory import SharedMemory
 from app.system.worker_context import WorkerContext
-from tests.app.colour_bundle import BLUE, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import BLUE, colour_spec, image, write_bundle
 from tests.app.fakes import FakeSession, engine_of, means_of_colours, samples_of
 from tests.app.servers import PATIENCE_S, ROOT, clean_environment
 
@@ -245,10 +245,10 @@ async def test_what_another_worker_has_of_a_limit_is_not_there_for_this_one(what
     taken = theirs.quota(what, getattr(settings, limit))
     assert taken.try_take(taken.limit)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-        assert (await client.post("/classify", content=picture(BLUE))).json()["code"] == code
+        assert (await client.post("/classify", content=image(BLUE))).json()["code"] == code
         taken.give(taken.limit)
         async with asyncio.timeout(60):
-            while (answer := await client.post("/classify", content=picture(BLUE))).status_code != 200:
+            while (answer := await client.post("/classify", content=image(BLUE))).status_code != 200:
                 assert answer.json()["code"] == "deadline_passed", answer.text  # on a slow machine
             while taken.taken:  # noqa: ASYNC110 -- a thread still decodes the first picture
                 await asyncio.sleep(0.01)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from cli.reload import ReloadFailed, _ask
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image, write_bundle
 from tests.app.servers import PATIENCE_S, Server, free_port, until
 
 pytestmark = pytest.mark.process
 
 KEY = "an-operators-key-of-length"
-PICTURES = {"red": picture(RED), "green": picture(GREEN), "blue": picture(BLUE)}
+IMAGES = {"red": image(RED), "green": image(GREEN), "blue": image(BLUE)}
 SWAPS, CLIENTS = 20, 8
 
 
@@ -75,7 +75,7 @@ class Load:
     def _run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
         while not self._over.is_set():
-            for label, payload in PICTURES.items():
+            for label, payload in IMAGES.items():
                 try:
                     connection.request("POST", self._path, payload, {"Content-Type": "image/png"})
                     answer = connection.getresponse()
@@ -117,7 +117,7 @@ def test_twenty_swaps_under_load_fail_no_request(tmp_path: Path) -> None:
             for version in range(1, SWAPS + 1):
                 put(tmp_path, "colours", str(version))
                 assert reload(running) == {"colours": "swapped"}
-                assert running.classify(PICTURES["red"])["model"]["version"] == str(version)
+                assert running.classify(IMAGES["red"])["model"]["version"] == str(version)
                 if version == 1:
                     threads = threads_of(running)
         assert load.wrong == []
@@ -133,7 +133,7 @@ def test_twenty_swaps_under_load_fail_no_request(tmp_path: Path) -> None:
             (tmp_path / "broken").replace(bundle / "fp32.onnx")
             with pytest.raises(ReloadFailed, match="colours was refused: "):
                 reload(running)
-        assert running.classify(PICTURES["red"])["model"]["version"] == str(SWAPS)
+        assert running.classify(IMAGES["red"])["model"]["version"] == str(SWAPS)
         put(tmp_path, "colours", "99")
         assert reload(running) == {"colours": "swapped"}
         running.signal(signal.SIGTERM)
@@ -148,7 +148,7 @@ def test_a_hang_up_signal_reloads_every_process(workers: int, tmp_path: Path) ->
         put(tmp_path, "colours", "2")
         running.signal(signal.SIGHUP)
         running.wait_for("reload: colours swapped", workers)
-        assert running.classify(PICTURES["red"])["model"]["version"] == "2"
+        assert running.classify(IMAGES["red"])["model"]["version"] == "2"
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
 

@@ -74,8 +74,8 @@ def test_an_impossible_value_is_refused_with_its_name_and_what_was_expected(
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
-    assert refusal("--queue-capacity", "8", "--max-pictures-per-request", "9") == (
-        "max_pictures_per_request is 9; expected at most queue_capacity 8."
+    assert refusal("--queue-capacity", "8", "--max-images-per-request", "9") == (
+        "max_images_per_request is 9; expected at most queue_capacity 8."
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.telemetry import logs
 from cli import main
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.conftest import bundle, engine, grey_bundle, no_options_from_outside, serve
 
 __all__ = ["bundle", "engine", "grey_bundle", "no_options_from_outside", "serve"]
@@ -32,13 +32,13 @@ def mixer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """A folder: b/blue.jpg, green.png, red.gif, a text file and a hidden picture."""
     folder = tmp_path / "pictures"
     (folder / "b").mkdir(parents=True)
-    (folder / "b" / "blue.jpg").write_bytes(picture(BLUE, kind="JPEG"))
-    (folder / "green.png").write_bytes(picture(GREEN))
-    (folder / "red.gif").write_bytes(picture(RED, kind="GIF"))
+    (folder / "b" / "blue.jpg").write_bytes(image(BLUE, kind="JPEG"))
+    (folder / "green.png").write_bytes(image(GREEN))
+    (folder / "red.gif").write_bytes(image(RED, kind="GIF"))
     (folder / "notes.txt").write_text("no picture")
     (folder / ".hidden.png").write_bytes(b"no picture")
     return folder

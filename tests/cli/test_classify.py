@@ -12,42 +12,42 @@ import pytest
 
 from app.settings import Settings
 from cli import classify
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import ROOT, clean_environment
 
 Mixer = Callable[..., int]
 
 
 def test_classify_prints_the_best_label_of_each_picture_in_order(
-    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert mixer("classify", pictures / "red.gif", pictures, "--bundle", bundle) == 0
+    assert mixer("classify", images / "red.gif", images, "--bundle", bundle) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.splitlines() == [
-        f"{pictures}/red.gif: red 100.0%",
-        f"{pictures}/b/blue.jpg: blue 100.0%",
-        f"{pictures}/green.png: green 100.0%",
-        f"{pictures}/red.gif: red 100.0%",
+        f"{images}/red.gif: red 100.0%",
+        f"{images}/b/blue.jpg: blue 100.0%",
+        f"{images}/green.png: green 100.0%",
+        f"{images}/red.gif: red 100.0%",
     ]
 
 
 def test_classify_prints_more_labels_when_asked(
-    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert mixer("classify", "--top-k", 3, pictures / "green.png", "--bundle", bundle / "fp32.onnx") == 0
+    assert mixer("classify", "--top-k", 3, images / "green.png", "--bundle", bundle / "fp32.onnx") == 0
     line = capsys.readouterr().out.strip()
-    assert line == f"{pictures}/green.png: green 100.0%, red 0.0%, blue 0.0%"
+    assert line == f"{images}/green.png: green 100.0%, red 0.0%, blue 0.0%"
 
 
 def test_classify_as_json_prints_one_object_a_line(
-    mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert mixer("classify", "--json", pictures, "--bundle", bundle) == 0
+    assert mixer("classify", "--json", images, "--bundle", bundle) == 0
     first, *others = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(others) == 2
     assert list(first) == ["path", "model", "predictions"]
-    assert first["path"] == f"{pictures}/b/blue.jpg"
+    assert first["path"] == f"{images}/b/blue.jpg"
     assert first["model"] == {"name": "colours", "version": "7", "precision": "fp32"}
     assert [(best["label"], best["index"]) for best in first["predictions"]] == [("blue", 2), ("red", 0), ("green", 1)]
     assert first["predictions"][0]["probability"] == pytest.approx(0.9999, abs=1e-3)
@@ -55,12 +55,12 @@ def test_classify_as_json_prints_one_object_a_line(
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_picture_that_is_none_is_reported_in_its_place_and_the_others_go_on(
-    as_json: bool, mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    as_json: bool, mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "broken.png").write_bytes(picture(RED, size=(99, 99))[:60])
-    (pictures / "dangling").symlink_to(pictures / "nowhere")
-    (pictures / "folder.png").mkdir()
-    assert mixer("classify", pictures, "--bundle", bundle, *(["--json"] if as_json else [])) == 1
+    (images / "broken.png").write_bytes(image(RED, size=(99, 99))[:60])
+    (images / "dangling").symlink_to(images / "nowhere")
+    (images / "folder.png").mkdir()
+    assert mixer("classify", images, "--bundle", bundle, *(["--json"] if as_json else [])) == 1
     captured = capsys.readouterr()
     if as_json:
         entries = [json.loads(line) for line in captured.out.splitlines()]
@@ -72,14 +72,14 @@ def test_a_picture_that_is_none_is_reported_in_its_place_and_the_others_go_on(
     else:
         assert [line.split(": ")[1][:3] for line in captured.out.splitlines()] == ["blu", "gre", "red"]
         broken, dangling = captured.err.splitlines()
-        assert broken.startswith(f"{pictures}/broken.png: The picture cannot be decoded: ")
-        assert dangling == f"{pictures}/dangling: It is a link that leads to no file."
+        assert broken.startswith(f"{images}/broken.png: The picture cannot be decoded: ")
+        assert dangling == f"{images}/dangling: It is a link that leads to no file."
 
 
 def test_a_file_that_vanishes_before_it_is_read_is_reported_in_its_place(
-    bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entries = list(classify.entries_of([pictures / "green.png"]))
+    entries = list(classify.entries_of([images / "green.png"]))
     entries[0].path.unlink()
     chosen = Settings(bundle=bundle)
     assert asyncio.run(classify.classify_all(chosen, entries, None, as_json=True)) == 1
@@ -89,12 +89,12 @@ def test_a_file_that_vanishes_before_it_is_read_is_reported_in_its_place(
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_what_cannot_be_classified_has_an_entry_and_does_not_stop_the_others(
-    as_json: bool, mixer: Mixer, bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    as_json: bool, mixer: Mixer, bundle: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    heic = pictures / "b" / "photo.heic"
+    heic = images / "b" / "photo.heic"
     heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
-    paths = ["/nowhere/x.png", tmp_path / "empty", pictures / "b", pictures / "red.gif"]
+    paths = ["/nowhere/x.png", tmp_path / "empty", images / "b", images / "red.gif"]
     assert mixer("classify", *paths, "--bundle", bundle, *(["--json"] if as_json else [])) == 1
     captured = capsys.readouterr()
     failures = [
@@ -104,7 +104,7 @@ def test_what_cannot_be_classified_has_an_entry_and_does_not_stop_the_others(
     ]
     if not as_json:
         assert captured.err.splitlines() == [f"{path}: {detail}" for path, _, detail in failures]
-        assert captured.out.splitlines() == [f"{pictures}/b/blue.jpg: blue 100.0%", f"{pictures}/red.gif: red 100.0%"]
+        assert captured.out.splitlines() == [f"{images}/b/blue.jpg: blue 100.0%", f"{images}/red.gif: red 100.0%"]
         return
     missing, empty, blue, unread, red = [json.loads(line) for line in captured.out.splitlines()]
     for entry, (path, code, detail) in zip((missing, empty, unread), failures, strict=True):
@@ -117,7 +117,7 @@ def test_a_path_that_is_not_utf_8_is_shown_escaped(
     mixer: Mixer, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
-    path.write_bytes(picture(RED))
+    path.write_bytes(image(RED))
     assert mixer("classify", path, path.with_suffix(".gone"), "--bundle", bundle) == 1
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path}/\\xff.png: red 100.0%\n"
@@ -129,7 +129,7 @@ def test_a_path_that_is_not_utf_8_is_shown_escaped(
 @pytest.mark.parametrize(
     ("sent", "outcome"),
     [
-        (picture(GREEN), "green"),
+        (image(GREEN), "green"),
         (b"", "bad_picture"),
         (bytes(2001), "too_many_bytes"),
     ],
@@ -137,15 +137,15 @@ def test_a_path_that_is_not_utf_8_is_shown_escaped(
 )
 @pytest.mark.parametrize("by", ["standard_input", "pipe"])
 def test_a_picture_may_come_from_standard_input_or_a_pipe(
-    by: str, sent: bytes, outcome: str, bundle: Path, pictures: Path, tmp_path: Path
+    by: str, sent: bytes, outcome: str, bundle: Path, images: Path, tmp_path: Path
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    command = [sys.executable, "-m", "cli", "classify", "--bundle", str(bundle), "--json", str(pictures / "red.gif")]
+    command = [sys.executable, "-m", "cli", "classify", "--bundle", str(bundle), "--json", str(images / "red.gif")]
     with subprocess.Popen(
-        [*command, "-" if by == "standard_input" else str(pipe), str(pictures / "green.png")],
+        [*command, "-" if by == "standard_input" else str(pipe), str(images / "green.png")],
         cwd=ROOT,
-        env=clean_environment(MIXER_MAX_PICTURE_BYTES="2000"),
+        env=clean_environment(MIXER_MAX_IMAGE_BYTES="2000"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -165,28 +165,28 @@ def test_more_pictures_than_the_window_keep_their_order(
     mixer: Mixer, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MIXER_QUEUE_CAPACITY", "2")
-    monkeypatch.setenv("MIXER_MAX_PICTURES_PER_REQUEST", "2")
+    monkeypatch.setenv("MIXER_MAX_IMAGES_PER_REQUEST", "2")
     colours = {"red": RED, "green": GREEN, "blue": BLUE}
     for index in range(9):
-        (tmp_path / f"{index}.png").write_bytes(picture(list(colours.values())[index % 3]))
+        (tmp_path / f"{index}.png").write_bytes(image(list(colours.values())[index % 3]))
     assert mixer("classify", tmp_path, "--bundle", bundle) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[1].split()[0] for line in lines] == list(colours) * 3
 
 
 def test_the_bundle_may_come_from_the_environment(
-    mixer: Mixer, bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    mixer: Mixer, bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIXER_BUNDLE", str(bundle))
-    assert mixer("classify", pictures) == 0
+    assert mixer("classify", images) == 0
 
 
 @pytest.mark.parametrize("top_k", [0, -1, 4])
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_an_impossible_top_k_is_one_line(
-    top_k: int, flags: list[str], mixer: Mixer, bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    top_k: int, flags: list[str], mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert mixer("classify", "--top-k", top_k, pictures, "--bundle", bundle, *flags) == 2
+    assert mixer("classify", "--top-k", top_k, images, "--bundle", bundle, *flags) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"mixer: top_k is {top_k}; expected 1 to 3, the number of classes.\n"

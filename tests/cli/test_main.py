@@ -52,11 +52,11 @@ def expect_one_line(capsys: pytest.CaptureFixture[str], start: str) -> None:
 
 @pytest.mark.parametrize("command", ["inspect", "classify"])
 def test_a_bundle_that_is_none(
-    command: str, mixer: Mixer, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, mixer: Mixer, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    arguments = [empty] if command == "inspect" else [pictures, "--bundle", empty]
+    arguments = [empty] if command == "inspect" else [images, "--bundle", empty]
     assert mixer(command, *arguments) == 3
     expect_one_line(capsys, f"The bundle {empty} has no fp32.onnx, fp16.onnx or int8.onnx.")
 

@@ -6,31 +6,31 @@ import numpy as np
 import pytest
 
 from export.bundle import ExportData, Published, publish
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels
 from model.spec import Fit
-from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
+from tests.export.toy_checkpoints import clear_images, toy_checkpoint
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Pixels:
-    return clear_pictures(toy_checkpoint().model)
+def images() -> Pixels:
+    return clear_images(toy_checkpoint().model)
 
 
 @pytest.fixture
-def checkpoint(pictures: Pixels) -> Checkpoint:
+def checkpoint(images: Pixels) -> Checkpoint:
     """A new one for every test, which may change it."""
-    return toy_checkpoint(pictures=pictures)
+    return toy_checkpoint(images=images)
 
 
 @pytest.fixture(scope="session")
-def bundle(pictures: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def bundle(images: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The checkpoint's three graphs, measured on its pictures, of which the first ten bear a wrong label."""
     checkpoint = toy_checkpoint(fit=Fit(crop_percentage=0.875))
-    labels = torch_logits(checkpoint.model, pictures).argmax(axis=1).astype(np.int64)
+    labels = torch_logits(checkpoint.model, images).argmax(axis=1).astype(np.int64)
     labels[:10] = (labels[:10] + 1) % 4
-    export_data = ExportData(pictures, calibration=pictures, test=("forty, test", PictureSet(pictures, labels)))
+    export_data = ExportData(images, calibration=images, test=("forty, test", ImageSet(images, labels)))
     return publish(checkpoint, tmp_path_factory.mktemp("package") / "bundle", export_data)
 
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from export.bundle import ExportData, Published, export_data_of, generated_pictures, publish
+from export.bundle import ExportData, Published, export_data_of, generated_images, publish
 from export.parity import THRESHOLDS, GraphRunner
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels, to_patches, to_pixels
 from model.spec import METADATA_KEY, PRECISION_KEY, Fit, ModelSpec, Network, Precision
-from tests.export.toy_checkpoints import clear_pictures, noise, toy_checkpoint
+from tests.export.toy_checkpoints import clear_images, noise, toy_checkpoint
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8": 0.01}  # of a canary, relative to the range of its logits
@@ -45,14 +45,14 @@ def with_stale_graphs(folder: Path) -> Path:
 # --- what a bundle holds ---
 
 
-def test_a_bundle_is_three_proved_graphs(bundle: Published, pictures: Pixels):
+def test_a_bundle_is_three_proved_graphs(bundle: Published, images: Pixels):
     assert bundle.refused == {}
     assert tuple(bundle.graphs) == PRECISIONS
     folder = bundle.graphs["fp32"].path.parent
     assert sorted(path.name for path in folder.iterdir()) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
     for precision, graph in bundle.graphs.items():
         assert graph.path == folder / f"{precision}.onnx"
-        assert graph.parity.num_pictures == len(pictures)
+        assert graph.parity.num_pictures == len(images)
         assert graph.parity.relative_difference <= THRESHOLDS[precision].difference
         assert metadata(graph.path) == (graph.spec, precision)
 
@@ -99,7 +99,7 @@ def test_every_graph_has_its_own_canary(bundle: Published):
 @pytest.mark.heavy
 def test_grey_pictures_have_canaries_too(tmp_path: Path):
     checkpoint = toy_checkpoint(1, fit=Fit(mode="pad"))
-    published = publish(replace(checkpoint, pictures=clear_pictures(checkpoint.model)), tmp_path)
+    published = publish(replace(checkpoint, images=clear_images(checkpoint.model)), tmp_path)
     assert tuple(published.graphs) == PRECISIONS
     for precision, graph in published.graphs.items():
         expect_canary(graph.spec, graph.path, precision)
@@ -108,10 +108,10 @@ def test_grey_pictures_have_canaries_too(tmp_path: Path):
 # --- what proves it ---
 
 
-def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, pictures: Pixels):
+def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, images: Pixels):
     export_data = export_data_of(checkpoint)
-    assert export_data.parity_images is pictures
-    assert export_data.calibration is pictures
+    assert export_data.parity_images is images
+    assert export_data.calibration is images
     assert export_data.test is None
 
 
@@ -129,7 +129,7 @@ def test_without_pictures_generated_ones_prove_and_nothing_calibrates(tmp_path: 
 
 def test_generated_pictures_are_varied_and_the_same_every_time():
     spec = toy_checkpoint(1).spec
-    first, second = generated_pictures(spec), generated_pictures(spec)
+    first, second = generated_images(spec), generated_images(spec)
     np.testing.assert_array_equal(first, second)
     assert first.shape == (32, 12, 12, 1)
     assert len(np.unique(first.reshape(32, -1), axis=0)) == 32
@@ -162,14 +162,14 @@ def test_fp16_that_misses_its_bar_is_left_out_and_the_others_are_not(checkpoint:
 
 @pytest.mark.heavy
 def test_int8_that_loses_accuracy_is_left_out(
-    bundle: Published, checkpoint: Checkpoint, pictures: Pixels, tmp_path: Path
+    bundle: Published, checkpoint: Checkpoint, images: Pixels, tmp_path: Path
 ):
     undecided = noise(20_000, seed=5)
     fp32, int8 = (GraphRunner(bundle.graphs[p].path, 4).logits(undecided).argmax(axis=1) for p in ("fp32", "int8"))
     lost = undecided[fp32 != int8]
     assert len(lost) > 1, "or there is nothing to show"
-    test = ("undecided", PictureSet(lost, fp32[fp32 != int8].astype(np.int64)))
-    export_data = ExportData(pictures, calibration=pictures, test=test)
+    test = ("undecided", ImageSet(lost, fp32[fp32 != int8].astype(np.int64)))
+    export_data = ExportData(images, calibration=images, test=test)
     published = publish(checkpoint, with_stale_graphs(tmp_path), export_data, precisions=("fp32", "int8"))
     assert published.refused == {
         "int8": "int8.onnx is not published: its top-1 is 0.00% and fp32's 100.00%, "
@@ -226,9 +226,9 @@ def test_a_folder_of_other_things_is_refused_and_left_as_it_is(checkpoint: Check
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_published_graph_answers_as_torch_does(
-    bundle: Published, checkpoint: Checkpoint, pictures: Pixels, precision: Precision
+    bundle: Published, checkpoint: Checkpoint, images: Pixels, precision: Precision
 ):
-    found = GraphRunner(bundle.graphs[precision].path, checkpoint.spec.patch_size).logits(pictures)
-    expected = torch_logits(checkpoint.model, pictures)
+    found = GraphRunner(bundle.graphs[precision].path, checkpoint.spec.patch_size).logits(images)
+    expected = torch_logits(checkpoint.model, images)
     most = {"fp32": 1e-6, "fp16": 5e-3, "int8": 5e-2}[precision]
     np.testing.assert_allclose(found, expected, rtol=0, atol=most * float(np.ptp(expected)))

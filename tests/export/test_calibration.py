@@ -93,18 +93,18 @@ def test_a_percentile_keeps_zero_too(tmp_path: Path):
     assert calibrated(tmp_path, 1.0, 1000.0, as_pixels(np.arange(256)), percentile=99.0).zero_point == 0
 
 
-def test_every_dense_layer_of_a_network_gets_the_range_that_its_input_had(fp32: Path, pictures: Pixels):
+def test_every_dense_layer_of_a_network_gets_the_range_that_its_input_had(fp32: Path, images: Pixels):
     names = [layer.input for layer in find_dense(onnx.load(fp32).graph)]
-    scales = calibrate(fp32, pictures, 4)
+    scales = calibrate(fp32, images, 4)
     assert list(scales) == names
     assert len(set(names)) == 10
-    assert scales[names[0]].scale == pytest.approx((int(pictures.max()) - 0) / 255), "the pixels themselves"
+    assert scales[names[0]].scale == pytest.approx((int(images.max()) - 0) / 255), "the pixels themselves"
     for after_gelu in (names[2], names[4]):
         lowest = -scales[after_gelu].scale * scales[after_gelu].zero_point
         assert -0.18 < lowest < 0, "GELU goes no further down than -0.17"
 
 
-def test_calibrating_leaves_the_file_as_it_was(fp32: Path, pictures: Pixels):
+def test_calibrating_leaves_the_file_as_it_was(fp32: Path, images: Pixels):
     before = fp32.read_bytes()
-    calibrate(fp32, pictures[:1], 4)
+    calibrate(fp32, images[:1], 4)
     assert fp32.read_bytes() == before

@@ -25,31 +25,31 @@ BLACK, WHITE = np.zeros((33, 12, 12, 3), np.uint8), np.full((33, 12, 12, 3), 255
 HALVES = np.concatenate([BLACK[:16], WHITE[:17]])
 
 
-def batches(picture: Pixels) -> Iterator[tuple[int, Pixels]]:
+def batches(image: Pixels) -> Iterator[tuple[int, Pixels]]:
     """(position, batch) of every size, the picture first, last and in between, among noise and among extremes."""
     for neighbours in (noise(33, seed=9), BLACK, WHITE, HALVES):
         for size in BATCH_SIZES:
             for position in {0, size // 2, size - 1}:
                 batch = neighbours[:size].copy()
-                batch[position] = picture
+                batch[position] = image
                 yield position, batch
 
 
-def largest_difference(logits_of: Callable[[Pixels], Logits], pictures: Pixels) -> float:
+def largest_difference(logits_of: Callable[[Pixels], Logits], images: Pixels) -> float:
     """Of a picture's logits, between those alone and those in any batch, relative to the range of all logits."""
-    alone = np.concatenate([logits_of(picture[np.newaxis]) for picture in pictures])
+    alone = np.concatenate([logits_of(image[np.newaxis]) for image in images])
     differences = [
         np.abs(logits_of(batch)[position] - expected).max()
-        for picture, expected in zip(pictures, alone, strict=True)
-        for position, batch in batches(picture)
+        for image, expected in zip(images, alone, strict=True)
+        for position, batch in batches(image)
     ]
     return float(max(differences) / np.ptp(alone))
 
 
 @pytest.fixture
-def few(pictures: Pixels) -> Pixels:
+def few(images: Pixels) -> Pixels:
     """One picture of each label: what the range of the logits is taken from, too."""
-    return pictures[::10]
+    return images[::10]
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,8 @@ def test_dynamic_quantisation_does_not_keep_this(dynamic: GraphRunner, few: Pixe
     assert largest_difference(dynamic.logits, few) > 2 * THRESHOLDS["int8"].batch_difference
 
 
-def test_and_is_therefore_not_published(dynamic: GraphRunner, checkpoint: Checkpoint, pictures: Pixels):
-    parity = measure(checkpoint.model, dynamic, pictures)
+def test_and_is_therefore_not_published(dynamic: GraphRunner, checkpoint: Checkpoint, images: Pixels):
+    parity = measure(checkpoint.model, dynamic, images)
     assert parity.relative_difference < THRESHOLDS["int8"].difference
     with pytest.raises(ExportError, match=r"differ from one batch to another by .* expected at most 0\.002"):
         expect_equal(parity, "int8")

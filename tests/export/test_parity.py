@@ -40,20 +40,20 @@ def metrics(top1: float, num_pictures: int) -> Metrics:
     ("precision", "least", "most"), [("fp32", 0, 1e-5), ("fp16", 1e-6, 5e-3), ("int8", 1e-4, 5e-2)]
 )
 def test_a_faithful_graph_passes(
-    checkpoint: Checkpoint, bundle: Published, pictures: Pixels, precision: Precision, least: float, most: float
+    checkpoint: Checkpoint, bundle: Published, images: Pixels, precision: Precision, least: float, most: float
 ):
-    parity = measure(checkpoint.model, GraphRunner(bundle.graphs[precision].path, 4, precision), pictures)
-    assert parity.num_pictures == len(pictures)
+    parity = measure(checkpoint.model, GraphRunner(bundle.graphs[precision].path, 4, precision), images)
+    assert parity.num_pictures == len(images)
     assert least <= parity.relative_difference < most
     assert parity.top1_agreement == 1
     expect_equal(parity, precision)
 
 
 def test_a_bias_that_is_off_is_refused_with_the_bar_and_the_distance(
-    checkpoint: Checkpoint, fp32: Path, pictures: Pixels, tmp_path: Path
+    checkpoint: Checkpoint, fp32: Path, images: Pixels, tmp_path: Path
 ):
-    amount = 1e-3 * float(np.ptp(torch_logits(checkpoint.model, pictures)))
-    parity = measure(checkpoint.model, changed(fp32, tmp_path, "head.bias", 1, amount), pictures)
+    amount = 1e-3 * float(np.ptp(torch_logits(checkpoint.model, images)))
+    parity = measure(checkpoint.model, changed(fp32, tmp_path, "head.bias", 1, amount), images)
     assert parity.relative_difference == pytest.approx(1e-3, rel=0.01)
     with pytest.raises(
         ExportError, match=r"fp32.onnx is not published: .* by 0.001 of their range; expected at most 0.0001"
@@ -62,22 +62,20 @@ def test_a_bias_that_is_off_is_refused_with_the_bar_and_the_distance(
     expect_equal(parity, "fp16")
 
 
-def test_agreement_is_that_of_the_best_label(checkpoint: Checkpoint, fp32: Path, pictures: Pixels, tmp_path: Path):
+def test_agreement_is_that_of_the_best_label(checkpoint: Checkpoint, fp32: Path, images: Pixels, tmp_path: Path):
     runner = changed(fp32, tmp_path, "head.weight", -1)
-    expected = (
-        runner.logits(pictures).argmax(axis=1) == torch_logits(checkpoint.model, pictures).argmax(axis=1)
-    ).mean()
-    assert measure(checkpoint.model, runner, pictures).top1_agreement == expected < 0.5
+    expected = (runner.logits(images).argmax(axis=1) == torch_logits(checkpoint.model, images).argmax(axis=1)).mean()
+    assert measure(checkpoint.model, runner, images).top1_agreement == expected < 0.5
 
 
 def test_a_network_whose_logits_are_all_zero_still_compares(
-    checkpoint: Checkpoint, fp32: Path, pictures: Pixels, tmp_path: Path
+    checkpoint: Checkpoint, fp32: Path, images: Pixels, tmp_path: Path
 ):
     torch.nn.init.zeros_(checkpoint.model.head.weight)
     torch.nn.init.zeros_(checkpoint.model.head.bias)
     (tmp_path / "half").mkdir()
     changed(fp32, tmp_path / "half", "head.weight", 0)
-    parity = measure(checkpoint.model, changed(tmp_path / "half" / "changed.onnx", tmp_path, "head.bias", 0), pictures)
+    parity = measure(checkpoint.model, changed(tmp_path / "half" / "changed.onnx", tmp_path, "head.bias", 0), images)
     assert (parity.relative_difference, parity.batch_difference) == (0, 0)
 
 
@@ -91,23 +89,23 @@ class Swaying:
         return torch_logits(self._model, pixels) + self._amount * len(pixels)
 
 
-def test_the_same_picture_in_batches_of_other_sizes_is_compared(checkpoint: Checkpoint, pictures: Pixels):
-    span = float(np.ptp(torch_logits(checkpoint.model, pictures)))
-    parity = measure(checkpoint.model, Swaying(checkpoint, 1e-4 * span), pictures)  # type: ignore[arg-type]
+def test_the_same_picture_in_batches_of_other_sizes_is_compared(checkpoint: Checkpoint, images: Pixels):
+    span = float(np.ptp(torch_logits(checkpoint.model, images)))
+    parity = measure(checkpoint.model, Swaying(checkpoint, 1e-4 * span), images)  # type: ignore[arg-type]
     assert parity.batch_difference == pytest.approx(7e-4, rel=0.01), "eight at once against one alone"
     assert parity.relative_difference == pytest.approx(32e-4, rel=0.01)
 
 
-def test_the_runner_takes_pixels(checkpoint: Checkpoint, fp32: Path, pictures: Pixels):
-    found = GraphRunner(fp32, 4).logits(pictures[:, ::-1])  # a view with negative strides, too
-    expected = torch_logits(checkpoint.model, pictures[:, ::-1].copy())
+def test_the_runner_takes_pixels(checkpoint: Checkpoint, fp32: Path, images: Pixels):
+    found = GraphRunner(fp32, 4).logits(images[:, ::-1])  # a view with negative strides, too
+    expected = torch_logits(checkpoint.model, images[:, ::-1].copy())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_half_precision_is_run_without_the_optimizations_of_single_precision(bundle: Published, pictures: Pixels):
+def test_half_precision_is_run_without_the_optimizations_of_single_precision(bundle: Published, images: Pixels):
     path = bundle.graphs["fp16"].path
-    expected = GraphRunner(bundle.graphs["fp32"].path, 4).logits(pictures)
-    as_written, fused = (GraphRunner(path, 4, precision).logits(pictures) for precision in ("fp16", "fp32"))
+    expected = GraphRunner(bundle.graphs["fp32"].path, 4).logits(images)
+    as_written, fused = (GraphRunner(path, 4, precision).logits(images) for precision in ("fp16", "fp32"))
     assert np.abs(as_written - expected).max() > 0
     assert np.abs(as_written - fused).max() > 0
 

@@ -165,9 +165,9 @@ def test_gelu_is_by_tanh(int8: Path):
     assert all([attribute.s for attribute in node.attribute] == [b"tanh"] for node in gelus)
 
 
-def test_the_fp32_graph_stays_as_it_was(fp32: Path, pictures: Pixels, tmp_path: Path):
+def test_the_fp32_graph_stays_as_it_was(fp32: Path, images: Pixels, tmp_path: Path):
     before = fp32.read_bytes()
-    write_int8(fp32, tmp_path / "int8.onnx", pictures, 4)
+    write_int8(fp32, tmp_path / "int8.onnx", images, 4)
     assert fp32.read_bytes() == before
     graph = onnx.load(fp32)
     quantize(graph, {layer.input: Scale(0.1, 128) for layer in find_dense(graph.graph)}, 128)
@@ -245,15 +245,15 @@ def test_what_lies_beyond_the_calibrated_range_is_clipped_to_it(tmp_path: Path):
     np.testing.assert_allclose(logits[:, 0], [50, 100, 100], atol=1)
 
 
-def test_logits_are_near_the_networks_and_rounded(int8: Path, checkpoint: Checkpoint, fp32: Path, pictures: Pixels):
-    expected = GraphRunner(fp32, 4).logits(pictures)
-    difference = np.abs(GraphRunner(int8, 4).logits(pictures) - expected).max() / np.ptp(expected)
+def test_logits_are_near_the_networks_and_rounded(int8: Path, checkpoint: Checkpoint, fp32: Path, images: Pixels):
+    expected = GraphRunner(fp32, 4).logits(images)
+    difference = np.abs(GraphRunner(int8, 4).logits(images) - expected).max() / np.ptp(expected)
     assert 1e-4 < difference < 0.03
 
 
-def test_the_embedding_is_of_the_same_size(int8: Path, fp32: Path, pictures: Pixels):
+def test_the_embedding_is_of_the_same_size(int8: Path, fp32: Path, images: Pixels):
     embeddings = [
-        onnxruntime.InferenceSession(path).run(["embedding"], {"patches": patchify(pictures, 4)})[0]
+        onnxruntime.InferenceSession(path).run(["embedding"], {"patches": patchify(images, 4)})[0]
         for path in (fp32, int8)
     ]
     np.testing.assert_allclose(embeddings[1], embeddings[0], rtol=0, atol=0.05 * float(np.ptp(embeddings[0])))

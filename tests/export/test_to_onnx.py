@@ -47,10 +47,10 @@ def test_rows_give_what_the_network_gives(checkpoint: Checkpoint, count: int):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 17])
-def test_any_batch_size_runs(fp32: Path, checkpoint: Checkpoint, pictures: Pixels, batch_size: int):
-    patches = patchify(pictures[:batch_size], 4)
+def test_any_batch_size_runs(fp32: Path, checkpoint: Checkpoint, images: Pixels, batch_size: int):
+    patches = patchify(images[:batch_size], 4)
     logits, embedding = onnxruntime.InferenceSession(fp32).run(None, {"patches": patches})
-    np.testing.assert_allclose(logits, torch_logits(checkpoint.model, pictures[:batch_size]), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits, torch_logits(checkpoint.model, images[:batch_size]), rtol=0, atol=1e-5)
     with torch.inference_mode():
         expected = checkpoint.model.embed(torch.from_numpy(patches)).numpy()
     np.testing.assert_allclose(embedding, expected, rtol=0, atol=1e-5)
@@ -101,24 +101,24 @@ def test_a_network_without_wide_mlps_is_the_same_graph_in_fp32_and_as_rows(check
 # --- half precision ---
 
 
-def test_half_precision_gives_floats_near_the_networks(checkpoint: Checkpoint, pictures: Pixels):
+def test_half_precision_gives_floats_near_the_networks(checkpoint: Checkpoint, images: Pixels):
     with torch.inference_mode():
-        logits, embedding = HalfGraph(checkpoint.model)(torch.from_numpy(patchify(pictures, 4)))
-    expected = torch_logits(checkpoint.model, pictures)
+        logits, embedding = HalfGraph(checkpoint.model)(torch.from_numpy(patchify(images, 4)))
+    expected = torch_logits(checkpoint.model, images)
     assert (logits.dtype, embedding.dtype) == (torch.float32, torch.float32)
     difference = np.abs(logits.numpy() - expected).max() / np.ptp(expected)
     assert 1e-7 < difference < 5e-3, "it is rounded, and no more than that"
 
 
-def test_the_network_that_is_handed_in_stays_as_it_is(checkpoint: Checkpoint, pictures: Pixels):
+def test_the_network_that_is_handed_in_stays_as_it_is(checkpoint: Checkpoint, images: Pixels):
     before = {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
-    expected = torch_logits(checkpoint.model, pictures)
+    expected = torch_logits(checkpoint.model, images)
     for graph in (HalfGraph(checkpoint.model), RowGraph(checkpoint.model)):
-        graph(torch.from_numpy(patchify(pictures[:1], 4)))
+        graph(torch.from_numpy(patchify(images[:1], 4)))
     after = checkpoint.model.state_dict()
     assert {tensor.dtype for tensor in after.values()} == {torch.float32}
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    np.testing.assert_array_equal(torch_logits(checkpoint.model, pictures), expected)
+    np.testing.assert_array_equal(torch_logits(checkpoint.model, images), expected)
 
 
 def test_every_weight_is_stored_in_half_precision(fp16: Path):

@@ -11,27 +11,27 @@ from export.wide_mlps import SplitMlp, part_width, split_wide_mlps
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.network.mixer import VARIANTS, MixerBlock, MlpBlock, MlpMixer
 from model.preprocess import Pixels
-from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
+from tests.export.toy_checkpoints import clear_images, toy_checkpoint
 from tests.export.toy_graphs import constants, op_types
 
 pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
-def wide_pictures() -> Pixels:
-    return clear_pictures(toy_checkpoint(channels_mlp_dim=1024).model)
+def wide_images() -> Pixels:
+    return clear_images(toy_checkpoint(channels_mlp_dim=1024).model)
 
 
 @pytest.fixture
-def wide(wide_pictures: Pixels) -> Checkpoint:
+def wide(wide_images: Pixels) -> Checkpoint:
     """The rows of its hidden layers would collide."""
-    return toy_checkpoint(channels_mlp_dim=1024, pictures=wide_pictures)
+    return toy_checkpoint(channels_mlp_dim=1024, images=wide_images)
 
 
 @pytest.fixture(scope="module")
-def published(wide_pictures: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def published(wide_images: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Published:
     return publish(
-        toy_checkpoint(channels_mlp_dim=1024, pictures=wide_pictures), tmp_path_factory.mktemp("wide"),
+        toy_checkpoint(channels_mlp_dim=1024, images=wide_images), tmp_path_factory.mktemp("wide"),
         precisions=("fp32", "int8"),
     )  # fmt: skip
 
@@ -73,15 +73,15 @@ def test_parts_of_any_width_add_up_to_the_whole(width: int):
         torch.testing.assert_close(SplitMlp(mlp, width)(rows), mlp(rows), rtol=0, atol=1e-6)
 
 
-def test_only_the_copy_is_in_parts_and_the_weights_are_its_own(wide: Checkpoint, wide_pictures: Pixels):
-    before = torch_logits(wide.model, wide_pictures)
+def test_only_the_copy_is_in_parts_and_the_weights_are_its_own(wide: Checkpoint, wide_images: Pixels):
+    before = torch_logits(wide.model, wide_images)
     copied = split_wide_mlps(wide.model)
     assert [type(mlp) for mlp in channel_mixings(copied)] == [SplitMlp] * 2
     assert [type(mlp) for mlp in channel_mixings(wide.model)] == [MlpBlock] * 2
     with torch.no_grad():
         for parameter in copied.parameters():
             parameter.zero_()
-    np.testing.assert_array_equal(torch_logits(wide.model, wide_pictures), before)
+    np.testing.assert_array_equal(torch_logits(wide.model, wide_images), before)
 
 
 def test_narrow_mlps_are_left_as_they_are():
@@ -123,8 +123,8 @@ def test_int8_is_made_from_whole_layers(published: Published):
     assert {path.name for path in published.graphs["int8"].path.parent.iterdir()} == {"fp32.onnx", "int8.onnx"}
 
 
-def test_the_graph_in_parts_answers_as_torch_does(published: Published, wide: Checkpoint, wide_pictures: Pixels):
-    found = GraphRunner(published.graphs["fp32"].path, 4).logits(wide_pictures)
-    expected = torch_logits(wide.model, wide_pictures)
+def test_the_graph_in_parts_answers_as_torch_does(published: Published, wide: Checkpoint, wide_images: Pixels):
+    found = GraphRunner(published.graphs["fp32"].path, 4).logits(wide_images)
+    expected = torch_logits(wide.model, wide_images)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * float(np.ptp(expected)))
     assert published.graphs["fp32"].parity.batch_difference <= THRESHOLDS["fp32"].batch_difference

@@ -10,7 +10,7 @@ from model.spec import Fit, ModelSpec, Source
 
 
 def toy_checkpoint(
-    channels: int = 3, pictures: Pixels | None = None, fit: Fit | None = None, channels_mlp_dim: int = 24
+    channels: int = 3, images: Pixels | None = None, fit: Fit | None = None, channels_mlp_dim: int = 24
 ) -> Checkpoint:
     """Nine patches of 16 numbers for every channel, 16 hidden: what mixes them up does not go unseen."""
     torch.manual_seed(0)
@@ -28,7 +28,7 @@ def toy_checkpoint(
         name="toy", image_size=12, patch_size=4, channels=channels, num_classes=4,
         labels=("north", "east", "south", "west"), source=Source(origin="test"), fit=fit or Fit(),
     )  # fmt: skip
-    return Checkpoint(model, spec, {}, pictures)
+    return Checkpoint(model, spec, {}, images)
 
 
 def noise(count: int, channels: int = 3, seed: int = 1) -> Pixels:
@@ -36,7 +36,7 @@ def noise(count: int, channels: int = 3, seed: int = 1) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (count, 12, 12, channels), dtype=np.uint8)
 
 
-def clear_pictures(model: MlpMixer, count: int = 40) -> Pixels:
+def clear_images(model: MlpMixer, count: int = 40) -> Pixels:
     """For each of the four labels the noise whose best label it is by furthest: rounding gives it no other one.
 
     A random network is undecided about many a picture, and a quantised one then says something else by mere chance.

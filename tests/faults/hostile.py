@@ -110,7 +110,7 @@ def tiff(tags: Mapping[int, tuple[int, int, bytes]], tail: bytes = b"") -> bytes
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + contents + tail
 
 
-def tiff_picture(side: int, tags: Mapping[int, tuple[int, int, bytes]], compression: int = 1) -> bytes:
+def tiff_image(side: int, tags: Mapping[int, tuple[int, int, bytes]], compression: int = 1) -> bytes:
     """A TIFF of 8-bit RGB whose other tags are given."""
     basis = {256: longs(side), 257: longs(side), 258: (3, 3, struct.pack("<3H", 8, 8, 8)), 259: longs(compression)}
     return tiff({**basis, 262: longs(2), 277: longs(3), **tags})
@@ -150,20 +150,20 @@ def descending_strips(strips: int, size: int) -> bytes:
 def red_tiff_of_one_value(tags: int, size: int) -> bytes:
     """A red TIFF whose Exif directory has so many tags, all of which have the same bytes for their value."""
     basis = {**ONE_STRIP, 34665: longs(0)}
-    at = len(tiff_picture(8, basis))
+    at = len(tiff_image(8, basis))
     value_at = at + 2 + 12 * tags + 4
     entries = b"".join(struct.pack("<HHII", 1000 + number, 1, size, value_at) for number in range(tags))
-    whole = tiff_picture(8, {**basis, 34665: longs(at), 273: longs(value_at)})
+    whole = tiff_image(8, {**basis, 34665: longs(at), 273: longs(value_at)})
     return whole + struct.pack("<H", tags) + entries + bytes(4) + bytes(RED) * 64 + bytes(size)
 
 
 def red_tiff_with_directories(count: int) -> bytes:
     """A red TIFF whose Exif and GPS directories, one and the same, are a single tag of so many fractions."""
     basis = {**ONE_STRIP, 34665: longs(0), 34853: longs(0)}
-    at = len(tiff_picture(8, basis))
+    at = len(tiff_image(8, basis))
     strip_at = at + 2 + 12 + 4
     directory = struct.pack("<HHHII", 1, 1000, 5, count, strip_at + 192) + bytes(4)
-    whole = tiff_picture(8, {**basis, 273: longs(strip_at), 34665: longs(at), 34853: longs(at)})
+    whole = tiff_image(8, {**basis, 273: longs(strip_at), 34665: longs(at), 34853: longs(at)})
     return whole + directory + bytes(RED) * 64 + struct.pack("<II", 3, 7) * count
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import (
     PATIENCE_S,
     ROOT,
@@ -64,7 +64,7 @@ class Load(threading.Thread):
 
     def _ask(self, connection: http.client.HTTPConnection) -> str:
         try:
-            connection.request("POST", "/classify", picture(self._colour), {"Content-Type": "image/png"})
+            connection.request("POST", "/classify", image(self._colour), {"Content-Type": "image/png"})
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -115,13 +115,13 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it_and_is_replaced(bun
         running.wait_until_serving(workers=2)
         connections = [running.connect() for _ in range(24)]
         for connection in connections:
-            connection.sendall(post(picture(RED)))
+            connection.sendall(post(image(RED)))
         assert [Reader(connection).answer().label for connection in connections] == ["red"] * 24
         holders = owners(connections, pids)
         loads = under_load(running, 4, reconnects=True)
 
         for connection in connections:  # every one of them is in the middle of a request
-            connection.sendall(head_of_upload(len(picture(BLUE))))
+            connection.sendall(head_of_upload(len(image(BLUE))))
             assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
         os.kill(pids[0], signal.SIGKILL)
         killed = time.monotonic()
@@ -129,7 +129,7 @@ def test_a_killed_worker_takes_only_its_own_requests_with_it_and_is_replaced(bun
             if owner == pids[0]:
                 assert Reader(connection).answer().status == 0
             else:
-                connection.sendall(picture(BLUE))
+                connection.sendall(image(BLUE))
                 assert Reader(connection).answer().label == "blue"
             connection.close()
 
@@ -157,7 +157,7 @@ def test_the_worker_that_replaces_another_gets_its_share_of_clients_that_keep_th
             """Each asks once, and comes anew where its connection was to end. Returns who has those that go on."""
             going_on = []
             for number, connection in enumerate(connections):
-                connection.sendall(post(picture(RED)))
+                connection.sendall(post(image(RED)))
                 reader = Reader(connection)
                 assert reader.answer().label == "red"
                 if reader.closes:
@@ -199,13 +199,13 @@ def test_told_to_stop_under_load_no_answer_is_lost(workers: int, bundle: Path) -
         running.wait_until_serving(workers)
         accepted = [running.connect() for _ in range(8)]
         for connection in accepted:
-            connection.sendall(head_of_upload(len(picture(GREEN))))
+            connection.sendall(head_of_upload(len(image(GREEN))))
             assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
         loads = under_load(running, 8)
         running.signal(signal.SIGTERM)
         running.wait_for("Shutting down", workers)
         for connection in accepted:
-            connection.sendall(picture(GREEN))
+            connection.sendall(image(GREEN))
             assert Reader(connection).answer().label == "green"
             connection.close()
         outcomes = outcomes_of(loads)
@@ -222,12 +222,12 @@ def test_told_to_stop_twice_it_stops_as_if_told_once(workers: int, bundle: Path)
     with served(bundle, "--instances", "1", "--workers", str(workers)) as running:
         running.wait_until_serving(workers)
         with running.connect() as connection:
-            connection.sendall(head_of_upload(len(picture(GREEN))))
+            connection.sendall(head_of_upload(len(image(GREEN))))
             assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
             running.signal(signal.SIGTERM)
             running.wait_for("Shutting down", workers)
             running.signal(signal.SIGTERM)
-            connection.sendall(picture(GREEN))
+            connection.sendall(image(GREEN))
             assert Reader(connection).answer().label == "green"
         assert running.exit_code() == 0
         assert not log_of(running, "Traceback")
@@ -245,12 +245,12 @@ def test_one_ctrl_c_in_a_terminal_loses_no_answer(bundle: Path) -> None:
         running.wait_until_serving(workers=2)
         connections = connected_to_all(running.port, pids, 8)
         for connection in connections:
-            connection.sendall(head_of_upload(len(picture(GREEN))))
+            connection.sendall(head_of_upload(len(image(GREEN))))
             assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
         os.killpg(pid_of(running), signal.SIGINT)
         running.wait_for("Waiting for connections to close", 2)
         for connection in connections:
-            connection.sendall(picture(GREEN))
+            connection.sendall(image(GREEN))
             assert Reader(connection).answer().label == "green"
             connection.close()
         assert running.exit_code() == 0
@@ -262,7 +262,7 @@ def test_told_by_ctrl_c_twice_it_hurries(workers: int, bundle: Path) -> None:
     with served(bundle, "--instances", "1", "--workers", str(workers), "--drain-timeout-s", "600") as running:
         running.wait_until_serving(workers)
         with running.connect() as connection:
-            connection.sendall(head_of_upload(len(picture(GREEN))))
+            connection.sendall(head_of_upload(len(image(GREEN))))
             assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
             running.signal(signal.SIGINT)
             running.wait_for("Waiting for connections to close")
@@ -295,7 +295,7 @@ def test_a_hang_up_signal_before_it_serves_does_not_end_it(workers: str, bundle:
         running.wait_until_serving(int(workers))
         if workers == "1":
             running.wait_for(rf"reload: {bundle.name} unchanged")  # it was not forgotten
-        assert ask(running, post(picture(RED))).label == "red"
+        assert ask(running, post(image(RED))).label == "red"
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
 
@@ -305,12 +305,12 @@ def test_told_to_stop_it_refuses_connections_while_it_finishes_what_it_accepted(
     with served(bundle, "--instances", "1", "--workers", str(workers)) as running:
         running.wait_until_serving(workers)
         with running.connect() as accepted:
-            accepted.sendall(head_of_upload(len(picture(GREEN))))
+            accepted.sendall(head_of_upload(len(image(GREEN))))
             assert read_until(accepted, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
             running.signal(signal.SIGTERM)
             running.wait_for("Shutting down", workers)
             until(lambda: is_refused(running.port))
-            accepted.sendall(picture(GREEN))
+            accepted.sendall(image(GREEN))
             assert Reader(accepted).answer().label == "green"
         assert running.exit_code() == 0
 
@@ -340,12 +340,12 @@ def test_all_that_waits_when_the_drain_ends_gets_503(bundle: Path) -> None:
     with gated(bundle, "--max-batch-size", "1", "--drain-timeout-s", "0.2") as running:
         running.wait_until_serving()
         connections = [running.connect() for _ in range(5)]
-        connections[0].sendall(post(picture(RED)))
+        connections[0].sendall(post(image(RED)))
         running.wait_for(A_RUN_HAS_BEGUN)
         for connection in connections[1:]:
-            connection.sendall(head_of_upload(len(picture(RED))))
+            connection.sendall(head_of_upload(len(image(RED))))
             assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
-            connection.sendall(picture(RED))
+            connection.sendall(image(RED))
         running.signal(signal.SIGTERM)
         assert [Reader(connection).answer().status for connection in connections] == [503] * 5
         assert running.exit_code() == 0
@@ -367,7 +367,7 @@ def test_a_full_disk_under_the_log_stops_nothing(workers: str, bundle: Path) -> 
     try:
         for _ in range(5):
             with connect(port) as connection:
-                connection.sendall(post(picture(BLUE)))
+                connection.sendall(post(image(BLUE)))
                 assert Reader(connection).answer().label == "blue"
         if workers == "2":  # nor does what is said of a worker that is replaced
             dead = children(process.pid)
@@ -401,7 +401,7 @@ def _where_no_file_can_be_written(bundle: Path, *flags: str) -> Server:
 def test_without_write_access_anywhere_it_serves(workers: str, bundle: Path) -> None:
     with _where_no_file_can_be_written(bundle, "--workers", workers) as running:
         running.wait_until_serving(int(workers))
-        large = picture(GREEN, size=(1200, 1200), kind="BMP")  # larger than any upload that frameworks keep in memory
+        large = image(GREEN, size=(1200, 1200), kind="BMP")  # larger than any upload that frameworks keep in memory
         assert ask(running, post(large)).label == "green"
         assert "mixer_requests_total" in running.get("/metrics")
         running.signal(signal.SIGTERM)
@@ -434,7 +434,7 @@ def test_of_two_that_start_on_one_port_at_once_only_one_goes_on(bundle: Path) ->
             running.wait_for("mixer.server starting on")
             with pytest.raises(OSError, match="Address already in use"):
                 other.listen()
-            assert ask(running, post(picture(RED))).label == "red"
+            assert ask(running, post(image(RED))).label == "red"
 
 
 def test_few_open_files_are_made_more_or_it_says_so(bundle: Path) -> None:
@@ -446,6 +446,6 @@ def test_few_open_files_are_made_more_or_it_says_so(bundle: Path) -> None:
         running.wait_for("only 300 files may be open, too few for MIXER_MAX_CONNECTIONS=2048")
         running.wait_until_serving()
         idle = [running.connect() for _ in range(150)]
-        assert ask(running, post(picture(RED))).label == "red"
+        assert ask(running, post(image(RED))).label == "red"
         for connection in idle:
             connection.close()

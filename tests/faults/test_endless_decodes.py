@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.colour_bundle import GREEN, RED, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import GREEN, RED, colour_spec, image, write_bundle
 from tests.app.fakes import samples_of
 from tests.app.servers import SERVING, STARTED, Server, altered, connected_to_all, owners, until
 from tests.faults.test_dying_processes import is_refused, log_of, outcomes_of, under_load
@@ -90,9 +90,9 @@ def test_while_a_worker_ends_for_that_the_service_is_ready(bundle: Path) -> None
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
         assert _on(other, READY)[0] == 200
         with running.connect() as newcomer:  # who comes now is not given to the one that ends
-            assert _on(newcomer, post(picture(RED)))[0] == 200
+            assert _on(newcomer, post(image(RED)))[0] == 200
         same = next(one for one, pid in zip(connections[1:], holders[1:], strict=True) if pid == holders[0])
-        until(lambda: _on(same, post(picture(GREEN))) == (200, True))  # answered, and sent elsewhere with an answer
+        until(lambda: _on(same, post(image(GREEN))) == (200, True))  # answered, and sent elsewhere with an answer
         running.wait_for("ended with exit code 1, and is replaced")
 
 
@@ -108,12 +108,12 @@ def test_of_two_workers_the_one_whose_decoder_keeps_the_lock_is_killed_and_the_o
         connections, holders = connected(running, opened)
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
         connections[0].sendall(post(b"held"))
-        assert _on(other, post(picture(RED)))[0] == 200
+        assert _on(other, post(image(RED)))[0] == 200
         running.wait_for(
             rf"\(process {holders[0]}\): a picture has been decoded for [\d.]+ s of processor time, of 1 s"
         )
         running.wait_for(rf"\(process {holders[0]}\) was ended by SIGKILL, and is replaced")
-        assert _on(other, post(picture(RED)))[0] == 200
+        assert _on(other, post(image(RED)))[0] == 200
         running.wait_for(SERVING, 3)
         assert samples_of(running.get("/metrics"))["mixer_decode_overruns_total"] == 1
 
@@ -140,7 +140,7 @@ def test_a_service_of_one_process_tells_and_ends_with_an_error_after_the_answers
         hostile.sendall(post(b"free"))
         others = [opened.enter_context(running.connect()) for _ in range(4)]  # whose pictures wait behind it
         for other in others:
-            other.sendall(post(picture(GREEN)))
+            other.sendall(post(image(GREEN)))
         probe = opened.enter_context(running.connect())
         running.wait_for("this process ends")
         probe.sendall(READY)
@@ -189,7 +189,7 @@ def test_a_worker_that_cannot_start_again_is_told_by_the_other_until_it_can(tmp_
         assert answer.status == 503
         words = f"Worker {number}: It cannot start again: The bundle {bundle} does not exist; expected a folder "
         assert answer.json["detail"].startswith(words)
-        assert _on(other, post(picture(RED))) == (200, False)
+        assert _on(other, post(image(RED))) == (200, False)
         until(lambda: samples_of(running.get("/metrics"))["mixer_workers_down"] == 1)
         assert samples_of(running.get("/metrics"))["mixer_ready"] == 0
         shutil.move(tmp_path / "elsewhere", bundle)
@@ -209,7 +209,7 @@ def test_with_no_worker_left_that_can_start_it_ends_and_clients_are_refused(at_o
         os.kill(first, signal.SIGKILL)
         if not at_once:
             running.wait_for(r"worker \d: It cannot start again")
-            assert ask(running, post(picture(RED))).label == "red"
+            assert ask(running, post(image(RED))).label == "red"
         os.kill(second, signal.SIGKILL)
         assert running.exit_code() == 3
         assert re.match(

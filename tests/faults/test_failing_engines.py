@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from model.spec import Canary, ModelSpec
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
 from tests.app.fakes import samples_of
 from tests.app.servers import SERVING, STARTED, Server, connected_to_all, owners, until
 from tests.faults.failing import (
@@ -56,7 +56,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def ill_spec(colour: Colour, *logits: float) -> ModelSpec:
     """One whose canary is of this colour, and has this answer."""
-    canary = Canary(picture=base64.b64encode(picture(colour)).decode(), logits=logits, atol=1e-3)
+    canary = Canary(picture=base64.b64encode(image(colour)).decode(), logits=logits, atol=1e-3)
     return colour_spec(canary=canary)
 
 
@@ -77,7 +77,7 @@ def expect_failed(answer: Answer) -> None:
 def expect_answers(server: Server) -> None:
     """Ready, and right about all others."""
     assert ask(server, READY).status == 200
-    assert [ask(server, post(picture(colour))).label for colour, _ in PLAIN] == [label for _, label in PLAIN]
+    assert [ask(server, post(image(colour))).label for colour, _ in PLAIN] == [label for _, label in PLAIN]
 
 
 def expect_sound_metrics(server: Server) -> None:
@@ -95,14 +95,14 @@ def until_busy(*pids: int) -> None:
 
 @pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
 def test_a_picture_on_which_the_engine_fails_gets_500_however_often_it_comes(service: Server, colour: Colour) -> None:
-    expect_failed(ask(service, post(picture(colour))))
+    expect_failed(ask(service, post(image(colour))))
     expect_answers(service)
     lost = metric(service, 'mixer_images_total{outcome="inference_failed"}')
     held = usage(pid_of(service)).held
     with service.connect() as connection:
         reader = Reader(connection)
         for _ in range(100):
-            connection.sendall(post(picture(colour)))
+            connection.sendall(post(image(colour)))
             expect_failed(reader.answer())
     assert metric(service, 'mixer_images_total{outcome="inference_failed"}') == lost + 100
     assert usage(pid_of(service)).held < held + 20
@@ -115,7 +115,7 @@ def test_other_clients_whose_pictures_share_its_run_get_their_answers(company: S
     before = [metric(company, f"mixer_batch_size_{name}") for name in ("count", "sum")]
     connections = [company.connect() for _ in range(TOGETHER)]
     for connection, wanted in zip(connections, (RED, colour, GREEN, BLUE), strict=True):
-        connection.sendall(post(picture(wanted)))
+        connection.sendall(post(image(wanted)))
     red, failed, green, blue = [Reader(connection).answer() for connection in connections]
     for connection in connections:
         connection.close()
@@ -129,7 +129,7 @@ def test_other_clients_whose_pictures_share_its_run_get_their_answers(company: S
 
 @pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
 def test_in_a_batch_it_spoils_only_its_own_place(company: Server, colour: Colour) -> None:
-    answer = ask(company, batch(picture(BLUE), picture(colour), picture(RED), picture(GREEN)))
+    answer = ask(company, batch(image(BLUE), image(colour), image(RED), image(GREEN)))
     assert answer.status == 200
     blue, failed, red, green = strict(answer.body)["results"]
     assert [one["predictions"][0]["label"] for one in (blue, red, green)] == ["blue", "red", "green"]
@@ -149,7 +149,7 @@ def test_when_every_run_fails_it_is_not_ready_and_when_they_succeed_again_it_is(
         answer = ask(running, READY)
         assert (answer.status, answer.code) == (503, "not_ready")
         assert "The canary picture was not classified" in strict(answer.body)["detail"]
-        expect_failed(ask(running, post(picture(RED))))
+        expect_failed(ask(running, post(image(RED))))
         assert metric(running, 'mixer_canary_failures_total{reason="inference_failed"}') >= 1
         mend_for_all(bundle)
         running.wait_for("readiness: ready", 2)
@@ -197,23 +197,23 @@ def test_of_two_workers_one_in_an_endless_run_is_replaced_and_the_other_serves(b
         pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
         connections = connected_to_all(running.port, pids, 8)
         for connection in connections:
-            connection.sendall(post(picture(RED)))
+            connection.sendall(post(image(RED)))
             assert Reader(connection).answer().label == "red"
         holders = owners(connections, pids)
         stuck = connections[0]
         other = next(one for one, holder in zip(connections, holders, strict=True) if holder != holders[0])
         answers = Reader(other)
 
-        stuck.sendall(post(picture(ENDLESS)))
+        stuck.sendall(post(image(ENDLESS)))
         running.wait_for(r"readiness: A run has not ended in \d")
-        other.sendall(post(picture(GREEN)) + READY)
+        other.sendall(post(image(GREEN)) + READY)
         assert answers.answer().label == "green"
         assert "A run has not ended" in strict(answers.answer().body)["detail"]
         running.wait_for(r"a run has not ended in [\d.]+ s; this process ends")
         assert Reader(stuck).answer().status == 0
         running.wait_for(rf"worker \d \(process {holders[0]}\) ended with exit code 1, and is replaced")
         running.wait_for(SERVING, 3)
-        other.sendall(post(picture(BLUE)) + READY)
+        other.sendall(post(image(BLUE)) + READY)
         assert answers.answer().label == "blue"
         assert answers.answer().status == 200
         for connection in connections:
@@ -225,7 +225,7 @@ def test_a_service_of_one_process_ends_with_an_error_after_an_endless_run(bundle
     with served(bundle, "--workers", "1", *WATCHED) as running:
         running.wait_until_serving()
         with running.connect() as connection:
-            connection.sendall(post(picture(ENDLESS)))
+            connection.sendall(post(image(ENDLESS)))
             running.wait_for(r"readiness: A run has not ended in \d")
             assert ask(running, READY).status == 503
             running.wait_for(r"a run has not ended in [\d.]+ s; this process ends")
@@ -238,7 +238,7 @@ def test_whose_picture_runs_without_end_gets_504_and_so_does_who_waits_behind_it
     with served(bundle, "--instances", "1", "--workers", "1", *deadlines) as running:
         running.wait_until_serving()
         for colour in (ENDLESS, RED, RED):
-            answer = ask(running, post(picture(colour)))
+            answer = ask(running, post(image(colour)))
             assert (answer.status, answer.code) == (504, "deadline_passed")
         running.wait_for("readiness: The canary picture was not classified: The picture was not classified before")
         assert ask(running, READY).status == 503
@@ -252,10 +252,10 @@ def test_while_one_instance_is_in_an_endless_run_the_other_serves(bundle: Path) 
     with served(bundle, "--instances", "2", "--workers", "1", "--request-timeout-s", "2") as running:
         running.wait_until_serving()
         with running.connect() as connection:
-            connection.sendall(post(picture(ENDLESS)))
+            connection.sendall(post(image(ENDLESS)))
             until_busy(pid_of(running))
             for colour, label in PLAIN:
-                assert ask(running, post(picture(colour))).label == label
+                assert ask(running, post(image(colour))).label == label
             assert Reader(connection).answer().status == 504
 
 
@@ -264,7 +264,7 @@ def test_an_endless_run_does_not_keep_a_service_that_is_told_to_stop(workers: in
     with served(bundle, "--instances", "1", "--workers", str(workers), "--drain-timeout-s", "0.2") as running:
         running.wait_until_serving(workers)
         with running.connect() as connection:
-            connection.sendall(post(picture(ENDLESS)))
+            connection.sendall(post(image(ENDLESS)))
             until_busy(*(int(pid) for pid in running.wait_for(STARTED, workers)))
             told = time.monotonic()
             running.signal(signal.SIGTERM)

@@ -18,7 +18,7 @@ def test_every_test_that_the_table_names_exists() -> None:
 
 def test_every_test_of_the_suite_about_a_fault_is_in_the_table() -> None:
     page = PAGE.read_text()
-    for kind in ("hostile_pictures", "hostile_clients", "failing_engines", "dying_processes", "endless_decodes"):
+    for kind in ("hostile_images", "hostile_clients", "failing_engines", "dying_processes", "endless_decodes"):
         file = f"test_{kind}.py"
         for test in re.findall(r"^def (test_\w+)", (TESTS / "faults" / file).read_text(), re.MULTILINE):
             assert test in page or test == "test_headers_of_ordinary_size_pass", test

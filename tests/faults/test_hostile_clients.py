@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.certificates import certificate
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import PATIENCE_S, STARTED, Server, head_of_upload, owners, read_until, until
 from tests.faults.hostile import noise, saved
 from tests.faults.wire import (
@@ -45,7 +45,7 @@ GONE = 'mixer_images_total{outcome="client_gone"}'
 CLASSIFIED = 'mixer_images_total{outcome="classified"}'
 
 CHUNKED = b"Transfer-Encoding: chunked"
-PICTURE = picture(RED)
+IMAGE = image(RED)
 END = b"--XX--\r\n"
 
 
@@ -61,7 +61,7 @@ def say_goodbye(connection: socket.socket) -> None:
 
 
 def expect_service(server: Server) -> None:
-    assert ask(server, post(picture(GREEN))).label == "green"
+    assert ask(server, post(image(GREEN))).label == "green"
 
 
 def in_chunks(payload: bytes, size: int) -> bytes:
@@ -92,7 +92,7 @@ def test_a_client_that_goes_while_sending_is_counted_there(leave: object, servic
     connection = service.connect()
     connection.sendall(head_of_upload(1000))
     assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
-    connection.sendall(PICTURE[:10])
+    connection.sendall(IMAGE[:10])
     assert callable(leave)
     leave(connection)
     until(lambda: metric(service, GONE_WHILE_SENDING) == before + 1)
@@ -114,9 +114,9 @@ def test_a_client_that_goes_while_its_picture_waits_costs_no_run(leave: object, 
     runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
     classified, gone = metric(server, CLASSIFIED), metric(server, GONE_WHILE_QUEUED)
     with server.connect() as ahead, server.connect() as leaving:
-        ahead.sendall(post(picture(GREEN)))
+        ahead.sendall(post(image(GREEN)))
         server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
-        leaving.sendall(post(picture(BLUE)))
+        leaving.sendall(post(image(BLUE)))
         until(lambda: metric(server, "mixer_queue_depth") == 1)
         assert callable(leave)
         leave(leaving)
@@ -133,14 +133,14 @@ def test_a_client_that_goes_while_its_picture_runs_is_counted_and_the_instance_g
     runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
     all_gone, gone = metric(server, GONE), metric(server, GONE_WHILE_RUNNING)
     leaving = server.connect()
-    leaving.sendall(post(picture(BLUE)))
+    leaving.sendall(post(image(BLUE)))
     server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
     hang_up(leaving)
     until(lambda: metric(server, GONE_WHILE_RUNNING) == gone + 1)
     assert metric(server, GONE) == all_gone + 1
     assert metric(server, "mixer_in_flight") == 0
     with server.connect() as next_one:
-        next_one.sendall(post(picture(GREEN)))
+        next_one.sendall(post(image(GREEN)))
         server.signal(signal.SIGUSR1)
         server.wait_for(A_RUN_HAS_BEGUN, runs + 2)
         server.signal(signal.SIGUSR1)
@@ -153,7 +153,7 @@ def test_of_requests_sent_ahead_by_a_client_that_goes_none_is_begun(leave: objec
     runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
     never_begun, under_way = metric(server, GONE_WHILE_SENDING), metric(server, GONE_WHILE_RUNNING)
     with server.connect() as leaving:
-        leaving.sendall(post(picture(BLUE)) + batch(PICTURE) + post(PICTURE))
+        leaving.sendall(post(image(BLUE)) + batch(IMAGE) + post(IMAGE))
         server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
         assert callable(leave)
         leave(leaving)
@@ -161,7 +161,7 @@ def test_of_requests_sent_ahead_by_a_client_that_goes_none_is_begun(leave: objec
         assert metric(server, GONE_WHILE_SENDING) == never_begun + 2
     server.signal(signal.SIGUSR1)
     with server.connect() as next_one:
-        next_one.sendall(post(picture(GREEN)))
+        next_one.sendall(post(image(GREEN)))
         server.wait_for(A_RUN_HAS_BEGUN, runs + 2)
         server.signal(signal.SIGUSR1)
         assert Reader(next_one).answer().label == "green"
@@ -188,14 +188,14 @@ def test_of_requests_sent_ahead_of_junk_none_is_answered_and_none_is_an_error(on
     server = one_at_a_time
     lines, gone = len(server.lines), metric(server, GONE)
     with server.connect() as connection:
-        connection.sendall(post(picture(BLUE)) * 2 + b"\0junk\r\n\r\n")
+        connection.sendall(post(image(BLUE)) * 2 + b"\0junk\r\n\r\n")
         reader = Reader(connection)
         assert reader.answer().status == 400
         assert reader.ended()
     until(lambda: metric(server, "mixer_in_flight") == 0)
     runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
     with server.connect() as next_one:
-        next_one.sendall(post(picture(GREEN)))
+        next_one.sendall(post(image(GREEN)))
         server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
         server.signal(signal.SIGUSR1)
         assert Reader(next_one).answer().label == "green"
@@ -210,10 +210,10 @@ def test_of_requests_sent_ahead_of_junk_none_is_answered_and_none_is_an_error(on
 def full(bundle: Path) -> Iterator[Server]:
     """A service with room for one picture, which is taken for as long as the tests of it last."""
     patience = ("--watchdog-s", "3600", "--request-timeout-s", "3600")
-    with gated(bundle, "--queue-capacity", "1", "--max-pictures-per-request", "1", *patience) as running:
+    with gated(bundle, "--queue-capacity", "1", "--max-images-per-request", "1", *patience) as running:
         running.wait_until_serving()
         with running.connect() as inside:
-            inside.sendall(post(PICTURE))
+            inside.sendall(post(IMAGE))
             running.wait_for(A_RUN_HAS_BEGUN)
             yield running
 
@@ -268,14 +268,14 @@ def test_all_of_that_holds_over_tls(bundle: Path, tmp_path: Path) -> None:
             assert reader.answer().status == 413
             assert reader.ended()
         leaving = trust.wrap_socket(server.connect(), server_hostname="127.0.0.1")
-        leaving.sendall(post(PICTURE) * 3)
+        leaving.sendall(post(IMAGE) * 3)
         server.wait_for(A_RUN_HAS_BEGUN)
         socket.socket.shutdown(leaving, socket.SHUT_WR)
         server.wait_for("mixer.access POST /classify 499")
         leaving.close()
         server.signal(signal.SIGUSR1)
         with trust.wrap_socket(server.connect(), server_hostname="127.0.0.1") as next_one:
-            next_one.sendall(post(picture(GREEN)))
+            next_one.sendall(post(image(GREEN)))
             server.wait_for(A_RUN_HAS_BEGUN, 2)
             server.signal(signal.SIGUSR1)
             assert Reader(next_one).answer().label == "green"
@@ -298,7 +298,7 @@ def test_a_body_that_comes_too_slowly_gets_504_and_holds_nobody_up(impatient: Se
     with impatient.connect() as slow:
         slow.sendall(head_of_upload(1000))
         assert read_until(slow, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
-        slow.sendall(PICTURE[:10])
+        slow.sendall(IMAGE[:10])
         expect_service(impatient)
         answer = Reader(slow).answer()
     assert (answer.status, answer.code) == (504, "deadline_passed")
@@ -340,7 +340,7 @@ def test_beyond_the_most_connections_one_more_gets_503_and_the_idle_ones_make_ro
     until(lambda: _connections_of(impatient) == 19)
     idle.append(impatient.connect())
     until(lambda: _connections_of(impatient) == 20)
-    assert ask(impatient, post(PICTURE)).status == 503
+    assert ask(impatient, post(IMAGE)).status == 503
     for connection in idle:
         assert Reader(connection).ended()
         connection.close()
@@ -359,7 +359,7 @@ def test_a_flood_of_connections_waits_for_a_service_that_is_busy_and_both_worker
             os.kill(worker, signal.SIGSTOP)
         connections = [opened.enter_context(server.connect()) for _ in range(count)]  # the system alone lets them in
         for connection in connections:
-            connection.sendall(post(PICTURE))
+            connection.sendall(post(IMAGE))
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
         statuses = Counter(Reader(connection).answer().status for connection in connections)
@@ -384,16 +384,16 @@ def hurried(bundle: Path) -> Iterator[Server]:
 def test_what_waits_longer_than_it_may_gets_504_and_is_not_run(hurried: Server) -> None:
     with ExitStack() as connections:
         ahead, waiting, hurrying = (connections.enter_context(hurried.connect()) for _ in range(3))
-        ahead.sendall(post(picture(GREEN)))
+        ahead.sendall(post(image(GREEN)))
         hurried.wait_for(A_RUN_HAS_BEGUN)
-        waiting.sendall(post(PICTURE))
-        hurrying.sendall(post(PICTURE, b"X-Request-Timeout-Ms: 100"))
+        waiting.sendall(post(IMAGE))
+        hurrying.sendall(post(IMAGE, b"X-Request-Timeout-Ms: 100"))
         for one in (hurrying, waiting, ahead):
             answer = Reader(one).answer()
             assert (answer.status, answer.code) == (504, "deadline_passed")
     hurried.signal(signal.SIGUSR1)
     with hurried.connect() as next_one:
-        next_one.sendall(post(picture(GREEN)))
+        next_one.sendall(post(image(GREEN)))
         hurried.wait_for(A_RUN_HAS_BEGUN, 2)
         hurried.signal(signal.SIGUSR1)
         assert Reader(next_one).answer().label == "green"
@@ -405,10 +405,10 @@ def test_pictures_are_decoded_while_the_instance_is_busy_and_no_run_has_more_tha
         server.wait_until_serving()
         with ExitStack() as connections:
             clients = [connections.enter_context(server.connect()) for _ in range(6)]
-            clients[0].sendall(post(picture(GREEN)))
+            clients[0].sendall(post(image(GREEN)))
             server.wait_for(A_RUN_HAS_BEGUN)
             for client in clients[1:]:
-                client.sendall(post(PICTURE))
+                client.sendall(post(IMAGE))
             until(lambda: metric(server, "mixer_queue_depth") == 5)  # decoded, all of them
             for run in range(1, 5):
                 server.wait_for(A_RUN_HAS_BEGUN, run)
@@ -421,7 +421,7 @@ def test_a_full_service_says_when_to_come_again(full: Server) -> None:
     for path in ("/classify", "/classify/batch"):
         url = f"http://127.0.0.1:{full.port}{path}"
         form = {"Content-Type": FORM.decode()}
-        request = urllib.request.Request(url, part(PICTURE) + END, form)
+        request = urllib.request.Request(url, part(IMAGE) + END, form)
         with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=PATIENCE_S):
             pass
         with refused.value as answer:
@@ -433,26 +433,26 @@ def test_a_full_service_says_when_to_come_again(full: Server) -> None:
 
 LENGTH = b"Content-Length: %d"
 LIES = {
-    "a length too short": (post(PICTURE, LENGTH % (len(PICTURE) - 20)), 400),
-    "a length too long": (post(PICTURE, LENGTH % (len(PICTURE) + 20)), 504),
-    "a length below zero": (post(PICTURE, b"Content-Length: -5"), 400),
-    "a length beyond all": (post(PICTURE, b"Content-Length: 99999999999999999999999999"), 400),
-    "a length of a gigabyte": (post(PICTURE, LENGTH % (1 << 30)), 413),
-    "two lengths": (post(PICTURE, LENGTH % len(PICTURE), LENGTH % 6), 400),
-    "a length and chunks": (post(in_chunks(PICTURE, 50), LENGTH % 5, CHUNKED), 400),
-    "chunks that are none": (post(b"zz\r\n" + PICTURE, CHUNKED), 400),
-    "chunks that never end": (post(in_chunks(PICTURE, 50)[:-5], CHUNKED), 504),
-    "a length after chunks": (post(in_chunks(PICTURE, 50), CHUNKED, LENGTH % 5), 400),
-    "an unknown coding": (post(PICTURE, b"Transfer-Encoding: gzip"), 501),
-    "an unknown coding in chunks": (post(in_chunks(PICTURE, 50), b"Transfer-Encoding: gzip, chunked"), 501),
-    "chunks of HTTP/1.0": (post(in_chunks(PICTURE, 50), CHUNKED).replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
-    "no host": (post(PICTURE).replace(b"Host: service\r\n", b""), 400),
-    "two hosts": (post(PICTURE, b"Host: service"), 400),
-    "a host that is none": (post(PICTURE).replace(b"Host: service", b"Host: a/b@c"), 400),
-    "a body that is packed": (post(PICTURE, b"Content-Encoding: gzip"), 415),
-    "a picture called text": (post(PICTURE, content_type=b"text/plain"), 415),
-    "a picture called a form": (post(PICTURE, content_type=FORM), 400),
-    "a form called a picture": (post(part(PICTURE) + b"--XX--\r\n"), 400),
+    "a length too short": (post(IMAGE, LENGTH % (len(IMAGE) - 20)), 400),
+    "a length too long": (post(IMAGE, LENGTH % (len(IMAGE) + 20)), 504),
+    "a length below zero": (post(IMAGE, b"Content-Length: -5"), 400),
+    "a length beyond all": (post(IMAGE, b"Content-Length: 99999999999999999999999999"), 400),
+    "a length of a gigabyte": (post(IMAGE, LENGTH % (1 << 30)), 413),
+    "two lengths": (post(IMAGE, LENGTH % len(IMAGE), LENGTH % 6), 400),
+    "a length and chunks": (post(in_chunks(IMAGE, 50), LENGTH % 5, CHUNKED), 400),
+    "chunks that are none": (post(b"zz\r\n" + IMAGE, CHUNKED), 400),
+    "chunks that never end": (post(in_chunks(IMAGE, 50)[:-5], CHUNKED), 504),
+    "a length after chunks": (post(in_chunks(IMAGE, 50), CHUNKED, LENGTH % 5), 400),
+    "an unknown coding": (post(IMAGE, b"Transfer-Encoding: gzip"), 501),
+    "an unknown coding in chunks": (post(in_chunks(IMAGE, 50), b"Transfer-Encoding: gzip, chunked"), 501),
+    "chunks of HTTP/1.0": (post(in_chunks(IMAGE, 50), CHUNKED).replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
+    "no host": (post(IMAGE).replace(b"Host: service\r\n", b""), 400),
+    "two hosts": (post(IMAGE, b"Host: service"), 400),
+    "a host that is none": (post(IMAGE).replace(b"Host: service", b"Host: a/b@c"), 400),
+    "a body that is packed": (post(IMAGE, b"Content-Encoding: gzip"), 415),
+    "a picture called text": (post(IMAGE, content_type=b"text/plain"), 415),
+    "a picture called a form": (post(IMAGE, content_type=FORM), 400),
+    "a form called a picture": (post(part(IMAGE) + b"--XX--\r\n"), 400),
     "no HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100), 400),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "a proxy's request": (b"CONNECT example.com:443 HTTP/1.1\r\n\r\n", 400),
@@ -492,7 +492,7 @@ def test_a_body_behind_an_offer_of_another_protocol_is_no_request(
             connection.sendall(head + end)
             if pause:  # until it has certainly been read without its body
                 expect_service(service)
-            connection.sendall(body + post(PICTURE, *offer))
+            connection.sendall(body + post(IMAGE, *offer))
             assert reader.answer().status in (200, 400, 405)
             assert reader.answer().label == "red"
         connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: service\r\nConnection: close\r\n\r\n")
@@ -503,10 +503,10 @@ def test_a_body_behind_an_offer_of_another_protocol_is_no_request(
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_a_body_in_chunks_needs_no_length(size: int, service: Server) -> None:
-    assert ask(service, post(in_chunks(PICTURE, size), CHUNKED)).label == "red"
+    assert ask(service, post(in_chunks(IMAGE, size), CHUNKED)).label == "red"
 
 
-@pytest.mark.parametrize("content", [bytes(1_000_000), PICTURE * 20])
+@pytest.mark.parametrize("content", [bytes(1_000_000), IMAGE * 20])
 def test_a_body_in_absurdly_many_chunks_is_refused(content: bytes, service: Server) -> None:
     before = usage(pid_of(service)).cpu_s
     assert ask(service, post(in_chunks(content, 1), CHUNKED)).status in (400, 0)
@@ -523,7 +523,7 @@ def test_a_client_that_is_said_to_be_something_long_does_not_fill_the_log(bundle
     with served(bundle, "--workers", "1", "--log-format", "json") as server:
         server.wait_until_serving()
         for named in (b"x" * 50_000, b"192.0.2.7"):
-            assert ask(server, post(PICTURE, b"X-Forwarded-For: " + named)).label == "red"
+            assert ask(server, post(IMAGE, b"X-Forwarded-For: " + named)).label == "red"
         server.wait_for('"192.0.2.7"')
         lines = [line for line in server.lines if "POST /classify 200" in line]
         assert '"127.0.0.1"' in lines[0]
@@ -534,7 +534,7 @@ ENDLESS = {
     "a header": post(b"", b"X: " + b"a" * 1_000_000),
     "headers": post(b"", *[b"X: a"] * 100_000),
     "a path": post(b"", path=b"/classify?" + b"a" * 1_000_000),
-    "trailers": post(in_chunks(PICTURE, 50)[:-2] + b"X: a\r\n" * 200_000, CHUNKED),
+    "trailers": post(in_chunks(IMAGE, 50)[:-2] + b"X: a\r\n" * 200_000, CHUNKED),
     "a chunk's extension": post(b"5;" + b"a" * 1_000_000, CHUNKED),
 }
 
@@ -546,17 +546,17 @@ def test_headers_without_end_get_431(request_bytes: bytes, service: Server) -> N
 
 
 def test_headers_of_ordinary_size_pass(service: Server) -> None:
-    assert ask(service, post(PICTURE, *[b"Cookie: " + b"a" * 4000] * 8)).label == "red"
+    assert ask(service, post(IMAGE, *[b"Cookie: " + b"a" * 4000] * 8)).label == "red"
 
 
 MALFORMED = {
-    "no closing boundary": part(PICTURE),
-    "cut off in a picture": part(PICTURE)[:-40],
+    "no closing boundary": part(IMAGE),
+    "cut off in a picture": part(IMAGE)[:-40],
     "cut off in a header": b"--XX\r\nContent-Disposition: form-data; na",
-    "another boundary": part(PICTURE).replace(b"XX", b"YY") + b"--YY--\r\n",
-    "no header": b"--XX\r\n\r\n" + PICTURE + b"\r\n" + END,
-    "a header that is none": b"--XX\r\n\0\1\2\r\n\r\n" + PICTURE + b"\r\n" + END,
-    "no name": part(PICTURE).replace(b' name="file";', b"") + END,
+    "another boundary": part(IMAGE).replace(b"XX", b"YY") + b"--YY--\r\n",
+    "no header": b"--XX\r\n\r\n" + IMAGE + b"\r\n" + END,
+    "a header that is none": b"--XX\r\n\0\1\2\r\n\r\n" + IMAGE + b"\r\n" + END,
+    "no name": part(IMAGE).replace(b' name="file";', b"") + END,
     "base64": part(b"YWJj").replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n") + END,
     "nothing": b"",
     "nothing but zeros": bytes(10_000),
@@ -572,16 +572,16 @@ def test_a_malformed_form_gets_400_on_either_path(form: bytes, path: bytes, serv
 
 
 def test_a_form_without_a_picture_is_refused(service: Server) -> None:
-    for form in (END, part(b"a note", b"note", None) + END, part(PICTURE, b"picture") + END):
+    for form in (END, part(b"a note", b"note", None) + END, part(IMAGE, b"picture") + END):
         answer = ask(service, post(form, content_type=FORM))
         assert (answer.status, answer.code) == (422, "bad_parameter")
-    assert ask(service, post(part(PICTURE) + END, content_type=b"multipart/form-data")).code == "bad_request"
+    assert ask(service, post(part(IMAGE) + END, content_type=b"multipart/form-data")).code == "bad_request"
     expect_service(service)
 
 
 def test_a_form_of_thousands_of_parts_is_refused_early(service: Server) -> None:
     before = usage(pid_of(service)).cpu_s
-    for piece in (part(PICTURE), part(b"a note", b"note", None)):
+    for piece in (part(IMAGE), part(b"a note", b"note", None)):
         form = piece * 50_000 + b"--XX--\r\n"
         answer = ask(service, post(form, path=b"/classify/batch", content_type=FORM))
         assert (answer.status, answer.code) in ((413, "too_many_bytes"), (422, "bad_parameter"), (0, ""))
@@ -597,7 +597,7 @@ def test_one_connection_serves_hundreds_of_requests_in_turn(service: Server) -> 
         reader = Reader(connection)
         for _ in range(150):
             for colour, label in ((RED, "red"), (BLUE, "blue")):
-                connection.sendall(post(picture(colour)))
+                connection.sendall(post(image(colour)))
                 assert reader.answer().label == label
 
 
@@ -605,7 +605,7 @@ def test_hundreds_of_requests_at_once_on_one_connection_are_answered_in_order(se
     colours = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")] * 100
     with service.connect() as connection:
         reader = Reader(connection)
-        connection.sendall(b"".join(post(picture(colour)) for colour, _ in colours))
+        connection.sendall(b"".join(post(image(colour)) for colour, _ in colours))
         assert [reader.answer().label for _ in colours] == [label for _, label in colours]
 
 
@@ -627,7 +627,7 @@ def test_a_batch_whose_client_goes_is_given_up_whole(one_at_a_time: Server) -> N
     runs = server.lines.count(A_RUN_HAS_BEGUN + "\n")
     queued, running = metric(server, GONE_WHILE_QUEUED), metric(server, GONE_WHILE_RUNNING)
     leaving = server.connect()
-    leaving.sendall(batch(*[PICTURE] * 5))
+    leaving.sendall(batch(*[IMAGE] * 5))
     server.wait_for(A_RUN_HAS_BEGUN, runs + 1)
     until(lambda: metric(server, "mixer_queue_depth") == 4)
     hang_up(leaving)
@@ -636,7 +636,7 @@ def test_a_batch_whose_client_goes_is_given_up_whole(one_at_a_time: Server) -> N
     server.signal(signal.SIGUSR1)
     answers: list[Answer] = []
     with server.connect() as next_one:
-        next_one.sendall(post(picture(GREEN)))
+        next_one.sendall(post(image(GREEN)))
         server.wait_for(A_RUN_HAS_BEGUN, runs + 2)  # and none for the four
         server.signal(signal.SIGUSR1)
         answers.append(Reader(next_one).answer())

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.servers import PATIENCE_S, Server
 from tests.faults.wire import BOUNDARY, FORM
 
@@ -88,7 +88,7 @@ def test_a_form_that_names_an_address_fetches_nothing(service: Server, elsewhere
             form("url", None, address.encode()),
             form("file", None, address.encode()),
             form("file", address, address.encode()),
-            form("file", address, picture(RED)),
+            form("file", address, image(RED)),
         ):
             assert ask(service, path, body, Content_Type=FORM.decode()) in {200, 400, 422}
     assert not has_been_visited(elsewhere)
@@ -97,7 +97,7 @@ def test_a_form_that_names_an_address_fetches_nothing(service: Server, elsewhere
 @pytest.mark.parametrize("name", ["url", "image_url", "src", "callback", "webhook", "file", "model", "top_k"])
 def test_a_query_that_names_an_address_fetches_nothing(name: str, service: Server, elsewhere: socket.socket) -> None:
     query = f"?{name}={quote(address_of(elsewhere), safe='')}"
-    assert ask(service, f"/classify{query}", picture(RED), Content_Type="image/png") in {200, 404, 422}
+    assert ask(service, f"/classify{query}", image(RED), Content_Type="image/png") in {200, 404, 422}
     assert ask(service, f"/classify{query}", b"", Content_Type="image/png") in {400, 404, 422}
     assert ask(service, f"/model{query}") in {200, 404, 422}
     assert not has_been_visited(elsewhere)
@@ -108,5 +108,5 @@ def test_a_query_that_names_an_address_fetches_nothing(name: str, service: Serve
 )
 def test_a_header_that_names_an_address_fetches_nothing(name: str, service: Server, elsewhere: socket.socket) -> None:
     headers = {name: address_of(elsewhere), "Content_Type": "image/png"}
-    assert ask(service, "/classify", picture(RED), **headers) == 200
+    assert ask(service, "/classify", image(RED), **headers) == 200
     assert not has_been_visited(elsewhere)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.servers import Server, altered, until
 from tests.faults.hostile import noise, saved
 from tests.faults.test_hostile_clients import hang_up, say_goodbye
@@ -43,24 +43,24 @@ def altered(worker, engine, create):
     return create()
 """
 
-PICTURE, LARGE = picture(RED), saved(noise(), "PNG")
+IMAGE, LARGE = image(RED), saved(noise(), "PNG")
 CUT = LARGE[: len(LARGE) // 2]
 FORM_END = b"--XX--\r\n"
 
 ASKED = {
-    "a picture": post(PICTURE),
+    "a picture": post(IMAGE),
     "a large picture": post(LARGE),
     "a form": post(part(LARGE) + FORM_END, content_type=FORM),
     "a picture that is cut off": post(CUT),
     "a form with one": post(part(CUT) + FORM_END, content_type=FORM),
     "text": post(b"no picture" * 1000),
-    "a type that is not accepted": post(PICTURE, content_type=b"text/plain"),
-    "a form without a boundary": post(part(PICTURE), content_type=b"multipart/form-data"),
-    "a form that breaks off": post(part(PICTURE), content_type=FORM),
-    "a batch, good and bad": batch(PICTURE, CUT, b"text", PICTURE),
+    "a type that is not accepted": post(IMAGE, content_type=b"text/plain"),
+    "a form without a boundary": post(part(IMAGE), content_type=b"multipart/form-data"),
+    "a form that breaks off": post(part(IMAGE), content_type=FORM),
+    "a batch, good and bad": batch(IMAGE, CUT, b"text", IMAGE),
     "a batch of nothing": batch(),
-    "no time": post(PICTURE, b"X-Request-Timeout-Ms: 0.001"),
-    "a wrong parameter": post(PICTURE, path=b"/classify?top_k=x"),
+    "no time": post(IMAGE, b"X-Request-Timeout-Ms: 0.001"),
+    "a wrong parameter": post(IMAGE, path=b"/classify?top_k=x"),
     "a question": b"GET /model HTTP/1.1\r\nHost: service\r\n\r\n",
     "no such path": b"GET /nothing HTTP/1.1\r\nHost: service\r\n\r\n",
 }
@@ -118,7 +118,7 @@ def _junk(server: Server) -> None:
 
 def _sent_ahead(server: Server) -> None:
     with server.connect() as connection:
-        connection.sendall(post(PICTURE) * 3)
+        connection.sendall(post(IMAGE) * 3)
         reader = Reader(connection)
         assert [reader.answer().status for _ in range(3)] == [200] * 3
 

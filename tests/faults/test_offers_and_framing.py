@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.app.colour_bundle import RED, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import RED, colour_spec, image, write_bundle
 from tests.app.servers import PATIENCE_S, Server
 from tests.faults.wire import Reader, post, served
 
@@ -19,7 +19,7 @@ OFFERS = {
     "websocket": (b"Connection: Upgrade", b"Upgrade: websocket"),
     "another": (b"Connection: keep-alive, Upgrade", b"Upgrade: TLS/1.0, foo/2"),
 }
-PICTURE = picture(RED)
+IMAGE = image(RED)
 HIDDEN = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -51,15 +51,15 @@ def test_an_offer_of_another_protocol_is_passed_over_and_the_body_read(
     server: Server, offer: str, is_chunked: bool
 ) -> None:
     request = (
-        post(chunked(PICTURE), *OFFERS[offer], b"Transfer-Encoding: chunked")
+        post(chunked(IMAGE), *OFFERS[offer], b"Transfer-Encoding: chunked")
         if is_chunked
-        else post(PICTURE, *OFFERS[offer])
+        else post(IMAGE, *OFFERS[offer])
     )
     assert answers_to(server, request[:40], request[40:], count=1) == [200]
 
 
 def test_offers_one_after_another_have_an_answer_each(server: Server) -> None:
-    offered, plain = post(PICTURE, *OFFERS["h2c"]), post(PICTURE)
+    offered, plain = post(IMAGE, *OFFERS["h2c"]), post(IMAGE)
     bodiless = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     ending = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     sent = offered + plain + bodiless + offered + ending

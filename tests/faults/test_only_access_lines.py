@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.servers import Server
 from tests.faults.test_hostile_clients import ENDLESS, LIES
-from tests.faults.test_hostile_pictures import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD, File
+from tests.faults.test_hostile_images import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD, File
 from tests.faults.wire import ask, batch, post, served
 
 pytestmark = pytest.mark.process
@@ -86,7 +86,7 @@ def test_a_hostile_file_has_its_access_line_and_no_other(file: File, json_servic
 
 
 def test_hostile_files_in_a_batch_have_the_line_of_the_batch(json_service: Server) -> None:
-    (line,) = lines_about(json_service, batch(picture(RED), *(file() for file in BROKEN.values())))
+    (line,) = lines_about(json_service, batch(image(RED), *(file() for file in BROKEN.values())))
     expect_access_lines([line])
     assert sum(line["errors"].values()) == len(BROKEN)
 

@@ -14,7 +14,7 @@ import pytest
 from app.settings import FORM_BYTES, Settings
 from benchmarks.soak import proxy as nginx
 from benchmarks.soak.proxy import Proxy
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import PATIENCE_S, ROOT, Server, clean_environment, free_port
 from tests.faults.wire import ask, post, served
 from tests.pace import slowness_at_first
@@ -40,7 +40,7 @@ def test_its_limits_are_those_of_the_settings() -> None:
     server, _, classify = rest.partition("location = /classify {")
     default = Settings()
     assert value_of("client_max_body_size", server) == f"{default.max_request_bytes >> 20}m"
-    largest = default.max_picture_bytes + FORM_BYTES
+    largest = default.max_image_bytes + FORM_BYTES
     assert value_of("client_max_body_size", classify) == f"{largest >> 10}k"
     assert value_of("client_body_timeout", server) == f"{default.body_timeout_s:.0f}s"
     assert int(value_of("proxy_read_timeout", server).removesuffix("s")) > default.request_timeout_s
@@ -87,7 +87,7 @@ async def test_what_is_sent_and_by_whom_reaches_the_log_of_the_instance(bundle: 
         connection = connection_to(proxy, "127.0.0.2")
         for colour, label in ((RED, "red"), (BLUE, "blue"), (GREEN, "green")):
             headers = {"Content-Type": "image/png", "X-Request-ID": f"mine-{label}", "X-Forwarded-For": "10.1.2.3"}
-            connection.request("POST", "/classify", picture(colour), headers)
+            connection.request("POST", "/classify", image(colour), headers)
             answer = connection.getresponse()
             assert answer.getheader("X-Request-ID") == f"mine-{label}"
             assert json.loads(answer.read())["predictions"][0]["label"] == label
@@ -102,7 +102,7 @@ async def test_what_nginx_refuses_itself_looks_like_the_services_own(proxy: Prox
     await proxy.start([free_port(), free_port()])
     connection = connection_to(proxy)
     for path, length, status, code in (
-        ("/classify", Settings().max_picture_bytes + FORM_BYTES + 1, 413, "too_many_bytes"),
+        ("/classify", Settings().max_image_bytes + FORM_BYTES + 1, 413, "too_many_bytes"),
         ("/classify/batch", Settings().max_request_bytes + 1, 413, "too_many_bytes"),
         ("/classify", 10, 503, "not_ready"),
     ):
@@ -145,7 +145,7 @@ async def test_an_instance_that_drains_sends_nobody_away(bundle: Path, proxy: Pr
         await proxy.start([first.port, second.port])
         _expect_right(proxy, 20)
         with first.connect() as upload:
-            upload.sendall(post(picture(RED))[:-1])
+            upload.sendall(post(image(RED))[:-1])
             _expect_right(proxy, 1)
             first.signal(signal.SIGTERM)
             _expect_right(proxy, 20)
@@ -156,13 +156,13 @@ async def test_an_instance_that_drains_sends_nobody_away(bundle: Path, proxy: Pr
             second.signal(signal.SIGTERM)  # nginx has not forgotten yet that the first one was away
             assert second.exit_code() == 0
             _expect_right(proxy, 20)
-            assert ask(again, post(picture(BLUE))).label == "blue"
+            assert ask(again, post(image(BLUE))).label == "blue"
 
 
 def _expect_right(proxy: Proxy, count: int) -> None:
     connection = connection_to(proxy)
     for _ in range(count):
-        connection.request("POST", "/classify", picture(GREEN), {"Content-Type": "image/png"})
+        connection.request("POST", "/classify", image(GREEN), {"Content-Type": "image/png"})
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
         assert json.loads(answer.read())["predictions"][0]["label"] == "green"

@@ -50,10 +50,10 @@ class Fuzzed:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd files, as the service ignores them
         options = Settings.model_construct()
         budget = DecodeBudget(Quota(options.decode_memory_bytes))
-        self._limits = DecodeLimits(options.max_picture_bytes, options.max_picture_pixels, budget)
+        self._limits = DecodeLimits(options.max_image_bytes, options.max_image_pixels, budget)
 
     def seeds(self) -> dict[str, bytes]:
-        return seeds.pictures()
+        return seeds.images()
 
     def mutated(self, payload: bytes, partner: bytes, rng: random.Random) -> bytes:
         return mutated(payload, partner, rng)

@@ -19,7 +19,7 @@ from tests.fuzzing.campaign import environment
 from tests.fuzzing.targets import Finding
 from tests.fuzzing.volleys import Line, fire, from_json, to_json, volley, whole_requests
 
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture, write_bundle  # isort: skip -- found once volleys is
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image, write_bundle  # isort: skip -- found once volleys is
 from tests.app.fakes import samples_of  # isort: skip
 from tests.app.servers import Server  # isort: skip
 from tests.faults.wire import ask, pid_of, post, served, usage  # isort: skip
@@ -65,7 +65,7 @@ class Watch:
         return int(sum(value for name, value in samples.items() if name.startswith("mixer_requests_total{")))
 
     def _expect_answer(self, label: str, colour: tuple[int, int, int]) -> None:
-        answer = ask(self.server, post(picture(colour)))
+        answer = ask(self.server, post(image(colour)))
         if answer.status != 200 or answer.label != label:
             raise Finding(f"A {label} picture got {answer.status} {answer.body[:200]!r}.")
 

@@ -19,7 +19,7 @@ from tests.pace import slowness_at_first
 from tests.app.colour_bundle import colour_spec, write_bundle  # isort: skip -- found once neighbors is
 from tests.app.fakes import samples_of  # isort: skip
 from tests.app.servers import Server  # isort: skip
-from tests.faults.test_hostile_pictures import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD  # isort: skip
+from tests.faults.test_hostile_images import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD  # isort: skip
 from tests.faults.wire import Answer, ask, batch, forget_peak, post, served, usage  # isort: skip
 
 CLIENTS = 8
@@ -40,7 +40,7 @@ class Row:
     """
 
     name: str
-    pictures: int
+    images: int
     answers: list[Answer]
     wall_s: float
     cpu_s: float
@@ -81,8 +81,8 @@ class Load:
         spent_s = sum(usage(pid).cpu_s for pid in pids) - before
         self.good_cpu_s = spent_s / max(1, self.neighbors.since_last().outcomes.total())
 
-    def send(self, name: str, requests: list[bytes], pictures: int = 1) -> Row:
-        """All at once, each on a connection of its own. `pictures`: how many they hold in all."""
+    def send(self, name: str, requests: list[bytes], images: int = 1) -> Row:
+        """All at once, each on a connection of its own. `images`: how many they hold in all."""
         pids = processes(self.server)
         for pid in pids:
             forget_peak(pid)
@@ -95,7 +95,7 @@ class Load:
         cpu_s = sum(after[pid].cpu_s - before[pid].cpu_s for pid in after)
         cpu_s = max(0.0, cpu_s - self.good_cpu_s * fared.outcomes.total())
         grown_mb = sum(max(0.0, after[pid].peak - before[pid].held) for pid in after)
-        row = Row(name, pictures, answers, wall_s, cpu_s, grown_mb, fared)
+        row = Row(name, images, answers, wall_s, cpu_s, grown_mb, fared)
         self.rows.append(row)
         self.say(row.markdown())
         return row
@@ -171,7 +171,7 @@ def _storm(load: Load, files: Mapping[str, bytes], copies: int) -> list[str]:
 
 def faults_in(rows: Sequence[Row]) -> list[str]:
     """What must not have happened."""
-    slow = [row for row in rows if row.cpu_s > MOST_CPU_S * row.pictures * slowness_at_first()]
+    slow = [row for row in rows if row.cpu_s > MOST_CPU_S * row.images * slowness_at_first()]
     faults = [f"{row.name}: {row.cpu_s:.1f} s of processor time in {row.wall_s:.1f} s" for row in slow]
     faults += [f"{row.name}: good pictures {dict(row.fared.outcomes)}" for row in rows if row.fared.bad]
     lost = [(row, answer) for row in rows for answer in row.answers if answer.status in (0, 500)]

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from app.errors import ClientGone, ServiceError
-from app.http.body import BodyLimits, read_picture, read_pictures
+from app.http.body import BodyLimits, read_image, read_images
 from app.settings import Settings
 from tests.fuzzing.mutations import spoiled
 from tests.fuzzing.targets import ACCEPTED, Checked, Finding
@@ -76,9 +76,9 @@ class Fuzzed:
     def __init__(self) -> None:
         options = Settings.model_construct()
         self._limits = BodyLimits(
-            options.max_picture_bytes,
+            options.max_image_bytes,
             options.max_request_bytes,
-            options.max_pictures_per_request,
+            options.max_images_per_request,
             options.body_timeout_s,
         )
         self._loop = asyncio.new_event_loop()
@@ -121,9 +121,9 @@ class Fuzzed:
         """The error's code and no files, or the files."""
         try:
             if many:
-                uploads = await read_pictures(_request(request), self._limits)
+                uploads = await read_images(_request(request), self._limits)
                 return ACCEPTED, [upload.payload for upload in uploads]
-            return ACCEPTED, [await read_picture(_request(request), self._limits)]
+            return ACCEPTED, [await read_image(_request(request), self._limits)]
         except ServiceError as error:
             return error.code, []
         except ClientGone:

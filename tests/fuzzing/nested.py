@@ -45,7 +45,7 @@ def _srgb() -> bytes:
 
 @cache
 def _seeds() -> tuple[bytes, ...]:
-    return tuple(seeds.pictures().values())
+    return tuple(seeds.images().values())
 
 
 def profile(rng: BatchRng) -> bytes:
@@ -145,7 +145,7 @@ def _profile_in_jpeg(content: bytes, rng: BatchRng) -> bytes:
 
 @cache
 def _jpegs() -> tuple[bytes, ...]:
-    return tuple(payload for name, payload in seeds.pictures().items() if name.startswith("jpeg"))
+    return tuple(payload for name, payload in seeds.images().items() if name.startswith("jpeg"))
 
 
 def _in_png(content: bytes, rng: BatchRng) -> bytes:
@@ -179,7 +179,7 @@ def _in_webp(content: bytes, rng: BatchRng) -> bytes:
 
 @cache
 def _animation() -> bytes:
-    return seeds.pictures()["webp animated"]
+    return seeds.images()["webp animated"]
 
 
 def _in_gif(content: bytes, rng: BatchRng) -> bytes:
@@ -205,7 +205,7 @@ def _elsewhere(content: bytes, rng: BatchRng) -> bytes:
 
 def _in_strips(content: bytes, rng: BatchRng) -> bytes:
     """A TIFF of strips or tiles that are JPEG streams, or anything else."""
-    return tiff_files.tiff_picture(rng, partial(jpeg_of, rng=rng))
+    return tiff_files.tiff_image(rng, partial(jpeg_of, rng=rng))
 
 
 _OUTER: tuple[Callable[[bytes, BatchRng], bytes], ...] = (

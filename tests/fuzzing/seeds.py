@@ -24,14 +24,14 @@ from tests.faults.hostile import (  # noqa: E402  # noqa: E402
     run_length_bmp,
     segment,
     tiff,
-    tiff_picture,
+    tiff_image,
 )
 
 SIZE = (19, 13)
 _EXIF = tiff({0x0112: (3, 1, struct.pack("<HH", 6, 0)), 282: rationals(1), 0x8769: longs(26)})
 
 
-def pictures() -> dict[str, bytes]:
+def images() -> dict[str, bytes]:
     """Files by name; the name begins with the format."""
     return {name: payload for kind in (_png, _jpeg, _gif, _webp, _bmp, _tiff) for name, payload in kind()}
 
@@ -177,13 +177,13 @@ def _tiff() -> Iterator[tuple[str, bytes]]:
         324: longs(*[210 + 768 * tile for tile in range(4)]),
         325: longs(*[768] * 4),
     }
-    yield "tiff tiles", tiff_picture(19, tiles).ljust(210, b"\0") + bytes(index % 251 for index in range(768 * 4))
+    yield "tiff tiles", tiff_image(19, tiles).ljust(210, b"\0") + bytes(index % 251 for index in range(768 * 4))
     yield (
         "tiff strips",
-        tiff_picture(8, {**ONE_STRIP, 273: longs(8, 104), 278: longs(4), 279: longs(96, 96)}) + bytes(200),
+        tiff_image(8, {**ONE_STRIP, 273: longs(8, 104), 278: longs(4), 279: longs(96, 96)}) + bytes(200),
     )
     planes = {273: longs(8, 72, 136), 279: longs(64, 64, 64), 284: (3, 1, b"\2\0")}
-    yield "tiff planes", tiff_picture(8, planes) + bytes(200)
+    yield "tiff planes", tiff_image(8, planes) + bytes(200)
     swapped = io.BytesIO()
     drawn("I;16").save(swapped, "TIFF")
     yield "tiff 16 bits", swapped.getvalue()

@@ -11,7 +11,7 @@ from tests.fuzzing.extremes import extreme
 from tests.fuzzing.mutations import mutated
 from tests.fuzzing.nested import inner, jpeg_of, nested
 from tests.fuzzing.repeated import repeated
-from tests.fuzzing.tiff_files import tiff_picture
+from tests.fuzzing.tiff_files import tiff_image
 
 
 class Fuzzed(decode.Fuzzed):
@@ -25,7 +25,7 @@ class Fuzzed(decode.Fuzzed):
         if what < 0.25:
             payload = nested(rng)
         elif what < 0.45:
-            payload = tiff_picture(rng, partial(jpeg_of, rng=rng))
+            payload = tiff_image(rng, partial(jpeg_of, rng=rng))
         elif what < 0.6:
             payload = extreme(rng)
         elif what < 0.65:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.errors import BadPicture, OutOfMemory
+from app.errors import BadImage, OutOfMemory
 from tests.app.colour_bundle import colour_spec, write_bundle
 from tests.fuzzing import extremes, http, load, seeds
 from tests.fuzzing.__main__ import table
@@ -26,7 +26,7 @@ from tests.fuzzing.neighbors import Fared
 from tests.fuzzing.nested import inner, jpeg_of, nested
 from tests.fuzzing.repeated import repeated
 from tests.fuzzing.targets import ACCEPTED, Checked, Cost, Finding, Target, target_named
-from tests.fuzzing.tiff_files import tiff_picture
+from tests.fuzzing.tiff_files import tiff_image
 from tests.fuzzing.volleys import from_json, to_json, volley, whole_requests
 from tests.fuzzing.worker import Dearest, Watched, place_of
 from tests.pace import slowness_at_first
@@ -47,9 +47,9 @@ def tried(target: Target, count: int, seed: int) -> "dict[tuple[str, str], int]"
 # --- decode ---
 
 
-@pytest.mark.parametrize("name", seeds.pictures())
+@pytest.mark.parametrize("name", seeds.images())
 def test_every_seed_is_a_picture(name: str) -> None:
-    payload = seeds.pictures()[name]
+    payload = seeds.images()[name]
     checked = target_named("decode").check(payload)
     assert (checked.kind, checked.outcome) == (name.split(maxsplit=1)[0], ACCEPTED)
 
@@ -57,7 +57,7 @@ def test_every_seed_is_a_picture(name: str) -> None:
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "tiff"])
 def test_a_file_taken_apart_and_put_together_is_the_same_picture(kind: str) -> None:
     target = target_named("decode")
-    for name, payload in seeds.pictures().items():
+    for name, payload in seeds.images().items():
         if name.startswith(kind):
             container = split(payload)
             assert container is not None
@@ -74,7 +74,7 @@ def test_thousands_of_broken_pictures_are_decoded_or_refused() -> None:
 
 
 def test_a_refusal_that_blames_the_service_is_a_finding() -> None:
-    assert outcome_of(BadPicture("The file is none.")) == "bad_picture"
+    assert outcome_of(BadImage("The file is none.")) == "bad_picture"
     with pytest.raises(Finding, match="503 out_of_memory"):
         outcome_of(OutOfMemory("There is none left."))
 
@@ -92,7 +92,7 @@ def test_thousands_of_made_up_structures_are_decoded_or_refused() -> None:
 def test_tiffs_of_every_coding_and_kind_of_pixel_get_as_far_as_their_decoder() -> None:
     rng, accepted = random.Random(4), set()
     for _ in range(1500):
-        payload = tiff_picture(rng, partial(jpeg_of, rng=rng))
+        payload = tiff_image(rng, partial(jpeg_of, rng=rng))
         if target_named("structures").check(payload).outcome == ACCEPTED:
             with Image.open(io.BytesIO(payload)) as image:
                 accepted.add(image.info.get("compression"))
@@ -116,7 +116,7 @@ def test_what_is_made_has_few_megabytes_however_often_it_is_repeated(make: Calla
 
 
 def test_a_piece_is_repeated_up_to_thousands_of_times_within_the_most_bytes() -> None:
-    rng, whole = random.Random(2), seeds.pictures()["jpeg progressive 0"]
+    rng, whole = random.Random(2), seeds.images()["jpeg progressive 0"]
     before = split(whole)
     assert before is not None
     numbers = []

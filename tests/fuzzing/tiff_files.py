@@ -97,7 +97,7 @@ def _packed(tag: Tag, order: str) -> bytes:
     return struct.pack(f"{order}{len(tag.values)}{kind.upper()}", *(value & most for value in tag.values))
 
 
-def tiff_picture(rng: random.Random, jpeg: Jpeg) -> bytes:
+def tiff_image(rng: random.Random, jpeg: Jpeg) -> bytes:
     """`jpeg`: makes a stream for a strip or tile of that width, height and number of channels."""
     sides = extremes.size(rng)
     coding = rng.choice(_CODINGS)

@@ -16,7 +16,7 @@ from tests.fuzzing import seeds  # makes the modules below importable
 from tests.fuzzing.mutations import spoiled
 
 assert seeds
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture  # noqa: E402
+from tests.app.colour_bundle import BLUE, GREEN, RED, image  # noqa: E402
 from tests.faults.wire import FORM, part, post  # noqa: E402
 
 ENDINGS = ("patient", "patient", "patient", "closed", "half closed", "reset")
@@ -49,9 +49,9 @@ class Line:
 
 def whole_requests() -> list[bytes]:
     """What a client may well send."""
-    form = part(picture(RED)) + b"--XX--\r\n"
-    many = part(picture(RED)) + part(b"junk") + part(picture(BLUE)) + b"--XX--\r\n"
-    body = picture(GREEN)
+    form = part(image(RED)) + b"--XX--\r\n"
+    many = part(image(RED)) + part(b"junk") + part(image(BLUE)) + b"--XX--\r\n"
+    body = image(GREEN)
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[:20], body[20:])) + b"0\r\n\r\n"
     gets = (b"/", b"/model", b"/health/live", b"/health/ready", b"/metrics", b"/openapi.json", b"/docs", b"/nothing")
     return [
@@ -60,15 +60,15 @@ def whole_requests() -> list[bytes]:
         b"OPTIONS * HTTP/1.1\r\nHost: service\r\nOrigin: http://elsewhere\r\n\r\n",
         b"GET /health/live HTTP/1.0\r\n\r\n",
         b"DELETE /classify HTTP/1.1\r\nHost: service\r\nContent-Length: 3\r\n\r\nabc",
-        post(picture(RED)),
-        post(picture(RED), b"Connection: close"),
+        post(image(RED)),
+        post(image(RED), b"Connection: close"),
         post(body, path=b"/classify?top_k=2", content_type=b""),
         post(chunked, b"Transfer-Encoding: chunked"),
         post(chunked[:-2] + b"X-Trailer: a\r\n\r\n", b"Transfer-Encoding: chunked", b"Trailer: X-Trailer"),
         post(body, b"Expect: 100-continue"),
         post(form, content_type=FORM),
         post(many, path=b"/classify/batch", content_type=FORM),
-        post(picture(RED)) + post(picture(BLUE)) + b"GET /model HTTP/1.1\r\nHost: service\r\n\r\n",
+        post(image(RED)) + post(image(BLUE)) + b"GET /model HTTP/1.1\r\nHost: service\r\n\r\n",
     ]
 
 

@@ -323,26 +323,24 @@ def test_crop_takes_the_centre_of_the_longer_side(height: int, width: int) -> No
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_crop_percentage_picks_the_central_part(channels: int) -> None:
-    picture = random_pixels(16, 24, channels)
-    np.testing.assert_array_equal(to_square(picture, 8, Fit(crop_percentage=0.5), "bicubic"), picture[4:12, 8:16])
+    image = random_pixels(16, 24, channels)
+    np.testing.assert_array_equal(to_square(image, 8, Fit(crop_percentage=0.5), "bicubic"), image[4:12, 8:16])
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_crop_ignores_the_frame_beyond_the_reach_of_the_filter(interpolation: Any) -> None:
-    picture, other_frame = random_pixels(40, 60, 3, seed=1), random_pixels(40, 60, 3, seed=2)
-    other_frame[4:36, 14:46] = picture[
-        4:36, 14:46
-    ]  # the central 20x20 and 6 pixels around, lanczos' reach at half size
+    image, other_frame = random_pixels(40, 60, 3, seed=1), random_pixels(40, 60, 3, seed=2)
+    other_frame[4:36, 14:46] = image[4:36, 14:46]  # the central 20x20 and 6 pixels around, lanczos' reach at half size
     fit = Fit(crop_percentage=0.5)
-    square = to_square(picture, 10, fit, interpolation)
+    square = to_square(image, 10, fit, interpolation)
     np.testing.assert_array_equal(square, to_square(other_frame, 10, fit, interpolation))
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_crop_is_the_papers_resize_to_256_and_central_224(interpolation: Any) -> None:
-    picture = random_pixels(64, 64, 3)
-    whole = to_square(picture, 32, Fit(), interpolation)
-    square = to_square(picture, 28, Fit(crop_percentage=0.875), interpolation)
+    image = random_pixels(64, 64, 3)
+    whole = to_square(image, 32, Fit(), interpolation)
+    square = to_square(image, 28, Fit(crop_percentage=0.875), interpolation)
     np.testing.assert_array_equal(square, whole[2:30, 2:30])
 
 
@@ -354,22 +352,22 @@ def test_stretch_gives_up_the_aspect_ratio_and_keeps_everything() -> None:
 @pytest.mark.parametrize("border", [(255, 255, 255), (0, 0, 0), (200, 30, 90), (255,), (0,), (77,)])
 @pytest.mark.parametrize("tall", [True, False])
 def test_pad_keeps_the_whole_picture_and_goes_on_with_its_border(border: tuple[int, ...], tall: bool) -> None:
-    picture = np.empty((12, 6, len(border)), np.uint8)
-    picture[:] = border
-    picture[3:9, 2:4] = random_pixels(6, 2, len(border))
+    image = np.empty((12, 6, len(border)), np.uint8)
+    image[:] = border
+    image[3:9, 2:4] = random_pixels(6, 2, len(border))
     expected = np.empty((12, 12, len(border)), np.uint8)
     expected[:] = border
-    expected[:, 3:9] = picture
+    expected[:, 3:9] = image
     if not tall:
-        picture, expected = picture.swapaxes(0, 1), expected.swapaxes(0, 1)
-    np.testing.assert_array_equal(to_square(picture, 12, Fit(mode="pad"), "bicubic"), expected)
+        image, expected = image.swapaxes(0, 1), expected.swapaxes(0, 1)
+    np.testing.assert_array_equal(to_square(image, 12, Fit(mode="pad"), "bicubic"), expected)
 
 
 def test_pad_looks_for_the_border_where_the_strips_will_be() -> None:
-    picture = np.full((12, 6, 3), 50, np.uint8)
-    picture[:, [0, -1]] = 200  # left and right, beside the strips
-    picture[[0, -1], 1:-1] = 9  # top and bottom, far from them
-    square = to_square(picture, 12, Fit(mode="pad"), "bicubic")
+    image = np.full((12, 6, 3), 50, np.uint8)
+    image[:, [0, -1]] = 200  # left and right, beside the strips
+    image[[0, -1], 1:-1] = 9  # top and bottom, far from them
+    square = to_square(image, 12, Fit(mode="pad"), "bicubic")
     assert (square[:, :3] == 200).all()
     assert (square[:, 9:] == 200).all()
 
@@ -449,9 +447,9 @@ def test_a_frame_that_is_cropped_away_does_not_count() -> None:
 
 
 def test_the_strips_of_pad_count_as_border() -> None:
-    picture = np.full((12, 4, 1), 250, np.uint8)
-    picture[:, 1:3] = 10
-    square = to_square(picture, 12, Fit(mode="pad", background="dark"), "bicubic")
+    image = np.full((12, 4, 1), 250, np.uint8)
+    image[:, 1:3] = 10
+    square = to_square(image, 12, Fit(mode="pad", background="dark"), "bicubic")
     assert (square[:, [0, -1]] == 5).all()
     assert (square[:, 5:7] == 245).all()
 
@@ -489,11 +487,11 @@ def test_the_smallest_useful_side_is_what_the_crop_leaves_at_full_size(fit: Fit,
 
 
 def test_metadata_that_cannot_be_read_costs_the_picture_nothing() -> None:
-    def picture() -> Image.Image:
+    def image() -> Image.Image:
         image = Image.new("RGB", (4, 2), "red")
         image.info["exif"] = b"Exif\x00\x00no TIFF header"
         return image
 
     with pytest.raises(SyntaxError):
-        picture().getexif()
-    assert to_pixels(picture(), 3).shape == (2, 4, 3)
+        image().getexif()
+    assert to_pixels(image(), 3).shape == (2, 4, 3)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data.dataset import Dataset, PictureSet
+from model.data.dataset import Dataset, ImageSet
 from model.network.mixer import MixerConfig, MlpMixer
 from model.recipe import Recipe
 from model.spec import ModelSpec, Source
@@ -60,19 +60,19 @@ def random_pixels(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def toy_pictures(count: int, seed: int) -> PictureSet:
+def toy_images(count: int, seed: int) -> ImageSet:
     """Grey 8x8 noise whose upper half (label 1) or lower half (label 0) is lighter."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % 2
     pixels = generator.integers(0, 128, (count, 8, 8, 1), dtype=np.uint8)
     pixels[labels == 1, :4] += 127
     pixels[labels == 0, 4:] += 127
-    return PictureSet(pixels, labels)
+    return ImageSet(pixels, labels)
 
 
 def toy_dataset(fingerprint: str = "toy") -> Dataset:
     """40 pictures to learn from, 12 to judge by."""
-    return Dataset(("light below", "light above"), toy_pictures(40, 1), toy_pictures(12, 2), None, fingerprint)
+    return Dataset(("light below", "light above"), toy_images(40, 1), toy_images(12, 2), None, fingerprint)
 
 
 def toy_recipe(**changes: Any) -> Recipe:
@@ -90,7 +90,7 @@ def toy_recipe(**changes: Any) -> Recipe:
     return Recipe(**{**settings, **changes})
 
 
-def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
+def write_image(path: Path, pixels: NDArray[np.uint8]) -> Path:
     """Write uint8 [H, W] or [H, W, 3] losslessly, whatever the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -100,7 +100,7 @@ def write_picture(path: Path, pixels: NDArray[np.uint8]) -> Path:
 def write_class(folder: Path, count: int, level: int) -> None:
     """`count` plain grey 8x8 pictures: level, level + 1, ..."""
     for index in range(count):
-        write_picture(folder / f"{index}.png", np.full((8, 8), level + index, dtype=np.uint8))
+        write_image(folder / f"{index}.png", np.full((8, 8), level + index, dtype=np.uint8))
 
 
 def idx_bytes(array: NDArray[np.uint8]) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from app.decoding.decoder import FORMATS
 from app.engine.engine import EngineOptions, open_engine
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
 from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem, expect_problem_body
@@ -27,7 +27,7 @@ MODEL = {"name": "colours", "version": "7", "precision": "fp32"}
 
 async def expect_service(service: Service, headers: dict[str, str] | None = None) -> None:
     """The service still answers."""
-    answer = await service.http.post("/classify?top_k=1", content=picture(GREEN), headers=headers)
+    answer = await service.http.post("/classify?top_k=1", content=image(GREEN), headers=headers)
     assert answer.status_code == 200, answer.text
     assert answer.json()["predictions"][0]["label"] == "green"
 
@@ -41,7 +41,7 @@ def files_of(*payloads: bytes) -> list[tuple[str, tuple[str, bytes]]]:
 
 async def test_classify_answers_with_the_model_and_the_labels_most_probable_first(serve: Serve) -> None:
     async with serve() as service:
-        answer = await service.http.post("/classify", content=picture((255, 0, 51)))
+        answer = await service.http.post("/classify", content=image((255, 0, 51)))
     total = math.exp(10) + math.exp(2) + 1
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -58,9 +58,9 @@ async def test_classify_answers_with_the_model_and_the_labels_most_probable_firs
 @pytest.mark.parametrize(("query", "count"), [("", 3), ("?top_k=1", 1), ("?top_k=2", 2), ("?top_k=3", 3)])
 async def test_top_k_says_how_many_labels(query: str, count: int, serve: Serve) -> None:
     async with serve() as service:
-        one = await service.http.post(f"/classify{query}", content=picture(RED))
+        one = await service.http.post(f"/classify{query}", content=image(RED))
         assert len(one.json()["predictions"]) == count
-        many = await service.http.post(f"/classify/batch{query}", files=files_of(picture(RED)))
+        many = await service.http.post(f"/classify/batch{query}", files=files_of(image(RED)))
         assert len(many.json()["results"][0]["predictions"]) == count
 
 
@@ -78,7 +78,7 @@ async def test_top_k_says_how_many_labels(query: str, count: int, serve: Serve) 
 )
 async def test_an_impossible_top_k(path: str, top_k: str, words: str, serve: Serve) -> None:
     async with serve() as service:
-        answer = await service.http.post(f"{path}?top_k={top_k}", files=files_of(picture(RED)))
+        answer = await service.http.post(f"{path}?top_k={top_k}", files=files_of(image(RED)))
         expect_problem(answer, 422, "bad_parameter", words)
         await expect_service(service)
 
@@ -87,10 +87,10 @@ async def test_an_impossible_top_k(path: str, top_k: str, words: str, serve: Ser
     ("payload", "status", "code", "words"),
     [
         (b"Hello, world", 400, "bad_picture", "starts with 48 65 6c 6c 6f 2c 20 77 and is no picture; expected JPEG"),
-        (picture(RED, size=(64, 64))[:-40], 400, "bad_picture", "The picture cannot be decoded: "),
+        (image(RED, size=(64, 64))[:-40], 400, "bad_picture", "The picture cannot be decoded: "),
         (b"%PDF-1.7", 415, "unsupported_format", "The file is PDF; expected JPEG, PNG, WebP, GIF, BMP or TIFF."),
         (
-            picture(RED, size=(101, 100)),
+            image(RED, size=(101, 100)),
             413,
             "too_many_pixels",
             "declares 101 x 100 pixels; expected at most 10000 in all.",
@@ -99,7 +99,7 @@ async def test_an_impossible_top_k(path: str, top_k: str, words: str, serve: Ser
     ],
 )
 async def test_a_picture_that_is_none(payload: bytes, status: int, code: str, words: str, serve: Serve) -> None:
-    async with serve(max_picture_bytes=5000, max_picture_pixels=10_000) as service:
+    async with serve(max_image_bytes=5000, max_image_pixels=10_000) as service:
         for options in ({"content": payload}, {"files": files_of(payload)}):
             answer = await service.http.post("/classify", **options)  # type: ignore[arg-type]
             expect_problem(answer, status, code, words)
@@ -108,15 +108,13 @@ async def test_a_picture_that_is_none(payload: bytes, status: int, code: str, wo
 
 async def test_a_full_queue_gets_429_at_once(serve: Serve) -> None:
     session = GatedSession(SPEC)
-    async with serve(
-        engine_of(session, SPEC), queue_capacity=2, max_pictures_per_request=2, max_batch_size=1
-    ) as service:
-        inside = [asyncio.create_task(service.http.post("/classify", content=picture(RED))) for _ in range(2)]
+    async with serve(engine_of(session, SPEC), queue_capacity=2, max_images_per_request=2, max_batch_size=1) as service:
+        inside = [asyncio.create_task(service.http.post("/classify", content=image(RED))) for _ in range(2)]
         await session.entered.wait()
         await service.metrics.until(lambda: service.metrics.waiting == 1)
         words = "2 of 2 places in the queue are taken; expected room for 1. Try again in 1 s."
         for path in ("/classify", "/classify/batch"):
-            answer = await service.http.post(path, files=files_of(picture(BLUE)))
+            answer = await service.http.post(path, files=files_of(image(BLUE)))
             expect_problem(answer, 429, "queue_full", words)
             assert answer.headers["retry-after"] == "1"
         session.open_gate()
@@ -127,7 +125,7 @@ async def test_a_full_queue_gets_429_at_once(serve: Serve) -> None:
 async def test_a_picture_that_takes_too_long_gets_504(serve: Serve) -> None:
     session = GatedSession(SPEC)
     async with serve(engine_of(session, SPEC), request_timeout_s=0.3) as service:
-        answer = await service.http.post("/classify", content=picture(RED))
+        answer = await service.http.post("/classify", content=image(RED))
         expect_problem(answer, 504, "deadline_passed", "was not classified before its deadline")
         assert service.metrics.given_up == [("infer", "deadline")]
         session.open_gate()
@@ -142,10 +140,10 @@ async def test_an_engine_that_fails_gets_500_for_its_picture_only(serve: Serve) 
         return means_of_colours(patches)
 
     async with serve(engine_of(FakeSession(SPEC, answer), SPEC)) as service:
-        blue = await service.http.post("/classify", content=picture(BLUE))
+        blue = await service.http.post("/classify", content=image(BLUE))
         detail = expect_problem(blue, 500, "inference_failed", "The engine failed on this picture")
         assert "secret" not in detail
-        many = await service.http.post("/classify/batch", files=files_of(picture(RED), picture(BLUE), picture(GREEN)))
+        many = await service.http.post("/classify/batch", files=files_of(image(RED), image(BLUE), image(GREEN)))
         entries = many.json()["results"]
         assert [entry.get("error", {}).get("code") for entry in entries] == [None, "inference_failed", None]
         await expect_service(service)
@@ -155,7 +153,7 @@ async def test_an_error_nobody_expected_gets_500_and_is_logged(serve: Serve, cap
     unnamed = SPEC.model_copy(update={"labels": ("red", "green")})  # which no spec from a file can be
 
     async with serve(engine_of(FakeSession(unnamed, means_of_colours), unnamed)) as service:
-        surprised = await service.http.post("/classify", content=picture(RED), headers={"x-request-id": "r-1"})
+        surprised = await service.http.post("/classify", content=image(RED), headers={"x-request-id": "r-1"})
         expect_problem(surprised, 500, "internal_error", "The service failed on this request; its log says why.")
         assert surprised.headers["x-request-id"] == "r-1"
         assert "server-timing" in surprised.headers
@@ -169,7 +167,7 @@ async def test_an_error_nobody_expected_gets_500_and_is_logged(serve: Serve, cap
 
 
 async def test_a_batch_is_answered_in_its_order_and_a_bad_picture_spoils_only_its_own_entry(serve: Serve) -> None:
-    payloads = [picture(BLUE), b"no picture", picture(RED, kind="JPEG"), b"", b"%PDF", picture(GREEN, size=(9, 9))]
+    payloads = [image(BLUE), b"no picture", image(RED, kind="JPEG"), b"", b"%PDF", image(GREEN, size=(9, 9))]
     async with serve() as service:
         answer = await service.http.post("/classify/batch?top_k=1", files=files_of(*payloads))
     assert answer.status_code == 200
@@ -186,8 +184,8 @@ async def test_a_batch_is_answered_in_its_order_and_a_bad_picture_spoils_only_it
 
 
 async def test_a_picture_of_a_batch_has_its_own_limit(serve: Serve) -> None:
-    async with serve(max_picture_bytes=1000) as service:
-        answer = await service.http.post("/classify/batch", files=files_of(bytes(1001), picture(RED)))
+    async with serve(max_image_bytes=1000) as service:
+        answer = await service.http.post("/classify/batch", files=files_of(bytes(1001), image(RED)))
         first, second = answer.json()["results"]
         assert first["error"] == {
             "code": "too_many_bytes", "detail": "The picture has 1001 bytes; expected at most 1000.",
@@ -196,16 +194,16 @@ async def test_a_picture_of_a_batch_has_its_own_limit(serve: Serve) -> None:
 
 
 async def test_a_picture_too_large_for_its_batch_is_an_outcome_too(serve: Serve) -> None:
-    async with serve(max_picture_bytes=1000) as service:
+    async with serve(max_image_bytes=1000) as service:
         await service.http.post("/classify/batch", files=files_of(bytes(1001)))
         assert service.metrics.samples()['mixer_images_total{outcome="too_many_bytes"}'] == 1
 
 
 async def test_too_many_pictures(serve: Serve) -> None:
-    async with serve(max_pictures_per_request=2) as service:
-        answer = await service.http.post("/classify/batch", files=files_of(*[picture(RED)] * 3))
+    async with serve(max_images_per_request=2) as service:
+        answer = await service.http.post("/classify/batch", files=files_of(*[image(RED)] * 3))
         expect_problem(answer, 413, "too_many_bytes", "The form has more than 2 files, the most expected here.")
-        answer = await service.http.post("/classify/batch", files=files_of(*[picture(RED)] * 2))
+        answer = await service.http.post("/classify/batch", files=files_of(*[image(RED)] * 2))
         assert len(answer.json()["results"]) == 2
 
 
@@ -233,7 +231,7 @@ async def test_filenames_come_back_as_they_were(serve: Serve) -> None:
 
 async def _queued_behind_another(service: Service, session: GatedSession, path: str, body: bytes, count: int) -> Any:
     """A request in the engine, and one of `count` pictures that waits for its instance."""
-    ahead = asyncio.create_task(service.http.post("/classify", content=picture(RED)))
+    ahead = asyncio.create_task(service.http.post("/classify", content=image(RED)))
     await session.entered.wait()
     headers = {"content-type": "multipart/form-data; boundary=XX" if path.endswith("batch") else "image/png"}
     call = AsgiCall(path, headers)
@@ -250,7 +248,7 @@ def _form_of(*payloads: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("path", "body", "count"),
-    [("/classify", picture(BLUE), 1), ("/classify/batch", _form_of(picture(BLUE), picture(BLUE)), 2)],
+    [("/classify", image(BLUE), 1), ("/classify/batch", _form_of(image(BLUE), image(BLUE)), 2)],
 )
 async def test_a_client_that_hangs_up_in_the_queue_costs_no_run(
     path: str, body: bytes, count: int, serve: Serve
@@ -276,7 +274,7 @@ async def test_a_client_that_hangs_up_in_the_queue_costs_no_run(
 async def test_a_client_that_hangs_up_in_the_queue_is_counted_in_that_stage_only(serve: Serve) -> None:
     session = GatedSession(SPEC)
     async with serve(engine_of(session, SPEC)) as service:
-        ahead, call, working = await _queued_behind_another(service, session, "/classify", picture(BLUE), 1)
+        ahead, call, working = await _queued_behind_another(service, session, "/classify", image(BLUE), 1)
         call.hang_up()
         await working
         session.open_gate()
@@ -288,7 +286,7 @@ async def test_more_messages_after_the_body_are_no_hang_up(serve: Serve) -> None
     session = GatedSession(SPEC)
     async with serve(engine_of(session, SPEC)) as service:
         call = AsgiCall("/classify", {"content-type": "image/png"})
-        call.send_body(picture(BLUE))
+        call.send_body(image(BLUE))
         call.send_body(b"")
         working = asyncio.create_task(call.go(service.app))
         await session.entered.wait()
@@ -529,14 +527,14 @@ def sigterm_does_nothing() -> Iterator[None]:
 async def test_from_sigterm_on_new_pictures_get_503_and_accepted_ones_their_answer(serve: Serve) -> None:
     session = GatedSession(SPEC)
     async with serve(engine_of(session, SPEC)) as service:
-        accepted = asyncio.create_task(service.http.post("/classify", content=picture(RED)))
+        accepted = asyncio.create_task(service.http.post("/classify", content=image(RED)))
         await session.entered.wait()
         signal.raise_signal(signal.SIGTERM)
         turn = asyncio.Event()
         asyncio.get_running_loop().call_soon(turn.set)  # after what the signal has called for
         await turn.wait()
         expect_problem(await service.http.get("/health/ready"), 503, "not_ready", "The service is draining.")
-        refused = await service.http.post("/classify", content=picture(BLUE))
+        refused = await service.http.post("/classify", content=image(BLUE))
         expect_problem(refused, 503, "not_ready", "is draining; expected a request to another instance.")
         assert (await service.http.get("/health/live")).status_code == 200
         session.open_gate()
@@ -548,7 +546,7 @@ async def test_who_is_not_answered_when_the_drain_ends_gets_503(serve: Serve) ->
     session = GatedSession(SPEC)
     async with serve(engine_of(session, SPEC), drain_timeout_s=0.05) as service:
         call = AsgiCall("/classify", {"content-type": "image/png"})
-        call.send_body(picture(RED))
+        call.send_body(image(RED))
         working = asyncio.create_task(call.go(service.app))
         await session.entered.wait()
         signal.raise_signal(signal.SIGTERM)
@@ -561,7 +559,7 @@ async def test_leaving_the_lifespan_drains_as_a_signal_does(serve: Serve) -> Non
     session = GatedSession(SPEC)
     async with serve(engine_of(session, SPEC), drain_timeout_s=0.05) as service:
         call = AsgiCall("/classify", {"content-type": "image/png"})
-        call.send_body(picture(RED))
+        call.send_body(image(RED))
         working = asyncio.create_task(call.go(service.app))
         await session.entered.wait()
     await working

@@ -7,7 +7,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.in_process import Serve
 
 KEY, ADMIN = "a-key-of-sixteen-characters", "another-key-for-operators"
@@ -176,7 +176,7 @@ async def test_bodies_have_types_that_generators_of_clients_know(serve: Serve) -
 
 def requests(http: httpx.AsyncClient) -> list[httpx.Request]:
     """Of every operation one that is answered with 200 where there is no key, and some that are not."""
-    red, file = picture(RED), {"file": ("red.png", picture(RED))}
+    red, file = image(RED), {"file": ("red.png", image(RED))}
     build = http.build_request
     cut = {"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data; boundary=x"}}
     asked = [build(method.upper(), path, content=red if path == "/classify" else None) for method, path in NAMES]
@@ -199,7 +199,7 @@ def requests(http: httpx.AsyncClient) -> list[httpx.Request]:
 async def test_what_is_answered_is_described(keys: dict[str, Any], serve: Serve) -> None:
     """Status, media type, schema, headers; for problems the code, too."""
     seen: set[int] = set()
-    async with serve(max_picture_bytes=4000, max_request_bytes=4000, **keys) as service:
+    async with serve(max_image_bytes=4000, max_request_bytes=4000, **keys) as service:
         document = (await service.http.get("/openapi.json")).json()
         operations = operations_of(document)
         for request in requests(service.http):

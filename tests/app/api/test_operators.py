@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import BadSettings
 from app.settings import load
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem
 from tests.app.servers import PATIENCE_S, Server, free_port, read_until
@@ -48,7 +48,7 @@ async def test_protected_metrics_need_an_operators_key(serve: Serve) -> None:
 
 async def test_an_operators_key_does_not_classify(serve: Serve) -> None:
     async with serve(api_keys=KEY, admin_keys=ADMIN) as service:
-        answer = await service.http.post("/classify", content=picture(RED), headers={"x-api-key": ADMIN})
+        answer = await service.http.post("/classify", content=image(RED), headers={"x-api-key": ADMIN})
         expect_problem(answer, 401, "bad_api_key", "is not known to this service")
 
 
@@ -106,7 +106,7 @@ async def test_the_public_port_then_says_less_of_what_runs(serve: Serve) -> None
 async def test_their_port_classifies_nothing(serve: Serve) -> None:
     async with serve(admin_port=FREE_PORT) as service, operators_of(service) as operators:
         for path in ("/classify", "/classify/batch", "/docs", "/openapi.json"):
-            assert (await operators.post(path, content=picture(RED))).status_code == 404
+            assert (await operators.post(path, content=image(RED))).status_code == 404
 
 
 async def test_administration_needs_a_key_on_their_port_too(serve: Serve) -> None:
@@ -137,7 +137,7 @@ async def test_logs_and_metrics_tell_the_name_of_the_key_and_never_the_key(
                 ("/classify", {"x-api-key": "wrong-" + KEY}),
                 ("/classify", {}),
             ):
-                await service.http.post(path, content=picture(RED), headers=headers)
+                await service.http.post(path, content=image(RED), headers=headers)
             await service.http.get("/model", headers={"x-api-key": KEY})
         samples = service.metrics.samples()
     lines = [record for record in caplog.records if record.name == "mixer.access"]
@@ -152,7 +152,7 @@ async def test_logs_and_metrics_tell_the_name_of_the_key_and_never_the_key(
 async def test_without_keys_none_is_counted_or_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     async with serve() as service:
         with caplog.at_level(logging.INFO, "mixer.access"):
-            await service.http.post("/classify", content=picture(RED), headers={"x-api-key": KEY})
+            await service.http.post("/classify", content=image(RED), headers={"x-api-key": KEY})
         assert not [name for name in service.metrics.samples() if name.startswith("mixer_key_requests")]
     assert "key=" not in caplog.text
 

@@ -36,12 +36,12 @@ async def test_a_key_is_a_bearers_or_a_header(serve: Serve) -> None:
     }
 
 
-@pytest.mark.parametrize(("keys", "pictures"), [({"api_keys": KEY}, EITHER), ({}, [*EITHER, {}])], ids=["keys", "none"])
+@pytest.mark.parametrize(("keys", "images"), [({"api_keys": KEY}, EITHER), ({}, [*EITHER, {}])], ids=["keys", "none"])
 async def test_either_is_enough_and_none_where_no_keys_are_configured(
-    keys: dict[str, str], pictures: object, serve: Serve
+    keys: dict[str, str], images: object, serve: Serve
 ) -> None:
     assert required(await document_of(serve, **keys)) == {
-        **dict.fromkeys(WITH_A_KEY, pictures),
+        **dict.fromkeys(WITH_A_KEY, images),
         **dict.fromkeys(OPEN, None),
         ("get", "/metrics"): None,
         ("post", "/admin/reload"): EITHER,  # whatever is configured, nobody enters without

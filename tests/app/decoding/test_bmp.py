@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.decoding.bmp import kind, unrolled
 from app.decoding.decoder import DecodeLimits, decode
-from app.errors import BadPicture
+from app.errors import BadImage
 from tests.faults.hostile import run_length_bmp
 
 
@@ -49,7 +49,7 @@ def test_a_picture_of_runs_is_decoded_as_it_is() -> None:
 
 
 def test_runs_are_limited() -> None:
-    with pytest.raises(BadPicture, match=r"^The BMP has more than 500000 runs, the most expected\.$"):
+    with pytest.raises(BadImage, match=r"^The BMP has more than 500000 runs, the most expected\.$"):
         unrolled(b"\0\0" * 500_001, 0, (8, 8), halves=False)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.decoding.cost_checks import (
     DecodeBudget,
-    PictureFile,
+    MeteredFile,
     coefficient_bytes,
     decoding_bytes,
     expect_affordable,
@@ -19,14 +19,14 @@ from app.decoding.cost_checks import (
 )
 from app.decoding.decoder import DecodeLimits, decode
 from app.decoding.jpeg import Scans
-from app.errors import BadPicture, TooManyPixels
+from app.errors import BadImage, TooManyPixels
 from app.system.quota import Quota
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.servers import ROOT, clean_environment
 
 
 def opened(payload: bytes) -> Image.Image:
-    return Image.open(PictureFile(payload))
+    return Image.open(MeteredFile(payload))
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -51,7 +51,7 @@ def test_memory_depends_on_format_and_mode(mode: str, kind: str, per_pixel: int)
 
 
 def test_half_of_the_memory_is_one_pictures_at_most() -> None:
-    payload = picture(RED)  # 8 x 8 x 14 bytes
+    payload = image(RED)  # 8 x 8 x 14 bytes
     assert decode(payload, 3, 8, DecodeLimits(1000, 64, DecodeBudget(Quota(1792)))).shape == (8, 8, 3)
     with pytest.raises(TooManyPixels) as refused:
         decode(payload, 3, 8, DecodeLimits(1000, 64, DecodeBudget(Quota(1790))))
@@ -93,10 +93,10 @@ def test_what_takes_longer_to_go_over_counts_for_more() -> None:
 
 @pytest.mark.parametrize(("start", "reads"), [(b"\x89PNG", 100_000), (b"BM", 100_000)])
 def test_a_file_can_be_read_so_often_and_no_more(start: bytes, reads: int) -> None:
-    file = PictureFile(start.ljust(600_000, b"\0"))
+    file = MeteredFile(start.ljust(600_000, b"\0"))
     for _ in range(reads):
         file.read(1)
-    with pytest.raises(BadPicture, match=f"in more than {reads} pieces"):
+    with pytest.raises(BadImage, match=f"in more than {reads} pieces"):
         file.read(1)
 
 
@@ -104,7 +104,7 @@ def test_a_file_can_be_read_so_often_and_no_more(start: bytes, reads: int) -> No
 def test_a_small_file_cannot_be_read_too_often_and_is_not_counted(kind: str) -> None:
     payload = saved(Image.new("RGB", (40, 30)), kind)
     assert is_soon_read(payload)
-    file = PictureFile(payload)
+    file = MeteredFile(payload)
     Image.open(file).load()
     assert file.reads <= len(payload)
     assert not is_soon_read(payload.ljust(100_001, b"\0"))
@@ -116,17 +116,17 @@ def test_a_tiff_is_counted_however_small() -> None:
 
 def test_tags_are_limited_until_the_pixels_begin() -> None:
     payload = b"II" + bytes(2_000_000)
-    file = PictureFile(payload)
+    file = MeteredFile(payload)
     file.read(512 << 10)
-    with pytest.raises(BadPicture, match="more than 524288 bytes of tags"):
+    with pytest.raises(BadImage, match="more than 524288 bytes of tags"):
         file.read(1)
-    file = PictureFile(payload)
+    file = MeteredFile(payload)
     file.opened()
     assert file.read() == payload
 
 
 def test_blocks_of_a_strip_are_counted_as_often_as_they_are_copied() -> None:
-    file = PictureFile(b"II" + bytes(2_000_000))
+    file = MeteredFile(b"II" + bytes(2_000_000))
     file.opened()
     for _ in range(100):  # strips in one piece
         file.seek(2)
@@ -136,7 +136,7 @@ def test_blocks_of_a_strip_are_counted_as_often_as_they_are_copied() -> None:
         for _ in range(4):
             file.read(500_000)
     file.seek(2)
-    with pytest.raises(BadPicture, match="The strips of the file take more than 256000000 bytes of reading, the most"):
+    with pytest.raises(BadImage, match="The strips of the file take more than 256000000 bytes of reading, the most"):
         file.read(2_000_000)
 
 

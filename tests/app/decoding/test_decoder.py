@@ -19,11 +19,11 @@ from PIL import Image
 
 from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import FORMATS, MARGIN, DecodeLimits, decode
-from app.errors import BadPicture, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
+from app.errors import BadImage, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.system.quota import Quota
 from model.preprocess import Pixels, to_square
 from model.spec import Fit
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import ROOT, clean_environment
 from tests.pace import slowness_at_first
 
@@ -105,7 +105,7 @@ def test_transparency_lies_over_white(mode: str) -> None:
 
 @pytest.mark.parametrize(("bits", "channels"), [(12, 3), (8, 2), (16, 1)])
 def test_a_jpeg_of_unusual_samples_is_one_all_the_same(bits: int, channels: int) -> None:
-    whole = picture(RED, kind="JPEG")
+    whole = image(RED, kind="JPEG")
     at = whole.index(b"\xff\xc0") + 4
     unusual = whole[:at] + bytes([bits]) + whole[at + 1 : at + 5] + bytes([channels]) + whole[at + 6 :]
     with pytest.raises(
@@ -132,10 +132,10 @@ except OutOfMemory as error:
 @pytest.mark.process
 def test_a_picture_that_there_is_no_memory_for_is_not_blamed(tmp_path: Path) -> None:
     small = tmp_path / "small.png"
-    small.write_bytes(picture(RED))
+    small.write_bytes(image(RED))
     finished = subprocess.run(
         [sys.executable, "-c", _SCARCE, str(small)],
-        input=picture(RED, size=(3000, 3000)), cwd=ROOT, env=clean_environment(),
+        input=image(RED, size=(3000, 3000)), cwd=ROOT, env=clean_environment(),
         capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     assert finished.stdout.decode() == (
@@ -192,7 +192,7 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_seen_and_one_without_its_last_
     for options in ({}, {"progressive": True}, {"restart_marker_blocks": 1}):
         whole = saved(noise(64, 64), "JPEG", **options)
         np.testing.assert_array_equal(decoded(whole[:-2]), decoded(whole))
-        with pytest.raises(BadPicture, match="image file is truncated"):
+        with pytest.raises(BadImage, match="image file is truncated"):
             decoded(whole[:-12])
 
 
@@ -200,7 +200,7 @@ def test_a_webp_that_lacks_only_the_byte_behind_an_odd_chunk_is_seen() -> None:
     files = (saved(noise(11, 9, seed), "WEBP", lossless=True) for seed in range(50))
     whole = next(file for file in files if int.from_bytes(file[16:20], "little") % 2)
     np.testing.assert_array_equal(decoded(whole[:-1]), decoded(whole))
-    with pytest.raises(BadPicture):
+    with pytest.raises(BadImage):
         decoded(whole[:-2])
 
 
@@ -213,20 +213,20 @@ def test_a_truncated_file_is_a_bad_picture(kind: str, share: float) -> None:
     options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
     whole = saved(noise(64, 64), kind, **options)
     assert decoded(whole, useful_side=64).shape == (64, 64, 3)
-    with pytest.raises(BadPicture) as refused:
+    with pytest.raises(BadImage) as refused:
         decoded(whole[: max(1, int(len(whole) * share))], useful_side=64)
-    assert "PictureFile" not in str(refused.value)
+    assert "MeteredFile" not in str(refused.value)
     assert " object at 0x" not in str(refused.value)
     assert str(refused.value).endswith(".")
 
 
 def test_no_bytes_at_all_are_a_bad_picture() -> None:
-    with pytest.raises(BadPicture, match=r"^The picture has 0 bytes; expected an image file\.$"):
+    with pytest.raises(BadImage, match=r"^The picture has 0 bytes; expected an image file\.$"):
         decoded(b"")
 
 
 def test_text_is_a_bad_picture_whose_first_bytes_are_shown() -> None:
-    with pytest.raises(BadPicture, match=r"starts with 48 65 6c 6c 6f 2c 20 77 and is no picture; expected JPEG, PNG"):
+    with pytest.raises(BadImage, match=r"starts with 48 65 6c 6c 6f 2c 20 77 and is no picture; expected JPEG, PNG"):
         decoded(b"Hello, world")
 
 
@@ -254,12 +254,12 @@ def test_a_foreign_format_is_refused_by_its_name(name: str, head: bytes) -> None
 
 @pytest.mark.parametrize("kind", ["ICO", "PPM", "TGA", "PCX"])
 def test_what_pillow_could_read_but_the_service_does_not_promise_is_refused(kind: str) -> None:
-    with pytest.raises((BadPicture, UnsupportedFormat), match="expected JPEG, PNG"):
-        decoded(picture(RED, kind=kind))
+    with pytest.raises((BadImage, UnsupportedFormat), match="expected JPEG, PNG"):
+        decoded(image(RED, kind=kind))
 
 
 def test_a_file_over_the_limit_is_refused_by_its_size() -> None:
-    payload = picture(RED)
+    payload = image(RED)
     limits = DecodeLimits(max_bytes=len(payload) - 1, max_pixels=64)
     with pytest.raises(TooManyBytes) as refused:
         decoded(payload, limits=limits)
@@ -272,7 +272,7 @@ def test_pixels_are_counted_before_anything_is_decoded() -> None:
         decoded(png_declaring(8000, 8000))  # decoding it would fail otherwise: there is no data
     assert str(refused.value) == "The picture declares 8000 x 8000 pixels; expected at most 50000000 in all."
     with pytest.raises(TooManyPixels, match="8 x 8 pixels; expected at most 63 in all"):
-        decoded(picture(RED), limits=DecodeLimits(1000, 63))
+        decoded(image(RED), limits=DecodeLimits(1000, 63))
 
 
 @pytest.mark.parametrize("side", [14_000, 60_000, 2_000_000_000])
@@ -285,7 +285,7 @@ def test_what_pillow_itself_takes_for_a_bomb_has_too_many_pixels(side: int) -> N
 def test_between_pillows_warning_and_its_error_the_services_own_limit_counts() -> None:
     with pytest.raises(TooManyPixels, match="10000 x 10000 pixels"):
         decoded(png_declaring(10_000, 10_000))
-    with pytest.raises(BadPicture, match="cannot be decoded"):
+    with pytest.raises(BadImage, match="cannot be decoded"):
         decoded(
             png_declaring(10_000, 10_000), limits=DecodeLimits(1000, 100_000_000, DecodeBudget(Quota(4_000_000_000)))
         )

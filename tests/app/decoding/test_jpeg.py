@@ -7,7 +7,7 @@ from PIL import Image
 
 from app.decoding.decoder import DecodeLimits, decode
 from app.decoding.jpeg import ARITHMETIC_WEIGHT, Scans, expect_few_tables, frame_pixels, most_scans, scans
-from app.errors import BadPicture
+from app.errors import BadImage
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -63,14 +63,14 @@ def test_a_sequential_jpeg_is_gone_over_once_if_its_first_scan_has_all_channels(
 def test_scans_behind_the_one_with_all_channels_are_refused_by_the_decoder() -> None:
     plain = saved(Image.new("RGB", (80, 60)), "JPEG")
     scan = plain[plain.rindex(b"\xff\xda") : -2]
-    with pytest.raises(BadPicture, match="broken data stream"):
+    with pytest.raises(BadImage, match="broken data stream"):
         decode(plain[:-2] + scan * 1000 + plain[-2:], 3, 80, DecodeLimits(1 << 20, 10_000))
 
 
 def test_a_jpeg_of_endless_segments_is_refused() -> None:
     progressive = saved(Image.new("L", (80, 60)), "JPEG", progressive=True)
     payload = progressive[:-2] + b"\xff\xfe\x00\x02" * 10_001
-    with pytest.raises(BadPicture, match=r"^The JPEG has more than 10000 segments, the most expected\.$"):
+    with pytest.raises(BadImage, match=r"^The JPEG has more than 10000 segments, the most expected\.$"):
         scans(payload)
 
 
@@ -79,7 +79,7 @@ def test_tables_are_limited_by_their_bytes_whatever_is_between(marker: int) -> N
     plain = saved(Image.new("L", (8, 8)), "JPEG")
     expect_few_tables(plain[:2] + _segment(marker, bytes(60_000)) * 8 + plain[2:])
     for between in (b"", b"\xff\xf0", b"\xff\xd0\0\x40", _segment(0xE5, bytes(100))):
-        with pytest.raises(BadPicture, match=r"^The JPEG has more than 524288 bytes of tables, the most expected\.$"):
+        with pytest.raises(BadImage, match=r"^The JPEG has more than 524288 bytes of tables, the most expected\.$"):
             expect_few_tables(plain[:2] + (_segment(marker, bytes(60_000)) + between) * 9 + plain[2:])
 
 
@@ -89,7 +89,7 @@ def test_what_is_not_read_into_objects_is_not_counted() -> None:
     expect_few_tables(plain[:2] + profile * 100 + plain[2:])
     expect_few_tables(plain + _segment(0xDB, bytes(60_000)) * 100)  # behind the first scan
     expect_few_tables(plain[:20])
-    with pytest.raises(BadPicture, match="more than 10000 segments"):
+    with pytest.raises(BadImage, match="more than 10000 segments"):
         expect_few_tables(plain[:2] + _segment(0xE5, b"") * 10_001 + plain[2:])
 
 
@@ -98,7 +98,7 @@ def test_the_pixels_of_a_frame_in_a_part_of_a_file() -> None:
     between = b"junk" + whole + b"more"
     assert frame_pixels(between, 4, 4 + len(whole)) == 600
     assert frame_pixels(whole, 0, 30) == 0  # cut off before it
-    with pytest.raises(BadPicture, match="more than 100 segments before its frame"):
+    with pytest.raises(BadImage, match="more than 100 segments before its frame"):
         frame_pixels(b"\xff\xd8" + b"\xff\xfe\0\2" * 200 + whole[2:], 0, 10_000)
 
 

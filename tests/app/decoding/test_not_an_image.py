@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from app.decoding.decoder import DecodeLimits, decode
 from app.decoding.not_an_image import what_it_is
-from app.errors import BadPicture
-from tests.app.colour_bundle import RED, picture
+from app.errors import BadImage
+from tests.app.colour_bundle import RED, image
 
-PNG, JPEG = picture(RED, size=(64, 64)), picture(RED, size=(64, 64), kind="JPEG")
+PNG, JPEG = image(RED, size=(64, 64)), image(RED, size=(64, 64), kind="JPEG")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 FORM = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
 
@@ -25,7 +25,7 @@ def as_curl_d_sends(payload: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        *((base64.b64encode(picture(RED, kind=kind)), "is base64 text, which is not decoded; ") for kind in KINDS),
+        *((base64.b64encode(image(RED, kind=kind)), "is base64 text, which is not decoded; ") for kind in KINDS),
         (base64.encodebytes(PNG), "is base64 text, "),
         (b'"' + base64.b64encode(PNG) + b'"', "is base64 text, "),
         (base64.urlsafe_b64encode(JPEG), "is base64 text, "),
@@ -54,7 +54,7 @@ def as_curl_d_sends(payload: bytes) -> bytes:
     ],
 )
 def test_what_is_no_picture_is_named(payload: bytes, words: str) -> None:
-    with pytest.raises(BadPicture) as refused:
+    with pytest.raises(BadImage) as refused:
         decode(payload, 3, 8, DecodeLimits(1 << 20, 1 << 20))
     assert str(refused.value).startswith(f"The file {words}")
     assert str(refused.value).endswith("; expected JPEG, PNG, WebP, GIF, BMP or TIFF.")

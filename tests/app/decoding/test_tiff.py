@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.decoding.tiff import expect_affordable
-from app.errors import BadPicture, TooManyPixels
+from app.errors import BadImage, TooManyPixels
 from tests.faults.hostile import grey_tiff, jpeg_of_arithmetic_scans, longs, saved, segment, tiff
 
 JPEG = saved(Image.new("L", (16, 8)), "JPEG")
@@ -29,9 +29,9 @@ def test_what_pillow_writes_is_affordable(compression: str | None, rows: int) ->
 @pytest.mark.parametrize(("compression", "most"), [(1, 50_000), (5, 50_000), (7, 10_000), (6, 10_000)])
 def test_strips_are_limited_by_their_number(compression: int, most: int) -> None:
     judged(grey_tiff(1, most, b"\0" * 9, compression=compression))
-    with pytest.raises(BadPicture, match=f"^The TIFF has {most + 1} strips or tiles; expected at most {most}"):
+    with pytest.raises(BadImage, match=f"^The TIFF has {most + 1} strips or tiles; expected at most {most}"):
         judged(grey_tiff(1, most + 1, b"\0" * 9, compression=compression))
-    with pytest.raises(BadPicture, match="strips or tiles; expected at most"):  # however few it lists
+    with pytest.raises(BadImage, match="strips or tiles; expected at most"):  # however few it lists
         judged(grey_tiff(1, 60_000, b"\0" * 9, {273: longs(8), 279: longs(1)}, compression=compression))
 
 
@@ -40,7 +40,7 @@ def test_tiles_are_limited_by_their_pixels_wherever_they_lie() -> None:
     judged(tiff_of_tiles(16 * 195, tiles))
     with pytest.raises(TooManyPixels, match="196 strips or tiles of 512000 pixels; expected at most 100000000 pixels"):
         judged(tiff_of_tiles(16 * 196, tiles))
-    with pytest.raises(BadPicture, match="tiles of 0 x 16 pixels"):
+    with pytest.raises(BadImage, match="tiles of 0 x 16 pixels"):
         judged(tiff_of_tiles(16, {**tiles, 322: longs(0)}))
 
 
@@ -52,11 +52,11 @@ def tiff_of_tiles(height: int, tiles: dict[int, tuple[int, int, bytes]]) -> byte
 def test_strips_that_share_bytes_are_limited_by_what_is_read() -> None:
     shared = bytes(3_000_000)
     judged(grey_tiff(1, 3, shared, compression=5))
-    with pytest.raises(BadPicture, match=r"have 12000000 bytes in all; the file has 3000\d+, and at most 1100"):
+    with pytest.raises(BadImage, match=r"have 12000000 bytes in all; the file has 3000\d+, and at most 1100"):
         judged(grey_tiff(1, 4, shared, compression=5))
-    with pytest.raises(BadPicture, match=r"have 9000000 bytes in all; the file has 9000\d+, and at most 8000000"):
+    with pytest.raises(BadImage, match=r"have 9000000 bytes in all; the file has 9000\d+, and at most 8000000"):
         judged(grey_tiff(1, 1, bytes(9_000_000), compression=50_000))
-    with pytest.raises(BadPicture, match=r"have 105000000 bytes in all; the file has 3000\d+, and at most 1030"):
+    with pytest.raises(BadImage, match=r"have 105000000 bytes in all; the file has 3000\d+, and at most 1030"):
         judged(grey_tiff(1, 35, shared, compression=7))
     judged(grey_tiff(1, 40_000, bytes(200), compression=5))  # as of a picture that is mostly empty
 
@@ -93,7 +93,7 @@ def test_what_two_readers_may_read_differently_is_refused() -> None:
     whole = grey_tiff(8, 8, bytes(64), rows=8, compression=5)
     at = whole.index(struct.pack("<HH", 278, 4))
     twice = whole[:at] + struct.pack("<HH", 279, 4) + whole[at + 4 :]
-    with pytest.raises(BadPicture, match=r"^The TIFF has tag 279 more than once; expected one"):
+    with pytest.raises(BadImage, match=r"^The TIFF has tag 279 more than once; expected one"):
         judged(twice)
-    with pytest.raises(BadPicture, match=r"^Tag 279 of the TIFF has type 17; expected one of \(3, 4, 16\)"):
+    with pytest.raises(BadImage, match=r"^Tag 279 of the TIFF has type 17; expected one of \(3, 4, 16\)"):
         judged(whole.replace(struct.pack("<HH", 279, 4), struct.pack("<HH", 279, 17)))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.decoding.decoder import DecodeLimits, decode
 from app.decoding.webp import tables_bytes
-from app.errors import BadPicture, TooManyPixels
+from app.errors import BadImage, TooManyPixels
 from tests.faults.hostile import noise, saved, webp_of_groups
 
 GROUP = 600 + 4 * 2954  # without a cache of colours
@@ -44,12 +44,12 @@ def _varied(width: int = 240, height: int = 200) -> Image.Image:
 
 @pytest.mark.parametrize(("method", "quality"), [(0, 0), (0, 100), (4, 75), (6, 75)])
 def test_what_an_encoder_makes_is_read_to_its_groups(method: int, quality: int) -> None:
-    pictures = [_varied(), _varied().quantize(3).convert("RGB"), _varied().quantize(14).convert("RGB"), noise(100)]
-    for picture in pictures:
-        payload = saved(picture, "WEBP", lossless=True, method=method, quality=quality)
+    images = [_varied(), _varied().quantize(3).convert("RGB"), _varied().quantize(14).convert("RGB"), noise(100)]
+    for image in images:
+        payload = saved(image, "WEBP", lossless=True, method=method, quality=quality)
         assert 0 <= tables_bytes(payload) < 1000 * GROUP
-        with_alpha = picture.convert("RGBA")
-        with_alpha.putalpha(picture.convert("L"))
+        with_alpha = image.convert("RGBA")
+        with_alpha.putalpha(image.convert("L"))
         for options in ({"lossless": True, "exact": True}, {"quality": 80, "alpha_quality": quality}):
             assert 0 <= tables_bytes(saved(with_alpha, "WEBP", method=method, **options)) < 1000 * GROUP
 
@@ -77,10 +77,10 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def test_blocks_and_chunks_are_limited() -> None:
-    with pytest.raises(BadPicture, match="coded in more than 100000 blocks, the most expected"):
+    with pytest.raises(BadImage, match="coded in more than 100000 blocks, the most expected"):
         tables_bytes(webp_of_groups(1268, 2))
     start = webp_of_groups(16, 2)[:12]
-    with pytest.raises(BadPicture, match="more than 1000 chunks before its first picture"):
+    with pytest.raises(BadImage, match="more than 1000 chunks before its first picture"):
         tables_bytes(start + _chunk(b"XMP ", b"") * 1001)
 
 
@@ -88,5 +88,5 @@ def test_blocks_and_chunks_are_limited() -> None:
 def test_bits_that_mean_nothing_are_refused_or_harmless(seed: int) -> None:
     junk = np.random.default_rng(seed).bytes(400)
     payload = webp_of_groups(64, 3)[:25] + junk
-    with suppress(BadPicture):
+    with suppress(BadImage):
         assert tables_bytes(payload) < 1 << 32

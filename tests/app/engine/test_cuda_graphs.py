@@ -23,10 +23,10 @@ from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colours
 SPEC = colour_spec()
 TOP = 12
 BUCKETS = [1, 2, 3, 4, 6, 8, 12]
-Pictures = list[NDArray[np.uint8]]
+Images = list[NDArray[np.uint8]]
 
 
-def pictures(count: int, seed: int = 0) -> Pictures:
+def images(count: int, seed: int = 0) -> Images:
     """That many different ones."""
     rng = np.random.default_rng(seed)
     return list(rng.integers(0, 256, (count, SPEC.num_patches, SPEC.patch_bytes), dtype=np.uint8))
@@ -126,7 +126,7 @@ def test_every_rung_has_memory_of_its_own_size_and_is_bound_once() -> None:
 def test_a_batch_is_padded_to_the_next_rung_with_blanks_and_answered_in_order(count: int) -> None:
     session = FakeGpuSession(SPEC)
     runner = captured(session)
-    batch = pictures(count)
+    batch = images(count)
     logits = runner.run(batch)
     assert logits.dtype == np.float32
     assert logits == pytest.approx(means_of_colours(np.stack(batch)))
@@ -140,17 +140,17 @@ def test_a_batch_is_padded_to_the_next_rung_with_blanks_and_answered_in_order(co
 def test_nothing_of_a_larger_batch_is_left_in_a_smaller_one() -> None:
     session = FakeGpuSession(SPEC)
     runner = captured(session)
-    runner.run(pictures(TOP))
-    runner.run(pictures(5, seed=1))
-    assert (session.runs[-1].patches[:5] == np.stack(pictures(5, seed=1))).all()
+    runner.run(images(TOP))
+    runner.run(images(5, seed=1))
+    assert (session.runs[-1].patches[:5] == np.stack(images(5, seed=1))).all()
     assert not session.runs[-1].patches[5:].any()
 
 
 def test_an_answer_stays_what_it_was_when_the_next_batch_runs() -> None:
     runner = captured(FakeGpuSession(SPEC))
-    first = runner.run(pictures(3))
+    first = runner.run(images(3))
     kept = first.copy()
-    runner.run(pictures(3, seed=1))
+    runner.run(images(3, seed=1))
     assert (first == kept).all()
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_allocated_bound_or_captured_after_the_warm_up() -> None:
     runner = captured(session, memory)
     before = len(memory.hosts), len(memory.arrays), len(session.bindings)
     rng = random.Random(0)
-    stock = pictures(TOP)
+    stock = images(TOP)
     for _ in range(2000):
         runner.run(stock[: rng.randint(1, TOP)])
     assert (len(memory.hosts), len(memory.arrays), len(session.bindings)) == before
@@ -171,7 +171,7 @@ def test_whoever_calls_the_runs_are_in_the_thread_that_captured() -> None:
     session = FakeGpuSession(SPEC)
     runner = BatchBucketRunner(session, SPEC, TOP, FakeMemory())
     runner.capture()
-    callers = [threading.Thread(target=runner.run, args=(pictures(2),)) for _ in range(3)]
+    callers = [threading.Thread(target=runner.run, args=(images(2),)) for _ in range(3)]
     for caller in callers:
         caller.start()
     for caller in callers:
@@ -186,13 +186,13 @@ def test_two_runners_share_no_memory() -> None:
     places = [*memory.hosts, *(array.numpy() for array in memory.arrays)]
     assert len(places) == 2 * (1 + 2 * len(BUCKETS))
     assert not any(np.shares_memory(a, b) for i, a in enumerate(places) for b in places[:i])
-    assert runners[0].run(pictures(1)) == pytest.approx(runners[1].run(pictures(1)))
+    assert runners[0].run(images(1)) == pytest.approx(runners[1].run(images(1)))
 
 
 def test_its_thread_its_session_and_its_memory_go_with_it() -> None:
     session, memory = FakeGpuSession(SPEC), FakeMemory()
     runner = captured(session, memory)
-    runner.run(pictures(2))
+    runner.run(images(2))
     thread = next(one for one in threading.enumerate() if one.ident == session.runs[-1].thread)
     gone = [weakref.ref(thing) for thing in (runner, session, memory)]
     del runner, session, memory
@@ -207,7 +207,7 @@ def test_a_picture_of_another_shape_does_not_run() -> None:
     with pytest.raises(ValueError, match=r"could not broadcast|shape"):
         runner.run([np.zeros((4, 47), dtype=np.uint8)])
     assert session.runs == []
-    assert runner.run(pictures(1)).shape == (1, 3)
+    assert runner.run(images(1)).shape == (1, 3)
 
 
 # --- the same with ONNX Runtime itself, on its device "cpu" ---
@@ -230,7 +230,7 @@ def test_onnx_runtime_answers_any_sequence_of_batches_as_it_does_without_a_ladde
     session: Any, real: BatchBucketRunner, counts: list[int], seed: int
 ) -> None:
     for count in counts:
-        batch = pictures(count, seed)
+        batch = images(count, seed)
         (expected,) = session.run(["logits"], {"patches": np.stack(batch)})
         assert (real.run(batch) == expected).all()
 
@@ -247,7 +247,7 @@ def test_onnx_runtimes_memory_stays_where_it_is(session: Any) -> None:
     addresses = [value.data_ptr() for value in values]
     runner.capture()
     for count in range(1, TOP + 1):
-        runner.run(pictures(count))
+        runner.run(images(count))
     assert len(addresses) == len(set(addresses)) == 2 * len(batch_buckets(TOP))
     assert [value.data_ptr() for value in values] == addresses
 

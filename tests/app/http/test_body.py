@@ -16,7 +16,7 @@ from app import main
 from app.engine.engine import Engine
 from app.settings import Settings
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem, expect_problem_body
 from tests.pace import is_within
@@ -39,7 +39,7 @@ def form(*parts: bytes) -> bytes:
     return b"".join(parts) + b"--XX--\r\n"
 
 
-WHOLE = form(part(picture(RED), disposition(), "Content-Type: image/png"))
+WHOLE = form(part(image(RED), disposition(), "Content-Type: image/png"))
 
 
 async def best_of(answer: httpx.Response) -> str:
@@ -50,7 +50,7 @@ async def best_of(answer: httpx.Response) -> str:
 
 async def expect_service(service: Service) -> None:
     """The service still answers."""
-    assert await best_of(await service.http.post("/classify", content=picture(GREEN))) == "green"
+    assert await best_of(await service.http.post("/classify", content=image(GREEN))) == "green"
 
 
 # --- what is accepted ---
@@ -71,11 +71,11 @@ async def expect_service(service: Service) -> None:
 async def test_a_raw_body_may_say_that_it_is_a_picture_or_nothing(content_type: str | None, serve: Serve) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
     async with serve() as service:
-        assert await best_of(await service.http.post("/classify", content=picture(BLUE), headers=headers)) == "blue"
+        assert await best_of(await service.http.post("/classify", content=image(BLUE), headers=headers)) == "blue"
 
 
 async def test_a_form_and_a_raw_body_get_the_same_answer(serve: Serve) -> None:
-    payload = picture((200, 90, 10))
+    payload = image((200, 90, 10))
     async with serve() as service:
         raw = await service.http.post("/classify", content=payload)
         formed = await service.http.post("/classify", files={"file": ("a.png", payload, "image/png")})
@@ -91,10 +91,10 @@ AS_IT_IS = ("binary", "Binary", "8bit", "7bit", "")
     [
         WHOLE,
         WHOLE + b"an epilogue",
-        form(part(picture(RED), disposition(filename="../../etc/passwd"))),
-        form(part(picture(RED), disposition(filename="bild-ä-\u00ff.png"))),
-        form(part(picture(RED), disposition(), "Content-Type: text/html")),
-        *(form(part(picture(RED), disposition(), f"Content-Transfer-Encoding: {told}")) for told in AS_IT_IS),
+        form(part(image(RED), disposition(filename="../../etc/passwd"))),
+        form(part(image(RED), disposition(filename="bild-ä-\u00ff.png"))),
+        form(part(image(RED), disposition(), "Content-Type: text/html")),
+        *(form(part(image(RED), disposition(), f"Content-Transfer-Encoding: {told}")) for told in AS_IT_IS),
     ],
 )
 async def test_a_form_may_have_more_around_its_file(body: bytes, serve: Serve) -> None:
@@ -104,7 +104,7 @@ async def test_a_form_may_have_more_around_its_file(body: bytes, serve: Serve) -
 
 async def test_a_body_may_arrive_in_any_pieces(serve: Serve) -> None:
     async with serve() as service:
-        for body, headers in ((WHOLE, FORM), (picture(RED), {"content-type": "image/png"})):
+        for body, headers in ((WHOLE, FORM), (image(RED), {"content-type": "image/png"})):
             for size in (1, 7, 64):
                 call = AsgiCall("/classify", headers)
                 for start in range(0, len(body), size):
@@ -121,7 +121,7 @@ async def test_a_large_file_stays_in_memory(serve: Serve, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    payload = picture(BLUE, size=(1000, 1000), kind="BMP")
+    payload = image(BLUE, size=(1000, 1000), kind="BMP")
     assert len(payload) > 1 << 20
     async with serve() as service:
         assert await best_of(await service.http.post("/classify", files={"file": payload})) == "blue"
@@ -130,8 +130,8 @@ async def test_a_large_file_stays_in_memory(serve: Serve, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (form(part(picture(RED), disposition(), "Content-Transfer-Encoding: 8bit")), 200),
-        (form(part(base64.b64encode(picture(RED)), disposition(), "Content-Transfer-Encoding: base64")), 400),
+        (form(part(image(RED), disposition(), "Content-Transfer-Encoding: 8bit")), 200),
+        (form(part(base64.b64encode(image(RED)), disposition(), "Content-Transfer-Encoding: base64")), 400),
         (b"\r\n\r\n" + WHOLE, 200),
         (b"\r\na preamble-\r\n" + WHOLE, 400),
     ],
@@ -150,7 +150,7 @@ async def test_what_a_form_means_does_not_depend_on_its_pieces(body: bytes, stat
 async def test_what_is_wrong_with_a_form_is_told_its_sender_and_not_the_log(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unknown = part(picture(RED), disposition(), "Content-Transfer-Encoding: unheard-of")
+    unknown = part(image(RED), disposition(), "Content-Transfer-Encoding: unheard-of")
     async with serve() as service:
         for body in (*MALFORMED, WHOLE + b"an epilogue" * 1000, form(unknown)):
             await service.http.post("/classify", content=body, headers=FORM)
@@ -165,7 +165,7 @@ async def test_what_is_wrong_with_a_form_is_told_its_sender_and_not_the_log(
 )
 async def test_another_content_type_is_refused(content_type: str, serve: Serve) -> None:
     async with serve() as service:
-        answer = await service.http.post("/classify", content=picture(RED), headers={"content-type": content_type})
+        answer = await service.http.post("/classify", content=image(RED), headers={"content-type": content_type})
         named = content_type.partition(";")[0]
         expect_problem(answer, 415, "unsupported_format", f"'{named}'", "expected multipart/form-data", "image/*")
         await expect_service(service)
@@ -173,7 +173,7 @@ async def test_another_content_type_is_refused(content_type: str, serve: Serve) 
 
 async def test_many_pictures_come_as_a_form_or_not_at_all(serve: Serve) -> None:
     async with serve() as service:
-        answer = await service.http.post("/classify/batch", content=picture(RED), headers={"content-type": "image/png"})
+        answer = await service.http.post("/classify/batch", content=image(RED), headers={"content-type": "image/png"})
         expect_problem(
             answer, 415, "unsupported_format", "'image/png'", "expected multipart/form-data with fields 'file'"
         )
@@ -220,8 +220,8 @@ MALFORMED = [
     form(b"--XX\r\nno colon here\r\n\r\nx\r\n"),
     form(part(b"x", "Content-Disposition: form-data")),
     form(part(b"x", "X-Other: 1")),
-    form(part(picture(RED), disposition(), *[f"X-{number}: 1" for number in range(20)])),
-    form(part(picture(RED), disposition(), "X-Long: " + "x" * 10_000)),
+    form(part(image(RED), disposition(), *[f"X-{number}: 1" for number in range(20)])),
+    form(part(image(RED), disposition(), "X-Long: " + "x" * 10_000)),
 ]
 
 
@@ -236,7 +236,7 @@ async def test_a_malformed_form_is_a_bad_request(body: bytes, serve: Serve) -> N
 @pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
 @pytest.mark.parametrize("encoding", ["base64", "Base64", "quoted-printable", "x" * 100])
 async def test_a_part_that_is_not_its_bytes_is_refused(encoding: str, path: str, serve: Serve) -> None:
-    body = form(part(base64.b64encode(picture(RED)), disposition(), f"Content-Transfer-Encoding: {encoding}"))
+    body = form(part(base64.b64encode(image(RED)), disposition(), f"Content-Transfer-Encoding: {encoding}"))
     async with serve() as service:
         answer = await service.http.post(path, content=body, headers=FORM)
         words = f"The multipart body has a part in the transfer encoding '{encoding[:64]}'; expected its bytes."
@@ -249,14 +249,14 @@ async def test_a_part_that_is_not_its_bytes_is_refused(encoding: str, path: str,
     [
         (form(), "The form has no file in a field 'file'; expected one."),
         (
-            form(part(picture(RED), disposition("picture"))),
+            form(part(image(RED), disposition("picture"))),
             "The form has a file in the field 'picture'; expected 'file'.",
         ),
         (
-            form(part(picture(RED), disposition(filename=None))),
+            form(part(image(RED), disposition(filename=None))),
             "The field 'file' has no filename; expected an uploaded file, curl -F file=@NAME.",
         ),
-        (form(part(picture(RED), disposition(name=""))), "The form has a file in the field ''; expected 'file'."),
+        (form(part(image(RED), disposition(name=""))), "The form has a file in the field ''; expected 'file'."),
     ],
 )
 async def test_a_form_without_its_file(body: bytes, words: str, serve: Serve) -> None:
@@ -276,7 +276,7 @@ async def test_an_empty_file_is_no_picture(serve: Serve) -> None:
 
 async def test_one_picture_at_a_time(serve: Serve) -> None:
     async with serve() as service:
-        files = [("file", ("a.png", picture(RED))), ("file", ("b.png", picture(BLUE)))]
+        files = [("file", ("a.png", image(RED))), ("file", ("b.png", image(BLUE)))]
         answer = await service.http.post("/classify", files=files)
         expect_problem(
             answer, 413, "too_many_bytes", "more than 1 file, the most of /classify; /classify/batch takes several."
@@ -294,7 +294,7 @@ async def test_one_picture_at_a_time(serve: Serve) -> None:
     ],
 )
 async def test_a_field_that_means_nothing_is_refused(field: str, words: str, serve: Serve) -> None:
-    note, file = part(b"1", disposition(field, None)), part(picture(RED), disposition())
+    note, file = part(b"1", disposition(field, None)), part(image(RED), disposition())
     async with serve() as service:
         for path, body in itertools.product(("/classify", "/classify/batch"), (form(note, file), form(file, note))):
             expect_problem(await service.http.post(path, content=body, headers=FORM), 422, "bad_parameter", words)
@@ -305,7 +305,7 @@ async def test_a_field_that_means_nothing_is_refused(field: str, words: str, ser
 
 
 async def test_a_body_that_declares_too_much_is_not_even_read(serve: Serve) -> None:
-    async with serve(max_picture_bytes=1000) as service:
+    async with serve(max_image_bytes=1000) as service:
         call = AsgiCall("/classify", {"content-type": "image/png", "content-length": "1001"})
         await call.go(service.app)  # nothing of the body ever arrives
         expect_problem_body(call.body, 413, "too_many_bytes", "The body has 1001 bytes; expected at most 1000.")
@@ -319,13 +319,13 @@ async def test_a_length_that_is_no_number_is_none(length: str, serve: Serve) -> 
     async with serve() as service:
         call = AsgiCall("/classify", {"content-type": "image/png"})
         call._scope["headers"].append((b"content-length", length.encode("latin-1")))
-        call.send_body(picture(RED))
+        call.send_body(image(RED))
         await call.go(service.app)
         assert call.status == 200
 
 
 async def test_a_body_that_turns_out_too_large_is_refused_as_soon_as_it_is(serve: Serve) -> None:
-    async with serve(max_picture_bytes=1000) as service:
+    async with serve(max_image_bytes=1000) as service:
         for headers in ({"content-type": "image/png"}, {"content-type": "image/png", "content-length": "17"}):
             call = AsgiCall("/classify", headers)
             call.send_body(bytes(900), more=True)
@@ -336,8 +336,8 @@ async def test_a_body_that_turns_out_too_large_is_refused_as_soon_as_it_is(serve
 
 
 async def test_a_form_may_be_a_little_larger_than_its_picture_but_not_much(serve: Serve) -> None:
-    payload = picture(GREEN)
-    async with serve(max_picture_bytes=len(payload)) as service:
+    payload = image(GREEN)
+    async with serve(max_image_bytes=len(payload)) as service:
         assert await best_of(await service.http.post("/classify", files={"file": payload})) == "green"
         answer = await service.http.post("/classify", files={"file": payload + b"x"})
         expect_problem(answer, 413, "too_many_bytes", f"{len(payload) + 1} bytes; expected at most {len(payload)}.")
@@ -346,7 +346,7 @@ async def test_a_form_may_be_a_little_larger_than_its_picture_but_not_much(serve
         await expect_service(service)
 
 
-@pytest.mark.parametrize(("headers", "sent"), [({"content-type": "image/png"}, picture(RED)[:10]), (FORM, WHOLE[:30])])
+@pytest.mark.parametrize(("headers", "sent"), [({"content-type": "image/png"}, image(RED)[:10]), (FORM, WHOLE[:30])])
 async def test_a_body_that_never_ends_gets_504(headers: dict[str, str], sent: bytes, serve: Serve) -> None:
     async with serve(body_timeout_s=0.05) as service:
         call = AsgiCall("/classify", headers)
@@ -377,7 +377,7 @@ _scraps = st.one_of(
     st.binary(max_size=12),
     st.sampled_from(
         [b"--XX", b"\r\n", b"\r\n\r\n", b"--XX--\r\n", b"--", b"XX", b"\r", b"\n", b":", disposition().encode(),
-         disposition(filename=None).encode(), b"Content-Transfer-Encoding: base64", b"=", b'"', picture(RED)]
+         disposition(filename=None).encode(), b"Content-Transfer-Encoding: base64", b"=", b'"', image(RED)]
     ),
 )  # fmt: skip
 
@@ -422,12 +422,12 @@ SLOW = {
     "a content type of semicolons": (b"", "multipart/form-data" + ";" * 60_000, 400),
     "a content type of quotes": (b"", 'multipart/form-data; a="' + '\\"' * 30_000, 400),
     "parts with names of semicolons": (
-        form(*[part(b"", disposition("note", None) + ";" * 900)] * 100, part(picture(RED), disposition())),
+        form(*[part(b"", disposition("note", None) + ";" * 900)] * 100, part(image(RED), disposition())),
         FORM["content-type"],
         422,
     ),
     "a part with a name of semicolons": (
-        form(part(picture(RED), disposition() + ";" * 4000)),
+        form(part(image(RED), disposition() + ";" * 4000)),
         FORM["content-type"],
         400,
     ),

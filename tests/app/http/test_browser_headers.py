@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.browser_headers import PageHeaders
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.in_process import Serve
 
 STRICT = "default-src 'none'; frame-ancestors 'none'"
@@ -22,10 +22,10 @@ def shown(answer: Any, names: dict[str, str]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("method", "path", "content", "status"),
     [
-        ("POST", "/classify", picture(RED), 200),
+        ("POST", "/classify", image(RED), 200),
         ("POST", "/classify", b"no picture", 400),
-        ("POST", "/classify?top_k=x", picture(RED), 422),
-        ("POST", "/classify/batch", picture(RED), 415),
+        ("POST", "/classify?top_k=x", image(RED), 422),
+        ("POST", "/classify/batch", image(RED), 415),
         ("GET", "/model", None, 200),
         ("GET", "/health/live", None, 200),
         ("GET", "/health/ready", None, 200),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse, Response
 
-from app.errors import BadPicture, QueueFull
+from app.errors import BadImage, QueueFull
 from app.http import problems
 from app.http.dispatcher import Application, AsgiEndpoint
 from tests.app.asgi import AsgiCall
@@ -79,7 +79,7 @@ def test_a_parameter_that_is_not_known_gets_422_with_the_nearest_one_that_is(que
     assert (answer.status, answer.body["code"], answer.body["detail"]) == (422, "bad_parameter", words)
 
 
-@pytest.mark.parametrize("kind", [BadPicture("It is none."), QueueFull("It is full.", 7)])
+@pytest.mark.parametrize("kind", [BadImage("It is none."), QueueFull("It is full.", 7)])
 def test_a_service_error_becomes_its_answer(kind: Any) -> None:
     async def failing(request: Request) -> Response:
         raise kind

@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import BadSettings
 from app.settings import load
-from tests.app.colour_bundle import RED, colour_spec, picture
+from tests.app.colour_bundle import RED, colour_spec, image
 from tests.app.fakes import FakeSession, engine_of
 from tests.app.in_process import Serve
 
@@ -26,7 +26,7 @@ async def test_by_default_no_page_of_another_origin_may_read_anything(path: str,
         asked = await service.http.options(path, headers=preflight(SHOP))
         assert asked.status_code == 405
         answer = await service.http.request(
-            "POST" if path == "/classify" else "GET", path, headers={"origin": SHOP}, content=picture(RED)
+            "POST" if path == "/classify" else "GET", path, headers={"origin": SHOP}, content=image(RED)
         )
     assert answer.status_code == 200
     for one in (asked, answer):
@@ -51,9 +51,9 @@ async def test_a_configured_origin_is_let_in_before_its_request(path: str, serve
 @pytest.mark.parametrize(
     ("method", "path", "content", "status"),
     [
-        ("POST", "/classify", picture(RED), 200),
+        ("POST", "/classify", image(RED), 200),
         ("POST", "/classify", b"no picture", 400),
-        ("POST", "/classify/batch", picture(RED), 415),
+        ("POST", "/classify/batch", image(RED), 415),
         ("GET", "/model", None, 200),
         ("GET", "/nothing", None, 404),
     ],
@@ -77,14 +77,14 @@ async def test_a_page_may_read_that_the_service_failed(serve: Serve) -> None:
 
     spec = colour_spec(canary=None)
     async with serve(engine_of(FakeSession(spec, fail), spec), cors_origins=SHOP) as service:
-        answer = await service.http.post("/classify", content=picture(RED), headers={"origin": SHOP})
+        answer = await service.http.post("/classify", content=image(RED), headers={"origin": SHOP})
     assert answer.status_code == 500
     assert answer.headers[ALLOW] == SHOP
 
 
 async def test_all_origins_is_a_star(serve: Serve) -> None:
     async with serve(cors_origins="*") as service:
-        answer = await service.http.post("/classify", content=picture(RED), headers={"origin": OTHER})
+        answer = await service.http.post("/classify", content=image(RED), headers={"origin": OTHER})
     assert answer.headers[ALLOW] == "*"
 
 

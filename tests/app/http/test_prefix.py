@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.forwarded import behind
 from app.http.prefix import OWN_PATHS, is_prefix, prefix_of
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem
 from tests.app.servers import PATIENCE_S, Server, free_port
@@ -143,7 +143,7 @@ def test_the_longest_prefix() -> None:
 async def test_with_a_root_path_everything_is_answered_with_it_and_without_it(before: str, serve: Serve) -> None:
     async with served_below(serve, "/mixer") as http:
         for path in ("/classify", "/classify?top_k=1"):
-            answer = await http.post(before + path, content=picture(RED))
+            answer = await http.post(before + path, content=image(RED))
             assert answer.json()["predictions"][0]["label"] == "red"
         for path in ("/model", "/models", "/health/live", "/health/ready", "/metrics", "/docs", "/docs/docs.js"):
             assert (await http.get(before + path)).status_code == 200
@@ -207,7 +207,7 @@ def test_a_server_believes_a_proxy_on_this_machine_and_its_setting(bundle: Path)
         assert location(server, "/", "//evil.example") == "/vision/docs"
         assert location(server, "/vision/", "") == "/vision/docs"
         request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/vision/classify", picture(RED), {"Content-Type": "image/png"}
+            f"http://127.0.0.1:{port}/vision/classify", image(RED), {"Content-Type": "image/png"}
         )
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             assert json.load(answer)["predictions"][0]["label"] == "red"

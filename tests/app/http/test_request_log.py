@@ -11,7 +11,7 @@ from app.engine.engine import Engine
 from app.errors import ClientGone
 from app.http.request_log import REFUSED, Access, Refused
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import RED, colour_spec, picture
+from tests.app.colour_bundle import RED, colour_spec, image
 from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours
 from tests.app.in_process import Serve
 
@@ -47,7 +47,7 @@ def stages_of(header: str) -> dict[str, float]:
 
 async def test_server_timing_says_where_the_time_went(serve: Serve, alone: Engine) -> None:
     async with serve(alone) as service:
-        answer = await service.http.post("/classify", content=picture(RED))
+        answer = await service.http.post("/classify", content=image(RED))
     stages = stages_of(answer.headers["server-timing"])
     assert list(stages) == ["receive", "decode", "queue", "infer", "total"]
     assert 0 < sum(stages.values()) - stages["total"] <= stages["total"] + 0.05
@@ -58,9 +58,9 @@ async def test_server_timing_says_where_the_time_went(serve: Serve, alone: Engin
     ("path", "content", "stages"),
     [
         ("/classify", b"no picture", ["receive", "total"]),
-        ("/classify?top_k=99", picture(RED), ["total"]),
-        ("/classify?top_k=x", picture(RED), ["total"]),
-        ("/classify/batch", picture(RED), ["total"]),
+        ("/classify?top_k=99", image(RED), ["total"]),
+        ("/classify?top_k=x", image(RED), ["total"]),
+        ("/classify/batch", image(RED), ["total"]),
     ],
 )
 async def test_every_answer_of_classify_is_timed(path: str, content: bytes, stages: list[str], serve: Serve) -> None:
@@ -77,7 +77,7 @@ async def test_one_line_in_the_log_for_each_request(
 ) -> None:
     async with serve(alone) as service:
         with caplog.at_level(logging.INFO, "mixer.access"):
-            await service.http.post("/classify?top_k=1", content=picture(RED), headers={"x-request-id": "r-1"})
+            await service.http.post("/classify?top_k=1", content=image(RED), headers={"x-request-id": "r-1"})
             await service.http.get("/a%0Ab%20c")
     first, second = (record for record in caplog.records if record.name == "mixer.access")
     assert re.fullmatch(r"POST /classify 200 [0-9.]+ms id=r-1", first.getMessage())
@@ -123,7 +123,7 @@ async def test_the_line_of_a_request_that_failed_says_why(
 async def test_the_line_of_a_request_that_succeeded_has_nothing_to_say_of_why(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line = await failing(serve, caplog, "/classify", content=picture(RED))
+    line = await failing(serve, caplog, "/classify", content=image(RED))
     assert not {"code", "detail", "errors"} & vars(line).keys()
 
 
@@ -132,7 +132,7 @@ async def test_what_a_client_wrote_into_a_detail_is_cut_and_escaped(
 ) -> None:
     for value in ("9" * 5000, 'a"\n2026 ERROR \x1b[2J\u2028'):
         caplog.clear()
-        line = await failing(serve, caplog, "/classify", params={"model": value}, content=picture(RED))
+        line = await failing(serve, caplog, "/classify", params={"model": value}, content=image(RED))
         detail = vars(line)["detail"]
         assert len(detail) < 300
         assert detail.isprintable()
@@ -143,7 +143,7 @@ async def test_what_a_client_wrote_into_a_detail_is_cut_and_escaped(
 async def test_the_line_of_a_batch_counts_its_failed_entries_by_code(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    contents = (b"no picture", picture(RED), b"none either", b"%PDF-1.7")
+    contents = (b"no picture", image(RED), b"none either", b"%PDF-1.7")
     files = [("file", (f"secret-{at}", content)) for at, content in enumerate(contents)]
     line = await failing(serve, caplog, "/classify/batch", files=files)
     assert vars(line)["status"] == 200
@@ -154,7 +154,7 @@ async def test_the_line_of_a_batch_counts_its_failed_entries_by_code(
 
 async def test_requests_that_failed_are_counted_by_code(serve: Serve) -> None:
     async with serve() as service:
-        await service.http.post("/classify", content=picture(RED))
+        await service.http.post("/classify", content=image(RED))
         await service.http.post("/classify", content=b"no picture")
         for path in ("/one", "/two"):
             await service.http.get(path)

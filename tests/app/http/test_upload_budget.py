@@ -11,14 +11,14 @@ from app.http.upload_budget import UploadBudget
 from app.settings import load
 from app.system.quota import Quota
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import RED, colour_spec, picture
+from tests.app.colour_bundle import RED, colour_spec, image
 from tests.app.fakes import GatedSession, engine_of
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem, expect_problem_body
 
 FORM_BYTES = 64 << 10
-LIMITS = {"max_picture_bytes": 1000, "max_request_bytes": 1000, "upload_memory_bytes": 1000 + FORM_BYTES}
-MANY = {"max_picture_bytes": 60_000, "max_request_bytes": 60_000, "upload_memory_bytes": 60_000 + FORM_BYTES}
+LIMITS = {"max_image_bytes": 1000, "max_request_bytes": 1000, "upload_memory_bytes": 1000 + FORM_BYTES}
+MANY = {"max_image_bytes": 60_000, "max_request_bytes": 60_000, "upload_memory_bytes": 60_000 + FORM_BYTES}
 
 
 def begin(service: Service, *pieces: bytes) -> tuple[AsgiCall, "asyncio.Task[None]"]:
@@ -44,7 +44,7 @@ async def test_beyond_the_most_bytes_a_body_is_refused_and_an_answer_makes_room(
             call.send_body(b"")
             await task
             assert call.status == 400
-        whole = await service.http.post("/classify", content=picture(RED))
+        whole = await service.http.post("/classify", content=image(RED))
         assert whole.status_code == 200
         assert service.metrics.samples()['mixer_rejected_total{reason="uploads_full"}'] == 1
 
@@ -76,13 +76,13 @@ async def test_whatever_becomes_of_a_request_its_bytes_go_with_it(ending: str, s
             else:
                 call.send_body(b"")
             await task
-        assert (await service.http.post("/classify", content=picture(RED))).status_code == 200
+        assert (await service.http.post("/classify", content=image(RED))).status_code == 200
 
 
 async def test_a_picture_counts_until_it_is_answered(serve: Serve) -> None:
     spec = colour_spec(canary=None)
     session = GatedSession(spec)
-    payload = picture(RED) + bytes(50_000)
+    payload = image(RED) + bytes(50_000)
     async with serve(engine_of(session, spec), **MANY) as service:
         running = [asyncio.create_task(service.http.post("/classify", content=payload)) for _ in range(2)]
         await session.entered.wait()
@@ -100,7 +100,7 @@ async def test_a_batch_counts_with_all_of_its_form(serve: Serve) -> None:
         other, other_task = begin(service, bytes(55_000))
         for one in (call, other):
             await one.listened.wait()
-        files = [("file", (f"{index}.png", picture(RED) + bytes(8000))) for index in range(3)]
+        files = [("file", (f"{index}.png", image(RED) + bytes(8000))) for index in range(3)]
         expect_problem(await service.http.post("/classify/batch", files=files), 429, "uploads_full", "expected room")
         for one, its_task in ((call, task), (other, other_task)):
             one.hang_up()
@@ -108,7 +108,7 @@ async def test_a_batch_counts_with_all_of_its_form(serve: Serve) -> None:
         assert (await service.http.post("/classify/batch", files=files)).status_code == 200
 
 
-@pytest.mark.parametrize("flag", ["--max-picture-bytes", "--max-request-bytes"])
+@pytest.mark.parametrize("flag", ["--max-image-bytes", "--max-request-bytes"])
 def test_room_for_less_than_one_body_is_refused(flag: str) -> None:
     least = (90 << 20) + FORM_BYTES
     with pytest.raises(

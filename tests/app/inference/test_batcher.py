@@ -317,19 +317,19 @@ async def test_law_12_the_same_picture_gets_the_same_answer_alone_and_in_any_bat
     async def run(batch: list[Any]) -> list[Any]:
         return list(engine.run(batch))
 
-    async def logits(pictures: list[Any]) -> list[Any]:
-        bench = Bench(run, max_batch_size=len(pictures))
-        answered = await asyncio.gather(*(bench.classify(picture, deadline=float("inf")) for picture in pictures))
-        assert bench.observer.ran_sizes == [len(pictures)]
+    async def logits(images: list[Any]) -> list[Any]:
+        bench = Bench(run, max_batch_size=len(images))
+        answered = await asyncio.gather(*(bench.classify(image, deadline=float("inf")) for image in images))
+        assert bench.observer.ran_sizes == [len(images)]
         return [one.answer for one in answered]
 
     (alone,) = await logits(crowd[:1])
     tolerance = 1e-5 * (alone.max() - alone.min())
     for size in (2, 3, 8, 17, 33):
         for position in {0, size // 2, size - 1}:
-            pictures = crowd[1:size]
-            pictures.insert(position, crowd[0])
-            answers = await logits(pictures)
+            images = crowd[1:size]
+            images.insert(position, crowd[0])
+            answers = await logits(images)
             assert np.abs(answers[position] - alone).max() <= tolerance
 
 

@@ -14,12 +14,12 @@ from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
 from app.engine.cuda_graphs import BatchBucketRunner
 from app.engine.engine import Engine, EngineOptions, open_engine
-from app.errors import BadParameter, BadPicture, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
+from app.errors import BadImage, BadParameter, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
 from app.inference.admission import Limits
 from app.inference.classifier import Classified, Classifier, Decoding
 from app.system.quota import Quota
 from model.spec import Fit
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
 from tests.app.fakes import (
     FakeGpuSession,
     FakeMemory,
@@ -73,7 +73,7 @@ def best(classified: Classified) -> str:
 
 
 async def test_a_picture_gets_its_labels_most_probable_first(build: Build, engine: Engine) -> None:
-    classified = await classify(build(engine), picture((255, 0, 51)), top_k=3)
+    classified = await classify(build(engine), image((255, 0, 51)), top_k=3)
     labels = [(prediction["label"], prediction["index"]) for prediction in classified.predictions]
     assert labels == [("red", 0), ("blue", 2), ("green", 1)]
     total = math.exp(10) + math.exp(2) + 1
@@ -87,9 +87,9 @@ async def test_a_picture_gets_its_labels_most_probable_first(build: Build, engin
 async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, engine: Engine) -> None:
     classifier = build(engine)
     for payload in (
-        picture(GREEN, size=(300, 40), kind="JPEG"),
-        picture(GREEN, size=(1, 1)),
-        picture(GREEN, kind="GIF"),
+        image(GREEN, size=(300, 40), kind="JPEG"),
+        image(GREEN, size=(1, 1)),
+        image(GREEN, kind="GIF"),
     ):
         assert best(await classify(classifier, payload)) == "green"
 
@@ -119,7 +119,7 @@ async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Eng
     with classifier.admit(4) as permits:
         answers = [
             asyncio.create_task(
-                classifier.classify(permit, picture(RED, size=(side, 1)), top_k=1, deadline=deadline, patient=side < 40)
+                classifier.classify(permit, image(RED, size=(side, 1)), top_k=1, deadline=deadline, patient=side < 40)
             )
             for side, permit in zip((10, 20, 30, 40), permits, strict=True)
         ]
@@ -133,7 +133,7 @@ async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Eng
 
 def costly(side: int) -> bytes:
     """A PNG of one colour: few bytes for as many pixels as are more than a little work."""
-    return picture(RED, size=(side, 50_000))
+    return image(RED, size=(side, 50_000))
 
 
 @asynccontextmanager
@@ -153,7 +153,7 @@ async def one_thread(engine: Engine) -> AsyncIterator[tuple[Classifier, _Sizes, 
 async def test_a_picture_of_few_bytes_that_takes_long_lets_others_be_decoded_first(engine: Engine) -> None:
     assert len(costly(41)) <= 100_000
     async with one_thread(engine) as (classifier, budget, held):
-        sent = [asyncio.create_task(classify(classifier, one)) for one in (costly(41), costly(42), picture(RED))]
+        sent = [asyncio.create_task(classify(classifier, one)) for one in (costly(41), costly(42), image(RED))]
         await asyncio.sleep(0)
         held.set()
         assert [best(one) for one in await asyncio.gather(*sent)] == ["red"] * 3
@@ -185,25 +185,25 @@ async def test_of_a_batch_nothing_is_begun_after_its_deadline(engine: Engine) ->
         with classifier.admit(3) as permits:
             sent = [
                 classifier.classify(permit, payload, top_k=1, deadline=deadline, client="batch")
-                for payload, permit in zip((picture(RED), costly(41), costly(42)), permits, strict=True)
+                for payload, permit in zip((image(RED), costly(41), costly(42)), permits, strict=True)
             ]
             answers = await asyncio.gather(*sent, return_exceptions=True)
         assert [type(one) for one in answers] == [DeadlinePassed] * 3
         held.set()
-        await classify(classifier, picture(RED, size=(30, 1)))  # whose turn comes after theirs
+        await classify(classifier, image(RED, size=(30, 1)))  # whose turn comes after theirs
         await classify(classifier, costly(44))
     assert budget.asked == [30, 44 * 50_000]
 
 
 async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> None:
     classifier = build(open_engine(EngineOptions(grey_bundle, provider="cpu", instances=1)))
-    assert best(await classify(classifier, picture((250, 250, 250)))) == "light"
-    assert best(await classify(classifier, picture(20, mode="L"))) == "dark"
+    assert best(await classify(classifier, image((250, 250, 250)))) == "light"
+    assert best(await classify(classifier, image(20, mode="L"))) == "dark"
 
 
 async def test_the_temperature_of_the_spec_softens_the_probabilities(build: Build) -> None:
     spec = colour_spec(canary=None, temperature=10.0)
-    classified = await classify(build(engine_of(FakeSession(spec, means_of_colours), spec)), picture(RED))
+    classified = await classify(build(engine_of(FakeSession(spec, means_of_colours), spec)), image(RED))
     assert classified.predictions[0]["probability"] == pytest.approx(math.e / (math.e + 2), rel=1e-5)
 
 
@@ -211,7 +211,7 @@ async def test_huge_logits_do_not_overflow_and_ties_keep_the_order_of_the_classe
     def answer(patches: Any) -> Any:
         return np.array([[3e38, -3e38, 3e38]] * len(patches), dtype=np.float32)
 
-    classified = await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED), top_k=3)
+    classified = await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), image(RED), top_k=3)
     found = [(one["label"], one["probability"]) for one in classified.predictions]
     assert found == [("red", 0.5), ("blue", 0.5), ("green", 0.0)]
 
@@ -219,9 +219,9 @@ async def test_huge_logits_do_not_overflow_and_ties_keep_the_order_of_the_classe
 async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_answer(build: Build) -> None:
     session = GatedSession(SPEC)
     classifier = build(engine_of(session, SPEC), max_batch_size=8)
-    first = asyncio.create_task(classify(classifier, picture(RED)))
+    first = asyncio.create_task(classify(classifier, image(RED)))
     await session.entered.wait()
-    others = [asyncio.create_task(classify(classifier, picture(colour))) for colour in (GREEN, BLUE, RED)]
+    others = [asyncio.create_task(classify(classifier, image(colour))) for colour in (GREEN, BLUE, RED)]
     metrics = classifier._metrics
     assert isinstance(metrics, WatchedMetrics)
     await metrics.until(lambda: metrics.waiting == 3)
@@ -238,7 +238,7 @@ async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_pa
     engine = Engine([runner], SPEC, provider="cuda", precision="fp32", fallback=None)
     classifier = build(engine, max_batch_size=5, max_wait_s=60)
     colours = (RED, GREEN, BLUE, GREEN, RED)
-    answers = await asyncio.gather(*(classify(classifier, picture(colour)) for colour in colours))
+    answers = await asyncio.gather(*(classify(classifier, image(colour)) for colour in colours))
     assert [best(classified) for classified in answers] == ["red", "green", "blue", "green", "red"]
     assert [classified.batch_size for classified in answers] == [5] * 5
     assert metrics.samples()["mixer_padding_images_total"] == 1
@@ -250,10 +250,10 @@ async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_pa
 async def test_what_cannot_be_decoded_never_reaches_the_engine(build: Build, metrics: WatchedMetrics) -> None:
     session = FakeSession(SPEC)
     classifier = build(engine_of(session, SPEC))
-    with pytest.raises(BadPicture):
+    with pytest.raises(BadImage):
         await classify(classifier, b"no picture")
     with pytest.raises(TooManyPixels):
-        await classify(classifier, picture(RED, size=(2000, 2000)))
+        await classify(classifier, image(RED, size=(2000, 2000)))
     assert session.batches == []
     assert metrics.samples()['mixer_images_total{outcome="bad_picture"}'] == 1
     assert metrics.samples()['mixer_images_total{outcome="too_many_pixels"}'] == 1
@@ -265,7 +265,7 @@ async def test_the_engines_own_words_stay_in_the_log(build: Build, caplog: pytes
         raise RuntimeError("secret")
 
     with pytest.raises(InferenceFailed) as failed:
-        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED))
+        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), image(RED))
     assert str(failed.value) == "The engine failed on this picture; the service's log says why."
     assert "secret" in caplog.text
 
@@ -276,14 +276,14 @@ async def test_logits_that_are_no_numbers_are_a_failure(wrong: float, build: Bui
         return np.array([[0, wrong, 0]], dtype=np.float32)
 
     with pytest.raises(InferenceFailed, match=r"not all finite numbers\. This is a bug"):
-        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), picture(RED))
+        await classify(build(engine_of(FakeSession(SPEC, answer), SPEC)), image(RED))
 
 
 async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, metrics: WatchedMetrics) -> None:
     classifier, gate = build(engine_of(FakeSession(SPEC), SPEC)), threading.Event()
     before = classifier._decoding.threads.submit(lambda: gate.wait(60))
     with pytest.raises(DeadlinePassed, match="not decoded before its deadline"):
-        await classify(classifier, picture(RED), timeout_s=-1)
+        await classify(classifier, image(RED), timeout_s=-1)
     gate.set()
     await before
     assert metrics.given_up == [("decode", "deadline")]
@@ -293,7 +293,7 @@ async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, m
 async def test_a_picture_whose_client_goes_while_it_is_decoded(build: Build, metrics: WatchedMetrics) -> None:
     session = FakeSession(SPEC)
     classifier = build(engine_of(session, SPEC))
-    task = asyncio.create_task(classify(classifier, picture(RED)))
+    task = asyncio.create_task(classify(classifier, image(RED)))
     await metrics.until(lambda: metrics.inside == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

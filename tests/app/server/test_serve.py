@@ -25,7 +25,7 @@ from app.server.gate import Gate
 from app.server.supervisor import STOPPING
 from app.server.uvicorn_server import Service
 from app.settings import Settings
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
 from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours, samples_of
 from tests.app.servers import (
     PATIENCE_S,
@@ -102,12 +102,12 @@ def test_one_last_line_says_that_it_is_ready_and_where_and_how(workers: str, sai
     with served(bundle, "--workers", workers) as running:
         url = f"http://127.0.0.1:{running.port}"
         running.wait_for(rf"mixer.server ready on {url}: colours 7 in fp32; {said}; no API key is needed; no CORS; ")
-        running.classify(picture(BLUE))
+        running.classify(image(BLUE))
         if workers == "2":
             for pid in running.wait_for(STARTED, 2):
                 os.kill(int(pid), signal.SIGKILL)
             running.wait_until_serving(4)
-            running.classify(picture(BLUE))
+            running.classify(image(BLUE))
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
         (ready,) = [line for line in running.lines if " ready on " in line]
@@ -123,7 +123,7 @@ def test_a_server_is_ready_classifies_and_stops_with_0(bundle: Path) -> None:
     with served(bundle, "--workers", "1") as running:
         running.wait_until_serving()
         assert json.loads(running.get("/health/ready"))["status"] == "ready"
-        assert running.classify(picture(BLUE))["predictions"][0]["label"] == "blue"
+        assert running.classify(image(BLUE))["predictions"][0]["label"] == "blue"
         assert samples_of(running.get("/metrics"))["mixer_connections"] >= 1
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
@@ -133,7 +133,7 @@ def test_a_server_is_ready_classifies_and_stops_with_0(bundle: Path) -> None:
 
 @pytest.mark.process
 def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path) -> None:
-    payload = picture(GREEN, size=(64, 64))
+    payload = image(GREEN, size=(64, 64))
     with served(bundle, "--workers", "1", "--drain-timeout-s", "20") as running:
         running.wait_until_serving()
         with running.connect() as connection:
@@ -168,7 +168,7 @@ def test_who_comes_before_all_workers_have_started_does_not_stay_with_the_first(
     with altered(SLOW_TO_START, bundle, "--workers", "2") as running, ExitStack() as opened:
         connections = [opened.enter_context(running.connect()) for _ in range(24)]
         for connection in connections:
-            connection.sendall(request_of(picture(RED)))
+            connection.sendall(request_of(image(RED)))
         pids = [int(pid) for pid in running.wait_for(STARTED, 2)]
         running.wait_for("mixer.access POST /classify 200")
         lines = list(running.lines)
@@ -300,7 +300,7 @@ def test_a_run_that_never_ends_gets_503_when_the_drain_ends_and_does_not_keep_th
     with altered(STUCK, bundle, "--workers", "1", "--drain-timeout-s", "0.2") as running:
         running.wait_until_serving()
         with running.connect() as connection:
-            connection.sendall(request_of(picture(BLUE)))
+            connection.sendall(request_of(image(BLUE)))
             running.wait_for("the run has begun")
             running.signal(signal.SIGTERM)
             answer = read_until(connection, b"}")
@@ -395,7 +395,7 @@ def test_a_run_that_never_ends_makes_it_unready_and_then_ends_the_process(bundle
     with altered(STUCK, bundle, "--workers", "1", "--watchdog-s", "1") as running:
         running.wait_until_serving()
         with running.connect() as connection:
-            connection.sendall(request_of(picture(BLUE)))
+            connection.sendall(request_of(image(BLUE)))
             running.wait_for("the run has begun")
             running.wait_for(r"readiness: .*A run has not ended in 0\.\d s\.")
             running.wait_for(r"a run has not ended in [\d.]+ s; this process ends")
@@ -443,7 +443,7 @@ def test_two_workers_share_the_port_and_their_metrics_and_a_killed_one_is_replac
     with served(bundle, "--workers", "2") as running, ExitStack() as opened:
         several = Several(running, opened, 16)
         for connection in several.connections:
-            assert b'"label":"red"' in ask_on(connection, request_of(picture(RED)))
+            assert b'"label":"red"' in ask_on(connection, request_of(image(RED)))
         shown = [ask_on(several.of(pid)[0], METRICS, b"mixer_worker_restarts_total 0.0\n") for pid in several.pids]
         for text in shown:
             body = text.partition(b"\r\n\r\n")[2].decode()
@@ -456,14 +456,14 @@ def test_two_workers_share_the_port_and_their_metrics_and_a_killed_one_is_replac
 
         dead, alive = several.pids
         cut_off = several.of(dead)[0]
-        cut_off.sendall(head_of_upload(len(picture(BLUE))))
+        cut_off.sendall(head_of_upload(len(image(BLUE))))
         assert read_until(cut_off, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")  # it is in the middle of a request
         os.kill(dead, signal.SIGKILL)
         killed = time.monotonic()
         running.wait_for(rf"worker \d \(process {dead}\) was ended by SIGKILL, and is replaced")
         assert read_until(cut_off, b"\r\n\r\n") == b""
         for connection in several.of(alive):
-            assert b'"label":"green"' in ask_on(connection, request_of(picture(GREEN)))
+            assert b'"label":"green"' in ask_on(connection, request_of(image(GREEN)))
         successor = int(running.wait_for(STARTED, 3)[2])
         assert is_within(time.monotonic() - killed, 15, time.perf_counter)
         running.wait_for(SERVING, 3)
@@ -504,12 +504,12 @@ def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(how: str,
             running.wait_for("the loop stands still")
         else:
             os.kill(still, signal.SIGSTOP)
-        assert b'"label":"green"' in ask_on(several.of(alive)[0], request_of(picture(GREEN)))
+        assert b'"label":"green"' in ask_on(several.of(alive)[0], request_of(image(GREEN)))
         running.wait_for(rf"worker \d \(process {still}\) hangs, and is killed")
         running.wait_for(rf"worker \d \(process {still}\) was ended by SIGKILL, and is replaced")
         running.wait_for(SERVING, 3)
         assert not Path(f"/proc/{still}").exists()
-        assert b'"label":"blue"' in ask_on(several.of(alive)[0], request_of(picture(BLUE)))
+        assert b'"label":"blue"' in ask_on(several.of(alive)[0], request_of(image(BLUE)))
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
 
@@ -522,7 +522,7 @@ def test_a_run_that_never_ends_is_told_by_every_worker_and_its_own_is_replaced(b
         (alive,) = set(several.pids) - {stuck}
         other = several.of(alive)[0]
         assert b" 200 OK" in ask_on(other, READY, b"}")
-        several.of(stuck)[0].sendall(request_of(picture(BLUE)))
+        several.of(stuck)[0].sendall(request_of(image(BLUE)))
         running.wait_for(r"readiness: .*A run has not ended")
         answer = ask_on(other, READY, b"}")
         assert b" 503 Service Unavailable" in answer
@@ -530,7 +530,7 @@ def test_a_run_that_never_ends_is_told_by_every_worker_and_its_own_is_replaced(b
         running.wait_for(rf"worker 0 \(process {stuck}\) ended with exit code 1, and is replaced")
         running.wait_for(SERVING, 3)
         assert b" 200 OK" in ask_on(other, READY, b"}")
-        assert b'"label":"blue"' in ask_on(other, request_of(picture(BLUE)))
+        assert b'"label":"blue"' in ask_on(other, request_of(image(BLUE)))
 
 
 WRONG = """
@@ -550,7 +550,7 @@ def test_where_one_worker_answers_wrongly_no_worker_is_ready(bundle: Path) -> No
         assert all(b" 503 Service Unavailable" in answer for answer in words)
         assert sum(b"Worker 1: The canary picture's logits are off by 10;" in answer for answer in words) == 1
         assert sum(b"The canary picture's logits are off by 10;" in answer for answer in words) == 2
-        assert b'"label":"red"' in ask_on(several.connections[0], request_of(picture(RED)))  # whoever asks is answered
+        assert b'"label":"red"' in ask_on(several.connections[0], request_of(image(RED)))  # whoever asks is answered
 
 
 async def test_a_connection_that_is_opened_at_the_end_is_told_to_end() -> None:

@@ -18,7 +18,7 @@ from app.errors import BadSettings
 from app.server import tls
 from app.settings import Settings, load
 from tests.app.certificates import Certificate, certificate
-from tests.app.colour_bundle import BLUE, picture
+from tests.app.colour_bundle import BLUE, image
 from tests.app.servers import PATIENCE_S, ROOT, Server, clean_environment, free_port, until
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command makes a certificate here")
@@ -261,11 +261,11 @@ def test_pictures_are_classified_over_https(service: tuple[Server, int], trust: 
     assert [line for line in running.lines if f"starting on https://127.0.0.1:{running.port}" in line]
     with httpx.Client(verify=trust, base_url=f"https://127.0.0.1:{running.port}", timeout=PATIENCE_S) as client:
         for _ in range(8):
-            answer = client.post("/classify", content=picture(BLUE, size=(300, 300)), headers={"x-api-key": KEY})
+            answer = client.post("/classify", content=image(BLUE, size=(300, 300)), headers={"x-api-key": KEY})
             assert answer.http_version == "HTTP/1.1"
             assert answer.json()["predictions"][0]["label"] == "blue"
-        assert client.post("/classify", content=picture(BLUE)).status_code == 401
-        files = [("file", (f"{index}.png", picture(BLUE))) for index in range(3)]
+        assert client.post("/classify", content=image(BLUE)).status_code == 401
+        files = [("file", (f"{index}.png", image(BLUE))) for index in range(3)]
         many = client.post("/classify/batch", files=files, headers={"x-api-key": KEY})
         assert [one["predictions"][0]["label"] for one in many.json()["results"]] == ["blue"] * 3
 
@@ -326,7 +326,7 @@ def test_a_client_that_says_nothing_holds_nobody_up(service: tuple[Server, int],
 @pytest.mark.process
 def test_told_to_stop_it_answers_what_it_has_begun(own: Certificate, bundle: Path, trust: ssl.SSLContext) -> None:
     port = free_port()
-    payload = picture(BLUE, size=(64, 64))
+    payload = image(BLUE, size=(64, 64))
     command = [
         "-m", "cli", "serve", "--bundle", str(bundle), "--port", str(port), "--workers", "1",
         "--tls-cert-file", str(own.cert), "--tls-key-file", str(own.key),

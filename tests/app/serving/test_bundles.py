@@ -16,7 +16,7 @@ from app.errors import EngineError
 from app.serving import bundles
 from app.serving.bundles import Opened, find_bundles, is_one, open_all, open_bundle, state_of
 from cli import main
-from tests.app.colour_bundle import BLUE, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import BLUE, colour_spec, image, write_bundle
 
 SPEC = colour_spec()
 
@@ -186,7 +186,7 @@ def test_a_bundle_whose_graph_is_gone_is_not_opened(tmp_path: Path) -> None:
 def test_without_a_service_the_default_of_several_classifies(default: str, label: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundles" / "colours", SPEC)
     write_bundle(tmp_path / "bundles" / "greys", colour_spec(channels=1))
-    (tmp_path / "blue.png").write_bytes(picture(BLUE))
+    (tmp_path / "blue.png").write_bytes(image(BLUE))
     environment = {"MIXER_DEFAULT_MODEL": default, "MIXER_INSTANCES": "1"}
     arguments = ["classify", str(tmp_path / "blue.png"), "--bundle", str(tmp_path / "bundles")]
     finished = CliRunner().invoke(main.app, arguments, env=environment)

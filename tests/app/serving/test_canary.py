@@ -10,12 +10,12 @@ from app.errors import QueueFull
 from app.inference.classifier import Classifier
 from app.serving.canary import HealthFailure, failure_of
 from model.spec import Canary
-from tests.app.colour_bundle import RED, colour_spec, picture
+from tests.app.colour_bundle import RED, colour_spec, image
 from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
 from tests.app.served_models import shop_of
 
 SPEC = colour_spec()
-STORED = picture(RED)
+STORED = image(RED)
 
 
 def canary_of(payload: bytes) -> Canary:

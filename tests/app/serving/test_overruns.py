@@ -13,7 +13,7 @@ import pytest
 
 from app.decoding.cost_checks import DecodeBudget
 from app.engine.engine import Engine
-from app.errors import BadPicture, NotReady
+from app.errors import BadImage, NotReady
 from app.serving import overruns as module
 from app.serving.health import Health
 from app.serving.overruns import Overruns, OverrunWatch, processor_s
@@ -198,7 +198,7 @@ async def test_an_overrun_is_answered_counted_logged_and_ends_the_process(
         future = await watched.overrun(payload_bytes=1234)
         watched.health.expect_ready()
         await watched.until_ended()
-        with pytest.raises(BadPicture) as refused:
+        with pytest.raises(BadImage) as refused:
             future.result()
         words = "takes more than 4 s of processor time, the most expected."
         assert str(refused.value) == f"Decoding the picture {words}"
@@ -259,7 +259,7 @@ async def test_a_process_that_drains_is_left_to_its_drain(engine: Engine) -> Non
         future = await watched.overrun()
         async with asyncio.timeout(PATIENCE_S):
             await watched.watch.watch()
-        assert isinstance(future.exception(), BadPicture)
+        assert isinstance(future.exception(), BadImage)
         assert not watched.ended.is_set()
 
 

@@ -10,7 +10,7 @@ import pytest
 from app.errors import NotReady
 from app.inference.classifier import Classifier
 from app.serving.registry import UnknownModel
-from tests.app.colour_bundle import BLUE, RED, colour_spec, picture
+from tests.app.colour_bundle import BLUE, RED, colour_spec, image
 from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
 from tests.app.in_process import Serve
 from tests.app.problem_answers import expect_problem
@@ -85,11 +85,11 @@ async def test_who_has_a_place_is_answered_by_the_old_one_and_who_comes_next_by_
     old_session, new_session = GatedSession(SPEC), FakeSession(NEWER, means_of_colours)
     with shop_of(engine_of(old_session, SPEC)) as shop:
         old = shop.models.classifier()
-        waiting = asyncio.create_task(best_label(old, picture(RED)))
+        waiting = asyncio.create_task(best_label(old, image(RED)))
         await old_session.entered.wait()
         shop.serve(engine_of(new_session, NEWER))
         assert shop.models.classifier().spec.version == "8"
-        assert await best_label(shop.models.classifier(), picture(BLUE)) == "blue"
+        assert await best_label(shop.models.classifier(), image(BLUE)) == "blue"
         assert not waiting.done()
         with pytest.raises(NotReady):
             old.admit()
@@ -111,7 +111,7 @@ async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> No
         before = instances()
         session = FakeSession(SPEC, means_of_colours)
         shop.serve(engine_of(session, SPEC, instances=2))
-        await best_label(shop.models.classifier(), picture(RED))
+        await best_label(shop.models.classifier(), image(RED))
         gone, classifier = weakref.ref(session), weakref.ref(shop.models.classifier())
         shop._made.clear()
         del session
@@ -158,7 +158,7 @@ async def test_a_run_of_one_that_was_let_go_is_still_watched_until_it_ends() -> 
     session = GatedSession(SPEC)
     with shop_of(engine_of(session, SPEC)) as shop:
         shop.models._patience_s = 0.01
-        waiting = asyncio.create_task(best_label(shop.models.classifier(), picture(RED)))
+        waiting = asyncio.create_task(best_label(shop.models.classifier(), image(RED)))
         await session.entered.wait()
         shop.serve(engine_of(FakeSession(SPEC), SPEC))
         with pytest.raises(NotReady):
@@ -174,10 +174,10 @@ async def test_a_run_of_one_that_was_let_go_is_still_watched_until_it_ends() -> 
 async def test_a_drain_waits_for_all_of_them() -> None:
     first, second = GatedSession(SPEC), GatedSession(SPEC)
     with shop_of(engine_of(first, SPEC), name="a") as shop:
-        answers = [asyncio.create_task(best_label(shop.models.classifier(), picture(RED)))]
+        answers = [asyncio.create_task(best_label(shop.models.classifier(), image(RED)))]
         await first.entered.wait()
         shop.serve(engine_of(second, SPEC), "a")
-        answers.append(asyncio.create_task(best_label(shop.models.classifier(), picture(BLUE))))
+        answers.append(asyncio.create_task(best_label(shop.models.classifier(), image(BLUE))))
         await second.entered.wait()
         draining = asyncio.create_task(shop.models.drain(60))
         first.open_gate()
@@ -197,7 +197,7 @@ async def test_models_are_asked_for_by_name(serve: Serve) -> None:
         assert [model["name"] for model in listed["models"]] == [listed["default"]]
         name = listed["default"]
         for path in ("/classify", "/classify/batch"):
-            files = {"file": picture(RED)}
+            files = {"file": image(RED)}
             answer = await service.http.post(f"{path}?model={name}", files=files)
             assert answer.status_code == 200
             assert answer.json()["model"] == {"name": "colours", "version": "7", "precision": "fp32"}

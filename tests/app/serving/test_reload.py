@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.system.shared_memory import SharedMemory
 from app.system.worker_context import WorkerContext
 from model.spec import METADATA_KEY, Canary
-from tests.app.colour_bundle import BLUE, RED, colour_graph, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import BLUE, RED, colour_graph, colour_spec, image, write_bundle
 from tests.app.fakes import samples_of
 from tests.app.problem_answers import expect_problem
 from tests.pace import is_within
@@ -492,14 +492,14 @@ async def test_an_operator_swaps_a_bundle_and_answers_name_the_new_one(tmp_path:
     async with served(bundle) as http:
         headers = {"X-API-Key": KEY}
         put(bundle, version="8")
-        assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "7"
+        assert (await http.post("/classify", content=image(RED))).json()["model"]["version"] == "7"
         answer = await http.post("/admin/reload", headers=headers)
         swapped = {"name": "colours", "outcome": "swapped", "reason": None, "changes": ["version '7' -> '8'"]}
         assert answer.json() == {"workers": 1, "models": [swapped]}
-        assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "8"
+        assert (await http.post("/classify", content=image(RED))).json()["model"]["version"] == "8"
         corrupt(bundle)
         expect_problem(await http.post("/admin/reload", headers=headers), 409, "reload_refused", "colours was refused")
-        assert (await http.post("/classify", content=picture(RED))).json()["model"]["version"] == "8"
+        assert (await http.post("/classify", content=image(RED))).json()["model"]["version"] == "8"
         samples = samples_of((await http.get("/metrics")).text)
         assert samples['mixer_reloads_total{outcome="refused"}'] == 1
         assert [name for name in samples if name.startswith("mixer_engine_info")] == [
@@ -519,7 +519,7 @@ async def test_of_those_that_were_replaced_the_application_keeps_none(tmp_path: 
     async with served(bundle) as http:
         for version in ("8", "9"):
             put(bundle, name="kept", version=version)
-            assert (await http.post("/classify", content=picture(RED))).status_code == 200
+            assert (await http.post("/classify", content=image(RED))).status_code == 200
             assert (await http.post("/admin/reload", headers={"X-API-Key": KEY})).status_code == 200
             while len(kept()) > 1 and any(task.get_name() == "leaving" for task in asyncio.all_tasks()):  # noqa: ASYNC110 -- nobody tells
                 await asyncio.sleep(0)
@@ -533,7 +533,7 @@ async def test_bundles_of_a_folder_answer_side_by_side(tmp_path: Path) -> None:
         listed = (await http.get("/models")).json()
         assert listed["default"] == "greys"
         assert [model["name"] for model in listed["models"]] == ["colours", "greys"]
-        payload = picture(BLUE)
+        payload = image(BLUE)
         by_default = (await http.post("/classify?top_k=1", content=payload)).json()
         assert (by_default["model"]["name"], by_default["predictions"][0]["label"]) == ("greys", "dark")
         named = (await http.post("/classify?model=colours&top_k=1", content=payload)).json()

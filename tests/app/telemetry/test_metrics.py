@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.lifespan import heartbeat
 from app.system.worker_context import WorkerContext
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
 from tests.app.fakes import GatedSession, WatchedMetrics, engine_of, samples_of
 from tests.app.in_process import Serve
 
@@ -52,21 +52,21 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
     """A red picture is in the engine, a green one waits and is given up, a blue one is refused, a broken one fails."""
     spec = colour_spec(canary=None)
     session = GatedSession(spec)
-    options = {"queue_capacity": 2, "max_pictures_per_request": 2, "max_batch_size": 4}
+    options = {"queue_capacity": 2, "max_images_per_request": 2, "max_batch_size": 4}
     async with serve(engine_of(session, spec), **options) as service:
-        red = asyncio.create_task(service.http.post("/classify", content=picture(RED)))
+        red = asyncio.create_task(service.http.post("/classify", content=image(RED)))
         await session.entered.wait()
         green = AsgiCall("/classify", {"content-type": "image/png"})
-        green.send_body(picture(GREEN))
+        green.send_body(image(GREEN))
         waiting = asyncio.create_task(green.go(service.app))
         await service.metrics.until(lambda: service.metrics.waiting == 1)
         during = service.metrics.samples()
-        assert (await service.http.post("/classify", content=picture(BLUE))).status_code == 429
+        assert (await service.http.post("/classify", content=image(BLUE))).status_code == 429
         green.hang_up()
         await waiting
         session.open_gate()
         assert (await red).status_code == 200
-        files = [("file", ("a", picture(RED))), ("file", ("b", picture(BLUE)))]
+        files = [("file", ("a", image(RED))), ("file", ("b", image(BLUE)))]
         assert (await service.http.post("/classify/batch", files=files)).status_code == 200
         assert (await service.http.post("/classify", content=b"no picture")).status_code == 400
         answer = await service.http.get("/metrics")

@@ -16,7 +16,7 @@ from cli.bench import comparison
 from cli.bench.comparison import Plan, Report, run
 from cli.bench.rig import Opened, Rig, Split
 from model.spec import Network
-from tests.app.colour_bundle import RED, colour_spec, picture, write_bundle
+from tests.app.colour_bundle import RED, colour_spec, image, write_bundle
 
 NETWORK = Network(hidden_dim=48, num_blocks=1, tokens_mlp_dim=4, channels_mlp_dim=16)
 LIMITS = DecodeLimits(1 << 20, 1 << 20)
@@ -90,7 +90,7 @@ def test_the_arithmetic_of_the_spec_becomes_a_share_of_the_peak(tmp_path: Path) 
 
 
 def test_ones_own_pictures_and_one_precision(two: Path, tmp_path: Path) -> None:
-    (tmp_path / "red.png").write_bytes(picture(RED, size=(20, 20)))
+    (tmp_path / "red.png").write_bytes(image(RED, size=(20, 20)))
     plan = Plan(two, LIMITS, **QUICK, pictures=tmp_path, precision="int8")
     report = run(plan, lambda done, total: None)
     assert report.circumstances.pictures == f"1 from {tmp_path}"

@@ -101,7 +101,7 @@ def test_every_flag_reaches_the_plan(mixer: Mixer, plans: list[Plan], tmp_path: 
 def test_the_limits_of_pictures_are_those_of_the_service(
     mixer: Mixer, plans: list[Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MIXER_MAX_PICTURE_BYTES", "4321")
+    monkeypatch.setenv("MIXER_MAX_IMAGE_BYTES", "4321")
     assert mixer("bench", "bundles/toy") == 0
     assert plans[0].decode_limits.max_bytes == 4321
 

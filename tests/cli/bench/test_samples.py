@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.errors import BadPicture, BadSettings
+from app.errors import BadImage, BadSettings
 from cli.bench.samples import generated, read
-from tests.app.colour_bundle import RED, picture
+from tests.app.colour_bundle import RED, image
 
 
 def opened(payload: bytes) -> Image.Image:
@@ -45,12 +45,12 @@ def test_the_pictures_differ_from_each_other_and_are_the_same_every_time() -> No
 
 def expect_red(payload: bytes) -> None:
     if not payload.startswith(b"\x89PNG"):
-        raise BadPicture("not red")
+        raise BadImage("not red")
 
 
 def test_ones_own_pictures_are_read_from_all_folders_below_in_order(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
-    files = [picture(RED, size=(size, size)) for size in (4, 5)]
+    files = [image(RED, size=(size, size)) for size in (4, 5)]
     (tmp_path / "b" / "first.png").write_bytes(files[0])
     (tmp_path / "c.png").write_bytes(files[1])
     (tmp_path / "notes.txt").write_text("no picture")
@@ -61,7 +61,7 @@ def test_ones_own_pictures_are_read_from_all_folders_below_in_order(tmp_path: Pa
 
 def test_a_large_folder_is_not_read_to_its_end(tmp_path: Path) -> None:
     for index in range(260):
-        (tmp_path / f"{index:03}.png").write_bytes(picture(RED))
+        (tmp_path / f"{index:03}.png").write_bytes(image(RED))
     assert len(read(tmp_path, expect_red).files) == 256
 
 

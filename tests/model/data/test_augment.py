@@ -14,7 +14,7 @@ STEPS = {"flip": 1.0, "pad_crop": 0.1, "erase": 1.0, "invert": 1.0, "randaugment
 ELSEWHERE = {"mixup", "cutmix", "randaugment_magnitude"}
 
 
-def _pictures(count: int = 6, size: int = 32, channels: int = 3) -> Tensor:
+def _images(count: int = 6, size: int = 32, channels: int = 3) -> Tensor:
     return torch.from_numpy(random_pixels(count, size, size, channels))
 
 
@@ -27,51 +27,51 @@ def test_every_step_has_a_test_here() -> None:
 
 
 def test_everything_off_changes_nothing() -> None:
-    assert torch.equal(_augment(_pictures(), OFF), _pictures())
+    assert torch.equal(_augment(_images(), OFF), _images())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_changes_pictures_and_keeps_shape_and_type(name: str, channels: int) -> None:
-    pixels = _pictures(channels=channels)
+    pixels = _images(channels=channels)
     varied = _augment(pixels, Augmentation(**{**NOTHING, name: STEPS[name]}))
     assert (varied.shape, varied.dtype) == (pixels.shape, torch.uint8)
     assert not torch.equal(varied, pixels)
 
 
 def test_the_pictures_given_are_left_as_they_were() -> None:
-    pixels = _pictures()
+    pixels = _images()
     _augment(pixels, EVERYTHING)
-    assert torch.equal(pixels, _pictures())
+    assert torch.equal(pixels, _images())
 
 
 def test_flip_mirrors_left_and_right() -> None:
     assert torch.equal(
-        _augment(_pictures(), Augmentation(**{**NOTHING, "flip": 1})), _pictures()[:, :, torch.arange(31, -1, -1)]
+        _augment(_images(), Augmentation(**{**NOTHING, "flip": 1})), _images()[:, :, torch.arange(31, -1, -1)]
     )
 
 
 def test_invert_exchanges_light_and_dark() -> None:
-    assert torch.equal(_augment(_pictures(), Augmentation(**{**NOTHING, "invert": 1})), 255 - _pictures())
+    assert torch.equal(_augment(_images(), Augmentation(**{**NOTHING, "invert": 1})), 255 - _images())
 
 
 @pytest.mark.parametrize("name", ["flip", "invert", "erase"])
 def test_a_probability_is_of_a_picture(name: str) -> None:
-    pixels = _pictures(400, 8)
+    pixels = _images(400, 8)
     varied = _augment(pixels, Augmentation(**{**NOTHING, name: 0.25}))
     share = (varied != pixels).flatten(1).any(dim=1).float().mean().item()
     assert 0.1 < share < 0.4
 
 
-def _moved(picture: Tensor, down: int, right: int) -> Tensor:
-    size = len(picture)
+def _moved(image: Tensor, down: int, right: int) -> Tensor:
+    size = len(image)
     rows = [min(max(row + down, 0), size - 1) for row in range(size)]
     columns = [min(max(column + right, 0), size - 1) for column in range(size)]
-    return picture[rows][:, columns]
+    return image[rows][:, columns]
 
 
 def test_shift_moves_a_picture_and_repeats_its_edge() -> None:
-    pixels = _pictures(60, 8)
+    pixels = _images(60, 8)
     shifted = _augment(pixels, Augmentation(**{**NOTHING, "pad_crop": 1 / 8}))
     seen = set()
     for before, after in zip(pixels, shifted, strict=True):
@@ -89,9 +89,9 @@ def test_shift_moves_a_picture_and_repeats_its_edge() -> None:
 def test_erase_fills_one_rectangle_of_2_to_25_percent() -> None:
     black = torch.zeros(50, 64, 64, 3, dtype=torch.uint8)
     corners = set()
-    for picture in _augment(black, Augmentation(**{**NOTHING, "erase": 1})):
-        rows, columns = picture.any(dim=2).nonzero().T
-        inside = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    for image in _augment(black, Augmentation(**{**NOTHING, "erase": 1})):
+        rows, columns = image.any(dim=2).nonzero().T
+        inside = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         assert inside.any(dim=2).all()
         assert 0.01 <= inside[..., 0].numel() / 64**2 <= 0.3
         assert len(inside.unique()) > 100  # noise, not one colour
@@ -100,23 +100,23 @@ def test_erase_fills_one_rectangle_of_2_to_25_percent() -> None:
 
 
 def test_the_same_seed_gives_the_same_pictures_and_another_seed_others() -> None:
-    assert torch.equal(_augment(_pictures(), EVERYTHING, 5), _augment(_pictures(), EVERYTHING, 5))
-    assert not torch.equal(_augment(_pictures(), EVERYTHING, 5), _augment(_pictures(), EVERYTHING, 6))
+    assert torch.equal(_augment(_images(), EVERYTHING, 5), _augment(_images(), EVERYTHING, 5))
+    assert not torch.equal(_augment(_images(), EVERYTHING, 5), _augment(_images(), EVERYTHING, 6))
 
 
 def test_torchs_own_generator_has_no_say() -> None:
     torch.manual_seed(1)
-    first = _augment(_pictures(), EVERYTHING)
+    first = _augment(_images(), EVERYTHING)
     torch.manual_seed(2)
-    assert torch.equal(_augment(_pictures(), EVERYTHING), first)
+    assert torch.equal(_augment(_images(), EVERYTHING), first)
 
 
 def test_a_picture_is_varied_the_same_whatever_its_neighbours_show() -> None:
-    others = 255 - _pictures()
-    others[3] = _pictures()[3]
-    assert torch.equal(_augment(others, EVERYTHING)[3], _augment(_pictures(), EVERYTHING)[3])
+    others = 255 - _images()
+    others[3] = _images()[3]
+    assert torch.equal(_augment(others, EVERYTHING)[3], _augment(_images(), EVERYTHING)[3])
 
 
 def test_pictures_of_one_batch_are_varied_differently() -> None:
-    same = _pictures(1).expand(8, -1, -1, -1)
+    same = _images(1).expand(8, -1, -1, -1)
     assert len(_augment(same, EVERYTHING).unique(dim=0)) > 1

@@ -9,20 +9,20 @@ import pytest
 from PIL import Image
 
 from model.data import dataset, idx
-from model.data.dataset import Dataset, PictureSet, PreprocessConfig, load, load_for, read_pixels
+from model.data.dataset import Dataset, ImageSet, PreprocessConfig, load, load_for, read_pixels
 from model.data.labels import read_labels
 from model.data.scan import scan
 from model.errors import DataError
 from model.spec import Fit
-from tests.model.toys import idx_bytes, random_pixels, write_class, write_idx, write_picture
+from tests.model.toys import idx_bytes, random_pixels, write_class, write_idx, write_image
 
 GREY = PreprocessConfig(image_size=8, channels=1)
 COLOUR = PreprocessConfig(image_size=8, channels=3)
 
 
-def _levels(pictures: PictureSet) -> list[int]:
+def _levels(images: ImageSet) -> list[int]:
     """Plain pictures are known by their grey level."""
-    return sorted(pictures.pixels[:, 0, 0, 0].tolist())
+    return sorted(images.pixels[:, 0, 0, 0].tolist())
 
 
 def _two_classes(folder: Path, count: int = 5) -> Path:
@@ -81,7 +81,7 @@ def test_a_broken_picture_is_left_out_and_named_with_the_reason(tmp_path: Path) 
     _two_classes(tmp_path)
     broken, cut = tmp_path / "cat" / "broken.jpg", tmp_path / "dog" / "cut.png"
     broken.write_bytes(b"not a picture")
-    whole = write_picture(cut, random_pixels(64, 64, 3)).read_bytes()
+    whole = write_image(cut, random_pixels(64, 64, 3)).read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
     dataset = load(tmp_path, GREY)
     assert len(dataset.train) + len(dataset.val) == 10
@@ -110,9 +110,9 @@ def test_progress_tells_every_picture(tmp_path: Path) -> None:
 
 
 def test_pictures_go_through_the_fit_of_the_service(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a" / "0.png", random_pixels(8, 20, 3))
-    write_picture(tmp_path / "a" / "1.png", random_pixels(8, 20, 3))
-    write_picture(tmp_path / "b" / "0.png", random_pixels(8, 20, 3))
+    write_image(tmp_path / "a" / "0.png", random_pixels(8, 20, 3))
+    write_image(tmp_path / "a" / "1.png", random_pixels(8, 20, 3))
+    write_image(tmp_path / "b" / "0.png", random_pixels(8, 20, 3))
     preprocess_config = PreprocessConfig(8, 3, Fit(mode="stretch"), "box")
     dataset = load(tmp_path, preprocess_config)
     np.testing.assert_array_equal(dataset.train.pixels[0], read_pixels(tmp_path / "a" / "0.png", preprocess_config))
@@ -202,13 +202,13 @@ def test_the_split_is_a_function_of_the_seed(tmp_path: Path) -> None:
 def test_the_fingerprint_is_of_the_pictures_and_not_of_where_they_lie(tmp_path: Path) -> None:
     here, there = (load(_two_classes(tmp_path / name), GREY).fingerprint for name in ("here", "there"))
     assert here == there
-    write_picture(tmp_path / "there" / "cat" / "new.png", random_pixels(8, 8))
+    write_image(tmp_path / "there" / "cat" / "new.png", random_pixels(8, 8))
     assert load(tmp_path / "there", GREY).fingerprint != here
 
 
 def test_the_fingerprint_tells_how_pictures_became_pixels(tmp_path: Path) -> None:
     for index, label in enumerate("aabb"):
-        write_picture(tmp_path / label / f"{index}.png", random_pixels(8, 20, seed=index))
+        write_image(tmp_path / label / f"{index}.png", random_pixels(8, 20, seed=index))
     fits = (Fit(), Fit(mode="pad"), Fit(mode="stretch"))
     assert len({load(tmp_path, PreprocessConfig(8, 1, fit)).fingerprint for fit in fits}) == 3
 
@@ -235,7 +235,7 @@ def test_pixels_that_do_not_fit_in_memory_are_the_same(
 
 
 def test_read_pixels_gives_the_square(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.png", random_pixels(8, 8, 3))
+    path = write_image(tmp_path / "a.png", random_pixels(8, 8, 3))
     np.testing.assert_array_equal(read_pixels(path, COLOUR), random_pixels(8, 8, 3))
     assert read_pixels(path, GREY).shape == (8, 8, 1)
 
@@ -257,7 +257,7 @@ def test_picture_files_are_found_by_suffix_in_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    assert [file.path for file in scan(tmp_path).pictures] == [
+    assert [file.path for file in scan(tmp_path).images] == [
         tmp_path / name for name in ("a.jpeg", "b.PNG", "deep/d.webp")
     ]
 
@@ -481,7 +481,7 @@ def test_class_folders_beside_the_splits_are_not_used_and_named(tmp_path: Path) 
 def test_pictures_are_known_by_their_bytes_whatever_their_suffix(tmp_path: Path, suffix: str) -> None:
     _two_classes(tmp_path)
     for index in range(4):
-        path = write_picture(tmp_path / "emu" / f"{index}.png", np.full((8, 8), 200 + index, dtype=np.uint8))
+        path = write_image(tmp_path / "emu" / f"{index}.png", np.full((8, 8), 200 + index, dtype=np.uint8))
         path.rename(path.with_suffix(suffix))
     assert load(tmp_path, GREY).labels == ("cat", "dog", "emu")
 
@@ -584,7 +584,7 @@ def test_pictures_below_a_thousand_folders_count(tmp_path: Path, deep_folder: Pa
 
 
 def test_pictures_in_no_class_folder_are_named(tmp_path: Path) -> None:
-    write_picture(tmp_path / "loose.png", random_pixels(8, 8))
+    write_image(tmp_path / "loose.png", random_pixels(8, 8))
     with pytest.raises(DataError, match=r"expected LABEL/\*.jpg or the like. 1 picture lies in no class folder\.$"):
         load(tmp_path, GREY)
     _two_classes(tmp_path)
@@ -594,7 +594,7 @@ def test_pictures_in_no_class_folder_are_named(tmp_path: Path) -> None:
 
 def test_what_pillow_warns_of_is_said_with_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _two_classes(tmp_path)
-    path = write_picture(tmp_path / "cat" / "odd.png", random_pixels(8, 8))
+    path = write_image(tmp_path / "cat" / "odd.png", random_pixels(8, 8))
     no_frames = b"acTL" + bytes(8)
     chunk = len(no_frames[4:]).to_bytes(4, "big") + no_frames + zlib.crc32(no_frames).to_bytes(4, "big")
     content = path.read_bytes()

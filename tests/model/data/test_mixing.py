@@ -100,8 +100,8 @@ def test_with_both_on_each_picture_gets_either_and_the_targets_that_belong_to_it
     light = mixed.flatten(1).float().mean(1) / 255
     own = torch.where(torch.arange(200) % 2 == 0, 1 - light, light)
     torch.testing.assert_close(_shares(targets).flatten(), own, atol=0.003, rtol=0)
-    pasted = torch.tensor([len(picture.unique()) == 2 for picture in mixed])
-    blended = torch.tensor([len(picture.unique()) == 1 and 0 < picture.max() < 255 for picture in mixed])
+    pasted = torch.tensor([len(image.unique()) == 2 for image in mixed])
+    blended = torch.tensor([len(image.unique()) == 1 and 0 < image.max() < 255 for image in mixed])
     assert (pasted | blended).float().mean() > 0.95
     assert 0.35 < pasted.float().mean() < 0.65
 

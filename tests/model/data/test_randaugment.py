@@ -31,9 +31,9 @@ def _varied(pixels: Pixels, layers: int = 1, magnitude: float = 15.0, seed: int 
     return rand_augment(torch.from_numpy(pixels), layers, magnitude, BatchRng([seed], len(pixels)))
 
 
-def _applied(name: str, picture: Pixels, strength: float) -> Pixels:
+def _applied(name: str, original: Pixels, strength: float) -> Pixels:
     """One operation on one picture [H, W, C], which keeps its shape and type."""
-    images = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    images = torch.from_numpy(original).permute(2, 0, 1)[None].float() / 255
     changed = _operations()[NAMES.index(name)](images, torch.tensor([strength])).clamp(0, 1)
     return (changed[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
@@ -77,32 +77,32 @@ PILLOWS: dict[str, tuple[str, float, Callable[[Image.Image], Image.Image], int]]
 @pytest.mark.parametrize("case", PILLOWS)
 def test_an_operation_is_pillows(case: str, channels: int) -> None:
     name, strength, pillow, tolerance = PILLOWS[case]
-    picture = 30 + random_pixels(28, 28, channels) // 4 * 3  # 30 to 219
-    picture[:2] = random_pixels(2, 28, channels, seed=1) if name != "autocontrast" else 30
-    image = Image.fromarray(picture if channels == 3 else picture[..., 0])
-    expected = np.asarray(pillow(image)).reshape(picture.shape)
-    assert _difference(_applied(name, picture, strength), expected) <= tolerance
+    original = 30 + random_pixels(28, 28, channels) // 4 * 3  # 30 to 219
+    original[:2] = random_pixels(2, 28, channels, seed=1) if name != "autocontrast" else 30
+    image = Image.fromarray(original if channels == 3 else original[..., 0])
+    expected = np.asarray(pillow(image)).reshape(original.shape)
+    assert _difference(_applied(name, original, strength), expected) <= tolerance
 
 
 def test_autocontrast_leaves_a_channel_of_one_value_alone() -> None:
-    picture = random_pixels(8, 8, 3)
-    picture[..., 1] = 200
-    expected = np.asarray(ImageOps.autocontrast(Image.fromarray(picture)))
+    original = random_pixels(8, 8, 3)
+    original[..., 1] = 200
+    expected = np.asarray(ImageOps.autocontrast(Image.fromarray(original)))
     assert (expected[..., 1] == 200).all()
-    assert _difference(_applied("autocontrast", picture, 1.0), expected) <= 1
+    assert _difference(_applied("autocontrast", original, 1.0), expected) <= 1
 
 
 @pytest.mark.parametrize(("strength", "factor"), [(1.0, 1.9), (-0.5, 0.55)])
 def test_saturation_scales_the_distance_from_grey(strength: float, factor: float) -> None:
-    picture = 110 + random_pixels(8, 8, 3) // 8
-    grey = picture.mean(axis=2, keepdims=True)
-    expected = grey + (picture - grey) * factor
-    assert np.abs(_applied("saturation", picture, strength) - expected).max() <= 0.51
+    original = 110 + random_pixels(8, 8, 3) // 8
+    grey = original.mean(axis=2, keepdims=True)
+    expected = grey + (original - grey) * factor
+    assert np.abs(_applied("saturation", original, strength) - expected).max() <= 0.51
 
 
 def test_a_grey_picture_has_no_saturation() -> None:
-    picture = random_pixels(8, 8, 1)
-    np.testing.assert_array_equal(_applied("saturation", picture, 1.0), picture)
+    original = random_pixels(8, 8, 1)
+    np.testing.assert_array_equal(_applied("saturation", original, 1.0), original)
 
 
 def _sheared(across: float, down: float) -> Callable[[Image.Image], Image.Image]:
@@ -134,55 +134,55 @@ def _turned(degrees: float) -> Callable[[Image.Image], Image.Image]:
 def test_a_turn_or_a_shear_is_pillows_where_the_picture_is_seen(
     name: str, strength: float, pillow: Callable[[Image.Image], Image.Image]
 ) -> None:
-    picture = _waves()
+    original = _waves()
     seen = pillow(Image.new("L", (32, 32), 255)).filter(ImageFilter.MinFilter(3))
     inside = np.asarray(seen) == 255
     inside[[0, -1]] = inside[:, [0, -1]] = False
-    found, expected = _applied(name, picture, strength), np.asarray(pillow(Image.fromarray(picture)))
+    found, expected = _applied(name, original, strength), np.asarray(pillow(Image.fromarray(original)))
     assert inside.mean() > 0.5
-    assert _difference(expected[inside], picture[inside]) > 20
+    assert _difference(expected[inside], original[inside]) > 20
     assert _difference(found[inside], expected[inside]) <= 2
 
 
 @pytest.mark.parametrize(("strength", "places"), [(1.0, 9), (-1.0, -9), (1 / 9, 1)])
 def test_a_translation_moves_by_up_to_45_percent_of_the_side_and_repeats_the_edge(strength: float, places: int) -> None:
-    picture = random_pixels(SIDE, SIDE, 3)
+    original = random_pixels(SIDE, SIDE, 3)
     taken = np.clip(np.arange(SIDE) + places, 0, SIDE - 1)
-    assert _difference(_applied("translate across", picture, strength), picture[:, taken]) <= 1
-    assert _difference(_applied("translate down", picture, strength), picture[taken]) <= 1
+    assert _difference(_applied("translate across", original, strength), original[:, taken]) <= 1
+    assert _difference(_applied("translate down", original, strength), original[taken]) <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("autocontrast", "equalise")])
 def test_an_operation_of_no_strength_leaves_a_picture_as_it_is(name: str, channels: int) -> None:
-    picture = np.minimum(random_pixels(SIDE, SIDE, channels), 254)  # a solarized 255 is a 0 at every strength
-    assert _difference(_applied(name, picture, 0.0), picture) <= 1
+    original = np.minimum(random_pixels(SIDE, SIDE, channels), 254)  # a solarized 255 is a 0 at every strength
+    assert _difference(_applied(name, original, 0.0), original) <= 1
 
 
 # --- which operations a picture gets ---
 
 
-def _by_what(picture: Pixels, varied: Pixels, strength: float) -> str:
-    """The operation, and its direction where it has one, that made `varied` of `picture`."""
-    candidates = {name: _applied(name, picture, strength) for name in PLAIN}
+def _by_what(original: Pixels, varied: Pixels, strength: float) -> str:
+    """The operation, and its direction where it has one, that made `varied` of `original`."""
+    candidates = {name: _applied(name, original, strength) for name in PLAIN}
     for sign in (1, -1):
-        candidates |= {f"{name} {sign:+}": _applied(name, picture, sign * strength) for name in DIRECTED}
+        candidates |= {f"{name} {sign:+}": _applied(name, original, sign * strength) for name in DIRECTED}
     name = min(candidates, key=lambda name: _difference(candidates[name], varied))
     assert _difference(candidates[name], varied) <= 1
     return name
 
 
 def test_every_operation_is_reached_both_ways_at_the_magnitude_asked_for() -> None:
-    picture = random_pixels(SIDE, SIDE, 3)
-    varied = _varied(np.broadcast_to(picture, (500, *picture.shape)).copy(), magnitude=18)
+    original = random_pixels(SIDE, SIDE, 3)
+    varied = _varied(np.broadcast_to(original, (500, *original.shape)).copy(), magnitude=18)
     kinds = {pixels.tobytes(): pixels for pixels in varied.numpy()}
-    names = {_by_what(picture, pixels, 18 / 30) for pixels in kinds.values()}
+    names = {_by_what(original, pixels, 18 / 30) for pixels in kinds.values()}
     assert names == {*PLAIN, *(f"{name} {sign}" for name in DIRECTED for sign in ("+1", "-1"))}
 
 
 def test_each_layer_goes_on_from_the_one_before() -> None:
-    picture = random_pixels(SIDE, SIDE, 3)
-    pixels = np.broadcast_to(picture, (300, *picture.shape)).copy()
+    original = random_pixels(SIDE, SIDE, 3)
+    pixels = np.broadcast_to(original, (300, *original.shape)).copy()
     one, two = (len({row.tobytes() for row in _varied(pixels, layers).numpy()}) for layers in (1, 2))
     assert one == len(PLAIN) + 2 * len(DIRECTED)
     assert two > 3 * one

@@ -11,7 +11,7 @@ from model.data.scan import FORMATS, scan, shown
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_is_known_without_its_suffix(tmp_path: Path, kind: str) -> None:
     Image.new("RGB", (16, 16), (200, 100, 50)).save(tmp_path / "picture", kind)
-    assert [file.path for file in scan(tmp_path).pictures] == [tmp_path / "picture"]
+    assert [file.path for file in scan(tmp_path).images] == [tmp_path / "picture"]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_what_looks_like_a_picture_and_is_none_is_listed_with_the_reason(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     found = scan(tmp_path)
-    assert (found.pictures, found.others) == ([], [])
+    assert (found.images, found.others) == ([], [])
     assert found.unreadable[0][1].startswith(f"{tmp_path / name} {reason}")
 
 
@@ -45,7 +45,7 @@ def test_other_files_are_no_pictures(tmp_path: Path, name: str, content: bytes) 
 def test_files_that_systems_make_are_passed_over(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"anything")
     found = scan(tmp_path)
-    assert not found.pictures + found.unreadable + found.others
+    assert not found.images + found.unreadable + found.others
 
 
 def test_a_folder_that_cannot_be_looked_into_is_listed(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.evaluation.evaluate import (
     accuracy_words,
     calibration_error,
@@ -72,18 +72,18 @@ def test_certainty_falls_in_the_last_bin() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_every_picture_is_run_once_in_order_whatever_the_batch_size(batch_size: int) -> None:
-    pictures = PictureSet(random_pixels(7, 4, 4, 1), np.arange(7) % 2)
+    images = ImageSet(random_pixels(7, 4, 4, 1), np.arange(7) % 2)
     batches = []
 
     def logits_of(pixels: np.ndarray) -> np.ndarray:
         batches.append(pixels)
         return pixels[:, 0, 0, 0, np.newaxis] * np.array([0.01, 0.02], dtype=np.float32)
 
-    evaluation = evaluate(logits_of, pictures, batch_size=batch_size, temperature=0.5)
-    np.testing.assert_array_equal(np.concatenate(batches), pictures.pixels)
+    evaluation = evaluate(logits_of, images, batch_size=batch_size, temperature=0.5)
+    np.testing.assert_array_equal(np.concatenate(batches), images.pixels)
     assert max(len(batch) for batch in batches) <= batch_size
-    whole = logits_of(pictures.pixels).astype(np.float64)
-    assert evaluation == evaluate_logits(whole, pictures.labels, 0.5)
+    whole = logits_of(images.pixels).astype(np.float64)
+    assert evaluation == evaluate_logits(whole, images.labels, 0.5)
 
 
 def _answers(count: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from model.data.dataset import PreprocessConfig, load, load_for
 from model.evaluation.inventory import describe, describe_judged
-from tests.model.toys import random_pixels, write_class, write_idx, write_picture
+from tests.model.toys import random_pixels, write_class, write_idx, write_image
 
 GREY = PreprocessConfig(image_size=8, channels=1)
 
@@ -96,7 +96,7 @@ def test_what_was_skipped_is_listed_up_to_a_bound(tmp_path: Path) -> None:
 
 def test_what_a_classifier_is_judged_on_is_said(tmp_path: Path) -> None:
     write_class(tmp_path / "train" / "cat", 3, 10)
-    write_picture(tmp_path / "test" / "cat" / "0.png", np.full((8, 8), 11, dtype=np.uint8))
+    write_image(tmp_path / "test" / "cat" / "0.png", np.full((8, 8), 11, dtype=np.uint8))
     with_training = load_for(tmp_path, GREY, ("cat", "dog"), with_training=True)
     assert describe_judged(with_training) == [
         "1 test pictures of 1 class; 3 training pictures",

@@ -19,7 +19,7 @@ def _checkpoint(**changes: Any) -> Checkpoint:
         "model": random_mixer(toy_config(gelu="tanh", pixel_mean=(100.0,), pixel_std=(50.0,))),
         "spec": toy_spec(fit=Fit(mode="pad")),
         "training": {"recipe": {"epochs": 3}},
-        "pictures": random_pixels(3, 8, 8, 1),
+        "images": random_pixels(3, 8, 8, 1),
     }
     return Checkpoint(**{**fields, **changes})
 
@@ -44,8 +44,8 @@ def test_a_checkpoint_survives_a_round_trip(folder: Path) -> None:
     assert after.model.config == before.model.config
     assert after.spec == before.spec
     assert after.training == before.training
-    assert after.pictures is not None
-    np.testing.assert_array_equal(after.pictures, before.pictures)
+    assert after.images is not None
+    np.testing.assert_array_equal(after.images, before.images)
     for name, tensor in before.model.state_dict().items():
         assert torch.equal(after.model.state_dict()[name], tensor)
 
@@ -58,29 +58,29 @@ def test_a_loaded_model_evaluates_and_gives_the_same_logits(folder: Path) -> Non
 
 
 def test_colour_pictures_survive_too(tmp_path: Path) -> None:
-    pictures = random_pixels(2, 8, 8, 3)
+    images = random_pixels(2, 8, 8, 3)
     model = random_mixer(toy_config(channels=3))
-    save(_checkpoint(model=model, spec=toy_spec(channels=3), pictures=pictures), tmp_path)
-    np.testing.assert_array_equal(load(tmp_path).pictures, pictures)
+    save(_checkpoint(model=model, spec=toy_spec(channels=3), images=images), tmp_path)
+    np.testing.assert_array_equal(load(tmp_path).images, images)
 
 
 def test_pictures_are_optional(tmp_path: Path) -> None:
-    save(_checkpoint(pictures=None), tmp_path)
-    assert load(tmp_path).pictures is None
+    save(_checkpoint(images=None), tmp_path)
+    assert load(tmp_path).images is None
 
 
 @pytest.mark.parametrize("count", [None, 1])
 def test_no_picture_of_an_older_checkpoint_is_left(folder: Path, count: int | None) -> None:
-    pictures = None if count is None else random_pixels(count, 8, 8, 1, seed=9)
-    save(_checkpoint(pictures=pictures), folder)
-    after = load(folder).pictures
-    assert (None if after is None else after.tolist()) == (None if pictures is None else pictures.tolist())
+    images = None if count is None else random_pixels(count, 8, 8, 1, seed=9)
+    save(_checkpoint(images=images), folder)
+    after = load(folder).images
+    assert (None if after is None else after.tolist()) == (None if images is None else images.tolist())
 
 
 def test_the_folder_holds_weights_config_and_pictures_only(folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    pictures = ["pictures/0000.png", "pictures/0001.png", "pictures/0002.png"]
-    assert names == ["config.json", "model.safetensors", "pictures", *pictures]
+    images = ["pictures/0000.png", "pictures/0001.png", "pictures/0002.png"]
+    assert names == ["config.json", "model.safetensors", "pictures", *images]
 
 
 # --- broken folders ---
@@ -224,9 +224,9 @@ def test_a_broken_picture_names_the_pictures(folder: Path, kept: int) -> None:
 
 
 def test_pictures_of_several_sizes_are_an_error(folder: Path) -> None:
-    save(_checkpoint(pictures=random_pixels(1, 4, 4, 1)), folder)
+    save(_checkpoint(images=random_pixels(1, 4, 4, 1)), folder)
     (folder / "pictures" / "0001.png").write_bytes((folder / "pictures" / "0000.png").read_bytes())
-    save(_checkpoint(pictures=random_pixels(1, 8, 8, 1)), folder.parent / "other")
+    save(_checkpoint(images=random_pixels(1, 8, 8, 1)), folder.parent / "other")
     (folder / "pictures" / "0000.png").write_bytes((folder.parent / "other/pictures/0000.png").read_bytes())
     with pytest.raises(CheckpointError, match="pictures holds a picture that cannot be read"):
         load(folder)

@@ -144,7 +144,7 @@ def _layer_norm(x: NDArray[np.float64], scale: NDArray[np.float64], bias: NDArra
     return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6) * scale + bias
 
 
-def _by_hand(model: MlpMixer, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _by_hand(model: MlpMixer, image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(pre-logits [C], logits [K]) of one picture [H, W, C_in], in double precision."""
     weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
     config = model.config
@@ -158,7 +158,7 @@ def _by_hand(model: MlpMixer, picture: NDArray[np.uint8]) -> tuple[NDArray[np.fl
 
     size = config.patch_size
     patches = [
-        picture[row : row + size, column : column + size].ravel()
+        image[row : row + size, column : column + size].ravel()
         for row in range(0, config.image_size, size)
         for column in range(0, config.image_size, size)
     ]
@@ -181,8 +181,8 @@ def test_logits_and_pre_logits_are_the_papers_arithmetic(gelu: str, channels: in
     with torch.inference_mode():
         pre_logits = model.embed(patchify(torch.from_numpy(pixels), 4))
         logits = model(torch.from_numpy(pixels))
-    for index, picture in enumerate(pixels):
-        expected_pre_logits, expected_logits = _by_hand(model, picture)
+    for index, image in enumerate(pixels):
+        expected_pre_logits, expected_logits = _by_hand(model, image)
         np.testing.assert_allclose(pre_logits[index], expected_pre_logits, atol=1e-4)
         np.testing.assert_allclose(logits[index], expected_logits, atol=1e-4)
 

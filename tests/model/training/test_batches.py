@@ -10,9 +10,9 @@ from torch import Tensor
 from model.training.batches import Batches, Part
 from model.training.processes import shard_slices
 from model.training.teacher import Teacher
-from tests.model.toys import toy_pictures, toy_recipe
+from tests.model.toys import toy_images, toy_recipe
 
-PICTURES = toy_pictures(22, 3)
+IMAGES = toy_images(22, 3)
 BLOCKS = 3
 STILL = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0, "stochastic_depth": 0.0}
 EVERYTHING = {"mixup": 0.5, "cutmix": 0.5, "randaugment_layers": 2, "invert": 0.3}
@@ -25,7 +25,7 @@ def _halves(pixels: Tensor) -> Tensor:
 
 def _batches(teacher: Teacher | None = None, **changes: Any) -> Batches:
     recipe = toy_recipe(**{"batch_size": 9, **changes})
-    return Batches(PICTURES, recipe, 2, BLOCKS, torch.device("cpu"), teacher)
+    return Batches(IMAGES, recipe, 2, BLOCKS, torch.device("cpu"), teacher)
 
 
 def _whole(batches: Batches, step: int) -> Part:
@@ -62,8 +62,8 @@ def test_the_seed_decides_the_order() -> None:
 def test_without_variation_a_part_is_the_pictures_and_their_classes() -> None:
     batches = _batches(**STILL)
     part, rows = batches.part(4, slice(2, 7)), batches.rows(4)[2:7]
-    np.testing.assert_array_equal(part.pixels.numpy(), PICTURES.pixels[rows])
-    np.testing.assert_array_equal(part.targets.numpy(), np.eye(2, dtype=np.float32)[PICTURES.labels[rows]])
+    np.testing.assert_array_equal(part.pixels.numpy(), IMAGES.pixels[rows])
+    np.testing.assert_array_equal(part.targets.numpy(), np.eye(2, dtype=np.float32)[IMAGES.labels[rows]])
     assert part.teacher_logits is None
     assert part.branch_scales is None
 
@@ -79,7 +79,7 @@ def test_a_step_is_the_same_whoever_asks_and_whatever_was_asked_before() -> None
 @pytest.mark.parametrize("changes", [{"seed": 1}, {}], ids=["seed", "step"])
 def test_seed_and_step_decide_how_a_picture_varies(changes: dict[str, Any]) -> None:
     # all pictures alike, so that the order has no say
-    alike = type(PICTURES)(np.repeat(PICTURES.pixels[:1], 22, axis=0), PICTURES.labels)
+    alike = type(IMAGES)(np.repeat(IMAGES.pixels[:1], 22, axis=0), IMAGES.labels)
     settings = toy_recipe(batch_size=9), toy_recipe(batch_size=9, **changes)
     first, second = (Batches(alike, recipe, 2, BLOCKS, torch.device("cpu")) for recipe in settings)
     one, other = _whole(first, 0), _whole(second, 0 if changes else 1)

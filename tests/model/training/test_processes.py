@@ -19,7 +19,7 @@ from model.training.journal import METRICS
 from model.training.processes import Processes, joined, shard_slices
 from model.training.run import RESUME
 from model.training.train import BEST, main
-from tests.model.toys import write_picture
+from tests.model.toys import write_image
 from tests.model.training.two_processes import DATASET, HANDFUL, HANDFUL_RECIPE, SAVED_AT, run
 
 pytestmark = [
@@ -201,7 +201,7 @@ def _class_folders(folder: Path) -> Path:
     for label, level, count in (("dark", 60, 14), ("light", 110, 12)):
         for index in range(count):
             pixels = (level + generator.integers(0, 80, (9, 11, 3))).astype(np.uint8)
-            write_picture(folder / label / f"{index}.png", pixels)
+            write_image(folder / label / f"{index}.png", pixels)
     return folder
 
 

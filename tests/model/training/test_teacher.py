@@ -125,8 +125,8 @@ def test_a_graph_of_pixels_teaches_in_either_order_and_type(tmp_path: Path, kind
 def test_a_graph_of_another_size_sees_the_pictures_resized_as_pillow_would(tmp_path: Path) -> None:
     pixels = random_pixels(3, 8, 8, 1)
     teacher = _read(_graph(tmp_path / "t.onnx", ["N", 1, 4, 6], TensorProto.FLOAT))
-    smaller = [Image.fromarray(picture[..., 0]).resize((6, 4), Image.Resampling.BILINEAR) for picture in pixels]
-    expected = np.stack([np.asarray(picture) for picture in smaller]).reshape(3, -1) @ _weights(24)
+    smaller = [Image.fromarray(image[..., 0]).resize((6, 4), Image.Resampling.BILINEAR) for image in pixels]
+    expected = np.stack([np.asarray(image) for image in smaller]).reshape(3, -1) @ _weights(24)
     np.testing.assert_allclose(_logits(teacher, pixels), expected, atol=0.02 * 24)
     assert np.ptp(expected) > 1
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 from model.errors import CheckpointError, TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation
 from model.network import checkpoint
@@ -31,7 +31,7 @@ from model.training.run_config import RunConfig
 from model.training.schedule import learning_rate
 from model.training.teacher import Teacher
 from model.training.train import BEST, main, train
-from tests.model.toys import random_mixer, toy_config, toy_dataset, toy_pictures, toy_recipe, toy_spec, write_class
+from tests.model.toys import random_mixer, toy_config, toy_dataset, toy_images, toy_recipe, toy_spec, write_class
 
 pytestmark = pytest.mark.training
 
@@ -138,13 +138,13 @@ def test_the_checkpoint_holds_what_was_learnt_and_how(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(12, 12), (32, 32), (100, 32)])
 def test_up_to_32_validation_pictures_prove_an_export(tmp_path: Path, count: int, expected: int) -> None:
-    dataset = dataclasses.replace(toy_dataset(), val=toy_pictures(count, 5))
-    pictures = _train(tmp_path, ONE_STEP, dataset=dataset).pictures
-    assert pictures is not None
-    assert len(pictures) == expected
+    dataset = dataclasses.replace(toy_dataset(), val=toy_images(count, 5))
+    images = _train(tmp_path, ONE_STEP, dataset=dataset).images
+    assert images is not None
+    assert len(images) == expected
     known = {pixels.tobytes() for pixels in dataset.val.pixels}
-    assert {pixels.tobytes() for pixels in pictures} <= known
-    np.testing.assert_array_equal(checkpoint.load(tmp_path).pictures, pictures)
+    assert {pixels.tobytes() for pixels in images} <= known
+    np.testing.assert_array_equal(checkpoint.load(tmp_path).images, images)
 
 
 def test_the_first_loss_is_the_logarithm_of_the_number_of_classes(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: P
     dataset = toy_dataset()
     pixels = dataset.train.pixels.view(_RecordingPixels)
     pixels.taken = []
-    _train(tmp_path, dataset=dataclasses.replace(dataset, train=PictureSet(pixels, dataset.train.labels)))
+    _train(tmp_path, dataset=dataclasses.replace(dataset, train=ImageSet(pixels, dataset.train.labels)))
     epochs = np.reshape(pixels.taken, (3, 40))
     assert (np.sort(epochs, axis=1) == np.arange(40)).all()
     assert len({tuple(epoch) for epoch in epochs.tolist()} | {tuple(range(40))}) == 4
@@ -233,7 +233,7 @@ def test_the_momentum_of_sgd_counts(tmp_path: Path) -> None:
 
 def test_a_teacher_is_learnt_from_against_the_labels(tmp_path: Path) -> None:
     dataset = toy_dataset()
-    wrong = dataclasses.replace(dataset, train=PictureSet(dataset.train.pixels, 1 - dataset.train.labels))
+    wrong = dataclasses.replace(dataset, train=ImageSet(dataset.train.pixels, 1 - dataset.train.labels))
     still = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0, "label_smoothing": 0.0, "stochastic_depth": 0.0}
     for name, weight in (("teacher", 1.0), ("labels", 0.0)):
         recipe = toy_recipe(epochs=20, ema_decay=0.8, distil_weight=weight, distil_temperature=2.0, **still)
@@ -453,7 +453,7 @@ def test_a_run_killed_while_it_evaluates_ends_in_the_same_weights_and_metrics(
     recipe, dataset = toy_recipe(), toy_dataset()
     with pytest.raises(_KilledError):
         _train(tmp_path, recipe, observer=_kill_at(3 * epoch), save_every_s=0)
-    dying = PictureSet(dataset.val.pixels.view(_DyingPixels), dataset.val.labels)
+    dying = ImageSet(dataset.val.pixels.view(_DyingPixels), dataset.val.labels)
     with pytest.raises(_KilledError):
         _train(tmp_path, recipe, dataset=dataclasses.replace(dataset, val=dying), save_every_s=0)
     _train(tmp_path, recipe)
@@ -630,7 +630,7 @@ def test_fewer_epochs_end_a_run_sooner_but_not_before_what_is_done(tmp_path: Pat
 def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -> None:
     dataset = toy_dataset()  # judged by what it knows at first, and then learns the opposite of: the longer, the worse
     knowing = _train(tmp_path / "knowing", toy_recipe(epochs=6), dataset=dataset).model
-    dataset = dataclasses.replace(dataset, train=PictureSet(dataset.train.pixels, 1 - dataset.train.labels))
+    dataset = dataclasses.replace(dataset, train=ImageSet(dataset.train.pixels, 1 - dataset.train.labels))
     recipe = toy_recipe(epochs=6, ema_decay=0.5)
     heard: list[tuple[dict[str, Tensor], Evaluation, float]] = []
 
@@ -664,7 +664,7 @@ def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -
     assert heard[-1][1].top1 == max(top1)
     assert kept.training["step"] == 3 * best
     assert [row["epoch"] for row in kept.training["history"]] == list(range(1, best + 1))
-    np.testing.assert_array_equal(kept.pictures, last.pictures)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(kept.images, last.images)  # type: ignore[arg-type]
 
 
 def test_an_epoch_that_only_equals_the_best_is_not_kept(tmp_path: Path) -> None:
@@ -679,7 +679,7 @@ def test_an_epoch_that_only_equals_the_best_is_not_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", [".", BEST])
 def test_temperature_and_calibration_error_belong_together(tmp_path: Path, folder: str) -> None:
-    dataset = dataclasses.replace(toy_dataset(), val=toy_pictures(120, 5))
+    dataset = dataclasses.replace(toy_dataset(), val=toy_images(120, 5))
     _train(tmp_path, toy_recipe(epochs=2, learning_rate=0.05, ema_decay=0.0), dataset=dataset)
     kept = checkpoint.load(tmp_path / folder)
     logits = torch.from_numpy(checkpoint.torch_logits(kept.model, dataset.val.pixels)).double()
@@ -754,9 +754,9 @@ def test_a_dark_background_is_what_the_network_learns_from_and_what_it_asks_for(
     flags = [*TINY, "--fit", "stretch", "--background", "dark"]
     trained = _command(folders, "out", *flags)
     assert trained.spec.fit == Fit(mode="stretch", background="dark")
-    assert trained.pictures is not None
-    assert trained.pictures.max() < 128  # the light ones too
-    assert (to_square(trained.pictures[0], 8, trained.spec.fit, "bicubic") == trained.pictures[0]).all()
+    assert trained.images is not None
+    assert trained.images.max() < 128  # the light ones too
+    assert (to_square(trained.images[0], 8, trained.spec.fit, "bicubic") == trained.images[0]).all()
 
 
 @pytest.mark.parametrize(

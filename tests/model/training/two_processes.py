@@ -19,12 +19,12 @@ from model.training.processes import Processes, exit_without_teardown, joined
 from model.training.run import Observer
 from model.training.teacher import Teacher
 from model.training.train import train
-from tests.model.toys import toy_config, toy_pictures, toy_recipe, toy_spec
+from tests.model.toys import toy_config, toy_images, toy_recipe, toy_spec
 
 LABELS = ("light below", "light above")
 KILLED_AT, SAVED_AT = 27, 25  # several processes save at every 25th step, where it is time to
-DATASET = Dataset(LABELS, toy_pictures(199, 1), toy_pictures(101, 2), None, "shared")
-HANDFUL = Dataset(LABELS, toy_pictures(7, 1), toy_pictures(1, 2), None, "handful")
+DATASET = Dataset(LABELS, toy_images(199, 1), toy_images(101, 2), None, "shared")
+HANDFUL = Dataset(LABELS, toy_images(7, 1), toy_images(1, 2), None, "handful")
 RECIPE = toy_recipe(
     epochs=2,
     batch_size=7,  # 28 batches of 7 and one of 3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.colour_bundle import BLUE, GREEN, RED, picture
+from tests.app.colour_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import Server
 from tests.faults.hostile import (
     ENDLESS_EXIF,
@@ -44,7 +44,7 @@ from tests.faults.hostile import (
     saved,
     segment,
     tiff,
-    tiff_picture,
+    tiff_image,
     webp_declaring,
     webp_of_groups,
     zstd_of_tables,
@@ -71,7 +71,7 @@ BOMBS: dict[str, File] = {
     "tiff": lambda: plain("RGB", 7000, "TIFF", compression="tiff_adobe_deflate"),
     "tiff, floats": lambda: plain("F", 7000, "TIFF", compression="tiff_adobe_deflate"),
     "tiff, cmyk": lambda: plain("CMYK", 7000, "TIFF", compression="tiff_adobe_deflate"),
-    "tiff, huge tiles": lambda: tiff_picture(16, {**TILES_OF_A_GIGABYTE}, compression=8) + bytes(100),
+    "tiff, huge tiles": lambda: tiff_image(16, {**TILES_OF_A_GIGABYTE}, compression=8) + bytes(100),
     "jpeg, progressive": lambda: plain("RGB", 7000, "JPEG", progressive=True, subsampling=0),
     "jpeg, 1000 scans": lambda: jpeg_of_scans(2000, 1000),
     "jpeg, 19 arithmetic scans": lambda: jpeg_of_arithmetic_scans(7000, 7000, 19, b"\x3f" * 100_000),
@@ -82,7 +82,7 @@ BOMBS: dict[str, File] = {
     "tiff, a jpeg far taller than its only strip": lambda: grey_tiff(
         700, 1, jpeg_of_arithmetic_scans(700, 65_000, 60, b"\x3f" * 2000), rows=8, compression=7
     ),
-    "tiff, tiles far wider than it": lambda: tiff_picture(
+    "tiff, tiles far wider than it": lambda: tiff_image(
         5000, {322: longs(65_504), 323: longs(16), 324: longs(*[8] * 313), 325: longs(*[9] * 313)}, compression=8
     ),
     "png, one row of 5 million": lambda: saved(Image.new("L", (5_000_000, 1)), "PNG"),
@@ -96,7 +96,7 @@ BOMBS: dict[str, File] = {
     "gif of 65535 x 65535": lambda: gif_declaring(65_535, 65_535),
     "webp, 65536 groups of codes": lambda: webp_of_groups(1024, 65_536),
     "webp of 16383 x 16383": lambda: webp_declaring(16_383, 16_383),
-    "tiff of 2^31 x 2^31": lambda: tiff_picture((1 << 31) - 1, {**ONE_STRIP}),
+    "tiff of 2^31 x 2^31": lambda: tiff_image((1 << 31) - 1, {**ONE_STRIP}),
 }
 
 # Files of a few megabytes that are nothing but headers.
@@ -114,12 +114,12 @@ NOTHING_BUT_HEADERS: dict[str, File] = {
     "jpeg, stuffed bytes": lambda: jpeg_with(b"\xff\0" * MANY),
     "jpeg, exif": lambda: jpeg_with(segment(0xE1, b"Exif\0\0" + tiff({274: rationals(8000)})) * 40),
     "gif, a comment in pieces": lambda: gif_with(b"!\xfe" + b"\1a" * MANY + b"\0"),
-    "tiff, fractions": lambda: tiff_picture(8, {**ONE_STRIP, 282: rationals(MANY)}),
-    "tiff, orientations": lambda: tiff_picture(8, {**ONE_STRIP, 274: rationals(MANY)}),
-    "tiff, strips": lambda: tiff_picture(8, {**ONE_STRIP, 273: longs(*[8] * MANY)}),
+    "tiff, fractions": lambda: tiff_image(8, {**ONE_STRIP, 282: rationals(MANY)}),
+    "tiff, orientations": lambda: tiff_image(8, {**ONE_STRIP, 274: rationals(MANY)}),
+    "tiff, strips": lambda: tiff_image(8, {**ONE_STRIP, 273: longs(*[8] * MANY)}),
     "tiff, the same strip again and again": lambda: same_place(1, 40_000, 4_000_000),
     "tiff, strips that each begin before the last": lambda: descending_strips(90_000, 20_000_000),
-    "tiff, 65,535 samples a pixel": lambda: tiff_picture(8, {**ONE_STRIP, 277: (3, 1, struct.pack("<I", 65_535))}),
+    "tiff, 65,535 samples a pixel": lambda: tiff_image(8, {**ONE_STRIP, 277: (3, 1, struct.pack("<I", 65_535))}),
     "tiff, strips that are too many": lambda: same_place(1, 60_000, 2_500_000),
     "tiff, compressed strips that are all of the file": lambda: grey_tiff(
         1, 40_000, b"\0\0" + bytes(2_000_000), {266: (3, 1, b"\2\0")}, compression=32773
@@ -155,7 +155,7 @@ BROKEN: dict[str, File] = {
     "webp, in its pixels": lambda: saved(noise(), "WEBP")[:-500],
     "tiff, in its pixels": lambda: saved(noise(), "TIFF", compression="tiff_lzw")[:-500],
     "tiff, before its directory": lambda: saved(noise(), "TIFF")[:8],
-    "tiff, tags beyond its end": lambda: tiff_picture(8, {**ONE_STRIP, 273: longs(1 << 30, 1 << 30)}),
+    "tiff, tags beyond its end": lambda: tiff_image(8, {**ONE_STRIP, 273: longs(1 << 30, 1 << 30)}),
     "bmp, in its pixels": lambda: saved(noise(), "BMP")[:-500],
     "png, a colour profile that unfolds": lambda: png_with(
         chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(100_000_000)))
@@ -168,15 +168,15 @@ BROKEN: dict[str, File] = {
 
 # Odd, and fine.
 ODD: dict[str, File] = {
-    "1 x 1": lambda: picture(RED, size=(1, 1)),
-    "1 x 60000": lambda: picture(RED, size=(1, 60_000)),
-    "60000 x 1": lambda: picture(RED, size=(60_000, 1)),
-    "jpeg, 1 x 65500": lambda: picture(RED, size=(1, 65_500), kind="JPEG", quality=95, subsampling=0),
-    "cmyk": lambda: picture((0, 255, 255, 0), mode="CMYK", kind="TIFF"),
-    "cmyk, jpeg": lambda: picture((0, 255, 255, 0), mode="CMYK", kind="JPEG", quality=95),
+    "1 x 1": lambda: image(RED, size=(1, 1)),
+    "1 x 60000": lambda: image(RED, size=(1, 60_000)),
+    "60000 x 1": lambda: image(RED, size=(60_000, 1)),
+    "jpeg, 1 x 65500": lambda: image(RED, size=(1, 65_500), kind="JPEG", quality=95, subsampling=0),
+    "cmyk": lambda: image((0, 255, 255, 0), mode="CMYK", kind="TIFF"),
+    "cmyk, jpeg": lambda: image((0, 255, 255, 0), mode="CMYK", kind="JPEG", quality=95),
     "palette": lambda: saved(Image.new("RGB", (8, 8), RED).quantize(2), "PNG"),
     "palette, transparent": lambda: saved(Image.new("RGB", (8, 8), RED).quantize(2), "PNG", transparency=1),
-    "transparent": lambda: picture((255, 0, 0, 200), mode="RGBA"),
+    "transparent": lambda: image((255, 0, 0, 200), mode="RGBA"),
     "palette, each colour with a transparency of its own": lambda: saved(
         Image.new("RGB", (8, 8), RED).quantize(2), "PNG", transparency=bytes([200, 0])
     ),
@@ -219,7 +219,7 @@ def _named(files: dict[str, File]) -> pytest.MarkDecorator:
 def _beside_a_neighbour(service: Server, payload: bytes) -> Answer:
     """The answer to a file, while another client gets its own right answer."""
     neighbours: list[Answer] = []
-    other = threading.Thread(target=lambda: neighbours.append(ask(service, batch(picture(BLUE), picture(GREEN)))))
+    other = threading.Thread(target=lambda: neighbours.append(ask(service, batch(image(BLUE), image(GREEN)))))
     other.start()
     answer = ask(service, post(payload))
     other.join()
@@ -235,7 +235,7 @@ def _best_of(entry: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def idle_megabytes(service: Server) -> float:
     """What the service holds once it has served a little."""
-    for payload in (picture(RED), red("JPEG"), red("WEBP"), red("TIFF"), red("GIF"), red("BMP")):
+    for payload in (image(RED), red("JPEG"), red("WEBP"), red("TIFF"), red("GIF"), red("BMP")):
         assert ask(service, post(payload)).status == 200
     return usage(pid_of(service)).held
 
@@ -288,9 +288,9 @@ def test_what_is_large_is_decoded_in_bounded_memory(file: File, cheaply: Callabl
 
 @pytest.mark.parametrize("content_type", [b"image/jpeg", b"image/svg+xml", b"application/octet-stream"])
 def test_a_wrong_type_or_name_changes_nothing(content_type: bytes, service: Server) -> None:
-    assert ask(service, post(picture(RED), content_type=content_type)).label == "red"
+    assert ask(service, post(image(RED), content_type=content_type)).label == "red"
     for name in (b"red.jpg", b"red.exe", b"red.png.gif", b"../../red.tiff", b""):
-        form = part(picture(RED), filename=name) + b"--XX--\r\n"
+        form = part(image(RED), filename=name) + b"--XX--\r\n"
         assert ask(service, post(form, content_type=FORM)).label == "red"
 
 
@@ -303,7 +303,7 @@ def test_a_file_cut_off_at_any_byte_is_no_picture_and_its_neighbours_are_seen(ki
     whole = red(kind)
     for start in range(0, len(whole), 60):
         cuts = range(start, min(start + 60, len(whole)))
-        answer = ask(service, batch(picture(GREEN), *(whole[:cut] for cut in cuts), picture(BLUE)))
+        answer = ask(service, batch(image(GREEN), *(whole[:cut] for cut in cuts), image(BLUE)))
         first, *results, last = answer.json["results"]
         assert (_best_of(first), _best_of(last)) == ("green", "blue")
         for cut, result in zip(cuts, results, strict=True):
@@ -317,7 +317,7 @@ def test_hostile_files_spoil_only_their_own_places_in_a_batch(service: Server) -
     refused |= {**dict.fromkeys(BOMBS.values(), "too_many_pixels"), SAMPLES: UNSEEN}
     files = list(refused)
     for some in (files[start : start + 20] for start in range(0, len(files), 20)):
-        answer = ask(service, batch(*(payload for file in some for payload in (picture(BLUE), file()))))
+        answer = ask(service, batch(*(payload for file in some for payload in (image(BLUE), file()))))
         assert answer.status == 200
         results = answer.json["results"]
         assert [_best_of(entry) for entry in results[::2]] == ["blue"] * len(some)
@@ -337,8 +337,8 @@ STRANGE_TAGS = {number: (4, 1 << 30, struct.pack("<I", 1 << 30)) for number in r
 @pytest.mark.parametrize(
     "file",
     [
-        lambda: tiff_picture(8, {**ONE_STRIP, **STRANGE_TAGS}),
-        lambda: tiff_picture(8, {**ONE_STRIP, 277: (3, 1, struct.pack("<I", 7))}),
+        lambda: tiff_image(8, {**ONE_STRIP, **STRANGE_TAGS}),
+        lambda: tiff_image(8, {**ONE_STRIP, 277: (3, 1, struct.pack("<I", 7))}),
         broken_fax,
     ],
     ids=["tags", "samples", "fax"],
@@ -356,5 +356,5 @@ def test_after_all_of_it_the_service_is_ready_and_holds_little_more_than_before(
     service: Server, idle_megabytes: float
 ) -> None:
     assert service.get("/health/ready")
-    assert ask(service, post(picture(GREEN))).label == "green"
+    assert ask(service, post(image(GREEN))).label == "green"
     assert usage(pid_of(service)).held - idle_megabytes <= MOST_MEGABYTES

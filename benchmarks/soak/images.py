@@ -17,7 +17,7 @@ _FRAMES = 4
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Files by kind. `small` ones are in the model's size; `bad` ones are no pictures, or broken."""
 
     small: tuple[bytes, ...]
@@ -27,13 +27,13 @@ class Pictures:
     bad: tuple[bytes, ...]
 
 
-def drawn(spec: ModelSpec, small: tuple[bytes, ...] = ()) -> Pictures:
+def drawn(spec: ModelSpec, small: tuple[bytes, ...] = ()) -> Images:
     """For a model. `small`: files that it knows, where there are some."""
     side = spec.image_size
     scenes = (samples.scene(side, side, spec.channels, seed) for seed in range(_SMALL_ONES))
     scapes = [samples.scene(500, 375, 3, seed) for seed in range(_PHOTOGRAPHS)]
     photographs = tuple(_saved(scape, "JPEG", quality=90) for scape in scapes)
-    return Pictures(
+    return Images(
         small=small or tuple(_saved(scene, "PNG") for scene in scenes),
         formats=tuple(_formats()),
         photographs=photographs,

@@ -17,7 +17,7 @@ _EXAMPLES = ROOT / "examples"
 _SHIFTS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))
 
 
-def pictures(kind: Kind, channels: int, cache: Path) -> list[bytes]:
+def images(kind: Kind, channels: int, cache: Path) -> list[bytes]:
     """The files of a kind, drawn once and kept in `cache`: large photographs take their time."""
     folder = cache / f"{kind.source}-{kind.width}x{kind.height}x{channels}-{_recipe()}"
     folder.mkdir(parents=True, exist_ok=True)
