@@ -532,8 +532,8 @@ def throughput(machine: Machine, section: Section) -> None:
     """images/s by batch size, ours in half precision against torch on the same device, all in turn."""
     section.say(
         "images/s, medians; every run is waited for. 'On the device': uint8 patches lie there already, the logits stay "
-        "there. 'From the host': a list of NumPy arrays in, logits in host memory out; the engine does it in one instance, "
-        "and in all of them at once."
+        "there. 'From the host': a list of NumPy arrays in, logits in host memory out; the engine does it in one "
+        "instance, and in all of them at once."
     )
     for name in machine.variants:
         if machine.out_of_time():

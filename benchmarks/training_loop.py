@@ -2,7 +2,7 @@
 
     python benchmarks/training_loop.py [--rounds 5] [--steps 12] [--recipe small]
 
-Bare: the same network, forward, backward, optimiser step, one fixed batch in memory. Ours: everything that a run does
+Bare: the same network, forward, backward, optimizer step, one fixed batch in memory. Ours: everything that a run does
 between two evaluations (order, augmentation, mixing, clipping, moving average). Both in turn, several rounds in one
 process; then where the time of a step goes. Prints Markdown.
 """
@@ -22,7 +22,7 @@ from torch.nn import functional
 from model.data.dataset import Dataset, ImageSet
 from model.network.mixer import MixerConfig, MlpMixer, num_parameters
 from model.recipe import RECIPES, Recipe
-from model.training.optimizers import build_optimisers
+from model.training.optimizers import build_optimizers
 from model.training.run import Run
 from model.training.run_config import RunConfig
 
@@ -43,7 +43,7 @@ def images_for(config: MixerConfig, count: int) -> Dataset:
 def bare_loop(config: MixerConfig, recipe: Recipe, device: torch.device) -> Callable[[], None]:
     """One step of the bare loop."""
     model = MlpMixer(config).to(device)
-    optimisers = build_optimisers(model, recipe)
+    optimizers = build_optimizers(model, recipe)
     images = images_for(config, recipe.batch_size).train
     pixels = torch.from_numpy(images.pixels).to(device)
     labels = torch.from_numpy(images.labels).to(device)
@@ -52,9 +52,9 @@ def bare_loop(config: MixerConfig, recipe: Recipe, device: torch.device) -> Call
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.autocast == "bf16"):
             logits = model(pixels).float()
         functional.cross_entropy(logits, labels).backward()
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     return step
 
@@ -91,7 +91,7 @@ def shares(run: Run, steps: int) -> dict[str, float]:
     for _ in range(steps):
         run._step()
     total = time.perf_counter() - started
-    spent["the rest: clipping, optimiser, moving average"] = total - sum(spent.values())
+    spent["the rest: clipping, optimizer, moving average"] = total - sum(spent.values())
     return {name: seconds / total for name, seconds in spent.items()}
 
 

@@ -7,17 +7,18 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
 from model.errors import FlagError
+from model.old_names import renamed_flags
 
 Options = TypeVar("Options", bound=BaseSettings)
 
 
 def parse(options: type[Options], flags: Sequence[str], command: str) -> Options:
-    """Options of a command from its flags and, where the class has a prefix, from the environment.
+    """Options of a command from its flags, by old names too, and, where the class has a prefix, from the environment.
 
     Raises: FlagError with one line that names the option, its value and what was expected.
     """
     try:
-        return options(_cli_parse_args=list(flags), _cli_prog_name=command, _cli_exit_on_error=False)
+        return options(_cli_parse_args=renamed_flags(flags), _cli_prog_name=command, _cli_exit_on_error=False)
     except ValidationError as error:
         raise FlagError(_one_line(error, options)) from error
     except SettingsError as error:

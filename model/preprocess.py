@@ -147,13 +147,13 @@ def _padded(image: Image.Image, image_size: int, resample: Image.Resampling) -> 
     content = image.resize(inner, resample)
     if content.size == (image_size, image_size):
         return content
-    canvas = Image.new(image.mode, (image_size, image_size), _border_colour(content))
+    canvas = Image.new(image.mode, (image_size, image_size), _border_color(content))
     canvas.paste(content, ((image_size - inner[0]) // 2, (image_size - inner[1]) // 2))
     return canvas
 
 
-def _border_colour(image: Image.Image) -> tuple[int, ...] | int:
+def _border_color(image: Image.Image) -> tuple[int, ...] | int:
     pixels = np.asarray(image)
     edges = (pixels[0], pixels[-1]) if image.width > image.height else (pixels[:, 0], pixels[:, -1])
-    colour = np.median(np.concatenate(edges), axis=0).round().astype(int)
-    return int(colour) if colour.ndim == 0 else tuple(int(value) for value in colour)
+    color = np.median(np.concatenate(edges), axis=0).round().astype(int)
+    return int(color) if color.ndim == 0 else tuple(int(value) for value in color)

@@ -3,9 +3,12 @@
 Rates and probabilities are fractions; epochs and steps are counts.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from model.old_names import renamed
 
 
 class Augmentation(BaseModel):
@@ -37,7 +40,7 @@ class Recipe(Augmentation):
     epochs: int = Field(default=60, ge=1, description="How often every picture is seen.")
     batch_size: int = Field(default=128, ge=1, description="Pictures in a step, over all processes.")
     accumulate: int = Field(default=1, ge=1, description="Parts that a step's pictures are worked through in.")
-    optimiser: Literal["adamw", "adam", "sgd", "muon"] = Field(
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = Field(
         default="adamw", description="muon learns more in an epoch and takes longer over it; see docs/decisions."
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
@@ -72,6 +75,11 @@ class Recipe(Augmentation):
     val_fraction: float = Field(default=0.1, gt=0, lt=1, description="Share held out where DATA has no val/.")
     seed: int = Field(default=0, ge=0, description="Same seed, same run.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, given: Any) -> Any:
+        return renamed(given) if isinstance(given, Mapping) else given
+
 
 RECIPES = {
     # Small data, from scratch: what the classes above have as their defaults.
@@ -81,7 +89,7 @@ RECIPES = {
     "pretrain": Recipe(
         epochs=300,
         batch_size=4096,
-        optimiser="adamw",
+        optimizer="adamw",
         learning_rate=1e-3,
         weight_decay=0.1,
         warmup_epochs=32,
@@ -101,7 +109,7 @@ RECIPES = {
     "finetune": Recipe(
         epochs=20,
         batch_size=64,
-        optimiser="sgd",
+        optimizer="sgd",
         learning_rate=0.01,
         weight_decay=0.0,
         warmup_epochs=1,

@@ -5,9 +5,12 @@ METADATA_KEY, so that one .onnx file is a whole classifier.
 """
 
 import base64
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+
+from model.old_names import renamed
 
 METADATA_KEY = "mixer.spec"
 PRECISION_KEY = "mixer.precision"
@@ -66,10 +69,15 @@ class Canary(_Value):
 
 
 class Source(_Value):
-    """Where the weights came from and under which licence."""
+    """Where the weights came from and under which license."""
 
     origin: str
-    licence: str = "unknown"
+    license: str = "unknown"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, given: Any) -> Any:
+        return renamed(given) if isinstance(given, Mapping) else given
 
 
 class Network(_Value):

@@ -58,7 +58,7 @@ def idx_folder(folder: Path, labels: list[int]) -> Path:
     ("flags", "message"),
     [
         (["--epochs", "0"], "--epochs is '0': input should be greater than or equal to 1."),
-        (["--optimiser", "lion"], "--optimiser is 'lion': input should be 'adamw', 'adam', 'sgd' or 'muon'."),
+        (["--optimizer", "lion"], "--optimizer is 'lion': input should be 'adamw', 'adam', 'sgd' or 'muon'."),
         (["--fit", "squeeze"], "--fit is 'squeeze': input should be 'crop', 'pad' or 'stretch'."),
         (["--no-such-flag", "1"], "unrecognized arguments: --no-such-flag 1. See mixer train --help."),
     ],

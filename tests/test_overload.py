@@ -31,7 +31,7 @@ from benchmarks.overload.tables import markdown  # noqa: E402
 from benchmarks.serving.cells import Kind  # noqa: E402
 from benchmarks.serving.client import Group, Plan  # noqa: E402
 from benchmarks.serving.workloads import Answered, Workload  # noqa: E402
-from tests.app.colour_bundle import colour_spec, write_bundle  # noqa: E402
+from tests.app.color_bundle import color_spec, write_bundle  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -387,7 +387,7 @@ def test_impossible_flags_are_refused(flags: list[str], capsys: pytest.CaptureFi
 
 @pytest.mark.process
 def test_this_service_is_overloaded_from_start_to_table(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "bundle", colour_spec())
+    bundle = write_bundle(tmp_path / "bundle", color_spec())
     command = [
         sys.executable, "-m", "benchmarks.overload", "--quick", "--seconds", "1", "--loads", "0.5", "2",
         "--retry-share", "0", "--workloads", "8x8", "--bundle", str(bundle), "--cache", str(tmp_path),

@@ -30,7 +30,7 @@ from benchmarks.serving.images import images  # noqa: E402
 from benchmarks.serving.processes import descendants  # noqa: E402
 from benchmarks.serving.server import Probe, Server, StartFailed, serving  # noqa: E402
 from cli.bench.stopwatch import Candidate  # noqa: E402
-from tests.app.colour_bundle import colour_spec, write_bundle  # noqa: E402
+from tests.app.color_bundle import color_spec, write_bundle  # noqa: E402
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
@@ -302,7 +302,7 @@ def test_failures_and_lost_requests_are_counted(plan: client.Plan):
 
 def test_only_pictures_with_a_clear_answer_are_sent():
     logits = {b"sure": [1.0, 9.0, 0.0], b"unsure": [5.0, 5.1, 0.0], b"flat": [1.0, 1.0, 1.0]}
-    spec = colour_spec()
+    spec = color_spec()
     found = workloads.clear_answers(
         list(logits), spec, lambda payload: payload, lambda batch: np.array([logits[batch[0]]])
     )
@@ -465,7 +465,7 @@ def test_the_script_says_what_is_missing(tmp_path: Path):
 
 
 def driver(tmp_path: Path, *flags: str) -> "subprocess.Popen[str]":
-    bundle = write_bundle(tmp_path / "bundle", colour_spec())
+    bundle = write_bundle(tmp_path / "bundle", color_spec())
     command = [
         sys.executable, "-m", "benchmarks.serving", "--quick", "--workloads", "8x8", "--bundle", str(bundle),
         "--only", "this service, batches of 1", "--out", str(tmp_path / "out"),

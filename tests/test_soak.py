@@ -38,7 +38,7 @@ from benchmarks.soak.report import markdown  # noqa: E402
 from benchmarks.soak.shelf import Shelf  # noqa: E402
 from benchmarks.soak.usage import Usage, usage  # noqa: E402
 from benchmarks.soak.wire import Answer  # noqa: E402
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image, write_bundle  # noqa: E402
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image, write_bundle  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.heavy
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
     """The bare path over red, green and blue."""
-    return Oracle(opened(write_bundle(tmp_path_factory.mktemp("colours"), colour_spec()), "auto"))
+    return Oracle(opened(write_bundle(tmp_path_factory.mktemp("colours"), color_spec()), "auto"))
 
 
 def answer(content: Any, status: int = 200, head: bytes = b"") -> Answer:
@@ -130,7 +130,7 @@ def test_a_problem_has_a_status_and_a_code() -> None:
 
 
 def test_there_is_traffic_of_every_kind_and_chance_draws_it(oracle: Oracle) -> None:
-    images = drawn(colour_spec())
+    images = drawn(color_spec())
     assert len({one[:4] for one in images.formats}) >= 6
     traffic = mixed(images, oracle, Random(0))
     rng = Random(1)
@@ -140,7 +140,7 @@ def test_there_is_traffic_of_every_kind_and_chance_draws_it(oracle: Oracle) -> N
 
 
 def test_behind_a_proxy_nobody_asks_for_what_is_for_operators(oracle: Oracle) -> None:
-    images = drawn(colour_spec())
+    images = drawn(color_spec())
     for behind_proxy in (False, True):
         traffic = mixed(images, oracle, Random(0), behind_proxy=behind_proxy)
         asked = {piece.split()[1] for group in traffic.errands for errand in group for piece in errand.pieces[:1]}
@@ -153,7 +153,7 @@ def test_behind_a_proxy_nobody_asks_for_what_is_for_operators(oracle: Oracle) ->
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(write_bundle(tmp_path / "source", colour_spec()), "fp32", tmp_path / "shelf")
+    return Shelf(write_bundle(tmp_path / "source", color_spec()), "fp32", tmp_path / "shelf")
 
 
 def by(version: str, temperature: float) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def by(version: str, temperature: float) -> dict[str, Any]:
 
 
 def test_a_version_has_to_give_its_own_answers_and_only_while_it_serves(tmp_path: Path) -> None:
-    engine = opened(write_bundle(tmp_path / "colours", colour_spec()), "fp32")
+    engine = opened(write_bundle(tmp_path / "colours", color_spec()), "fp32")
     oracle = Oracle(engine, {"8": 5.0})
     expect = oracle.one(image(RED))
     assert expect(answer(by("7", 1.0))) == ""
@@ -441,7 +441,7 @@ def test_memory_is_weighed_after_100_000_requests_or_half_of_those_between_two_f
 
 
 def soaked(tmp_path: Path, *flags: str, bundle: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    bundle = bundle or write_bundle(tmp_path / "bundle", colour_spec())
+    bundle = bundle or write_bundle(tmp_path / "bundle", color_spec())
     command = [
         sys.executable, "-m", "benchmarks.soak", "--bundle", str(bundle), "--out", str(tmp_path / "out"),
         "--cache", str(tmp_path), "--clients", "8", *flags,

@@ -13,7 +13,7 @@ _LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of types of whole numbers
 _BYTES = {3: 2, 4: 4, 16: 8}
 _MOST_VALUES, _MOST_ENTRIES = 8, 1000  # that are looked at
 _HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-_COLOURS = {
+_COLORS = {
     0: "white for 0",
     1: "black for 0",
     2: "RGB",
@@ -73,12 +73,12 @@ def unsupported(payload: bytes) -> str | None:
 def _words(tags: Mapping[int, tuple[int, ...]], layout: _Layout) -> str:
     bits = tags.get(_BITS, (1,))
     count = tags.get(_SAMPLES, (len(bits),))[0]
-    colours = tags.get(_PHOTOMETRIC, (0,))[0]
+    colors = tags.get(_PHOTOMETRIC, (0,))[0]
     numbers = _NUMBERS.get(tags.get(_SAMPLE_FORMAT, (1,))[0])
     words = [
         f"{count} {'channel' if count == 1 else 'channels'} of {' and '.join(map(str, dict.fromkeys(bits)))}"
         f"{f' {numbers}' if numbers else ''} {'bit' if bits == (1,) * len(bits) else 'bits'}",
-        _COLOURS.get(colours, f"photometric interpretation {colours}"),
+        _COLORS.get(colors, f"photometric interpretation {colors}"),
         *(_TRANSPARENCY.get(extra, f"extra samples of type {extra}") for extra in tags.get(_EXTRA_SAMPLES, ())[:1]),
         *(["separate planes"] if tags.get(_PLANES) == (2,) else []),
         *(["the lowest bit first"] if tags.get(_FILL_ORDER) == (2,) else []),

@@ -13,7 +13,7 @@ SMALL_BYTES = 10_000  # so many have no groups for more than 25 MB
 
 _MAX_BLOCKS = 100_000  # of the small pictures that say how blocks are coded, each of which takes a microsecond
 _GROUP_BYTES = 600  # besides its tables, of 4 bytes an entry:
-_FEWEST_ENTRIES, _ENTRIES_PER_COLOUR = 2954, 2  # with a cache of so many colours, at most
+_FEWEST_ENTRIES, _ENTRIES_PER_COLOR = 2954, 2  # with a cache of so many colours, at most
 _MAX_CHUNKS = 1000
 
 _CHUNK_BYTES = 8
@@ -22,7 +22,7 @@ _CODE_LENGTHS = (17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1
 _REPEATS = {16: (2, 3), 17: (3, 3), 18: (7, 11)}  # of a length: extra bits, and the fewest
 _LITERALS, _LENGTHS, _DISTANCES = 256, 24, 40
 _MOST_BITS = 15
-_PREDICTOR, _COLOUR, _GREEN, _PALETTE = range(4)
+_PREDICTOR, _COLOR, _GREEN, _PALETTE = range(4)
 
 _Code = list[tuple[int, int]]  # for the next bits: the symbol that they begin with, and its bits
 
@@ -81,21 +81,21 @@ def _tables_bytes(image: _Image) -> int:
         if transform in seen:
             raise BadImage(f"The lossless WebP has transform {transform} twice; expected each once.")
         seen.add(transform)
-        if transform in (_PREDICTOR, _COLOUR):
+        if transform in (_PREDICTOR, _COLOR):
             columns, rows = _blocks(bits, width, height)
             blocks = _expect_few(blocks + columns * rows)
             _groups(bits, columns * rows)
         elif transform == _PALETTE:
-            colours = bits.take(8) + 1
-            _groups(bits, colours)
-            width = -(-width // (8 if colours <= 2 else 4 if colours <= 4 else 2 if colours <= 16 else 1))
+            colors = bits.take(8) + 1
+            _groups(bits, colors)
+            width = -(-width // (8 if colors <= 2 else 4 if colors <= 4 else 2 if colors <= 16 else 1))
     cache = 1 << bits.take(4) if bits.take(1) else 0
     if not bits.take(1):
         return 0
     columns, rows = _blocks(bits, width, height)
     _expect_few(blocks + columns * rows)
     groups = len(_groups(bits, columns * rows))
-    return groups * (_GROUP_BYTES + 4 * (_FEWEST_ENTRIES + _ENTRIES_PER_COLOUR * cache))
+    return groups * (_GROUP_BYTES + 4 * (_FEWEST_ENTRIES + _ENTRIES_PER_COLOR * cache))
 
 
 def _expect_few(blocks: int) -> int:

@@ -51,7 +51,7 @@ class EngineOptions:
 
 
 class Engine:
-    """One graph, ready to run. `run` may be called from `instances` threads at once; more of them wait for each other."""
+    """One graph, ready to run. `run` may be called from `instances` threads at once; more wait for each other."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One instance's way to run a batch: pictures in, logits out. Knows nothing of providers or of how a session is opened."""
+"""One instance's way to run a batch: images in, logits out. Knows nothing of providers or of opening a session."""
 
 from collections.abc import Sequence
 from typing import Protocol, cast

@@ -20,7 +20,7 @@ _LONGEST_RETRY_S = 60
 
 @dataclass(frozen=True)
 class Limits:
-    """instances: batches in flight at once. queue_capacity: places. max_wait_s: how long a first item waits for company."""
+    """instances: batches in flight at once. queue_capacity: permits. max_wait_s: how long a first item waits."""
 
     instances: int = 1
     max_batch_size: int = 32

@@ -1,6 +1,6 @@
 """Dynamic batching of opaque items. Knows nothing of pictures, ONNX or HTTP.
 
-There is no loop and no timer: an item that arrives, and an instance that becomes free, each start what can be started. A
+There is no loop and no timer: an item that arrives, and an instance that becomes free, each start what can be run. A
 batch is whatever waits at that moment. Admission comes first: a `Permit` is held from before decoding until the answer,
 so that one number, queue_capacity, bounds all the work inside the service.
 """

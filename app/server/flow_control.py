@@ -75,7 +75,7 @@ class OneAtATime(FlowControl):
 
 
 class ConnectionRebalancer:
-    """All connections of a process, of which `excess_connections` are asked to leave: their clients find a place elsewhere.
+    """All connections of a process. `excess_connections` of them are closed with their next answer, to move elsewhere.
 
     `held`: how many the whole service has.
     """

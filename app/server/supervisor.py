@@ -42,12 +42,12 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps `count` processes doing `work`. The board has a row for each, and one more for the supervisor itself.
+    """Keeps `count` processes doing `work`. The shared memory has a segment for each, and one for the supervisor.
 
-    `grace_s`: how long they may take to stop. `heartbeat_timeout_s`: how long one may be silent before it is replaced; before its
-    first heartbeat that is 15 minutes, or 20 times `heartbeat_timeout_s`; for one that replaces another, 2 minutes or 20 times as long
-    as the first start, where that is less. `decode_limit_s`: processor seconds that a thread that decodes may take
-    while the event loop stands still. `on_stop`: called when it is told to stop, before they are.
+    `grace_s`: how long they may take to stop. `heartbeat_timeout_s`: how long one may be silent before it is replaced;
+    before its first heartbeat that is 15 minutes, or 20 times as long; for one that replaces another, 2 minutes or 20
+    times as long as the first start, where that is less. `decode_limit_s`: processor seconds that a thread that decodes
+    may take while the event loop stands still. `on_stop`: called when it is told to stop, before they are.
 
     One that cannot start again is tried again and again as long as another works.
 

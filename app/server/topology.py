@@ -25,7 +25,7 @@ log = logging.getLogger("mixer.plan")
 def planned(settings: Settings) -> Settings:
     """The settings with a number for workers, and for the instances and threads of each.
 
-    On a CPU, several processes of one instance answer more pictures than one process of several instances: Python runs in one
+    On a CPU, several processes of one instance answer more images than one process of several: Python runs in one
     thread at a time. A GPU is kept busy by one process, which is the only one to hold the model there.
     """
     on_gpu = may_run_on_gpu(settings.provider)
@@ -41,7 +41,7 @@ def planned(settings: Settings) -> Settings:
 
 
 def _workers(settings: Settings, cpus: int) -> int:
-    """So many that their instances and threads fill the CPUs, and all of them fit the container's memory at their worst."""
+    """So many that their instances and threads fill the CPUs, and all of them fit the container's memory at worst."""
     each = max(1, settings.instances) * max(1, settings.intra_op_threads)
     wanted = max(1, min(_MOST_WORKERS, cpus // each))
     memory = memory_bytes()

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic_settings import EnvSettingsSource
 
 from app.system.spelling import nearest
+from model.old_names import OLD_NAMES
 
 # Those that other commands and the compose files read; tests/app/system/test_environment.py looks for others.
 NEIGHBOURS = (
@@ -39,12 +40,16 @@ class Variables(EnvSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """Values by the names of the options."""
         prefix = self.env_prefix
-        given = {name: _cleaned(name, value) for name, value in super().__call__().items()}
+        given = {name: _cleaned(name, value) for name, value in (self._by_old_names() | super().__call__()).items()}
         return {
             name: value
             for name, value in given.items()
             if value != "" and not is_service_link(f"{prefix}{name}", value)
         }
+
+    def _by_old_names(self) -> dict[str, Any]:
+        found = {today: self.env_vars.get(f"{self.env_prefix}{old}".lower()) for old, today in OLD_NAMES.items()}
+        return {name: found[name] for name in self.settings_cls.model_fields.keys() & found if found[name] is not None}
 
 
 def is_service_link(name: str, value: object) -> bool:
@@ -64,7 +69,9 @@ def log_oddities(options: Collection[str], prefix: str, variables: Mapping[str, 
         log.info("not read, as Kubernetes sets them for a Service (enableServiceLinks: false): %s", ", ".join(links))
     for name in sorted(mine.keys() - set(links)):
         option = name.upper().removeprefix(prefix)
-        if option not in known and name.upper() not in NEIGHBOURS:
+        if (today := OLD_NAMES.get(option.lower())) in options:
+            log.info("%s is read, and called %s%s today", name, prefix, str(today).upper())
+        elif option not in known and name.upper() not in NEIGHBOURS:
             meant = nearest(option, known)
             expected = "one that mixer serve --help lists" if meant is None else f"{prefix}{meant}"
             log.warning("%s is no option of the service, and not read; expected %s", name, expected)

@@ -1,4 +1,4 @@
-"""A worker's row of the shared memory: what it says of itself, and its part of what all share. Knows nothing of processes."""
+"""A worker's segment of the shared memory: its status, and its part of what all share. Knows nothing of processes."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args

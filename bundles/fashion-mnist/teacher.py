@@ -89,23 +89,23 @@ def accuracy(model: Teacher, images: ImageSet, device: torch.device) -> float:
 
 
 def train_epoch(
-    model: Teacher, optimiser: torch.optim.Optimizer, images: ImageSet, epoch: int, device: torch.device
+    model: Teacher, optimizer: torch.optim.Optimizer, images: ImageSet, epoch: int, device: torch.device
 ) -> float:
     """One pass over the pictures; order and variation depend on the epoch alone. Returns the mean loss."""
     model.training.train()
     batches = torch.randperm(len(images), generator=torch.Generator().manual_seed(epoch)).split(BATCH_SIZE)
     total = 0.0
     for index, chosen in enumerate(batches):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate(epoch + (index + 1) / len(batches))
         pixels, labels = batch_of(images, chosen, device)
         with torch.autocast(device.type, torch.bfloat16):
             varied = augment(pixels, AUGMENTATION, BatchRng([epoch, index], len(chosen), device=device))
             logits = model(varied).float()
         loss = functional.cross_entropy(logits, labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         total += loss.item()
         if not math.isfinite(total):
             raise SystemExit(f"the loss is {loss.item()} in epoch {epoch + 1}.")
@@ -124,7 +124,7 @@ def main() -> None:
     dataset = load(arguments.data, PreprocessConfig(28, 1, Fit(mode="pad")), val_fraction=VAL_FRACTION)
     torch.manual_seed(0)
     model = Teacher().to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
     )
     history: list[dict[str, float]] = []
@@ -132,17 +132,17 @@ def main() -> None:
     if saved.exists():
         state = torch.load(saved, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
     for epoch in range(len(history), EPOCHS):
         started = time.monotonic()
-        loss = train_epoch(model, optimiser, dataset.train, epoch, device)
+        loss = train_epoch(model, optimizer, dataset.train, epoch, device)
         seconds = time.monotonic() - started
         history.append(
             {"epoch": epoch + 1, "loss": loss, "val_top1": accuracy(model, dataset.val, device), "seconds": seconds}
         )
         print(json.dumps(history[-1]), flush=True)
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
         torch.save(state, out / "teacher.new")
         (out / "teacher.new").replace(saved)
     (out / "teacher.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))

@@ -12,7 +12,7 @@ from cli.bench.peaks import Product
 from cli.bench.stopwatch import Measured
 from model.spec import Precision
 
-_COLOURS = {"fp32": "tab:blue", "fp16": "tab:orange", "int8": "tab:green"}
+_COLORS = {"fp32": "tab:blue", "fp16": "tab:orange", "int8": "tab:green"}
 _STYLES = ("-", "--", ":", "-.")
 
 
@@ -42,11 +42,11 @@ def draw(findings: Findings, path: Path) -> None:
     for precision, instances, threads, line in _lines(findings):
         sizes = [batch_size for batch_size, _ in line]
         splits = list(dict.fromkeys((key.instances, key.threads) for key in findings.of(Running)))
-        style, colour = _STYLES[splits.index((instances, threads)) % len(_STYLES)], _COLOURS[precision]
+        style, color = _STYLES[splits.index((instances, threads)) % len(_STYLES)], _COLORS[precision]
         label = f"{precision}, {_split(instances, threads)}"
-        axes.plot(sizes, [one.rate for _, one in line], style, marker=".", color=colour, label=label)
+        axes.plot(sizes, [one.rate for _, one in line], style, marker=".", color=color, label=label)
         lowest, highest = ([edge(one.rounds) for _, one in line] for edge in (min, max))
-        axes.fill_between(sizes, lowest, highest, color=colour, alpha=0.12, linewidth=0)
+        axes.fill_between(sizes, lowest, highest, color=color, alpha=0.12, linewidth=0)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({key.batch_size for key in findings.of(Running)}))
     axes.xaxis.set_major_formatter("{x:.0f}")

@@ -105,7 +105,7 @@ class Findings:
             "service": {
                 "provider": self.provider,
                 "precision": self.precision,
-                **asdict(self.split),
+                **_named(self.split),
                 "batch_size": self.batch_size,
             },
             "gflop_per_image": self.gflops,
@@ -138,4 +138,10 @@ def _rows(figures: Mapping[Kind, Measured], unit: str) -> list[dict[str, Any]]:
 
 
 def _row(key: Subject, figure: Measured, unit: str) -> dict[str, Any]:
-    return {**asdict(key), unit: figure.rate, "spread": figure.spread, "rounds": list(figure.rounds)}
+    return {**_named(key), unit: figure.rate, "spread": figure.spread, "rounds": list(figure.rounds)}
+
+
+def _named(key: Subject | Split) -> dict[str, Any]:
+    """Its parts by name; the number of instances by its name of version 0.2, too."""
+    parts = asdict(key)
+    return {**parts, "lanes": parts["instances"]} if "instances" in parts else parts

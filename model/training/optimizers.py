@@ -1,4 +1,4 @@
-"""What moves the weights: the optimisers, and SAM around any of them. Knows nothing of schedules or pictures."""
+"""What moves the weights: the optimizers, and SAM around any of them. Knows nothing of schedules or pictures."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from model.network.mixer import MlpMixer
 from model.recipe import Recipe
 
 
-def build_optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """One optimiser for everything, or Muon for the blocks' kernels and AdamW for the rest.
+def build_optimizers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """One optimizer for everything, or Muon for the blocks' kernels and AdamW for the rest.
 
     Weight decay is for kernels only; biases and layer norms go without. It is decoupled from the gradient in adamw and
     muon, and added to the gradient in adam and sgd, as each was published. Muon: arXiv 2502.16982, whose scaling lets
@@ -19,23 +19,23 @@ def build_optimisers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimi
     """
     kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    optimisers: list[torch.optim.Optimizer] = []
-    if recipe.optimiser == "muon":
+    optimizers: list[torch.optim.Optimizer] = []
+    if recipe.optimizer == "muon":
         inner = [parameter for parameter in model.blocks.parameters() if parameter.ndim > 1]
-        optimisers.append(
+        optimizers.append(
             torch.optim.Muon(
                 inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
         )
         kernels = [parameter for parameter in kernels if all(parameter is not other for other in inner)]
     groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if recipe.optimiser == "sgd":
-        optimisers.append(torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum))
-    elif recipe.optimiser == "adam":
-        optimisers.append(torch.optim.Adam(groups, lr=recipe.learning_rate))
+    if recipe.optimizer == "sgd":
+        optimizers.append(torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum))
+    elif recipe.optimizer == "adam":
+        optimizers.append(torch.optim.Adam(groups, lr=recipe.learning_rate))
     else:
-        optimisers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate))
-    return optimisers
+        optimizers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate))
+    return optimizers
 
 
 @contextmanager

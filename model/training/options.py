@@ -37,7 +37,7 @@ class TrainOptions(Recipe, BaseSettings):
     )
     labels: Path | None = Field(default=None, description="File with one label a line: names for IDX classes.")
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
-    licence: str = Field(default="unknown", description="Licence of the weights.")
+    license: str = Field(default="unknown", description="Licence of the weights.")
     image_size: int = Field(default=64, ge=1, description="Pictures become this many pixels square.")
     channels: int = Field(default=3, ge=1, description="3 for colour, 1 for grey.")
     fit: FitMode = Field(default="pad", description="How a picture becomes a square.")

@@ -20,10 +20,11 @@ from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
+from model.old_names import renamed
 from model.training.batches import Batches, Part
 from model.training.journal import Journal
 from model.training.loss import summed_loss
-from model.training.optimizers import build_optimisers, sam_perturbation
+from model.training.optimizers import build_optimizers, sam_perturbation
 from model.training.processes import shard_slices
 from model.training.run_config import RunConfig, expect_same, new_length
 from model.training.run_folder import RESUME
@@ -68,7 +69,7 @@ class Run:
             self.model.load_state_dict(run_config.initial.state_dict())
         self.average = MlpMixer(run_config.config).to(device).eval()
         self.average.load_state_dict(self.model.state_dict())
-        self.optimisers = build_optimisers(self.model, self.recipe)
+        self.optimizers = build_optimizers(self.model, self.recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.autocast == "fp16")
         self.batches = Batches(
             run_config.dataset.train,
@@ -118,7 +119,7 @@ class Run:
             "history": self.history,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
         }
         try:
@@ -137,7 +138,7 @@ class Run:
             self.save()  # an unwritable folder is known before the first epoch, not after it
             return
         try:
-            state = torch.load(path, map_location=self.run_config.device, weights_only=True)
+            state = renamed(torch.load(path, map_location=self.run_config.device, weights_only=True))
             expect_same(state["identity"], self.identity, self.out)
             epochs = new_length(state["identity"], self.recipe, state["step"], self.batches.per_epoch, self.out)
             self._restore(state)
@@ -150,8 +151,8 @@ class Run:
     def _restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.history = state["step"], state["history"]
         if self.run_config.processes.is_first:  # it holds what all of them lost
@@ -215,8 +216,8 @@ class Run:
     def _step(self) -> int:
         """One batch; returns how many pictures it had."""
         rate = self._learning_rate()
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
                 group["lr"] = rate
         total = len(self.batches.rows(self.step))
         mine = self._places(total)
@@ -225,12 +226,12 @@ class Run:
         if self.recipe.sam_rho:
             with sam_perturbation(self.model.parameters(), self.recipe.sam_rho):
                 self._gradients(own, total)
-        for optimiser in self.optimisers:
-            self.scaler.unscale_(optimiser)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        if not self.scaler.is_enabled() or norm.isfinite():  # where one optimiser's gradients overflow, none may step
-            for optimiser in self.optimisers:
-                self.scaler.step(optimiser)
+        if not self.scaler.is_enabled() or norm.isfinite():  # where one optimizer's gradients overflow, none may step
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
         self.scaler.update()
         self._move_average()
         self.epoch_loss += loss
@@ -244,8 +245,8 @@ class Run:
 
     def _gradients(self, own: list[Part], total: int) -> Tensor:
         """Leave the batch's mean gradient in the parameters; return this process's share of the mean loss."""
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros_like(self.epoch_loss)
         for index, part in enumerate(own):
             if isinstance(self._network, DistributedDataParallel):

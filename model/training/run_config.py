@@ -12,6 +12,7 @@ import torch
 from model.data.dataset import Dataset
 from model.errors import TrainingError
 from model.network.mixer import MixerConfig, MlpMixer
+from model.old_names import renamed
 from model.recipe import Recipe
 from model.training.processes import Processes
 from model.training.teacher import Teacher
@@ -57,10 +58,11 @@ def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) 
         if saved.get(part) != wanted[part]
     ]
     for part in ("model", "recipe"):
+        before = renamed(saved[part])
         differences += [
-            f"with {name} {_shown(saved[part].get(name))} (now {_shown(value)})"
+            f"with {name} {_shown(before.get(name))} (now {_shown(value)})"
             for name, value in wanted[part].items()
-            if saved[part].get(name) != value and name != "epochs"
+            if before.get(name) != value and name != "epochs"
         ]
     if differences:
         raise TrainingError(

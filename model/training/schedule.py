@@ -1,4 +1,4 @@
-"""The learning rate of every step. Knows nothing of optimisers."""
+"""The learning rate of every step. Knows nothing of optimizers."""
 
 import math
 

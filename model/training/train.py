@@ -161,7 +161,7 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
         labels=dataset.labels,
         fit=preprocess_config.fit,
         interpolation=preprocess_config.interpolation,
-        source=Source(origin=_origin(options, base), licence=options.licence),
+        source=Source(origin=_origin(options, base), license=options.license),
     )
     with joined() as (processes, device):
         teacher = None

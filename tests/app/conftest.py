@@ -12,7 +12,7 @@ import pytest
 from app import main
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.settings import Settings
-from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.color_bundle import color_spec, write_bundle
 from tests.app.fakes import WatchedMetrics
 from tests.app.in_process import Serve, Service
 
@@ -27,13 +27,13 @@ def no_options_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with fp32.onnx: red, green and blue pictures of 8 x 8 pixels."""
-    return write_bundle(tmp_path_factory.mktemp("colours"), colour_spec())
+    return write_bundle(tmp_path_factory.mktemp("colours"), color_spec())
 
 
 @pytest.fixture(scope="session")
 def grey_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with fp32.onnx: dark and light grey pictures of 8 x 8 pixels."""
-    return write_bundle(tmp_path_factory.mktemp("greys"), colour_spec(channels=1))
+    return write_bundle(tmp_path_factory.mktemp("greys"), color_spec(channels=1))
 
 
 @pytest.fixture(scope="session")

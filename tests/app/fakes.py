@@ -235,7 +235,7 @@ class FakeGpuSession(FakeSession):
         precision: str = "",
     ) -> None:
         providers = (provider, "CPUExecutionProvider")
-        super().__init__(spec, answer or means_of_colours, providers=providers, precision=precision)
+        super().__init__(spec, answer or means_of_colors, providers=providers, precision=precision)
         self.runs: list[BoundRun] = []
         self.bindings: list[FakeBinding] = []
         self._takers = [provider] if takers is None else takers
@@ -269,7 +269,7 @@ class GatedSession(FakeSession):
     """Every run waits in its thread until `open_gate()`; tests await `entered`. Made inside the test's event loop."""
 
     def __init__(self, spec: ModelSpec, answer: Callable[[NDArray[np.uint8]], Any] | None = None) -> None:
-        super().__init__(spec, answer or means_of_colours)
+        super().__init__(spec, answer or means_of_colors)
         self.entered = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._gate = threading.Event()
@@ -313,8 +313,8 @@ def samples_of(text: str) -> dict[str, float]:
     return {name: float(value) for name, value in lines}
 
 
-def means_of_colours(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the graph of colour_bundle.py computes for colour pictures."""
+def means_of_colors(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the graph of color_bundle.py computes for colour pictures."""
     pixels = patches.reshape(len(patches), -1, 3).astype(np.float32)
     return np.asarray(pixels.mean(axis=1) * np.float32(10 / 255), dtype=np.float32)
 

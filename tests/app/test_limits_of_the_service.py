@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.certificates import certificate
-from tests.app.colour_bundle import GREEN, RED, image
+from tests.app.color_bundle import GREEN, RED, image
 from tests.app.problem_answers import expect_problem_body
 from tests.app.servers import PATIENCE_S, STARTED, Server, altered, free_port, head_of_upload, owners, read_until
 

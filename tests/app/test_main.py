@@ -23,8 +23,8 @@ from app.serving.bundles import Opened
 from app.settings import Settings
 from app.system.shared_memory import SharedMemory
 from app.system.worker_context import WorkerContext
-from tests.app.colour_bundle import BLUE, colour_spec, image, write_bundle
-from tests.app.fakes import FakeSession, engine_of, means_of_colours, samples_of
+from tests.app.color_bundle import BLUE, color_spec, image, write_bundle
+from tests.app.fakes import FakeSession, engine_of, means_of_colors, samples_of
 from tests.app.servers import PATIENCE_S, ROOT, clean_environment
 
 LEARNING = (
@@ -86,7 +86,7 @@ def test_a_bundle_that_goes_while_it_is_opened_stops_the_start_in_one_line(
 def several(folder: Path, *names: str, **changes: Any) -> Path:
     """A folder of bundles that differ in their names alone."""
     for name in names:
-        write_bundle(folder / name, colour_spec(**changes))
+        write_bundle(folder / name, color_spec(**changes))
     return folder
 
 
@@ -157,7 +157,7 @@ def test_an_application_opens_the_bundle_of_its_settings(bundle: Path) -> None:
 
 
 async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture) -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, instances=2)).app
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
@@ -165,7 +165,7 @@ async def test_the_lifespan_says_what_is_served(caplog: pytest.LogCaptureFixture
 
 
 async def test_one_instance_is_no_instances(caplog: pytest.LogCaptureFixture) -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     app = main.create_service(Settings(), engine_of(FakeSession(spec), spec, instances=1)).app
     with caplog.at_level("INFO", "mixer.main"):
         async with app.router.lifespan_context(app):
@@ -173,7 +173,7 @@ async def test_one_instance_is_no_instances(caplog: pytest.LogCaptureFixture) ->
 
 
 async def test_it_tells_what_an_operator_looks_for_first() -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     closed = Settings(
         workers=3, api_keys="a-key-of-sixteen-characters", cors_origins="https://a.example, https://b.example"
     )
@@ -187,7 +187,7 @@ async def test_it_tells_what_an_operator_looks_for_first() -> None:
 async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_gone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     ours, supervisors = os.pipe()
     shared_memory = SharedMemory(3)
     first, second = (WorkerContext(number, shared_memory, ours) for number in (0, 1))
@@ -212,7 +212,7 @@ async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_go
 
 
 async def test_workers_count_in_rows_of_their_own_and_show_the_sum() -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     shared_memory = SharedMemory(3)
     apps = [
         main.create_service(
@@ -237,11 +237,11 @@ async def test_workers_count_in_rows_of_their_own_and_show_the_sum() -> None:
     ],
 )
 async def test_what_another_worker_has_of_a_limit_is_not_there_for_this_one(what: Any, limit: str, code: str) -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     shared_memory = SharedMemory(3)
     ours, theirs = (WorkerContext(number, shared_memory, parent_pipe=None) for number in (0, 1))
     settings = Settings(request_timeout_s=0.5)
-    app = main.create_service(settings, engine_of(FakeSession(spec, means_of_colours), spec), ours).app
+    app = main.create_service(settings, engine_of(FakeSession(spec, means_of_colors), spec), ours).app
     taken = theirs.quota(what, getattr(settings, limit))
     assert taken.try_take(taken.limit)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:

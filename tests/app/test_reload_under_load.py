@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli.reload import ReloadFailed, _ask
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image, write_bundle
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image, write_bundle
 from tests.app.servers import PATIENCE_S, Server, free_port, until
 
 pytestmark = pytest.mark.process
@@ -26,7 +26,7 @@ SWAPS, CLIENTS = 20, 8
 def put(folder: Path, name: str, version: str) -> Path:
     """Write a bundle beside its place, and put it there in one step."""
     beside = folder / f".{name}.new"
-    write_bundle(beside, colour_spec(version=version))
+    write_bundle(beside, color_spec(version=version))
     graph = folder / name / "fp32.onnx"
     graph.parent.mkdir(exist_ok=True)
     (beside / "fp32.onnx").replace(graph)

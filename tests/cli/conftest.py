@@ -8,7 +8,7 @@ import pytest
 
 from app.telemetry import logs
 from cli import main
-from tests.app.colour_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.conftest import bundle, engine, grey_bundle, no_options_from_outside, serve
 
 __all__ = ["bundle", "engine", "grey_bundle", "no_options_from_outside", "serve"]

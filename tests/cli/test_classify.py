@@ -12,7 +12,7 @@ import pytest
 
 from app.settings import Settings
 from cli import classify
-from tests.app.colour_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import ROOT, clean_environment
 
 Mixer = Callable[..., int]
@@ -166,12 +166,12 @@ def test_more_pictures_than_the_window_keep_their_order(
 ) -> None:
     monkeypatch.setenv("MIXER_QUEUE_CAPACITY", "2")
     monkeypatch.setenv("MIXER_MAX_IMAGES_PER_REQUEST", "2")
-    colours = {"red": RED, "green": GREEN, "blue": BLUE}
+    colors = {"red": RED, "green": GREEN, "blue": BLUE}
     for index in range(9):
-        (tmp_path / f"{index}.png").write_bytes(image(list(colours.values())[index % 3]))
+        (tmp_path / f"{index}.png").write_bytes(image(list(colors.values())[index % 3]))
     assert mixer("classify", tmp_path, "--bundle", bundle) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[1].split()[0] for line in lines] == list(colours) * 3
+    assert [line.split(": ")[1].split()[0] for line in lines] == list(colors) * 3
 
 
 def test_the_bundle_may_come_from_the_environment(

@@ -16,7 +16,7 @@ from app.server import serve as server
 from app.server import topology
 from app.settings import Settings
 from app.system.worker_context import WorkerContext
-from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.color_bundle import color_spec, write_bundle
 from tests.app.servers import ROOT, clean_environment, free_port
 from tests.pace import slowness_at_first
 
@@ -29,7 +29,7 @@ Mixer = Callable[..., int]
 def test_inspect_prints_the_spec_and_the_precisions(
     mixer: Mixer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = colour_spec(name="Farben-ä")
+    spec = color_spec(name="Farben-ä")
     folder = write_bundle(tmp_path, spec, ("fp32", "int8"))
     assert mixer("inspect", folder) == 0
     out = capsys.readouterr().out

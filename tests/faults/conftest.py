@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.color_bundle import color_spec, write_bundle
 from tests.app.servers import Server
 from tests.faults.wire import served
 
@@ -13,7 +13,7 @@ from tests.faults.wire import served
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with fp32.onnx: red, green and blue pictures of 8 x 8 pixels."""
-    return write_bundle(tmp_path_factory.mktemp("colours"), colour_spec())
+    return write_bundle(tmp_path_factory.mktemp("colours"), color_spec())
 
 
 @pytest.fixture(scope="module")

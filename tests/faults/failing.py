@@ -1,7 +1,7 @@
 """A classifier of colours that goes wrong on some of them: real graphs, real failures of ONNX Runtime.
 
 The faults are computed from the pixels: nothing is wrong with the graph until a picture of such a colour comes, and all
-others get the answers of colour_bundle.py.
+others get the answers of color_bundle.py.
 """
 
 from pathlib import Path
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from model.spec import ModelSpec
-from tests.app.colour_bundle import colour_graph, colour_spec
+from tests.app.color_bundle import color_graph, color_spec
 
 RAISES, NOT_A_NUMBER, INFINITE, HUNGRY, ENDLESS = (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 6), (5, 6, 7)
-_COLOURS = {"raises": RAISES, "nan": NOT_A_NUMBER, "infinite": INFINITE, "hungry": HUNGRY, "endless": ENDLESS}
+_COLORS = {"raises": RAISES, "nan": NOT_A_NUMBER, "infinite": INFINITE, "hungry": HUNGRY, "endless": ENDLESS}
 _SWITCH_FILE = "switch.bin"
 _SWITCH_COUNT = 1024  # numbers; ONNX Runtime may copy smaller ones
 _MORE_FLOATS_THAN_ADDRESSES = 1 << 50  # no system promises so many, however much it promises
@@ -25,7 +25,7 @@ _MORE_TURNS_THAN_TIME = 1 << 60
 def write_failing_bundle(folder: Path, spec: ModelSpec | None = None) -> Path:
     """A bundle folder with such a graph, and a file beside it that `break_for_all` changes under a running service."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = onnx.load_from_string(colour_graph(spec or colour_spec()))
+    model = onnx.load_from_string(color_graph(spec or color_spec()))
     (folder / _SWITCH_FILE).write_bytes(_switch(0).tobytes())
     _add_faults(model.graph)
     graph = folder / "fp32.onnx"
@@ -55,7 +55,7 @@ def _add_faults(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         node.output[:] = ["plain" if output == "logits" else output for output in node.output]
     constants = {
-        "colours": np.array(list(_COLOURS.values()), dtype=np.float32),
+        "colours": np.array(list(_COLORS.values()), dtype=np.float32),
         "zero": np.float32(0),
         "one": np.float32(1),
         "yes": np.bool_(True),
@@ -70,8 +70,8 @@ def _add_faults(graph: onnx.GraphProto) -> None:
     }
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     graph.initializer.append(_switch_tensor())
-    graph.node.extend([*_which_colours(), *_raising(), *_not_finite(), *_hungry(), *_endless()])
-    terms = [f"{name} term" for name in (*_COLOURS, "switched")]
+    graph.node.extend([*_which_colors(), *_raising(), *_not_finite(), *_hungry(), *_endless()])
+    terms = [f"{name} term" for name in (*_COLORS, "switched")]
     graph.node.append(helper.make_node("Sum", ["plain", *terms], ["logits"]))
 
 
@@ -84,7 +84,7 @@ def _switch_tensor() -> TensorProto:
     return tensor
 
 
-def _which_colours() -> list[NodeProto]:
+def _which_colors() -> list[NodeProto]:
     """For each fault, whether a picture [batch, 1] sets it off: 0 or 1. The embedding begins with its mean colour."""
     return [
         helper.make_node("Slice", ["embedding", "first", "third", "axis"], ["colour"]),
@@ -94,7 +94,7 @@ def _which_colours() -> list[NodeProto]:
         helper.make_node("ReduceMax", ["distances"], ["distance"], axes=[2], keepdims=0),
         helper.make_node("Less", ["distance", "close"], ["matches"]),
         helper.make_node("Cast", ["matches"], ["flags"], to=TensorProto.INT64),
-        helper.make_node("Split", ["flags"], list(_COLOURS), axis=1),
+        helper.make_node("Split", ["flags"], list(_COLORS), axis=1),
     ]
 
 

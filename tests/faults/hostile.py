@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.app.colour_bundle import RED
+from tests.app.color_bundle import RED
 
 MANY = 300_000
 
@@ -42,9 +42,9 @@ def png_with(*chunks: bytes) -> bytes:
     return whole[:33] + b"".join(chunks) + whole[33:]
 
 
-def png_declaring(width: int, height: int, depth: int = 8, colour: int = 2, pixels: bytes = b"") -> bytes:
+def png_declaring(width: int, height: int, depth: int = 8, color: int = 2, pixels: bytes = b"") -> bytes:
     """A PNG of that size, with those bytes for pixels."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -284,8 +284,8 @@ def zstd_of_tables(blocks: int) -> bytes:
 def gif_with(inserted: bytes) -> bytes:
     """A GIF with blocks before its picture."""
     whole = saved(Image.new("RGB", (8, 8), RED).quantize(2), "GIF")
-    colours_end = 13 + (3 << ((whole[10] & 7) + 1))
-    return whole[:colours_end] + inserted + whole[colours_end:]
+    colors_end = 13 + (3 << ((whole[10] & 7) + 1))
+    return whole[:colors_end] + inserted + whole[colors_end:]
 
 
 def run_length_bmp(width: int, height: int, runs: bytes) -> bytes:

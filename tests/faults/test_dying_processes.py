@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.colour_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import (
     PATIENCE_S,
     ROOT,
@@ -37,7 +37,7 @@ from tests.pace import is_within
 
 pytestmark = pytest.mark.process
 
-COLOURS = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")]
+COLORS = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")]
 
 
 class Load(threading.Thread):
@@ -46,7 +46,7 @@ class Load(threading.Thread):
     def __init__(self, server: Server, number: int, *, reconnects: bool) -> None:
         super().__init__(daemon=True)
         self._port = server.port
-        self._colour, self._label = COLOURS[number % len(COLOURS)]
+        self._color, self._label = COLORS[number % len(COLORS)]
         self._reconnects = reconnects
         self.outcomes: Counter[str] = Counter()
         self.stopping = threading.Event()
@@ -64,7 +64,7 @@ class Load(threading.Thread):
 
     def _ask(self, connection: http.client.HTTPConnection) -> str:
         try:
-            connection.request("POST", "/classify", image(self._colour), {"Content-Type": "image/png"})
+            connection.request("POST", "/classify", image(self._color), {"Content-Type": "image/png"})
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.colour_bundle import GREEN, RED, colour_spec, image, write_bundle
+from tests.app.color_bundle import GREEN, RED, color_spec, image, write_bundle
 from tests.app.fakes import samples_of
 from tests.app.servers import SERVING, STARTED, Server, altered, connected_to_all, owners, until
 from tests.faults.test_dying_processes import is_refused, log_of, outcomes_of, under_load
@@ -177,7 +177,7 @@ def test_told_to_stop_while_it_decodes_without_end_it_ends_as_a_success(workers:
 
 
 def test_a_worker_that_cannot_start_again_is_told_by_the_other_until_it_can(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "colours", colour_spec())
+    bundle = write_bundle(tmp_path / "colours", color_spec())
     with served(bundle, "--instances", "1", "--workers", "2") as running, ExitStack() as opened:
         connections, holders = connected(running, opened)
         other = next(one for one, pid in zip(connections, holders, strict=True) if pid != holders[0])
@@ -201,7 +201,7 @@ def test_a_worker_that_cannot_start_again_is_told_by_the_other_until_it_can(tmp_
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_with_no_worker_left_that_can_start_it_ends_and_clients_are_refused(at_once: bool, tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "colours", colour_spec())
+    bundle = write_bundle(tmp_path / "colours", color_spec())
     with served(bundle, "--instances", "1", "--workers", "2") as running:
         running.wait_until_serving(workers=2)
         first, second = (int(pid) for pid in running.wait_for(STARTED, 2))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from model.spec import Canary, ModelSpec
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
 from tests.app.fakes import samples_of
 from tests.app.servers import SERVING, STARTED, Server, connected_to_all, owners, until
 from tests.faults.failing import (
@@ -36,7 +36,7 @@ PLAIN = ((RED, "red"), (GREEN, "green"), (BLUE, "blue"))
 READY = b"GET /health/ready HTTP/1.1\r\nHost: service\r\n\r\n"
 TOGETHER = 4
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +47,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service that runs four pictures at a time, and waits for as many: it has no canary, which would come alone."""
-    bundle = write_failing_bundle(tmp_path_factory.mktemp("company"), colour_spec(canary=None))
+    bundle = write_failing_bundle(tmp_path_factory.mktemp("company"), color_spec(canary=None))
     limits = ("--max-batch-size", str(TOGETHER), "--max-wait-ms", "10000")
     with served(bundle, "--workers", "1", "--instances", "1", *limits) as running:
         running.wait_until_serving()
         yield running
 
 
-def ill_spec(colour: Colour, *logits: float) -> ModelSpec:
+def ill_spec(color: Color, *logits: float) -> ModelSpec:
     """One whose canary is of this colour, and has this answer."""
-    canary = Canary(picture=base64.b64encode(image(colour)).decode(), logits=logits, atol=1e-3)
-    return colour_spec(canary=canary)
+    canary = Canary(picture=base64.b64encode(image(color)).decode(), logits=logits, atol=1e-3)
+    return color_spec(canary=canary)
 
 
 def strict(text: bytes) -> Any:
@@ -77,7 +77,7 @@ def expect_failed(answer: Answer) -> None:
 def expect_answers(server: Server) -> None:
     """Ready, and right about all others."""
     assert ask(server, READY).status == 200
-    assert [ask(server, post(image(colour))).label for colour, _ in PLAIN] == [label for _, label in PLAIN]
+    assert [ask(server, post(image(color))).label for color, _ in PLAIN] == [label for _, label in PLAIN]
 
 
 def expect_sound_metrics(server: Server) -> None:
@@ -93,16 +93,16 @@ def until_busy(*pids: int) -> None:
 # --- on some pictures ---
 
 
-@pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
-def test_a_picture_on_which_the_engine_fails_gets_500_however_often_it_comes(service: Server, colour: Colour) -> None:
-    expect_failed(ask(service, post(image(colour))))
+@pytest.mark.parametrize("color", FAULTS, ids=NAMES)
+def test_a_picture_on_which_the_engine_fails_gets_500_however_often_it_comes(service: Server, color: Color) -> None:
+    expect_failed(ask(service, post(image(color))))
     expect_answers(service)
     lost = metric(service, 'mixer_images_total{outcome="inference_failed"}')
     held = usage(pid_of(service)).held
     with service.connect() as connection:
         reader = Reader(connection)
         for _ in range(100):
-            connection.sendall(post(image(colour)))
+            connection.sendall(post(image(color)))
             expect_failed(reader.answer())
     assert metric(service, 'mixer_images_total{outcome="inference_failed"}') == lost + 100
     assert usage(pid_of(service)).held < held + 20
@@ -110,11 +110,11 @@ def test_a_picture_on_which_the_engine_fails_gets_500_however_often_it_comes(ser
     expect_sound_metrics(service)
 
 
-@pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
-def test_other_clients_whose_pictures_share_its_run_get_their_answers(company: Server, colour: Colour) -> None:
+@pytest.mark.parametrize("color", FAULTS, ids=NAMES)
+def test_other_clients_whose_pictures_share_its_run_get_their_answers(company: Server, color: Color) -> None:
     before = [metric(company, f"mixer_batch_size_{name}") for name in ("count", "sum")]
     connections = [company.connect() for _ in range(TOGETHER)]
-    for connection, wanted in zip(connections, (RED, colour, GREEN, BLUE), strict=True):
+    for connection, wanted in zip(connections, (RED, color, GREEN, BLUE), strict=True):
         connection.sendall(post(image(wanted)))
     red, failed, green, blue = [Reader(connection).answer() for connection in connections]
     for connection in connections:
@@ -122,14 +122,14 @@ def test_other_clients_whose_pictures_share_its_run_get_their_answers(company: S
     expect_failed(failed)
     assert (red.label, green.label, blue.label) == ("red", "green", "blue")
     count, total = [metric(company, f"mixer_batch_size_{name}") for name in ("count", "sum")]
-    runs = (1, TOGETHER) if colour in (NOT_A_NUMBER, INFINITE) else (2, 3)  # halved until the culprit was alone
+    runs = (1, TOGETHER) if color in (NOT_A_NUMBER, INFINITE) else (2, 3)  # halved until the culprit was alone
     assert (count - before[0], total - before[1]) == runs
     expect_sound_metrics(company)
 
 
-@pytest.mark.parametrize("colour", FAULTS, ids=NAMES)
-def test_in_a_batch_it_spoils_only_its_own_place(company: Server, colour: Colour) -> None:
-    answer = ask(company, batch(image(BLUE), image(colour), image(RED), image(GREEN)))
+@pytest.mark.parametrize("color", FAULTS, ids=NAMES)
+def test_in_a_batch_it_spoils_only_its_own_place(company: Server, color: Color) -> None:
+    answer = ask(company, batch(image(BLUE), image(color), image(RED), image(GREEN)))
     assert answer.status == 200
     blue, failed, red, green = strict(answer.body)["results"]
     assert [one["predictions"][0]["label"] for one in (blue, red, green)] == ["blue", "red", "green"]
@@ -237,8 +237,8 @@ def test_whose_picture_runs_without_end_gets_504_and_so_does_who_waits_behind_it
     deadlines = ("--request-timeout-s", "0.5", "--canary-interval-s", "0.2", "--drain-timeout-s", "0.2")
     with served(bundle, "--instances", "1", "--workers", "1", *deadlines) as running:
         running.wait_until_serving()
-        for colour in (ENDLESS, RED, RED):
-            answer = ask(running, post(image(colour)))
+        for color in (ENDLESS, RED, RED):
+            answer = ask(running, post(image(color)))
             assert (answer.status, answer.code) == (504, "deadline_passed")
         running.wait_for("readiness: The canary picture was not classified: The picture was not classified before")
         assert ask(running, READY).status == 503
@@ -254,8 +254,8 @@ def test_while_one_instance_is_in_an_endless_run_the_other_serves(bundle: Path) 
         with running.connect() as connection:
             connection.sendall(post(image(ENDLESS)))
             until_busy(pid_of(running))
-            for colour, label in PLAIN:
-                assert ask(running, post(image(colour))).label == label
+            for color, label in PLAIN:
+                assert ask(running, post(image(color))).label == label
             assert Reader(connection).answer().status == 504
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.certificates import certificate
-from tests.app.colour_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import PATIENCE_S, STARTED, Server, head_of_upload, owners, read_until, until
 from tests.faults.hostile import noise, saved
 from tests.faults.wire import (
@@ -596,17 +596,17 @@ def test_one_connection_serves_hundreds_of_requests_in_turn(service: Server) -> 
     with service.connect() as connection:
         reader = Reader(connection)
         for _ in range(150):
-            for colour, label in ((RED, "red"), (BLUE, "blue")):
-                connection.sendall(post(image(colour)))
+            for color, label in ((RED, "red"), (BLUE, "blue")):
+                connection.sendall(post(image(color)))
                 assert reader.answer().label == label
 
 
 def test_hundreds_of_requests_at_once_on_one_connection_are_answered_in_order(service: Server) -> None:
-    colours = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")] * 100
+    colors = [(RED, "red"), (GREEN, "green"), (BLUE, "blue")] * 100
     with service.connect() as connection:
         reader = Reader(connection)
-        connection.sendall(b"".join(post(image(colour)) for colour, _ in colours))
-        assert [reader.answer().label for _ in colours] == [label for _, label in colours]
+        connection.sendall(b"".join(post(image(color)) for color, _ in colors))
+        assert [reader.answer().label for _ in colors] == [label for _, label in colors]
 
 
 def test_a_client_that_asks_and_never_reads_is_heard_no_further_and_then_cut_off(impatient: Server) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.servers import PATIENCE_S, Server
 from tests.faults.wire import BOUNDARY, FORM
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.servers import Server, altered, until
 from tests.faults.hostile import noise, saved
 from tests.faults.test_hostile_clients import hang_up, say_goodbye

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.app.colour_bundle import RED, colour_spec, image, write_bundle
+from tests.app.color_bundle import RED, color_spec, image, write_bundle
 from tests.app.servers import PATIENCE_S, Server
 from tests.faults.wire import Reader, post, served
 
@@ -25,7 +25,7 @@ HIDDEN = b"GET /model HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    bundle = write_bundle(tmp_path_factory.mktemp("framing") / "bundle", colour_spec())
+    bundle = write_bundle(tmp_path_factory.mktemp("framing") / "bundle", color_spec())
     with served(bundle) as running:
         running.wait_until_serving()
         yield running

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.servers import Server
 from tests.faults.test_hostile_clients import ENDLESS, LIES
 from tests.faults.test_hostile_images import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD, File

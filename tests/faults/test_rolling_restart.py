@@ -14,7 +14,7 @@ import pytest
 from app.settings import FORM_BYTES, Settings
 from benchmarks.soak import proxy as nginx
 from benchmarks.soak.proxy import Proxy
-from tests.app.colour_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import PATIENCE_S, ROOT, Server, clean_environment, free_port
 from tests.faults.wire import ask, post, served
 from tests.pace import slowness_at_first
@@ -85,9 +85,9 @@ async def test_what_is_sent_and_by_whom_reaches_the_log_of_the_instance(bundle: 
         running.wait_until_serving()
         await proxy.start([running.port, free_port()])
         connection = connection_to(proxy, "127.0.0.2")
-        for colour, label in ((RED, "red"), (BLUE, "blue"), (GREEN, "green")):
+        for color, label in ((RED, "red"), (BLUE, "blue"), (GREEN, "green")):
             headers = {"Content-Type": "image/png", "X-Request-ID": f"mine-{label}", "X-Forwarded-For": "10.1.2.3"}
-            connection.request("POST", "/classify", image(colour), headers)
+            connection.request("POST", "/classify", image(color), headers)
             answer = connection.getresponse()
             assert answer.getheader("X-Request-ID") == f"mine-{label}"
             assert json.loads(answer.read())["predictions"][0]["label"] == label

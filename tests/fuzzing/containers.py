@@ -106,8 +106,8 @@ def _join_jpeg(pieces: list[Piece]) -> bytes:
 
 
 def _split_gif(payload: bytes) -> Container:
-    colours_end = 13 + (3 << ((payload[10] & 7) + 1) if payload[10:11] and payload[10] & 0x80 else 0)
-    pieces, at = [Piece(b"", payload[:colours_end])], colours_end
+    colors_end = 13 + (3 << ((payload[10] & 7) + 1) if payload[10:11] and payload[10] & 0x80 else 0)
+    pieces, at = [Piece(b"", payload[:colors_end])], colors_end
     while at < len(payload) and payload[at] in b"!,":
         head = 2 if payload[at] == 0x21 else 11
         if head == 11 and payload[at + 9 : at + 10] and payload[at + 9] & 0x80:

@@ -85,14 +85,14 @@ def bomb(rng: random.Random) -> bytes:
 
 def _png(rng: random.Random) -> bytes:
     width, height = size(rng)
-    depth, colour = rng.choice(((1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3),
+    depth, color = rng.choice(((1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3),
                                    (8, 3), (8, 4), (16, 4), (8, 6), (16, 6), (32, 2), (3, 0), (16, 3)))  # fmt: skip
     interlaced = rng.choice((0, 0, 1, 1, 2))
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     needed = height * (1 + (width * bits + 7) // 8) + interlaced * 15
     pixels = folded(min(needed, MOST_UNFOLDED_BYTES))
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    palette = chunk(b"PLTE", rng.randbytes(3 * rng.choice((1, 2, 16, 256, 257)))) if colour == 3 else b""
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
+    palette = chunk(b"PLTE", rng.randbytes(3 * rng.choice((1, 2, 16, 256, 257)))) if color == 3 else b""
     clear = chunk(b"tRNS", rng.randbytes(rng.choice((1, 2, 6, 256)))) if rng.random() < 0.3 else b""
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette + clear + chunk(b"IDAT", pixels) + chunk(b"IEND")
 
@@ -149,16 +149,16 @@ def bmp(rng: random.Random, compression: int, content: bytes = b"") -> bytes:
     width, height = size(rng)
     length = rng.choice((12, 40, 40, 40, 52, 56, 64, 108, 124))
     bits = rng.choice((0, 1, 2, 4, 8, 16, 24, 24, 32, 32))
-    colours = rng.choice((0, 0, 1, 256, 257, 65_535)) if bits <= 8 else 0
+    colors = rng.choice((0, 0, 1, 256, 257, 65_535)) if bits <= 8 else 0
     if length == 12:
         header = struct.pack("<IHHHH", 12, width & 0xFFFF, height & 0xFFFF, 1, bits)
     else:
         upside = -1 if rng.random() < 0.3 else 1
         sides = width & 0xFFFFFFFF, height * upside & 0xFFFFFFFF
         header = struct.pack("<IIIHHIIiiII", length, *sides, 1, bits, compression,
-                             len(content), 0, 0, colours, 0)  # fmt: skip
+                             len(content), 0, 0, colors, 0)  # fmt: skip
         header = (header + struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)).ljust(length, b"\0")[:length]
-    header += rng.randbytes(4 * min(256, colours or (1 << bits if 0 < bits <= 8 else 0)))
+    header += rng.randbytes(4 * min(256, colors or (1 << bits if 0 < bits <= 8 else 0)))
     start = 14 + len(header)
     row = (width * bits + 31) // 32 * 4
     content = content or bytes(min(row * height, 200_000))

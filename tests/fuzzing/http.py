@@ -19,7 +19,7 @@ from tests.fuzzing.campaign import environment
 from tests.fuzzing.targets import Finding
 from tests.fuzzing.volleys import Line, fire, from_json, to_json, volley, whole_requests
 
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image, write_bundle  # isort: skip -- found once volleys is
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image, write_bundle  # isort: skip -- found once volleys is
 from tests.app.fakes import samples_of  # isort: skip
 from tests.app.servers import Server  # isort: skip
 from tests.faults.wire import ask, pid_of, post, served, usage  # isort: skip
@@ -42,16 +42,16 @@ class Watch:
     statuses: Counter[int] = field(default_factory=Counter)
 
     def start(self) -> None:
-        for label, colour in _RED_GREEN_BLUE.items():
-            self._expect_answer(label, colour)
+        for label, color in _RED_GREEN_BLUE.items():
+            self._expect_answer(label, color)
         self.idle = usage(pid_of(self.server)).held
         self.lines_seen = len(self.server.lines)
 
     def probe(self) -> None:
         """Raises: Finding."""
         try:
-            for label, colour in _RED_GREEN_BLUE.items():
-                self._expect_answer(label, colour)
+            for label, color in _RED_GREEN_BLUE.items():
+                self._expect_answer(label, color)
             self._expect_no_errors()
             held = usage(pid_of(self.server)).held
         except OSError as error:
@@ -64,8 +64,8 @@ class Watch:
         samples = samples_of(self.server.get("/metrics"))
         return int(sum(value for name, value in samples.items() if name.startswith("mixer_requests_total{")))
 
-    def _expect_answer(self, label: str, colour: tuple[int, int, int]) -> None:
-        answer = ask(self.server, post(image(colour)))
+    def _expect_answer(self, label: str, color: tuple[int, int, int]) -> None:
+        answer = ask(self.server, post(image(color)))
         if answer.status != 200 or answer.label != label:
             raise Finding(f"A {label} picture got {answer.status} {answer.body[:200]!r}.")
 
@@ -87,7 +87,7 @@ def fuzz(runs: int, seconds: float, folder: Path, seed: int, say: Callable[[str]
     """Half of the requests by each of both ways. Returns how many findings there were."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        bundle = write_bundle(Path(place), colour_spec())
+        bundle = write_bundle(Path(place), color_spec())
         findings = by_schema(bundle, max(1, runs // 2), seconds / 2, seed, say, folder)
         return findings + by_hand(bundle, runs - runs // 2, seconds / 2, folder, seed, say)
 
@@ -171,7 +171,7 @@ def reproduce(path: Path) -> int:
     """Send what was found once more, and say which lines are enough. 1 where something happens."""
     lines = from_json(path.read_text())
     with tempfile.TemporaryDirectory() as place:
-        bundle = write_bundle(Path(place), colour_spec())
+        bundle = write_bundle(Path(place), color_spec())
         if not _happens(bundle, lines):
             sys.stdout.write("It does not happen again.\n")
             return 0

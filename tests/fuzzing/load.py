@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.fuzzing.neighbors import Fared, Neighbors
 from tests.pace import slowness_at_first
 
-from tests.app.colour_bundle import colour_spec, write_bundle  # isort: skip -- found once neighbors is
+from tests.app.color_bundle import color_spec, write_bundle  # isort: skip -- found once neighbors is
 from tests.app.fakes import samples_of  # isort: skip
 from tests.app.servers import Server  # isort: skip
 from tests.faults.test_hostile_images import BOMBS, BROKEN, LARGE, NOTHING_BUT_HEADERS, ODD  # isort: skip
@@ -139,7 +139,7 @@ def longest_lag(text: str) -> str:
 def run(files: Mapping[str, bytes], workers: int, copies: int, say: Callable[[str], None]) -> list[str]:
     """Everything, against a service of so many workers. Returns: what must not have happened."""
     with tempfile.TemporaryDirectory() as place:
-        bundle = write_bundle(Path(place), colour_spec())
+        bundle = write_bundle(Path(place), color_spec())
         with served(bundle, "--workers", str(workers), "--request-timeout-s", str(DEADLINE_S)) as server:
             server.wait_until_serving(workers)
             with Neighbors(server, CLIENTS, DEADLINE_S) as neighbors:

@@ -9,13 +9,13 @@ from typing import Self
 from tests.fuzzing import seeds  # makes the modules below importable
 
 assert seeds
-from tests.app.colour_bundle import BLUE, GREEN, RED, image  # noqa: E402
+from tests.app.color_bundle import BLUE, GREEN, RED, image  # noqa: E402
 from tests.app.servers import Server  # noqa: E402
 from tests.faults.wire import Answer, Reader, post  # noqa: E402
 
 _PAUSE_S = 0.01  # between an answer and the next question of a client
 _REFUSED = (429, 503)
-_GOOD = [(label, post(image(colour))) for label, colour in (("red", RED), ("green", GREEN), ("blue", BLUE))]
+_GOOD = [(label, post(image(color))) for label, color in (("red", RED), ("green", GREEN), ("blue", BLUE))]
 _ALIVE = b"GET /health/live HTTP/1.1\r\nHost: service\r\n\r\n"
 
 

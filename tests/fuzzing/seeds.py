@@ -72,10 +72,10 @@ def _animated(kind: str, **options: Any) -> bytes:
 def _png() -> Iterator[tuple[str, bytes]]:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         yield f"png {mode}", saved(mode, "PNG")
-    for depth, colour, row in ((2, 0, 5), (4, 3, 10), (16, 2, 114), (16, 4, 76), (16, 6, 152)):
+    for depth, color, row in ((2, 0, 5), (4, 3, 10), (16, 2, 114), (16, 4, 76), (16, 6, 152)):
         rows = bytes(range(row)) * 13 if row < 256 else b""
         pixels = b"".join(b"\2" + rows[:row] for _ in range(13))
-        yield f"png {depth} bits, colour {colour}", png_declaring(*SIZE, depth, colour, pixels)
+        yield f"png {depth} bits, colour {color}", png_declaring(*SIZE, depth, color, pixels)
     yield "png transparent palette", saved("P", "PNG", transparency=bytes(range(200)))
     yield "png transparent colour", saved("RGB", "PNG", transparency=(1, 2, 3))
     yield "png exif, profile, resolution", saved("RGB", "PNG", exif=_EXIF, icc_profile=profile()[:600], dpi=(72, 72))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from app.errors import BadImage, OutOfMemory
-from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.color_bundle import color_spec, write_bundle
 from tests.fuzzing import extremes, http, load, seeds
 from tests.fuzzing.__main__ import table
 from tests.fuzzing.blackbox import BlackBox
@@ -162,14 +162,14 @@ def test_thousands_of_broken_forms_are_read_or_refused_however_they_are_cut() ->
 @pytest.mark.process
 def test_hundreds_of_broken_requests_and_the_service_serves(tmp_path: Path) -> None:
     said: list[str] = []
-    bundle = write_bundle(tmp_path / "bundle", colour_spec())
+    bundle = write_bundle(tmp_path / "bundle", color_spec())
     assert http.by_hand(bundle, 300, 20.0, tmp_path, 3, said.append) == 0, said
 
 
 @pytest.mark.process
 def test_requests_made_up_from_the_schema_get_what_it_says(tmp_path: Path) -> None:
     said: list[str] = []
-    bundle = write_bundle(tmp_path / "bundle", colour_spec())
+    bundle = write_bundle(tmp_path / "bundle", color_spec())
     assert http.by_schema(bundle, 60, 60.0, 4, said.append, tmp_path) == 0, said
 
 

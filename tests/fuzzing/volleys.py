@@ -16,7 +16,7 @@ from tests.fuzzing import seeds  # makes the modules below importable
 from tests.fuzzing.mutations import spoiled
 
 assert seeds
-from tests.app.colour_bundle import BLUE, GREEN, RED, image  # noqa: E402
+from tests.app.color_bundle import BLUE, GREEN, RED, image  # noqa: E402
 from tests.faults.wire import FORM, part, post  # noqa: E402
 
 ENDINGS = ("patient", "patient", "patient", "closed", "half closed", "reset")

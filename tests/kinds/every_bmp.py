@@ -3,11 +3,11 @@
 import struct
 from collections.abc import Iterator, Sequence
 
-from tests.kinds.kind import COLOURS, OPACITIES, SIDE, Colour, Integers, Kind, over_white, packed, quadrants
+from tests.kinds.kind import COLORS, OPACITIES, SIDE, Color, Integers, Kind, over_white, packed, quadrants
 
 _CORE, _INFO, _V2, _V3, _OS2, _V4, _V5 = 12, 40, 52, 56, 64, 108, 124
 _PLAIN, _RLE8, _RLE4, _BITFIELDS = 0, 1, 2, 3
-_PALETTE = ((0, 0, 0), *COLOURS, (255, 255, 255))
+_PALETTE = ((0, 0, 0), *COLORS, (255, 255, 255))
 _REFUSED = {
     (0xF00, 0xF0, 0xF, 0xF000),
     (0x7C00, 0x3E0, 0x1F, 0x8000),
@@ -26,7 +26,7 @@ def bmp(
     coding: int = _PLAIN,
     masks: Masks = (),
     top_down: bool = False,
-    palette: Sequence[Colour] = (),
+    palette: Sequence[Color] = (),
 ) -> bytes:
     """A BMP of the scene's size; rows in the order of the file. masks: of red, green, blue and perhaps alpha."""
     if header_bytes == _CORE:
@@ -55,10 +55,10 @@ def _rows(values: Integers, bits: int, *, top_down: bool = False) -> bytes:
     return b"".join(part.ljust(-(-len(part) // 4) * 4, b"\0") for part in parts)
 
 
-def _masked(colours: Sequence[Sequence[int]], masks: Masks) -> Integers:
+def _masked(colors: Sequence[Sequence[int]], masks: Masks) -> Integers:
     """[H, W, 1]: each colour, and its opacity if it has one, under the masks."""
     return quadrants(
-        tuple(sum(_placed(level, mask) for level, mask in zip(colour, masks, strict=False)) for colour in colours)
+        tuple(sum(_placed(level, mask) for level, mask in zip(color, masks, strict=False)) for color in colors)
     )
 
 
@@ -80,12 +80,12 @@ def every_bmp() -> Iterator[Kind]:
             (32, (0xFF0000, 0xFF00, 0xFF)),
             (16, (0x7C00, 0x3E0, 0x1F)),
         ):
-            rows = _rows(_masked(COLOURS, masks), bits, top_down=top_down)
+            rows = _rows(_masked(COLORS, masks), bits, top_down=top_down)
             for header in (_INFO, _V4, _V5) if top_down or bits != 24 else (_CORE, _INFO, _V2, _V3, _OS2, _V4, _V5):
                 yield Kind(
                     f"BMP {bits} bit header {header}{end}",
                     bmp(rows, bits, header, top_down=top_down),
-                    COLOURS,
+                    COLORS,
                     6 if bits == 16 else 0,
                 )
     yield from _bitfields()
@@ -110,11 +110,11 @@ def _runs() -> Iterator[Kind]:
             return bytes((half, index if bits == 8 else index * 17))
 
         rows = (run(3) + run(4) + b"\0\0") * half + (run(1) + run(2) + b"\0\0") * half + b"\0\1"
-        yield Kind(f"BMP RLE{bits}", bmp(rows, bits, coding=coding, palette=_PALETTE), COLOURS)
+        yield Kind(f"BMP RLE{bits}", bmp(rows, bits, coding=coding, palette=_PALETTE), COLORS)
 
 
 def _bitfields() -> Iterator[Kind]:
-    colours = tuple((*colour, opacity) for colour, opacity in zip(COLOURS, OPACITIES, strict=True))
+    colors = tuple((*color, opacity) for color, opacity in zip(COLORS, OPACITIES, strict=True))
     for bits, masks in (
         (16, (0xF800, 0x7E0, 0x1F)),
         (16, (0x7C00, 0x3E0, 0x1F)),
@@ -130,17 +130,17 @@ def _bitfields() -> Iterator[Kind]:
     ):
         for header in (_V4, _V5) if len(masks) == 4 else (_INFO, _V2, _V3, _V4, _V5):
             name = f"BMP {bits} bit masks {' '.join(f'{mask:x}' for mask in masks)} header {header}"
-            shown: tuple[Colour, ...] | str = COLOURS if len(masks) == 3 else over_white(COLOURS)
+            shown: tuple[Color, ...] | str = COLORS if len(masks) == 3 else over_white(COLORS)
             if masks in _REFUSED:
                 shown = f"The BMP has {bits} bits a pixel, with masks {masks[0]:x}, {masks[1]:x}, {masks[2]:x}"
-            values = _rows(_masked(colours, masks), bits)
+            values = _rows(_masked(colors, masks), bits)
             rows = struct.pack("<III", *masks[:3]) + values if header == _INFO else values
             payload = bmp(rows, bits, header, coding=_BITFIELDS, masks=() if header == _INFO else masks)
             if header == _INFO:  # its masks are behind it, not a part of the rows
                 payload = payload[:10] + struct.pack("<I", 14 + _INFO + 12) + payload[14:]
             yield Kind(name, payload, shown, 6 if bits == 16 else 1)
     for masks in ((0xFF0000, 0xFF00, 0xFF, 0xFF000000), (0xFF, 0xFF00, 0xFF0000, 0xFF000000)):
-        for alpha, seen in ((0, COLOURS), (1, over_white(COLOURS, (1,) * 4))):
-            rows = _rows(_masked([(*colour, alpha) for colour in COLOURS], masks), 32)
+        for alpha, seen in ((0, COLORS), (1, over_white(COLORS, (1,) * 4))):
+            rows = _rows(_masked([(*color, alpha) for color in COLORS], masks), 32)
             payload = bmp(rows, 32, _V5, coding=_BITFIELDS, masks=masks)
             yield Kind(f"BMP 32 bit alpha {alpha} everywhere {masks[0]:x}", payload, seen, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.kinds.kind import COLOURS, GREYS, OPACITIES, SIDE, Integers, Kind, grey, over_white, packed, quadrants
+from tests.kinds.kind import COLORS, GREYS, OPACITIES, SIDE, Integers, Kind, grey, over_white, packed, quadrants
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 NONE, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
@@ -146,7 +146,7 @@ def _seen() -> Iterator[Kind]:
     for order in "<>":
         end = " MM" if order == ">" else ""
         yield from _greys(order, end)
-        yield from _colours(order, end)
+        yield from _colors(order, end)
         yield from _numbers(order, end)
     yield from _layouts()
 
@@ -184,18 +184,18 @@ def _greys(order: str, end: str) -> Iterator[Kind]:
                 )
 
 
-def _colours(order: str, end: str) -> Iterator[Kind]:
+def _colors(order: str, end: str) -> Iterator[Kind]:
     for bits in (1, 2, 4, 8, 12, 16, 32):
-        colours = COLOURS if bits > 1 else ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))
+        colors = COLORS if bits > 1 else ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))
         for planar in (False, True):
             for name, compression in (("", NONE), (" deflate", DEFLATE)):
-                payload = tiff(scaled(colours, bits), bits, RGB, order=order, planar=planar, compression=compression)
-                yield Kind(f"TIFF rgb {bits} bit{name}{' planar' if planar else ''}{end}", payload, colours, 1)
+                payload = tiff(scaled(colors, bits), bits, RGB, order=order, planar=planar, compression=compression)
+                yield Kind(f"TIFF rgb {bits} bit{name}{' planar' if planar else ''}{end}", payload, colors, 1)
     for bits in (8, 16):
         for extra in (0, 1, 2):
             values = tuple(
-                (*(level * opacity // 255 if extra == 1 else level for level in colour), opacity)
-                for colour, opacity in zip(COLOURS, OPACITIES, strict=True)
+                (*(level * opacity // 255 if extra == 1 else level for level in color), opacity)
+                for color, opacity in zip(COLORS, OPACITIES, strict=True)
             )
             for name, compression in (("", NONE), (" deflate", DEFLATE)):
                 for planar in (False, True):
@@ -209,7 +209,7 @@ def _colours(order: str, end: str) -> Iterator[Kind]:
                         tags={338: (extra,)},
                     )
                     label = f"TIFF rgb {bits} bit extra {extra}{name}{' planar' if planar else ''}{end}"
-                    yield Kind(label, payload, COLOURS if extra == 0 else over_white(COLOURS), 3)
+                    yield Kind(label, payload, COLORS if extra == 0 else over_white(COLORS), 3)
     yield from _palettes(order, end)
     yield from _separations(order, end)
 
@@ -217,8 +217,8 @@ def _colours(order: str, end: str) -> Iterator[Kind]:
 def _palettes(order: str, end: str) -> Iterator[Kind]:
     for bits in (1, 2, 4, 8):
         count = 1 << bits
-        colours = tuple(COLOURS[at % min(4, count)] for at in range(4))
-        table = tuple(COLOURS[at % 4][channel] * 257 for channel in range(3) for at in range(count))
+        colors = tuple(COLORS[at % min(4, count)] for at in range(4))
+        table = tuple(COLORS[at % 4][channel] * 257 for channel in range(3) for at in range(count))
         for fill_order in (1, 2):
             payload = tiff(
                 quadrants(tuple(at % count for at in range(4))),
@@ -228,11 +228,11 @@ def _palettes(order: str, end: str) -> Iterator[Kind]:
                 fill_order=fill_order,
                 tags={320: table},
             )
-            yield Kind(f"TIFF palette {bits} bit{' fill 2' if fill_order == 2 else ''}{end}", payload, colours)
+            yield Kind(f"TIFF palette {bits} bit{' fill 2' if fill_order == 2 else ''}{end}", payload, colors)
 
 
 def _separations(order: str, end: str) -> Iterator[Kind]:
-    inks = tuple((*(255 - level for level in colour), 0) for colour in COLOURS)
+    inks = tuple((*(255 - level for level in color), 0) for color in COLORS)
     for bits in (8, 16):
         for planar in (False, True):
             for name, compression in (("", NONE), (" deflate", DEFLATE)):
@@ -245,7 +245,7 @@ def _separations(order: str, end: str) -> Iterator[Kind]:
                     compression=compression,
                     tags={332: (1,)},
                 )
-                yield Kind(f"TIFF cmyk {bits} bit{name}{' planar' if planar else ''}{end}", payload, COLOURS, 1)
+                yield Kind(f"TIFF cmyk {bits} bit{name}{' planar' if planar else ''}{end}", payload, COLORS, 1)
     lab = ((255, 0, 0), (0, 0, 0), (138, 0, 0), (138, 60, 40))  # white, black, grey and a red
     payload = tiff(quadrants(lab), 8, CIELAB, order=order)
     yield Kind(f"TIFF lab 8 bit{end}", payload, ((255, 255, 255), (0, 0, 0), (129, 129, 129), (227, 72, 65)), 2)
@@ -263,8 +263,8 @@ def _numbers(order: str, end: str) -> Iterator[Kind]:
                 payload = tiff(values[scene], bits, photometric, order=order)
                 label = f"TIFF {'white is 0' if photometric == 0 else 'grey'} float {bits} {name}{end}"
                 yield Kind(label, payload, grey(*shown), 1)
-        payload = tiff((np.array(COLOURS) / 255)[quadrants((0, 1, 2, 3))[:, :, 0]], bits, RGB, order=order)
-        yield Kind(f"TIFF rgb float {bits}{end}", payload, COLOURS, 1)
+        payload = tiff((np.array(COLORS) / 255)[quadrants((0, 1, 2, 3))[:, :, 0]], bits, RGB, order=order)
+        yield Kind(f"TIFF rgb float {bits}{end}", payload, COLORS, 1)
     for bits in (8, 16, 32):
         most = (1 << (bits - 1)) - 1
         levels = tuple(level * most // 255 for level in GREYS)
@@ -281,7 +281,7 @@ def _layouts() -> Iterator[Kind]:
             for tiled in (False, True):
                 for predictor in (1, 2) if compression in (LZW, DEFLATE) else (1,):
                     payload = tiff(
-                        scaled(COLOURS, bits),
+                        scaled(COLORS, bits),
                         bits,
                         RGB,
                         compression=compression,
@@ -292,7 +292,7 @@ def _layouts() -> Iterator[Kind]:
                     yield Kind(
                         f"TIFF rgb {bits} bit {name} predictor {predictor}{' tiled' if tiled else ''}",
                         payload,
-                        COLOURS,
+                        COLORS,
                         1,
                     )
     fractions = (np.array(GREYS) / 255)[quadrants((0, 1, 2, 3))]
@@ -303,7 +303,7 @@ def _layouts() -> Iterator[Kind]:
         1,
     )
     for big, order in ((True, "<"), (True, ">")):
-        yield Kind(f"BigTIFF rgb 8 bit {order}", tiff(scaled(COLOURS, 8), 8, RGB, big=big, order=order), COLOURS)
+        yield Kind(f"BigTIFF rgb 8 bit {order}", tiff(scaled(COLORS, 8), 8, RGB, big=big, order=order), COLORS)
         yield Kind(
             f"BigTIFF white is 0 16 bit {order}",
             tiff(scaled(GREYS, 16), 16, WHITE_IS_ZERO, big=big, order=order),

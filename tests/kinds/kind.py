@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 16  # pixels; each of the four quadrants of the scene has one colour
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Integers = NDArray[np.int64]
 
-WHITE: Colour = (255, 255, 255)
+WHITE: Color = (255, 255, 255)
 GREYS = (0, 85, 170, 255)  # all of them are whole numbers at every depth but one bit
-COLOURS: tuple[Colour, ...] = ((255, 0, 0), (0, 255, 85), (0, 85, 255), (170, 170, 170))
+COLORS: tuple[Color, ...] = ((255, 0, 0), (0, 255, 85), (0, 85, 255), (170, 170, 170))
 OPACITIES = (255, 0, 85, 170)
 
 
@@ -20,20 +20,20 @@ class Kind(NamedTuple):
 
     name: str
     payload: bytes
-    seen: tuple[Colour, ...] | str
+    seen: tuple[Color, ...] | str
     tolerance: int = 0
 
 
-def grey(*levels: int) -> tuple[Colour, ...]:
+def grey(*levels: int) -> tuple[Color, ...]:
     """Those levels as colours."""
     return tuple((level, level, level) for level in levels)
 
 
-def over_white(colours: tuple[Colour, ...], opacities: tuple[int, ...] = OPACITIES) -> tuple[Colour, ...]:
+def over_white(colors: tuple[Color, ...], opacities: tuple[int, ...] = OPACITIES) -> tuple[Color, ...]:
     """What shows of colours of those opacities, 0..255, on a white page."""
     return tuple(
         (_blend(red, opacity), _blend(green, opacity), _blend(blue, opacity))
-        for (red, green, blue), opacity in zip(colours, opacities, strict=True)
+        for (red, green, blue), opacity in zip(colors, opacities, strict=True)
     )
 
 

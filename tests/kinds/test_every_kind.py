@@ -32,9 +32,9 @@ def test_a_picture_is_seen_as_a_careful_viewer_shows_it(kind: Kind) -> None:
     pixels = decode(kind.payload, 3, 8, LIMITS)
     middle, edge = pixels.shape[0] // 2, 2  # lossy ones smear at the borders of quadrants
     halves = (slice(edge, middle - edge), slice(middle + edge, -edge))
-    for (rows, columns), colour in zip(itertools.product(halves, halves), kind.seen, strict=True):
-        difference = np.abs(pixels[rows, columns].astype(int) - colour).max()
-        assert difference <= kind.tolerance, (pixels[rows, columns][0, 0], colour)
+    for (rows, columns), color in zip(itertools.product(halves, halves), kind.seen, strict=True):
+        difference = np.abs(pixels[rows, columns].astype(int) - color).max()
+        assert difference <= kind.tolerance, (pixels[rows, columns][0, 0], color)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as Pillow says of a big-endian BigTIFF

@@ -434,7 +434,7 @@ def test_a_border_exactly_in_the_middle_is_left_as_it_is_and_one_level_more_is_n
 
 
 def test_a_colour_is_as_light_as_its_channels_are_on_average() -> None:
-    red, yellow = (np.full((3, 3, 3), colour, np.uint8) for colour in ((255, 0, 0), (255, 255, 0)))
+    red, yellow = (np.full((3, 3, 3), color, np.uint8) for color in ((255, 0, 0), (255, 255, 0)))
     np.testing.assert_array_equal(_before_dark(red), red)
     np.testing.assert_array_equal(_before_dark(yellow), np.full((3, 3, 3), (0, 0, 255), np.uint8))
 

@@ -117,7 +117,7 @@ def test_a_square_is_that_large_and_made_twice_the_same(
 
 
 @given(
-    colour=st.tuples(*[st.integers(0, 255)] * 3),
+    color=st.tuples(*[st.integers(0, 255)] * 3),
     height=SIDES,
     width=SIDES,
     image_size=st.integers(1, 32),
@@ -125,14 +125,14 @@ def test_a_square_is_that_large_and_made_twice_the_same(
     interpolation=st.sampled_from(INTERPOLATIONS),
 )
 def test_one_colour_stays_one_colour(
-    colour: tuple[int, int, int], height: int, width: int, image_size: int, fit: Fit, interpolation: Any
+    color: tuple[int, int, int], height: int, width: int, image_size: int, fit: Fit, interpolation: Any
 ) -> None:
-    values = np.full((height, width, 3), colour, dtype=np.uint8)
+    values = np.full((height, width, 3), color, dtype=np.uint8)
     square = to_square(values, image_size, fit, interpolation)
-    negative = tuple(255 - value for value in colour)
-    assert (square == np.uint8(colour)).all() or (square == np.uint8(negative)).all()
+    negative = tuple(255 - value for value in color)
+    assert (square == np.uint8(color)).all() or (square == np.uint8(negative)).all()
     if fit.background != "dark":
-        assert (square == np.uint8(colour)).all()
+        assert (square == np.uint8(color)).all()
 
 
 @given(values=pixels(), image_size=st.integers(2, 24), mode=st.sampled_from(["crop", "pad", "stretch"]))

@@ -15,7 +15,7 @@ from model.training.schedule import learning_rate
         {"epochs": 0},
         {"batch_size": -1},
         {"learning_rate": 0.0},
-        {"optimiser": "lion"},
+        {"optimizer": "lion"},
         {"autocast": "fp8"},
         {"decay": "step"},
         {"stochastic_depth": 1.0},
@@ -62,7 +62,7 @@ def test_the_recipe_for_small_data_is_the_defaults() -> None:
 def test_the_recipe_for_pretraining_is_the_papers() -> None:
     paper = RECIPES["pretrain"]
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.weight_decay) == (300, 4096, 1e-3, 0.1)
-    assert (paper.optimiser, paper.decay, paper.clip_norm) == ("adamw", "linear", 1.0)
+    assert (paper.optimizer, paper.decay, paper.clip_norm) == ("adamw", "linear", 1.0)
     assert (paper.stochastic_depth, paper.mixup, paper.cutmix) == (0.1, 0.5, 0.0)
     assert (paper.randaugment_layers, paper.randaugment_magnitude, paper.flip) == (2, 15, 0.5)
     assert (paper.label_smoothing, paper.sam_rho, paper.ema_decay) == (0.0, 0.0, 0.0)
@@ -73,5 +73,5 @@ def test_the_recipe_for_pretraining_is_the_papers() -> None:
 
 def test_the_recipe_for_a_checkpoint_is_the_papers_with_smaller_batches() -> None:
     tuned = RECIPES["finetune"]
-    assert (tuned.optimiser, tuned.momentum, tuned.decay, tuned.clip_norm) == ("sgd", 0.9, "cosine", 1.0)
+    assert (tuned.optimizer, tuned.momentum, tuned.decay, tuned.clip_norm) == ("sgd", 0.9, "cosine", 1.0)
     assert (tuned.weight_decay, tuned.label_smoothing, tuned.mixup, tuned.ema_decay) == (0.0, 0.0, 0.0, 0.0)

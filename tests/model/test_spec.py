@@ -165,7 +165,7 @@ def test_a_spec_cannot_be_changed() -> None:
 
 
 def test_the_licence_is_unknown_unless_told() -> None:
-    assert Source(origin="somewhere").licence == "unknown"
+    assert Source(origin="somewhere").license == "unknown"
 
 
 @pytest.mark.parametrize("atol", [0.0, float("inf"), float("nan")])

@@ -15,12 +15,12 @@ import pytest
 from app.decoding.decoder import FORMATS
 from app.engine.engine import EngineOptions, open_engine
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
-from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
+from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colors
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem, expect_problem_body
 
-SPEC = colour_spec(canary=None)
+SPEC = color_spec(canary=None)
 KEY = "a-key-of-sixteen-characters"
 MODEL = {"name": "colours", "version": "7", "precision": "fp32"}
 
@@ -129,7 +129,7 @@ async def test_a_picture_that_takes_too_long_gets_504(serve: Serve) -> None:
         expect_problem(answer, 504, "deadline_passed", "was not classified before its deadline")
         assert service.metrics.given_up == [("infer", "deadline")]
         session.open_gate()
-    async with serve(engine_of(FakeSession(SPEC, means_of_colours), SPEC)) as service:
+    async with serve(engine_of(FakeSession(SPEC, means_of_colors), SPEC)) as service:
         await expect_service(service)
 
 
@@ -137,7 +137,7 @@ async def test_an_engine_that_fails_gets_500_for_its_picture_only(serve: Serve) 
     def answer(patches: Any) -> Any:
         if (patches.reshape(len(patches), -1, 3)[:, 0] == BLUE).all(axis=-1).any():
             raise RuntimeError("Traceback: secret of the engine")
-        return means_of_colours(patches)
+        return means_of_colors(patches)
 
     async with serve(engine_of(FakeSession(SPEC, answer), SPEC)) as service:
         blue = await service.http.post("/classify", content=image(BLUE))
@@ -152,7 +152,7 @@ async def test_an_engine_that_fails_gets_500_for_its_picture_only(serve: Serve) 
 async def test_an_error_nobody_expected_gets_500_and_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     unnamed = SPEC.model_copy(update={"labels": ("red", "green")})  # which no spec from a file can be
 
-    async with serve(engine_of(FakeSession(unnamed, means_of_colours), unnamed)) as service:
+    async with serve(engine_of(FakeSession(unnamed, means_of_colors), unnamed)) as service:
         surprised = await service.http.post("/classify", content=image(RED), headers={"x-request-id": "r-1"})
         expect_problem(surprised, 500, "internal_error", "The service failed on this request; its log says why.")
         assert surprised.headers["x-request-id"] == "r-1"
@@ -332,7 +332,7 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
         answer = await service.http.get("/model")
     assert answer.status_code == 200
     assert answer.json() == {
-        "spec": json.loads(colour_spec().model_dump_json()),
+        "spec": json.loads(color_spec().model_dump_json()),
         "provider": "cpu",
         "precision": "fp32",
         "precision_reason": "fp32 was asked for",
@@ -370,8 +370,8 @@ async def test_ready_says_what_runs(serve: Serve) -> None:
 
 
 async def test_a_service_that_answers_wrongly_is_live_and_not_ready(serve: Serve) -> None:
-    spec = colour_spec()
-    drifting = FakeSession(spec, lambda patches: means_of_colours(patches) + np.float32(1))
+    spec = color_spec()
+    drifting = FakeSession(spec, lambda patches: means_of_colors(patches) + np.float32(1))
     async with serve(engine_of(drifting, spec)) as service:
         answer = await service.http.get("/health/ready")
         expect_problem(answer, 503, "not_ready", "logits are off by 1; expected at most 0.001.")
@@ -379,7 +379,7 @@ async def test_a_service_that_answers_wrongly_is_live_and_not_ready(serve: Serve
 
 
 async def test_the_fallback_is_shown_wherever_the_engine_is(serve: Serve) -> None:
-    engine = engine_of(FakeSession(SPEC, means_of_colours), SPEC)
+    engine = engine_of(FakeSession(SPEC, means_of_colors), SPEC)
     engine.fallback = "no GPU was found"
     async with serve(engine) as service:
         for path in ("/model", "/health/ready"):

@@ -7,7 +7,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.in_process import Serve
 
 KEY, ADMIN = "a-key-of-sixteen-characters", "another-key-for-operators"

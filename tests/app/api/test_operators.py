@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import BadSettings
 from app.settings import load
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem
 from tests.app.servers import PATIENCE_S, Server, free_port, read_until

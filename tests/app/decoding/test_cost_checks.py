@@ -21,7 +21,7 @@ from app.decoding.decoder import DecodeLimits, decode
 from app.decoding.jpeg import Scans
 from app.errors import BadImage, TooManyPixels
 from app.system.quota import Quota
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.servers import ROOT, clean_environment
 
 

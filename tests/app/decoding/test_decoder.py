@@ -23,7 +23,7 @@ from app.errors import BadImage, ServiceError, TooManyBytes, TooManyPixels, Unsu
 from app.system.quota import Quota
 from model.preprocess import Pixels, to_square
 from model.spec import Fit
-from tests.app.colour_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import ROOT, clean_environment
 from tests.pace import slowness_at_first
 
@@ -164,7 +164,7 @@ def test_sixteen_bits_become_eight() -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_an_animation_the_first_frame_counts(kind: str) -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, BLUE)]
     options = {"lossless": True} if kind == "WEBP" else {}
     payload = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert (decoded(payload) == RED).all()

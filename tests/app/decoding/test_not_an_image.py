@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.decoding.decoder import DecodeLimits, decode
 from app.decoding.not_an_image import what_it_is
 from app.errors import BadImage
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 
 PNG, JPEG = image(RED, size=(64, 64)), image(RED, size=(64, 64), kind="JPEG")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")

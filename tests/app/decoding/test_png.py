@@ -4,7 +4,7 @@ import pytest
 
 from app.decoding.png import expect_few_unfolding
 from app.errors import BadImage
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 
 
 @pytest.mark.parametrize("name", [b"iCCP", b"zTXt", b"iTXt"])

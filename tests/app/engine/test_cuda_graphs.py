@@ -1,4 +1,4 @@
-"""A GPU instance's bookkeeping: with fakes that capture like CUDA graphs do, and with ONNX Runtime's own calls on a CPU."""
+"""A GPU instance's bookkeeping: with fakes that capture like CUDA graphs do, and with ONNX Runtime itself on a CPU."""
 
 import random
 import threading
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from app.engine.cuda_graphs import BatchBucketRunner, batch_buckets
 from app.engine.gpu_buffers import OrtMemory
 from app.errors import EngineError
-from tests.app.colour_bundle import colour_spec, write_bundle
-from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colours
+from tests.app.color_bundle import color_spec, write_bundle
+from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colors
 
-SPEC = colour_spec()
+SPEC = color_spec()
 TOP = 12
 BUCKETS = [1, 2, 3, 4, 6, 8, 12]
 Images = list[NDArray[np.uint8]]
@@ -69,9 +69,9 @@ def test_every_replay_is_proved_after_the_last_capture() -> None:
 @pytest.mark.parametrize(
     ("replay", "drift"),
     [
-        (lambda patches: means_of_colours(patches) + 1, r"1"),
-        (lambda patches: means_of_colours(patches) * np.float32("nan"), "nan"),
-        (lambda patches: means_of_colours(patches[::-1].copy() // 2), r"\d\S*"),
+        (lambda patches: means_of_colors(patches) + 1, r"1"),
+        (lambda patches: means_of_colors(patches) * np.float32("nan"), "nan"),
+        (lambda patches: means_of_colors(patches[::-1].copy() // 2), r"\d\S*"),
     ],
 )
 def test_a_graph_that_answers_otherwise_when_replayed_is_refused(replay: Callable[[Any], Any], drift: str) -> None:
@@ -88,7 +88,7 @@ def test_a_rung_that_does_not_run_is_named() -> None:
     def answer(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         if len(patches) == 6:
             raise RuntimeError("out of\nmemory")
-        return means_of_colours(patches)
+        return means_of_colors(patches)
 
     runner = BatchBucketRunner(FakeGpuSession(SPEC, answer), SPEC, TOP, FakeMemory())
     with pytest.raises(EngineError, match=r"^The graph does not run a batch of 6: out of memory$"):
@@ -129,7 +129,7 @@ def test_a_batch_is_padded_to_the_next_rung_with_blanks_and_answered_in_order(co
     batch = images(count)
     logits = runner.run(batch)
     assert logits.dtype == np.float32
-    assert logits == pytest.approx(means_of_colours(np.stack(batch)))
+    assert logits == pytest.approx(means_of_colors(np.stack(batch)))
     (run,) = session.runs
     bucket = min(size for size in BUCKETS if size >= count)
     assert (run.graph_id, run.captured, len(run.patches)) == (bucket, False, bucket)

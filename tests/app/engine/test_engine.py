@@ -23,11 +23,11 @@ from app.engine.providers import PROVIDERS, Providers
 from app.engine.session import ONNX_RUNTIME, Runtime
 from app.errors import EngineError
 from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, Network
-from tests.app.colour_bundle import colour_graph, colour_spec, write_bundle
-from tests.app.fakes import FakeGpuSession, FakeMemory, FakeSession, engine_of, means_of_colours
+from tests.app.color_bundle import color_graph, color_spec, write_bundle
+from tests.app.fakes import FakeGpuSession, FakeMemory, FakeSession, engine_of, means_of_colors
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-SPEC = colour_spec()
+SPEC = color_spec()
 HELD = "session.disable_cpu_ep_fallback"
 
 
@@ -133,15 +133,15 @@ INT8_METADATA = {METADATA_KEY: SPEC.model_dump_json(), INT8_KERNELS_KEY: PAIRS_F
 
 def test_one_file_is_a_bundle_too(tmp_path: Path) -> None:
     file = tmp_path / "colours-int8.onnx"
-    file.write_bytes(colour_graph(SPEC, metadata=INT8_METADATA))
+    file.write_bytes(color_graph(SPEC, metadata=INT8_METADATA))
     assert open_engine(EngineOptions(file, provider="cpu")).precision == "int8"
 
 
 def test_the_precision_that_a_graph_states_counts_more_than_its_name(tmp_path: Path) -> None:
     file = tmp_path / "int8.onnx"
-    file.write_bytes(colour_graph(SPEC))
+    file.write_bytes(color_graph(SPEC))
     assert open_engine(EngineOptions(tmp_path, provider="cpu")).precision == "fp32"
-    file.write_bytes(colour_graph(SPEC, metadata={**INT8_METADATA, PRECISION_KEY: "fp8"}))
+    file.write_bytes(color_graph(SPEC, metadata={**INT8_METADATA, PRECISION_KEY: "fp8"}))
     assert open_engine(EngineOptions(tmp_path, provider="cpu")).precision == "int8"
 
 
@@ -318,7 +318,7 @@ def test_on_a_gpu_batches_are_answered_in_order_and_padded(bundle: Path) -> None
     runtime = FakeRuntime([CUDA, CPU], cuda=gpu_session)
     engine = open_engine(EngineOptions(bundle, provider="cuda", max_batch_size=16), runtime.seam())
     batch = list(np.random.default_rng(0).integers(0, 256, (9, 4, 48), dtype=np.uint8))
-    assert engine.run(batch) == pytest.approx(means_of_colours(np.stack(batch)))
+    assert engine.run(batch) == pytest.approx(means_of_colors(np.stack(batch)))
     assert [engine.padding(count) for count in (1, 5, 9, 16)] == [0, 1, 3, 0]
 
 
@@ -391,7 +391,7 @@ def test_a_graph_of_which_tensorrt_takes_nothing_is_refused(bundle: Path) -> Non
 
 
 def test_a_graph_whose_replay_answers_otherwise_is_refused(bundle: Path) -> None:
-    runtime = FakeRuntime([CUDA, CPU], cuda=lambda: gpu_session(replay=lambda patches: means_of_colours(patches) + 5))
+    runtime = FakeRuntime([CUDA, CPU], cuda=lambda: gpu_session(replay=lambda patches: means_of_colors(patches) + 5))
     assert refusal(bundle, runtime.seam(), provider="cuda").startswith("The captured graph of 1 pictures answers other")
 
 
@@ -500,7 +500,7 @@ def test_a_graph_that_takes_something_else_than_its_spec_says(
 
 
 def test_a_graph_for_pictures_of_another_size_than_its_spec_says(tmp_path: Path) -> None:
-    larger = colour_spec(image_size=12)
+    larger = color_spec(image_size=12)
     write_bundle(tmp_path, SPEC, metadata={METADATA_KEY: larger.model_dump_json()})
     assert "its spec says uint8 patches of 9 x 48" in refusal(tmp_path)
 
@@ -510,7 +510,7 @@ def test_a_graph_for_pictures_of_another_size_than_its_spec_says(tmp_path: Path)
     [
         ({"logits_name": "scores"}, "{'scores': [3], 'embedding': [48]}"),
         (
-            {"metadata": {METADATA_KEY: colour_spec(num_classes=2, labels=("a", "b"), canary=None).model_dump_json()}},
+            {"metadata": {METADATA_KEY: color_spec(num_classes=2, labels=("a", "b"), canary=None).model_dump_json()}},
             "[3]",
         ),
     ],

@@ -9,10 +9,10 @@ from app.engine.int8_probe import Products
 from app.engine.precision import Choice, open_best
 from app.errors import EngineError
 from model.spec import INT8_KERNELS_KEY, PAIRS_FIT_INT16, Precision
-from tests.app.colour_bundle import colour_spec
+from tests.app.color_bundle import color_spec
 from tests.app.fakes import FakeSession
 
-SPEC = colour_spec()
+SPEC = color_spec()
 BUNDLE = Path("bundles/three")
 WRONG = (
     "int8.onnx would be wrong on this processor: without VNNI it adds products of bytes in 16 bits, and "

@@ -8,7 +8,7 @@ import pytest
 
 from app.engine.session import ONNX_RUNTIME, CpuThreads, one_line, open_held, open_session
 from app.errors import EngineError
-from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.color_bundle import color_spec, write_bundle
 
 CPU, AZURE = "CPUExecutionProvider", "AzureExecutionProvider"
 
@@ -72,7 +72,7 @@ print(peaks[-1] - peaks[1])
 
 @pytest.mark.process
 def test_all_sessions_on_the_cpu_have_the_memory_of_one_for_their_activations(tmp_path: Path) -> None:
-    graph = write_bundle(tmp_path / "colours", colour_spec()) / "fp32.onnx"
+    graph = write_bundle(tmp_path / "colours", color_spec()) / "fp32.onnx"
     finished = subprocess.run(
         [sys.executable, "-c", _ARENAS, str(graph)], capture_output=True, text=True, check=True, timeout=120
     )

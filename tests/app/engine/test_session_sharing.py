@@ -18,10 +18,10 @@ from app.engine.engine import EngineOptions, open_engine
 from app.engine.providers import Providers
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, Session
 from app.engine.sessions import SharedSessions, digest_of
-from tests.app.colour_bundle import colour_graph, colour_spec, write_bundle
-from tests.app.fakes import FakeSession, means_of_colours
+from tests.app.color_bundle import color_graph, color_spec, write_bundle
+from tests.app.fakes import FakeSession, means_of_colors
 
-SPEC = colour_spec()
+SPEC = color_spec()
 CPU: Providers = [("CPUExecutionProvider", {})]
 CUDA: Providers = [("CUDAExecutionProvider", {})]
 
@@ -31,7 +31,7 @@ def opened(shared: SharedSessions, path: Path, providers: Providers = CPU, threa
 
 
 def graph(folder: Path, **changes: Any) -> Path:
-    return write_bundle(folder, colour_spec(**changes)) / "fp32.onnx"
+    return write_bundle(folder, color_spec(**changes)) / "fp32.onnx"
 
 
 def test_the_same_graph_in_two_folders_has_one_session(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_weights_in_other_files_are_not_taken_for_the_same(tmp_path: Path) -> No
     paths = [tmp_path / name / "fp32.onnx" for name in "ab"]
     for scale, path in enumerate(paths, start=1):
         path.parent.mkdir()
-        model = onnx.load_from_string(colour_graph(SPEC))
+        model = onnx.load_from_string(color_graph(SPEC))
         for constant in model.graph.initializer:
             constant.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(constant) * scale, constant.name))
         onnx.save_model(model, path, save_as_external_data=True, location="weights", size_threshold=0)
@@ -112,7 +112,7 @@ class Opener:
     def _open(self, path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:
         self.opened += 1
         self._meanwhile()
-        return FakeSession(SPEC, means_of_colours)
+        return FakeSession(SPEC, means_of_colors)
 
 
 def test_a_graph_that_is_replaced_while_it_is_opened_is_not_shared(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from app.engine.session import ONNX_RUNTIME
 from app.engine.sessions import Sessions
-from tests.app.colour_bundle import colour_spec
+from tests.app.color_bundle import color_spec
 from tests.app.fakes import FakeSession
 
-SPEC = colour_spec()
+SPEC = color_spec()
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 

@@ -16,7 +16,7 @@ from app import main
 from app.engine.engine import Engine
 from app.settings import Settings
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem, expect_problem_body
 from tests.pace import is_within

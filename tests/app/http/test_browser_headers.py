@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.browser_headers import PageHeaders
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.in_process import Serve
 
 STRICT = "default-src 'none'; frame-ancestors 'none'"

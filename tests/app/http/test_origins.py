@@ -4,7 +4,7 @@ import pytest
 
 from app.errors import BadSettings
 from app.settings import load
-from tests.app.colour_bundle import RED, colour_spec, image
+from tests.app.color_bundle import RED, color_spec, image
 from tests.app.fakes import FakeSession, engine_of
 from tests.app.in_process import Serve
 
@@ -75,7 +75,7 @@ async def test_a_page_may_read_that_the_service_failed(serve: Serve) -> None:
     def fail(patches: object) -> object:
         raise ZeroDivisionError
 
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     async with serve(engine_of(FakeSession(spec, fail), spec), cors_origins=SHOP) as service:
         answer = await service.http.post("/classify", content=image(RED), headers={"origin": SHOP})
     assert answer.status_code == 500

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.forwarded import behind
 from app.http.prefix import OWN_PATHS, is_prefix, prefix_of
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem
 from tests.app.servers import PATIENCE_S, Server, free_port

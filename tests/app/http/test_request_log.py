@@ -11,8 +11,8 @@ from app.engine.engine import Engine
 from app.errors import ClientGone
 from app.http.request_log import REFUSED, Access, Refused
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import RED, colour_spec, image
-from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours
+from tests.app.color_bundle import RED, color_spec, image
+from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colors
 from tests.app.in_process import Serve
 
 
@@ -37,8 +37,8 @@ async def test_any_other_request_id_is_replaced(offered: str | None, serve: Serv
 @pytest.fixture
 def alone() -> Engine:
     """An engine without a canary, whose batches hold what a test sends and nothing else."""
-    spec = colour_spec(canary=None)
-    return engine_of(FakeSession(spec, means_of_colours), spec)
+    spec = color_spec(canary=None)
+    return engine_of(FakeSession(spec, means_of_colors), spec)
 
 
 def stages_of(header: str) -> dict[str, float]:

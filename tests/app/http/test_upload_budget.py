@@ -11,7 +11,7 @@ from app.http.upload_budget import UploadBudget
 from app.settings import load
 from app.system.quota import Quota
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import RED, colour_spec, image
+from tests.app.color_bundle import RED, color_spec, image
 from tests.app.fakes import GatedSession, engine_of
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem, expect_problem_body
@@ -80,7 +80,7 @@ async def test_whatever_becomes_of_a_request_its_bytes_go_with_it(ending: str, s
 
 
 async def test_a_picture_counts_until_it_is_answered(serve: Serve) -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     session = GatedSession(spec)
     payload = image(RED) + bytes(50_000)
     async with serve(engine_of(session, spec), **MANY) as service:

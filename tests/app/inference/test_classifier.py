@@ -19,7 +19,7 @@ from app.inference.admission import Limits
 from app.inference.classifier import Classified, Classifier, Decoding
 from app.system.quota import Quota
 from model.spec import Fit
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
 from tests.app.fakes import (
     FakeGpuSession,
     FakeMemory,
@@ -27,10 +27,10 @@ from tests.app.fakes import (
     GatedSession,
     WatchedMetrics,
     engine_of,
-    means_of_colours,
+    means_of_colors,
 )
 
-SPEC = colour_spec(canary=None)
+SPEC = color_spec(canary=None)
 Build = Callable[..., Classifier]
 
 
@@ -202,8 +202,8 @@ async def test_a_grey_classifier_sees_grey(build: Build, grey_bundle: Any) -> No
 
 
 async def test_the_temperature_of_the_spec_softens_the_probabilities(build: Build) -> None:
-    spec = colour_spec(canary=None, temperature=10.0)
-    classified = await classify(build(engine_of(FakeSession(spec, means_of_colours), spec)), image(RED))
+    spec = color_spec(canary=None, temperature=10.0)
+    classified = await classify(build(engine_of(FakeSession(spec, means_of_colors), spec)), image(RED))
     assert classified.predictions[0]["probability"] == pytest.approx(math.e / (math.e + 2), rel=1e-5)
 
 
@@ -221,7 +221,7 @@ async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_ans
     classifier = build(engine_of(session, SPEC), max_batch_size=8)
     first = asyncio.create_task(classify(classifier, image(RED)))
     await session.entered.wait()
-    others = [asyncio.create_task(classify(classifier, image(colour))) for colour in (GREEN, BLUE, RED)]
+    others = [asyncio.create_task(classify(classifier, image(color))) for color in (GREEN, BLUE, RED)]
     metrics = classifier._metrics
     assert isinstance(metrics, WatchedMetrics)
     await metrics.until(lambda: metrics.waiting == 3)
@@ -237,8 +237,8 @@ async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_pa
     runner = BatchBucketRunner(FakeGpuSession(SPEC), SPEC, 8, FakeMemory())
     engine = Engine([runner], SPEC, provider="cuda", precision="fp32", fallback=None)
     classifier = build(engine, max_batch_size=5, max_wait_s=60)
-    colours = (RED, GREEN, BLUE, GREEN, RED)
-    answers = await asyncio.gather(*(classify(classifier, image(colour)) for colour in colours))
+    colors = (RED, GREEN, BLUE, GREEN, RED)
+    answers = await asyncio.gather(*(classify(classifier, image(color)) for color in colors))
     assert [best(classified) for classified in answers] == ["red", "green", "blue", "green", "red"]
     assert [classified.batch_size for classified in answers] == [5] * 5
     assert metrics.samples()["mixer_padding_images_total"] == 1
@@ -349,5 +349,5 @@ def test_top_k_is_between_one_and_the_number_of_classes(build: Build, engine: En
 
 
 def test_top_k_is_five_where_there_are_more_classes(build: Build) -> None:
-    spec = colour_spec(canary=None, num_classes=7, labels=tuple("abcdefg"), fit=Fit())
+    spec = color_spec(canary=None, num_classes=7, labels=tuple("abcdefg"), fit=Fit())
     assert build(engine_of(FakeSession(spec), spec)).expect_top_k(None) == 5

@@ -25,8 +25,8 @@ from app.server.gate import Gate
 from app.server.supervisor import STOPPING
 from app.server.uvicorn_server import Service
 from app.settings import Settings
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
-from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colours, samples_of
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
+from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colors, samples_of
 from tests.app.servers import (
     PATIENCE_S,
     SERVING,
@@ -326,8 +326,8 @@ class Listening(logging.Handler):
 def test_a_stop_signal_ends_serve_as_a_success(
     number: signal.Signals, bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = colour_spec()
-    engine = engine_of(FakeSession(spec, means_of_colours), spec)
+    spec = color_spec()
+    engine = engine_of(FakeSession(spec, means_of_colors), spec)
     settings = Settings(port=free_port(), drain_timeout_s=5, workers=1, bundle=bundle)
     listening, statuses = Listening(), []
 

@@ -421,7 +421,8 @@ def WORK(worker):
             worker.heartbeat()
             time.sleep(0.01)
         say("gone")
-        restarts = [v for segment in worker.shared_memory.segments() for name, v in segment.read() if name == '["mixer_worker_restarts"]']
+        found = [pair for segment in worker.shared_memory.segments() for pair in segment.read()]
+        restarts = [numbers for name, numbers in found if name == '["mixer_worker_restarts"]']
         say("restarts", restarts)
         return until_told(worker)
     worker.hold(9)

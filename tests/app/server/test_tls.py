@@ -18,7 +18,7 @@ from app.errors import BadSettings
 from app.server import tls
 from app.settings import Settings, load
 from tests.app.certificates import Certificate, certificate
-from tests.app.colour_bundle import BLUE, image
+from tests.app.color_bundle import BLUE, image
 from tests.app.servers import PATIENCE_S, ROOT, Server, clean_environment, free_port, until
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command makes a certificate here")
@@ -240,7 +240,8 @@ def test_a_reload_shows_a_renewed_certificate_and_refuses_a_bad_one(
 def service(own: Certificate, bundle: Path) -> Iterator[tuple[Server, int]]:
     port, admin_port = free_port(), free_port()
     flags = {
-        "bundle": bundle, "port": port, "workers": 2, "instances": 1, "admin-port": admin_port, "api-keys": f"phone:{KEY}",
+        "bundle": bundle, "port": port, "workers": 2, "instances": 1, "admin-port": admin_port,
+        "api-keys": f"phone:{KEY}",
         "admin-keys": f"me:{ADMIN}", "tls-cert-file": own.cert, "tls-key-file": own.locked_key,
         "tls-key-password": own.password,
     }  # fmt: skip

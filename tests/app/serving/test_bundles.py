@@ -16,9 +16,9 @@ from app.errors import EngineError
 from app.serving import bundles
 from app.serving.bundles import Opened, find_bundles, is_one, open_all, open_bundle, state_of
 from cli import main
-from tests.app.colour_bundle import BLUE, colour_spec, image, write_bundle
+from tests.app.color_bundle import BLUE, color_spec, image, write_bundle
 
-SPEC = colour_spec()
+SPEC = color_spec()
 
 
 def test_a_bundle_has_the_name_of_its_folder(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_bundle_whose_graph_is_gone_is_not_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("default", "label"), [("", "blue"), ("greys", "dark")])
 def test_without_a_service_the_default_of_several_classifies(default: str, label: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundles" / "colours", SPEC)
-    write_bundle(tmp_path / "bundles" / "greys", colour_spec(channels=1))
+    write_bundle(tmp_path / "bundles" / "greys", color_spec(channels=1))
     (tmp_path / "blue.png").write_bytes(image(BLUE))
     environment = {"MIXER_DEFAULT_MODEL": default, "MIXER_INSTANCES": "1"}
     arguments = ["classify", str(tmp_path / "blue.png"), "--bundle", str(tmp_path / "bundles")]

@@ -6,14 +6,14 @@ import pytest
 
 from app.engine.engine import Engine
 from app.serving.changes import changes, in_words, nothing_has_changed
-from tests.app.colour_bundle import colour_spec
+from tests.app.color_bundle import color_spec
 from tests.app.fakes import FakeSession, engine_of
 
 
 def engine(*labels: str, **others: Any) -> Engine:
     if labels:
         others |= {"labels": labels, "num_classes": len(labels), "canary": None}
-    spec = colour_spec(**others)
+    spec = color_spec(**others)
     return engine_of(FakeSession(spec), spec)
 
 

@@ -17,11 +17,11 @@ from app.serving.health import Health
 from app.system.shared_memory import SharedMemory
 from app.system.worker_context import WorkerContext
 from model.spec import ModelSpec
-from tests.app.colour_bundle import colour_spec
-from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
+from tests.app.color_bundle import color_spec
+from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colors
 from tests.app.served_models import Shop, shop_of
 
-SPEC = colour_spec()
+SPEC = color_spec()
 
 
 def health_of(
@@ -46,7 +46,7 @@ class Drifting(FakeSession):
     """Answers as the graph does, plus `drift`."""
 
     def __init__(self, spec: ModelSpec = SPEC) -> None:
-        super().__init__(spec, lambda patches: means_of_colours(patches) + np.float32(self.drift))
+        super().__init__(spec, lambda patches: means_of_colors(patches) + np.float32(self.drift))
         self.drift = 0.0
 
 
@@ -89,7 +89,7 @@ async def test_a_right_answer_makes_it_ready(engine: Engine) -> None:
 
 
 async def test_without_a_canary_it_is_ready_at_once() -> None:
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     with shop_of(engine_of(FakeSession(spec), spec)) as shop:
         health = health_of(shop)
         await health.probe()
@@ -162,7 +162,7 @@ async def test_a_lost_provider_makes_it_unready_and_ready_again_when_it_is_back(
 
 
 async def test_a_full_queue_proves_nothing() -> None:
-    with shop_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC), queue_capacity=1) as shop:
+    with shop_of(engine_of(FakeSession(SPEC, means_of_colors), SPEC), queue_capacity=1) as shop:
         health, classifier = health_of(shop), shop.models.classifier()
         with classifier.admit():
             await health.probe()
@@ -175,7 +175,7 @@ async def test_a_full_queue_proves_nothing() -> None:
 
 
 async def test_who_found_no_place_at_the_start_asks_again_soon() -> None:
-    with shop_of(engine_of(FakeSession(SPEC, means_of_colours), SPEC), queue_capacity=1) as shop:
+    with shop_of(engine_of(FakeSession(SPEC, means_of_colors), SPEC), queue_capacity=1) as shop:
         health = health_of(shop, interval_s=3600)
         with shop.models.classifier().admit():  # by other workers, whose canaries are under way
             await health.probe()
@@ -209,7 +209,7 @@ async def test_of_several_models_each_must_give_its_answer_and_the_reason_names_
 async def test_a_model_that_stalls_does_not_keep_the_others_from_being_probed() -> None:
     stalled = GatedSession(SPEC)
     with shop_of(engine_of(stalled, SPEC), name="a") as shop:
-        other = shop.serve(engine_of(FakeSession(SPEC, means_of_colours), SPEC), "b")
+        other = shop.serve(engine_of(FakeSession(SPEC, means_of_colors), SPEC), "b")
         health = health_of(shop)
         probing = asyncio.create_task(health.probe())
         await stalled.entered.wait()
@@ -222,12 +222,12 @@ async def test_a_model_that_stalls_does_not_keep_the_others_from_being_probed() 
 
 
 async def test_what_the_canary_of_one_that_was_replaced_says_no_longer_counts() -> None:
-    session = GatedSession(SPEC, lambda patches: means_of_colours(patches) + np.float32(1))
+    session = GatedSession(SPEC, lambda patches: means_of_colors(patches) + np.float32(1))
     with shop_of(engine_of(session, SPEC)) as shop:
         health = health_of(shop)
         probing = asyncio.create_task(health.probe())
         await session.entered.wait()
-        new = shop.serve(engine_of(FakeSession(SPEC, means_of_colours), SPEC))
+        new = shop.serve(engine_of(FakeSession(SPEC, means_of_colors), SPEC))
         new.failure = None
         session.open_gate()
         await probing
@@ -397,6 +397,6 @@ def _telling(session: FakeSession, third: asyncio.Event) -> Callable[[Any], Any]
     def answer(patches: Any) -> Any:
         if len(session.batches) >= 3:
             loop.call_soon_threadsafe(third.set)
-        return means_of_colours(patches)
+        return means_of_colors(patches)
 
     return answer

@@ -10,14 +10,14 @@ import pytest
 from app.errors import NotReady
 from app.inference.classifier import Classifier
 from app.serving.registry import UnknownModel
-from tests.app.colour_bundle import BLUE, RED, colour_spec, image
-from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colours
+from tests.app.color_bundle import BLUE, RED, color_spec, image
+from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colors
 from tests.app.in_process import Serve
 from tests.app.problem_answers import expect_problem
 from tests.app.served_models import Shop, shop_of
 
-SPEC = colour_spec()
-NEWER = colour_spec(version="8")
+SPEC = color_spec()
+NEWER = color_spec(version="8")
 
 
 async def best_label(classifier: Classifier, payload: bytes) -> str:
@@ -82,7 +82,7 @@ async def test_a_full_queue_is_told_at_the_head_only_where_it_is_the_only_one() 
 
 
 async def test_who_has_a_place_is_answered_by_the_old_one_and_who_comes_next_by_the_new_one() -> None:
-    old_session, new_session = GatedSession(SPEC), FakeSession(NEWER, means_of_colours)
+    old_session, new_session = GatedSession(SPEC), FakeSession(NEWER, means_of_colors)
     with shop_of(engine_of(old_session, SPEC)) as shop:
         old = shop.models.classifier()
         waiting = asyncio.create_task(best_label(old, image(RED)))
@@ -109,7 +109,7 @@ async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> No
 
     with shop_of() as shop:
         before = instances()
-        session = FakeSession(SPEC, means_of_colours)
+        session = FakeSession(SPEC, means_of_colors)
         shop.serve(engine_of(session, SPEC, instances=2))
         await best_label(shop.models.classifier(), image(RED))
         gone, classifier = weakref.ref(session), weakref.ref(shop.models.classifier())
@@ -117,7 +117,7 @@ async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> No
         del session
         gc.disable()  # a cycle would wait for the collector, and what is frozen there would stay for good
         try:
-            shop.serve(engine_of(FakeSession(NEWER, means_of_colours), NEWER))
+            shop.serve(engine_of(FakeSession(NEWER, means_of_colors), NEWER))
             await until_gone(shop)
             await asyncio.sleep(0)
             for thread in threading.enumerate():

@@ -26,7 +26,7 @@ from app.settings import Settings
 from app.system.shared_memory import SharedMemory
 from app.system.worker_context import WorkerContext
 from model.spec import METADATA_KEY, Canary
-from tests.app.colour_bundle import BLUE, RED, colour_graph, colour_spec, image, write_bundle
+from tests.app.color_bundle import BLUE, RED, color_graph, color_spec, image, write_bundle
 from tests.app.fakes import samples_of
 from tests.app.problem_answers import expect_problem
 from tests.pace import is_within
@@ -34,13 +34,13 @@ from tests.pace import is_within
 from tests.app.served_models import Shop, shop_of  # isort: skip
 
 KEY = "an-operators-key-of-length"
-OLD, NEW = colour_spec(version="7"), colour_spec(version="8")
+OLD, NEW = color_spec(version="7"), color_spec(version="8")
 
 
 def put(bundle: Path, **changes: Any) -> Path:
     """Write a bundle beside `bundle`, and put it there in one step."""
     beside = bundle.with_name(f".{bundle.name}.new")
-    write_bundle(beside, colour_spec(**changes))
+    write_bundle(beside, color_spec(**changes))
     shutil.rmtree(bundle, ignore_errors=True)
     return beside.rename(bundle)
 
@@ -194,7 +194,7 @@ def missing(bundle: Path) -> None:
 
 
 def another_specs(bundle: Path) -> None:
-    written = colour_graph(OLD, metadata={METADATA_KEY: '{"name": "later", "layers_of_the_future": 3}'})
+    written = color_graph(OLD, metadata={METADATA_KEY: '{"name": "later", "layers_of_the_future": 3}'})
     (bundle / "fp32.onnx").write_bytes(written)
 
 
@@ -206,7 +206,7 @@ def another_answer(bundle: Path) -> None:
     canary = OLD.canary
     assert canary is not None
     drifted = Canary(picture=canary.picture, logits=(9.0, 0.0, 0.0), atol=canary.atol)
-    write_bundle(bundle, colour_spec(canary=drifted))
+    write_bundle(bundle, color_spec(canary=drifted))
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ async def test_of_those_that_were_replaced_the_application_keeps_none(tmp_path: 
 
 async def test_bundles_of_a_folder_answer_side_by_side(tmp_path: Path) -> None:
     put(tmp_path / "colours")
-    write_bundle(tmp_path / "greys", colour_spec(channels=1, name="greys", version="1"))
+    write_bundle(tmp_path / "greys", color_spec(channels=1, name="greys", version="1"))
     async with served(tmp_path, default_model="greys") as http:
         listed = (await http.get("/models")).json()
         assert listed["default"] == "greys"

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.lifespan import heartbeat
 from app.system.worker_context import WorkerContext
 from tests.app.asgi import AsgiCall
-from tests.app.colour_bundle import BLUE, GREEN, RED, colour_spec, image
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
 from tests.app.fakes import GatedSession, WatchedMetrics, engine_of, samples_of
 from tests.app.in_process import Serve
 
@@ -50,7 +50,7 @@ NOT_YET = {  # after the traffic below, with one model and without keys, reloads
 
 async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> None:
     """A red picture is in the engine, a green one waits and is given up, a blue one is refused, a broken one fails."""
-    spec = colour_spec(canary=None)
+    spec = color_spec(canary=None)
     session = GatedSession(spec)
     options = {"queue_capacity": 2, "max_images_per_request": 2, "max_batch_size": 4}
     async with serve(engine_of(session, spec), **options) as service:

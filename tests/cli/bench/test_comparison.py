@@ -16,7 +16,7 @@ from cli.bench import comparison
 from cli.bench.comparison import Plan, Report, run
 from cli.bench.rig import Opened, Rig, Split
 from model.spec import Network
-from tests.app.colour_bundle import RED, colour_spec, image, write_bundle
+from tests.app.color_bundle import RED, color_spec, image, write_bundle
 
 NETWORK = Network(hidden_dim=48, num_blocks=1, tokens_mlp_dim=4, channels_mlp_dim=16)
 LIMITS = DecodeLimits(1 << 20, 1 << 20)
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {"provider": "cpu", "max_batch_size": 4, "seconds": 1e-4
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bundle(tmp_path_factory.mktemp("two"), colour_spec(), ("fp32", "int8"))
+    return write_bundle(tmp_path_factory.mktemp("two"), color_spec(), ("fp32", "int8"))
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,11 @@ def test_where_it_was_measured_stands_beside_it(report: Report, two: Path) -> No
 
 
 def test_the_arithmetic_of_the_spec_becomes_a_share_of_the_peak(tmp_path: Path) -> None:
-    folder = write_bundle(tmp_path, colour_spec(network=NETWORK))
+    folder = write_bundle(tmp_path, color_spec(network=NETWORK))
     findings = run(Plan(folder, LIMITS, **QUICK), lambda done, total: None).findings
     efficiency = findings.efficiency("fp32")
     assert efficiency is not None
-    assert findings.gflops == colour_spec(network=NETWORK).gflops
+    assert findings.gflops == color_spec(network=NETWORK).gflops
     assert efficiency.model == findings.measured[findings.best("fp32")].rate * findings.gflops
     assert efficiency.peak > 0
     assert efficiency.share > 0
@@ -105,7 +105,7 @@ def test_on_a_gpu_there_are_its_own_instances_and_no_matrix_products(
         return np.zeros((len(patches), 3), dtype=np.float32)
 
     opened = Opened("fp16", Split(2, 1), answer)
-    rig = Rig(colour_spec(), "cuda", "fp16", Split(2, 1), 3, (opened,), {"int8": "int8 is refused."})
+    rig = Rig(color_spec(), "cuda", "fp16", Split(2, 1), 3, (opened,), {"int8": "int8 is refused."})
     monkeypatch.setattr(comparison, "set_up", lambda *_, **__: rig)
     report = run(Plan(two, LIMITS, **{**QUICK, "provider": "cuda"}), lambda done, total: None)
     content = report.as_json()

@@ -128,7 +128,14 @@ def test_the_verdict_is_about_the_precision_that_the_service_would_choose() -> N
 
 def test_everything_is_in_the_json() -> None:
     content = json.loads(json.dumps(findings(FIGURES).as_json()))
-    assert content["service"] == {"provider": "cpu", "precision": "int8", "instances": 2, "threads": 1, "batch_size": 8}
+    assert content["service"] == {
+        "provider": "cpu",
+        "precision": "int8",
+        "instances": 2,
+        "lanes": 2,
+        "threads": 1,
+        "batch_size": 8,
+    }
     assert content["gflop_per_image"] == 0.5
     assert content["decode"][0] == {
         "threads": 1, "images_s": 1000, "spread": 0.2, "rounds": [1000, 1100, 900],

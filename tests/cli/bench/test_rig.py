@@ -9,13 +9,13 @@ import pytest
 from app.engine.engine import EngineOptions, best_batch_size
 from app.errors import EngineError
 from cli.bench.rig import Rig, Split, set_up, splits
-from tests.app.colour_bundle import colour_spec, write_bundle
+from tests.app.color_bundle import color_spec, write_bundle
 
-SPEC = colour_spec()
+SPEC = color_spec()
 
 
 class FakeOpening:
-    """Opens engines that are nothing but their options; on "auto" the provider, precision and instances of a machine."""
+    """Opens engines that are nothing but their options; on "auto" what a machine has."""
 
     def __init__(
         self, *, provider: str = "cpu", precision: str = "int8", instances: int = 4, refuses: str = ""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from app.errors import BadImage, BadSettings
 from cli.bench.samples import generated, read
-from tests.app.colour_bundle import RED, image
+from tests.app.color_bundle import RED, image
 
 
 def opened(payload: bytes) -> Image.Image:

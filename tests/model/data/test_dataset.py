@@ -17,7 +17,7 @@ from model.spec import Fit
 from tests.model.toys import idx_bytes, random_pixels, write_class, write_idx, write_image
 
 GREY = PreprocessConfig(image_size=8, channels=1)
-COLOUR = PreprocessConfig(image_size=8, channels=3)
+COLOR = PreprocessConfig(image_size=8, channels=3)
 
 
 def _levels(images: ImageSet) -> list[int]:
@@ -236,7 +236,7 @@ def test_pixels_that_do_not_fit_in_memory_are_the_same(
 
 def test_read_pixels_gives_the_square(tmp_path: Path) -> None:
     path = write_image(tmp_path / "a.png", random_pixels(8, 8, 3))
-    np.testing.assert_array_equal(read_pixels(path, COLOUR), random_pixels(8, 8, 3))
+    np.testing.assert_array_equal(read_pixels(path, COLOR), random_pixels(8, 8, 3))
     assert read_pixels(path, GREY).shape == (8, 8, 1)
 
 
@@ -288,7 +288,7 @@ def test_idx_files_need_no_test_split(tmp_path: Path) -> None:
 
 def test_idx_pictures_are_repeated_over_the_channels_of_a_colour_network(tmp_path: Path) -> None:
     _idx_folder(tmp_path)
-    dataset = load(tmp_path, COLOUR)
+    dataset = load(tmp_path, COLOR)
     assert dataset.train.pixels.shape == (16, 8, 8, 3)
     assert (dataset.train.pixels == dataset.train.pixels[..., :1]).all()
 
@@ -405,7 +405,7 @@ def test_a_palette_picture_from_a_folder_is_decoded_as_it_is_meant(tmp_path: Pat
     image = Image.new("P", (8, 8))
     image.putpalette([200, 100, 50])
     image.save(tmp_path / "a.gif")
-    assert read_pixels(tmp_path / "a.gif", COLOUR)[0, 0].tolist() == [200, 100, 50]
+    assert read_pixels(tmp_path / "a.gif", COLOR)[0, 0].tolist() == [200, 100, 50]
 
 
 def test_whatever_a_decoder_raises_the_picture_is_skipped_and_named(
@@ -599,7 +599,7 @@ def test_what_pillow_warns_of_is_said_with_the_file(tmp_path: Path, capfd: pytes
     chunk = len(no_frames[4:]).to_bytes(4, "big") + no_frames + zlib.crc32(no_frames).to_bytes(4, "big")
     content = path.read_bytes()
     path.write_bytes(content[:33] + chunk + content[33:])
-    dataset = load(tmp_path, COLOUR)
+    dataset = load(tmp_path, COLOR)
     assert dataset.notes == (f"warning: {path}: Invalid APNG, will use default PNG image if possible",)
     assert capfd.readouterr().err == ""
 

@@ -18,7 +18,7 @@ GOLDEN_PARAMETERS = {  # at 224x224, 3 channels, 1000 classes
     "L/16": 208_196_168,
     "H/14": 432_350_952,
 }
-COLOUR = toy_config(channels=3, num_classes=5)
+COLOR = toy_config(channels=3, num_classes=5)
 
 
 # --- sizes ---
@@ -34,7 +34,7 @@ def test_a_variant_has_exactly_the_papers_parameters(name: str) -> None:
 
 
 def test_num_parameters_counts_what_a_built_mixer_trains() -> None:
-    assert num_parameters(COLOUR) == sum(parameter.numel() for parameter in MlpMixer(COLOUR).parameters())
+    assert num_parameters(COLOR) == sum(parameter.numel() for parameter in MlpMixer(COLOR).parameters())
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -81,7 +81,7 @@ def test_pixel_std_is_more_than_0(pixel_std: tuple[float, ...]) -> None:
 
 
 def test_sizes_derived_from_a_config() -> None:
-    assert (COLOUR.num_patches, COLOUR.patch_dim) == (4, 48)
+    assert (COLOR.num_patches, COLOR.patch_dim) == (4, 48)
 
 
 # --- the weights to start from: lecun-normal kernels, zero biases, zero head ---
@@ -199,25 +199,25 @@ def test_the_two_gelus_differ() -> None:
 
 
 def test_forward_is_patchify_then_embed_then_classify() -> None:
-    model = random_mixer(COLOUR)
+    model = random_mixer(COLOR)
     images = torch.from_numpy(random_pixels(2, 8, 8, 3))
     torch.testing.assert_close(model(images), model.classify(model.embed(patchify(images, 4))), rtol=0, atol=0)
 
 
 def test_uint8_and_float_pixels_give_the_same_logits() -> None:
-    model = random_mixer(COLOUR)
+    model = random_mixer(COLOR)
     images = torch.from_numpy(random_pixels(2, 8, 8, 3))
     torch.testing.assert_close(model(images), model(images.float()), rtol=0, atol=0)
 
 
 def test_a_fresh_mixer_gives_zero_logits_to_everything() -> None:
-    logits = MlpMixer(COLOUR)(torch.from_numpy(random_pixels(4, 8, 8, 3)))
+    logits = MlpMixer(COLOR)(torch.from_numpy(random_pixels(4, 8, 8, 3)))
     assert logits.shape == (4, 5)
     assert not logits.any()
 
 
 def test_a_pictures_logits_do_not_depend_on_its_neighbours() -> None:
-    model = random_mixer(COLOUR)
+    model = random_mixer(COLOR)
     first, second = (torch.from_numpy(random_pixels(4, 8, 8, 3, seed=seed)) for seed in (1, 2))
     second[2] = first[2]
     torch.testing.assert_close(model(first)[2], model(second)[2], rtol=0, atol=1e-6)
@@ -227,12 +227,12 @@ def test_a_pictures_logits_do_not_depend_on_its_neighbours() -> None:
 # --- the scale of the input ---
 
 
-@pytest.mark.parametrize("grey_or_colour", [1, 3])
-def test_pixels_enter_between_minus_1_and_1(grey_or_colour: int) -> None:
-    model = MlpMixer(toy_config(channels=grey_or_colour))
+@pytest.mark.parametrize("grey_or_color", [1, 3])
+def test_pixels_enter_between_minus_1_and_1(grey_or_color: int) -> None:
+    model = MlpMixer(toy_config(channels=grey_or_color))
     extremes = torch.tensor([0.0, 127.5, 255.0])
     scaled = (extremes[:, None] - model.pixel_mean) / model.pixel_std
-    assert scaled.shape == (3, 16 * grey_or_colour)
+    assert scaled.shape == (3, 16 * grey_or_color)
     torch.testing.assert_close(scaled[:, 0], torch.tensor([-1.0, 0.0, 1.0]))
 
 
@@ -245,7 +245,7 @@ def test_pixel_mean_and_std_apply_to_their_own_channel() -> None:
 
 
 def test_the_input_scale_is_config_not_weight() -> None:
-    assert not [name for name in MlpMixer(COLOUR).state_dict() if name.startswith("pixel_")]
+    assert not [name for name in MlpMixer(COLOR).state_dict() if name.startswith("pixel_")]
 
 
 @pytest.mark.parametrize(
@@ -262,16 +262,16 @@ def test_the_folded_stem_on_raw_pixels_is_the_stem_on_normalised_ones(
 
 
 def test_a_stem_is_folded_for_pixels_as_they_are_unless_told() -> None:
-    model = random_mixer(COLOUR)
+    model = random_mixer(COLOR)
     torch.testing.assert_close(model.folded_stem().bias, model.folded_stem(0.0).bias, rtol=0, atol=0)
     centred = model.folded_stem(100.0)
     torch.testing.assert_close(centred.weight, model.folded_stem().weight, rtol=0, atol=0)
-    moved = model.folded_stem()(torch.full((1, COLOUR.patch_dim), 100.0))[0]
+    moved = model.folded_stem()(torch.full((1, COLOR.patch_dim), 100.0))[0]
     torch.testing.assert_close(centred.bias, moved, rtol=1e-4, atol=1e-4)
 
 
 def test_folding_leaves_the_model_as_it_was() -> None:
-    model = random_mixer(COLOUR)
+    model = random_mixer(COLOR)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     folded = model.folded_stem(128.0).half()
     torch.nn.init.zeros_(folded.weight)

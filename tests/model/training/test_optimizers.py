@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.network.mixer import MlpMixer
-from model.training.optimizers import build_optimisers, sam_perturbation
+from model.training.optimizers import build_optimizers, sam_perturbation
 from tests.model.toys import random_mixer, toy_config, toy_recipe
 
 KINDS = ("adamw", "adam", "sgd", "muon")
@@ -19,15 +19,15 @@ class _StopError(Exception):
 
 def _built(kind: str, **changes: Any) -> tuple[MlpMixer, list[torch.optim.Optimizer]]:
     model = random_mixer(toy_config())
-    recipe = toy_recipe(**{"optimiser": kind, "learning_rate": RATE, "weight_decay": 0.0, **changes})
-    return model, build_optimisers(model, recipe)
+    recipe = toy_recipe(**{"optimizer": kind, "learning_rate": RATE, "weight_decay": 0.0, **changes})
+    return model, build_optimizers(model, recipe)
 
 
-def _step(model: MlpMixer, optimisers: list[torch.optim.Optimizer], gradient: float) -> None:
+def _step(model: MlpMixer, optimizers: list[torch.optim.Optimizer], gradient: float) -> None:
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, gradient)
-    for optimiser in optimisers:
-        optimiser.step()
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 def _copies(model: nn.Module) -> dict[str, Tensor]:
@@ -36,16 +36,16 @@ def _copies(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_optimiser_moves_every_parameter_down_its_gradient(kind: str) -> None:
-    model, optimisers = _built(kind)
+    model, optimizers = _built(kind)
     before = _copies(model)
-    _step(model, optimisers, 0.5)
+    _step(model, optimizers, 0.5)
     assert not [name for name, parameter in _copies(model).items() if not (parameter < before[name]).all()]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_is_one_optimisers_at_the_recipes_rate(kind: str) -> None:
-    model, optimisers = _built(kind)
-    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+    model, optimizers = _built(kind)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     held = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
     assert {group["lr"] for group in groups} == {RATE}
@@ -53,9 +53,9 @@ def test_every_parameter_is_one_optimisers_at_the_recipes_rate(kind: str) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weight_decay_is_for_kernels_only(kind: str) -> None:
-    model, optimisers = _built(kind, weight_decay=0.5)
+    model, optimizers = _built(kind, weight_decay=0.5)
     before = _copies(model)
-    _step(model, optimisers, 0.0)
+    _step(model, optimizers, 0.0)
     for name, parameter in _copies(model).items():
         shrunk = before[name] * (1 - RATE * 0.5)
         if kind == "adam":  # the decay is its gradient, of which it sees only the sign
@@ -65,10 +65,10 @@ def test_weight_decay_is_for_kernels_only(kind: str) -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_sgd_has_the_recipes_momentum(momentum: float) -> None:
-    model, optimisers = _built("sgd", momentum=momentum)
+    model, optimizers = _built("sgd", momentum=momentum)
     before = _copies(model)
     for _ in range(2):
-        _step(model, optimisers, 1.0)
+        _step(model, optimizers, 1.0)
     moved = 1 + (1 + momentum)  # the second step goes on with a share of the first
     for name, parameter in _copies(model).items():
         torch.testing.assert_close(parameter, before[name] - RATE * moved, rtol=0, atol=1e-5)
@@ -139,10 +139,10 @@ def test_up_there_the_loss_is_as_bad_as_it_gets_within_rho() -> None:
 def _where_it_ends(rho: float) -> float:
     """From the side of a narrow, deep valley at 0, beside a wide and shallower one at 2."""
     place = nn.Parameter(torch.tensor([0.1]))
-    optimiser = torch.optim.SGD([place], lr=0.005)
+    optimizer = torch.optim.SGD([place], lr=0.005)
 
     def descend() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.minimum(50 * place**2, 0.5 * (place - 2) ** 2 + 0.01).sum().backward()
 
     for _ in range(200):
@@ -150,7 +150,7 @@ def _where_it_ends(rho: float) -> float:
         if rho:
             with sam_perturbation([place], rho):
                 descend()
-        optimiser.step()
+        optimizer.step()
     return place.item()
 
 

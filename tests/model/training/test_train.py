@@ -101,9 +101,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {},
         {"autocast": "bf16"},
         {"autocast": "fp16"},
-        {"optimiser": "muon"},
-        {"optimiser": "adam", "weight_decay": 1e-4},
-        {"optimiser": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
+        {"optimizer": "muon"},
+        {"optimizer": "adam", "weight_decay": 1e-4},
+        {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
         {"sam_rho": 0.05},
     ],
     ids=["adamw", "bf16", "fp16", "muon", "adam", "sgd", "sam"],
@@ -203,8 +203,8 @@ def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: P
         toy_recipe(label_smoothing=0.3),
         toy_recipe(clip_norm=0.01),
         toy_recipe(weight_decay=0.9),
-        toy_recipe(optimiser="muon"),
-        toy_recipe(optimiser="adam"),
+        toy_recipe(optimizer="muon"),
+        toy_recipe(optimizer="adam"),
         toy_recipe(sam_rho=0.05),
         toy_recipe(mixup=0.5),
         toy_recipe(cutmix=0.5),
@@ -224,7 +224,7 @@ def test_every_part_of_the_recipe_counts(tmp_path: Path, uninterrupted: Path, re
 
 def test_the_momentum_of_sgd_counts(tmp_path: Path) -> None:
     for name, momentum in (("none", 0.0), ("some", 0.5)):
-        _train(tmp_path / name, toy_recipe(optimiser="sgd", momentum=momentum))
+        _train(tmp_path / name, toy_recipe(optimizer="sgd", momentum=momentum))
     assert not torch.equal(_weights(tmp_path / "none")["stem.weight"], _weights(tmp_path / "some")["stem.weight"])
 
 
@@ -260,11 +260,11 @@ def _initial_weights(seed: int = 0) -> dict[str, Tensor]:
     return checkpoint.MlpMixer(CONFIG).state_dict()
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path, optimiser: str) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path, optimizer: str) -> None:
     decayed, free = tmp_path / "decayed", tmp_path / "free"
-    _train(decayed, ONE_STEP.model_copy(update={"optimiser": optimiser, "weight_decay": 0.5}))
-    _train(free, ONE_STEP.model_copy(update={"optimiser": optimiser, "weight_decay": 0.0}))
+    _train(decayed, ONE_STEP.model_copy(update={"optimizer": optimizer, "weight_decay": 0.5}))
+    _train(free, ONE_STEP.model_copy(update={"optimizer": optimizer, "weight_decay": 0.0}))
     with_decay, without = _saved(decayed)["model"], _saved(free)["model"]
     for name, initial in _initial_weights().items():
         kernel = initial.ndim == 2
@@ -274,12 +274,12 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms(tmp_path: Path
 
 def test_muon_moves_the_kernels_of_the_blocks_and_adamw_all_else(tmp_path: Path) -> None:
     _train(tmp_path / "adamw", ONE_STEP)
-    _train(tmp_path / "muon", ONE_STEP.model_copy(update={"optimiser": "muon"}))
+    _train(tmp_path / "muon", ONE_STEP.model_copy(update={"optimizer": "muon"}))
     adamw, muon = _saved(tmp_path / "adamw")["model"], _saved(tmp_path / "muon")["model"]
     # at the first step the head is zero, so that only its own kernel has a gradient
     assert all(torch.equal(adamw[name], muon[name]) for name in adamw)
     _train(tmp_path / "two", ONE_STEP.model_copy(update={"epochs": 2}))
-    _train(tmp_path / "two_muon", ONE_STEP.model_copy(update={"epochs": 2, "optimiser": "muon"}))
+    _train(tmp_path / "two_muon", ONE_STEP.model_copy(update={"epochs": 2, "optimizer": "muon"}))
     adamw, muon = _saved(tmp_path / "two")["model"], _saved(tmp_path / "two_muon")["model"]
     differing = {name for name in adamw if not torch.equal(adamw[name], muon[name])}
     assert differing == {name for name in adamw if name.startswith("blocks.") and adamw[name].ndim == 2}
@@ -309,7 +309,7 @@ def test_a_second_step_moves_the_average_by_the_next_decay(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("accumulate", [2, 7])
 def test_a_batch_worked_through_in_parts_teaches_the_same(tmp_path: Path, accumulate: int) -> None:
-    settings = {"batch_size": 15, "optimiser": "sgd", "learning_rate": 0.1, "sam_rho": 0.05, **MIXED}
+    settings = {"batch_size": 15, "optimizer": "sgd", "learning_rate": 0.1, "sam_rho": 0.05, **MIXED}
     for parts in (1, accumulate):  # 40 pictures: the last batch has 10, which 7 parts do not all get some of
         _train(tmp_path / f"{parts}", toy_recipe(accumulate=parts, **settings), teacher=Teacher(_halves))
     whole, cut = _weights(tmp_path / "1"), _weights(tmp_path / f"{accumulate}")
@@ -319,9 +319,9 @@ def test_a_batch_worked_through_in_parts_teaches_the_same(tmp_path: Path, accumu
         assert other == pytest.approx(one, abs=1e-5)
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_a_step_whose_gradients_overflow_moves_nothing(tmp_path: Path, optimiser: str) -> None:
-    recipe = toy_recipe(optimiser=optimiser, autocast="fp16", warmup_epochs=0.0)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_whose_gradients_overflow_moves_nothing(tmp_path: Path, optimizer: str) -> None:
+    recipe = toy_recipe(optimizer=optimizer, autocast="fp16", warmup_epochs=0.0)
     initial, overflowed = random_mixer(CONFIG), []
     with torch.no_grad():
         initial.head.weight.mul_(1e-3)  # so that the head's gradients overflow long before the blocks'
@@ -357,7 +357,7 @@ def test_the_learning_rate_rises_linearly_then_falls_as_half_a_cosine(tmp_path: 
     # one step an epoch, and each row tells the rate of the step after it
     told = [row["learning_rate"] for row in _rows(tmp_path)]
     assert told == pytest.approx([rate(step) for step in range(1, epochs + 1)])
-    groups = [group for optimiser in _saved(tmp_path)["optimisers"] for group in optimiser["param_groups"]]
+    groups = [group for optimizer in _saved(tmp_path)["optimizers"] for group in optimizer["param_groups"]]
     assert [group["lr"] for group in groups] == pytest.approx([rate(epochs - 1)] * len(groups))
 
 
@@ -403,10 +403,10 @@ def test_a_killed_process_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimiser": "adamw"},
-        {"optimiser": "adam"},
-        {"optimiser": "sgd"},
-        {"optimiser": "muon"},
+        {"optimizer": "adamw"},
+        {"optimizer": "adam"},
+        {"optimizer": "sgd"},
+        {"optimizer": "muon"},
         {"sam_rho": 0.05},
         MIXED,
         {"autocast": "bf16"},
@@ -713,9 +713,9 @@ def _command(folders: Path, out: str, *flags: object) -> checkpoint.Checkpoint:
 
 
 def test_the_command_trains_and_says_how_each_epoch_went(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained = _command(folders, "out", *TINY, "--name", "shades", "--licence", "CC0-1.0", "--epochs", 2)
+    trained = _command(folders, "out", *TINY, "--name", "shades", "--license", "CC0-1.0", "--epochs", 2)
     assert trained.spec.labels == ("dark", "light")
-    assert (trained.spec.name, trained.spec.source.licence) == ("shades", "CC0-1.0")
+    assert (trained.spec.name, trained.spec.source.license) == ("shades", "CC0-1.0")
     told = capsys.readouterr().err.splitlines()
     assert told[:2] == [
         "2 classes: 6 training pictures, 4 validation pictures (held out of the training pictures)",
@@ -775,7 +775,7 @@ def test_a_start_from_a_checkpoint_keeps_how_its_pictures_enter_unless_told(
     _command(folders, "first", *TINY, "--fit", "stretch", "--background", "dark")
     tuned = _command(folders, "second", "--init", folders.parent / "first", "--epochs", 1, *flags)
     assert tuned.spec.fit == fit
-    assert tuned.training["recipe"]["optimiser"] == "sgd"
+    assert tuned.training["recipe"]["optimizer"] == "sgd"
 
 
 def test_a_checkpoint_teaches_another(folders: Path) -> None:

@@ -29,7 +29,7 @@ RECIPE = toy_recipe(
     epochs=2,
     batch_size=7,  # 28 batches of 7 and one of 3
     accumulate=2,
-    optimiser="sgd",
+    optimizer="sgd",
     learning_rate=0.1,
     mixup=0.5,
     cutmix=0.5,
@@ -37,7 +37,7 @@ RECIPE = toy_recipe(
     sam_rho=0.05,
     distil_weight=0.5,
 )
-HANDFUL_RECIPE = toy_recipe(epochs=3, batch_size=5, warmup_epochs=0.0, optimiser="sgd")  # the second batch has 2
+HANDFUL_RECIPE = toy_recipe(epochs=3, batch_size=5, warmup_epochs=0.0, optimizer="sgd")  # the second batch has 2
 TEACHER = Teacher(lambda pixels: pixels.float().mean((2, 3)).reshape(-1, 2, 4).mean(2) / 64, "halves")
 
 

@@ -20,17 +20,15 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 IMAGE_SIZE, PATCH_SIZE = 8, 4
 
 
-def image(
-    colour: Any, *, size: tuple[int, int] = (8, 8), mode: str = "RGB", kind: str = "PNG", **options: Any
-) -> bytes:
+def image(color: Any, *, size: tuple[int, int] = (8, 8), mode: str = "RGB", kind: str = "PNG", **options: Any) -> bytes:
     """A file of one plain colour."""
     file = io.BytesIO()
-    Image.new(mode, size, colour).save(file, kind, **options)
+    Image.new(mode, size, color).save(file, kind, **options)
     return file.getvalue()
 
 
-def colour_spec(channels: int = 3, **changes: Any) -> ModelSpec:
-    """What the graph of `colour_graph` expects and means. The canary is red, or white."""
+def color_spec(channels: int = 3, **changes: Any) -> ModelSpec:
+    """What the graph of `color_graph` expects and means. The canary is red, or white."""
     labels = ("red", "green", "blue") if channels == 3 else ("dark", "light")
     canary = image(RED if channels == 3 else (255, 255, 255))
     fields: dict[str, Any] = {
@@ -52,7 +50,7 @@ def colour_spec(channels: int = 3, **changes: Any) -> ModelSpec:
     return ModelSpec(**{**fields, **changes})
 
 
-def colour_graph(
+def color_graph(
     spec: ModelSpec,
     *,
     metadata: dict[str, str] | None = None,
@@ -101,7 +99,7 @@ def write_bundle(folder: Path, spec: ModelSpec, precisions: tuple[str, ...] = ("
         metadata = {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
         if precision == "int8":
             metadata[INT8_KERNELS_KEY] = PAIRS_FIT_INT16
-        (folder / f"{precision}.onnx").write_bytes(colour_graph(spec, **{"metadata": metadata, **breakage}))
+        (folder / f"{precision}.onnx").write_bytes(color_graph(spec, **{"metadata": metadata, **breakage}))
     return folder
 
 
