@@ -1,7 +1,7 @@
-"""Numbers and words that the processes of one service share: each writes its own row, and any of them reads all rows.
+"""Numbers and words that the processes of one service share: each writes its own segment, and any reads all.
 
-The memory is anonymous and inherited over fork, so that nothing is written to a disk. A row outlives its process: the
-one that takes its place goes on counting there. A row may also have one number for each process, which only that one
+The memory is anonymous and inherited over fork, so that nothing is written to a disk. A segment outlives its process:
+the one that replaces it goes on counting there. A segment may also have one number for each process, which only it
 writes. Knows nothing of what the numbers mean.
 """
 
@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 
 _NAME_BYTES = 12 << 20  # room for names; untouched memory takes none
-_NUMBERS = 512 << 10  # most numbers of a row
+_NUMBERS = 512 << 10  # most numbers of a segment
 _WORDS_BYTES = 1024
 _USED = struct.Struct("q")
 _SEGMENT_BYTES = _USED.size + _WORDS_BYTES + _NAME_BYTES + 8 * _NUMBERS
@@ -73,7 +73,7 @@ class SharedMemory:
         self._count = segments
 
     def segment(self, index: int) -> Segment:
-        """The row at `index`, for the one process that writes it, or for reading."""
+        """The segment at `index`, for the one process that writes it, or for reading."""
         return Segment(self._memory[index * _SEGMENT_BYTES : (index + 1) * _SEGMENT_BYTES])
 
     def segments(self) -> list[Segment]:

@@ -19,7 +19,7 @@ _SILENT_S = 4.0  # and one that has been silent for so long serves nobody
 class WorkerContext:
     """Where a worker stands: its number, the shared memory it writes on, and a pipe that ends when its supervisor does.
 
-    A service of one process has a board to itself, and no supervisor.
+    A service of one process has the memory to itself, and no supervisor.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ _DECODE_THREADS = 256  # of a worker, whose processor time the supervisor can se
 
 
 class WorkerStatus:
-    """What a worker's row says of the worker itself. The supervisor makes room for it before the worker starts."""
+    """What a worker's segment says of the worker itself. The supervisor makes room for it before the worker starts."""
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
@@ -120,7 +120,7 @@ class WorkerStatus:
 
 
 class Shares:
-    """What each worker has of what they share: a number for each in the supervisor's row, which only it writes.
+    """What each worker has of what they share: a number for each in the supervisor's segment, which only it writes.
 
     The supervisor makes room for them before any worker starts, and takes back what one that died had.
     """

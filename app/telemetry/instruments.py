@@ -15,7 +15,7 @@ from prometheus_client.utils import floatToGoString
 from app.system.shared_memory import Segment
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-Samples = dict[tuple[str, ...], list[list[float]]]  # by the labels' values: each row's numbers
+Samples = dict[tuple[str, ...], list[list[float]]]  # by the labels' values: each segment's numbers
 
 
 class Number:
@@ -78,7 +78,7 @@ class Counter:
 
 
 class Gauge(Counter):
-    """Numbers that rise and fall. A process begins at 0, whatever the one before it in its row left."""
+    """Numbers that rise and fall. A process begins at 0, whatever the one before it left there."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ _PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
 class Metrics:
-    """The service's metrics. This process counts in its own row of the shared memory."""
+    """The service's metrics. This process counts in its own segment of the shared memory."""
 
     def __init__(self, shared_memory: SharedMemory | None = None, worker: int = 0) -> None:
         self._shared_memory = shared_memory or SharedMemory()

@@ -8,6 +8,7 @@ import pytest
 
 from app.settings import ENV_PREFIX, Settings, load
 from app.system import environment
+from model.old_names import OLD_NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVICE_LINKS = {
@@ -107,6 +108,7 @@ def test_every_variable_that_the_project_names_is_known(caplog: pytest.LogCaptur
         file for top in ("model", "export", "scripts", "docs") for file in (ROOT / top).rglob("*") if file.is_file()
     ]
     text = "\n".join(file.read_text(errors="replace") for file in files if "tutorial" not in file.parts)
-    named = set(re.findall(r"\bMIXER_[A-Z0-9_]*[A-Z0-9]\b(?![_*])", text)) - {"MIXER_NAME"}
+    old = {f"{ENV_PREFIX}{name}".upper() for name in OLD_NAMES}
+    named = set(re.findall(r"\bMIXER_[A-Z0-9_]*[A-Z0-9]\b(?![_*])", text)) - {"MIXER_NAME", *old}
     assert {"MIXER_BUNDLE", "MIXER_GOOGLE_MODELS_URL"} <= named
     assert told(caplog, dict.fromkeys(named, "1")) == []

@@ -104,7 +104,7 @@ import os
 from app.system.shared_memory import SharedMemory
 
 shared_memory = SharedMemory(2)
-shared_memory.segment(0).place("known before the fork")
+shared_memory.segment(0).offset_of("known before the fork")
 ready, told = os.pipe()
 for index in (0, 1):
     if os.fork() == 0:
