@@ -77,7 +77,7 @@ class BatchBucketRunner:
             raise EngineError(f"No buffers for batches of up to {max_batch_size}: {one_line(error)}") from error
 
     def run(self, patches: Sequence[Patches]) -> Logits:
-        """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]; n may be any up to the top of the ladder."""
+        """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]; n may be any up to the largest bucket."""
         return self._instance.call(self._replay, patches)
 
     def padding(self, batch_size: int) -> int:

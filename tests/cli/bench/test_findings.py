@@ -132,7 +132,7 @@ def test_everything_is_in_the_json() -> None:
         "provider": "cpu",
         "precision": "int8",
         "instances": 2,
-        "instances": 2,
+        "lanes": 2,
         "threads": 1,
         "batch_size": 8,
     }
