@@ -11,7 +11,7 @@ from typing import cast
 from fastapi import FastAPI
 
 from app.http.api_keys import ApiKeys
-from app.http.in_flight import Drain
+from app.http.in_flight import InFlight
 from app.inference.classifier import Decoding
 from app.serving.health import Health
 from app.serving.overruns import OverrunWatch
@@ -35,7 +35,7 @@ def lifespan_of(
     health: Health,
     reload: Reload,
     overruns: OverrunWatch,
-    drain: Drain,
+    in_flight: InFlight,
     drain_timeout_s: float,
     worker: WorkerContext,
     metrics: Metrics,
@@ -53,9 +53,9 @@ def lifespan_of(
 
         def end() -> None:
             if not endings:
-                health.start_draining()
-                drain.start()
-                endings.append(loop.create_task(_finish(models, drain, drain_timeout_s)))
+                in_flight.start_draining()
+                health.review()
+                endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s)))
 
         try:
             # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
@@ -119,9 +119,9 @@ def _follow(worker: WorkerContext) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _finish(models: Models, drain: Drain, timeout_s: float) -> None:
+async def _finish(models: Models, in_flight: InFlight, timeout_s: float) -> None:
     """Serve the requests that have begun; after `timeout_s` the rest get 503."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
-    await drain.wait(timeout_s)
+    await in_flight.wait(timeout_s)
     await models.drain(max(0.0, until - loop.time()))

@@ -26,7 +26,7 @@ from app.http.api_keys import ApiKeys, KeySource
 from app.http.body import BodyLimits
 from app.http.browser_headers import PageHeaders, allow_origins
 from app.http.dispatcher import Application
-from app.http.in_flight import Drain
+from app.http.in_flight import InFlight
 from app.http.request_log import Access
 from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits
@@ -73,6 +73,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     models = Models(
         metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1, on_gone=malloc_trim_soon
     )
+    in_flight = InFlight(lambda: metrics.rejected("draining", 1))
     health = Health(
         models,
         metrics,
@@ -80,6 +81,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
         timeout_s=settings.request_timeout_s,
         watchdog_s=settings.watchdog_s,
         worker=worker,
+        is_draining=lambda: in_flight.is_draining,
     )
     reload = Reload(
         settings.bundle, models, model_factory, health, worker, metrics,
@@ -93,14 +95,15 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     if worker.number == 0:
         log_passed_over(settings.bundle)
     # What the gate answers has no headers for other origins, and a browser would hide it.
-    gate = Gate(None if settings.origins else models.refusal, metrics, settings.request_timeout_s, settings.root_path)
-    drain = Drain(lambda: metrics.rejected("draining", 1))
+    expect = None if settings.origins else models.expect
+    gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path)
     room = worker.quota("upload_bytes", settings.upload_memory_bytes)
-    upload_budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
+    budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
     limits = _limits_body(settings, worker.workers)
-    routes = Routes(models, drain, metrics, keys, _body_limits(settings), upload_budget, settings.request_timeout_s)
+    routes = Routes(models, in_flight, metrics, keys, _body_limits(settings), budget, settings.request_timeout_s)
     info = Info(models, health, keys, limits)
-    lifespan = lifespan_of(models, decoding, health, reload, overruns, drain, settings.drain_timeout_s, worker, metrics)
+    drain_timeout_s = settings.drain_timeout_s
+    lifespan = lifespan_of(models, decoding, health, reload, overruns, in_flight, drain_timeout_s, worker, metrics)
     app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
@@ -118,11 +121,11 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
         admin = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
         admin.include_router(info.for_operators())
         admin.include_router(operators.router())
-        admin.include_router(Admin(reload, drain, operators.expect_key).router())
+        admin.include_router(Admin(reload, in_flight, operators.expect_key).router())
         _dress(admin, metrics)
     else:
         app.include_router(operators.router())
-        app.include_router(Admin(reload, drain, operators.expect_key).router())
+        app.include_router(Admin(reload, in_flight, operators.expect_key).router())
     if settings.origins:
         allow_origins(app, settings.origins)
     _dress(app, metrics)

@@ -383,10 +383,9 @@ def buckets(machine: Machine, section: Section) -> None:
     top = 8 if machine.quick else 64
     engine = machine.open(machine.bundle, max_batch_size=top)
     plain = machine.session(find_graphs(machine.bundle)[engine.precision])
-    run, padding = engine.run, engine.padding
+    run, padding = engine.run, engine.pool[0].runner.padding
     if machine.device == "cpu":  # whose engine pads nothing: the GPU's runner itself, in the CPU's memory
         runner = BatchBucketRunner(plain, engine.spec, top, OrtMemory("cpu", 0))
-        runner.capture()
         run, padding = runner.run, runner.padding
     rows: list[Row] = []
     for bucket in batch_buckets(top):

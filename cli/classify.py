@@ -141,7 +141,6 @@ async def _outcomes(
         pending.append((entry.path, asyncio.create_task(outcome(entry))))
     for first, task in pending:
         yield first, await task
-    classifier.close()
     decoding.close()
 
 

@@ -192,7 +192,6 @@ INTERNALS = [
     *_rows("http/problems.py", "starlette.routing", Match=type),
     *_rows("telemetry/instruments.py", "prometheus_client.utils", floatToGoString=("d",)),
     *_rows("http/body.py", "starlette.requests.Request", receive=()),
-    *_rows("api/classify.py", "starlette.requests.Request", receive=()),
     *_rows("http/request_log.py", 'starlette: scope["route"]', path=str),
 ]
 

@@ -4,9 +4,9 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic_core import to_json
@@ -19,17 +19,14 @@ from app.api.openapi import CLASSIFICATION
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
 from app.http.body import BodyLimits, read_image, read_images
-from app.http.disconnect import cancel_on_disconnect
-from app.http.dispatcher import Application, AsgiEndpoint
-from app.http.in_flight import Drain
+from app.http.dispatcher import HELD, Application, AsgiEndpoint
+from app.http.in_flight import InFlight
 from app.http.multipart import Upload
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation, UploadBudget
-from app.inference.classifier import Classifier, ImagePermit
+from app.inference.classifier import Classifier, Expected, ImagePermit
 from app.serving.registry import Models
 from app.telemetry.metrics import Metrics
-
-T = TypeVar("T")
 
 _IMPATIENT = 8  # pictures of a batch; the others let those of other clients be decoded first
 
@@ -39,27 +36,27 @@ class Routes:
     """The endpoints for pictures over the collaborators they need."""
 
     models: Models
-    drain: Drain
+    in_flight: InFlight
     metrics: Metrics
     keys: ApiKeys
     body_limits: BodyLimits
-    upload_budget: UploadBudget
+    budget: UploadBudget
     timeout_s: float
 
     def add_to(self, app: Application) -> None:
-        """Both, with a shortcut each."""
-        one = AsgiEndpoint("/classify", self.classify, top_k=int | None, model=str)
-        many = AsgiEndpoint("/classify/batch", self.classify_batch, top_k=int | None, model=str)
+        """Both, to which requests are dispatched."""
+        one = AsgiEndpoint("/classify", self.classify, descriptions.CLASSIFY_PARAMETERS, self.in_flight)
+        many = AsgiEndpoint("/classify/batch", self.classify_batch, descriptions.CLASSIFY_PARAMETERS, self.in_flight)
         app.include_router(self._for_images(one, many))
         for endpoint in (one, many):
-            app.add_direct_route("POST", endpoint.path, Access(endpoint, self.metrics))
+            app.dispatch("POST", endpoint.path, Access(endpoint, self.metrics))
 
     def _for_images(self, one: AsgiEndpoint, many: AsgiEndpoint) -> APIRouter:
         needs = security.or_none(needed=self.keys.locked)
         router = APIRouter()
         router.add_api_route(
             one.path,
-            one.answer,
+            one.described,
             methods=["POST"],
             summary="Classify one picture",
             description=self.classify.__doc__,
@@ -71,7 +68,7 @@ class Routes:
         )
         router.add_api_route(
             many.path,
-            many.answer,
+            many.described,
             methods=["POST"],
             summary="Classify many pictures; a bad one spoils only its own entry",
             description=self.classify_batch.__doc__,
@@ -85,53 +82,55 @@ class Routes:
 
     async def classify(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
-        with self.drain.enter(), self.upload_budget.reservation() as reservation:
-            return await self._classify_one(request, reservation, top_k, model)
-
-    async def classify_batch(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
-        """Every multipart field `file` is a picture. Answers come in the same order."""
-        with self.drain.enter(), self.upload_budget.reservation() as reservation:
-            return await self._classify_many(request, reservation, top_k, model)
-
-    async def _classify_one(
-        self, request: Request, reservation: BodyReservation, top_k: int | None, model: str | None
-    ) -> Response:
-        expect_key(self.keys, request)
-        self.models.classifier(model).expect_top_k(top_k)
-        timing = timing_of(request.scope)
-        clients_deadline = self._clients_deadline(request)
-        payload = await read_image(request, self.body_limits, reservation)
-        timing.received()
-        deadline = min(clients_deadline, self._deadline())
-        classifier = self.models.classifier(model)  # which may be another one by now
-        wanted = classifier.expect_top_k(top_k)
-        with classifier.admit(deadline=deadline) as (permit,):
-            work = classifier.classify(permit, payload, top_k=wanted, deadline=deadline)
-            classified = await cancel_on_disconnect(request.scope, request.receive, work)
+        if self.keys.locked:
+            expect_key(self.keys, request)
+        timing, clients_deadline = timing_of(request.scope), self._clients_deadline(request)
+        expected: Expected | None = request.scope.get(HELD)
+        if expected is None or (model is not None and self.models.classifier(model) is not expected.classifier):
+            expected = self._expect(request, model, clients_deadline)
+        wanted = expected.classifier.expect_top_k(top_k)
+        with BodyReservation(self.budget) as reservation:
+            payload = await read_image(request, self.body_limits, reservation)
+            timing.received()
+            deadline = min(clients_deadline, self._deadline())
+            if not expected.permit.arrive():
+                expected = self._expect(request, model, deadline)
+                wanted = expected.classifier.expect_top_k(top_k)
+                expected.permit.arrive()
+            classifier = expected.classifier
+            classified = await classifier.classify(expected.permit, payload, top_k=wanted, deadline=deadline)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
         return _json({"model": classifier.named, "predictions": classified.predictions})
 
-    async def _classify_many(
-        self, request: Request, reservation: BodyReservation, top_k: int | None, model: str | None
-    ) -> Response:
-        expect_key(self.keys, request)
+    async def classify_batch(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
+        """Every multipart field `file` is a picture. Answers come in the same order."""
+        if self.keys.locked:
+            expect_key(self.keys, request)
         self.models.classifier(model).expect_top_k(top_k)
-        timing = timing_of(request.scope)
-        clients_deadline = self._clients_deadline(request)
-        uploads = await read_images(request, self.body_limits, reservation)
-        timing.received()
-        deadline = min(clients_deadline, self._deadline())
-        classifier = self.models.classifier(model)  # which may be another one by now
-        wanted = classifier.expect_top_k(top_k)
-        with classifier.admit(len(uploads), deadline=deadline) as permits:
-            entries = (
-                _entry(classifier, permit, upload, wanted, deadline, patient=before >= _IMPATIENT, client=request)
-                for before, (permit, upload) in enumerate(zip(permits, uploads, strict=True))
-            )
-            results = await cancel_on_disconnect(request.scope, request.receive, _gather(*entries))
+        timing, clients_deadline = timing_of(request.scope), self._clients_deadline(request)
+        with BodyReservation(self.budget) as reservation:
+            uploads = await read_images(request, self.body_limits, reservation)
+            timing.received()
+            deadline = min(clients_deadline, self._deadline())
+            classifier = self.models.classifier(model)  # which may be another one by now
+            wanted = classifier.expect_top_k(top_k)
+            with classifier.admit(len(uploads), deadline=deadline) as permits:
+                entries = (
+                    _entry(classifier, permit, upload, wanted, deadline, patient=before >= _IMPATIENT, client=request)
+                    for before, (permit, upload) in enumerate(zip(permits, uploads, strict=True))
+                )
+                results = await asyncio.gather(*entries)
         timing.errors = _errors_in(results)
         return _json({"model": classifier.named, "results": results})
+
+    def _expect(self, request: Request, model: str | None, deadline: float) -> Expected:
+        """A permit for the image of this request, until it is answered. The one it had before is free again."""
+        if HELD in request.scope:
+            request.scope[HELD].leave()
+        expected = self.models.classifier(model).expect(min(deadline, self._deadline()))
+        request.scope[HELD] = expected
+        return expected
 
     def _deadline(self) -> float:
         """By when a request whose body has arrived is answered, in the event loop's time."""
@@ -182,7 +181,3 @@ def _errors_in(results: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:
 
 def _json(body: dict[str, object]) -> Response:
     return Response(to_json(body), media_type="application/json")
-
-
-async def _gather(*entries: Coroutine[Any, Any, T]) -> list[T]:
-    return list(await asyncio.gather(*entries))

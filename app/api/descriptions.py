@@ -1,6 +1,6 @@
 """What OpenAPI says of each endpoint for clients: its parameters, bodies and examples, and the errors it answers with.
 
-FastAPI, which would answer in its own way, reads none of the parameters: http/dispatcher.py and api/classify.py do.
+FastAPI, which would answer in its own way, reads none of the parameters: http/dispatcher.py does.
 """
 
 from typing import Any
@@ -22,24 +22,24 @@ from app.errors import (
     UnsupportedFormat,
     UploadsFull,
 )
+from app.http.dispatcher import Parameter
 from app.http.multipart import FIELD
 from app.serving.registry import UnknownModel
 
 TIMEOUT = "X-Request-Timeout-Ms"
-_TOP_K = {
-    "name": "top_k",
-    "in": "query",
-    "required": False,
-    "description": "How many labels to return; at most the number of classes. Default 5.",
-    "schema": {"type": "integer", "minimum": 1, "examples": [3]},
-}
-_MODEL = {
-    "name": "model",
-    "in": "query",
-    "required": False,
-    "description": "Which of several bundles answers, by its name in /models.",
-    "schema": {"type": "string", "examples": ["fashion-mnist"]},  # one beside the schema would be sent from /docs
-}
+_TOP_K = Parameter(
+    "top_k",
+    int | None,
+    "How many labels to return; at most the number of classes. Default 5.",
+    {"type": "integer", "minimum": 1, "examples": [3]},
+)
+_MODEL = Parameter(
+    "model",
+    str,
+    "Which of several bundles answers, by its name in /models.",
+    {"type": "string", "examples": ["fashion-mnist"]},  # one beside the schema would be sent from /docs
+)
+CLASSIFY_PARAMETERS = (_TOP_K, _MODEL)
 _TIMEOUT_HEADER = {
     "name": TIMEOUT,
     "in": "header",
@@ -98,7 +98,7 @@ LIST_MODELS = answered("Every bundle", {"default": "fashion-mnist", "models": [_
 LIVE = answered("The process can answer", {"status": "live"}) | described()
 READY = described(NotReady)
 
-MODEL_PARAMETERS = {"parameters": [_MODEL]}
+MODEL_PARAMETERS = {"parameters": [_MODEL.described()]}
 
 
 def one_image() -> dict[str, Any]:
@@ -113,4 +113,4 @@ def many_images() -> dict[str, Any]:
 
 def _request(content: dict[str, Any], description: str) -> dict[str, Any]:
     body = {"required": True, "description": description, "content": content}
-    return {"requestBody": body, "parameters": [_TOP_K, _MODEL, _TIMEOUT_HEADER]}
+    return {"requestBody": body, "parameters": [*(one.described() for one in CLASSIFY_PARAMETERS), _TIMEOUT_HEADER]}

@@ -10,7 +10,7 @@ from app.api import security
 from app.api.openapi import OPERATORS, Responses, answered, described
 from app.errors import BadApiKey, DeadlinePassed, Forbidden, NotReady
 from app.http.api_keys import ApiKeys
-from app.http.in_flight import Drain
+from app.http.in_flight import InFlight
 from app.http.request_log import timing_of
 from app.serving.reload import Reload, ReloadBody, ReloadRefused
 from app.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -60,9 +60,9 @@ class Operators:
 class Admin:
     """POST /admin/reload, for whom `guard` lets in."""
 
-    def __init__(self, reload: Reload, drain: Drain, guard: Guard) -> None:
+    def __init__(self, reload: Reload, in_flight: InFlight, guard: Guard) -> None:
         self._reload = reload
-        self._drain = drain
+        self._in_flight = in_flight
         self._guard = guard
 
     def router(self) -> APIRouter:
@@ -82,5 +82,5 @@ class Admin:
 
     async def reload(self) -> ReloadBody:
         """Answers once every worker has followed; 409 where a bundle is refused, and the old one goes on."""
-        with self._drain.enter():
+        with self._in_flight.entered({}):
             return await self._reload.now()

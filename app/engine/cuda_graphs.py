@@ -15,7 +15,6 @@ import numpy as np
 import onnxruntime
 
 from app.engine.gpu_buffers import DeviceArray, Memory
-from app.engine.instance import InstanceThread
 from app.engine.runners import INPUT, LOGITS, Logits, Patches
 from app.engine.session import Session, one_line
 from app.errors import EngineError
@@ -57,45 +56,37 @@ class _Bucket:
 
 
 class BatchBucketRunner:
-    """Pads a batch to the next bucket and runs it from and to fixed addresses, in a thread of its own.
+    """Pads a batch to the next bucket and runs it from and to fixed addresses. One thread makes it and uses it.
 
-    Raises: EngineError where there is too little memory for its buffers.
+    Every bucket is captured here, and each replay proved to answer like the graph itself.
+
+    Raises: EngineError where there is too little memory for its buffers, where a bucket does not run, or where its
+    replay answers otherwise.
     """
 
     def __init__(self, session: Session, spec: ModelSpec, max_batch_size: int, memory: Memory) -> None:
         self._session = session
         self._sizes = batch_buckets(max_batch_size)
-        self._instance = InstanceThread("gpu")
         image = (spec.num_patches, spec.patch_bytes)
         try:
-            self._host = self._instance.call(memory.host, (max_batch_size, *image))
+            self._host = memory.host((max_batch_size, *image))
             self._buckets = {
-                size: self._instance.call(_bind, session, memory, (size, *image), (size, spec.num_classes))
-                for size in self._sizes
+                size: _bind(session, memory, (size, *image), (size, spec.num_classes)) for size in self._sizes
             }
         except Exception as error:
             raise EngineError(f"No buffers for batches of up to {max_batch_size}: {one_line(error)}") from error
+        self._capture()
 
     def run(self, patches: Sequence[Patches]) -> Logits:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]; n may be any up to the largest bucket."""
-        return self._instance.call(self._replay, patches)
-
-    def padding(self, batch_size: int) -> int:
-        """Places between `batch_size` and the next bucket."""
-        return bucket_for(batch_size, self._sizes) - batch_size
-
-    def capture(self) -> None:
-        """Capture every bucket, and prove that each replay answers like the graph itself.
-
-        Raises: EngineError where a bucket does not run, or its replay answers otherwise.
-        """
-        self._instance.call(self._capture)
-
-    def _replay(self, patches: Sequence[Patches]) -> Logits:
         bucket = bucket_for(len(patches), self._sizes)
         np.stack(patches, out=self._host[: len(patches)])
         self._host[len(patches) : bucket] = 0  # whoever was here before is gone
         return self._answer(bucket, self._buckets[bucket].captured)[: len(patches)]
+
+    def padding(self, batch_size: int) -> int:
+        """Places between `batch_size` and the next bucket."""
+        return bucket_for(batch_size, self._sizes) - batch_size
 
     def _answer(self, bucket: int, options: Any) -> Logits:
         """Logits float32 [bucket, K], a copy, of what the host buffer holds."""

@@ -15,10 +15,11 @@ import numpy as np
 
 from app.engine import not_a_bundle
 from app.engine.cuda_graphs import BatchBucketRunner
+from app.engine.instance import Instance
 from app.engine.metadata import PRECISIONS, expect_interface
 from app.engine.precision import open_best
 from app.engine.providers import PROVIDERS, Gpu, Providers, cuda, tensorrt
-from app.engine.runners import INPUT, Logits, Patches, Runner, SessionRunner
+from app.engine.runners import INPUT, Logits, Patches, SessionRunner
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, one_line, open_held, open_session
 from app.errors import EngineError
 from app.system.cpu_limits import instances_and_threads, usable_cpus
@@ -51,11 +52,15 @@ class EngineOptions:
 
 
 class Engine:
-    """One graph, ready to run. `run` may be called from `instances` threads at once; more wait for each other."""
+    """One graph, ready to run on the instances of its `pool`, which an executor may use in place of `run`.
+
+    `run` may be called from `instances` threads at once; more wait for each other. `pads`: whether a run may carry
+    empty places along.
+    """
 
     def __init__(
         self,
-        runners: Sequence[Runner],
+        pool: Sequence[Instance],
         spec: ModelSpec,
         *,
         provider: str,
@@ -68,25 +73,22 @@ class Engine:
         self.provider = provider
         self.precision = precision
         self.precision_reason = precision_reason
-        self.instances = len(runners)
+        self.pool = tuple(pool)
+        self.instances = len(self.pool)
+        self.pads = provider != "cpu"
         self.fallback = fallback
         self.max_batch_size = max_batch_size
-        self._runners = tuple(runners)
-        self._free: SimpleQueue[Runner] = SimpleQueue()
-        for runner in runners:
-            self._free.put(runner)
+        self._idle: SimpleQueue[Instance] = SimpleQueue()
+        for instance in self.pool:
+            self._idle.put(instance)
 
     def run(self, patches: Sequence[Patches]) -> Logits:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]."""
-        runner = self._free.get()
+        instance = self._idle.get()
         try:
-            return runner.run(patches)
+            return instance.call(instance.runner.run, patches)
         finally:
-            self._free.put(runner)
-
-    def padding(self, batch_size: int) -> int:
-        """How many empty places a run of `batch_size` pictures carries along: those up to the next prepared size."""
-        return self._runners[0].padding(batch_size)
+            self._idle.put(instance)
 
     def warm_up(self) -> None:
         """Run the smallest and the largest batch once in each instance, so that no client pays for first-time work.
@@ -94,10 +96,11 @@ class Engine:
         Raises: EngineError where the graph does not run, or does not answer as its spec says.
         """
         blank = np.zeros((self.spec.num_patches, self.spec.patch_bytes), dtype=np.uint8)
-        for runner in dict.fromkeys(self._runners):
+        first_of_each = {id(instance.runner): instance for instance in reversed(self.pool)}
+        for instance in first_of_each.values():
             for batch_size in sorted({1, self.max_batch_size}):
                 try:
-                    logits = runner.run([blank] * batch_size)
+                    logits = instance.call(instance.runner.run, [blank] * batch_size)
                 except Exception as error:
                     raise EngineError(f"The graph does not run a batch of {batch_size}: {one_line(error)}") from error
                 expected = (batch_size, self.spec.num_classes)
@@ -165,15 +168,15 @@ def _open_on(
     )
     expect_interface(session, spec, path)
     options = replace(options, max_batch_size=options.max_batch_size or best_batch_size(provider, spec))
-    runners: Sequence[Runner]
     if provider == "cpu":
-        runners = [SessionRunner(session)] * instances
+        runner = SessionRunner(session)
+        pool = [Instance(lambda: runner) for _ in range(instances)]
     else:
         del session  # it has shown that the provider runs, and makes room for those that serve
         providers = _gpu_providers(provider, options, spec, precision)
-        runners = [_gpu_instance(path, providers, threads, spec, options, runtime) for _ in range(instances)]
+        pool = [_gpu_instance(path, providers, threads, spec, options, runtime) for _ in range(instances)]
     engine = Engine(
-        runners,
+        pool,
         spec,
         provider=provider,
         precision=precision,
@@ -212,8 +215,7 @@ def _gpu_providers(provider: str, options: EngineOptions, spec: ModelSpec, preci
 
 def _gpu_instance(
     path: Path, providers: Providers, threads: CpuThreads, spec: ModelSpec, options: EngineOptions, runtime: Runtime
-) -> Runner:
+) -> Instance:
     session = open_held(path, providers, threads, runtime)
-    runner = BatchBucketRunner(session, spec, options.max_batch_size, runtime.memory(options.device_id))
-    runner.capture()
-    return runner
+    memory = runtime.memory(options.device_id)
+    return Instance(lambda: BatchBucketRunner(session, spec, options.max_batch_size, memory))

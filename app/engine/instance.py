@@ -1,41 +1,70 @@
-"""One thread of its own for work that must always be done by the same one. Knows nothing of what it runs.
+"""An instance: one runner, and the one thread that uses it. Knows nothing of what is run, or of event loops.
 
-ONNX Runtime keeps a captured CUDA graph with the thread that captured it: another thread would capture it anew.
+ONNX Runtime keeps a captured CUDA graph with the thread that captured it, so that a runner is also made in its thread.
 """
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
+
+from app.engine.runners import Runner
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Calls = SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
+_Calls = SimpleQueue[Callable[[], object] | None]
 
 
-class InstanceThread:
-    """A daemon, so that a run that never returns cannot keep the process from ending. It ends with this object."""
+class _UnderWay:
+    """What its thread does. `began`: seconds of time.monotonic(); None while it waits."""
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("began",)
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+
+
+class Instance:
+    """`make` is called in the thread, and what it makes is `runner`. Raises what `make` raises.
+
+    The thread is a daemon, so that a run that never returns cannot keep the process from ending. It ends with this
+    object.
+    """
+
+    def __init__(self, make: Callable[[], Runner]) -> None:
         self._calls: _Calls = SimpleQueue()
-        threading.Thread(target=_work, args=(self._calls,), name=name, daemon=True).start()
+        self._under_way = _UnderWay()
+        threading.Thread(target=_work, args=(self._calls, self._under_way), name="instance", daemon=True).start()
         weakref.finalize(self, self._calls.put, None).atexit = False
+        self.submit = self._calls.put  # work that raises nothing, for the thread once it has done what came before
+        self.runner = self.call(make)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `function` returns or raises, in this instance's thread. Waits for it, and for the calls before it."""
+        """What `function` returns or raises, in the thread. Waits for it, and for what was submitted before."""
         future: Future[T] = Future()
-        self._calls.put((lambda: function(*args, **kwargs), future))
+
+        def work() -> None:
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the caller
+                future.set_exception(error)
+
+        self._calls.put(work)
         return future.result()
 
+    def busy_s(self) -> float:
+        """For how many seconds it has been at what it does; 0 where it does nothing."""
+        began = self._under_way.began
+        return 0.0 if began is None else time.monotonic() - began
 
-def _work(calls: _Calls) -> None:
-    while (call := calls.get()) is not None:
-        work, future = call
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the caller, and the instance lives on
-            future.set_exception(error)
-        del call, work, future  # an idle instance keeps no picture alive
+
+def _work(calls: _Calls, under_way: _UnderWay) -> None:
+    while (work := calls.get()) is not None:
+        under_way.began = time.monotonic()
+        work()
+        under_way.began = None
+        del work  # an idle thread keeps no image alive

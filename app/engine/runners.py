@@ -15,7 +15,7 @@ INPUT, LOGITS = "patches", "logits"
 
 
 class Runner(Protocol):
-    """What an instance runs with. An engine gives it to one run at a time."""
+    """What an instance runs with. Its thread is the only one that uses it, unless its session may be shared."""
 
     def run(self, patches: Sequence[Patches]) -> Logits:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]."""

@@ -23,6 +23,7 @@ _NOT_TAKEN = "URLs and base64 text are not taken: send the picture's bytes."
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
 _NO_ENCODING = (b"identity", b"")
 _SHOWN_BYTES = 64
+_SMALL_BYTES = 16 << 10  # of a body, for which room is looked for as it comes
 _MAX_TYPE_BYTES = 1024  # what parses it needs time by the square of it
 _FORM_BYTES_AT_ONCE = 8 << 10  # the worst that this can be takes 10 ms
 _TURN_S = 0.005  # of the event loop, while more of a form is there
@@ -123,7 +124,7 @@ async def _receive(
     declared = _declared_bytes(request)
     if declared > max_bytes:
         raise TooManyBytes(f"The body has {declared} bytes; expected at most {max_bytes}.")
-    if reservation is not None:
+    if reservation is not None and declared > _SMALL_BYTES:
         reservation.expect_room(declared)
     received, more = 0, True
     try:
@@ -137,7 +138,7 @@ async def _receive(
                 if received > max_bytes:
                     raise TooManyBytes(f"The body has more than {max_bytes} bytes, the most expected.")
                 if reservation is not None:
-                    reservation.load(len(piece))
+                    reservation.add(len(piece))
                 if most_at_once is None or len(piece) <= most_at_once:
                     take(piece)
                 else:

@@ -42,7 +42,7 @@ class PageHeaders:
 
 
 def allow_origins(app: Application, origins: Sequence[str]) -> None:
-    """CORS: let pages of these origins use `app`, its shortcuts too. Browsers send no cookies along: there are none."""
+    """CORS: let pages of these origins use `app`, dispatched endpoints too. There are no cookies."""
     around = partial(
         CORSMiddleware,
         allow_origins=origins,
@@ -51,4 +51,4 @@ def allow_origins(app: Application, origins: Sequence[str]) -> None:
         expose_headers=_SHOWN,
     )
     app.add_middleware(around)
-    app.wrap_direct_routes(around)
+    app.wrap_dispatched(around)

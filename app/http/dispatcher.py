@@ -1,9 +1,11 @@
-"""Endpoints that are called past FastAPI's machinery, which still describes them. Knows nothing of what they do.
+"""The application, with endpoints that are called past FastAPI's machinery, which still describes them.
 
-Its middleware, routing and dependencies take about as long as all of the service's own work on a small picture.
+Its middleware, routing and dependencies take about as long as all of the service's own work on a small picture. Knows
+nothing of what the endpoints do.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,8 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http import problems
+from app.http.in_flight import InFlight
 from app.system.spelling import nearest
 
+HELD = "mixer.held"  # in the scope of a request: what is to be released, by its leave(), once it is answered
 NOTHING_IS_FETCHED = (
     "URLs and base64 text are not taken: send the picture's bytes as the body, or as the multipart field 'file'."
 )
@@ -24,63 +28,92 @@ _ADDRESSES = ("url", "uri", "image_url", "imageurl", "image", "src", "link")
 _SHOWN = 64  # characters of a name
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of the query: how it is read, and how OpenAPI describes it. `schema`: JSON Schema of its value."""
+
+    name: str
+    kind: Any
+    description: str
+    schema: dict[str, Any]
+
+    def described(self) -> dict[str, Any]:
+        """As OpenAPI has it."""
+        return {
+            "name": self.name,
+            "in": "query",
+            "required": False,
+            "description": self.description,
+            "schema": self.schema,
+        }
+
+
 class AsgiEndpoint:
     """One endpoint `async (request, **parameters) -> Response` as an application, its parameters from the query.
 
-    A ServiceError becomes its answer; a parameter that is not of its type in `types` becomes 422, as does one
-    that is none of them.
+    Its requests are `in_flight` until they are answered. A ServiceError becomes its answer; a parameter that is not of
+    its kind becomes 422, as does one that is none of `parameters`.
     """
 
-    def __init__(self, path: str, endpoint: Callable[..., Awaitable[Response]], **types: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Awaitable[Response]],
+        parameters: Sequence[Parameter] = (),
+        in_flight: InFlight | None = None,
+    ) -> None:
         self.path = path
         self._endpoint = endpoint
-        self._types = {name: TypeAdapter[Any](kind) for name, kind in types.items()}
+        self._kinds = {parameter.name: TypeAdapter[Any](parameter.kind) for parameter in parameters}
+        self._in_flight = in_flight or InFlight()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """One request. Raises ClientGone."""
         scope["route"] = self
-        request = Request(scope, receive, send)
         try:
-            response = await self.answer(request)
+            with self._in_flight.entered(scope):
+                query: bytes = scope["query_string"]
+                parameters = self._parameters(query) if query else {}
+                response = await self._endpoint(Request(scope, receive, send), **parameters)
         except ServiceError as error:
             response = problems.of(error)
             forget_frames(error)
+        finally:
+            if HELD in scope:
+                scope.pop(HELD).leave()
         await response(scope, receive, send)
 
-    async def answer(self, request: Request) -> Response:
-        """What the endpoint answers, which FastAPI describes and may call, too. Raises ServiceError."""
+    async def described(self, request: Request) -> Response:
+        """What FastAPI describes, and would call if a request for this path came to it. Raises ServiceError."""
         query: bytes = request.scope["query_string"]
-        return await self._endpoint(request, **self._parameters(query) if query else {})
+        return await self._endpoint(request, **self._parameters(query))
 
     def _parameters(self, query: bytes) -> dict[str, Any]:
         """Of several of one name the last."""
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-        expect_known(given, self._types)
-        return {name: _read(name, given[name], kind) for name, kind in self._types.items() if name in given}
+        expect_known(given, self._kinds)
+        return {name: _read(name, given[name], kind) for name, kind in self._kinds.items() if name in given}
 
 
 class Application(FastAPI):
-    """FastAPI, except that requests with a shortcut are taken before it sees them."""
+    """FastAPI, and in front of it the requests that are dispatched to endpoints of their own."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._direct_routes: dict[tuple[str, str], ASGIApp] = {}
+        self._dispatched: dict[tuple[str, str], ASGIApp] = {}
 
-    def add_direct_route(self, method: str, path: str, app: ASGIApp) -> None:
+    def dispatch(self, method: str, path: str, app: ASGIApp) -> None:
         """Let `app` answer exactly these requests."""
-        self._direct_routes[method, path] = app
+        self._dispatched[method, path] = app
 
-    def wrap_direct_routes(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Put something around every shortcut that there is."""
-        self._direct_routes = {request: middleware(app) for request, app in self._direct_routes.items()}
+    def wrap_dispatched(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Put something around every endpoint that requests are dispatched to."""
+        self._dispatched = {request: middleware(app) for request, app in self._dispatched.items()}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the lifespan."""
-        route = self._direct_routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if route is not None:
-            await route(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        """One request, or the lifespan. No coroutine of its own: each would be entered again with every wait."""
+        app = self._dispatched.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        return super().__call__(scope, receive, send) if app is None else app(scope, receive, send)
 
 
 def expect_known(given: Iterable[str], known: Iterable[str]) -> None:

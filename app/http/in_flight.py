@@ -1,51 +1,73 @@
-"""Who is inside, and closing time: no new request after it, word when the last has left, and an end for who stays."""
+"""Requests under way, and what ends one early: closing time, or a client that hangs up. Knows nothing of their work."""
 
 import asyncio
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from app.errors import Draining, NotReady
+from starlette.types import Scope
+
+from app.errors import ClientGone, Draining, NotReady
+from app.http.disconnect import DISCONNECT
 
 _LAST_ANSWERS_S = 0.1  # between the end of the drain and the end of those whom the batcher has not answered by then
 
 
-class Drain:
-    """Counts requests from their first byte on, so that one half uploaded at closing time is still served."""
+class InFlight:
+    """The requests for pictures, from their first byte on: one half uploaded at closing time is still served.
 
-    def __init__(self, on_refusal: Callable[[], object]) -> None:
+    It alone says whether the service is draining.
+    """
+
+    def __init__(self, on_refusal: Callable[[], object] = lambda: None) -> None:
+        self.is_draining = False
         self._on_refusal = on_refusal
-        self._inside: set[asyncio.Task[object]] = set()
-        self._started = self._over = False
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._over = False
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def enter(self) -> "_InFlight":
-        """Be inside for the length of a request, as a context manager.
+    @contextmanager
+    def entered(self, scope: Scope) -> Iterator[None]:
+        """A request, in its task, which is cancelled where its client hangs up, or at the end of the drain.
 
-        Raises: Draining after closing time, NotReady when the drain is over.
+        Raises: Draining after closing time, NotReady when the drain is over, ClientGone.
         """
-        if self._started:
+        if self.is_draining:
             self._on_refusal()
             raise Draining("The service is draining; expected a request to another instance.")
-        return _InFlight(self)
-
-    def _add(self, task: "asyncio.Task[object]") -> None:
-        self._inside.add(task)
+        task, disconnect = asyncio.current_task(), scope.get(DISCONNECT)
+        assert task is not None  # noqa: S101 -- requests are served by tasks
+        if disconnect is not None and disconnect.is_set:
+            raise ClientGone
+        self._tasks.add(task)
         self._empty.clear()
+        try:
+            if disconnect is not None:
+                disconnect.listener = task.cancel
+            yield
+        except asyncio.CancelledError:
+            if disconnect is not None and disconnect.is_set:
+                task.uncancel()
+                raise ClientGone from None
+            if self._over:
+                task.uncancel()
+                raise NotReady(
+                    "The service shut down before an answer; expected a request to another instance."
+                ) from None
+            raise
+        finally:
+            if disconnect is not None:
+                disconnect.listener = None
+            self._tasks.discard(task)
+            if not self._tasks:
+                self._empty.set()
 
-    def _discard(self, task: "asyncio.Task[object]") -> bool:
-        """Whether the drain is over."""
-        self._inside.remove(task)
-        if not self._inside:
-            self._empty.set()
-        return self._over
-
-    def start(self) -> None:
-        """Closing time."""
-        self._started = True
+    def start_draining(self) -> None:
+        """Closing time: no new request from now on."""
+        self.is_draining = True
 
     async def wait(self, timeout_s: float) -> None:
-        """Until the last has left, or `timeout_s` is over; who is inside a moment later is sent away."""
+        """Until the last has ended, or `timeout_s` is over; what is under way a moment later is cancelled."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
@@ -54,32 +76,5 @@ class Drain:
 
     def _cancel_remaining(self) -> None:
         self._over = True
-        for task in self._inside:
+        for task in self._tasks:
             task.cancel()
-
-
-class _InFlight:
-    """One request's stay; a class, because a generator costs more than the rest of it."""
-
-    __slots__ = ("_drain", "_task")
-
-    def __init__(self, drain: Drain) -> None:
-        self._drain = drain
-        self._task = _current_task()
-
-    def __enter__(self) -> None:
-        self._drain._add(self._task)  # noqa: SLF001 -- a visit is part of its drain
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        over = self._drain._discard(self._task)  # noqa: SLF001 -- a visit is part of its drain
-        if over and isinstance(error, asyncio.CancelledError):
-            self._task.uncancel()
-            raise NotReady("The service shut down before an answer; expected a request to another instance.") from None
-
-
-def _current_task() -> "asyncio.Task[object]":
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 -- requests are served by tasks
-    return task

@@ -4,7 +4,7 @@ Inside the service no path has it: it is only put before addresses that go out.
 """
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Awaitable, Container, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,11 +37,11 @@ class Prefix:
         self._root_path = root_path
         self._proxies = proxies
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One request, or the lifespan."""
         if scope["type"] == "http":
             self._locate(scope)
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)
 
     def _locate(self, scope: Scope) -> None:
         root_path = self._root_path
@@ -50,10 +50,9 @@ class Prefix:
             if scope["path"].startswith(root_path + "/"):
                 scope["path"] = scope["path"][len(root_path) :]
         client = scope["client"]
-        if client is not None and client[0] in self._proxies:
+        if client is not None and client[0] in self._proxies and _HEADER in dict(scope["headers"]):
             said = [value for name, value in scope["headers"] if name == _HEADER]
-            if said:
-                scope[_SCOPE] = _joined(said) or root_path
+            scope[_SCOPE] = _joined(said) or root_path
 
 
 def _joined(said: Iterable[bytes]) -> str:

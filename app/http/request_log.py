@@ -123,15 +123,12 @@ class Access:
         code = detail = None
         if status >= _FAILED:
             status, code, detail, request_id = _failure(scope, status, request_id)
-            self._metrics.errors.labels(endpoint, code).inc()
-        self._metrics.requests.labels(endpoint, str(status)).inc()
-        self._metrics.request_seconds.labels(endpoint).observe(now - timing.started)
+        stages = {"receive": timing.stages["receive"]} if "receive" in timing.stages else {}
+        if timing.answered is not None and timing.stages:
+            stages["respond"] = now - timing.answered
+        self._metrics.answered(endpoint, status, now - timing.started, code, stages)
         if timing.key is not None:
             self._metrics.key_requests.labels(timing.key).inc()
-        if timing.answered is not None and timing.stages:
-            self._metrics.stage_seconds.labels("respond").observe(now - timing.answered)
-        if "receive" in timing.stages:
-            self._metrics.stage_seconds.labels("receive").observe(timing.stages["receive"])
         if log.isEnabledFor(logging.INFO):
             path = endpoint if scope["path"] == endpoint else _quoted(scope["path"])
             fields = _fields(scope, path, timing, request_id, status, now)
@@ -159,8 +156,13 @@ def log_refusal(method: str, path: str, refused: Refused, duration_s: float, cli
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The client's own id where it is harmless, else a new one."""
-    offered = next((value.decode("latin-1") for name, value in headers if name == REQUEST_ID), "")
-    return offered if offered and _ACCEPTABLE_ID.fullmatch(offered) else f"{getrandbits(128):032x}"
+    for name, value in headers:
+        if name == REQUEST_ID:
+            offered = value.decode("latin-1")
+            if _ACCEPTABLE_ID.fullmatch(offered):
+                return offered
+            break
+    return f"{getrandbits(128):032x}"
 
 
 def _failure(scope: Scope, status: int, request_id: str) -> Refused:

@@ -16,21 +16,8 @@ class UploadBudget:
         self.room = room
         self._on_refusal = on_refusal
 
-    def reservation(self) -> "BodyReservation":
-        """The body of one request; as a context manager it goes when the request is answered."""
-        return BodyReservation(self)
-
-    def expect_room(self, count: int) -> None:
-        """Raises UploadsFull."""
-        if self.room.taken + count > self.room.limit:
-            raise self._full(count)
-
-    def take(self, count: int) -> None:
-        """Raises UploadsFull."""
-        if not self.room.try_take(count):
-            raise self._full(count)
-
-    def _full(self, count: int) -> UploadsFull:
+    def full(self, count: int) -> UploadsFull:
+        """Why there is no room for `count` bytes."""
         self._on_refusal()
         held, most = self.room.taken, self.room.limit
         held = max(held, most - count + 1)  # as it was when there was no room: some may have gone since
@@ -42,7 +29,7 @@ class UploadBudget:
 
 
 class BodyReservation:
-    """What one request takes of the hold; a class, because a generator costs more."""
+    """What the body of one request takes of the budget, until the end of a with statement."""
 
     __slots__ = ("_budget", "_bytes")
 
@@ -52,12 +39,15 @@ class BodyReservation:
 
     def expect_room(self, count: int) -> None:
         """For a body of so many bytes, none of which has come. Raises UploadsFull."""
-        self._budget.expect_room(count)
+        room = self._budget.room
+        if room.taken + count > room.limit:
+            raise self._budget.full(count)
 
-    def load(self, count: int) -> None:
+    def add(self, count: int) -> None:
         """So many bytes have come. Raises UploadsFull."""
         if count:
-            self._budget.take(count)
+            if not self._budget.room.try_take(count):
+                raise self._budget.full(count)
             self._bytes += count
 
     def __enter__(self) -> "BodyReservation":

@@ -2,7 +2,7 @@
 
 The room is that of the whole service, the rate that of one model in this process.
 
-Whoever is refused is told when to come again. Those times are spread as the service can answer: each refusal promises
+Whoever is refused is told when to come again. Those times are spread as the service can answer: each refusal reserves
 a part of a future second, so that all who were refused do not come back at once.
 """
 
@@ -29,69 +29,66 @@ class Limits:
 
 
 class Admission:
-    """Counts the places that are `taken` here, of those that others may take, too.
+    """Counts the places that are `taken` here, of those that others may take, too, and those whose items are `here`.
 
-    `enough`: so many at once keep everything busy, so that the rate is what can be done at most. Where a process's part
-    of the places is less, that many do.
+    `enough`: so many items at once keep everything busy, so that the rate is what can be done at most. Where a
+    process's part of the places is less, that many do.
     """
 
     def __init__(self, permits: Quota, enough: int) -> None:
-        self.taken = 0
+        self.taken = self.here = 0
         self._permits = permits
         self._enough = min(enough, math.ceil(permits.limit / permits.processes))
         self._throughput = Throughput()
-        self._promised_until = -math.inf
+        self.answered = self._throughput.note  # (count, now): so many answers were given
+        self._reserved_until = -math.inf
 
-    def take(self, count: int, now: float, deadline: float = math.inf) -> None:
+    def take(self, count: int, now: float, deadline: float = math.inf, *, here: bool = True) -> None:
         """`count` places, all or none, for answers by `deadline`; times in seconds of one clock.
 
-        Raises: QueueFull.
+        `here`: whether their items are. Raises: QueueFull.
         """
         if not self._permits.try_take(count):
-            raise self._full(count, now, self._permits.taken)
-        late = self._late(count, now, deadline, self.taken)
-        if late is not None:
+            raise self._full(count, now)
+        if self._throughput.is_known and (late := self._late(count, now, deadline)) is not None:
             self._permits.give(count)
             raise late
         self.taken += count
-        if self.taken >= self._enough:
+        if here:
+            self.arrive(count, now)
+
+    def arrive(self, count: int, now: float) -> None:
+        """The items of `count` places are here."""
+        self.here += count
+        if self.here >= self._enough:
             self._throughput.begin(now)
 
-    def refusal(self, count: int, now: float, deadline: float = math.inf, others: int = 0) -> QueueFull | None:
-        """Why `take` would refuse, once `others` have taken theirs; None where it would not."""
-        taken = self._permits.taken + others
-        if taken + count > self._permits.limit:
-            return self._full(count, now, taken)
-        return self._late(count, now, deadline, self.taken + others)
-
-    def release(self, now: float) -> None:
-        """One place is free again."""
+    def release(self, now: float, *, here: bool = True) -> None:
+        """One permit is free again. `here`: whether its item was."""
         self._permits.give(1)
         self.taken -= 1
-        if self.taken < self._enough:
-            self._throughput.end(now)
-
-    def answered(self, count: int, now: float) -> None:
-        """So many answers were given."""
-        self._throughput.note(count, now)
+        if here:
+            self.here -= 1
+            if self.here == self._enough - 1:
+                self._throughput.end(now)
 
     def took(self, seconds: float) -> None:
-        """One answer took so long, from its place on: without others, one after the other, it goes as fast as that."""
-        if seconds > 0:
+        """One answer took so long, from its permit on: without others, one after the other, it goes as fast as that."""
+        if seconds > 0 and self._throughput.is_known:
             self._throughput.raise_to(1 / seconds)
 
-    def _full(self, count: int, now: float, taken: int) -> QueueFull:
+    def _full(self, count: int, now: float) -> QueueFull:
         capacity, retry_after_s = self._permits.limit, self._reserve_retry_slot(count, now)
-        taken = max(taken, capacity - count + 1)  # as it was when there was no room: some may have left since
+        taken = max(self._permits.taken, capacity - count + 1)  # as it was: some may have left since
         return QueueFull(
             f"{taken} of {capacity} places in the queue are taken; expected room for {count}. "
             f"Try again in {retry_after_s} s.",
             retry_after_s,
         )
 
-    def _late(self, count: int, now: float, deadline: float, taken: int) -> QueueFull | None:
-        """Why `count` behind those that have `taken` places here are not answered by `deadline`, if so."""
-        rate = self._throughput.lower_bound_per_s(now)
+    def _late(self, count: int, now: float, deadline: float) -> QueueFull | None:
+        """Why `count` behind those that have places here are not answered by `deadline`, if so."""
+        rate, taken = self._throughput.lower_bound_per_s(now), self.taken
         expected_s = (taken + count) / rate / _CERTAIN if rate else 0.0
         if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
             retry_after_s = self._reserve_retry_slot(count, now)
@@ -110,6 +107,6 @@ class Admission:
     def _reserve_retry_slot(self, count: int, now: float) -> int:
         """Whole seconds, 1 or more, after which there should be room for `count`."""
         room = now + self._expected_s(self.taken, now)
-        self._promised_until = max(self._promised_until, room) + self._expected_s(count, now) / _PROMISED
-        self._promised_until = min(self._promised_until, now + _LONGEST_RETRY_S)
-        return min(_LONGEST_RETRY_S, max(1, math.ceil(self._promised_until - now)))
+        self._reserved_until = max(self._reserved_until, room) + self._expected_s(count, now) / _PROMISED
+        self._reserved_until = min(self._reserved_until, now + _LONGEST_RETRY_S)
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(self._reserved_until - now)))

@@ -1,13 +1,15 @@
 """Dynamic batching of opaque items. Knows nothing of pictures, ONNX or HTTP.
 
 There is no loop and no timer: an item that arrives, and an instance that becomes free, each start what can be run. A
-batch is whatever waits at that moment. Admission comes first: a `Permit` is held from before decoding until the answer,
-so that one number, queue_capacity, bounds all the work inside the service.
+batch is whatever waits at that moment. Admission comes first: a `Permit` is held from before the item is there until
+its answer, so that one number, queue_capacity, bounds all the work inside the service.
 """
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Generic, Self
 
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
@@ -22,10 +24,11 @@ from app.inference.waiters import (
     expect_as_many,
     fail,
     next_batch,
-    settle,
 )
 from app.system.quota import Quota
 
+_ON_ITS_WAY_S = 0.25  # for an item that is let in before it is here; a slow one keeps no permit from others
+_ITEM = attrgetter("item")
 _NEWS = 0.2  # how much the last run counts in what runs take
 
 
@@ -58,67 +61,66 @@ class Batcher(Generic[Item, Answer]):
         self._late: list[Waiter[Item, Answer]] = []  # not run, and not told so yet
         self._dispatch_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._draining = False
-        self._closed = False
+        self._closing = self._closed = False
 
     # --- admission ---
 
-    def admit(self) -> "Permit[Item, Answer]":
-        """A place for one item, to be used as a context manager. Raises as admit_all does."""
-        return self.admit_all(1)[0]
+    def admit(self, deadline: float = math.inf, *, here: bool = True) -> "Permit[Item, Answer]":
+        """A permit for one item, to be used as a context manager. `here`: whether the item is; else it may be lost.
+
+        Raises: QueueFull when there is no room, or no time to answer by `deadline`; NotReady once it closes.
+        """
+        self._admit(1, deadline, here=here)
+        permit: Permit[Item, Answer] = Permit(self, self._clock(), here=here)
+        if not here:
+            permit.timer = asyncio.get_running_loop().call_later(_ON_ITS_WAY_S, permit.release)
+        return permit
 
     def admit_all(self, count: int, deadline: float = math.inf) -> "list[Permit[Item, Answer]]":
-        """Places for `count` items, all or none, each to be used as a context manager.
+        """Places for `count` items, all or none, each to be used as a context manager. Raises as admit does."""
+        self._admit(count, deadline, here=True)
+        since = self._clock()
+        return [Permit(self, since, here=True) for _ in range(count)]
 
-        Raises: QueueFull when there is not room for all, or no time to answer them by `deadline`; NotReady while
-        draining.
-        """
-        if self._draining:
+    def _admit(self, count: int, deadline: float, *, here: bool) -> None:
+        if self._closing:
             self._observer.rejected("draining", count)
             raise NotReady("The service is draining; expected a request to another instance.")
         try:
-            self._admission.take(count, _now(), deadline)
+            self._admission.take(count, asyncio.get_running_loop().time(), deadline, here=here)
         except QueueFull:
             self._observer.rejected("queue_full", count)
             raise
         self._empty.clear()
-        self._report_depth()
-        return [Permit(self, self._clock()) for _ in range(count)]
-
-    def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
-        """Why there is no place for one item that is to be answered within `timeout_s`; None where there is.
-
-        `others`: have been let in and have not taken their places yet.
-        """
-        now = _now()
-        return None if self._draining else self._admission.refusal(1, now, now + timeout_s, others)
-
-    def _report_depth(self) -> None:
         self._observer.depth(len(self._waiting), self._admission.taken)
 
-    def _release(self) -> None:
-        self._admission.release(_now())
+    def _release(self, *, here: bool) -> None:
+        self._admission.release(asyncio.get_running_loop().time(), here=here)
         if not self._admission.taken:
             self._empty.set()
-        self._report_depth()
+        self._observer.depth(len(self._waiting), self._admission.taken)
 
-    async def _answer(self, item: Item, deadline: float, since: float) -> Answered[Answer]:
+    # --- waiting ---
+
+    def _submit(self, item: Item, deadline: float, since: float) -> "asyncio.Future[Answered[Answer]]":
         if self._closed:
             raise NotReady("The service has shut down; expected a request to another instance.")
         loop = asyncio.get_running_loop()
-        waiter: Waiter[Item, Answer] = Waiter(item, deadline, loop.create_future(), self._clock())
+        waiter: Waiter[Item, Answer] = Waiter(item, deadline, loop.create_future(), self._clock(), since)
+        waiter.timer = loop.call_at(deadline, self._expire, waiter)
+        waiter.future.add_done_callback(partial(self._told, waiter))
         self._waiting[waiter] = None
         self._dispatch_soon()
-        timer = loop.call_at(deadline, self._expire, waiter)
-        try:
-            answered = await waiter.future
-        except asyncio.CancelledError:
+        return waiter.future
+
+    def _told(self, waiter: Waiter[Item, Answer], future: "asyncio.Future[Answered[Answer]]") -> None:
+        """It has its answer or its error, or whoever waited for it was cancelled."""
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+        if future.cancelled():
             self._give_up(waiter, "client_gone")
-            raise
-        finally:
-            timer.cancel()
-        self._admission.took(self._clock() - since)
-        return answered
+        elif future.exception() is None:
+            self._admission.took(self._clock() - waiter.since)
 
     def _expire(self, waiter: Waiter[Item, Answer]) -> None:
         if not waiter.future.done():
@@ -139,17 +141,22 @@ class Batcher(Generic[Item, Answer]):
 
     def _dispatch(self) -> None:
         self._dispatch_scheduled = False
-        while self._waiting and len(self._running) < self._limits.instances and self._batch_is_due():
-            batch = self._take()
+        loop, limits = asyncio.get_running_loop(), self._limits
+        while (
+            self._waiting and len(self._running) < limits.instances and (not limits.max_wait_s or self._batch_is_due())
+        ):
+            batch, late = next_batch(self._waiting, limits.max_batch_size, loop.time(), self._run_s)
+            if late or self._late:
+                self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
             if batch:
-                task = asyncio.get_running_loop().create_task(self._run_batch(batch))
+                task = loop.create_task(self._run_batch(batch))
                 self._running[task] = batch
                 task.add_done_callback(self._instance_freed)
-        self._report_depth()
+        self._observer.depth(len(self._waiting), self._admission.taken)
 
     def _batch_is_due(self) -> bool:
         """Full, or the first item has waited long enough; otherwise a timer is set for when it has."""
-        if self._limits.max_wait_s == 0 or len(self._waiting) >= self._limits.max_batch_size:
+        if len(self._waiting) >= self._limits.max_batch_size:
             return True
         left_s = next(iter(self._waiting)).arrived + self._limits.max_wait_s - self._clock()
         if left_s <= 0:
@@ -159,35 +166,34 @@ class Batcher(Generic[Item, Answer]):
         self._timer = asyncio.get_running_loop().call_later(left_s, self._dispatch)
         return False
 
-    def _take(self) -> list[Waiter[Item, Answer]]:
-        batch, late = next_batch(self._waiting, self._limits.max_batch_size, _now(), self._run_s)
-        self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
-        for waiter in batch:
-            waiter.stage = "infer"
-        return batch
+    # --- running ---
 
     def _instance_freed(self, task: "asyncio.Task[None]") -> None:
         del self._running[task]
-        self._dispatch_soon()
-
-    # --- running ---
+        if self._waiting:
+            self._dispatch_soon()
 
     async def _run_batch(self, batch: list[Waiter[Item, Answer]]) -> None:
         started = self._clock()
         try:
-            answers = await self._run([waiter.item for waiter in batch])
+            answers = await self._run(list(map(_ITEM, batch)))
             expect_as_many(answers, batch)
         except BrokenInvariant as error:
             fail(batch, InferenceFailed(str(error)))
         except Exception as error:  # noqa: BLE001 -- whatever the run raises must reach its items, not end the batcher
             await self._bisect(batch, error)
         else:
-            self._observer.ran(len(batch))
-            self._admission.answered(len(batch), _now())
-            infer_s = self._clock() - started
-            self._run_s += (infer_s - self._run_s) * _NEWS
-            for waiter, answer in zip(batch, answers, strict=True):
-                settle(waiter, Answered(answer, started - waiter.arrived, infer_s, len(batch)))
+            self._answer(batch, answers, started)
+
+    def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer], started: float) -> None:
+        """Each of a batch gets its own, unless nobody waits for it."""
+        self._observer.ran(len(batch))
+        self._admission.answered(len(batch), asyncio.get_running_loop().time())
+        infer_s = self._clock() - started
+        self._run_s += (infer_s - self._run_s) * _NEWS
+        for waiter, answer in zip(batch, answers, strict=True):
+            if not waiter.future.done():
+                waiter.future.set_result(Answered(answer, started - waiter.arrived, infer_s, len(batch)))
 
     async def _bisect(self, batch: list[Waiter[Item, Answer]], error: Exception) -> None:
         """Run both halves of a failed batch on their own, down to the one item that makes it fail."""
@@ -204,7 +210,7 @@ class Batcher(Generic[Item, Answer]):
 
     async def close(self, drain_timeout_s: float) -> None:
         """Refuse new places, serve those held, and after `drain_timeout_s` fail with NotReady whoever still waits."""
-        self._draining = True
+        self._closing = True
         try:
             async with asyncio.timeout(drain_timeout_s):
                 await self._empty.wait()
@@ -220,11 +226,15 @@ class Batcher(Generic[Item, Answer]):
 
 
 class Permit(Generic[Item, Answer]):
-    """One of the batcher's places, held while its item is prepared, waits and runs."""
+    """One of the batcher's places, held while its item arrives, is prepared, waits and runs."""
 
-    def __init__(self, batcher: Batcher[Item, Answer], since: float) -> None:
+    __slots__ = ("_batcher", "_here", "_is_held", "_since", "timer")
+
+    def __init__(self, batcher: Batcher[Item, Answer], since: float, *, here: bool) -> None:
         self._batcher = batcher
         self._since = since
+        self._here, self._is_held = here, True
+        self.timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -232,17 +242,30 @@ class Permit(Generic[Item, Answer]):
     def __exit__(self, *error: object) -> None:
         self.release()
 
+    def arrive(self) -> bool:
+        """The item is here. False where that took so long that the permit is another's: one has to ask anew."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self._is_held:
+            self._here = True
+            self._batcher._admission.arrive(1, asyncio.get_running_loop().time())  # noqa: SLF001 -- it is part of it
+        return self._is_held
+
     def release(self) -> None:
-        """Make room for another."""
-        self._batcher._release()  # noqa: SLF001 -- a place is part of its batcher
+        """Make room for another; once, however often it is said."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self._is_held:
+            self._is_held = False
+            self._batcher._release(here=self._here)  # noqa: SLF001 -- likewise
 
-    async def answer(self, item: Item, deadline: float) -> Answered[Answer]:
-        """Wait for the answer to `item` until `deadline` (the event loop's clock).
+    def answer(self, item: Item, deadline: float) -> "asyncio.Future[Answered[Answer]]":
+        """The answer to `item`, until `deadline` (the event loop's clock).
 
-        Raises: DeadlinePassed, NotReady at shutdown, InferenceFailed for a broken run, or what the run itself raised
-        for this very item.
+        Raises: NotReady after the end. The future fails with DeadlinePassed, NotReady at shutdown, InferenceFailed for
+        a broken run, or what the run itself raised for this very item.
         """
-        return await self._batcher._answer(item, deadline, self._since)  # noqa: SLF001 -- likewise
+        return self._batcher._submit(item, deadline, self._since)  # noqa: SLF001 -- likewise
 
 
 def _now() -> float:

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, TypedDict
 
 from app.decoding.cost_checks import TakesLong
@@ -15,8 +15,8 @@ from app.engine.runners import Patches
 from app.errors import BadParameter, DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.inference.admission import Limits
 from app.inference.batcher import Batcher, Permit
-from app.inference.scores import Instances, Scores
-from app.inference.waiters import Answered
+from app.inference.executor import Executor
+from app.inference.scores import Scores
 from app.system.quota import Quota
 from app.system.threads import Threads
 from app.telemetry.metrics import Metrics
@@ -45,8 +45,20 @@ class Classified(NamedTuple):
     """Predictions, most probable first, and where the time went: seconds in decode, queue and infer."""
 
     predictions: list[Prediction]
+    scores: Scores
     seconds: Mapping[str, float]
     batch_size: int
+
+
+class Expected(NamedTuple):
+    """The permit of an image that is on its way, and the classifier that gave it."""
+
+    classifier: "Classifier"
+    permit: ImagePermit
+
+    def release(self) -> None:
+        """Make room for another."""
+        self.permit.release()
 
 
 class Decoding:
@@ -62,7 +74,7 @@ class Decoding:
 
 
 class Classifier:
-    """Decodes in threads, runs in the engine's instances, and lets the batcher decide what runs together.
+    """Decodes in threads, runs on the engine's instances, and lets the batcher decide what runs together.
 
     Nothing that it holds holds it, so that the engine's memory is free as soon as nobody needs the classifier.
     `permits`: those that it has with other classifiers together; else queue_capacity of its own.
@@ -84,9 +96,9 @@ class Classifier:
         self._decoding = decoding
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
-        self._instances = Instances(engine, limits.instances, metrics)
+        self._executor = Executor(engine, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
-            self._instances.run, limits, metrics, clock=time.perf_counter, permits=permits
+            self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits
         )
 
     def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Permits":
@@ -100,6 +112,14 @@ class Classifier:
             self._metrics.lost(error.code, count)
             raise
 
+    def expect(self, deadline: float) -> "Expected":
+        """A permit for an image that is on its way. Raises as admit does."""
+        try:
+            return Expected(self, self.batcher.admit(deadline, here=False))
+        except ServiceError as error:
+            self._metrics.lost(error.code)
+            raise
+
     async def classify(
         self,
         permit: ImagePermit,
@@ -109,50 +129,40 @@ class Classifier:
         deadline: float,
         patient: bool = False,
         client: Hashable = None,
+        is_counted: bool = True,
     ) -> Classified:
         """The `top_k` most probable labels of one picture file, until `deadline` (the event loop's clock).
 
         A patient one lets others be decoded first, a few dozen at most; large ones are patient anyway. `client`: whose
-        pictures take turns with those of others.
+        pictures take turns with those of others. `is_counted`: whether the metrics hear what became of it.
 
         Raises: ServiceError of the kind that fits (errors.py).
         """
         try:
-            answered, decode_s = await self.scores(permit, payload, deadline=deadline, patient=patient, client=client)
-        except ServiceError as error:
-            self._metrics.lost(error.code)
+            patches, decode_s = await self._decoded(payload, deadline, client, patient=patient)
+            try:
+                answered = await permit.answer(patches, deadline)
+            except ServiceError:
+                raise
+            except Exception as error:
+                log.exception("the engine failed on a picture")
+                raise InferenceFailed("The engine failed on this picture; the service's log says why.") from error
+            if math.isnan(answered.answer.probabilities[0]):
+                raise InferenceFailed("The logits of this picture are not all finite numbers. This is a bug.")
+        except (ServiceError, asyncio.CancelledError) as error:
+            if is_counted:
+                self._metrics.lost(error.code if isinstance(error, ServiceError) else "client_gone")
             raise
-        except asyncio.CancelledError:
-            self._metrics.lost("client_gone")
-            raise
-        predictions = self._top(answered.answer, top_k)
+        scores = answered.answer
+        predictions = self._top(scores, top_k)
         seconds = {"decode": decode_s, "queue": answered.queue_s, "infer": answered.infer_s}
-        self._metrics.classified(predictions[0]["label"], predictions[0]["probability"], seconds)
-        return Classified(predictions, seconds, answered.batch_size)
-
-    async def scores(
-        self, permit: ImagePermit, payload: bytes, *, deadline: float, patient: bool = False, client: Hashable = None
-    ) -> tuple[Answered[Scores], float]:
-        """What the network says of one picture file, and the seconds its decoding took. Raises ServiceError."""
-        patches, decode_s = await self._decoded(payload, deadline, patient, client)
-        try:
-            answered = await permit.answer(patches, deadline)
-        except ServiceError:
-            raise
-        except Exception as error:
-            log.exception("the engine failed on a picture")
-            raise InferenceFailed("The engine failed on this picture; the service's log says why.") from error
-        if math.isnan(answered.answer.probabilities[0]):
-            raise InferenceFailed("The logits of this picture are not all finite numbers. This is a bug.")
-        return answered, decode_s
+        if is_counted:
+            self._metrics.classified(predictions[0]["label"], predictions[0]["probability"], seconds)
+        return Classified(predictions, scores, seconds, answered.batch_size)
 
     def stuck_s(self) -> float:
         """For how many seconds the longest run under way has run; 0 where none is."""
-        return self._instances.threads.longest_s()
-
-    def close(self) -> None:
-        """Let the instances' threads end."""
-        self._instances.threads.stop()
+        return self._executor.busy_s()
 
     def expect_top_k(self, top_k: int | None) -> int:
         """`top_k`, or what it is where it was not said. Raises BadParameter, naming the number of classes."""
@@ -162,19 +172,21 @@ class Classifier:
             raise BadParameter(f"top_k is {top_k}; expected 1 to {self.spec.num_classes}, the number of classes.")
         return top_k
 
-    async def _decoded(self, payload: bytes, deadline: float, patient: bool, client: Hashable) -> tuple[Patches, float]:
+    async def _decoded(
+        self, payload: bytes, deadline: float, client: Hashable, *, patient: bool
+    ) -> tuple[Patches, float]:
+        """Patches of the picture, and the seconds that they took. Small pictures are tried first with little work."""
         threads, size = self._decoding.threads, len(payload)
-        if not patient and size <= _SMALL_BYTES:
-            with suppress(TakesLong):
-                little = threads.submit(lambda: self._decode(payload, _LITTLE_WORK), payload_bytes=size)
-                return await self._until(deadline, little)
-        work = threads.submit(lambda: self._decode(payload), patient=True, client=client, payload_bytes=size)
-        return await self._until(deadline, work)
-
-    async def _until(self, deadline: float, decoded: "asyncio.Future[tuple[Patches, float]]") -> tuple[Patches, float]:
+        patient = patient or size > _SMALL_BYTES
+        most_work = math.inf if patient else _LITTLE_WORK
+        decoded = threads.submit(
+            partial(self._decode, payload, most_work), patient=patient, client=client, payload_bytes=size
+        )
         timer = asyncio.get_running_loop().call_at(deadline, self._give_up, decoded)
         try:
             return await decoded
+        except TakesLong:
+            return await self._decoded(payload, deadline, client, patient=True)
         except asyncio.CancelledError:
             self._metrics.dropped("decode", "client_gone")
             raise
@@ -186,7 +198,7 @@ class Classifier:
             self._metrics.dropped("decode", "deadline")
             decoded.set_exception(DeadlinePassed("The picture was not decoded before its deadline."))
 
-    def _decode(self, payload: bytes, most_work: float = math.inf) -> tuple[Patches, float]:
+    def _decode(self, payload: bytes, most_work: float) -> tuple[Patches, float]:
         started = time.perf_counter()
         pixels = decode(payload, self.spec.channels, self._useful_side, self._decoding.limits, most_work)
         try:

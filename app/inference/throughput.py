@@ -13,6 +13,7 @@ class Throughput:
     """Answers a second over the last few seconds of saturation. What was measured last holds until something better."""
 
     def __init__(self) -> None:
+        self.is_known = False  # or may be
         self._since: float | None = None
         self._measured = 0.0
         self._finished: deque[tuple[float, int]] = deque()
@@ -24,6 +25,7 @@ class Throughput:
     def begin(self, now: float) -> None:
         """From now on there is more work than can be done; times in seconds."""
         if self._since is None:
+            self.is_known = True
             self._since = now
             self._finished.clear()
             self._answers = 0
@@ -64,8 +66,10 @@ class Throughput:
 
     def lower_bound_per_s(self, now: float) -> float:
         """What was reached in the worst half second of late, too; as per_s where that is too short to tell."""
+        if self._since is None:
+            return self._measured
         per_s = self.per_s(now)
-        if self._since is None or per_s * _MOMENT_S < _ENOUGH:
+        if per_s * _MOMENT_S < _ENOUGH:
             return per_s
         return min(per_s, max(self._worst, _ENOUGH / _MOMENT_S))
 

@@ -38,13 +38,16 @@ class Observer(Protocol):
 
 
 class Waiter(Generic[Item, Answer]):
-    """One item on its way. Compared by identity."""
+    """One item on its way. Compared by identity. `since`: when it was let in; `arrived`: when it began to wait."""
 
-    __slots__ = ("arrived", "deadline", "future", "item", "stage")
+    __slots__ = ("arrived", "deadline", "future", "item", "since", "stage", "timer")
 
-    def __init__(self, item: Item, deadline: float, future: "asyncio.Future[Answered[Answer]]", arrived: float) -> None:
-        self.item, self.deadline, self.future, self.arrived = item, deadline, future, arrived
+    def __init__(
+        self, item: Item, deadline: float, future: "asyncio.Future[Answered[Answer]]", arrived: float, since: float
+    ) -> None:
+        self.item, self.deadline, self.future, self.arrived, self.since = item, deadline, future, arrived, since
         self.stage = "queue"
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class BrokenInvariant(Exception):
@@ -55,12 +58,6 @@ def expect_as_many(answers: Sequence[object], batch: Sequence[object]) -> None:
     """Raises BrokenInvariant."""
     if len(answers) != len(batch):
         raise BrokenInvariant(f"A run of {len(batch)} items gave {len(answers)} answers. This is a bug.")
-
-
-def settle(waiter: Waiter[Item, Answer], answered: Answered[Answer]) -> None:
-    """Its answer, unless nobody waits for it."""
-    if not waiter.future.done():
-        waiter.future.set_result(answered)
 
 
 def fail(batch: Sequence[Waiter[Item, Answer]], error: Exception) -> None:
@@ -85,8 +82,10 @@ def next_batch(
         del waiting[waiter]
         if waiter.deadline > now and not waiter.future.done():
             (batch if waiter.deadline > now + run_s else late).append(waiter)
-    if not batch:
+    if late and not batch:
         batch, rest = late[:most], late[most:]
         waiting.update(dict.fromkeys(rest))
         late = []
+    for waiter in batch:
+        waiter.stage = "infer"
     return batch, late

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections
-from app.http.disconnect import Disconnect, announce
+from app.http.disconnect import DISCONNECT, Disconnect
 from app.http.request_log import REFUSED
 from app.server import refusals
 from app.server.flow_control import CloseInterceptor, ConnectionRebalancer, HangupWatcher, OneAtATime, Timer
@@ -159,7 +159,8 @@ class Connection(HttpToolsProtocol):
         self._refused = self._is_refused()
         if self._refused:
             return
-        self._disconnects.append(announce(cast(Scope, self.scope)))
+        disconnect = cast(Scope, self.scope)[DISCONNECT] = Disconnect()
+        self._disconnects.append(disconnect)
         super().on_headers_complete()
         self.headers = []  # trailers are none of the headers
         self.cycle.transport = cast(asyncio.Transport, self._close_interceptor)
@@ -252,8 +253,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, gate: Gate) -> bool:
         keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        method = self.parser.get_method()
-        answer = gate.reject_early(method, self.url, self.headers, keep_alive=keeps, client=self._peer())
+        answer = gate.reject_early(self.parser.get_method(), self.url, cast(Scope, self.scope), keep_alive=keeps)
         if answer is None:
             return False
         self.transport.write(refusals.with_headers(answer, self.server_state.default_headers))

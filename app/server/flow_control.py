@@ -64,7 +64,7 @@ class OneAtATime(FlowControl):
 
     def resume_reading(self) -> None:
         """If nothing waits."""
-        if not self._waiting:
+        if not self._waiting and self.read_paused:
             self.forget()
             super().resume_reading()
 
@@ -108,7 +108,8 @@ class Timer:
 
     def start(self, seconds: float, then: Callable[[], object]) -> None:
         """Anew."""
-        self.stop()
+        if self._handle is not None:
+            self._handle.cancel()
         self._handle = self._loop.call_later(seconds, then)
 
     def stop(self) -> None:

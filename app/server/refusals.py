@@ -1,6 +1,6 @@
-"""What a connection refuses before it is a request of the application: its answer, its line in the log, its count.
+"""What is refused before it is a request of the application: its answer, its line in the log, its count.
 
-The answer is the same problem+json as any other, and the last one of its connection. Knows nothing of why.
+The answer is the same problem+json as any other. Knows nothing of why.
 """
 
 from collections.abc import Iterable
@@ -10,16 +10,12 @@ from typing import NamedTuple
 from app.errors import ServiceError
 from app.http import problems
 from app.http.browser_headers import ANSWER
-from app.http.request_log import Refused, log_refusal, request_id_of
+from app.http.request_log import REQUEST_ID, Refused, log_refusal, request_id_of
 from app.telemetry.metrics import Metrics
 
 UNREAD = "-"  # for a method or path that could not be read
 _ENDPOINT = "other"
-_HEAD = (
-    b"HTTP/1.1 %d %b\r\ncontent-type: application/problem+json\r\nx-request-id: %b\r\ncontent-length: %d\r\n"
-    + b"".join(b"%b: %b\r\n" % header for header in ANSWER)
-    + b"connection: close\r\n\r\n"
-)
+_CLOSE = (b"connection", b"close")
 
 
 class Head(NamedTuple):
@@ -36,19 +32,23 @@ def refused(error: ServiceError, head: Head) -> Refused:
     return Refused(error.status, error.code, error.detail, request_id_of(head.headers))
 
 
-def answer(error: ServiceError, request_id: str) -> bytes:
-    """The whole answer, without a date."""
-    body = problems.body(error.status, error.code, error.title, error.detail)
-    phrase = HTTPStatus(error.status).phrase.encode()
-    return _HEAD % (error.status, phrase, request_id.encode(), len(body)) + body
+def answer(error: ServiceError, request_id: str, *, keep_alive: bool = False) -> bytes:
+    """The whole answer, without a date; the last one of its connection where that is not kept."""
+    response = problems.of(error)
+    headers = [*response.raw_headers, (REQUEST_ID, request_id.encode()), *ANSWER]
+    if not keep_alive:
+        headers.append(_CLOSE)
+    status = b"HTTP/1.1 %d %b" % (error.status, HTTPStatus(error.status).phrase.encode())
+    return b"\r\n".join((status, *(b"%b: %b" % header for header in headers), b"", bytes(response.body)))
 
 
-def record(refusal: Refused, head: Head, metrics: Metrics | None) -> None:
+def record(
+    refusal: Refused, head: Head, metrics: Metrics | None, endpoint: str = _ENDPOINT, duration_s: float = 0.0
+) -> None:
     """Write its line, and count it where there is a place for that."""
-    log_refusal(head.method, head.path, refusal, 0.0, head.client)
+    log_refusal(head.method, head.path, refusal, duration_s, head.client)
     if metrics is not None:
-        metrics.requests.labels(_ENDPOINT, str(refusal.status)).inc()
-        metrics.errors.labels(_ENDPOINT, refusal.code).inc()
+        metrics.answered(endpoint, refusal.status, duration_s if endpoint != _ENDPOINT else None, refusal.code)
 
 
 def with_headers(answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -127,6 +127,7 @@ def _config(
         proxy_headers=False,  # that is done by then
         host=settings.host,
         port=settings.port,
+        interface="asgi3",  # not every application is a coroutine function: it would be taken for an older kind
         http=Connection,
         ws="none",
         log_config=None,

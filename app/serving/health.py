@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 
 from app.errors import NotReady, QueueFull
 from app.serving.canary import HealthFailure, failure_of
@@ -18,7 +19,10 @@ log = logging.getLogger("mixer.health")
 
 
 class Health:
-    """Ready once every model's canary has given its stored answer, and as long as they do."""
+    """Ready once every model's canary has given its stored answer, and as long as they do.
+
+    `is_draining`: whether the service finishes what it has accepted.
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class Health:
         timeout_s: float,
         watchdog_s: float,
         worker: WorkerContext,
+        is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._models = models
         self._metrics = metrics
@@ -36,7 +41,7 @@ class Health:
         self._timeout_s = timeout_s
         self._watchdog_s = watchdog_s
         self._worker = worker
-        self._draining = False
+        self.is_draining = is_draining
         self._ending: str | None = None
         self._stalled: str | None = None
         self._reason: str | None = "The service is starting."
@@ -54,17 +59,6 @@ class Health:
             raise NotReady(self._stalled)
         for number, words in self._worker.failures():
             raise NotReady(f"Worker {number}: {words}")
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether the service finishes what it has accepted."""
-        return self._draining
-
-    def start_draining(self) -> None:
-        """Not ready from now on: the service finishes what it has accepted."""
-        self._draining = True
-        self._reason = _DRAINING
-        self._metrics.ready.labels().set(0)
 
     def start_ending(self, words: str) -> None:
         """Not ready from now on, for a reason of this process alone: other workers serve, and do not hear of it."""
@@ -108,15 +102,16 @@ class Health:
         self.review()
 
     def review(self) -> None:
-        """Ready where no model that is served has a complaint."""
+        """Ready where no model that is served has a complaint, and the service is not draining."""
         reason = next((self._words(model, model.failure) for model in self._models if model.failure), None)
-        if self._draining or self._ending is not None:
+        is_draining = self.is_draining()
+        if is_draining or self._ending is not None:
             reason = self._ending or _DRAINING
         before, self._reason = self._reason, reason
         self._metrics.ready.labels().set(reason is None)
-        if not self._draining and self._ending is None:
+        if not is_draining and self._ending is None:
             self._worker.report_failure(reason or "")
-        if reason != before:  # said once every worker answers so
+        if reason not in (before, _DRAINING):  # said once every worker answers so
             log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
 
     async def _probe(self, model: Model) -> bool:

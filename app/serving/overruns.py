@@ -102,7 +102,7 @@ class OverrunWatch:
             quiet = 0 if self._worker.connections else quiet + 1
             if quiet == _QUIET_LOOKS:
                 break
-        if not self._health.is_draining:  # it ends by itself, and with what it has
+        if not self._health.is_draining():  # it ends by itself, and with what it has
             self._end()
 
     def _look(self) -> bool:

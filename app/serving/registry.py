@@ -1,7 +1,7 @@
 """The classifiers that answer, by name, and how one takes over from another. Knows nothing of HTTP or of bundles.
 
-A request asks for its classifier when its body has arrived, and takes its place there at once. So a takeover needs no
-lock: who has a place in the old one is answered by it, and who comes next gets the new one.
+A request gets its classifier and its place there at once. So a takeover needs no lock: who has a place in the old one
+is answered by it, and who comes next gets the new one.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.errors import QueueFull, ServiceError
-from app.inference.classifier import Classifier
+from app.errors import ServiceError
+from app.inference.classifier import Classifier, Expected
 from app.serving.bundles import State
 from app.serving.canary import HealthFailure
 from app.telemetry.metrics import Metrics
@@ -90,9 +90,12 @@ class Models:
             raise UnknownModel(f"model is {name!r}; this service has {', '.join(self._by_name)}.")
         return self._by_name[name].classifier
 
-    def refusal(self, timeout_s: float, others: int = 0) -> QueueFull | None:
-        """Why whoever comes now, behind `others`, finds no place, if that is known before it names one of several."""
-        return None if len(self) > 1 else self._default.classifier.batcher.refusal(timeout_s, others)
+    def expect(self, deadline: float) -> Expected | None:
+        """A place for a picture that is on its way; None where its request may name one of several.
+
+        Raises: QueueFull, NotReady.
+        """
+        return None if len(self._by_name) > 1 else self._default.classifier.expect(deadline)
 
     def body(self) -> ModelsBody:
         """What is served."""
@@ -122,11 +125,9 @@ class Models:
         await asyncio.gather(*(one.batcher.close(timeout_s) for one in self._classifiers()))
 
     def close(self) -> None:
-        """Let all threads end."""
+        """Wait for none of those that were let go."""
         for task in self._retiring.values():
             task.cancel()
-        for classifier in self._classifiers():
-            classifier.close()
 
     def _classifiers(self) -> list[Classifier]:
         return [*(model.classifier for model in self), *self._retiring]
@@ -149,7 +150,6 @@ class Models:
     async def _drain_and_close(self, classifier: Classifier) -> None:
         """Close it when the last has left; one whose run never ends is kept in sight of the watchdog."""
         await classifier.batcher.close(self._patience_s)
-        classifier.close()
         if not classifier.stuck_s():
             del self._retiring[classifier]
 

@@ -205,7 +205,6 @@ class Reload:
         model = self._model_factory.build(name, opened)
         model.failure = await failure_of(model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider)
         if model.failure is not None:
-            model.classifier.close()
             raise _Refused(model.failure.words)
         return model
 

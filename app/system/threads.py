@@ -12,7 +12,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -23,13 +24,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     work: Callable[[], Any]
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
     payload_bytes: int
     patient: bool
+
+
+class _Ended(NamedTuple):
+    call: _Call
+    outcome: Any
+    error: BaseException | None
+
+
+_LOOP = attrgetter("call.loop")  # whose a call is
 
 
 class UnderWay(NamedTuple):
@@ -46,24 +55,21 @@ class _Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[Hashable, deque[_Call]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        self.waiting: OrderedDict[Hashable, deque[_Call]] = OrderedDict()
 
     def append(self, client: Hashable, call: _Call) -> None:
         with self._lock:
-            self._waiting.setdefault(client, deque()).append(call)
+            self.waiting.setdefault(client, deque()).append(call)
 
     def popleft(self) -> _Call:
         """Raises IndexError where none waits."""
         with self._lock:
-            if not self._waiting:
+            if not self.waiting:
                 raise IndexError
-            client, calls = self._waiting.popitem(last=False)
+            client, calls = self.waiting.popitem(last=False)
             call = calls.popleft()
             if calls:
-                self._waiting[client] = calls
+                self.waiting[client] = calls
             return call
 
 
@@ -165,15 +171,18 @@ class Threads:
         if not token:
             return None
         while True:  # each token stands for a call, but another thread may be faster at the same queue
-            patient = self._later and (not self._soon or self._overtaken >= _OVERTAKEN)
-            self._overtaken = 0 if patient else self._overtaken + bool(self._later)
+            later = self._later.waiting
+            patient = later and (not self._soon or self._overtaken >= _OVERTAKEN)
+            self._overtaken = 0 if patient else self._overtaken + bool(later)
             with suppress(IndexError):
                 return (self._later if patient else self._soon).popleft()
 
     def _hand_over(self, index: int) -> None:
         """Give the event loop what this thread has done; an idle thread keeps no picture alive."""
         ended, self._ended[index] = self._ended[index], []
-        _hand_over(ended)
+        for loop, settled in groupby(ended, _LOOP):
+            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle_all, list(settled))
 
     def _run_some(self, call: _Call | None, index: int) -> None:
         """Run this call, and those that wait as long as they are few and soon done.
@@ -187,7 +196,10 @@ class Threads:
                 if call.patient:
                     self._hand_over(index)
                 self._under_way[index] = (now, call)
-                self._ended[index].append(_run(call))
+                try:
+                    self._ended[index].append(_Ended(call, call.work(), None))
+                except BaseException as raised:  # noqa: BLE001 -- it belongs to the caller, and the thread lives on
+                    self._ended[index].append(_Ended(call, None, raised))
                 self._under_way[index] = None
             now = time.monotonic()
             if now > until:
@@ -200,29 +212,12 @@ class Threads:
             self._tokens.put(False)
 
 
-@dataclass(frozen=True)
-class _Ended:
-    call: _Call
-    outcome: Any
-    error: BaseException | None
-
-
-def _run(call: _Call) -> _Ended:
-    try:
-        return _Ended(call, call.work(), None)
-    except BaseException as raised:  # noqa: BLE001 -- whatever it was belongs to the caller, and the thread lives on
-        return _Ended(call, None, raised)
-
-
-def _hand_over(ended: list[_Ended]) -> None:
-    for loop in {one.call.loop for one in ended}:
-        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-            loop.call_soon_threadsafe(_settle_all, [one for one in ended if one.call.loop is loop])
-
-
 def _settle_all(ended: list[_Ended]) -> None:
-    for one in ended:
-        _settle(one.call.future, one.outcome, one.error)
+    for call, outcome, error in ended:
+        if error is None and not call.future.done():
+            call.future.set_result(outcome)
+        else:
+            _settle(call.future, outcome, error)
 
 
 def _settle(future: "asyncio.Future[Any]", outcome: object, error: BaseException | None) -> None:

@@ -52,6 +52,21 @@ class Distribution:
         self._numbers[self._at + len(self._bounds) + 1] += value
 
 
+def record(counters: Iterable[Number], observed: Iterable[tuple[Distribution, float]]) -> None:
+    """Add 1 to each counter, and a value to each distribution: one call for all that happens at one time."""
+    for counter in counters:
+        counter._numbers[counter._at] += 1  # noqa: SLF001 -- a call for each would cost more than the addition
+    for distribution, value in observed:
+        at, bounds, numbers = distribution._at, distribution._bounds, distribution._numbers  # noqa: SLF001 -- likewise
+        numbers[at + bisect_left(bounds, value)] += 1
+        numbers[at + len(bounds) + 1] += value
+
+
+def set_both(one: Number, value: float, other: Number, other_value: float) -> None:
+    """Replace two numbers that change together."""
+    one._numbers[one._at], other._numbers[other._at] = value, other_value  # noqa: SLF001 -- as above
+
+
 class Counter:
     """Counts that only grow; with labels, one for each combination of their values."""
 

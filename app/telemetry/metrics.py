@@ -10,10 +10,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from app.system.shared_memory import SharedMemory
-from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples
+from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, record, set_both
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_NO_STAGES: Mapping[str, float] = {}
+_STAGES = ("receive", "decode", "queue", "infer", "respond")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _PROBABILITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -125,8 +127,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
-        self._batch, self._padding = self.batch_size.labels(), self.padding_images.labels()
-        self._best = self.top1_probability.labels()
+        self._padding = self.padding_images.labels()
+        self.ran = self.batch_size.labels().observe  # so many pictures were run together
+        self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")
+        self._stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
 
     def render(self) -> bytes:
         """The metrics of the whole service in Prometheus' text format."""
@@ -143,15 +147,31 @@ class Metrics:
             if isinstance(metric, Counter | Histogram):
                 yield metric.family(samples.get(metric.name, {}))
 
+    # --- what happens to requests ---
+
+    def answered(
+        self,
+        endpoint: str,
+        status: int,
+        duration_s: float | None = None,
+        code: str | None = None,
+        stages: Mapping[str, float] = _NO_STAGES,
+    ) -> None:
+        """A request got its answer. `code`: of its problem, if it has one; `stages`: seconds in receive and respond."""
+        counters = [self.requests.labels(endpoint, str(status))]
+        if code is not None:
+            counters.append(self.errors.labels(endpoint, code))
+        observed = list(zip(map(self._stages.__getitem__, stages), stages.values(), strict=True))
+        if duration_s is not None:
+            observed.append((self.request_seconds.labels(endpoint), duration_s))
+        record(counters, observed)
+
     # --- what the classifier observes ---
 
     def classified(self, label: str, probability: float, seconds: Mapping[str, float]) -> None:
-        """A picture got its labels: the best of them, and the seconds it spent in each stage."""
-        self.images.labels("classified").inc()
-        self._best.observe(probability)
-        self.predictions.labels(label).inc()
-        for stage, spent in seconds.items():
-            self.stage_seconds.labels(stage).observe(spent)
+        """A picture got its labels: the best of them, and the seconds it spent in decode, queue and infer."""
+        stages = zip(map(self._stages.__getitem__, seconds), seconds.values(), strict=True)
+        record((self._classified, self.predictions.labels(label)), ((self._best, probability), *stages))
 
     def lost(self, outcome: str, count: int = 1) -> None:
         """Pictures got none."""
@@ -165,12 +185,7 @@ class Metrics:
 
     def depth(self, waiting: int, in_flight: int) -> None:
         """Pictures waiting for an instance, and pictures inside the service."""
-        self._queued.set(waiting)
-        self._held.set(in_flight)
-
-    def ran(self, batch_size: int) -> None:
-        """A batch was run."""
-        self._batch.observe(batch_size)
+        set_both(self._queued, waiting, self._held, in_flight)
 
     def dropped(self, stage: str, reason: str) -> None:
         """A picture was given up."""

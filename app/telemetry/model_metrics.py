@@ -34,11 +34,12 @@ class ModelMetrics:
 
     def depth(self, waiting: int, in_flight: int) -> None:
         """Pictures of this classifier that wait for an instance, and all of its pictures."""
-        together = self._together
-        together.waiting += waiting - self._waiting
-        together.in_flight += in_flight - self._in_flight
-        self._waiting, self._in_flight = waiting, in_flight
-        self._metrics.depth(together.waiting, together.in_flight)
+        if waiting != self._waiting or in_flight != self._in_flight:
+            together = self._together
+            together.waiting += waiting - self._waiting
+            together.in_flight += in_flight - self._in_flight
+            self._waiting, self._in_flight = waiting, in_flight
+            self._metrics.depth(together.waiting, together.in_flight)
 
 
 class NamedModelMetrics(ModelMetrics):

@@ -6,13 +6,15 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
+from app.http.disconnect import DISCONNECT, Disconnect
+
 
 class AsgiCall:
     """A client that sends its body in pieces, or hangs up. `listened` is set once the service waits for a message."""
 
     def __init__(self, path: str, headers: dict[str, str] | None = None, *, method: str = "POST") -> None:
         path, _, query = path.partition("?")
-        self._scope = {
+        self._scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
@@ -26,6 +28,7 @@ class AsgiCall:
             "client": ("127.0.0.1", 50000),
             "server": ("service", 80),
         }
+        self._disconnect = self._scope[DISCONNECT] = Disconnect()
         self._incoming: asyncio.Queue[Message] = asyncio.Queue()
         self.sent: list[Message] = []
         self.listened = asyncio.Event()
@@ -35,6 +38,7 @@ class AsgiCall:
 
     def hang_up(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})
+        self._disconnect.set()
 
     async def go(self, app: ASGIApp) -> None:
         await app(self._scope, self._receive, self._send)

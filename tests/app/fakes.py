@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from app.engine.engine import Engine
+from app.engine.instance import Instance
 from app.engine.runners import SessionRunner
 from app.telemetry.metrics import Metrics
 from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec
@@ -114,6 +115,19 @@ class RecordingObserver(Happenings):
     def rejected(self, reason: str, count: int) -> None:
         self.rejections += [reason] * count
         self.changed()
+
+
+class FakeRunner:
+    """A runner that remembers the thread that made it, and runs nothing."""
+
+    def __init__(self) -> None:
+        self.made_in = threading.current_thread()
+
+    def run(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        raise AssertionError("nothing is run")
+
+    def padding(self, batch_size: int) -> int:
+        return 0
 
 
 class FakeSession:
@@ -322,7 +336,7 @@ def means_of_colors(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
 def engine_of(session: FakeSession, spec: ModelSpec, *, instances: int = 1) -> Engine:
     """An engine over a fake session."""
     return Engine(
-        [SessionRunner(session)] * instances,
+        [Instance(lambda: SessionRunner(session)) for _ in range(instances)],
         spec,
         provider="cpu",
         precision="fp32",

@@ -14,7 +14,7 @@ from tests.app.fakes import WatchedMetrics
 
 
 class Shop:
-    """Makes models that share metrics and decoding, and ends their threads."""
+    """Makes models that share metrics and decoding, and ends the threads that decode."""
 
     def __init__(self, default: str = "") -> None:
         self.metrics = WatchedMetrics()
@@ -22,7 +22,6 @@ class Shop:
         self.gone = 0
         self.decoding = Decoding(1, DecodeLimits(1 << 20, 1 << 20))
         self._metrics_by_model = MetricsByModel(self.metrics)
-        self._made: list[Classifier] = []
 
     def make(
         self, engine: Engine, name: str = "colours", *, lost: Callable[[], str | None] = lambda: None, **limits: Any
@@ -31,7 +30,6 @@ class Shop:
         classifier = Classifier(
             engine, limits=Limits(**limits), decoding=self.decoding, metrics=self._metrics_by_model.of(name)
         )
-        self._made.append(classifier)
         return Model(name, (), classifier, lost)
 
     def serve(self, engine: Engine, name: str = "colours", **options: Any) -> Model:
@@ -44,8 +42,6 @@ class Shop:
 
     def close(self) -> None:
         self.models.close()
-        for classifier in self._made:
-            classifier.close()
         self.decoding.close()
 
 

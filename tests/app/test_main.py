@@ -101,7 +101,7 @@ def test_bundles_of_the_same_graphs_share_a_session(tmp_path: Path, monkeypatch:
     honest = main.build_classifier
     monkeypatch.setattr(main, "build_classifier", lambda *of, **more: built.append(of[1]) or honest(*of, **more))
     main.create_service(settings_for(tmp_path))
-    a, b, c = (cast(SessionRunner, engine._runners[0])._session for engine in built)
+    a, b, c = (cast(SessionRunner, engine.pool[0].runner)._session for engine in built)
     assert a is b
     assert a is not c
 

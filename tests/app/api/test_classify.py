@@ -282,20 +282,6 @@ async def test_a_client_that_hangs_up_in_the_queue_is_counted_in_that_stage_only
         assert service.metrics.given_up == [("queue", "client_gone")]
 
 
-async def test_more_messages_after_the_body_are_no_hang_up(serve: Serve) -> None:
-    session = GatedSession(SPEC)
-    async with serve(engine_of(session, SPEC)) as service:
-        call = AsgiCall("/classify", {"content-type": "image/png"})
-        call.send_body(image(BLUE))
-        call.send_body(b"")
-        working = asyncio.create_task(call.go(service.app))
-        await session.entered.wait()
-        await call.listened.wait()
-        session.open_gate()
-        await working
-        assert call.status == 200
-
-
 # --- keys ---
 
 

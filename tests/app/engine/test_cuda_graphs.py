@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.engine.cuda_graphs import BatchBucketRunner, batch_buckets
 from app.engine.gpu_buffers import OrtMemory
+from app.engine.instance import Instance
 from app.errors import EngineError
 from tests.app.color_bundle import color_spec, write_bundle
 from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colors
@@ -34,7 +35,6 @@ def images(count: int, seed: int = 0) -> Images:
 
 def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> BatchBucketRunner:
     runner = BatchBucketRunner(session, SPEC, TOP, memory or FakeMemory())
-    runner.capture()
     session.runs.clear()
     return runner
 
@@ -44,7 +44,7 @@ def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> Batch
 
 def test_every_rung_is_run_captured_and_replayed_before_ready() -> None:
     session = FakeGpuSession(SPEC)
-    BatchBucketRunner(session, SPEC, TOP, FakeMemory()).capture()
+    BatchBucketRunner(session, SPEC, TOP, FakeMemory())
     for bucket in BUCKETS:
         runs = [run for run in session.runs if len(run.patches) == bucket]
         assert [(run.graph_id, run.captured) for run in runs] == [(-1, False), (bucket, True), (bucket, False)]
@@ -55,13 +55,13 @@ def test_every_rung_is_run_captured_and_replayed_before_ready() -> None:
 
 def test_the_largest_rung_is_captured_first_and_so_takes_the_memory_of_all() -> None:
     session = FakeGpuSession(SPEC)
-    BatchBucketRunner(session, SPEC, TOP, FakeMemory()).capture()
+    BatchBucketRunner(session, SPEC, TOP, FakeMemory())
     assert [run.graph_id for run in session.runs if run.captured] == BUCKETS[::-1]
 
 
 def test_every_replay_is_proved_after_the_last_capture() -> None:
     session = FakeGpuSession(SPEC)
-    BatchBucketRunner(session, SPEC, TOP, FakeMemory()).capture()
+    BatchBucketRunner(session, SPEC, TOP, FakeMemory())
     assert [run.graph_id for run in session.runs[-len(BUCKETS) :]] == BUCKETS
     assert not any(run.captured for run in session.runs[-len(BUCKETS) :])
 
@@ -75,13 +75,12 @@ def test_every_replay_is_proved_after_the_last_capture() -> None:
     ],
 )
 def test_a_graph_that_answers_otherwise_when_replayed_is_refused(replay: Callable[[Any], Any], drift: str) -> None:
-    runner = BatchBucketRunner(FakeGpuSession(SPEC, replay=replay), SPEC, TOP, FakeMemory())
     message = (
         rf"^The captured graph of 1 pictures answers otherwise than the graph itself: its logits are off by {drift}; "
         r"expected at most 0\.1\d*\.$"
     )
     with pytest.raises(EngineError, match=message):
-        runner.capture()
+        BatchBucketRunner(FakeGpuSession(SPEC, replay=replay), SPEC, TOP, FakeMemory())
 
 
 def test_a_rung_that_does_not_run_is_named() -> None:
@@ -90,9 +89,8 @@ def test_a_rung_that_does_not_run_is_named() -> None:
             raise RuntimeError("out of\nmemory")
         return means_of_colors(patches)
 
-    runner = BatchBucketRunner(FakeGpuSession(SPEC, answer), SPEC, TOP, FakeMemory())
     with pytest.raises(EngineError, match=r"^The graph does not run a batch of 6: out of memory$"):
-        runner.capture()
+        BatchBucketRunner(FakeGpuSession(SPEC, answer), SPEC, TOP, FakeMemory())
 
 
 def test_buffers_that_cannot_be_had_stop_the_start() -> None:
@@ -167,11 +165,10 @@ def test_nothing_is_allocated_bound_or_captured_after_the_warm_up() -> None:
     assert not any(run.captured for run in session.runs)
 
 
-def test_whoever_calls_the_runs_are_in_the_thread_that_captured() -> None:
+def test_whoever_calls_its_instance_the_runs_are_in_the_thread_that_captured() -> None:
     session = FakeGpuSession(SPEC)
-    runner = BatchBucketRunner(session, SPEC, TOP, FakeMemory())
-    runner.capture()
-    callers = [threading.Thread(target=runner.run, args=(images(2),)) for _ in range(3)]
+    instance = Instance(lambda: BatchBucketRunner(session, SPEC, TOP, FakeMemory()))
+    callers = [threading.Thread(target=instance.call, args=(instance.runner.run, images(2))) for _ in range(3)]
     for caller in callers:
         caller.start()
     for caller in callers:
@@ -189,15 +186,12 @@ def test_two_runners_share_no_memory() -> None:
     assert runners[0].run(images(1)) == pytest.approx(runners[1].run(images(1)))
 
 
-def test_its_thread_its_session_and_its_memory_go_with_it() -> None:
+def test_its_session_and_its_memory_go_with_it() -> None:
     session, memory = FakeGpuSession(SPEC), FakeMemory()
     runner = captured(session, memory)
     runner.run(images(2))
-    thread = next(one for one in threading.enumerate() if one.ident == session.runs[-1].thread)
     gone = [weakref.ref(thing) for thing in (runner, session, memory)]
     del runner, session, memory
-    thread.join(60)
-    assert not thread.is_alive()
     assert [thing() for thing in gone] == [None, None, None]
 
 
@@ -220,9 +214,7 @@ def session(bundle: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def real(session: Any) -> BatchBucketRunner:
-    runner = BatchBucketRunner(session, SPEC, TOP, OrtMemory("cpu", 0))
-    runner.capture()
-    return runner
+    return BatchBucketRunner(session, SPEC, TOP, OrtMemory("cpu", 0))
 
 
 @given(st.lists(st.integers(1, TOP), min_size=1, max_size=6), st.integers(0, 99))
@@ -245,7 +237,6 @@ def test_onnx_runtimes_memory_stays_where_it_is(session: Any) -> None:
 
     runner = BatchBucketRunner(session, SPEC, TOP, Watched("cpu", 0))
     addresses = [value.data_ptr() for value in values]
-    runner.capture()
     for count in range(1, TOP + 1):
         runner.run(images(count))
     assert len(addresses) == len(set(addresses)) == 2 * len(batch_buckets(TOP))
@@ -255,6 +246,5 @@ def test_onnx_runtimes_memory_stays_where_it_is(session: Any) -> None:
 def test_a_graph_that_runs_no_batches_is_refused_by_name_of_the_rung(tmp_path: Path) -> None:
     write_bundle(tmp_path, SPEC, frozen_batch=1)
     session = onnxruntime.InferenceSession(str(tmp_path / "fp32.onnx"), providers=["CPUExecutionProvider"])
-    runner = BatchBucketRunner(session, SPEC, 2, OrtMemory("cpu", 0))
     with pytest.raises(EngineError, match=r"^The graph does not run a batch of 2: "):
-        runner.capture()
+        BatchBucketRunner(session, SPEC, 2, OrtMemory("cpu", 0))

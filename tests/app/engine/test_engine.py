@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from onnx import TensorProto
 from app.engine import engine as engine_module
 from app.engine.engine import Engine, EngineOptions, best_batch_size, find_graphs, open_engine
 from app.engine.gpu_buffers import OrtMemory
+from app.engine.instance import Instance
 from app.engine.providers import PROVIDERS, Providers
 from app.engine.session import ONNX_RUNTIME, Runtime
 from app.errors import EngineError
@@ -224,7 +226,13 @@ class ExclusiveRunner:
 def test_each_instance_is_given_to_one_run_at_a_time() -> None:
     entered, gate = threading.Semaphore(0), threading.Event()
     runners = [ExclusiveRunner(entered, gate) for _ in range(2)]
-    engine = Engine(runners, SPEC, provider="cuda", precision="fp32", fallback=None)
+    engine = Engine(
+        [Instance(partial(next, iter([runner]))) for runner in runners],
+        SPEC,
+        provider="cuda",
+        precision="fp32",
+        fallback=None,
+    )
     callers = [threading.Thread(target=engine.run, args=([np.zeros((4, 48), dtype=np.uint8)],)) for _ in range(6)]
     for caller in callers:
         caller.start()
@@ -239,7 +247,7 @@ def test_each_instance_is_given_to_one_run_at_a_time() -> None:
 
 
 def test_on_a_cpu_a_batch_is_not_padded(engine: Engine) -> None:
-    assert [engine.padding(count) for count in (1, 5, 33)] == [0, 0, 0]
+    assert [engine.pool[0].runner.padding(count) for count in (1, 5, 33)] == [0, 0, 0]
 
 
 # --- which precision ---
@@ -319,7 +327,7 @@ def test_on_a_gpu_batches_are_answered_in_order_and_padded(bundle: Path) -> None
     engine = open_engine(EngineOptions(bundle, provider="cuda", max_batch_size=16), runtime.seam())
     batch = list(np.random.default_rng(0).integers(0, 256, (9, 4, 48), dtype=np.uint8))
     assert engine.run(batch) == pytest.approx(means_of_colors(np.stack(batch)))
-    assert [engine.padding(count) for count in (1, 5, 9, 16)] == [0, 1, 3, 0]
+    assert [engine.pool[0].runner.padding(count) for count in (1, 5, 9, 16)] == [0, 1, 3, 0]
 
 
 class Disguised:

@@ -2,48 +2,76 @@
 
 import gc
 import threading
+import time
+import weakref
 
 import pytest
 
-from app.engine.instance import InstanceThread
+from app.engine.instance import Instance
+from tests.app.color_bundle import color_spec
+from tests.app.fakes import FakeRunner
+
+SPEC = color_spec(canary=None)
 
 
-def test_all_calls_are_made_by_the_same_thread_and_not_by_the_callers() -> None:
-    instance = InstanceThread("gpu")
-    seen: list[str] = []
-    callers = [
-        threading.Thread(target=lambda: seen.append(instance.call(threading.current_thread).name)) for _ in range(4)
-    ]
+@pytest.fixture
+def instance() -> Instance:
+    return Instance(FakeRunner)
+
+
+def test_its_runner_is_made_and_all_calls_are_made_by_the_same_thread(instance: Instance) -> None:
+    seen: list[threading.Thread] = []
+    callers = [threading.Thread(target=lambda: seen.append(instance.call(threading.current_thread))) for _ in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    own = instance.call(threading.current_thread)
-    assert own is instance.call(threading.current_thread)
-    assert own is not threading.current_thread()
-    assert own.daemon
-    assert seen == ["gpu"] * 4
+    assert isinstance(instance.runner, FakeRunner)
+    assert set(seen) == {instance.runner.made_in}
+    assert instance.runner.made_in is not threading.current_thread()
+    assert instance.runner.made_in.daemon
 
 
-def test_arguments_go_in_and_the_outcome_comes_back() -> None:
-    assert InstanceThread("gpu").call(lambda *numbers, factor: factor * sum(numbers), 1, 2, factor=10) == 30
+def test_arguments_go_in_and_the_outcome_comes_back(instance: Instance) -> None:
+    assert instance.call(lambda *numbers, factor: factor * sum(numbers), 1, 2, factor=10) == 30
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt("stop"), StopIteration("end")])
-def test_an_error_belongs_to_the_caller_and_the_instance_lives_on(error: BaseException) -> None:
+def test_an_error_belongs_to_the_caller_and_the_instance_lives_on(instance: Instance, error: BaseException) -> None:
     def fail() -> None:
         raise error
 
-    instance = InstanceThread("gpu")
     with pytest.raises(type(error), match=str(error)):
         instance.call(fail)
     assert instance.call(lambda: 7) == 7
 
 
-def test_its_thread_ends_with_it() -> None:
-    instance = InstanceThread("gpu")
-    thread = instance.call(threading.current_thread)
-    del instance
+def test_a_runner_that_cannot_be_made_is_the_makers_error() -> None:
+    def make() -> FakeRunner:
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        Instance(make)
+
+
+def test_it_says_for_how_long_it_has_been_at_its_work(instance: Instance) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    assert instance.busy_s() == 0
+    instance.submit(lambda: (begun.set(), may_end.wait(60)))
+    begun.wait(60)
+    time.sleep(0.01)
+    assert instance.busy_s() >= 0.01
+    may_end.set()
+    instance.call(int)
+    while instance.busy_s():  # between the outcome and the end of the call
+        time.sleep(0.001)
+
+
+def test_its_thread_ends_with_it(instance: Instance) -> None:
+    lone = Instance(FakeRunner)
+    thread, runner = lone.call(threading.current_thread), weakref.ref(lone.runner)
+    del lone
     gc.collect()
     thread.join(60)
     assert not thread.is_alive()
+    assert runner() is None

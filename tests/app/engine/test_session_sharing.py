@@ -57,7 +57,7 @@ def test_engines_over_one_session_have_instances_of_their_own(tmp_path: Path) ->
     bundles = [write_bundle(tmp_path / name, SPEC) for name in "ab"]
     options = [EngineOptions(bundle, provider="cpu", instances=1, max_batch_size=2) for bundle in bundles]
     first, second = (open_engine(one, shared.runtime) for one in options)
-    first._free.get_nowait()  # its only instance is busy, for ever
+    first._idle.get_nowait()  # its only instance is busy, for ever
     white = np.full((SPEC.num_patches, SPEC.patch_bytes), 255, np.uint8)
     assert second.run([white]) == pytest.approx(np.full((1, 3), 10.0))
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import BadImage, QueueFull
 from app.http import problems
-from app.http.dispatcher import Application, AsgiEndpoint
+from app.http.dispatcher import Application, AsgiEndpoint, Parameter
 from tests.app.asgi import AsgiCall
 
 
@@ -33,7 +33,7 @@ def call(app: Any, path: str, **options: Any) -> AsgiCall:
     return asked
 
 
-ENDPOINT = AsgiEndpoint("/echo", echo, number=int | None, name=str)
+ENDPOINT = AsgiEndpoint("/echo", echo, (Parameter("number", int | None, "", {}), Parameter("name", str, "", {})))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_any_other_error_is_not_its_to_answer() -> None:
 
 
 def application() -> Application:
-    """One path with a shortcut, described by FastAPI as another endpoint: whoever answers can be told."""
+    """One path with an endpoint of its own, described by FastAPI as another endpoint: whoever answers can be told."""
 
     async def described(request: Request, number: int | None = None) -> Response:
         return JSONResponse("described")
@@ -108,18 +108,18 @@ def application() -> Application:
     app = Application()
     app.add_api_route("/echo", described, methods=["POST"])
     app.add_api_route("/echo", lambda: "described", methods=["PUT"])
-    app.add_direct_route("POST", "/echo", ENDPOINT)
+    app.dispatch("POST", "/echo", ENDPOINT)
     return app
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "route"),
+    ("method", "path", "dispatched"),
     [("POST", "/echo", True), ("POST", "/echo?number=3", True), ("PUT", "/echo", False)],
 )
-def test_exactly_the_requests_with_a_shortcut_take_it(method: str, path: str, route: bool) -> None:
+def test_exactly_the_requests_of_an_endpoint_are_dispatched_to_it(method: str, path: str, dispatched: bool) -> None:
     answer = call(application(), path, method=method)
     assert answer.status == 200
-    assert (answer.body != "described") == route
+    assert (answer.body != "described") == dispatched
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_all_others_are_fastapis(method: str, path: str, status: int) -> None:
     assert call(application(), path, method=method).status == status
 
 
-def test_a_shortcut_changes_nothing_of_the_documentation() -> None:
+def test_dispatching_changes_nothing_of_the_documentation() -> None:
     operation = call(application(), "/openapi.json", method="GET").body["paths"]["/echo"]["post"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["number"]
 
@@ -160,7 +160,7 @@ async def as_a_problem(request: Request, error: Exception) -> Response:
 
 
 def fastapis_own() -> FastAPI:
-    """The same endpoint without a shortcut."""
+    """The same endpoint that nothing is dispatched to."""
 
     async def endpoint(request: Request, number: int | None = Query(default=None), name: str = "nobody") -> Response:
         return await echo(request, number, name)

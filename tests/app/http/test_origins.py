@@ -1,4 +1,4 @@
-"""Pages of other origins may read nothing, unless they are configured; then the shortcuts answer them, too."""
+"""Pages of other origins may read nothing, unless they are configured; then dispatched endpoints answer them, too."""
 
 import pytest
 

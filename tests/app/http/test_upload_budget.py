@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BadSettings, UploadsFull
-from app.http.upload_budget import UploadBudget
+from app.http.upload_budget import BodyReservation, UploadBudget
 from app.settings import load
 from app.system.quota import Quota
 from tests.app.asgi import AsgiCall
@@ -121,12 +121,12 @@ def test_room_for_less_than_one_body_is_refused(flag: str) -> None:
 def test_what_other_processes_hold_counts_and_goes_only_with_their_answers() -> None:
     shares = memoryview(bytearray(16)).cast("d")
     ours, theirs = (UploadBudget(Quota(1000, shares, own), lambda: None) for own in (0, 1))
-    with theirs.reservation() as reservation:
-        reservation.load(700)
-        with ours.reservation() as mine:
-            mine.load(300)
-            mine.load(0)
-            for refused in (mine.load, mine.expect_room):
+    with BodyReservation(theirs) as reservation:
+        reservation.add(700)
+        with BodyReservation(ours) as mine:
+            mine.add(300)
+            mine.add(0)
+            for refused in (mine.add, mine.expect_room):
                 with pytest.raises(
                     UploadsFull, match=r"holds 1000 of 1000 bytes of uploads; expected room for 1\. Try"
                 ):
@@ -139,15 +139,15 @@ def test_what_other_processes_hold_counts_and_goes_only_with_their_answers() -> 
 def test_never_more_is_held_than_fits_and_nothing_is_forgotten(steps: list[tuple[int, int]]) -> None:
     refusals: list[None] = []
     budget = UploadBudget(Quota(1000), lambda: refusals.append(None))
-    reservations = {number: budget.reservation() for number in range(5)}
+    reservations = {number: BodyReservation(budget) for number in range(5)}
     expected = dict.fromkeys(reservations, 0)
     for number, count in steps:
         if count == 0:
             reservations[number].__exit__(None, None, None)
-            reservations[number], expected[number] = budget.reservation(), 0
+            reservations[number], expected[number] = BodyReservation(budget), 0
             continue
         try:
-            reservations[number].load(count)
+            reservations[number].add(count)
             expected[number] += count
         except UploadsFull:
             assert sum(expected.values()) + count > 1000

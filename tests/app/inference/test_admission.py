@@ -51,29 +51,18 @@ def test_places_are_given_to_all_or_none_and_given_back() -> None:
     assert admission.taken == 3
 
 
-def test_the_question_takes_no_place() -> None:
-    admission = Admission(Quota(1), 1)
-    assert admission.refusal(1, 0.0) is None
-    assert admission.taken == 0
-    admission.take(1, 0.0)
-    refusal = admission.refusal(1, 0.0)
-    assert refusal is not None
-    assert refusal.detail.startswith("1 of 1 places in the queue are taken")
-    assert admission.taken == 1
-
-
-def test_others_who_are_about_to_take_places_count() -> None:
-    admission = Admission(Quota(3), 1)
-    admission.take(1, 0.0)
-    assert admission.refusal(1, 0.0, others=1) is None
-    refusal = admission.refusal(1, 0.0, others=2)
-    assert refusal is not None
-    assert refusal.detail.startswith("3 of 3 places in the queue are taken")
-    admission.answered(10, 0.5)
-    admission.release(1.0)
-    admission.take(1, 1.0)
-    assert admission.refusal(1, 1.0, deadline=1.3) is None  # ten a second, of which eight are certain
-    assert admission.refusal(1, 1.0, deadline=1.3, others=1) is not None
+def test_an_item_on_its_way_takes_a_place_and_is_no_work_yet() -> None:
+    admission = Admission(Quota(2), 1)
+    admission.take(1, 0.0, here=False)
+    assert (admission.taken, admission.here) == (1, 0)
+    admission.answered(10, 1.0)  # nothing was kept busy: this is not what can be done at most
+    admission.take(1, 1.0, deadline=1.0, here=False)
+    refused(admission, 1, 1.0)
+    admission.arrive(1, 1.0)
+    admission.answered(10, 2.0)
+    admission.release(2.0, here=False)
+    assert (admission.taken, admission.here) == (1, 1)
+    refused(admission, 1, 2.0, deadline=2.1)  # ten a second, and one is before it
 
 
 def test_places_are_those_of_all_who_share_them_and_time_is_each_ones_own() -> None:
@@ -86,11 +75,10 @@ def test_places_are_those_of_all_who_share_them_and_time_is_each_ones_own() -> N
     assert permits.taken == 10  # what came too late has given its place back
     fast.take(1, 100.0, deadline=100.1)  # the ten are not before it
     assert (slow.taken, fast.taken, permits.taken) == (10, 1, 11)
-    refusal = fast.refusal(1, 100.0, others=1)
-    assert refusal is not None
-    assert refusal.detail.startswith("12 of 12 places in the queue are taken; expected room for 1.")
+    fast.take(1, 100.0)
+    assert str(refused(fast, 1, 100.0)).startswith("12 of 12 places in the queue are taken; expected room for 1.")
     slow.release(100.0)
-    assert fast.refusal(1, 100.0, others=1) is None
+    fast.take(1, 100.0)
 
 
 def test_who_leaves_while_another_is_refused_leaves_no_contradiction() -> None:
@@ -158,8 +146,7 @@ def test_a_part_of_a_capacity_below_what_keeps_everything_busy_is_measured_when_
     admission = Admission(Quota(10, shares, 1), 50)  # of four processes each has three, when all is taken
     admission.take(2, 0.0)
     admission.answered(4, 2.0)
-    assert admission.refusal(1, 2.0, deadline=2.0) is None  # nothing is known
-    admission.take(1, 2.0)
+    admission.take(1, 2.0, deadline=2.0)  # nothing is known
     admission.answered(6, 4.0)
     assert "takes about 1667 ms" in str(refused(admission, 1, 4.0, deadline=4.0))  # four at 3 a second, to be sure
 
@@ -252,4 +239,6 @@ def _take(admission: Admission, model: Model, count: int, seconds: float) -> Non
         full = "places in the queue are taken" in refusal.detail
         assert full == (model.taken + count > model.capacity)
         if not full:
-            assert admission.refusal(count, model.now) is None  # only the deadline stood against it
+            admission.take(count, model.now)  # only the deadline stood against it
+            for _ in range(count):
+                admission.release(model.now)

@@ -14,6 +14,7 @@ from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
 from app.engine.cuda_graphs import BatchBucketRunner
 from app.engine.engine import Engine, EngineOptions, open_engine
+from app.engine.instance import Instance
 from app.errors import BadImage, BadParameter, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
 from app.inference.admission import Limits
 from app.inference.classifier import Classified, Classifier, Decoding
@@ -41,24 +42,14 @@ def metrics() -> WatchedMetrics:
 
 @pytest.fixture
 def build(metrics: WatchedMetrics) -> Iterator[Build]:
-    """Makes classifiers, and ends their threads."""
-    made: list[Classifier] = []
+    """Makes classifiers, and ends the threads that decode for them."""
     decoding = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20))
 
     def classifier(engine: Engine, **limits: Any) -> Classifier:
-        made.append(
-            Classifier(
-                engine,
-                limits=Limits(**{"instances": engine.instances, **limits}),
-                decoding=decoding,
-                metrics=metrics,
-            )
-        )
-        return made[-1]
+        limits_of_it = Limits(**{"instances": engine.instances, **limits})
+        return Classifier(engine, limits=limits_of_it, decoding=decoding, metrics=metrics)
 
     yield classifier
-    for one in made:
-        one.close()
     decoding.close()
 
 
@@ -127,7 +118,6 @@ async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Eng
         held.set()
         await asyncio.gather(*answers)
     assert budget.asked == [40, 10, 20, 30]
-    classifier.close()
     decoding.close()
 
 
@@ -146,7 +136,6 @@ async def one_thread(engine: Engine) -> AsyncIterator[tuple[Classifier, _Sizes, 
     )
     decoding.threads.submit(lambda: held.wait(60))
     yield classifier, budget, held
-    classifier.close()
     decoding.close()
 
 
@@ -234,8 +223,8 @@ async def test_pictures_that_wait_together_share_a_run_and_each_gets_its_own_ans
 async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_padding_is_counted(
     build: Build, metrics: WatchedMetrics
 ) -> None:
-    runner = BatchBucketRunner(FakeGpuSession(SPEC), SPEC, 8, FakeMemory())
-    engine = Engine([runner], SPEC, provider="cuda", precision="fp32", fallback=None)
+    instance = Instance(lambda: BatchBucketRunner(FakeGpuSession(SPEC), SPEC, 8, FakeMemory()))
+    engine = Engine([instance], SPEC, provider="cuda", precision="fp32", fallback=None)
     classifier = build(engine, max_batch_size=5, max_wait_s=60)
     colors = (RED, GREEN, BLUE, GREEN, RED)
     answers = await asyncio.gather(*(classify(classifier, image(color)) for color in colors))

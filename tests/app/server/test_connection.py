@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app.errors import ClientGone
-from app.http.disconnect import Disconnect, announce
+from app.http.disconnect import DISCONNECT
 from app.http.request_log import Access
 from app.server.connection import Connection
 from app.server.flow_control import ConnectionRebalancer
@@ -75,12 +75,12 @@ class Application:
 
     def __init__(self) -> None:
         self.begun = 0
-        self.disconnects: list[Disconnect] = []
+        self.scopes: list[Any] = []
         self._gates: list[asyncio.Event] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.begun += 1
-        self.disconnects.append(announce(scope))
+        self.scopes.append(scope)
         gate = asyncio.Event()
         self._gates.append(gate)
         await receive()
@@ -613,7 +613,7 @@ async def test_while_nothing_is_read_a_hang_up_is_watched_for() -> None:
         assert transport.aborted
         connection.connection_lost(None)
         assert not hangup_watcher.watched
-    assert [disconnect.is_set for disconnect in app.disconnects] == [False, False, True]
+    assert [scope[DISCONNECT].is_set for scope in app.scopes] == [False, False, True]
     await app.release()
 
 
@@ -632,9 +632,9 @@ async def test_a_request_that_is_not_answered_is_told_of_a_lost_connection() -> 
     connection, _ = connected(app)
     connection.data_received(REQUEST)
     await settled()
-    assert [disconnect.is_set for disconnect in app.disconnects] == [False]
+    assert [scope[DISCONNECT].is_set for scope in app.scopes] == [False]
     connection.connection_lost(None)
-    assert [disconnect.is_set for disconnect in app.disconnects] == [True]
+    assert [scope[DISCONNECT].is_set for scope in app.scopes] == [True]
     await app.release()
 
 
@@ -647,7 +647,7 @@ async def test_one_that_was_answered_is_not() -> None:
     connection.data_received(REQUEST)
     await settled()
     connection.connection_lost(ConnectionResetError())
-    assert [disconnect.is_set for disconnect in app.disconnects] == [False, False, True]
+    assert [scope[DISCONNECT].is_set for scope in app.scopes] == [False, False, True]
     await app.release()
 
 
@@ -657,7 +657,7 @@ async def test_of_requests_sent_ahead_the_one_under_way_is_told_and_the_others_n
     connection.data_received(REQUEST * 3)
     await app.release()
     connection.connection_lost(None)
-    assert [disconnect.is_set for disconnect in app.disconnects] == [False, True]
+    assert [scope[DISCONNECT].is_set for scope in app.scopes] == [False, True]
     await app.release()
     assert app.begun == 2
 

@@ -11,7 +11,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.errors import QueueFull
+from app.errors import NotReady, QueueFull
+from app.http.dispatcher import HELD
 from app.server.connection import Connection
 from app.server.gate import Gate
 from tests.app.fakes import WatchedMetrics
@@ -22,17 +23,19 @@ HEAD = b"POST /classify HTTP/1.1\r\nHost: service\r\nContent-Length: 5\r\n"
 
 
 class Hurdle:
-    """What says whether there is room; remembers how long each request would have waited, and behind how many."""
+    """What gives a place where there is room; remembers how long each request would have waited."""
 
     def __init__(self, *, room: int = 0) -> None:
         self.room = room
         self.asked: list[float] = []
-        self.others: list[int] = []
+        self.given: list[object] = []
 
-    def __call__(self, timeout_s: float, others: int) -> QueueFull | None:
-        self.asked.append(timeout_s)
-        self.others.append(others)
-        return QueueFull("There is no room. Try again in 7 s.", 7) if others >= self.room else None
+    def __call__(self, deadline: float) -> object:
+        self.asked.append(deadline - asyncio.get_running_loop().time())
+        if len(self.given) >= self.room:
+            raise QueueFull("There is no room. Try again in 7 s.", 7)
+        self.given.append(object())
+        return self.given[-1]
 
 
 def gated(app: Any, hurdle: Hurdle) -> tuple[Connection, FakeTransport, WatchedMetrics]:
@@ -80,8 +83,6 @@ async def test_a_picture_without_room_is_refused_before_its_body_arrives(caplog:
     samples = metrics.samples()
     assert samples['mixer_requests_total{endpoint="/classify",status="429"}'] == 1
     assert samples['mixer_errors_total{code="queue_full",endpoint="/classify"}'] == 1
-    assert samples['mixer_rejected_total{reason="queue_full"}'] == 1
-    assert samples['mixer_images_total{outcome="queue_full"}'] == 1
 
 
 @in_virtual_time
@@ -139,12 +140,24 @@ async def test_without_a_body_the_end_is_at_once() -> None:
 )
 async def test_it_knows_the_prefix_that_paths_may_have(url: bytes, refused: bool) -> None:
     gate = Gate(Hurdle(), WatchedMetrics(), timeout_s=30, root_path="/vision/mixer")
-    assert (gate.reject_early(b"POST", url, [], keep_alive=True) is not None) == refused
+    scope = {"headers": [], "client": None}
+    assert (gate.reject_early(b"POST", url, scope, keep_alive=True) is not None) == refused
 
 
 async def test_a_gate_that_stands_open_refuses_nobody() -> None:
     gate = Gate(None, WatchedMetrics(), timeout_s=30)
-    assert gate.reject_early(b"POST", b"/classify", [], keep_alive=True) is None
+    assert gate.reject_early(b"POST", b"/classify", {"headers": []}, keep_alive=True) is None
+
+
+@pytest.mark.parametrize("answer", [None, NotReady("The service is draining.")])
+async def test_what_gives_no_place_leaves_the_answer_to_the_application(answer: NotReady | None) -> None:
+    def expect(deadline: float) -> None:
+        if answer is not None:
+            raise answer
+
+    gate, scope = Gate(expect, WatchedMetrics(), timeout_s=30), {"headers": []}
+    assert gate.reject_early(b"POST", b"/classify", scope, keep_alive=True) is None
+    assert HELD not in scope
 
 
 @in_virtual_time
@@ -214,9 +227,9 @@ async def test_a_refusal_carries_the_clients_own_id_where_it_is_harmless(offered
 
 
 @in_virtual_time
-async def test_those_let_in_at_the_same_moment_count_until_they_have_their_places() -> None:
-    hurdle = Hurdle(room=2)
-    connection, transport, _ = gated(Application(), hurdle)
+async def test_whoever_is_let_in_has_a_place_from_then_on() -> None:
+    app, hurdle = Application(), Hurdle(room=2)
+    connection, transport, _ = gated(app, hurdle)
     others = [
         Connection(connection.config, connection.server_state, {}, connection.loop, gate=connection._gate) for _ in "12"
     ]
@@ -224,11 +237,9 @@ async def test_those_let_in_at_the_same_moment_count_until_they_have_their_place
         other.connection_made(FakeTransport())
         other.data_received(HEAD + b"\r\n12345")
     connection.data_received(HEAD + b"\r\n12345")
-    assert hurdle.others == [0, 1, 2]
     assert transport.written.startswith(b"HTTP/1.1 429")
     await settled()
-    connection.data_received(HEAD + b"\r\n12345")
-    assert hurdle.others[3:] == [0]
+    assert [scope[HELD] for scope in app.scopes] == hurdle.given
 
 
 @in_virtual_time

@@ -488,7 +488,7 @@ class Blocking:
 
 def altered(worker, engine, create):
     service = create()
-    service.app.add_direct_route("POST", "/block", Blocking())
+    service.app.dispatch("POST", "/block", Blocking())
     return service
 """
 

@@ -12,6 +12,7 @@ import pytest
 
 from app.engine.engine import Engine
 from app.errors import NotReady
+from app.http.in_flight import InFlight
 from app.serving import health as module
 from app.serving.health import Health
 from app.system.shared_memory import SharedMemory
@@ -324,9 +325,11 @@ async def test_a_worker_that_classifies_nothing_is_ready_as_long_as_another_does
 
 async def test_draining_is_never_taken_back(engine: Engine) -> None:
     with shop_of(engine) as shop:
-        health = health_of(shop)
+        in_flight, health = InFlight(), health_of(shop)
+        health.is_draining = lambda: in_flight.is_draining
         await health.probe()
-        health.start_draining()
+        in_flight.start_draining()
+        health.review()
         assert reason_of(health) == "The service is draining."
         assert shop.metrics.samples()["mixer_ready"] == 0
         await health.probe()
@@ -340,7 +343,7 @@ async def test_a_drain_that_begins_during_a_probe_is_not_overwritten_by_its_succ
         health = health_of(shop)
         probing = asyncio.create_task(health.probe())
         await session.entered.wait()
-        health.start_draining()
+        health.is_draining = lambda: True
         session.open_gate()
         await probing
         assert reason_of(health) == "The service is draining."

@@ -255,7 +255,7 @@ async def test_after_its_grace_the_process_ends_with_connections(
 async def test_a_process_that_drains_is_left_to_its_drain(engine: Engine) -> None:
     with calls_of() as calls, shop_of(engine) as shop:
         watched = Watched(shop, calls)
-        watched.health.start_draining()
+        watched.health.is_draining = lambda: True
         future = await watched.overrun()
         async with asyncio.timeout(PATIENCE_S):
             await watched.watch.watch()

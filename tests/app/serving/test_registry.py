@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from app.errors import NotReady
+from app.errors import NotReady, QueueFull
 from app.inference.classifier import Classifier
 from app.serving.registry import UnknownModel
 from tests.app.color_bundle import BLUE, RED, color_spec, image
@@ -16,6 +16,7 @@ from tests.app.in_process import Serve
 from tests.app.problem_answers import expect_problem
 from tests.app.served_models import Shop, shop_of
 
+LATE_S = 1e9
 SPEC = color_spec()
 NEWER = color_spec(version="8")
 
@@ -69,13 +70,16 @@ def test_what_is_served_is_listed() -> None:
         }
 
 
-async def test_a_full_queue_is_told_at_the_head_only_where_it_is_the_only_one() -> None:
+async def test_there_is_a_place_at_the_head_only_where_one_model_may_be_asked() -> None:
     with shop_of(engine_of(FakeSession(SPEC), SPEC), name="a", queue_capacity=1) as shop:
-        assert shop.models.refusal(60) is None
-        with shop.models.classifier().admit():
-            assert shop.models.refusal(60) is not None
-            shop.serve(engine_of(FakeSession(SPEC), SPEC), "b")
-            assert shop.models.refusal(60) is None
+        expected = shop.models.expect(LATE_S)
+        assert expected is not None
+        assert expected.classifier is shop.models.classifier()
+        with pytest.raises(QueueFull, match=r"^1 of 1 places"):
+            shop.models.expect(LATE_S)
+        expected.leave()
+        shop.serve(engine_of(FakeSession(SPEC), SPEC), "b")
+        assert shop.models.expect(LATE_S) is None
 
 
 # --- takeover ---
@@ -105,15 +109,15 @@ async def test_who_has_a_place_is_answered_by_the_old_one_and_who_comes_next_by_
 
 async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> None:
     def instances() -> int:
-        return sum(thread.name.startswith("instance-") for thread in threading.enumerate())
+        new = (thread for thread in threading.enumerate() if thread not in before)
+        return sum(thread.name.startswith("instance") for thread in new)
 
     with shop_of() as shop:
-        before = instances()
+        before = set(threading.enumerate())
         session = FakeSession(SPEC, means_of_colors)
         shop.serve(engine_of(session, SPEC, instances=2))
         await best_label(shop.models.classifier(), image(RED))
         gone, classifier = weakref.ref(session), weakref.ref(shop.models.classifier())
-        shop._made.clear()
         del session
         gc.disable()  # a cycle would wait for the collector, and what is frozen there would stay for good
         try:
@@ -121,12 +125,12 @@ async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> No
             await until_gone(shop)
             await asyncio.sleep(0)
             for thread in threading.enumerate():
-                if thread.name.startswith("instance-") and instances() > before + 1:
+                if thread.name.startswith("instance") and instances() > 1:
                     await asyncio.to_thread(thread.join, 10)
             assert (gone(), classifier()) == (None, None)
         finally:
             gc.enable()
-        assert instances() == before + 1
+        assert instances() == 1
 
 
 async def test_only_what_runs_is_shown() -> None:

@@ -1,0 +1,79 @@
+"""Batches of patches -> scores, on the instances of an engine. Knows nothing of labels, or of who waits."""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+
+from app.engine.engine import Engine
+from app.engine.instance import Instance
+from app.engine.runners import Patches, Runner
+from app.inference.scores import Scores, softmax
+from app.telemetry.metrics import Metrics
+from app.telemetry.model_metrics import ModelMetrics
+
+
+class Executor:
+    """Gives each batch to an instance that is idle. As many may run at once as the engine has instances."""
+
+    def __init__(self, engine: Engine, metrics: Metrics | ModelMetrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._idle = deque(engine.pool)
+
+    def run(self, batch: list[Patches]) -> "asyncio.Future[list[Scores]]":
+        """What the network says of each, in order; or whatever the run raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Scores]] = loop.create_future()
+        instance = self._idle.popleft()
+        instance.submit(partial(self._work, instance, batch, loop, future))
+        return future
+
+    def busy_s(self) -> float:
+        """For how many seconds the longest run under way has run; 0 where none is."""
+        return max(instance.busy_s() for instance in self._engine.pool)
+
+    def _work(
+        self,
+        instance: Instance,
+        batch: list[Patches],
+        loop: asyncio.AbstractEventLoop,
+        future: "asyncio.Future[list[Scores]]",
+    ) -> None:
+        """In the instance's thread."""
+        outcome: list[Scores] | BaseException
+        try:
+            outcome = _scored(instance.runner, batch, self._engine.spec.temperature)
+        except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the batch, and the thread lives on
+            outcome = error
+        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            loop.call_soon_threadsafe(self._settle, instance, len(batch), outcome, future)
+
+    def _settle(
+        self,
+        instance: Instance,
+        batch_size: int,
+        outcome: list[Scores] | BaseException,
+        future: "asyncio.Future[list[Scores]]",
+    ) -> None:
+        """In the event loop."""
+        self._idle.append(instance)
+        if self._engine.pads:
+            self._metrics.padded(instance.runner.padding(batch_size))
+        if future.done():
+            return
+        if isinstance(outcome, StopIteration):  # asyncio refuses it: it would end whatever awaits
+            future.set_exception(RuntimeError("The run raised StopIteration."))
+        elif isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _scored(runner: Runner, batch: list[Patches], temperature: float) -> list[Scores]:
+    logits = runner.run(batch)
+    probabilities = softmax(logits, temperature)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    return list(map(Scores, logits, probabilities, order))
