@@ -127,7 +127,7 @@ class Routes:
     def _expect(self, request: Request, model: str | None, deadline: float) -> Expected:
         """A permit for the image of this request, until it is answered. The one it had before is free again."""
         if HELD in request.scope:
-            request.scope[HELD].leave()
+            request.scope[HELD].release()
         expected = self.models.classifier(model).expect(min(deadline, self._deadline()))
         request.scope[HELD] = expected
         return expected

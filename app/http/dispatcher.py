@@ -20,7 +20,7 @@ from app.http import problems
 from app.http.in_flight import InFlight
 from app.system.spelling import nearest
 
-HELD = "mixer.held"  # in the scope of a request: what is to be released, by its leave(), once it is answered
+HELD = "mixer.held"  # in the scope of a request: what is to be released, by its release(), once it is answered
 NOTHING_IS_FETCHED = (
     "URLs and base64 text are not taken: send the picture's bytes as the body, or as the multipart field 'file'."
 )
@@ -80,7 +80,7 @@ class AsgiEndpoint:
             forget_frames(error)
         finally:
             if HELD in scope:
-                scope.pop(HELD).leave()
+                scope.pop(HELD).release()
         await response(scope, receive, send)
 
     async def described(self, request: Request) -> Response:
