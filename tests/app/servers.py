@@ -65,7 +65,8 @@ _ALTERED = """
 import os, signal, sys, threading, time
 from app.telemetry import logs
 from app.server import topology, serve, uvicorn_server
-from app.engine.engine import Engine, open_engine
+from app.engine.engine import open_engine
+from app.engine.runners import SessionRunner
 from app.main import create_service, engine_options
 from app.settings import load
 

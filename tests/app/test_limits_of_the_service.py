@@ -96,7 +96,7 @@ def test_what_the_limits_are_is_logged_once(bundle: Path) -> None:
 # --- queue_capacity ---
 
 GATED = """
-class Gated(Engine):
+class Gated(SessionRunner):
     def run(self, patches):
         say("a run has begun")
         gate.wait()
@@ -106,7 +106,7 @@ gate = threading.Event()
 
 def altered(worker, engine, create):
     signal.signal(signal.SIGUSR1, lambda *_: gate.set())
-    engine.__class__ = Gated
+    engine.pool[0].runner.__class__ = Gated
     engine.spec = engine.spec.model_copy(update={"canary": None})
     return create()
 """

@@ -26,14 +26,15 @@ _GATED = """
 import signal, sys, threading
 from app.telemetry import logs
 from app.server import serve as server
-from app.engine.engine import Engine, open_engine
+from app.engine.engine import open_engine
+from app.engine.runners import SessionRunner
 from app.main import create_service, engine_options
 from app.settings import load
 
 gate = threading.Semaphore(0)
 signal.signal(signal.SIGUSR1, lambda *_: gate.release())
 
-class Gated(Engine):
+class Gated(SessionRunner):
     def run(self, patches):
         print("a run has begun", file=sys.stderr, flush=True)
         gate.acquire()
@@ -41,7 +42,8 @@ class Gated(Engine):
 
 settings = load(sys.argv[1:])
 engine = open_engine(engine_options(settings))
-engine.__class__ = Gated
+for instance in engine.pool:
+    instance.runner.__class__ = Gated
 engine.spec = engine.spec.model_copy(update={"canary": None})
 logs.configure("text", "info")
 sys.exit(server.serve(lambda worker: create_service(settings, engine, worker), settings))

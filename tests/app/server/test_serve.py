@@ -281,7 +281,7 @@ def test_who_waits_for_several_that_cannot_start_is_closed_without_an_answer(bun
 
 
 STUCK = """
-class Stuck(Engine):
+class Stuck(SessionRunner):
     def run(self, patches):
         say("the run has begun")
         threading.Event().wait()
@@ -289,7 +289,7 @@ class Stuck(Engine):
 def altered(worker, engine, create):
     say("worker", worker.number, "is", os.getpid())
     if worker.number == 0:
-        engine.__class__ = Stuck
+        engine.pool[0].runner.__class__ = Stuck
     engine.spec = engine.spec.model_copy(update={"canary": None})
     return create()
 """
