@@ -37,7 +37,8 @@ from export.dense import find_dense
 from export.quantize import quantize
 from export.to_onnx import EMBEDDING, INPUT, LOGITS, OPSET, RowGraph, write_graph
 from export.wide_mlps import split_wide_mlps
-from model.data.dataset import ImageSet, PreprocessConfig, load
+from model.data.dataset import ImageSet, PreprocessConfig
+from model.data.loading import load
 from model.network import checkpoint
 from model.network.mixer import VARIANTS, MixerBlock, MixerConfig, MlpMixer
 from model.preprocess import patchify

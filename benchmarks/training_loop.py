@@ -10,7 +10,6 @@ process; then where the time of a step goes. Prints Markdown.
 import argparse
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,11 +84,12 @@ def shares(run: Run, steps: int) -> dict[str, float]:
         return wrapper
 
     batch, network = spent
-    run.batches.part = timed(batch, run.batches.part)  # type: ignore[method-assign, assignment]
-    run._gradients = timed(network, run._gradients)  # type: ignore[method-assign, assignment]
+    take = run.step
+    take.batches.part = timed(batch, take.batches.part)  # type: ignore[method-assign, assignment]
+    take._gradients = timed(network, take._gradients)  # type: ignore[method-assign, assignment]
     started = time.perf_counter()
     for _ in range(steps):
-        run._step()
+        take.take()
     total = time.perf_counter() - started
     spent["the rest: clipping, optimizer, moving average"] = total - sum(spent.values())
     return {name: seconds / total for name, seconds in spent.items()}
@@ -110,17 +110,15 @@ def main() -> None:
     for title, config in NETWORKS.items():
         for autocast in ("off", "bf16"):
             recipe = RECIPES[arguments.recipe].model_copy(update={"autocast": autocast})
-            with tempfile.TemporaryDirectory() as folder:
-                dataset = images_for(config, 40 * recipe.batch_size)
-                run = Run(RunConfig(dataset, config, recipe, device=device), Path(folder) / "run")
-                bare = bare_loop(config, recipe, device)
-                bare(), run._step()
-                pairs = [
-                    tuple(images_per_s(step, arguments.steps, recipe.batch_size, device) for step in (bare, run._step))
-                    for _ in range(arguments.rounds)
-                ]
-                profiles.append((title, autocast, shares(run, arguments.steps)))
-                run.journal.close()
+            dataset = images_for(config, 40 * recipe.batch_size)
+            run = Run(RunConfig(dataset, config, recipe, device=device), Path())
+            bare = bare_loop(config, recipe, device)
+            bare(), run.step.take()
+            pairs = [
+                tuple(images_per_s(step, arguments.steps, recipe.batch_size, device) for step in (bare, run.step.take))
+                for _ in range(arguments.rounds)
+            ]
+            profiles.append((title, autocast, shares(run, arguments.steps)))
             ratios = [ours / alone for alone, ours in pairs]
             print(
                 f"| {title}, {num_parameters(config):,} parameters | {autocast} "

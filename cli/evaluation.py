@@ -137,7 +137,8 @@ def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels]
 
 def dataset_for(spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False) -> "Dataset":
     """DATA as this classifier sees it, read under a progress bar; says what was found. Raises DataError."""
-    from model.data.dataset import PreprocessConfig, load_for  # noqa: PLC0415
+    from model.data.dataset import PreprocessConfig  # noqa: PLC0415
+    from model.data.loading import load_for  # noqa: PLC0415
     from model.evaluation.inventory import describe_judged  # noqa: PLC0415
 
     with bar() as progress:

@@ -47,23 +47,28 @@ def import_weights(
             help="File with one label a line, or the word imagenet1k. Default: that if SRC says so, else numbers."
         ),
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where downloads are kept. Default: ~/.cache/mixer-serve.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where downloads are kept. Default: ~/.cache/mixer-serve, and the Hugging Face cache for timm's."
+        ),
+    ] = None,
 ) -> None:
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     require_extra("torch")
-    from model.data.labels import read_labels  # noqa: PLC0415
-    from model.network import checkpoint, download, hub, zoo  # noqa: PLC0415
+    from model.data.layout import read_labels  # noqa: PLC0415
+    from model.network import checkpoint, download, names, zoo  # noqa: PLC0415
 
     checkpoint.expect_checkpoint_folder(out)
-    names = None
+    words = None
     if labels is not None:
-        names = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
-    remote = hub.find(source)
+        words = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
+    remote = names.find(source)
     path = Path(source)
     if remote is not None:
         with bar() as progress:
-            path = download.fetch(remote, cache or download.cache_folder(), task_of(progress, f"downloading {source}"))
-    imported = zoo.read(path, names, remote)
+            path = download.fetch(remote, cache, task_of(progress, f"downloading {source}"))
+    imported = zoo.read(path, words, remote)
     checkpoint.save(imported, out)
     config = imported.model.config
     typer.echo(

@@ -9,9 +9,9 @@ import typer
 from cli.terminal import bar, command_line, console, require_extra, task_of
 from model.errors import TrainingStopped
 from model.flags import parse
+from model.stopping import StopNow, StopSignals, stop_signals
 from model.training.options import TrainOptions
 from model.training.run_folder import BEST, RESUME, Judged, best_and_last, better
-from model.training.stopping import StopNow, StopSignals, stop_signals
 
 _BUNDLES = Path("bundles")
 
@@ -31,7 +31,8 @@ def train(context: typer.Context) -> None:
 
 
 def _train(options: TrainOptions, signals: StopSignals) -> None:
-    from model.training.train import Watcher, summary, train_from  # noqa: PLC0415
+    from model.training.run_config import TrainCallbacks  # noqa: PLC0415
+    from model.training.train import train_from  # noqa: PLC0415
 
     steps: list[Callable[[int, int], None]] = []
 
@@ -39,15 +40,17 @@ def _train(options: TrainOptions, signals: StopSignals) -> None:
         steps[-1](step, total)
 
     with bar() as progress:
-        watcher = Watcher(
+        callbacks = TrainCallbacks(
+            on_download=task_of(progress, f"downloading {options.init}"),
             on_reading=task_of(progress, "reading pictures"),
             on_recipe=lambda recipe: steps.append(task_of(progress, "training", each=recipe.batch_size)),
             on_step=on_step,
-            on_epoch=lambda report: console.print(summary(report)),
+            on_epoch=lambda report: console.print(str(report)),
             on_note=console.print,
-            signals=signals,
+            should_stop=signals.came,
+            stoppable=signals.waiting,
         )
-        train_from(options, watcher)
+        train_from(options, callbacks)
 
 
 def _print_stopped(stopped: BaseException, out: Path, flags: Sequence[str]) -> None:

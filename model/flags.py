@@ -1,37 +1,140 @@
-"""Options of a command from its flags, with errors of one line. Knows none of the options."""
+"""The options of a command from a pydantic model: each field is one, parsed by typer and checked by pydantic.
 
-from collections.abc import Sequence
-from typing import TypeVar
+Errors have one line. typer is loaded where there is something to parse. Knows none of the options.
+"""
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, SettingsError
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from model.errors import FlagError
 from model.old_names import renamed_flags
 
-Options = TypeVar("Options", bound=BaseSettings)
+if TYPE_CHECKING:
+    from typer import TyperException
+
+Options = TypeVar("Options", bound=BaseModel)
+Value = TypeVar("Value")
+_POSITIONAL, _TOGGLE = object(), object()
+Positional = Annotated[Value, _POSITIONAL]  # a field that is given without its name
+Toggle = Annotated[Value, _TOGGLE]  # a field that is true where its name is given, without a value
+_METAVARS = {int: "INTEGER", float: "NUMBER", bool: "true|false", Path: "PATH"}
 
 
 def parse(options: type[Options], flags: Sequence[str], command: str) -> Options:
-    """Options of a command from its flags, by old names too, and, where the class has a prefix, from the environment.
+    """Options of a command from its flags, by old names too, and where the class has a prefix from the environment.
 
-    Raises: FlagError with one line that names the option, its value and what was expected.
+    --help ends it. Raises: FlagError with one line that names the option, its value and what was expected.
     """
     try:
-        return options(_cli_parse_args=renamed_flags(flags), _cli_prog_name=command, _cli_exit_on_error=False)
+        return options(**_given(options, renamed_flags(flags), command))
     except ValidationError as error:
-        raise FlagError(_one_line(error, options)) from error
-    except SettingsError as error:
-        raise FlagError(f"{str(error).removeprefix('error parsing CLI: ')}. See {command} --help.") from error
+        raise FlagError(_one_line(error, options, command)) from error
 
 
-def _one_line(error: ValidationError, options: type[BaseSettings]) -> str:
+def _given(options: type[BaseModel], flags: Sequence[str], command: str) -> dict[str, Any]:
+    """What the flags say, as text, by the names of the fields."""
+    if not flags:
+        return {}
+    import typer  # noqa: PLC0415
+
+    def collect(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    collect.__doc__ = options.__doc__
+    collect.__signature__ = inspect.Signature(list(_parameters(options)))  # type: ignore[attr-defined]
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command()(collect)
+    try:
+        given = app(list(flags), prog_name=command, standalone_mode=False)
+    except typer.TyperException as error:
+        raise FlagError(f"{_usage_error(error, options, command)}. See {command} --help.") from error
+    if not isinstance(given, Mapping):  # --help has been answered
+        raise SystemExit(given)
+    return dict(given)
+
+
+def _parameters(options: type[BaseModel]) -> Iterator[inspect.Parameter]:
+    """Each field as a parameter that typer takes for an option, the class's own before those that it inherits.
+
+    All may be missing: pydantic says which may not.
+    """
+    import typer  # noqa: PLC0415
+
+    owners = [inspect.get_annotations(owner) for owner in options.__mro__]
+    depth = {name: next(i for i, owned in enumerate(owners) if name in owned) for name in options.model_fields}
+    for name in sorted(depth, key=depth.__getitem__):
+        field = options.model_fields[name]
+        shown = {"help": _help(field), "metavar": _metavar(name, field), "show_default": False}
+        kind: Any = str | None
+        make: Callable[..., Any] = typer.Option
+        words = [_flag(name, field)]
+        if _POSITIONAL in field.metadata:
+            make, words = typer.Argument, []
+        if _TOGGLE in field.metadata:
+            kind, shown["metavar"] = bool | None, None
+        annotation = Annotated[kind, make(*words, **shown)]
+        yield inspect.Parameter(
+            field.alias or name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        )
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    return f"--{(field.alias or name).replace('_', '-')}"
+
+
+def _help(field: FieldInfo) -> str:
+    """What the field says of itself, with its default."""
+    description = field.description or ""
+    if field.is_required():
+        return f"{description} Required."
+    if field.default is None or not str(field.default) or _TOGGLE in field.metadata or "Default: " in description:
+        return description
+    default = str(field.default)
+    return f"{description} Default: {default.lower() if isinstance(field.default, bool) else default}."
+
+
+def _metavar(name: str, field: FieldInfo) -> str:
+    if _POSITIONAL in field.metadata:
+        return name.upper()
+    kind: Any = field.annotation
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(alternative for alternative in get_args(kind) if alternative is not type(None))
+    return "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else _METAVARS.get(kind, "TEXT")
+
+
+def _usage_error(error: "TyperException", options: type[BaseModel], command: str) -> str:
+    unknown = getattr(error, "option_name", None)
+    flags = [_flag(name, field) for name, field in options.model_fields.items() if _POSITIONAL not in field.metadata]
+    if unknown is None or unknown in flags:
+        return error.format_message().rstrip(".")
+    near = difflib.get_close_matches(unknown, flags, n=1)
+    return f"{unknown} is no option of {command}" + (f"; the nearest is {near[0]}" if near else "")
+
+
+def _one_line(error: ValidationError, options: type[BaseModel], command: str) -> str:
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if not first["loc"]:
         return f"{message}."
     name = str(first["loc"][0])
-    prefix = options.model_config.get("env_prefix", "")
-    shown_name = f"{prefix}{name}".upper() if prefix else f"--{name.replace('_', '-')}"
-    shown_value = "" if first["type"] == "missing" or "key" in name else f" is {first['input']!r}"
+    shown_name = _shown_name(name, options)
+    if first["type"] == "missing":
+        return f"{shown_name} is missing. See {command} --help."
+    shown_value = "" if "key" in name else f" is {first['input']!r}"
     return f"{shown_name}{shown_value}: {message[0].lower() + message[1:]}."
+
+
+def _shown_name(name: str, options: type[BaseModel]) -> str:
+    """The variable, where the class has a prefix for them; else the flag, or the argument."""
+    prefix = str(options.model_config.get("env_prefix") or "")
+    if prefix:
+        return f"{prefix}{name}".upper()
+    field = options.model_fields.get(name)
+    return name.upper() if field is not None and _POSITIONAL in field.metadata else f"--{name.replace('_', '-')}"

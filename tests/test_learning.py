@@ -1,6 +1,7 @@
 """The commands that learn: mistakes are one line, and nothing is loaded that is not needed."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,11 @@ def idx_folder(folder: Path, labels: list[int]) -> Path:
         (["--epochs", "0"], "--epochs is '0': input should be greater than or equal to 1."),
         (["--optimizer", "lion"], "--optimizer is 'lion': input should be 'adamw', 'adam', 'sgd' or 'muon'."),
         (["--fit", "squeeze"], "--fit is 'squeeze': input should be 'crop', 'pad' or 'stretch'."),
-        (["--no-such-flag", "1"], "unrecognized arguments: --no-such-flag 1. See mixer train --help."),
+        (["--no-such-flag", "1"], "--no-such-flag is no option of mixer train. See mixer train --help."),
+        (
+            ["--batch-sise", "1"],
+            "--batch-sise is no option of mixer train; the nearest is --batch-size. See mixer train --help.",
+        ),
     ],
 )
 def test_an_impossible_flag_is_one_line(data: Path, flags: list[str], message: str):
@@ -71,7 +76,7 @@ def test_an_impossible_flag_is_one_line(data: Path, flags: list[str], message: s
 
 
 def test_training_needs_data_and_a_folder_to_write():
-    with pytest.raises(FlagError, match=r"required: DATA.* See mixer train --help"):
+    with pytest.raises(FlagError, match=r"^DATA is missing. See mixer train --help.$"):
         run("train")
     with pytest.raises(FlagError, match="--out"):
         run("train", "data")
@@ -246,10 +251,24 @@ def test_an_import_does_not_write_among_class_folders(data: Path):
     assert names(data) == ["dark", "light", "pictures"]
 
 
-def test_public_weights_by_name_are_no_start_before_they_are_imported(data: Path):
-    name = "timm:mixer_b16_224.goog_in21k"
-    with pytest.raises(MixerError, match=f"{name} stands for public weights; .* mixer import {name} CHECKPOINT makes"):
-        run("train", data, "--out", data.parent / "out", "--init", name)
+@pytest.mark.training
+def test_training_starts_from_public_weights_by_their_name(data: Path, monkeypatch: pytest.MonkeyPatch):
+    timm, place = "timm:mixer_b16_224.goog_in21k", "timm-mixer_b16_224.goog_in21k.safetensors"
+    cache = data.parent / "mixer-serve"
+    cache.mkdir()
+    shutil.copy(Path(__file__).parent / "vectors" / "timm_tiny.safetensors", cache / place)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(data.parent))
+    run("train", data, "--out", data.parent / "out", "--init", timm, "--epochs", 1)
+    spec = checkpoint.load(data.parent / "out").spec
+    assert spec.source.origin == f"trained on data from {Path(place).stem}"
+    with pytest.raises(MixerError, match=r"expected one of .*timm:mixer_b16_224\.goog_in21k,"):
+        run("train", data, "--out", data.parent / "other", "--init", "timm:mixer_b16_224")
+
+
+def test_a_gpu_that_is_not_there_is_one_line(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(MixerError, match=r"^--device is 'cuda': torch finds no GPU; expected one, or --device cpu.$"):
+        run("train", data, "--out", data.parent / "out", *TINY.split(), "--device", "cuda")
 
 
 def test_import_by_name_says_where_it_could_not_fetch_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

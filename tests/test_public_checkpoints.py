@@ -160,6 +160,7 @@ class Hubs(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.storage = f"http://localhost:{self.server_address[1]}/cdn"  # another host, as the hub's is
         self.files: dict[str, Served] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.breaks_off = True
@@ -178,24 +179,26 @@ class Hubs(ThreadingHTTPServer):
             self.files[f"/mixer_models/{rest}.npz"] = Served(path, [etag, ("x-goog-hash", "crc32c=AAAAAA=="), digest])
         else:
             linked = [("X-Linked-Etag", f'"{sha256.hexdigest()}"'), ("X-Linked-Size", str(path.stat().st_size))]
+            linked.append(("X-Repo-Commit", "c0ffee" * 6 + "c0de"))
             self.files[f"/timm/{rest}/resolve/main/model.safetensors"] = Served(path, [etag], linked)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Hubs
 
+    def do_HEAD(self) -> None:
+        self._redirect(self.server.files[self.path])
+
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requests.append((self.path, wanted))
         served = self.server.files[self.path.removeprefix("/cdn")]
         if served.redirect and not self.path.startswith("/cdn"):
-            self._head(
-                302, [*served.redirect, ("Location", f"{self.server.url}/cdn{self.path}"), ("ETag", '"redirect"')], 0
-            )
+            self._redirect(served)
             return
         size = served.path.stat().st_size
         start = 0
-        if wanted is not None and ("ETag", self.headers["If-Range"]) in served.headers:
+        if wanted is not None and ("ETag", self.headers.get("If-Range", served.headers[0][1])) in served.headers:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
         self._head(206 if start else 200, served.headers, size - start)
         with served.path.open("rb") as file:
@@ -206,6 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
             while file.tell() < size:
                 self.wfile.write(file.read(min(1 << 20, size - file.tell())))
         self.close_connection = True
+
+    def _redirect(self, served: Served) -> None:
+        location = ("Location", f"{self.server.storage}{self.path}")
+        self._head(302, [*served.redirect, location, ("ETag", '"redirect"')], 0)
 
     def _head(self, status: int, headers: list[tuple[str, str]], length: int) -> None:
         self.send_response(status)
@@ -238,6 +245,7 @@ def mixer(folder: Path, *arguments: str, hubs: str = "http://127.0.0.1:9") -> su
         "MIXER_GOOGLE_MODELS_URL": f"{hubs}/mixer_models",
         "HF_ENDPOINT": hubs,
         "XDG_CACHE_HOME": str(folder / "cache"),
+        "HF_HOME": str(folder / "cache" / "huggingface"),
     }
     command = [sys.executable, "-m", "cli", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
@@ -279,7 +287,8 @@ def import_twice(case: Case, folder: Path) -> Imported:
         hubs.offer(case, original)
         tries = [mixer(folder, "import", case.name, "checkpoint", hubs=hubs.url) for _ in range(2)]
     assert tries[1].returncode == 0, tries[1].stderr
-    (cached,) = (folder / "cache" / "mixer-serve").iterdir()
+    (cached,) = (path for path in (folder / "cache").rglob("*.[ns][pa][zf]*") if path.is_symlink() or case.is_google)
+    cached = cached.resolve()
     num_bytes, arrived_whole = original.stat().st_size, filecmp.cmp(original, cached, shallow=False)
     original.unlink()
     cached.unlink()
@@ -335,11 +344,14 @@ def test_the_files_have_the_true_number_of_parameters(shapes: Shapes):
 
 
 @every_case
-def test_an_import_that_breaks_off_is_one_line_and_goes_on_when_it_is_repeated(imported: Imported):
+def test_an_import_that_breaks_off_goes_on_from_there(imported: Imported):
     first, second = imported.tries
-    assert first.returncode == 2
-    assert " cannot be downloaded: peer closed connection" in first.stderr.splitlines()[-1]
-    assert "Traceback" not in first.stderr
+    if imported.case.is_google:
+        assert first.returncode == 2
+        assert " cannot be downloaded: peer closed connection" in first.stderr.splitlines()[-1]
+        assert "Traceback" not in first.stderr
+    else:  # the hub's client tries again by itself
+        assert (first.returncode, first.stderr) == (0, "")
     assert second.stdout == (f"checkpoint: Mixer B/16, 224 pixels, patch 16, 1000 classes, {imported.case.gelu} GELU\n")
     *_, whole, rest = [entry for entry in imported.requests if imported.case.is_google or entry[0].startswith("/cdn")]
     assert whole[1] is None
@@ -363,7 +375,7 @@ def test_a_name_says_how_pictures_are_prepared_and_what_classes_are_called(impor
     assert spec.interpolation == case.interpolation
     assert (config.gelu, config.pixel_mean, config.pixel_std) == (case.gelu, (case.pixel_mean,), (case.pixel_std,))
     assert {index: spec.labels[index] for index in WORDS} == WORDS
-    assert spec.source.origin.endswith(imported.requests[0][0])
+    assert spec.source.origin.endswith(imported.requests[0][0].removeprefix("/cdn"))
     assert sum(parameter.numel() for parameter in loaded.model.parameters()) == NUM_PARAMETERS
 
 

@@ -20,7 +20,8 @@ from torch.nn import functional
 from export.to_onnx import forget_traces
 from model.data.augment import augment
 from model.data.batch_rng import BatchRng
-from model.data.dataset import ImageSet, PreprocessConfig, load
+from model.data.dataset import ImageSet, PreprocessConfig
+from model.data.loading import load
 from model.recipe import Augmentation
 from model.spec import Fit
 

@@ -5,20 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
-from pydantic import AliasChoices, Field
-from pydantic_settings import (
-    BaseSettings,
-    CliPositionalArg,
-    CliToggleFlag,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from app import settings
 from app.errors import BadSettings
 from cli.terminal import bar, console, require_extra, task_of
-from model.flags import parse
+from model.flags import Positional, Toggle, parse
 
 if TYPE_CHECKING:
     from cli.bench.comparison import Report
@@ -26,15 +19,13 @@ if TYPE_CHECKING:
 _WIDTH = 120
 
 
-class BenchOptions(BaseSettings):
+class BenchOptions(BaseModel):
     """Measure what this machine can do with BUNDLE: decoding, the model, both; and say which part binds."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", cli_kebab_case=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bundle: CliPositionalArg[Path] = Field(description="Bundle folder or .onnx file.")
-    as_json: CliToggleFlag[bool] = Field(
-        default=False, validation_alias=AliasChoices("json"), description="Print everything as one JSON object."
-    )
+    bundle: Positional[Path] = Field(description="Bundle folder or .onnx file.")
+    as_json: Toggle[bool] = Field(default=False, alias="json", description="Print everything as one JSON object.")
     plot: Path | None = Field(default=None, description="PNG file to draw the model's images/s by batch size into.")
     seconds: float = Field(default=0.5, gt=0, le=600, description="Time for one measurement.")
     rounds: int = Field(default=3, ge=1, le=1000, description="Measurements of each thing, in turn with all others.")
@@ -48,18 +39,6 @@ class BenchOptions(BaseSettings):
         default=32, ge=1, le=4096, description="Largest batch; measured are 1, 2, 4, ... up to it."
     )
     pictures: Path | None = Field(default=None, description="Folder of pictures to decode. Default: generated ones.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags only: the service's variables are not this command's."""
-        return (init_settings,)
 
 
 def bench(context: typer.Context) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.data.labels import match
-from model.data.layout import Split, alike, class_folders, find_splits, subfolders
+from model.data.layout import Split, alike, class_folders, find_splits, match, subfolders
 from model.data.scan import File, Scan, is_of_system, scan, shown
 from model.errors import DataError
 

@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
-from model.network.hub import WEIGHT_SUFFIXES, is_name
 from model.network.mixer import MixerConfig, MlpMixer
+from model.network.names import WEIGHT_SUFFIXES, is_name
 from model.network.state_dict import unwrapped
 from model.preprocess import Pixels, to_pixels
 from model.spec import ModelSpec

@@ -1,7 +1,7 @@
-"""A public checkpoint's file, downloaded into a cache folder.
+"""A public checkpoint's file, downloaded into a cache folder: from the hub that has it, or by its address.
 
-Downloads resume, are checked against the server's checksum where it sends one, and are kept. Proxies are taken from the
-usual variables. Knows nothing of which checkpoints there are, nor of tensors.
+Downloads by address resume, are checked against the server's checksum where it sends one, and are kept. Proxies are
+taken from the usual variables. Knows nothing of which checkpoints there are, nor of tensors.
 """
 
 import base64
@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 
 from model.errors import CheckpointError
-from model.network.hub import Remote
+from model.network import hub
+from model.network.names import TIMM_FILE, Remote
 
 _TIMEOUT = httpx.Timeout(30)
 
@@ -26,15 +27,27 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixer-serve"
 
 
-def fetch(remote: Remote, cache: Path, progress: Progress = lambda done, total: None) -> Path:
-    """The checkpoint's file in the cache, downloaded unless it is there. A broken-off download is resumed.
+def fetch(remote: Remote, cache: Path | None = None, progress: Progress = lambda done, total: None) -> Path:
+    """The checkpoint's file in `cache`, downloaded unless it is there. A broken-off download is resumed.
+
+    Without a `cache`, files by address lie in cache_folder() and those of a hub where its clients have them.
 
     Raises: CheckpointError, naming the address and what went wrong: no network, an HTTP status, a connection that broke
     off, a wrong checksum (the file is then thrown away), a cache that cannot be written.
     """
-    path = cache / remote.filename
+    path = (cache or cache_folder()) / remote.filename
     if path.exists():
         return path
+    if remote.repository is None or remote.endpoint is None:
+        return _fetch_by_address(remote, path, progress)
+    try:
+        return hub.fetch(remote.repository, TIMM_FILE, remote.endpoint, cache, progress)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}. {_otherwise(remote, path)}") from error
+
+
+def _fetch_by_address(remote: Remote, path: Path, progress: Progress) -> Path:
+    cache = path.parent
     partial = path.with_name(path.name + ".part")
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -95,15 +108,11 @@ def _client(url: str) -> httpx.Client:
 
 
 def _checksum(response: httpx.Response) -> tuple[str, str] | None:
-    """Hugging Face sends a SHA-256 with its redirect, Google's storage an MD5 with the file."""
-    for answer in (*response.history, response):
-        linked = answer.headers.get("x-linked-etag", "").strip('"')
-        if len(linked) == 64:
-            return "sha256", linked
-        for entry in answer.headers.get("x-goog-hash", "").split(","):
-            algorithm, _, digest = entry.strip().partition("=")
-            if algorithm == "md5":
-                return "md5", base64.b64decode(digest).hex()
+    """Google's storage sends an MD5 with the file."""
+    for entry in response.headers.get("x-goog-hash", "").split(","):
+        algorithm, _, digest = entry.strip().partition("=")
+        if algorithm == "md5":
+            return algorithm, base64.b64decode(digest).hex()
     return None
 
 

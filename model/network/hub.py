@@ -1,128 +1,88 @@
-"""Public Mixer checkpoints by name: where they lie, and what their pictures have to look like.
+"""A file from the Hugging Face hub, in the cache that every client of the hub shares.
 
-`google:imagenet1k/Mixer-B_16` is a file of the reference implementation's bucket (arXiv 2105.01601, 2106.01548,
-2203.08065), `timm:mixer_b16_224.goog_in21k_ft_in1k` one of timm's on the Hugging Face hub. What is nearly a name is
-answered with the names near to it. Knows nothing of downloads, nor of tensors.
+Tokens, the cache, offline mode and mirrors are huggingface_hub's own (HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT).
+A connection that breaks is taken up where it broke, but a process that is killed begins the file anew. Switched off,
+unless the environment says otherwise: Xet, whose transfers go to other hosts than proxies and mirrors know, and
+telemetry, which names in every request what is installed and what the caller runs under. Knows nothing of tensors.
 """
 
-import difflib
+import hashlib
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from model.errors import CheckpointError
-from model.spec import Interpolation
 
-GOOGLE_VARIABLE, HUGGING_FACE_VARIABLE = "MIXER_GOOGLE_MODELS_URL", "HF_ENDPOINT"
-_GOOGLE = "https://storage.googleapis.com/mixer_models"
-_HUGGING_FACE = "https://huggingface.co"
-_GOOGLE_FILES = {
-    "imagenet1k": ("Mixer-B_16", "Mixer-L_16"),
-    "imagenet21k": ("Mixer-B_16", "Mixer-L_16"),
-    "sam": ("Mixer-B_16", "Mixer-B_32"),
-    "gsam": ("Mixer-B_16", "Mixer-B_32", "Mixer-S_16", "Mixer-S_32", "Mixer-S_8"),
-}
-_TIMM_NAMES = tuple(
-    f"mixer_{size}_224.{tag}"
-    for size, tags in {
-        "b16": ("goog_in21k_ft_in1k", "goog_in21k", "miil_in21k_ft_in1k", "miil_in21k"),
-        "l16": ("goog_in21k_ft_in1k", "goog_in21k"),
-    }.items()
-    for tag in tags
-)
-_NAMES = (
-    *(f"google:{folder}/{model}" for folder, models in _GOOGLE_FILES.items() for model in models),
-    *(f"timm:{name}" for name in _TIMM_NAMES),
-)
-WEIGHT_SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-_FOLDERS = ((), ("timm",), ("google",), *((folder,) for folder in _GOOGLE_FILES))  # that may stand before a bare name
-_MOST_NAMED = 4
+ENDPOINT_VARIABLE = "HF_ENDPOINT"
+_SWITCHED_OFF = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")
+_REVISION = "main"
+
+Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Remote:
-    """A checkpoint's address, the name of its file in the cache, and how its pictures are prepared.
+class _Bar:
+    """The little of a tqdm bar that a download needs, as a function of (done, total)."""
 
-    pixel_mean, pixel_std: in 0..255, for every channel alike. is_imagenet1k: its classes are those of ILSVRC 2012.
-    mirror: the variable of the environment that names another host.
+    def __init__(self, progress: Progress, *, total: int | None = None, initial: int = 0, **_: Any) -> None:
+        self._progress, self._total, self._done = progress, total or 0, initial
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to draw."""
+
+    def update(self, count: int) -> None:
+        """So many bytes more."""
+        self._done += count
+        self._progress(self._done, self._total)
+
+
+def fetch(
+    repository: str, filename: str, endpoint: str, cache: Path | None, progress: Progress = lambda done, total: None
+) -> Path:
+    """The file in the cache, downloaded unless it is there. `cache`: another folder than the hub's own.
+
+    Raises: CheckpointError, naming the address and what went wrong.
     """
+    for name in _SWITCHED_OFF:
+        os.environ.setdefault(name, "1")  # before the import, which reads them
+    import httpx2  # noqa: PLC0415
+    import huggingface_hub as library  # noqa: PLC0415
+    from huggingface_hub.utils.logging import set_verbosity_error  # noqa: PLC0415
 
-    url: str
-    filename: str
-    pixel_mean: float = 127.5
-    pixel_std: float = 127.5
-    interpolation: Interpolation = "bicubic"
-    is_imagenet1k: bool = False
-    mirror: str = GOOGLE_VARIABLE
-
-
-def find(name: str, environment: Mapping[str, str] = os.environ) -> Remote | None:
-    """The checkpoint called `google:...` or `timm:...`; None for a path.
-
-    The environment may name mirrors: MIXER_GOOGLE_MODELS_URL, and HF_ENDPOINT as for every client of that hub.
-    Raises: CheckpointError for a name that is not known and for an address, with the names near to it.
-    """
-    if name in _NAMES:
-        origin, _, rest = name.partition(":")
-        return _google(rest, environment) if origin == "google" else _timm(rest, environment)
-    if is_name(name):
-        raise CheckpointError(f"{name} {_unknown(name)}")
-    return None
-
-
-def is_name(text: str) -> bool:
-    """Whether a person means public weights by this, known or not, or an address; not a path."""
-    if re.match(r"(google|timm|hf|hf-hub|hf_hub|huggingface|torchvision|gs):|https?:/", text, re.IGNORECASE):
-        return True
-    path = Path(text)
-    if path.exists() or path.suffix.lower() in WEIGHT_SUFFIXES or text.startswith((".", "/", "~")):
-        return False
-    return path.parts[:-1] in _FOLDERS and bool(_meant(text))
-
-
-def _google(rest: str, environment: Mapping[str, str]) -> Remote:
-    base = environment.get(GOOGLE_VARIABLE, _GOOGLE).rstrip("/")
-    folder, _, model = rest.partition("/")
-    filename, tuned = f"google-{folder}-{model}.npz", folder != "imagenet21k"
-    return Remote(f"{base}/{rest}.npz", filename, interpolation="bilinear", is_imagenet1k=tuned)
-
-
-def _timm(rest: str, environment: Mapping[str, str]) -> Remote:
-    base = environment.get(HUGGING_FACE_VARIABLE, _HUGGING_FACE).rstrip("/")
-    url, filename = f"{base}/timm/{rest}/resolve/main/model.safetensors", f"timm-{rest}.safetensors"
-    tuned = rest.endswith("_ft_in1k")
-    if ".miil" in rest:  # trained on pixels in [0, 1], as they are
-        return Remote(url, filename, 0.0, 255.0, "bilinear", tuned, HUGGING_FACE_VARIABLE)
-    return Remote(url, filename, is_imagenet1k=tuned, mirror=HUGGING_FACE_VARIABLE)
-
-
-def _unknown(name: str) -> str:
-    """What a name or an address is instead, and what was meant."""
-    meant = _meant(name)
-    if re.match("https?:/", name):
-        return "is an address; expected " + (
-            f"the name {meant[0]}."
-            if meant
-            else "google:FOLDER/NAME, timm:NAME, or a file that was downloaded from there."
+    # it tells of every retry, and errors end in one line here
+    set_verbosity_error()  # type: ignore[no-untyped-call]
+    cached = library.try_to_load_from_cache(repository, filename, cache_dir=cache, revision=_REVISION)
+    if isinstance(cached, str):
+        return Path(cached)
+    url = library.hf_hub_url(repository, filename, revision=_REVISION, endpoint=endpoint)
+    try:
+        library.get_hf_file_metadata(url)  # else no network is known after 24 s
+        path = library.hf_hub_download(
+            repository,
+            filename,
+            revision=_REVISION,
+            cache_dir=cache,
+            endpoint=endpoint,
+            tqdm_class=cast(Any, partial(_Bar, progress)),
         )
-    known = [known for known in _NAMES if known.startswith(f"{name.partition(':')[0].lower()}:")]
-    names = ", ".join(meant or known or _NAMES)
-    return f"is not a checkpoint that is known here; expected {'one of ' if ', ' in names else ''}{names}."
+    except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{url} cannot be downloaded: {reason}") from error
+    _expect_checksum(url, Path(path).resolve())
+    return Path(path)
 
 
-def _meant(text: str) -> list[str]:
-    """The known names that a text holds, or is a part of; else those most like it. At most _MOST_NAMED."""
-    known = {_letters(name.partition(":")[2]): name for name in _NAMES}
-    if held := [letters for letters in known if letters in _letters(text)]:
-        return [known[max(held, key=len)]]
-    part = _letters(re.split("[/:]", text.removesuffix(".npz").removesuffix(".safetensors"))[-1])
-    whole = [known[letters] for letters in known if len(part) > 5 and part in letters]  # 5: "mixer" is a part of all
-    like = difflib.get_close_matches(part, known, n=_MOST_NAMED, cutoff=0.7)
-    return whole[:_MOST_NAMED] or [known[letters] for letters in like]
-
-
-def _letters(text: str) -> str:
-    """Its letters and digits, in lower case: what stays where a name is misspelt."""
-    return re.sub("[^a-z0-9]", "", text.lower())
+def _expect_checksum(url: str, blob: Path) -> None:
+    """The cache names a large file by the SHA-256 that the hub says, and a plain download does not look if it is so."""
+    if not re.fullmatch("[0-9a-f]{64}", blob.name):
+        return
+    with blob.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != blob.name:
+        blob.unlink()
+        raise CheckpointError(f"{url} arrived with the sha256 {found}; expected {blob.name}. Try again")

@@ -1,15 +1,14 @@
 """Foreign checkpoints in: Google's .npz and timm's .safetensors or .pth, of any sizes, become a Checkpoint.
 
-Sizes are read off the tensors. Key layouts: google-research/vision_transformer `models_mixer.py`, timm `mlp_mixer.py`.
-Knows nothing of where the files come from.
+Sizes are read off the tensors. Knows the names of public weights, and leaves it to download.py how they arrive.
 """
 
 import math
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,40 +17,30 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from model.data.labels import IMAGENET_1K, read_labels
+from model.data.layout import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
+from model.network import checkpoint, download, names
 from model.network.checkpoint import Checkpoint
-from model.network.hub import Remote
-from model.network.mixer import GeluFlavour, MixerConfig, MlpMixer, variant_name
+from model.network.layouts import GOOGLE, TIMM, Entry, Layout, Tensors
+from model.network.mixer import MixerConfig, MlpMixer, variant_name
+from model.network.names import Remote
 from model.network.state_dict import differences, read_torch, unwrapped
-from model.spec import Fit, Interpolation, ModelSpec, Source
+from model.spec import Fit, ModelSpec, Source
 
-Tensors = Mapping[str, NDArray[np.float32]]
 _BLOCK = re.compile(r"(?:MixerBlock_|blocks\.)(\d+)[/.]")
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 _PAPER_FIT = Fit(mode="crop", crop_percentage=0.875)  # shorter side to 256, central 224
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of ours: what it is called and shaped elsewhere, and how it becomes ours."""
+def open_weights(source: str, progress: download.Progress = lambda done, total: None) -> Checkpoint:
+    """A checkpoint folder, or public weights by their name, downloaded where they are not in the cache.
 
-    ours: str
-    theirs: str
-    shape: tuple[int, ...]
-    convert: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda tensor: tensor
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one code base names and orders a Mixer's tensors. `first`: the name of the stem's, which tells a prefix."""
-
-    name: str
-    first: str
-    gelu: GeluFlavour
-    interpolation: Interpolation
-    sizes: Callable[[Tensors], tuple[int, int, int, int, int, int, int]]
-    entries: Callable[[MixerConfig], Iterator[Entry]]
+    Raises: CheckpointError.
+    """
+    remote = names.find(source)
+    if remote is None:
+        return checkpoint.load(Path(source))
+    return read(download.fetch(remote, progress=progress), None, remote)
 
 
 def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | None = None) -> Checkpoint:
@@ -181,77 +170,3 @@ def _converted(path: Path, entry: Entry, tensors: Tensors) -> NDArray[np.float32
     if tensor.shape != entry.shape:
         raise CheckpointError(f"{path}: the tensor {entry.theirs!r} is {tensor.shape}; expected {entry.shape}.")
     return np.ascontiguousarray(entry.convert(tensor))
-
-
-# --- Google: Dense kernels are (in, out) -----------------------------------------------------------------------------
-
-
-def _google_sizes(tensors: Tensors) -> tuple[int, int, int, int, int, int, int]:
-    patch_size, _, channels, hidden = tensors["stem/kernel"].shape
-    num_patches, tokens_mlp = tensors["MixerBlock_0/token_mixing/Dense_0/kernel"].shape
-    _, channels_mlp = tensors["MixerBlock_0/channel_mixing/Dense_0/kernel"].shape
-    return patch_size, channels, hidden, num_patches, tokens_mlp, channels_mlp, tensors["head/kernel"].shape[1]
-
-
-def _google_entries(config: MixerConfig) -> Iterator[Entry]:
-    patch, hidden, seen = config.patch_size, config.hidden_dim, config.num_patches
-    stem = (patch, patch, config.channels, hidden)
-    yield Entry("stem.weight", "stem/kernel", stem, lambda kernel: kernel.reshape(-1, hidden).T)
-    yield Entry("stem.bias", "stem/bias", (hidden,))
-    for index in range(config.num_blocks):
-        ours, theirs = f"blocks.{index}", f"MixerBlock_{index}"
-        for norm in (0, 1):
-            yield Entry(f"{ours}.layer_norm_{norm}.weight", f"{theirs}/LayerNorm_{norm}/scale", (hidden,))
-            yield Entry(f"{ours}.layer_norm_{norm}.bias", f"{theirs}/LayerNorm_{norm}/bias", (hidden,))
-        for mlp, dim, mlp_dim in (
-            ("token_mixing", seen, config.tokens_mlp_dim),
-            ("channel_mixing", hidden, config.channels_mlp_dim),
-        ):
-            for dense, shape in ((0, (dim, mlp_dim)), (1, (mlp_dim, dim))):
-                yield from _google_dense(f"{ours}.{mlp}.dense_{dense}", f"{theirs}/{mlp}/Dense_{dense}", shape)
-    yield Entry("pre_head_layer_norm.weight", "pre_head_layer_norm/scale", (hidden,))
-    yield Entry("pre_head_layer_norm.bias", "pre_head_layer_norm/bias", (hidden,))
-    yield from _google_dense("head", "head", (hidden, config.num_classes))
-
-
-def _google_dense(ours: str, theirs: str, shape: tuple[int, int]) -> Iterator[Entry]:
-    yield Entry(f"{ours}.weight", f"{theirs}/kernel", shape, lambda kernel: kernel.T)
-    yield Entry(f"{ours}.bias", f"{theirs}/bias", (shape[1],))
-
-
-# --- timm: torch's own (out, in), the stem a convolution --------------------------------------------------------------
-
-
-def _timm_sizes(tensors: Tensors) -> tuple[int, int, int, int, int, int, int]:
-    hidden, channels, patch_size, _ = tensors["stem.proj.weight"].shape
-    tokens_mlp, num_patches = tensors["blocks.0.mlp_tokens.fc1.weight"].shape
-    channels_mlp, _ = tensors["blocks.0.mlp_channels.fc1.weight"].shape
-    return patch_size, channels, hidden, num_patches, tokens_mlp, channels_mlp, tensors["head.weight"].shape[0]
-
-
-def _timm_entries(config: MixerConfig) -> Iterator[Entry]:
-    patch, hidden, seen = config.patch_size, config.hidden_dim, config.num_patches
-    stem = (hidden, config.channels, patch, patch)
-    yield Entry("stem.weight", "stem.proj.weight", stem, lambda w: w.transpose(0, 2, 3, 1).reshape(hidden, -1))
-    yield Entry("stem.bias", "stem.proj.bias", (hidden,))
-    for index in range(config.num_blocks):
-        for ours, theirs in (("layer_norm_0", "norm1"), ("layer_norm_1", "norm2")):
-            yield from _timm_pair(f"blocks.{index}.{ours}", f"blocks.{index}.{theirs}", (hidden,))
-        for ours, theirs, dim, mlp_dim in (
-            ("token_mixing", "mlp_tokens", seen, config.tokens_mlp_dim),
-            ("channel_mixing", "mlp_channels", hidden, config.channels_mlp_dim),
-        ):
-            for dense, shape in ((0, (mlp_dim, dim)), (1, (dim, mlp_dim))):
-                name = f"blocks.{index}.{theirs}.fc{dense + 1}"
-                yield from _timm_pair(f"blocks.{index}.{ours}.dense_{dense}", name, shape)
-    yield from _timm_pair("pre_head_layer_norm", "norm", (hidden,))
-    yield from _timm_pair("head", "head", (config.num_classes, hidden))
-
-
-def _timm_pair(ours: str, theirs: str, shape: tuple[int, ...]) -> Iterator[Entry]:
-    yield Entry(f"{ours}.weight", f"{theirs}.weight", shape)
-    yield Entry(f"{ours}.bias", f"{theirs}.bias", shape[:1])
-
-
-GOOGLE = Layout("Google", "stem/kernel", "tanh", "bilinear", _google_sizes, _google_entries)
-TIMM = Layout("timm", "stem.proj.weight", "erf", "bicubic", _timm_sizes, _timm_entries)

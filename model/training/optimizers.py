@@ -1,13 +1,19 @@
-"""What moves the weights: the optimizers, and SAM around any of them. Knows nothing of schedules or pictures."""
+"""What moves the weights: the optimizers, SAM around any of them, and the moving average behind them.
+
+Knows nothing of schedules or pictures.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from model.network.mixer import MlpMixer
 from model.recipe import Recipe
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 def build_optimizers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -36,6 +42,21 @@ def build_optimizers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimi
     else:
         optimizers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate))
     return optimizers
+
+
+def moving_average(model: MlpMixer, decay: float) -> AveragedModel:
+    """A copy of the network whose weights follow the model's: update_parameters(model) after every step.
+
+    After step n they move by 1 - min(decay, n / (9 + n)) of the way: the first steps count for more, so that little of
+    the random start stays. `n_averaged` is n, and counts the start as a step, which torch would else overwrite.
+    """
+
+    def move(averages: Tensors, parameters: Tensors, step: Tensor | int) -> None:
+        torch._foreach_lerp_(averages, parameters, 1 - min(decay, int(step) / (9 + int(step))))
+
+    average = AveragedModel(model, multi_avg_fn=move).eval()
+    average.n_averaged.fill_(1)
+    return average
 
 
 @contextmanager

@@ -4,36 +4,35 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettingsSource, SettingsConfigDict
 
-from model.recipe import RECIPES, Recipe
+from model.flags import Positional
+from model.recipe import RECIPES, Recipe, fitted
 from model.spec import Background, FitMode
-from model.training.sized import fitted
 
 
-class TrainOptions(Recipe, BaseSettings):
+class TrainOptions(Recipe):
     """Train a Mixer on DATA and write a checkpoint folder. A killed run in that folder is resumed.
 
     The defaults shown are those of the recipe `small`; --recipe takes another's, and a flag overrides either.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", cli_kebab_case=True)
-
-    data: CliPositionalArg[Path] = Field(
-        description="Folder of class folders (LABEL/*.jpg; train/, val/) or IDX files."
-    )
+    data: Positional[Path] = Field(description="Folder of class folders (LABEL/*.jpg; train/, val/) or IDX files.")
     out: Path = Field(description="Checkpoint folder to write.")
     recipe: Literal["small", "pretrain", "finetune"] | None = Field(
         default=None,
         description="small: small data from scratch. pretrain: the paper's, for ImageNet. finetune: from a checkpoint. "
         "Default: finetune with --init, otherwise small.",
     )
-    init: Path | None = Field(
+    init: str | None = Field(
         default=None,
-        description="Checkpoint to start from, ours or imported. Its sizes hold; image-size may be a multiple.",
+        description="Weights to start from: a checkpoint folder, or a public name as in mixer import (timm:..., "
+        "google:...), which is downloaded. Their sizes hold; image-size may be a multiple.",
     )
     teacher: Path | None = Field(
         default=None, description="Classifier to learn from: a checkpoint folder, or an ONNX file that takes pixels."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where to train. auto: a GPU if torch finds one. A run may move between them."
     )
     labels: Path | None = Field(default=None, description="File with one label a line: names for IDX classes.")
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
@@ -49,18 +48,6 @@ class TrainOptions(Recipe, BaseSettings):
     num_blocks: int = Field(default=8, ge=1, description="Mixer blocks.")
     tokens_mlp_dim: int = Field(default=64, ge=1, description="Width of the token-mixing MLP.")
     channels_mlp_dim: int = Field(default=512, ge=1, description="Width of the channel-mixing MLP.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags only: a training run should not depend on the environment."""
-        return (init_settings,)
 
     def chosen_recipe(self) -> Recipe:
         """The named recipe with every flag that was given over it."""

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed
+
+from model.errors import TrainingError
 
 _TIMEOUT = timedelta(minutes=30)
 
@@ -54,11 +56,16 @@ def shard_slices(total: int, count: int) -> list[slice]:
 
 
 @contextmanager
-def joined() -> Iterator[tuple[Processes, torch.device]]:
-    """The processes that torchrun started this one among, or this one alone, and the device it should train on."""
+def joined(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[tuple[Processes, torch.device]]:
+    """The processes that torchrun started this one among, or this one alone, and the device it should train on.
+
+    Raises: TrainingError where a GPU is wanted and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device is 'cuda': torch finds no GPU; expected one, or --device cpu.")
     count = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    device = torch.device("cuda", local) if wanted != "cpu" and torch.cuda.is_available() else torch.device("cpu")
     if count == 1:
         yield Processes(), device
         return

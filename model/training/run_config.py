@@ -1,21 +1,58 @@
-"""What a run is about, and how to tell whether another one is about the same. Knows nothing of how it goes."""
+"""What a run is given: what it is about, and who is told how it goes. Knows nothing of how it goes."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from model.data.dataset import Dataset
-from model.errors import TrainingError
+from model.evaluation.evaluate import Evaluation
 from model.network.mixer import MixerConfig, MlpMixer
-from model.old_names import renamed
 from model.recipe import Recipe
 from model.training.processes import Processes
 from model.training.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One line of metrics.jsonl."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_top1: float
+    val_calibration_error: float
+    learning_rate: float
+    images_per_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch}: training loss {self.train_loss:.4f}, validation loss {self.val_loss:.4f}, "
+            f"top-1 {self.val_top1:.2%}, {self.images_per_s:.0f} images/s"
+        )
+
+
+@dataclass(frozen=True)
+class TrainCallbacks:
+    """What training tells whoever watches it, and asks of them. Counts are (done, total).
+
+    on_download counts bytes, on_reading pictures, on_step steps. on_best gets weights that do better than any before.
+    should_stop is asked after every step; `stoppable` is entered for as long as it is.
+    """
+
+    on_download: Callable[[int, int], None] = lambda done, total: None
+    on_reading: Callable[[int, int], None] = lambda done, total: None
+    on_recipe: Callable[[Recipe], None] = lambda recipe: None
+    on_note: Callable[[str], None] = lambda line: None
+    on_step: Callable[[int, int], None] = lambda done, total: None
+    on_epoch: Callable[[EpochReport], None] = lambda report: None
+    on_best: Callable[[MlpMixer, Evaluation, float], None] = lambda model, evaluation, temperature: None
+    should_stop: Callable[[], bool] = lambda: False
+    stoppable: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True)
@@ -41,52 +78,6 @@ class RunConfig:
         }
         loaded: dict[str, Any] = json.loads(json.dumps(identity))
         return loaded
-
-
-def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
-    """Raises TrainingError with everything in which the run in `out` differs from the one that is wanted.
-
-    How many epochs there are may change: see `extend`.
-    """
-    differences = [
-        what
-        for part, what in (
-            ("data", "on other data"),
-            ("initial", "from other initial weights"),
-            ("teacher", "with another teacher"),
-        )
-        if saved.get(part) != wanted[part]
-    ]
-    for part in ("model", "recipe"):
-        before = renamed(saved[part])
-        differences += [
-            f"with {name} {_shown(before.get(name))} (now {_shown(value)})"
-            for name, value in wanted[part].items()
-            if before.get(name) != value and name != "epochs"
-        ]
-    if differences:
-        raise TrainingError(
-            f"{out} holds a run {', '.join(differences)}. To go on with it, give what it was started with; to begin "
-            "anew, give another --out, or delete that folder first."
-        )
-
-
-def new_length(saved: Mapping[str, Any], wanted: Recipe, step: int, steps_per_epoch: int, out: Path) -> int | None:
-    """How many epochs the run in `out` was to have, if that is another number than is wanted now, or None.
-
-    Raises: TrainingError where it has gone further than that.
-    """
-    epochs: int = saved["recipe"]["epochs"]
-    if step > wanted.epochs * steps_per_epoch:
-        raise TrainingError(
-            f"--epochs is {wanted.epochs}; the run in {out} has done {step / steps_per_epoch:.4g} of its {epochs} "
-            "epochs. Give more to go on with it; to begin anew, give another --out, or delete that folder first."
-        )
-    return None if epochs == wanted.epochs else epochs
-
-
-def _shown(value: object) -> object:
-    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _fingerprint(model: MlpMixer) -> str:

@@ -3,55 +3,43 @@
     python -m model.training.train DATA --out CHECKPOINT ...
     torchrun --nproc-per-node=2 -m model.training.train DATA --out CHECKPOINT ...
 
-take the flags of `mixer train` (options.py). Knows how the pieces fit together; the steps are run.py's.
+take the flags of `mixer train` (options.py). Knows how the pieces fit together; the loop is run.py's.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from model.data.dataset import Dataset, PreprocessConfig, load
-from model.data.labels import read_labels
+from model.data.dataset import Dataset, PreprocessConfig
+from model.data.layout import read_labels
+from model.data.loading import load
 from model.errors import MixerError, TrainingError, TrainingStopped
 from model.evaluation.curves import write_curves
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.inventory import describe
 from model.flags import parse
-from model.network import checkpoint
+from model.network import checkpoint, zoo
 from model.network.mixer import MixerConfig, MlpMixer, variant_name
+from model.network.provenance import versions
 from model.network.transfer import at_resolution, with_new_head
-from model.recipe import Recipe
+from model.recipe import Recipe, described
 from model.spec import Fit, Metrics, ModelSpec, Source
+from model.stopping import StopNow, stop_signals
 from model.training.options import TrainOptions
 from model.training.processes import Processes, exit_without_teardown, joined
-from model.training.provenance import versions
-from model.training.run import EpochReport, Observer, Run
-from model.training.run_config import RunConfig
+from model.training.run import Run
+from model.training.run_config import RunConfig, TrainCallbacks
 from model.training.run_folder import BEST, expect_run_folder
-from model.training.sized import described
-from model.training.stopping import StopNow, StopSignals, stop_signals
 from model.training.teacher import Teacher, read_teacher
 
 _NUM_PARITY_IMAGES = 32
 _SAVE_EVERY_S = 60.0
 _FEW_STEPS = 200
 _SIZES = ("channels", "patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Who is told how training from options goes along: counts are (done, total)."""
-
-    on_reading: Callable[[int, int], None] = lambda done, total: None
-    on_recipe: Callable[[Recipe], None] = lambda recipe: None
-    on_step: Callable[[int, int], None] = lambda step, total: None
-    on_epoch: Callable[[EpochReport], None] = lambda report: None
-    on_note: Callable[[str], None] = lambda line: None
-    signals: StopSignals = field(default_factory=StopSignals)  # asked after every step
 
 
 def train(
@@ -65,9 +53,8 @@ def train(
     teacher: Teacher | None = None,
     device: torch.device | None = None,
     processes: Processes | None = None,
-    observer: Observer | None = None,
+    callbacks: TrainCallbacks | None = None,
     save_every_s: float = _SAVE_EVERY_S,
-    stop: Callable[[], bool] = lambda: False,
 ) -> checkpoint.Checkpoint:
     """Train to the end and write a checkpoint folder to `out`; a killed run's `out` is picked up where it was saved.
 
@@ -75,17 +62,15 @@ def train(
     completed with the temperature fitted to these pictures, and the metrics on them. `initial` gives the weights to
     start from, of a network of the same sizes; without it they are random.
 
-    `stop` is asked after every step.
-
     Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite), CheckpointError (`out`
-    cannot be written or read) and TrainingStopped (`stop` came true, and the run is saved).
+    cannot be written or read) and TrainingStopped (should_stop came true, and the run is saved).
     """
-    observer, processes = observer or Observer(), processes or Processes()
+    callbacks, processes = callbacks or TrainCallbacks(), processes or Processes()
     made_with = versions()  # now: at the end, files may differ from the code that ran
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = Run(RunConfig(dataset, config, recipe, initial, teacher, device, processes), out)
+    run = Run.open(RunConfig(dataset, config, recipe, initial, teacher, device, processes), out)
     for line in run.resumed:
-        observer.on_note(line)
+        callbacks.on_note(line)
 
     def finished(model: MlpMixer, evaluation: Evaluation, temperature: float) -> checkpoint.Checkpoint:
         metrics = Metrics(
@@ -98,21 +83,26 @@ def train(
         return checkpoint.Checkpoint(
             model=model,
             spec=spec.model_copy(update={"metrics": metrics, "temperature": temperature}),
-            training={**run.identity, "history": run.history, "step": run.step, "versions": made_with},
+            training={
+                **run.state.identity,
+                "history": run.state.history,
+                "step": run.state.step,
+                "versions": made_with,
+            },
             images=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PARITY_IMAGES)][:_NUM_PARITY_IMAGES],
         )
 
     def keep_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
         if processes.is_first:
             checkpoint.save(finished(model, evaluation, temperature), out / BEST)
-        observer.on_best(model, evaluation, temperature)
+        callbacks.on_best(model, evaluation, temperature)
 
-    run.go_on(replace(observer, on_best=keep_best), save_every_s, stop)
+    run.go_on(replace(callbacks, on_best=keep_best), save_every_s)
     _, evaluation, temperature = run.evaluate()
-    last = finished(run.average, evaluation, temperature)
+    last = finished(run.state.averaged, evaluation, temperature)
     if processes.is_first:
         checkpoint.save(last, out)
-        _draw(run.history, out)
+        _draw(run.state.history, out)
     processes.wait()
     return last
 
@@ -124,11 +114,11 @@ def _draw(history: Sequence[Mapping[str, Any]], out: Path) -> None:
         raise TrainingError(f"{out} cannot hold the curves: {checkpoint.write_failure(error, out)}") from error
 
 
-def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint:
+def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.Checkpoint:
     """Read pictures, checkpoint and teacher as the options say, and train. Raises MixerError of every kind."""
     expect_run_folder(options.out, options.data)
     recipe = options.chosen_recipe()
-    base = checkpoint.load(options.init) if options.init is not None else None
+    base = None if options.init is None else zoo.open_weights(options.init, callbacks.on_download)
     preprocess_config = _preprocess_config(options, base)
     dataset = load(
         options.data,
@@ -136,19 +126,19 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
         val_fraction=recipe.val_fraction,
         seed=recipe.seed,
         labels=read_labels(options.labels) if options.labels is not None else None,
-        progress=watcher.on_reading,
+        progress=callbacks.on_reading,
     )
     for line in describe(dataset):
-        watcher.on_note(line)
+        callbacks.on_note(line)
     recipe = options.recipe_for(len(dataset.train))
     for line in described(recipe, options.chosen_recipe(), len(dataset.train)):
-        watcher.on_note(line)
-    watcher.on_recipe(recipe)
+        callbacks.on_note(line)
+    callbacks.on_recipe(recipe)
     initial = None if base is None else _adapted(base, preprocess_config.image_size, dataset.labels)
     config = initial.config if initial is not None else _config(options, len(dataset.labels))
     steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)
     if steps < _FEW_STEPS:
-        watcher.on_note(
+        callbacks.on_note(
             f"warning: {steps} steps are few to learn in; a smaller --batch-size or more --epochs give more."
         )
     spec = ModelSpec(
@@ -163,11 +153,11 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
         interpolation=preprocess_config.interpolation,
         source=Source(origin=_origin(options, base), license=options.license),
     )
-    with joined() as (processes, device):
+    with joined(options.device) as (processes, device):
         teacher = None
         if options.teacher is not None:
             teacher = read_teacher(options.teacher, dataset.labels, config.channels, device)
-        with watcher.signals.waiting():
+        with callbacks.stoppable():
             return train(
                 dataset,
                 config,
@@ -178,13 +168,8 @@ def train_from(options: TrainOptions, watcher: Watcher) -> checkpoint.Checkpoint
                 teacher=teacher,
                 device=device,
                 processes=processes,
-                observer=_observer(watcher) if processes.is_first else Observer(),
-                stop=watcher.signals.came,
+                callbacks=callbacks if processes.is_first else TrainCallbacks(should_stop=callbacks.should_stop),
             )
-
-
-def _observer(watcher: Watcher) -> Observer:
-    return Observer(watcher.on_step, watcher.on_epoch, on_note=watcher.on_note)
 
 
 def _preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None) -> PreprocessConfig:
@@ -224,14 +209,6 @@ def _origin(options: TrainOptions, base: checkpoint.Checkpoint | None) -> str:
     return f"trained on {options.data.name}" + (f" from {base.spec.name}" if base is not None else "")
 
 
-def summary(report: EpochReport) -> str:
-    """An epoch in one line."""
-    return (
-        f"epoch {report.epoch}: training loss {report.train_loss:.4f}, validation loss {report.val_loss:.4f}, "
-        f"top-1 {report.val_top1:.2%}, {report.images_per_s:.0f} images/s"
-    )
-
-
 def main(flags: Sequence[str]) -> None:
     """Train as one of torchrun's processes, or alone; a line an epoch on standard error."""
 
@@ -242,7 +219,12 @@ def main(flags: Sequence[str]) -> None:
         try:
             train_from(
                 parse(TrainOptions, flags, "python -m model.training.train"),
-                Watcher(on_epoch=lambda report: say(summary(report)), on_note=say, signals=signals),
+                TrainCallbacks(
+                    on_epoch=lambda report: say(str(report)),
+                    on_note=say,
+                    should_stop=signals.came,
+                    stoppable=signals.waiting,
+                ),
             )
         except (TrainingStopped, StopNow) as stopped:
             say(f"model.training.train: {stopped or 'stopped at once'}. To go on, give the same command again.")

@@ -1,20 +1,30 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import FlagError
-from model.flags import parse
+from model.flags import Positional, Toggle, parse
 from model.training.options import TrainOptions
 
 
-class _Options(BaseSettings):
-    model_config = SettingsConfigDict(extra="forbid", cli_kebab_case=True)
+class _Sizes(BaseModel):
+    """How large it is. More about that."""
 
-    data: CliPositionalArg[Path]
-    big_number: int = Field(ge=1)
-    even: int = 2
+    big_number: int = Field(ge=1, description="How many [N, H].")
+
+
+class _Options(_Sizes):
+    """Does something."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Positional[Path] = Field(description="Where it lies (LABEL/*).")
+    as_json: Toggle[bool] = Field(default=False, alias="json", description="Print JSON.")
+    kind: Literal["one", "other"] | None = Field(default=None, description="Which one. Default: any.")
+    even: int = Field(default=2, description="An even number.")
     secret_key: int = 0
 
     @field_validator("even")
@@ -35,24 +45,56 @@ def test_flags_become_options() -> None:
     options = parse(_Options, ["pictures", "--big-number", "7"], "toy")
     assert (options.data, options.big_number, options.even) == (Path("pictures"), 7, 2)
     assert options.model_fields_set == {"data", "big_number"}
+    assert parse(_Options, ["--json", "pictures", "--big-number=7"], "toy").as_json
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["pictures"], "--big-number: field required."),
-        (["--big-number", "1"], "the following arguments are required: DATA. See toy --help."),
+        (["pictures"], "--big-number is missing. See toy --help."),
+        (["--big-number", "1"], "DATA is missing. See toy --help."),
         (["pictures", "--big-number", "0"], "--big-number is '0': input should be greater than or equal to 1."),
         (["pictures", "--big-number", "1", "--even", "3"], "--even is '3': expected an even number."),
-        (["pictures", "--big-number", "1", "--odd", "3"], "unrecognized arguments: --odd 3. See toy --help."),
-        (["pictures", "--big-number"], "argument --big-number: expected one argument. See toy --help."),
+        (["pictures", "--big-number", "1", "--odd", "3"], "--odd is no option of toy. See toy --help."),
+        (
+            ["pictures", "--big-numbre", "1"],
+            "--big-numbre is no option of toy; the nearest is --big-number. See toy --help.",
+        ),
+        (["pictures", "--big-number"], "Option '--big-number' requires an argument. See toy --help."),
+        (["pictures", "more", "--big-number", "1"], "Got unexpected extra argument(s) (more). See toy --help."),
+        (["pictures", "--big-number", "-1"], "--big-number is '-1': input should be greater than or equal to 1."),
     ],
-    ids=["missing", "missing-positional", "out-of-range", "own-check", "unknown", "no-value"],
+    ids=[
+        *("missing", "missing-positional", "out-of-range", "own-check", "unknown", "misspelt", "no-value"),
+        *("one-too-many", "negative"),
+    ],
 )
 def test_a_flag_that_cannot_be_used_is_one_line_with_what_was_expected(flags: list[str], message: str) -> None:
     with pytest.raises(FlagError) as caught:
         parse(_Options, flags, "toy")
     assert str(caught.value) == message
+
+
+def test_help_has_every_option_with_its_values_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(_Options, ["--help"], "toy")
+    assert ended.value.code == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "Does something." in lines
+    assert (
+        lines[-8:]
+        == [
+            "[DATA] Where it lies (LABEL/*). Required.",
+            "",
+            "Options:",
+            "--json Print JSON.",
+            "--kind one|other Which one. Default: any.",
+            "--even INTEGER An even number. Default: 2.",
+            "--secret-key INTEGER Default: 0.",
+            "--big-number INTEGER How many [N, H]. Required.",
+            "--help Show this message and exit.",
+        ][-8:]
+    )
 
 
 def test_a_key_is_not_repeated_in_an_error() -> None:

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from model.data import dataset, idx
-from model.data.dataset import Dataset, ImageSet, PreprocessConfig, load, load_for, read_pixels
-from model.data.labels import read_labels
+from model.data.dataset import Dataset, ImageSet, PreprocessConfig, read_pixels
+from model.data.layout import read_labels
+from model.data.loading import load, load_for
 from model.data.scan import scan
 from model.errors import DataError
 from model.spec import Fit

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.dataset import PreprocessConfig, load, load_for
+from model.data.dataset import PreprocessConfig
+from model.data.loading import load, load_for
 from model.evaluation.inventory import describe, describe_judged
 from tests.model.toys import random_pixels, write_class, write_idx, write_image
 

@@ -1,131 +1,156 @@
-"""Names of public checkpoints, and what else a person may write in their place."""
+"""Files from a hub on this machine: cached, taken up where they broke off, checked, and asked for without telemetry."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from model.errors import CheckpointError
-from model.network import hub
+from model.network import download, hub, names, zoo
+from tests.model.network.hub_server import COMMIT, HubServer, serving
+
+ROOT = Path(__file__).parents[3]
+CONTENT = (ROOT / "tests" / "vectors" / "timm_tiny.safetensors").read_bytes()
+NAME = "timm:mixer_b16_224.miil_in21k"
+REPOSITORY, FILE = "timm/mixer_b16_224.miil_in21k", "model.safetensors"
 
 
-def test_a_path_is_no_name() -> None:
-    assert hub.find("Mixer-B_16.npz", {}) is None
-    assert hub.find("C:/weights.npz", {}) is None
+@pytest.fixture(autouse=True)
+def nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.lower().endswith("_proxy") or name.startswith("HF_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def server() -> Iterator[HubServer]:
+    with serving(CONTENT) as answering:
+        yield answering
+
+
+def fetch(server: HubServer, cache: Path) -> Path:
+    return hub.fetch(REPOSITORY, FILE, server.url, cache)
+
+
+def test_a_file_is_downloaded_once_with_progress(server: HubServer, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    path = hub.fetch(REPOSITORY, FILE, server.url, tmp_path, lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == CONTENT
+    assert path.parent.name == COMMIT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    asked = len(server.requests)
+    assert fetch(server, tmp_path) == path
+    assert len(server.requests) == asked, "what is in the cache needs no network"
+    assert server.gets() == [None]
+
+
+def test_a_download_that_broke_off_goes_on_from_there(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)
+    server.break_off_after = 1000
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.gets() == [None, "bytes=1000-"]
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_thrown_away(server: HubServer, tmp_path: Path) -> None:
+    server.content = CONTENT[::-1]
+    with pytest.raises(CheckpointError, match=rf"{FILE} arrived with the sha256 .*; expected {server.digest}\. Try"):
+        fetch(server, tmp_path)
+    server.content = CONTENT
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_a_refusal_is_one_line_with_its_status(
+    server: HubServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], status: int
+) -> None:
+    server.status = status
+    message = rf"^{server.url}/{REPOSITORY}/.* cannot be downloaded: .*{status}"
+    with pytest.raises(CheckpointError, match=message) as caught:
+        fetch(server, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+    assert len(server.requests) == 1, "not asked again and again"
 
 
 @pytest.mark.parametrize(
-    ("name", "url"),
-    [
-        ("google:imagenet21k/Mixer-L_16", "https://storage.googleapis.com/mixer_models/imagenet21k/Mixer-L_16.npz"),
-        ("google:sam/Mixer-B_32", "https://storage.googleapis.com/mixer_models/sam/Mixer-B_32.npz"),
-        ("google:gsam/Mixer-S_8", "https://storage.googleapis.com/mixer_models/gsam/Mixer-S_8.npz"),
-        (
-            "timm:mixer_b16_224.goog_in21k_ft_in1k",
-            "https://huggingface.co/timm/mixer_b16_224.goog_in21k_ft_in1k/resolve/main/model.safetensors",
-        ),
-    ],
+    "endpoint", ["http://127.0.0.1:9", "models.test", "ftp://models.test", "http://models.test:port"]
 )
-def test_names_have_their_public_addresses(name: str, url: str) -> None:
-    remote = hub.find(name, {})
+def test_a_hub_that_cannot_be_reached_is_one_line_at_once(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded: ") as caught:
+        hub.fetch(REPOSITORY, FILE, endpoint, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(server: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"cannot be downloaded: .*Not a directory"):
+        fetch(server, tmp_path / "file" / "cache")
+
+
+def test_a_token_of_the_environment_goes_to_the_hub(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_made_up")
+    fetch(server, tmp_path)
+    told = {path.split("/")[1]: headers.get("authorization") for _, path, headers in server.requests}
+    assert told == {"timm": "Bearer hf_made_up", "cdn": None}, "and to nobody else"
+
+
+def test_nothing_is_told_of_what_is_installed_and_nothing_else_is_asked(server: HubServer, tmp_path: Path) -> None:
+    fetch(server, tmp_path)
+    assert not [path for _, path, _ in server.requests if not path.endswith(f"/{REPOSITORY}/resolve/main/{FILE}")]
+    assert not [headers for _, _, headers in server.requests if "torch" in headers["user-agent"]]
+
+
+# --- by name ---
+
+
+def test_a_name_is_read_from_the_hub_with_its_presets(server: HubServer, tmp_path: Path) -> None:
+    remote = names.find(NAME, {"HF_ENDPOINT": server.url})
     assert remote is not None
-    assert remote.url == url
-    assert (remote.pixel_mean, remote.pixel_std) == (127.5, 127.5)
+    imported = zoo.read(download.fetch(remote, tmp_path), None, remote)
+    assert imported.spec.source.origin == f"{server.url}/{REPOSITORY}/resolve/main/{FILE}"
+    assert imported.spec.interpolation == "bilinear"
+    assert imported.model.config.pixel_std == (255.0,)
 
 
-def test_the_miil_weights_take_pixels_in_0_to_1_resized_bilinearly() -> None:
-    remote = hub.find("timm:mixer_b16_224.miil_in21k_ft_in1k", {})
+def test_without_a_way_to_the_hub_a_mirror_a_proxy_and_a_file_by_hand_are_named(tmp_path: Path) -> None:
+    remote = names.find(NAME, {"HF_ENDPOINT": "http://127.0.0.1:9"})
     assert remote is not None
-    assert (remote.pixel_mean, remote.pixel_std, remote.interpolation) == (0.0, 255.0, "bilinear")
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("google:imagenet1k/Mixer-B_16", True),
-        ("google:imagenet1k/Mixer-L_16", True),
-        ("google:sam/Mixer-B_32", True),
-        ("google:gsam/Mixer-S_8", True),
-        ("google:imagenet21k/Mixer-B_16", False),
-        ("google:imagenet21k/Mixer-L_16", False),
-        ("timm:mixer_b16_224.goog_in21k_ft_in1k", True),
-        ("timm:mixer_l16_224.goog_in21k_ft_in1k", True),
-        ("timm:mixer_b16_224.miil_in21k_ft_in1k", True),
-        ("timm:mixer_b16_224.goog_in21k", False),
-        ("timm:mixer_l16_224.goog_in21k", False),
-        ("timm:mixer_b16_224.miil_in21k", False),
-    ],
-)
-def test_a_name_says_whether_its_classes_are_imagenet_1ks(name: str, *, expected: bool) -> None:
-    remote = hub.find(name, {})
-    assert remote is not None
-    assert remote.is_imagenet1k is expected
-
-
-@pytest.mark.parametrize("name", ["google:", "timm:resnet50", "GOOGLE:vit"])
-def test_an_unlike_name_is_told_all_of_its_origin(name: str) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"is not a checkpoint that is known here; expected one of .*16"
-    ) as caught:
-        hub.find(name, {})
-    origin = name.partition(":")[0].lower()
-    assert str(caught.value).count(f"{origin}:") >= 6
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
-        ("timm:mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
-        ("timm/mixer_b16_224.goog_in21k", "timm:mixer_b16_224.goog_in21k"),
-        ("hf-hub:timm/mixer_l16_224.goog_in21k", "timm:mixer_l16_224.goog_in21k"),
-        ("hf_hub:timm/mixer_l16_224.goog_in21k_ft_in1k", "timm:mixer_l16_224.goog_in21k_ft_in1k"),
-        ("TIMM:Mixer_B16_224.miil_in21k", "timm:mixer_b16_224.miil_in21k"),
-        ("timm:mixer_b16_224_miil_in21k", "timm:mixer_b16_224.miil_in21k"),
-        ("timm:mixer_b16_244.goog_in21k", "timm:mixer_b16_224.goog_in21k"),
-        ("Mixer-S_8", "google:gsam/Mixer-S_8"),
-        ("imagenet1k/Mixer-L_16", "google:imagenet1k/Mixer-L_16"),
-        ("google:imagenet1k/Mixer-S_16", "google:gsam/Mixer-S_16"),
-        ("google:imagenet1k/mixer_l_16.npz", "google:imagenet1k/Mixer-L_16"),
-        ("google:gsam/Mixer-S/8", "google:gsam/Mixer-S_8"),
-        ("gs://mixer_models/sam/Mixer-B_32.npz", "google:sam/Mixer-B_32"),
-    ],
-)
-def test_what_is_nearly_a_name_is_told_the_name(name: str, meant: str) -> None:
-    assert hub.is_name(name)
+    place = tmp_path / "timm-mixer_b16_224.miil_in21k.safetensors"
     with pytest.raises(CheckpointError) as caught:
-        hub.find(name, {})
-    told = str(caught.value).removeprefix(f"{name} is not a checkpoint that is known here; expected ")
-    names = told.removeprefix("one of ").removesuffix(".").split(", ")
-    assert meant in names
-    assert len(names) <= 4
+        download.fetch(remote, tmp_path)
+    assert str(caught.value).endswith(
+        ". A mirror may be named in HF_ENDPOINT, a proxy in HTTPS_PROXY; or fetch the file on another machine and put "
+        f"it at {place}."
+    )
+    place.write_bytes(CONTENT)
+    assert download.fetch(remote, tmp_path) == place, "as it says"
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        (
-            "https://models.test/timm/mixer_b16_224.goog_in21k_ft_in1k",
-            "the name timm:mixer_b16_224.goog_in21k_ft_in1k.",
-        ),
-        ("http://models.test/mixer_models/sam/Mixer-B_16.npz?download=true", "the name google:sam/Mixer-B_16."),
-        ("https://models.test/other.npz", "google:FOLDER/NAME, timm:NAME, or a file that was downloaded from there."),
-    ],
-)
-def test_an_address_is_no_path(address: str, expected: str) -> None:
-    with pytest.raises(CheckpointError) as caught:
-        hub.find(address, {})
-    assert str(caught.value) == f"{address} is an address; expected {expected}"
+@pytest.mark.process
+def test_cache_and_offline_mode_are_the_hubs_own(server: HubServer, tmp_path: Path) -> None:
+    code = f"from model.network import zoo; print(zoo.open_weights({NAME!r}).model.config.num_classes)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "HF_ENDPOINT": server.url}
 
+    def run(**changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code], env={**environment, **changes}, capture_output=True, text=True, check=False
+        )
 
-@pytest.mark.parametrize(
-    "path", ["runs/mixer_b16_224", "./Mixer-B_16", "/weights/Mixer-B_16", "Mixer-B_16.PTH", "dogs"]
-)
-def test_a_path_that_is_like_a_name_is_a_path(path: str) -> None:
-    assert hub.find(path, {}) is None
-
-
-def test_a_folder_that_exists_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert hub.is_name("mixer_b16_224")
-    Path("mixer_b16_224").mkdir()
-    assert not hub.is_name("mixer_b16_224")
+    refused = run(HF_HUB_OFFLINE="1")
+    assert "cannot be downloaded: " in refused.stderr
+    assert "offline mode is enabled" in refused.stderr
+    assert server.requests == []
+    server.break_off_after = 1000
+    fetched = run()
+    assert (fetched.returncode, fetched.stderr) == (0, "")
+    assert (tmp_path / "hub" / f"models--{REPOSITORY.replace('/', '--')}").is_dir()
+    asked = len(server.requests)
+    assert run(HF_HUB_OFFLINE="1").returncode == 0
+    assert len(server.requests) == asked

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from model.errors import CheckpointError
-from model.network import checkpoint, hub, zoo
+from model.network import checkpoint, names, zoo
 from model.network.mixer import MlpMixer
 from model.preprocess import patchify
 from model.spec import Fit
@@ -91,8 +91,8 @@ def _with_a_thousand_classes(folder: Path) -> Path:
     return _write(folder, "google", {**_tensors("google"), **head})
 
 
-def _known(name: str) -> hub.Remote:
-    remote = hub.find(name, {})
+def _known(name: str) -> names.Remote:
+    remote = names.find(name, {})
     assert remote is not None
     return remote
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from model.training.run import Observer
+from model.training.run_config import TrainCallbacks
 from model.training.train import train
 from tests.model.toys import toy_config, toy_dataset, toy_recipe, toy_spec
 
@@ -28,6 +28,6 @@ if __name__ == "__main__":
         toy_spec(),
         Path(sys.argv[1]),
         device=torch.device("cpu"),
-        observer=Observer(on_step=_report),
+        callbacks=TrainCallbacks(on_step=_report),
         save_every_s=float(sys.argv[2]),
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.network.mixer import MlpMixer
-from model.training.optimizers import build_optimizers, sam_perturbation
+from model.training.optimizers import build_optimizers, moving_average, sam_perturbation
 from tests.model.toys import random_mixer, toy_config, toy_recipe
 
 KINDS = ("adamw", "adam", "sgd", "muon")
@@ -157,3 +157,28 @@ def _where_it_ends(rho: float) -> float:
 def test_climbing_first_does_not_settle_in_a_valley_narrower_than_rho() -> None:
     assert abs(_where_it_ends(0.0)) < 0.01
     assert _where_it_ends(0.3) > 2 / 11  # where the wide one begins
+
+
+# --- the moving average ---
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.998])
+def test_the_average_moves_as_an_exponential_one_whose_first_steps_count_for_more(decay: float) -> None:
+    model = random_mixer(toy_config())
+    average = moving_average(model, decay)
+    expected = _copies(model)
+    for step in range(12):
+        moved = random_mixer(toy_config(), seed=step + 1)
+        average.update_parameters(moved)
+        rate = min(decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(expected.values()), [tensor for _, tensor in moved.named_parameters()], 1 - rate)
+    found = dict(average.module.named_parameters())
+    assert not [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)]
+
+
+def test_the_average_starts_as_the_network_and_leaves_it_alone() -> None:
+    model = random_mixer(toy_config())
+    before, average = _copies(model), moving_average(model, 0.5)
+    average.update_parameters(random_mixer(toy_config(), seed=1))
+    assert not average.training
+    assert not [name for name, tensor in _copies(model).items() if not torch.equal(tensor, before[name])]

@@ -20,14 +20,15 @@ from torch import Tensor
 from model.data.dataset import ImageSet
 from model.errors import CheckpointError, TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation
+from model.evaluation.journal import METRICS
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
+from model.network.provenance import versions
 from model.preprocess import to_square
 from model.spec import Fit
-from model.training.journal import METRICS
-from model.training.provenance import versions
-from model.training.run import RESUME, EpochReport, Observer, Run
-from model.training.run_config import RunConfig
+from model.training.run import Run
+from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
+from model.training.run_folder import RESUME
 from model.training.schedule import learning_rate
 from model.training.teacher import Teacher
 from model.training.train import BEST, main, train
@@ -51,12 +52,12 @@ def _train(out: Path, recipe: Any = None, **changes: Any) -> checkpoint.Checkpoi
     return train(recipe=recipe or toy_recipe(), out=out, **settings)
 
 
-def _kill_at(step: int) -> Observer:
+def _kill_at(step: int) -> TrainCallbacks:
     def on_step(now: int, _total: int) -> None:
         if now == step:
             raise _KilledError
 
-    return Observer(on_step=on_step)
+    return TrainCallbacks(on_step=on_step)
 
 
 def _halves(pixels: Tensor) -> Tensor:
@@ -152,10 +153,10 @@ def test_the_first_loss_is_the_logarithm_of_the_number_of_classes(tmp_path: Path
     assert _rows(tmp_path)[0]["train_loss"] == pytest.approx(math.log(2))
 
 
-def test_an_observer_hears_of_every_step_and_every_epoch(tmp_path: Path) -> None:
+def test_a_callback_hears_of_every_step_and_every_epoch(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     reports: list[EpochReport] = []
-    _train(tmp_path, observer=Observer(on_step=lambda *step: steps.append(step), on_epoch=reports.append))
+    _train(tmp_path, callbacks=TrainCallbacks(on_step=lambda *step: steps.append(step), on_epoch=reports.append))
     assert steps == [(step, TOTAL_STEPS) for step in range(1, TOTAL_STEPS + 1)]
     lines = (tmp_path / METRICS).read_text(encoding="utf-8").splitlines()
     assert [dataclasses.asdict(report) for report in reports] == [json.loads(line) for line in lines]
@@ -295,11 +296,11 @@ def test_the_checkpoint_is_the_moving_average_of_the_weights(tmp_path: Path) -> 
 
 def test_a_second_step_moves_the_average_by_the_next_decay(tmp_path: Path) -> None:
     with pytest.raises(_KilledError):
-        _train(tmp_path / "run", toy_recipe(batch_size=40), save_every_s=0, observer=_kill_at(2))
+        _train(tmp_path / "run", toy_recipe(batch_size=40), save_every_s=0, callbacks=_kill_at(2))
     first = _saved(tmp_path / "run")
     assert first["step"] == 1
     with pytest.raises(_KilledError):
-        _train(tmp_path / "run", toy_recipe(batch_size=40), save_every_s=0, observer=_kill_at(3))
+        _train(tmp_path / "run", toy_recipe(batch_size=40), save_every_s=0, callbacks=_kill_at(3))
     second = _saved(tmp_path / "run")
     assert second["step"] == 2
     for name, average in first["average"].items():
@@ -327,13 +328,12 @@ def test_a_step_whose_gradients_overflow_moves_nothing(tmp_path: Path, optimizer
         initial.head.weight.mul_(1e-3)  # so that the head's gradients overflow long before the blocks'
     before = {name: tensor.clone() for name, tensor in initial.state_dict().items()}
     for power in range(8, 32, 2):
-        run = Run(RunConfig(toy_dataset(), CONFIG, recipe, initial=initial), tmp_path / f"{power}")
-        run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**power)
-        run._step()
-        moved = {not torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items()}
-        overflowed.append(run.scaler.get_scale() < 2.0**power)
+        run = Run(RunConfig(toy_dataset(), CONFIG, recipe, initial=initial), tmp_path)
+        run.state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**power)
+        run.step.take()
+        moved = {not torch.equal(tensor, before[name]) for name, tensor in run.state.model.state_dict().items()}
+        overflowed.append(run.state.scaler.get_scale() < 2.0**power)
         assert moved == {not overflowed[-1]}
-        run.journal.close()
     assert set(overflowed) == {False, True}
 
 
@@ -394,7 +394,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(
         out,
         toy_recipe(),
         save_every_s=float(save_every_s),
-        observer=Observer(on_step=lambda now, _total: heard.append(now)),
+        callbacks=TrainCallbacks(on_step=lambda now, _total: heard.append(now)),
     )
     assert heard == list(range(saved + 1, TOTAL_STEPS + 1))
     _expect_equal(out, uninterrupted)
@@ -422,7 +422,7 @@ def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, cha
     teacher = Teacher(_halves) if "distil_weight" in changes else None
     for step in range(1, TOTAL_STEPS + 1):
         with pytest.raises(_KilledError):
-            _train(killed, recipe, teacher=teacher, observer=_kill_at(step), save_every_s=0)
+            _train(killed, recipe, teacher=teacher, callbacks=_kill_at(step), save_every_s=0)
     _train(killed, recipe, teacher=teacher)
     _train(whole, recipe, teacher=teacher)
     _expect_equal(killed, whole)
@@ -432,11 +432,18 @@ def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, cha
 
 def test_the_scale_of_half_precision_is_picked_up_where_it_was_left(tmp_path: Path) -> None:
     recipe = toy_recipe(autocast="fp16")
-    run = Run(RunConfig(toy_dataset(), CONFIG, recipe), tmp_path)
-    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)  # overflows, and is halved at every step
+    run = Run.open(RunConfig(toy_dataset(), CONFIG, recipe), tmp_path)
+    run.state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)  # overflows, and is halved at every step
     with pytest.raises(_KilledError):
         run.go_on(_kill_at(2), 0)
-    assert Run(RunConfig(toy_dataset(), CONFIG, recipe), tmp_path).scaler.get_scale() == 2.0**59
+    assert Run.open(RunConfig(toy_dataset(), CONFIG, recipe), tmp_path).state.scaler.get_scale() == 2.0**59
+
+
+def test_a_run_that_is_not_opened_touches_no_folder(tmp_path: Path) -> None:
+    run = Run(RunConfig(toy_dataset(), CONFIG, toy_recipe()), tmp_path / "run")
+    run.step.take()
+    assert run.state.step == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 class _DyingPixels(np.ndarray):
@@ -452,7 +459,7 @@ def test_a_run_killed_while_it_evaluates_ends_in_the_same_weights_and_metrics(
 ) -> None:
     recipe, dataset = toy_recipe(), toy_dataset()
     with pytest.raises(_KilledError):
-        _train(tmp_path, recipe, observer=_kill_at(3 * epoch), save_every_s=0)
+        _train(tmp_path, recipe, callbacks=_kill_at(3 * epoch), save_every_s=0)
     dying = ImageSet(dataset.val.pixels.view(_DyingPixels), dataset.val.labels)
     with pytest.raises(_KilledError):
         _train(tmp_path, recipe, dataset=dataclasses.replace(dataset, val=dying), save_every_s=0)
@@ -472,7 +479,7 @@ def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     _train(tmp_path)
     before = _weights(tmp_path)
     steps: list[int] = []
-    _train(tmp_path, observer=Observer(on_step=lambda step, _total: steps.append(step)))
+    _train(tmp_path, callbacks=TrainCallbacks(on_step=lambda step, _total: steps.append(step)))
     assert steps == []
     assert not [name for name, tensor in _weights(tmp_path).items() if not torch.equal(tensor, before[name])]
 
@@ -498,7 +505,7 @@ def test_a_run_with_other_settings_is_not_resumed_and_names_all_of_them(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(_KilledError):
-        _train(tmp_path, observer=_kill_at(4))
+        _train(tmp_path, callbacks=_kill_at(4))
     before = (tmp_path / RESUME).read_bytes()
     with pytest.raises(TrainingError, match=message):
         _train(tmp_path, **changes)
@@ -507,7 +514,7 @@ def test_a_run_with_other_settings_is_not_resumed_and_names_all_of_them(
 
 def test_how_often_to_save_may_change_between_two_halves_of_a_run(tmp_path: Path, uninterrupted: Path) -> None:
     with pytest.raises(_KilledError):
-        _train(tmp_path, observer=_kill_at(5), save_every_s=0)
+        _train(tmp_path, callbacks=_kill_at(5), save_every_s=0)
     _train(tmp_path, save_every_s=1e9)
     _expect_equal(tmp_path, uninterrupted)
 
@@ -520,6 +527,14 @@ def test_a_finished_checkpoint_is_never_trained_over(tmp_path: Path) -> None:
         _train(tmp_path)
     assert not (tmp_path / RESUME).exists()
     assert torch.equal(_weights(tmp_path)["head.weight"], before["head.weight"])
+
+
+def test_a_save_has_the_form_that_earlier_versions_wrote_and_read(uninterrupted: Path) -> None:
+    saved = _saved(uninterrupted)
+    assert list(saved) == [
+        *("identity", "step", "epoch_loss", "history", "model", "average", "optimizers", "scaler"),
+    ]
+    assert saved["average"].keys() == saved["model"].keys() == _weights(uninterrupted).keys()
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 cut short"])
@@ -540,16 +555,16 @@ def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
 
 def _notes(out: Path, recipe: Any = None, **changes: Any) -> list[str]:
     heard: list[str] = []
-    _train(out, recipe, observer=Observer(on_note=heard.append), **changes)
+    _train(out, recipe, callbacks=TrainCallbacks(on_note=heard.append), **changes)
     return heard
 
 
 def _stopped(out: Path, step: int) -> str:
     """Train until `step` is done, and be told to stop there; what is said."""
     steps: list[int] = []
-    observer = Observer(on_step=lambda now, _total: steps.append(now))
+    callbacks = TrainCallbacks(on_step=lambda now, _total: steps.append(now), should_stop=lambda: steps[-1] == step)
     with pytest.raises(TrainingStopped) as caught:
-        _train(out, observer=observer, save_every_s=1e9, stop=lambda: steps[-1] == step)
+        _train(out, callbacks=callbacks, save_every_s=1e9)
     assert steps[-1] == step
     return str(caught.value)
 
@@ -573,8 +588,10 @@ def test_a_run_that_is_told_to_stop_saves_the_step_and_goes_on_to_the_same_weigh
 
 def test_a_run_that_is_told_to_stop_in_its_last_step_ends(tmp_path: Path, uninterrupted: Path) -> None:
     steps: list[int] = []
-    observer = Observer(on_step=lambda now, _total: steps.append(now))
-    _train(tmp_path, observer=observer, stop=lambda: steps[-1] == TOTAL_STEPS)
+    callbacks = TrainCallbacks(
+        on_step=lambda now, _total: steps.append(now), should_stop=lambda: steps[-1] == TOTAL_STEPS
+    )
+    _train(tmp_path, callbacks=callbacks)
     _expect_equal(tmp_path, uninterrupted)
 
 
@@ -610,7 +627,7 @@ def test_a_longer_run_is_picked_up_at_its_new_length(tmp_path: Path) -> None:
     _stopped(tmp_path, 5)
     longer = toy_recipe(epochs=6)
     with pytest.raises(_KilledError):
-        _train(tmp_path, longer, observer=_kill_at(8), save_every_s=0)
+        _train(tmp_path, longer, callbacks=_kill_at(8), save_every_s=0)
     assert _notes(tmp_path, longer) == [
         f"going on with the run in {tmp_path}: 2 of 6 epochs and 1 of 3 steps of the next are done"
     ]
@@ -637,7 +654,7 @@ def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -
     def on_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
         heard.append(({name: tensor.clone() for name, tensor in model.state_dict().items()}, evaluation, temperature))
 
-    _train(tmp_path, recipe, dataset=dataset, observer=Observer(on_best=on_best), initial=knowing)
+    _train(tmp_path, recipe, dataset=dataset, callbacks=TrainCallbacks(on_best=on_best), initial=knowing)
     rows = _rows(tmp_path)
     top1 = [row["val_top1"] for row in rows]
     best = top1.index(max(top1)) + 1
@@ -649,7 +666,7 @@ def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -
             recipe,
             dataset=dataset,
             initial=knowing,
-            observer=_kill_at(3 * best + 1),
+            callbacks=_kill_at(3 * best + 1),
             save_every_s=1e9,
         )
     average = _saved(tmp_path / "again")["average"]  # at the end of the best epoch
@@ -669,8 +686,8 @@ def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -
 
 def test_an_epoch_that_only_equals_the_best_is_not_kept(tmp_path: Path) -> None:
     best: list[float] = []
-    observer = Observer(on_best=lambda _model, evaluation, _temperature: best.append(evaluation.top1))
-    _train(tmp_path, toy_recipe(epochs=10, ema_decay=0.5), observer=observer)
+    callbacks = TrainCallbacks(on_best=lambda _model, evaluation, _temperature: best.append(evaluation.top1))
+    _train(tmp_path, toy_recipe(epochs=10, ema_decay=0.5), callbacks=callbacks)
     top1 = [row["val_top1"] for row in _rows(tmp_path)]
     assert top1.count(max(top1)) > 1
     assert best == sorted(set(best))
@@ -737,7 +754,7 @@ def test_the_command_trains_and_says_how_each_epoch_went(folders: Path, capsys: 
         (["--teacher", "no.onnx"], "the teacher no.onnx does not exist; expected a checkpoint folder or an ONNX file."),
         (
             ["--no-such-flag", "1"],
-            "unrecognized arguments: --no-such-flag 1. See python -m model.training.train --help.",
+            "--no-such-flag is no option of python -m model.training.train. See python -m model.training.train --help.",
         ),
     ],
 )
@@ -793,7 +810,7 @@ def test_a_checkpoint_teaches_another(folders: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run_and_overwrites_nothing(tmp_path: Path) -> None:
     recipe = toy_recipe(learning_rate=1e30, warmup_epochs=0.0)
     with pytest.raises(_KilledError):
-        _train(tmp_path, recipe, observer=_kill_at(1))
+        _train(tmp_path, recipe, callbacks=_kill_at(1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     with pytest.raises(
         TrainingError, match=r"the loss is nan by step \d; try a --learning-rate below .*, in another --out"
@@ -812,7 +829,7 @@ def test_a_last_step_that_ruins_the_weights_is_a_training_error(tmp_path: Path) 
 def test_a_folder_that_cannot_be_written_is_known_before_the_first_step(tmp_path: Path, name: str) -> None:
     (tmp_path / name.split("/", maxsplit=1)[0]).touch()
     with pytest.raises(TrainingError, match=f"{name} cannot be written"):
-        _train(tmp_path / name, observer=_kill_at(1))
+        _train(tmp_path / name, callbacks=_kill_at(1))
 
 
 def test_a_checkpoint_that_cannot_be_put_in_place_is_an_error(tmp_path: Path) -> None:
@@ -840,7 +857,7 @@ def test_a_disk_that_is_full_ends_a_run_in_words_and_what_was_saved_goes_on(
     tmp_path: Path, uninterrupted: Path
 ) -> None:
     with pytest.raises(_KilledError):
-        _train(tmp_path, observer=_kill_at(5), save_every_s=0)
+        _train(tmp_path, callbacks=_kill_at(5), save_every_s=0)
     before = _files(tmp_path)
     with _a_full_disk(4000), pytest.raises(TrainingError, match=r"cannot be written: .* MiB are free; .*Make room"):
         _train(tmp_path, save_every_s=0)

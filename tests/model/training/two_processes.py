@@ -7,7 +7,6 @@ themselves halfway. after: the killed run goes on.
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from model.data.dataset import Dataset
 from model.errors import TrainingError, TrainingStopped
 from model.recipe import Recipe
 from model.training.processes import Processes, exit_without_teardown, joined
-from model.training.run import Observer
+from model.training.run_config import TrainCallbacks
 from model.training.teacher import Teacher
 from model.training.train import train
 from tests.model.toys import toy_config, toy_images, toy_recipe, toy_spec
@@ -46,8 +45,7 @@ def run(
     dataset: Dataset = DATASET,
     recipe: Recipe = RECIPE,
     processes: Processes | None = None,
-    observer: Observer | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    callbacks: TrainCallbacks | None = None,
 ) -> None:
     train(
         dataset,
@@ -58,9 +56,8 @@ def run(
         teacher=TEACHER,
         device=torch.device("cpu"),
         processes=processes,
-        observer=observer,
+        callbacks=callbacks,
         save_every_s=0,
-        stop=stop,
     )
 
 
@@ -82,10 +79,11 @@ def _main(out: Path, when: str) -> None:
         except TrainingError as error:
             (out / f"error-{processes.rank}.txt").write_text(str(error))
         try:
-            run(out / "stopped", processes=processes, stop=lambda: processes.rank == 1)
+            second_stops = TrainCallbacks(should_stop=lambda: processes.rank == 1)
+            run(out / "stopped", processes=processes, callbacks=second_stops)
         except TrainingStopped as stopped:
             (out / f"stopped-{processes.rank}.txt").write_text(str(stopped))
-        run(out / "killed", processes=processes, observer=Observer(on_step=_die))
+        run(out / "killed", processes=processes, callbacks=TrainCallbacks(on_step=_die))
 
 
 if __name__ == "__main__":

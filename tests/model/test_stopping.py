@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from model.training.stopping import StopNow, stop_signals
+from model.stopping import StopNow, stop_signals
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM]
 
@@ -53,5 +53,5 @@ def test_another_thread_hears_none() -> None:
 
 
 def test_signals_are_listened_to_before_torch_is_loaded() -> None:
-    code = "import sys, model.training.stopping; sys.exit('torch' in sys.modules)"
+    code = "import sys, model.stopping; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.training.provenance import _revision, versions
+from model.network.provenance import _revision, versions
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.training.batches import Batches, Part
-from model.training.processes import shard_slices
-from model.training.teacher import Teacher
+from model.data.batches import Batches, Part
+from model.training.processes import parts
 from tests.model.toys import toy_images, toy_recipe
 
 IMAGES = toy_images(22, 3)
@@ -18,14 +17,9 @@ STILL = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0, "stochastic_depth": 0.0}
 EVERYTHING = {"mixup": 0.5, "cutmix": 0.5, "randaugment_layers": 2, "invert": 0.3}
 
 
-def _halves(pixels: Tensor) -> Tensor:
-    """Says how light a picture is below and above, and so is no other picture's business."""
-    return pixels.float().mean((2, 3)).reshape(-1, 2, 4).mean(2)
-
-
-def _batches(teacher: Teacher | None = None, **changes: Any) -> Batches:
+def _batches(**changes: Any) -> Batches:
     recipe = toy_recipe(**{"batch_size": 9, **changes})
-    return Batches(IMAGES, recipe, 2, BLOCKS, torch.device("cpu"), teacher)
+    return Batches(IMAGES, recipe, 2, BLOCKS, torch.device("cpu"))
 
 
 def _whole(batches: Batches, step: int) -> Part:
@@ -34,9 +28,8 @@ def _whole(batches: Batches, step: int) -> Part:
 
 def _tensors(part: Part) -> list[Tensor]:
     """Everything a part holds, pictures first."""
-    assert part.teacher_logits is not None
-    assert part.branch_scales is not None
-    return [part.pixels, part.targets, part.teacher_logits, part.branch_scales.permute(2, 0, 1, 3, 4)]
+    assert part.branch_draws is not None
+    return [part.pixels, part.targets, part.branch_draws]
 
 
 def test_every_epoch_has_every_picture_once_in_an_order_of_its_own() -> None:
@@ -64,12 +57,11 @@ def test_without_variation_a_part_is_the_pictures_and_their_classes() -> None:
     part, rows = batches.part(4, slice(2, 7)), batches.rows(4)[2:7]
     np.testing.assert_array_equal(part.pixels.numpy(), IMAGES.pixels[rows])
     np.testing.assert_array_equal(part.targets.numpy(), np.eye(2, dtype=np.float32)[IMAGES.labels[rows]])
-    assert part.teacher_logits is None
-    assert part.branch_scales is None
+    assert part.branch_draws is None
 
 
 def test_a_step_is_the_same_whoever_asks_and_whatever_was_asked_before() -> None:
-    fresh, used = (_batches(Teacher(_halves), **EVERYTHING) for _ in range(2))
+    fresh, used = (_batches(**EVERYTHING) for _ in range(2))
     for step in (11, 0, 4):
         _whole(used, step)
     for ours, theirs in zip(_tensors(_whole(fresh, 5)), _tensors(_whole(used, 5)), strict=True):
@@ -84,14 +76,14 @@ def test_seed_and_step_decide_how_a_picture_varies(changes: dict[str, Any]) -> N
     first, second = (Batches(alike, recipe, 2, BLOCKS, torch.device("cpu")) for recipe in settings)
     one, other = _whole(first, 0), _whole(second, 0 if changes else 1)
     assert not torch.equal(one.pixels, other.pixels)
-    assert not torch.equal(one.branch_scales, other.branch_scales)  # type: ignore[arg-type]
+    assert not torch.equal(one.branch_draws, other.branch_draws)  # type: ignore[arg-type]
 
 
 @given(step=st.integers(0, 8), count=st.integers(1, 6), changes=st.sampled_from([{}, EVERYTHING, {"mixup": 1.0}]))
 def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, changes: dict[str, Any]) -> None:
-    batches = _batches(Teacher(_halves), **changes)
+    batches = _batches(**changes)
     total = len(batches.rows(step))
-    cut = [_tensors(batches.part(step, places)) for places in shard_slices(total, count)]
+    cut = [_tensors(batches.part(step, places)) for places in parts(total, count)]
     for index, whole in enumerate(_tensors(_whole(batches, step))):
         together = torch.cat([tensors[index] for tensors in cut])
         # a convolution, a mean may round by the size of a batch
@@ -99,23 +91,7 @@ def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, ch
 
 
 def test_the_parts_of_a_step_draw_exactly_what_the_whole_step_draws() -> None:
-    batches = _batches(Teacher(_halves), mixup=0.5, cutmix=0.5, invert=0.3)
-    cut = [_tensors(batches.part(1, places)) for places in shard_slices(9, 3)]
+    batches = _batches(mixup=0.5, cutmix=0.5, invert=0.3)
+    cut = [_tensors(batches.part(1, places)) for places in parts(9, 3)]
     for index, whole in enumerate(_tensors(_whole(batches, 1))):
         assert torch.equal(torch.cat([tensors[index] for tensors in cut]), whole)
-
-
-def test_the_teacher_sees_the_very_pixels_that_the_pupil_sees() -> None:
-    seen: list[Tensor] = []
-
-    def watching(pixels: Tensor) -> Tensor:
-        seen.append(pixels.clone())
-        return _halves(pixels)
-
-    batches = _batches(Teacher(watching), **EVERYTHING)
-    part = _whole(batches, 2)
-    assert len(seen) == 1
-    assert torch.equal(seen[0], part.pixels)
-    assert torch.equal(part.teacher_logits, _halves(part.pixels))  # type: ignore[arg-type]
-    assert not torch.equal(part.pixels, _whole(_batches(**STILL), 2).pixels)
-    assert ((part.targets > 0) & (part.targets < 1)).any()

@@ -1,4 +1,4 @@
-"""Training pictures, step by step: in what order, varied how, mixed with what, taught by whom.
+"""Training pictures, step by step: in what order, varied how, mixed with what. Knows nothing of networks.
 
 Everything random is a function of (seed, epoch) or (seed, step) and of a picture's place in its batch.
 """
@@ -15,21 +15,21 @@ from model.data.augment import augment
 from model.data.batch_rng import BatchRng
 from model.data.dataset import ImageSet
 from model.data.mixing import mix
-from model.network.mixer import stochastic_depth
 from model.recipe import Recipe
-from model.training.teacher import Teacher
 
 _ORDER, _VARIATION = 0, 1  # what a seed is for
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some pictures of a batch. pixels: uint8 [n, H, W, C]; targets: probabilities [n, K]; taught: logits [n, K]."""
+    """Some pictures of a batch. pixels: uint8 [n, H, W, C]; targets: probabilities [n, K].
+
+    branch_draws: random numbers in [0, 1) for every residual branch, [n, blocks, 2], where branches are dropped.
+    """
 
     pixels: Tensor
     targets: Tensor
-    teacher_logits: Tensor | None
-    branch_scales: Tensor | None
+    branch_draws: Tensor | None
 
 
 class Batches:
@@ -42,9 +42,8 @@ class Batches:
         num_classes: int,
         num_blocks: int,
         device: torch.device,
-        teacher: Teacher | None = None,
     ) -> None:
-        self._images, self._recipe, self._teacher, self._device = images, recipe, teacher, device
+        self._images, self._recipe, self._device = images, recipe, device
         self._num_classes, self._num_blocks = num_classes, num_blocks
         self.per_epoch = -(-len(images) // recipe.batch_size)
         self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, dtype=np.intp))
@@ -68,8 +67,4 @@ class Batches:
         pixels = augment(pixels, recipe, rng)
         targets = functional.one_hot(labels, self._num_classes).float()
         pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, rng)
-        teacher_logits = None if self._teacher is None else self._teacher.logits(pixels, self._num_classes)
-        scales = None
-        if recipe.stochastic_depth:
-            scales = stochastic_depth(rng.uniform(self._num_blocks, 2), recipe.stochastic_depth)
-        return Part(pixels, targets, teacher_logits, scales)
+        return Part(pixels, targets, rng.uniform(self._num_blocks, 2) if recipe.stochastic_depth else None)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.training.journal import BOARD, METRICS, Journal
-from model.training.run import RESUME, Observer
+from model.evaluation.journal import BOARD, METRICS, Journal
+from model.training.run_config import TrainCallbacks
+from model.training.run_folder import RESUME
 from model.training.train import train
 from tests.model.toys import toy_config, toy_dataset, toy_recipe, toy_spec
 
@@ -46,7 +47,7 @@ def _train(out: Path, killed_at: int | None = None) -> None:
         toy_spec(),
         out,
         device=torch.device("cpu"),
-        observer=Observer(on_step=on_step),
+        callbacks=TrainCallbacks(on_step=on_step),
         save_every_s=1e9,
     )
 

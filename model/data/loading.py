@@ -1,0 +1,184 @@
+"""DATA, read: class folders or IDX files become a Dataset. Knows nothing of the network."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from model.data import idx
+from model.data.catalog import Catalog, Rows, catalog, catalog_for
+from model.data.dataset import (
+    Dataset,
+    ImageSet,
+    PreprocessConfig,
+    allocate,
+    fingerprint,
+    hold_out,
+    no_images,
+    read_pixels,
+)
+from model.data.layout import Split
+from model.data.pillow_warnings import ImageWarnings, collected_warnings
+from model.data.scan import shown
+from model.errors import DataError
+from model.preprocess import Pixels
+
+Progress = Callable[[int, int], None]
+
+
+def load(
+    folder: Path,
+    preprocess_config: PreprocessConfig,
+    *,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    labels: Sequence[str] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """Read DATA to train on: IDX files, or class folders as model/data/catalog.py finds them.
+
+    Where there is no validation set, a seeded `val_fraction` of each class of the training pictures becomes one.
+    `labels` names the classes of IDX files, which hold only numbers, or gives the order of class folders.
+
+    Raises: DataError, naming the folder and what was expected.
+    """
+    _expect_folder(folder, val_fraction)
+    if idx.has_split(folder, "train"):
+        dataset = idx.load(folder, preprocess_config, labels, val_fraction, seed)
+    else:
+        with collected_warnings() as warnings:
+            found = catalog(folder, labels)
+            rows = _with_val(found.rows, val_fraction, seed)
+            dataset = _read_catalog(found, rows, preprocess_config, progress, warnings)
+    _check(dataset, folder)
+    return dataset
+
+
+def load_for(
+    folder: Path,
+    preprocess_config: PreprocessConfig,
+    labels: Sequence[str],
+    *,
+    with_training: bool = False,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """Read DATA to judge a classifier with these labels on. Class folders may be some of its labels.
+
+    Either `test` comes back or `val`; where there is neither, `val` is a share of the training pictures, as in load().
+    with_training: whether `train` comes back too, where there are training pictures.
+
+    Raises: DataError, naming the folder and what was expected, before a picture is read where the classes are others.
+    """
+    _expect_folder(folder, val_fraction)
+    if idx.has_split(folder, "train"):
+        dataset = idx.load(folder, preprocess_config, labels, val_fraction, seed, may_be_some=True)
+    elif idx.has_split(folder, "test"):
+        dataset = idx.load_test(folder, preprocess_config, labels)
+    else:
+        with collected_warnings() as warnings:
+            found = catalog_for(folder, labels, with_training=with_training)
+            rows = found.rows if "test" in found.rows else _with_val(found.rows, val_fraction, seed)
+            if not with_training:
+                rows = {split: files for split, files in rows.items() if split != "train"}
+            dataset = _read_catalog(found, rows, preprocess_config, progress, warnings)
+    if not len(dataset.judged[1]):
+        raise DataError(f"{shown(folder)} has no readable picture to judge by; expected some.{_first_reason(dataset)}")
+    return dataset
+
+
+def _expect_folder(folder: Path, val_fraction: float) -> None:
+    if not folder.is_dir():
+        raise DataError(f"{shown(folder)} is not a folder; expected class folders or IDX files.")
+    if shown(folder.resolve().name) != folder.resolve().name:
+        raise DataError(f"{shown(folder)} is a name with control characters or not UTF-8; expected another name.")
+    if not 0 < val_fraction < 1:
+        raise DataError(f"val_fraction is {val_fraction}; expected more than 0 and less than 1.")
+
+
+def _check(dataset: Dataset, folder: Path) -> None:
+    if len(dataset.labels) < 2:
+        raise DataError(f"{shown(folder)} has {len(dataset.labels)} class; expected at least 2.")
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.labels))
+    if not counts.all():
+        label = dataset.labels[int(counts.argmin())]
+        raise DataError(
+            f"{shown(folder)} has no readable training picture of {label!r}.{_first_reason(dataset, label)}"
+        )
+    if not len(dataset.val):
+        raise DataError(f"{shown(folder)} has no readable validation picture.")
+
+
+def _first_reason(dataset: Dataset, label: str = "") -> str:
+    """What was wrong with the first picture that could not be read, of a class or of any."""
+    reasons = [reason for path, reason in dataset.skipped if not label or label in path.parts]
+    return f" {reasons[0]}" if reasons else ""
+
+
+# --- class folders ---------------------------------------------------------------------------------------------------
+
+
+def _with_val(rows: dict[Split, Rows], val_fraction: float, seed: int) -> dict[Split, Rows]:
+    """The same where there is a validation set; else with a share of the training pictures as one."""
+    if "val" in rows:
+        return rows
+    train = rows["train"]
+    kept, held_out = hold_out(np.array([label for _, label in train], dtype=np.int64), val_fraction, seed)
+    return {**rows, "train": [train[i] for i in kept], "val": [train[i] for i in held_out]}
+
+
+def _read_catalog(
+    found: Catalog,
+    rows: dict[Split, Rows],
+    preprocess_config: PreprocessConfig,
+    progress: Progress,
+    warnings: ImageWarnings,
+) -> Dataset:
+    sets, skipped = _read_all(rows, preprocess_config, progress, warnings)
+    nothing = no_images(preprocess_config)
+    train, val, test = sets.get("train", nothing), sets.get("val", nothing), sets.get("test")
+    return Dataset(
+        found.labels,
+        train,
+        val,
+        test,
+        fingerprint(train, val, test),
+        tuple(sorted([*found.skipped, *skipped])),
+        (*found.notes, *warnings.lines()),
+        is_held_out="val" in rows and "val" not in found.rows,
+    )
+
+
+def _read_all(
+    files: dict[Split, Rows], preprocess_config: PreprocessConfig, progress: Progress, warnings: ImageWarnings
+) -> tuple[dict[Split, ImageSet], list[tuple[Path, str]]]:
+    """Each split's readable pictures, and the others with the reason. The pictures of a split lie side by side."""
+    total = sum(map(len, files.values()))
+    pixels, used, done = allocate(total, preprocess_config), 0, 0
+    sets: dict[Split, ImageSet] = {}
+    skipped: list[tuple[Path, str]] = []
+
+    def read(path: Path) -> Pixels | DataError:
+        try:
+            with warnings.reading(path):
+                return read_pixels(path, preprocess_config)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        for split, rows in files.items():
+            start, labels, paths = used, [], []
+            for (path, label), outcome in zip(rows, pool.map(read, [path for path, _ in rows]), strict=True):
+                done += 1
+                progress(done, total)
+                if isinstance(outcome, DataError):
+                    skipped.append((path, str(outcome)))
+                    continue
+                pixels[used] = outcome
+                labels.append(label)
+                paths.append(path)
+                used += 1
+            sets[split] = ImageSet(pixels[start:used], np.array(labels, dtype=np.int64), tuple(paths))
+    return sets, skipped

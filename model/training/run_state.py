@@ -1,0 +1,144 @@
+"""All of a run that changes from step to step: as values, as a file, and whether a file's run is the one wanted.
+
+Knows nothing of how a step is taken, nor of the folder's other files.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from model.errors import TrainingError
+from model.network import checkpoint
+from model.network.mixer import MlpMixer
+from model.old_names import renamed
+from model.recipe import Recipe
+from model.training.optimizers import build_optimizers, moving_average
+from model.training.run_config import RunConfig
+from model.training.run_folder import RESUME
+
+
+class RunState:
+    """The state of a run before its first step; `read` gives that of a later one."""
+
+    def __init__(self, run_config: RunConfig) -> None:
+        self._run_config, recipe, device = run_config, run_config.recipe, run_config.device
+        torch.manual_seed(recipe.seed)
+        self.identity = run_config.identity()
+        self.model = MlpMixer(run_config.config).to(device)
+        if run_config.initial is not None:
+            self.model.load_state_dict(run_config.initial.state_dict())
+        self.average = moving_average(self.model, recipe.ema_decay)
+        self.optimizers = build_optimizers(self.model, recipe)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.autocast == "fp16")
+        self.step = 0
+        self.epoch_loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def averaged(self) -> MlpMixer:
+        """The network with the averaged weights, which is what a run is for."""
+        return cast(MlpMixer, self.average.module)
+
+    @property
+    def summed_loss(self) -> float:
+        """Of the steps of this epoch so far, over all processes."""
+        return self._run_config.processes.sum(self.epoch_loss).item()
+
+    def write(self, out: Path) -> None:
+        """Save everything that the run needs to go on; the first process writes. Raises OSError or RuntimeError."""
+        epoch_loss = self._run_config.processes.sum(self.epoch_loss)
+        if not self._run_config.processes.is_first:
+            return
+        saved = {
+            "identity": self.identity,
+            "step": self.step,
+            "epoch_loss": epoch_loss,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "average": self.averaged.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_atomically(out / RESUME, lambda path: _write(saved, path))
+
+    def read(self, out: Path, steps_per_epoch: int) -> int | None:
+        """Become what was saved in `out`. Returns how many epochs that run was to have, where that has changed.
+
+        Raises: TrainingError where the file is broken, or of another run.
+        """
+        path = out / RESUME
+        try:
+            saved = renamed(torch.load(path, map_location=self._run_config.device, weights_only=True))
+            expect_same(saved["identity"], self.identity, out)
+            epochs = new_length(saved["identity"], self._run_config.recipe, saved["step"], steps_per_epoch, out)
+            self._restore(saved)
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            raise TrainingError(f"{path} cannot be read as a run to resume: {error}") from error
+        return epochs
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.averaged.load_state_dict(saved["average"])
+        self.average.n_averaged.fill_(1 + saved["step"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.scaler.load_state_dict(saved["scaler"])
+        self.step, self.history = saved["step"], saved["history"]
+        if self._run_config.processes.is_first:  # it holds what all of them lost
+            self.epoch_loss = saved["epoch_loss"]
+
+
+def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
+    """Raises TrainingError with everything in which the run in `out` differs from the one that is wanted.
+
+    How many epochs there are may change: see `new_length`.
+    """
+    differences = [
+        what
+        for part, what in (
+            ("data", "on other data"),
+            ("initial", "from other initial weights"),
+            ("teacher", "with another teacher"),
+        )
+        if saved.get(part) != wanted[part]
+    ]
+    for part in ("model", "recipe"):
+        before = renamed(saved[part])
+        differences += [
+            f"with {name} {_shown(before.get(name))} (now {_shown(value)})"
+            for name, value in wanted[part].items()
+            if before.get(name) != value and name != "epochs"
+        ]
+    if differences:
+        raise TrainingError(
+            f"{out} holds a run {', '.join(differences)}. To go on with it, give what it was started with; to begin "
+            "anew, give another --out, or delete that folder first."
+        )
+
+
+def new_length(saved: Mapping[str, Any], wanted: Recipe, step: int, steps_per_epoch: int, out: Path) -> int | None:
+    """How many epochs the run in `out` was to have, if that is another number than is wanted now, or None.
+
+    Raises: TrainingError where it has gone further than that.
+    """
+    epochs: int = saved["recipe"]["epochs"]
+    if step > wanted.epochs * steps_per_epoch:
+        raise TrainingError(
+            f"--epochs is {wanted.epochs}; the run in {out} has done {step / steps_per_epoch:.4g} of its {epochs} "
+            "epochs. Give more to go on with it; to begin anew, give another --out, or delete that folder first."
+        )
+    return None if epochs == wanted.epochs else epochs
+
+
+def _shown(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _write(saved: dict[str, Any], path: Path) -> None:
+    """Through a file of Python, whose errors say why; torch's own only say where in its code."""
+    with path.open("wb") as file:
+        torch.save(saved, file)

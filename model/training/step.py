@@ -1,0 +1,107 @@
+"""One update of the weights: a batch, its gradients in one part or several, the optimizers, the moving average.
+
+Knows nothing of epochs, files or people.
+"""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model.data.batches import Batches, Part
+from model.network.mixer import stochastic_depth
+from model.training.loss import summed_loss
+from model.training.optimizers import sam_perturbation
+from model.training.processes import shard_slices
+from model.training.run_config import RunConfig
+from model.training.run_state import RunState
+from model.training.schedule import learning_rate
+
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Step:
+    """How the state of a run becomes that of one step later."""
+
+    def __init__(self, run_config: RunConfig, state: RunState) -> None:
+        self._run_config, self._recipe, self._state = run_config, run_config.recipe, state
+        config = run_config.config
+        self.batches = Batches(
+            run_config.dataset.train, run_config.recipe, config.num_classes, config.num_blocks, run_config.device
+        )
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        """The model as it is called, made at the first step: a run that may not begin need not wait for it."""
+        network: nn.Module = self._state.model
+        if self._run_config.processes.count > 1:
+            network = DistributedDataParallel(network)
+        return torch.compile(network) if self._recipe.compile else network  # type: ignore[return-value]
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the step that comes next."""
+        return learning_rate(self._state.step, self.batches.per_epoch, self._recipe)
+
+    def take(self) -> int:
+        """One batch; returns how many pictures it had."""
+        state, rate = self._state, self.learning_rate
+        for optimizer in state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        total = len(self.batches.rows(state.step))
+        own = [self.batches.part(state.step, places) for places in self._places(total)]
+        lessons = [self._teacher_logits(part) for part in own]
+        loss = self._gradients(own, lessons, total)
+        if self._recipe.sam_rho:
+            with sam_perturbation(state.model.parameters(), self._recipe.sam_rho):
+                self._gradients(own, lessons, total)
+        self._update()
+        state.epoch_loss += loss
+        state.step += 1
+        return total
+
+    def _places(self, total: int) -> list[slice]:
+        """The parts of a batch that are this process's."""
+        rank, each = self._run_config.processes.rank, self._recipe.accumulate
+        return shard_slices(total, self._run_config.processes.count * each)[rank * each : (rank + 1) * each]
+
+    def _teacher_logits(self, part: Part) -> Tensor | None:
+        teacher = self._run_config.teacher
+        return None if teacher is None else teacher.logits(part.pixels, self._run_config.config.num_classes)
+
+    def _gradients(self, own: list[Part], lessons: list[Tensor | None], total: int) -> Tensor:
+        """Leave the batch's mean gradient in the parameters; return this process's share of the mean loss."""
+        for optimizer in self._state.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros_like(self._state.epoch_loss)
+        for index, (part, lesson) in enumerate(zip(own, lessons, strict=True)):
+            if isinstance(self._network, DistributedDataParallel):
+                self._network.require_backward_grad_sync = index == len(own) - 1
+            mean = summed_loss(self._logits(part), part.targets, lesson, self._recipe) / total
+            # DDP takes the mean over processes of what are shares of a sum
+            scaled = self._state.scaler.scale(mean * self._run_config.processes.count)
+            scaled.backward()  # type: ignore[no-untyped-call]
+            loss += mean.detach()
+        return loss
+
+    def _logits(self, part: Part) -> Tensor:
+        scales = None
+        if part.branch_draws is not None:
+            scales = stochastic_depth(part.branch_draws, self._recipe.stochastic_depth)
+        half = _HALVES.get(self._recipe.autocast, torch.bfloat16)
+        with torch.autocast(self._run_config.device.type, half, enabled=self._recipe.autocast != "off"):
+            logits: Tensor = self._network(part.pixels, scales)
+        return logits.float()
+
+    def _update(self) -> None:
+        state = self._state
+        for optimizer in state.optimizers:
+            state.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), self._recipe.clip_norm)
+        if not state.scaler.is_enabled() or norm.isfinite():  # where one optimizer's gradients overflow, none may step
+            for optimizer in state.optimizers:
+                state.scaler.step(optimizer)
+        state.scaler.update()
+        state.average.update_parameters(state.model)
