@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.data.batches import Batches, Part
-from model.training.processes import parts
+from model.training.processes import shard_slices
 from tests.model.toys import toy_images, toy_recipe
 
 IMAGES = toy_images(22, 3)
@@ -83,7 +83,7 @@ def test_seed_and_step_decide_how_a_picture_varies(changes: dict[str, Any]) -> N
 def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, changes: dict[str, Any]) -> None:
     batches = _batches(**changes)
     total = len(batches.rows(step))
-    cut = [_tensors(batches.part(step, places)) for places in parts(total, count)]
+    cut = [_tensors(batches.part(step, places)) for places in shard_slices(total, count)]
     for index, whole in enumerate(_tensors(_whole(batches, step))):
         together = torch.cat([tensors[index] for tensors in cut])
         # a convolution, a mean may round by the size of a batch
@@ -92,6 +92,6 @@ def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, ch
 
 def test_the_parts_of_a_step_draw_exactly_what_the_whole_step_draws() -> None:
     batches = _batches(mixup=0.5, cutmix=0.5, invert=0.3)
-    cut = [_tensors(batches.part(1, places)) for places in parts(9, 3)]
+    cut = [_tensors(batches.part(1, places)) for places in shard_slices(9, 3)]
     for index, whole in enumerate(_tensors(_whole(batches, 1))):
         assert torch.equal(torch.cat([tensors[index] for tensors in cut]), whole)
