@@ -4,17 +4,15 @@ Each is an environment variable with the prefix MIXER_ and a flag of `mixer serv
 --max-wait-ms). A flag wins over a variable; an empty variable is the default. Choices are taken in any case.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_origin
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from app.errors import BadSettings
-from app.http.prefix import OWN_PATHS, is_prefix
-from app.system.environment import Variables
+from app.options import Count, Options, Origins, RootPath, Seconds, split
 from model.errors import FlagError
 from model.flags import parse
 
@@ -23,41 +21,36 @@ FORM_BYTES = 64 << 10  # boundaries, part headers and small fields around a pict
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # for a typer command whose flags `parse` reads
 
-_ORIGIN = re.compile(r"\*|https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as browsers write it
 _SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "fashion-mnist"
 
 
-class Settings(BaseSettings):
+class Settings(Options):
     """Options of the service. Times end in _s or _ms, sizes in _bytes or _pixels."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", cli_kebab_case=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
     host: str = Field(
         default="127.0.0.1",
         description="Address to listen on. 0.0.0.0 makes the service reachable from other machines.",
     )
-    port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=8000, description="TCP port to listen on.")
     admin_host: str = Field(
         default="127.0.0.1",
         description="Address of the port for operators. Anything else than this machine's own makes it reachable from "
         "other machines.",
     )
-    admin_port: int = Field(
+    admin_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0,
-        ge=0,
-        le=65535,
         description="TCP port for operators: /metrics and /admin are served there and no longer on the public port, "
         "which then tells less of what runs, too. 0: no such port.",
     )
-    root_path: str = Field(
+    root_path: RootPath = Field(
         default="",
         description="Path below which clients see the service, as /mixer, where a proxy does not say so in "
         "X-Forwarded-Prefix; requests are answered with it and without it. Empty: none.",
     )
-    workers: int = Field(
+    workers: Count = Field(
         default=0,
-        ge=0,
-        le=256,
         description="Processes that share the port. Each has the model and a queue of its own; limits, metrics and "
         "readiness are those of all. 0: on a CPU as many as keep every usable CPU busy, 16 at most; one on a GPU.",
     )
@@ -78,14 +71,12 @@ class Settings(BaseSettings):
     )
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         default="auto",
-        description="ONNX Runtime execution provider. cuda and tensorrt refuse to start without a GPU; auto takes cuda "
-        "or falls back to the CPU. tensorrt builds its engine at the first start, which takes minutes.",
+        description="ONNX Runtime execution provider. cuda and tensorrt refuse to start without a GPU; auto takes "
+        "cuda or falls back to the CPU. tensorrt builds its engine at the first start, which takes minutes.",
     )
-    device_id: int = Field(default=0, ge=0, le=255, description="Which GPU, as CUDA counts them.")
-    gpu_memory_bytes: int = Field(
+    device_id: Annotated[int, Field(ge=0, le=255)] = Field(default=0, description="Which GPU, as CUDA counts them.")
+    gpu_memory_bytes: Annotated[int, Field(ge=0, le=1 << 39)] = Field(
         default=0,
-        ge=0,
-        le=1 << 39,
         description="Most GPU memory in bytes for one instance's weights and activations; what does not fit stops the "
         "start. 0: no limit.",
     )
@@ -93,103 +84,75 @@ class Settings(BaseSettings):
         default=None,
         description="Folder that keeps TensorRT's engines. Not set: mixer-serve/tensorrt in the user's cache folder.",
     )
-    instances: int = Field(
+    instances: Count = Field(
         default=0,
-        ge=0,
-        le=256,
-        description="Runs side by side in a worker. 0: on a CPU as many as keep its share of the usable CPUs busy, two "
-        "on a GPU.",
+        description="Runs side by side in a worker. 0: on a CPU as many as keep its share of the usable CPUs busy, "
+        "two on a GPU.",
     )
-    intra_op_threads: int = Field(
+    intra_op_threads: Count = Field(
         default=0,
-        ge=0,
-        le=256,
         description="CPU threads of one run. More than 1 lowers latency and costs throughput. 0: a worker's share of "
         "the usable CPUs is shared out among its instances; with instances 0, 1.",
     )
-    decode_threads: int = Field(
-        default=0,
-        ge=0,
-        le=256,
-        description="Threads of a worker that decode pictures. 0: one for each CPU of its share.",
+    decode_threads: Count = Field(
+        default=0, description="Threads of a worker that decode pictures. 0: one for each CPU of its share."
     )
-    decode_cpu_limit_s: float = Field(
+    decode_cpu_limit_s: Seconds = Field(
         default=4,
-        gt=0,
-        le=3600,
-        description="Processor seconds that decoding one picture may take. One that takes more gets 400, and costs its "
-        "process: that answers what it has for 3 s more, ends with exit code 1, and is replaced, while other workers "
-        "serve. Honest files take tenths of a second, hostile ones up to 2 s on a fast machine; a slow one needs more.",
+        description="Processor seconds that decoding one picture may take. One that takes more gets 400, and costs "
+        "its process: that answers what it has for 3 s more, ends with exit code 1, and is replaced, while other "
+        "workers serve. Honest files take tenths of a second, hostile ones up to 2 s on a fast machine; a slow one "
+        "needs more.",
     )
-    max_batch_size: int = Field(
+    max_batch_size: Annotated[int, Field(ge=0, le=4096)] = Field(
         default=0,
-        ge=0,
-        le=4096,
         description="Most pictures in one run. Larger helps a GPU; on a CPU it adds latency, and costs speed where a "
         "run no longer fits the cache. 0: as many as do on a CPU, 64 on a GPU.",
     )
-    max_wait_ms: float = Field(
+    max_wait_ms: Annotated[float, Field(ge=0, le=10_000)] = Field(
         default=0,
-        ge=0,
-        le=10_000,
         description="How long a first picture waits for company, in ms. 0: a free instance takes what waits at once.",
     )
-    queue_capacity: int = Field(
+    queue_capacity: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=512,
-        ge=1,
-        le=1_000_000,
         description="Pictures inside the whole service at once (decoding, waiting, running), over all workers and "
         "models; one more is refused with 429.",
     )
-    request_timeout_s: float = Field(
-        default=30, gt=0, le=3600, description="A request not answered within this many seconds gets 504."
+    request_timeout_s: Seconds = Field(
+        default=30, description="A request not answered within this many seconds gets 504."
     )
-    body_timeout_s: float = Field(
-        default=30, gt=0, le=3600, description="A body that has not arrived within this many seconds gets 504."
+    body_timeout_s: Seconds = Field(
+        default=30, description="A body that has not arrived within this many seconds gets 504."
     )
-    drain_timeout_s: float = Field(
+    drain_timeout_s: Seconds = Field(
+        default=10, description="After SIGTERM, seconds for accepted requests to finish; the rest get 503."
+    )
+    keep_alive_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(
+        default=65, description="Seconds an idle connection stays open; more than the load balancer's."
+    )
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=2048, description="Open connections of the whole service, over all workers; one more gets 503 at once."
+    )
+    canary_interval_s: Seconds = Field(
         default=10,
-        gt=0,
-        le=3600,
-        description="After SIGTERM, seconds for accepted requests to finish; the rest get 503.",
-    )
-    keep_alive_timeout_s: int = Field(
-        default=65, ge=1, le=3600, description="Seconds an idle connection stays open; more than the load balancer's."
-    )
-    max_connections: int = Field(
-        default=2048,
-        ge=1,
-        le=1_000_000,
-        description="Open connections of the whole service, over all workers; one more gets 503 at once.",
-    )
-    canary_interval_s: float = Field(
-        default=10,
-        gt=0,
-        le=3600,
         description="Seconds between checks that a stored picture gets its stored answer; else /health/ready is 503.",
     )
-    watchdog_s: float = Field(
+    watchdog_s: Seconds = Field(
         default=30,
-        gt=0,
-        le=3600,
         description="A worker whose event loop stands still, or one of whose runs does not end, for this many seconds "
-        "is replaced (15 minutes, or 20 times as long, while it starts); a service without workers ends with exit code "
-        "1.",
+        "is replaced (15 minutes, or 20 times as long, while it starts); a service without workers ends with exit "
+        "code 1.",
     )
-    max_image_bytes: int = Field(
-        default=20 << 20, ge=1, le=1 << 30, description="Largest picture file in bytes; a larger one gets 413."
+    max_image_bytes: Annotated[int, Field(ge=1, le=1 << 30)] = Field(
+        default=20 << 20, description="Largest picture file in bytes; a larger one gets 413."
     )
-    max_image_pixels: int = Field(
+    max_image_pixels: Annotated[int, Field(ge=1, le=178_000_000)] = Field(  # beyond that Pillow itself refuses
         default=50_000_000,
-        ge=1,
-        le=178_000_000,  # beyond this Pillow itself refuses
         description="Most pixels a picture may declare, checked before decoding. decode_memory_bytes binds first, "
         "except for JPEG.",
     )
-    decode_memory_bytes: int = Field(
+    decode_memory_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 36)] = Field(
         default=350_000_000,
-        ge=1 << 20,
-        le=1 << 36,
         description="Memory that all decoding of the whole service may take at once, over all workers; others wait, "
         "and a picture that needs more than half of it gets 413. The default is enough for an RGB PNG of 12 million "
         "pixels; a large JPEG takes little.",
@@ -199,19 +162,14 @@ class Settings(BaseSettings):
         description="Decode large JPEGs at a half, a quarter or an eighth of their size, where that is still larger "
         "than what the model sees. false: at full size, which takes several times as long and rarely changes answers.",
     )
-    max_images_per_request: int = Field(
-        default=64, ge=1, le=4096, description="Most pictures in one /classify/batch; more get 413."
+    max_images_per_request: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64, description="Most pictures in one /classify/batch; more get 413."
     )
-    max_request_bytes: int = Field(
-        default=64 << 20,
-        ge=1,
-        le=1 << 31,
-        description="Largest body of /classify/batch in bytes; a larger one gets 413.",
+    max_request_bytes: Annotated[int, Field(ge=1, le=1 << 31)] = Field(
+        default=64 << 20, description="Largest body of /classify/batch in bytes; a larger one gets 413."
     )
-    upload_memory_bytes: int = Field(
+    upload_memory_bytes: Annotated[int, Field(ge=1, le=1 << 36)] = Field(
         default=128 << 20,
-        ge=1,
-        le=1 << 36,
         description="Most bytes of request bodies that the whole service holds, over all workers, from their first "
         "byte to their answer; beyond it uploads get 429.",
     )
@@ -231,7 +189,7 @@ class Settings(BaseSettings):
         default=None, description="File with one key for operators a line, beside admin_keys."
     )
     protect_metrics: bool = Field(default=False, description="Whether /metrics needs a key for operators, too.")
-    cors_origins: str = Field(
+    cors_origins: Origins = Field(
         default="",
         description="Origins whose pages may use the service from a browser, as https://shop.example, separated by "
         "commas; * means all. Empty: none.",
@@ -251,24 +209,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe level that is logged; access lines are info."
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is said in the code, then variables; flags are before both."""
-        return init_settings, Variables(settings_cls)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _choices_in_any_case(cls, value: Any, info: ValidationInfo) -> Any:
-        kind = cls.model_fields[info.field_name or ""].annotation
-        return value.lower() if get_origin(kind) is Literal and isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:
@@ -293,32 +233,10 @@ class Settings(BaseSettings):
             raise ValueError(f"tls_key_file is {self.tls_key_file}; expected tls_cert_file beside it.")
         return self
 
-    @field_validator("root_path")
-    @classmethod
-    def _is_below_no_path_of_the_service(cls, path: str) -> str:
-        plain = path.removesuffix("/")
-        if plain and not is_prefix(plain):
-            raise ValueError(f"{path} is no path of plain names; expected one as /mixer or /vision/mixer.")
-        if plain.split("/")[1:2] and plain.split("/")[1] in OWN_PATHS:
-            raise ValueError(f"{path} begins as a path of the service itself does; expected another one.")
-        return plain
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, listed: str) -> str:
-        for origin in _split(listed):
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin} is no origin; expected *, or as in https://shop.example:8443.")
-        return listed
-
     @property
     def origins(self) -> tuple[str, ...]:
         """Those of cors_origins."""
-        return _split(self.cors_origins)
-
-
-def _split(listed: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in listed.split(",") if item.strip())
+        return split(self.cors_origins)
 
 
 def load(flags: Sequence[str] = ()) -> Settings:
