@@ -120,6 +120,7 @@ INTERNALS = [
         pause_reading=(),
         resume_reading=(),
     ),
+    *_rows("server/refusals.py", PROTOCOL, headers=list, parser=httptools.HttpRequestParser, url=bytes),
     *_rows("server/framing.py", PROTOCOL, headers=list, parser=httptools.HttpRequestParser, url=bytes),
     *_rows("server/connection.py", STATE, default_headers=list, total_requests=int),
     *_rows("server/uvicorn_server.py", PROTOCOL, __init__=("config", "server_state", "app_state", "_loop")),

@@ -1,6 +1,9 @@
 """Word that a client has gone, for whoever works for it. Knows nothing of what is worked on."""
 
+from collections import deque
 from collections.abc import Callable
+
+from starlette.types import Scope
 
 DISCONNECT = "mixer.disconnect"  # in the scope of a request whose connection tells
 
@@ -19,3 +22,29 @@ class Disconnect:
         self.is_set = True
         if self.listener is not None:
             self.listener()
+
+
+class Disconnects:
+    """Those of the requests of one connection that are not answered yet, oldest first."""
+
+    def __init__(self) -> None:
+        self._unanswered: deque[Disconnect] = deque()
+
+    def __len__(self) -> int:
+        return len(self._unanswered)
+
+    def add(self, scope: Scope) -> None:
+        """A request has begun: its scope gets one."""
+        disconnect = scope[DISCONNECT] = Disconnect()
+        self._unanswered.append(disconnect)
+
+    def answered(self) -> None:
+        """The oldest request has its answer."""
+        if self._unanswered:
+            self._unanswered.popleft()
+
+    def set_all(self) -> None:
+        """The client has gone."""
+        for disconnect in self._unanswered:
+            disconnect.set()
+        self._unanswered.clear()

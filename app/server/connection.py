@@ -6,7 +6,6 @@ asked or answered.
 
 import asyncio
 import math
-from collections import deque
 from typing import Any, cast
 
 import httptools
@@ -14,16 +13,14 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import BadRequest, HeadTooLarge, ServiceError, TooManyConnections
-from app.http.disconnect import DISCONNECT, Disconnect
+from app.http.disconnect import Disconnects
 from app.http.request_log import REFUSED
 from app.server import refusals
-from app.server.flow_control import CloseInterceptor, ConnectionRebalancer, HangupWatcher, OneAtATime, Timer
+from app.server.flow_control import CloseInterceptor, Closing, ConnectionRebalancer, HangupWatcher, OneAtATime, Timer
 from app.server.framing import MAX_HEAD_BYTES, Fault, Framing, feed_without_offers
 from app.server.gate import Gate
-from app.server.refusals import Head
+from app.server.refusals import Head, head_of, peer_of
 from app.telemetry.metrics import Metrics
-
-_HASTE_S = 1.0  # for a body that nobody wants, when the server ends
 
 
 class Connection(HttpToolsProtocol):
@@ -31,9 +28,8 @@ class Connection(HttpToolsProtocol):
 
     Bytes that trickle in meanwhile do not postpone that, and answers that are not read get no longer. More than
     MAX_HEAD_BYTES that are no body get 431. Of requests sent ahead, no more are taken than arrived in one piece.
-    A connection that an answer ends is closed once the body of its request is there. One that came when the service had
-    as many as it may have gets 503 while that is so. uvicorn's own check counts those of one process only, and refuses
-    whoever asks next.
+    A connection that an answer ends is closed once the body of its request is there. A connection that came when the
+    service had as many as it may have gets 503 while that is so; uvicorn's own check counts those of one process only.
     """
 
     def __init__(
@@ -55,14 +51,13 @@ class Connection(HttpToolsProtocol):
         self._patience, self._unread = Timer(self.loop), Timer(self.loop)
         self._framing = Framing()
         self._running: RequestResponseCycle | None = None  # self.cycle is the last to arrive, and may wait its turn
-        self._disconnects: deque[Disconnect] = deque()  # of the requests that are not answered yet, oldest first
+        self._unanswered = Disconnects()  # of the requests that are not answered yet
         self._gate = gate  # what may refuse a request at its head
         self._metrics = metrics  # where refusals are counted
         self._arriving = self._refused = False  # a body; the request that it belongs to
-        self._leaving = False  # the last answer has been written
-        self._leave_within_s: float = self.timeout_keep_alive
+        self._closing = Closing(self.timeout_keep_alive)  # begins once the last answer has been written
         self._offered = False  # another protocol, by the head that was read last
-        self._deaf = False  # whatever else arrives is thrown away
+        self._ignores_input = False  # whatever else arrives is thrown away
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The client has connected."""
@@ -85,16 +80,15 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, or of several."""
-        if self._deaf:
+        if self._ignores_input:
             return
         self._unset_keepalive_if_required()
         self._framing.arrived(len(data))
         try:
             feed_without_offers(self, data)
         except httptools.HttpParserError as error:
-            fault = error.__context__
-            if isinstance(fault, Fault):
-                self._end_with(fault)
+            if isinstance(error.__context__, Fault):
+                self._end_with(error.__context__)
             else:
                 self._cut_off(BadRequest("What arrived is no HTTP; expected a request of version 1.1 or 1.0."))
             return
@@ -106,22 +100,22 @@ class Connection(HttpToolsProtocol):
 
         That is read for a second all the same, or its client might be told of a reset only.
         """
-        self._deaf = True
-        if self._leaving or self.transport.is_closing():
+        self._ignores_input = True
+        if self._closing.has_begun or self.transport.is_closing():
             self._give_up()
             self.transport.close()
             return
-        self._tell(fault.error, self._head())
+        self._tell(fault.error, head_of(self))
         self._arriving = not fault.is_flood
-        self._leave_within_s = min(_HASTE_S, self._leave_within_s)
+        self._closing.hasten()
         self.flow.resume_reading()
         self._leave()
 
     def _cut_off(self, error: ServiceError) -> None:
         """Close at once: where a request ends in what arrived, if it is one, nobody can say."""
-        self._deaf = True
-        if not (self._leaving or self.transport.is_closing()):
-            self._tell(error, Head(client=self._peer()))
+        self._ignores_input = True
+        if not (self._closing.has_begun or self.transport.is_closing()):
+            self._tell(error, Head(client=peer_of(self)))
         self.transport.close()
         self._give_up()
 
@@ -136,20 +130,12 @@ class Connection(HttpToolsProtocol):
             refusals.record(refused, head, self._metrics)
         self._give_up()
 
-    def _head(self) -> Head:
-        """Of the request that was read last."""
-        method, path = self.parser.get_method().decode(), self.url.partition(b"?")[0].decode("latin-1")
-        return Head(method, path, tuple(self.headers), self._peer())
-
-    def _peer(self) -> str:
-        return self.client[0] if self.client else ""
-
     def on_headers_complete(self) -> None:
         """A request has begun."""
         self._offered = self.parser.should_upgrade()
         if self._offered and self.parser.get_method() != b"CONNECT":
             return  # the same head follows, without the offer
-        if self._leaving:
+        if self._closing.has_begun:
             return
         if self._offered:
             raise Fault(BadRequest("The method is CONNECT; this is no proxy."))
@@ -159,8 +145,7 @@ class Connection(HttpToolsProtocol):
         self._refused = self._is_refused()
         if self._refused:
             return
-        disconnect = cast(Scope, self.scope)[DISCONNECT] = Disconnect()
-        self._disconnects.append(disconnect)
+        self._unanswered.add(cast(Scope, self.scope))
         super().on_headers_complete()
         self.headers = []  # trailers are none of the headers
         self.cycle.transport = cast(asyncio.Transport, self._close_interceptor)
@@ -168,15 +153,14 @@ class Connection(HttpToolsProtocol):
             self._sends_ahead = True
             return
         self._running = self.cycle
-        if (
-            not self._sends_ahead and self._rebalancer.should_close_one()
-        ):  # whoever sends ahead would lose what it has sent
+        # A client that sends ahead would lose what it has sent.
+        if not self._sends_ahead and self._rebalancer.should_close_one():
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body."""
         self._framing.body_goes_on(len(body))
-        if not (self._refused or self._leaving):
+        if not (self._refused or self._closing.has_begun):
             super().on_body(body)
 
     def on_chunk_header(self) -> None:
@@ -188,7 +172,7 @@ class Connection(HttpToolsProtocol):
         if self._offered:
             return
         self._framing.request_ends()
-        if self._leaving:
+        if self._closing.has_begun:
             self.transport.close()
         elif not self._refused:
             super().on_message_complete()
@@ -196,9 +180,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """It has been answered."""
-        if self._disconnects:
-            self._disconnects.popleft()
-        if self._leaving:
+        self._unanswered.answered()
+        if self._closing.has_begun:
             self.server_state.total_requests += 1
             self._give_up()
             if not self.transport.is_closing():
@@ -211,9 +194,9 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server ends once what has begun is answered."""
-        self._leave_within_s = min(_HASTE_S, self._leave_within_s)
-        if self._leaving:
-            self._wait(self._leave_within_s)
+        self._closing.hasten()
+        if self._closing.has_begun:
+            self._wait(self._closing.within_s)
         else:
             super().shutdown()
 
@@ -229,9 +212,7 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         """Nobody reads an answer any more: on a closed transport one would be an error, a line in the log for each."""
-        for disconnect in self._disconnects:
-            disconnect.set()
-        self._disconnects.clear()
+        self._unanswered.set_all()
         if self._gate is not None:
             self._gate.count_abandoned(cast(Scope, cycle.scope) for cycle, _ in self.pipeline)
         self.pipeline.clear()
@@ -242,39 +223,25 @@ class Connection(HttpToolsProtocol):
 
     def _is_refused(self) -> bool:
         """Whether it has had its answer by now: there is no room for its connection, or for what it asks."""
-        if self._disconnects:  # others of the same connection are to be answered first
+        if self._unanswered:  # others of the same connection are to be answered first
             return False
         if self._one_too_many and self._rebalancer.held() >= self._most:
             detail = f"There are more than {self._most - 1} connections, the most expected; try again later."
-            self._tell(TooManyConnections(detail), self._head())
+            self._tell(TooManyConnections(detail), head_of(self))
             self._leave()
             return True
-        return self._gate is not None and self._refuse(self._gate)
-
-    def _refuse(self, gate: Gate) -> bool:
-        keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        answer = gate.reject_early(self.parser.get_method(), self.url, cast(Scope, self.scope), keep_alive=keeps)
-        if answer is None:
+        if self._gate is None:
             return False
-        self.transport.write(refusals.with_headers(answer, self.server_state.default_headers))
-        if b"\r\nconnection: close\r\n" in answer:
-            self._leave()
-        else:
-            self._wait_for_a_request()
-        return True
+        keeps = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        answer = self._gate.reject_early(self.parser.get_method(), self.url, cast(Scope, self.scope), keep_alive=keeps)
+        if answer is not None:
+            self.transport.write(refusals.with_headers(answer, self.server_state.default_headers))
+            (self._leave if b"\r\nconnection: close\r\n" in answer else self._wait_for_a_request)()
+        return answer is not None
 
     def _leave(self) -> None:
-        """Say no more, and close once the rest of a body has arrived: before, its client might be told of a reset only.
-
-        One that sends on for ever is closed on after the keep-alive timeout, or a second where the server ends.
-        """
-        self._leaving = True
-        if not self._arriving or self.transport.is_closing():
-            self.transport.close()
-            return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self._wait(self._leave_within_s)
+        """Say no more, and close once the rest of a body has arrived."""
+        self._closing.begin(self.transport, self._wait, arriving=self._arriving)
 
     def _wait_for_a_request(self) -> None:
         self._wait(self.timeout_keep_alive)

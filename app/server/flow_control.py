@@ -1,4 +1,4 @@
-"""When a connection is read from, who may keep one, and clients that hang up meanwhile. Knows nothing of requests.
+"""When a connection is read from, who may keep one, how it ends, and clients that hang up. Knows nothing of requests.
 
 An event loop hears of a hang-up by reading to the end, and reads no further where a client has sent more than it wants.
 The system tells of it all the same, whatever is left unread.
@@ -9,6 +9,8 @@ import select
 from collections.abc import Callable, Sized
 
 from uvicorn.protocols.http.flow_control import FlowControl
+
+_HASTE_S = 1.0  # for a body that nobody wants, when the server ends
 
 
 class HangupWatcher:
@@ -97,6 +99,32 @@ class CloseInterceptor:
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
+class Closing:
+    """How a connection ends: it says no more, and is closed once the rest of a body has arrived.
+
+    Before, its client might be told of a reset only. A client that sends on for ever is closed on after `within_s`, or
+    a second where the server ends.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self.has_begun = False
+        self.within_s = within_s
+
+    def hasten(self) -> None:
+        """A second is enough."""
+        self.within_s = min(_HASTE_S, self.within_s)
+
+    def begin(self, transport: asyncio.Transport, wait: Callable[[float], None], *, arriving: bool) -> None:
+        """`wait`: closes after so many seconds. `arriving`: whether there is a body whose rest is to come."""
+        self.has_begun = True
+        if not arriving or transport.is_closing():
+            transport.close()
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        wait(self.within_s)
 
 
 class Timer:

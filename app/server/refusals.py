@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import NamedTuple
 
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 from app.errors import ServiceError
 from app.http import problems
 from app.http.browser_headers import ANSWER
@@ -25,6 +27,17 @@ class Head(NamedTuple):
     path: str = UNREAD
     headers: Iterable[tuple[bytes, bytes]] = ()
     client: str = ""
+
+
+def head_of(protocol: HttpToolsProtocol) -> Head:
+    """Of the request that was read last."""
+    method, path = protocol.parser.get_method().decode(), protocol.url.partition(b"?")[0].decode("latin-1")
+    return Head(method, path, tuple(protocol.headers), peer_of(protocol))
+
+
+def peer_of(protocol: HttpToolsProtocol) -> str:
+    """The address of its client; empty where it has none."""
+    return protocol.client[0] if protocol.client else ""
 
 
 def refused(error: ServiceError, head: Head) -> Refused:

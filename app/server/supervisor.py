@@ -20,7 +20,7 @@ from app.system.shared_memory import SharedMemory
 from app.system.signals import held
 from app.system.stalls import Stall
 from app.system.worker_context import WorkerContext
-from app.system.worker_status import DOWN, OVERRUNS, RELOADS_ASKED, RESTARTS, Shares, WorkerStatus
+from app.system.worker_status import DOWN, OVERRUNS, RELOADS_ASKED, RESTARTS, Shares, Totals, WorkerStatus
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
@@ -68,19 +68,15 @@ class Supervisor:
             raise StartError(
                 f"The workers to start are {count}; expected at least 1, as app.server.topology chooses for 0."
             )
-        self._work = work
-        self._on_stop = on_stop
-        self._grace_s = grace_s
-        self._heartbeat_timeout_s = heartbeat_timeout_s
+        self._work, self._on_stop = work, on_stop
+        self._grace_s, self._heartbeat_timeout_s = grace_s, heartbeat_timeout_s
         self._decode_limit_s = decode_limit_s
         self._shared_memory = SharedMemory(count + 1)
         self._statuses = [WorkerStatus(self._shared_memory.segment(number)) for number in range(count)]
-        self._own = self._shared_memory.segment(count)
-        self._restarts, self._reloads = self._own.offset_of(RESTARTS), self._own.offset_of(RELOADS_ASKED)
-        self._down, self._overruns = self._own.offset_of(DOWN), self._own.offset_of(OVERRUNS)
+        own = self._shared_memory.segment(count)
+        self._totals, self._shares = Totals(own), Shares(own, count)
         self._attempts = Restarts(count, pause_s=_PAUSE_S, young_s=_YOUNG_S)
         self._starts = Starts(heartbeat_timeout_s)
-        self._shares = Shares(self._own, count)
         self._workers: dict[int, _Worker] = {}
         self._due: dict[int, float] = {}  # when a worker that died young is replaced, by number
         self._count = count
@@ -145,7 +141,7 @@ class Supervisor:
     def _pass_on(self, number: int) -> None:
         """A stop signal begins the end, and reaches the workers; a SIGINT after it hurries them. SIGHUP: all reload."""
         if number not in STOPPING:
-            self._own.numbers[self._reloads] += 1
+            self._totals[RELOADS_ASKED] += 1
             return
         if self._stop_by is None:
             self._stop_by = time.monotonic() + self._grace_s
@@ -162,7 +158,7 @@ class Supervisor:
 
     def _not_forked(self, number: int, error: OSError) -> None:
         how = f"cannot be forked: {error.strerror}"
-        if self._own.numbers[self._restarts]:
+        if self._totals[RESTARTS]:
             log.error("worker %d %s", number, how)
             self._try_again(number, End(None, how, 1, OFTEN))
         else:
@@ -177,7 +173,7 @@ class Supervisor:
         self._shares.take_back(worker.number)
         if self._stop_by is not None:
             self._exit_code = max(self._exit_code, 0 if -code in STOPPING else abs(code))
-        elif not ever_worked and code > 0 and not self._own.numbers[self._restarts]:
+        elif not ever_worked and code > 0 and not self._totals[RESTARTS]:
             self._exit_code = max(self._exit_code, code)  # it could not start: nor can the others
             self._failure = WorkerFailed(words, code) if words else None
             self._pass_on(signal.SIGTERM)
@@ -186,7 +182,7 @@ class Supervisor:
 
     def _replace(self, worker: _Worker, code: int, words: str) -> None:
         log.error("worker %d (process %d) %s, and is replaced", worker.number, worker.pid, how_it_ended(code))
-        self._own.numbers[self._restarts] += 1
+        self._totals[RESTARTS] += 1
         worked_s = None if worker.began is None else time.monotonic() - worker.began
         self._try_again(worker.number, end_of(code, words, worked_s, was_killed=worker.killed))
 
@@ -215,8 +211,7 @@ class Supervisor:
                 worker.killed = True  # on a dead disk that may take any time
             elif worker.began is None:
                 self._look_at_start(worker, now)
-        down = [status for status in self._statuses if status.segment.message() and not status.heartbeat]
-        self._own.numbers[self._down] = len(down)
+        self._totals[DOWN] = sum(bool(status.segment.message()) and not status.heartbeat for status in self._statuses)
         for number in [number for number, at in self._due.items() if at <= now]:
             if self._due.pop(number, None) is not None:  # an attempt may be the last of all
                 self._start(number)
@@ -245,7 +240,7 @@ class Supervisor:
         spent_s = worker.stall.spent_while_still_s(silent_s, worker.pid, threads)
         if spent_s <= self._decode_limit_s:
             return False
-        self._own.numbers[self._overruns] += 1
+        self._totals[OVERRUNS] += 1
         log.error(
             "worker %d (process %d): a picture has been decoded for %.1f s of processor time, of %g s that it may "
             "take, and its event loop has stood still for %.1f s",

@@ -119,6 +119,20 @@ class WorkerStatus:
         self.segment.numbers[self._refused] = count
 
 
+class Totals:
+    """What the supervisor counts for all workers together, in its own segment, by its name there."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._numbers = segment.numbers
+        self._offsets = {name: segment.offset_of(name) for name in (RESTARTS, RELOADS_ASKED, DOWN, OVERRUNS)}
+
+    def __getitem__(self, name: str) -> float:
+        return self._numbers[self._offsets[name]]
+
+    def __setitem__(self, name: str, number: float) -> None:
+        self._numbers[self._offsets[name]] = number
+
+
 class Shares:
     """What each worker has of what they share: a number for each in the supervisor's segment, which only it writes.
 
