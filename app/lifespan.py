@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import cast
 
 from fastapi import FastAPI
@@ -16,7 +17,7 @@ from app.inference.classifier import Decoding
 from app.serving.health import Health
 from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
-from app.serving.reload import Reload
+from app.serving.reload import ModelFactory, Reload
 from app.settings import Settings
 from app.system import signals
 from app.system.allocator import keep_trimmed
@@ -29,23 +30,30 @@ _TRIM_S = 10.0
 log = logging.getLogger("mixer.main")
 
 
-def lifespan_of(
-    models: Models,
-    decoding: Decoding,
-    health: Health,
-    reload: Reload,
-    overruns: OverrunWatch,
-    in_flight: InFlight,
-    drain_timeout_s: float,
-    worker: WorkerContext,
-    metrics: Metrics,
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+@dataclass(frozen=True)
+class Running:
+    """What lives as long as its process."""
+
+    worker: WorkerContext
+    metrics: Metrics
+    decoding: Decoding
+    model_factory: ModelFactory
+    models: Models
+    in_flight: InFlight
+    health: Health
+    reload: Reload
+    overruns: OverrunWatch
+
+
+def lifespan_of(running: Running, drain_timeout_s: float) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Begins with the canaries; at its end, or at the first stop signal, requests under way are drained."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models, health, reload, in_flight = running.models, running.health, running.reload, running.in_flight
         await health.probe()
-        works = (health.watch(), reload.watch(), overruns.watch(), heartbeat(worker, metrics), keep_trimmed(_TRIM_S))
+        beats = heartbeat(running.worker, running.metrics)
+        works = (health.watch(), reload.watch(), running.overruns.watch(), beats, keep_trimmed(_TRIM_S))
         tasks = [asyncio.create_task(work) for work in works]
         _log_what_is_served(models)
         loop = asyncio.get_running_loop()
@@ -62,7 +70,7 @@ def lifespan_of(
             # Several processes have a supervisor that gets SIGHUP for them.
             hearing = (
                 nullcontext()
-                if worker.parent_pipe is not None
+                if running.worker.parent_pipe is not None
                 else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
             )
             with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
@@ -74,7 +82,7 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, decoding):
+            for collaborator in (reload, models, running.decoding):
                 collaborator.close()
 
     return lifespan

@@ -1,12 +1,12 @@
 """The composition root: settings in, an application out. Nothing else builds collaborators."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 
 from app.api.classify import Routes
@@ -19,8 +19,8 @@ from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import FORMATS, DecodeLimits
 from app.engine.engine import Engine, EngineOptions
 from app.engine.session import ONNX_RUNTIME
-from app.engine.sessions import Sessions, SharedSessions
-from app.errors import EngineError, ServiceError
+from app.engine.sessions import SharedSessions
+from app.errors import ServiceError
 from app.http import problems
 from app.http.api_keys import ApiKeys, KeySource
 from app.http.body import BodyLimits
@@ -31,18 +31,18 @@ from app.http.request_log import Access
 from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
-from app.lifespan import lifespan_of, state_words
+from app.lifespan import Running, lifespan_of, state_words
 from app.server.gate import Gate
-from app.server.tls import certificate_of
+from app.server.tls import Certificate, certificate_of
 from app.server.topology import may_run_on_gpu
 from app.server.uvicorn_server import Service
-from app.serving.bundles import Opened, find_bundles, is_one, log_passed_over, open_all, open_bundle, state_of
+from app.serving.bundles import Opened, is_one, log_passed_over, open_bundle
 from app.serving.health import Health
 from app.serving.overruns import Overruns, OverrunWatch
 from app.serving.registry import Model, Models
-from app.serving.reload import ModelFactory, Reload, expect_default
+from app.serving.reload import ModelFactory, Reload, load_all
 from app.settings import Settings
-from app.system.allocator import malloc_trim, malloc_trim_soon
+from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
 from app.system.worker_context import WorkerContext
@@ -50,6 +50,12 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
 
 log = logging.getLogger("mixer.main")
+
+
+@dataclass(frozen=True)
+class _Keys:
+    clients: ApiKeys
+    operators: ApiKeys
 
 
 def create_service(settings: Settings, engine: Engine | None = None, worker: WorkerContext | None = None) -> Service:
@@ -60,77 +66,97 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
 
     Raises: StartError.
     """
-    keys = ApiKeys(KeySource("MIXER_API_KEYS", settings.api_keys.get_secret_value(), settings.api_keys_file))
-    admin_keys = ApiKeys(
-        KeySource("MIXER_ADMIN_KEYS", settings.admin_keys.get_secret_value(), settings.admin_keys_file, "admin")
-    )
+    keys = _build_keys(settings)
     certificate = certificate_of(settings)
-    worker = worker or WorkerContext()
+    running = _build_running(settings, worker or WorkerContext(), _reload_hooks(keys, certificate))
+    models, health, metrics = running.models, running.health, running.metrics
+    factory = running.model_factory if engine is None else running.model_factory.instead_of_opening(engine)
+    load_all(
+        settings.bundle, models, factory,
+        default=settings.default_model, at_once=_at_once(settings, running.worker.workers),
+    )  # fmt: skip
+    if running.worker.number == 0:
+        log_passed_over(settings.bundle)
+    app, admin = _build_applications(settings, running, keys)
+    # What the gate answers has no headers for other origins, and a browser would hide it.
+    expect = None if settings.origins else models.expect
+    gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path)
+    state = partial(state_words, models, health, keys.clients, settings)
+    return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)
+
+
+def _build_keys(settings: Settings) -> _Keys:
+    clients = KeySource("MIXER_API_KEYS", settings.api_keys.get_secret_value(), settings.api_keys_file)
+    operators = KeySource("MIXER_ADMIN_KEYS", settings.admin_keys.get_secret_value(), settings.admin_keys_file, "admin")
+    return _Keys(ApiKeys(clients), ApiKeys(operators))
+
+
+def _reload_hooks(keys: _Keys, certificate: Certificate | None) -> dict[str, Callable[[], None]]:
+    """What a reload reads anew beside the bundles, by the variables that name it."""
+    hooks = {"MIXER_API_KEYS": keys.clients.read_again, "MIXER_ADMIN_KEYS": keys.operators.read_again}
+    return hooks if certificate is None else hooks | {"MIXER_TLS_CERT_FILE": certificate.read_again}
+
+
+def _build_running(
+    settings: Settings, worker: WorkerContext, reload_hooks: Mapping[str, Callable[[], None]]
+) -> Running:
+    """Everything but what is HTTP, without its models."""
+    timeout_s = settings.request_timeout_s
     metrics = Metrics(worker.shared_memory, worker.number)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
     model_factory = _model_factory(settings, metrics, decoding, worker.quota("images", settings.queue_capacity))
-    models = Models(
-        metrics, default=settings.default_model, patience_s=settings.request_timeout_s + 1, on_gone=malloc_trim_soon
-    )
+    models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
     in_flight = InFlight(lambda: metrics.rejected("draining", 1))
     health = Health(
-        models,
-        metrics,
-        interval_s=settings.canary_interval_s,
-        timeout_s=settings.request_timeout_s,
-        watchdog_s=settings.watchdog_s,
-        worker=worker,
-        is_draining=lambda: in_flight.is_draining,
-    )
+        models, metrics,
+        interval_s=settings.canary_interval_s, timeout_s=timeout_s, watchdog_s=settings.watchdog_s,
+        worker=worker, is_draining=lambda: in_flight.is_draining,
+    )  # fmt: skip
     reload = Reload(
         settings.bundle, models, model_factory, health, worker, metrics,
-        default=settings.default_model,
-        timeout_s=settings.request_timeout_s,
-        reload_hooks={"MIXER_API_KEYS": keys.read_again, "MIXER_ADMIN_KEYS": admin_keys.read_again}
-        | ({} if certificate is None else {"MIXER_TLS_CERT_FILE": certificate.read_again}),
+        default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
-    _open_all(settings, models, model_factory, engine, _at_once(settings, worker.workers))
-    if worker.number == 0:
-        log_passed_over(settings.bundle)
-    # What the gate answers has no headers for other origins, and a browser would hide it.
-    expect = None if settings.origins else models.expect
-    gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path)
-    room = worker.quota("upload_bytes", settings.upload_memory_bytes)
-    budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
-    limits = _limits_body(settings, worker.workers)
-    routes = Routes(models, in_flight, metrics, keys, _body_limits(settings), budget, settings.request_timeout_s)
-    info = Info(models, health, keys, limits)
-    drain_timeout_s = settings.drain_timeout_s
-    lifespan = lifespan_of(models, decoding, health, reload, overruns, in_flight, drain_timeout_s, worker, metrics)
+    return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns)
+
+
+def _build_applications(settings: Settings, running: Running, keys: _Keys) -> tuple[Application, FastAPI | None]:
+    """What the public port serves, and what one for operators does, where there is one."""
+    info = Info(running.models, running.health, keys.clients, _limits_body(settings, running.worker.workers))
+    operators = Operators(running.metrics, keys.operators, settings.protect_metrics)
+    admin = Admin(running.reload, running.in_flight, operators.expect_key)
+    for_operators = (info.for_operators(), operators.router(), admin.router())
+    if not settings.admin_port:
+        return _build_public(settings, running, keys.clients, *for_operators), None
+    application = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
+    for router in for_operators:
+        application.include_router(router)
+    _dress(application, running.metrics)
+    return _build_public(settings, running, keys.clients, info.for_everyone()), application
+
+
+def _build_public(
+    settings: Settings, running: Running, keys: ApiKeys, info: APIRouter, *operators: APIRouter
+) -> Application:
+    metrics, timeout_s = running.metrics, settings.request_timeout_s
     app = Application(
         title="mixer-serve",
         version=version("mixer-serve"),
         **ABOUT,
-        lifespan=lifespan,
+        lifespan=lifespan_of(running, settings.drain_timeout_s),
         openapi_url=None,  # api/documentation.py serves the document, and a page for it
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
-    routes.add_to(app)
-    app.include_router(info.for_everyone() if settings.admin_port else info.for_operators())
-    app.include_router(Documentation(app.openapi).router())
-    operators = Operators(metrics, admin_keys, settings.protect_metrics)
-    admin: FastAPI | None = None
-    if settings.admin_port:
-        admin = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
-        admin.include_router(info.for_operators())
-        admin.include_router(operators.router())
-        admin.include_router(Admin(reload, in_flight, operators.expect_key).router())
-        _dress(admin, metrics)
-    else:
-        app.include_router(operators.router())
-        app.include_router(Admin(reload, in_flight, operators.expect_key).router())
+    room = running.worker.quota("upload_bytes", settings.upload_memory_bytes)
+    budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
+    Routes(running.models, running.in_flight, metrics, keys, _body_limits(settings), budget, timeout_s).add_to(app)
+    for router in (info, Documentation(app.openapi).router(), *operators):
+        app.include_router(router)
     if settings.origins:
         allow_origins(app, settings.origins)
     _dress(app, metrics)
-    state = partial(state_words, models, health, keys, settings)
-    return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)
+    return app
 
 
 def _dress(app: FastAPI, metrics: Metrics) -> None:
@@ -142,18 +168,8 @@ def _dress(app: FastAPI, metrics: Metrics) -> None:
 
 
 def engine_options(settings: Settings) -> EngineOptions:
-    """The part of the settings that an engine needs."""
-    return EngineOptions(
-        bundle=settings.bundle,
-        provider=settings.provider,
-        precision=settings.precision,
-        instances=settings.instances,
-        intra_op_threads=settings.intra_op_threads,
-        max_batch_size=settings.max_batch_size,
-        device_id=settings.device_id,
-        gpu_memory_bytes=settings.gpu_memory_bytes,
-        tensorrt_cache=settings.tensorrt_cache,
-    )
+    """The part of the settings that an engine needs, by the same names."""
+    return EngineOptions(**{field.name: getattr(settings, field.name) for field in fields(EngineOptions)})
 
 
 def build_classifier(
@@ -197,31 +213,6 @@ def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, per
         return Model(name, opened.state, classifier, opened.sessions.lost_provider)
 
     return ModelFactory(partial(open_bundle, engine_options(settings), runtime=runtime), build)
-
-
-def _open_all(
-    settings: Settings, models: Models, model_factory: ModelFactory, engine: Engine | None, at_once: int
-) -> None:
-    bundles = find_bundles(settings.bundle)
-    expect_default(settings.default_model, bundles)
-    open_one = partial(_opened, model_factory.open if engine is None else partial(_opened_before, engine))
-    for name, opened in zip(bundles, open_all(open_one, list(bundles.values()), at_once), strict=True):
-        models.take(model_factory.build(name, opened))
-    if len(bundles) > 1:
-        malloc_trim()  # what opening has left: a third of what a bundle in fp32 takes
-
-
-def _opened(open_one: Callable[[Path], Opened], bundle: Path) -> Opened:
-    try:
-        return open_one(bundle)
-    except OSError as error:
-        raise EngineError(
-            f"The bundle {bundle} went or changed while it was opened: {error.strerror}; expected it to stay."
-        ) from error
-
-
-def _opened_before(engine: Engine, bundle: Path) -> Opened:
-    return Opened(state_of(bundle), engine, Sessions())
 
 
 def _at_once(settings: Settings, workers: int) -> int:

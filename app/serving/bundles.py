@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,8 +116,9 @@ def open_bundle(options: EngineOptions, bundle: Path, runtime: Runtime = ONNX_RU
 def open_all(open_one: Callable[[Path], Opened], bundles: Sequence[Path], at_once: int) -> Iterator[Opened]:
     """What `open_one` makes of each, in their order; up to `at_once` are opened at the same time.
 
-    Raises: what it raises of the first that cannot be opened; what has not begun by then does not begin.
+    Raises: EngineError of the first that cannot be opened; what has not begun by then does not begin.
     """
+    open_one = partial(_expect_opened, open_one)
     if min(at_once, len(bundles)) <= 1:
         yield from map(open_one, bundles)
         return
@@ -125,3 +127,12 @@ def open_all(open_one: Callable[[Path], Opened], bundles: Sequence[Path], at_onc
         yield from pool.map(open_one, bundles)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _expect_opened(open_one: Callable[[Path], Opened], bundle: Path) -> Opened:
+    try:
+        return open_one(bundle)
+    except OSError as error:
+        raise EngineError(
+            f"The bundle {bundle} went or changed while it was opened: {error.strerror}; expected it to stay."
+        ) from error

@@ -13,12 +13,15 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from app.engine.engine import Engine
+from app.engine.sessions import Sessions
 from app.errors import BadSettings, DeadlinePassed, ServiceError, StartError
-from app.serving.bundles import Opened, State, find_bundles, log_passed_over, state_of
+from app.serving.bundles import Opened, State, find_bundles, log_passed_over, open_all, state_of
 from app.serving.canary import failure_of
 from app.serving.changes import NOTHING, changes, in_words, nothing_has_changed
 from app.serving.health import Health
 from app.serving.registry import Model, Models
+from app.system.allocator import malloc_trim
 from app.system.threads import Threads
 from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
@@ -60,6 +63,21 @@ class ModelFactory(NamedTuple):
 
     open: Callable[[Path], Opened]
     build: Callable[[str, Opened], Model]
+
+    def instead_of_opening(self, engine: Engine) -> "ModelFactory":
+        """The same over an engine that is open: that of the only bundle."""
+        return self._replace(open=lambda bundle: Opened(state_of(bundle), engine, Sessions()))
+
+
+def load_all(folder: Path, models: Models, model_factory: ModelFactory, *, default: str, at_once: int) -> None:
+    """Every bundle, before anything is served. Raises StartError: EngineError, or BadSettings without `default`."""
+    bundles = find_bundles(folder)
+    expect_default(default, bundles)
+    opened = open_all(model_factory.open, list(bundles.values()), at_once)
+    for name, one in zip(bundles, opened, strict=True):
+        models.take(model_factory.build(name, one))
+    if len(bundles) > 1:
+        malloc_trim()  # what opening has left: a third of what a bundle in fp32 takes
 
 
 class _Refused(Exception):
