@@ -110,8 +110,7 @@ from app.decoding.decoder import DecodeLimits, decode
 from app.engine.cuda_graphs import BatchBucketRunner, batch_buckets
 from app.engine.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.engine.gpu_buffers import OrtMemory
-from app.engine.libraries import load_libraries
-from app.engine.providers import PROVIDERS
+from app.engine.providers import PROVIDERS, load_libraries
 from app.errors import EngineError
 from app.system.cpu_limits import usable_cpus
 from cli.bench.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings

@@ -1,8 +1,18 @@
-"""ONNX Runtime's execution providers as this service uses them: their names and options. Knows nothing of sessions."""
+"""ONNX Runtime's execution providers: their names, their options, and the libraries that a GPU's needs.
 
+The libraries come from Python's own wheels, without a system-wide CUDA. Knows nothing of sessions.
+"""
+
+import ctypes
+import importlib.util
+import io
 import os
+import re
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+
+import onnxruntime
 
 from app.errors import EngineError
 
@@ -11,6 +21,10 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+
+_DRIVER = "libcuda.so.1"
+_TENSORRT = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
+_FATAL = 4  # ONNX Runtime's severity: what it would print ends up in our one line
 
 Providers = list[tuple[str, dict[str, str]]]  # in order of preference, each with its options
 
@@ -77,3 +91,37 @@ def _cuda_options(gpu: Gpu) -> dict[str, str]:
         "use_tf32": "0",
     }
     return {**options, "gpu_mem_limit": str(gpu.memory_limit_bytes)} if gpu.memory_limit_bytes else options
+
+
+def load_libraries(provider: str) -> list[str]:
+    """Load what "cuda" or "tensorrt" needs. Returns the names of what is missing."""
+    onnxruntime.set_default_logger_severity(_FATAL)
+    missing = _load_cuda()
+    if provider == "tensorrt":
+        missing += [name for name in _TENSORRT if not _loads(_in_wheel("tensorrt_libs", name))]
+    if not _loads(_DRIVER):
+        missing.append(f"an NVIDIA driver ({_DRIVER})")
+    return missing
+
+
+def _load_cuda() -> list[str]:
+    if not hasattr(onnxruntime, "preload_dlls"):  # only the GPU build has it
+        return []
+    with redirect_stdout(io.StringIO()) as printed:
+        onnxruntime.preload_dlls()
+    return list(dict.fromkeys(Path(name).name for name in re.findall(r"Failed to load (\S+?):", printed.getvalue())))
+
+
+def _in_wheel(package: str, name: str) -> str:
+    """The library inside an installed package, else its bare name, for the system's own search."""
+    spec = importlib.util.find_spec(package)
+    folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or []]
+    return next((str(folder / name) for folder in folders if (folder / name).is_file()), name)
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True

@@ -14,8 +14,7 @@ import onnxruntime
 
 from app.engine import int8_probe
 from app.engine.gpu_buffers import Memory, OrtMemory
-from app.engine.libraries import load_libraries
-from app.engine.providers import PROVIDERS, Providers
+from app.engine.providers import PROVIDERS, Providers, load_libraries
 from app.errors import EngineError
 
 _FATAL = 4  # ONNX Runtime's severity: nothing below it is printed; errors are raised and told in our words
