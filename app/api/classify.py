@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from app.api import descriptions, security
+from app.api import descriptions
 from app.api.descriptions import TIMEOUT
+from app.api.endpoint import add
 from app.api.info import expect_key
-from app.api.openapi import CLASSIFICATION
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
 from app.http.body import BodyLimits, read_image, read_images
@@ -47,38 +47,17 @@ class Routes:
         """Both, to which requests are dispatched."""
         one = AsgiEndpoint("/classify", self.classify, descriptions.CLASSIFY_PARAMETERS, self.in_flight)
         many = AsgiEndpoint("/classify/batch", self.classify_batch, descriptions.CLASSIFY_PARAMETERS, self.in_flight)
-        app.include_router(self._for_images(one, many))
-        for endpoint in (one, many):
-            app.dispatch("POST", endpoint.path, Access(endpoint, self.metrics))
-
-    def _for_images(self, one: AsgiEndpoint, many: AsgiEndpoint) -> APIRouter:
-        needs = security.or_none(needed=self.keys.locked)
         router = APIRouter()
-        router.add_api_route(
-            one.path,
-            one.described,
-            methods=["POST"],
-            summary="Classify one picture",
-            description=self.classify.__doc__,
-            operation_id="classify",
-            responses=descriptions.CLASSIFY,
-            tags=[CLASSIFICATION],
-            dependencies=security.either(),
-            openapi_extra=descriptions.one_image() | needs,
-        )
-        router.add_api_route(
-            many.path,
-            many.described,
-            methods=["POST"],
-            summary="Classify many pictures; a bad one spoils only its own entry",
-            description=self.classify_batch.__doc__,
-            operation_id="classify_batch",
-            responses=descriptions.CLASSIFY_BATCH,
-            tags=[CLASSIFICATION],
-            dependencies=security.either(),
-            openapi_extra=descriptions.many_images() | needs,
-        )
-        return router
+        for endpoint, operation, handler in (
+            (one, descriptions.CLASSIFY, self.classify),
+            (many, descriptions.CLASSIFY_BATCH, self.classify_batch),
+        ):
+            add(
+                router, endpoint.path, endpoint.described, operation,
+                method="POST", description=handler.__doc__, needs_key=self.keys.locked,
+            )  # fmt: skip
+            app.dispatch("POST", endpoint.path, Access(endpoint, self.metrics))
+        app.include_router(router)
 
     async def classify(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""

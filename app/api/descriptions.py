@@ -5,7 +5,8 @@ FastAPI, which would answer in its own way, reads none of the parameters: http/d
 
 from typing import Any
 
-from app.api.openapi import answered, described
+from app.api.endpoint import Operation
+from app.api.openapi import CLASSIFICATION, HEALTH, MODELS, answered, described
 from app.api.schemas import BatchBody, ClassifyBody
 from app.errors import (
     BadApiKey,
@@ -87,30 +88,49 @@ _REQUEST = (BadApiKey, BadParameter, BadRequest, DeadlinePassed, NotReady, Queue
 _BODY = (TooManyBytes, UnknownModel, UnsupportedFormat, UploadsFull)
 _IMAGE = (BadImage, InferenceFailed, OutOfMemory, TooManyPixels)  # of a batch they are an entry's
 
-CLASSIFY = answered("Labels, most probable first", {"model": _NAMED, "predictions": _PREDICTIONS}, model=ClassifyBody)
-CLASSIFY |= described(*_REQUEST, *_BODY, *_IMAGE)
-CLASSIFY_BATCH = answered(
-    "An entry for each picture, in the order they were sent", {"model": _NAMED, "results": _RESULTS}, model=BatchBody
-)
-CLASSIFY_BATCH |= described(*_REQUEST, *_BODY)
-MODEL = described(BadApiKey, BadParameter, UnknownModel)
-LIST_MODELS = answered("Every bundle", {"default": "fashion-mnist", "models": [_ENTRY]}) | described(BadApiKey)
-LIVE = answered("The process can answer", {"status": "live"}) | described()
-READY = described(NotReady)
-
-MODEL_PARAMETERS = {"parameters": [_MODEL.described()]}
-
-
-def one_image() -> dict[str, Any]:
-    """What a request for one picture has."""
-    return _request(_ONE_IMAGE, _ANY_IMAGE)
-
-
-def many_images() -> dict[str, Any]:
-    """What a request for several pictures has."""
-    return _request({_FORM: {"schema": _MANY_FILES}}, "A form with a field for each picture.")
-
 
 def _request(content: dict[str, Any], description: str) -> dict[str, Any]:
     body = {"required": True, "description": description, "content": content}
     return {"requestBody": body, "parameters": [*(one.described() for one in CLASSIFY_PARAMETERS), _TIMEOUT_HEADER]}
+
+
+CLASSIFY = Operation(
+    "classify",
+    "Classify one picture",
+    CLASSIFICATION,
+    answered("Labels, most probable first", {"model": _NAMED, "predictions": _PREDICTIONS}, model=ClassifyBody)
+    | described(*_REQUEST, *_BODY, *_IMAGE),
+    _request(_ONE_IMAGE, _ANY_IMAGE),
+)
+CLASSIFY_BATCH = Operation(
+    "classify_batch",
+    "Classify many pictures; a bad one spoils only its own entry",
+    CLASSIFICATION,
+    answered(
+        "An entry for each picture, in the order they were sent",
+        {"model": _NAMED, "results": _RESULTS},
+        model=BatchBody,
+    )
+    | described(*_REQUEST, *_BODY),
+    _request({_FORM: {"schema": _MANY_FILES}}, "A form with a field for each picture."),
+)
+MODEL = Operation(
+    "get_model",
+    "What answers here",
+    MODELS,
+    described(BadApiKey, BadParameter, UnknownModel),
+    {"parameters": [_MODEL.described()]},
+)
+LIST_MODELS = Operation(
+    "list_models",
+    "Every bundle that is served here",
+    MODELS,
+    answered("Every bundle", {"default": "fashion-mnist", "models": [_ENTRY]}) | described(BadApiKey),
+)
+LIVE = Operation(
+    "live",
+    "200 while the process can answer",
+    HEALTH,
+    answered("The process can answer", {"status": "live"}) | described(),
+)
+READY = Operation("ready", "200 while a stored picture gets its stored answer", HEALTH, described(NotReady))

@@ -4,16 +4,9 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 
-from app.api import descriptions, security
-from app.api.openapi import HEALTH, MODELS
-from app.api.schemas import (
-    FullLimitsBody,
-    LiveBody,
-    ModelBody,
-    PublicModelBody,
-    PublicReadyBody,
-    ReadyBody,
-)
+from app.api import descriptions
+from app.api.endpoint import add
+from app.api.schemas import FullLimitsBody, LiveBody, ModelBody, PublicModelBody, PublicReadyBody, ReadyBody
 from app.http.api_keys import ApiKeys
 from app.http.dispatcher import expect_known
 from app.http.request_log import timing_of
@@ -39,48 +32,11 @@ class Info:
         return self._router(ModelBody, ReadyBody)
 
     def _router(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
-        needs = security.or_none(needed=self.keys.locked)
-        router = APIRouter()
-        router.add_api_route(
-            "/model",
-            self.model,
-            response_model=model,
-            summary="What answers here",
-            operation_id="get_model",
-            responses=descriptions.MODEL,
-            tags=[MODELS],
-            dependencies=security.either(),
-            openapi_extra=descriptions.MODEL_PARAMETERS | needs,
-        )
-        router.add_api_route(
-            "/models",
-            self.list_models,
-            response_model=ModelsBody,
-            summary="Every bundle that is served here",
-            operation_id="list_models",
-            responses=descriptions.LIST_MODELS,
-            tags=[MODELS],
-            dependencies=security.either(),
-            openapi_extra=needs,
-        )
-        router.add_api_route(
-            "/health/live",
-            self.live,
-            response_model=LiveBody,
-            summary="200 while the process can answer",
-            operation_id="live",
-            responses=descriptions.LIVE,
-            tags=[HEALTH],
-        )
-        router.add_api_route(
-            "/health/ready",
-            self.ready,
-            response_model=ready,
-            summary="200 while a stored picture gets its stored answer",
-            operation_id="ready",
-            responses=descriptions.READY,
-            tags=[HEALTH],
-        )
+        router, needs_key = APIRouter(), self.keys.locked
+        add(router, "/model", self.model, descriptions.MODEL, body=model, needs_key=needs_key)
+        add(router, "/models", self.list_models, descriptions.LIST_MODELS, body=ModelsBody, needs_key=needs_key)
+        add(router, "/health/live", self.live, descriptions.LIVE, body=LiveBody)
+        add(router, "/health/ready", self.ready, descriptions.READY, body=ready)
         for path, endpoint, body in (("/health/live", self.live, LiveBody), ("/health/ready", self.ready, ready)):
             router.add_api_route(path, endpoint, methods=["HEAD"], response_model=body, include_in_schema=False)
         return router

@@ -1,12 +1,11 @@
 """What operators ask for: /metrics and /admin, on a port of their own or behind a key. Knows nothing of pictures."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.api import security
+from app.api.endpoint import Guard, Operation, add
 from app.api.openapi import OPERATORS, Responses, answered, described
 from app.errors import BadApiKey, DeadlinePassed, Forbidden, NotReady
 from app.http.api_keys import ApiKeys
@@ -20,7 +19,14 @@ _SCRAPED: Responses = {
 }
 _RELOADED = {"workers": 2, "models": [{"name": "fashion-mnist", "outcome": "swapped", "reason": None}]}
 
-Guard = Callable[[Request], Awaitable[None]]
+_METRICS = Operation("metrics", "Prometheus metrics", OPERATORS, _SCRAPED | described())
+_RELOAD = Operation(
+    "reload",
+    "Serve the bundles as they are on the disk now",
+    OPERATORS,
+    answered("What became of every bundle, in every worker", _RELOADED)
+    | described(BadApiKey, Forbidden, ReloadRefused, NotReady, DeadlinePassed),
+)
 
 
 @dataclass(frozen=True)
@@ -33,16 +39,15 @@ class Operators:
 
     def router(self) -> APIRouter:
         """Every endpoint of theirs."""
-        router = APIRouter(tags=[OPERATORS])
-        router.add_api_route(
-            "/metrics",
-            self.scrape,
-            summary="Prometheus metrics",
-            response_class=Response,
-            operation_id="metrics",
-            dependencies=[*security.either(), Depends(self.expect_key)] if self.protect_metrics else (),
-            responses=_SCRAPED | (described(BadApiKey) if self.protect_metrics else described()),
-        )
+        router = APIRouter()
+        if self.protect_metrics:
+            operation = _METRICS._replace(responses=_SCRAPED | described(BadApiKey))
+            add(
+                router, "/metrics", self.scrape, operation,
+                response_class=Response, needs_key=True, guard=self.expect_key,
+            )  # fmt: skip
+        else:
+            add(router, "/metrics", self.scrape, _METRICS, response_class=Response)
         return router
 
     async def scrape(self) -> Response:
@@ -67,17 +72,11 @@ class Admin:
 
     def router(self) -> APIRouter:
         """Every endpoint of it."""
-        router = APIRouter(tags=[OPERATORS], dependencies=[*security.either(), Depends(self._guard)])
-        router.add_api_route(
-            "/admin/reload",
-            self.reload,
-            methods=["POST"],
-            response_model=ReloadBody,
-            operation_id="reload",
-            summary="Serve the bundles as they are on the disk now",
-            responses=answered("What became of every bundle, in every worker", _RELOADED)
-            | described(BadApiKey, Forbidden, ReloadRefused, NotReady, DeadlinePassed),
-        )
+        router = APIRouter()
+        add(
+            router, "/admin/reload", self.reload, _RELOAD,
+            method="POST", body=ReloadBody, needs_key=True, guard=self._guard,
+        )  # fmt: skip
         return router
 
     async def reload(self) -> ReloadBody:

@@ -5,6 +5,7 @@ Knows what is counted, and not how. The text format is prometheus_client's.
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
@@ -27,102 +28,74 @@ class Metrics:
     def __init__(self, shared_memory: SharedMemory | None = None, worker: int = 0) -> None:
         self._shared_memory = shared_memory or SharedMemory()
         segment = self._shared_memory.segment(worker)
-        self.requests = Counter(
-            segment, "mixer_requests", "Requests answered, by endpoint and status.", ["endpoint", "status"]
+        counter, gauge, histogram = partial(Counter, segment), partial(Gauge, segment), partial(Histogram, segment)
+        self.requests = counter("mixer_requests", "Requests answered, by endpoint and status.", ["endpoint", "status"])
+        self.errors = counter(
+            "mixer_errors", "Requests that failed, by endpoint and the code of their problem.", ["endpoint", "code"]
         )
-        self.errors = Counter(
-            segment,
-            "mixer_errors",
-            "Requests that failed, by endpoint and the code of their problem.",
-            ["endpoint", "code"],
-        )
-        self.request_seconds = Histogram(
-            segment,
+        self.request_seconds = histogram(
             "mixer_request_seconds",
             "From the first byte of a request to the last of its answer.",
             _SECONDS,
             ["endpoint"],
         )
-        self.key_requests = Counter(
-            segment, "mixer_key_requests", "Requests let in by an API key, by its name.", ["key"]
-        )
-        self.images = Counter(segment, "mixer_images", "Pictures, by what became of them.", ["outcome"])
-        self.stage_seconds = Histogram(
-            segment,
+        self.key_requests = counter("mixer_key_requests", "Requests let in by an API key, by its name.", ["key"])
+        self.images = counter("mixer_images", "Pictures, by what became of them.", ["outcome"])
+        self.stage_seconds = histogram(
             "mixer_stage_seconds",
             "Where a picture's time goes: receive, decode, queue, infer, respond.",
             _SECONDS,
             ["stage"],
         )
-        self.batch_size = Histogram(segment, "mixer_batch_size", "Pictures in a run.", _BATCH_SIZES)
-        self.padding_images = Counter(
-            segment, "mixer_padding_images", "Empty places in runs, filled up to the next prepared size."
+        self.batch_size = histogram("mixer_batch_size", "Pictures in a run.", _BATCH_SIZES)
+        self.padding_images = counter(
+            "mixer_padding_images", "Empty places in runs, filled up to the next prepared size."
         )
-        self.queue_depth = Gauge(segment, "mixer_queue_depth", "Pictures waiting for an instance.")
-        self.in_flight = Gauge(segment, "mixer_in_flight", "Pictures inside the service: decoding, waiting or running.")
-        self.rejected_images = Counter(
-            segment, "mixer_rejected", "Pictures refused before any work, by reason.", ["reason"]
-        )
-        self.dropped_images = Counter(
-            segment, "mixer_dropped", "Pictures given up, by stage and reason.", ["stage", "reason"]
-        )
-        self.top1_probability = Histogram(
-            segment,
+        self.queue_depth = gauge("mixer_queue_depth", "Pictures waiting for an instance.")
+        self.in_flight = gauge("mixer_in_flight", "Pictures inside the service: decoding, waiting or running.")
+        self.rejected_images = counter("mixer_rejected", "Pictures refused before any work, by reason.", ["reason"])
+        self.dropped_images = counter("mixer_dropped", "Pictures given up, by stage and reason.", ["stage", "reason"])
+        self.top1_probability = histogram(
             "mixer_top1_probability",
             "Probability of the most probable label; a shift shows pictures unlike those of training.",
             _PROBABILITIES,
         )
-        self.predictions = Counter(segment, "mixer_predictions", "Pictures, by their most probable label.", ["label"])
-        self.model_images = Counter(
-            segment,
+        self.predictions = counter("mixer_predictions", "Pictures, by their most probable label.", ["label"])
+        self.model_images = counter(
             "mixer_model_images",
             "Pictures, by the bundle that was asked and what became of them; only of several bundles.",
             ["model", "outcome"],
         )
-        self.model_predictions = Counter(
-            segment,
+        self.model_predictions = counter(
             "mixer_model_predictions",
             "Pictures, by the bundle that was asked and their most probable label; only of several bundles.",
             ["model", "label"],
         )
-        self.reloads = Counter(
-            segment, "mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"]
+        self.reloads = counter("mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"])
+        self.ready = gauge("mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
+        self.canary_seconds = gauge(
+            "mixer_canary_seconds", "How long the canary took last; the slowest of all.", together=max
         )
-        self.ready = Gauge(segment, "mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
-        self.canary_seconds = Gauge(
-            segment, "mixer_canary_seconds", "How long the canary took last; the slowest of all.", together=max
+        self.canary_failures = counter(
+            "mixer_canary_failures", "Canaries without their stored answer, by reason.", ["reason"]
         )
-        self.canary_failures = Counter(
-            segment, "mixer_canary_failures", "Canaries without their stored answer, by reason.", ["reason"]
-        )
-        self.canary_last_success = Gauge(
-            segment,
+        self.canary_last_success = gauge(
             "mixer_canary_last_success_timestamp_seconds",
             "When all canaries last had their stored answers, in seconds since 1970; the longest ago of all processes.",
             together=min,
         )
-        self.connections = Gauge(segment, "mixer_connections", "Open connections.")
-        self.worker_restarts = Counter(
-            segment, "mixer_worker_restarts", "Workers that died or hung, and were replaced."
-        )
-        self.workers_down = Gauge(segment, "mixer_workers_down", "Workers that cannot start again, or take long to.")
-        self.decode_overruns = Counter(
-            segment,
+        self.connections = gauge("mixer_connections", "Open connections.")
+        self.worker_restarts = counter("mixer_worker_restarts", "Workers that died or hung, and were replaced.")
+        self.workers_down = gauge("mixer_workers_down", "Workers that cannot start again, or take long to.")
+        self.decode_overruns = counter(
             "mixer_decode_overruns",
             "Pictures whose decoding took more processor time than MIXER_DECODE_CPU_LIMIT_S; each cost a process.",
         )
-        self.event_loop_lag = Histogram(
-            segment,
-            "mixer_event_loop_lag_seconds",
-            "How late the event loop came to what it does each half second.",
-            _SECONDS,
+        self.event_loop_lag = histogram(
+            "mixer_event_loop_lag_seconds", "How late the event loop came to what it does each half second.", _SECONDS
         )
-        self.engine_info = Gauge(
-            segment,
-            "mixer_engine_info",
-            "1 for what is really running.",
-            ["provider", "precision", "model", "version"],
-            max,
+        self.engine_info = gauge(
+            "mixer_engine_info", "1 for what is really running.", ["provider", "precision", "model", "version"], max
         )
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
