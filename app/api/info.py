@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from app.api import descriptions
 from app.api.endpoint import add
-from app.api.schemas import FullLimitsBody, LiveBody, ModelBody, PublicModelBody, PublicReadyBody, ReadyBody
+from app.api.schemas import FullLimitsBody, LiveBody, ModelBody, ModelSpec, PublicModelBody, PublicReadyBody, ReadyBody
 from app.http.api_keys import ApiKeys
 from app.http.dispatcher import expect_known
 from app.http.request_log import timing_of
@@ -48,7 +48,7 @@ class Info:
         classifier = self.models.classifier(request.query_params.get("model"))
         engine = classifier.engine
         return ModelBody(
-            spec=engine.spec,
+            spec=ModelSpec.model_validate(engine.spec.model_dump()),
             provider=engine.provider,
             precision=engine.precision,
             precision_reason=engine.precision_reason,

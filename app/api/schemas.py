@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 
-from model.spec import ModelSpec
+from model import spec
 
 
 class ModelName(BaseModel):
@@ -72,6 +72,24 @@ class FullLimitsBody(LimitsBody):
     decode_memory_bytes: int = Field(description="Memory for decoding in the whole service.")
     max_connections: int = Field(description="Open connections of the whole service.")
     workers: int = Field(description="Processes that the service consists of.")
+
+
+class Source(spec.Source):
+    """Where the weights came from and under which license."""
+
+    @computed_field(  # type: ignore[prop-decorator]  # `deprecated` itself would warn at every answer
+        description="The same, by its name before 0.3.", json_schema_extra={"deprecated": True}
+    )
+    @property
+    def licence(self) -> str:
+        """The license."""
+        return self.license
+
+
+class ModelSpec(spec.ModelSpec):
+    """What one classifier expects and means. Sizes are square and in pixels."""
+
+    source: Source
 
 
 class PublicModelBody(BaseModel):

@@ -14,8 +14,9 @@ import pytest
 
 from app.decoding.decoder import FORMATS
 from app.engine.engine import EngineOptions, open_engine
+from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec, Source
 from tests.app.asgi import AsgiCall
-from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image, write_bundle
 from tests.app.fakes import FakeSession, GatedSession, engine_of, means_of_colors
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem, expect_problem_body
@@ -317,8 +318,10 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
     async with serve(queue_capacity=100, max_batch_size=4, request_timeout_s=7) as service:
         answer = await service.http.get("/model")
     assert answer.status_code == 200
+    spec = json.loads(color_spec().model_dump_json())
+    spec["source"]["licence"] = spec["source"]["license"]  # by its old name, too
     assert answer.json() == {
-        "spec": json.loads(color_spec().model_dump_json()),
+        "spec": spec,
         "provider": "cpu",
         "precision": "fp32",
         "precision_reason": "fp32 was asked for",
@@ -340,6 +343,17 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
             "workers": 1,
         },
     }
+
+
+@pytest.mark.parametrize("names", [{"license": "MIT"}, {"licence": "MIT"}, {"license": "MIT", "licence": "MIT"}])
+async def test_the_license_has_its_old_name_too(names: dict[str, str], tmp_path: Path, serve: Serve) -> None:
+    spec = color_spec()
+    stored = spec.model_dump_json(exclude={"source"})[:-1] + f',"source":{json.dumps({"origin": "here"} | names)}}}'
+    write_bundle(tmp_path, spec, metadata={METADATA_KEY: stored, PRECISION_KEY: "fp32"})
+    async with serve(open_engine(EngineOptions(tmp_path, provider="cpu")), bundle=tmp_path) as service:
+        shown = (await service.http.get("/model")).json()["spec"]
+    assert shown["source"] == {"origin": "here", "license": "MIT", "licence": "MIT"}
+    assert ModelSpec.model_validate(shown).source == Source(origin="here", license="MIT")
 
 
 async def test_live_says_nothing_of_the_model(serve: Serve) -> None:
