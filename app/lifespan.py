@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import cast
@@ -52,9 +52,7 @@ def lifespan_of(running: Running, drain_timeout_s: float) -> Callable[[FastAPI],
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         models, health, reload, in_flight = running.models, running.health, running.reload, running.in_flight
         await health.probe()
-        beats = heartbeat(running.worker, running.metrics)
-        works = (health.watch(), reload.watch(), running.overruns.watch(), beats, keep_trimmed(_TRIM_S))
-        tasks = [asyncio.create_task(work) for work in works]
+        tasks = [asyncio.create_task(work) for work in _background(running)]
         _log_what_is_served(models)
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
@@ -86,6 +84,12 @@ def lifespan_of(running: Running, drain_timeout_s: float) -> Callable[[FastAPI],
                 collaborator.close()
 
     return lifespan
+
+
+def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
+    """What runs from the start to the end."""
+    yield from (running.health.watch(), running.reload.watch(), running.overruns.watch())
+    yield from (heartbeat(running.worker, running.metrics), keep_trimmed(_TRIM_S))
 
 
 def _log_what_is_served(models: Models) -> None:

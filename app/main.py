@@ -59,7 +59,7 @@ class _Keys:
 
 
 def create_service(settings: Settings, engine: Engine | None = None, worker: WorkerContext | None = None) -> Service:
-    """The whole service, or what one worker at its post does of it. lifespan starts what is not started here.
+    """The service of one process, alone or as one `worker` of several. Its lifespan starts what is not started here.
 
     Every engine is opened and warmed here, before any client is answered. One process listens after that; several
     workers share a port that listens already. `engine`: that of the bundle, if it is open.
@@ -100,7 +100,7 @@ def _reload_hooks(keys: _Keys, certificate: Certificate | None) -> dict[str, Cal
 def _build_running(
     settings: Settings, worker: WorkerContext, reload_hooks: Mapping[str, Callable[[], None]]
 ) -> Running:
-    """Everything but what is HTTP, without its models."""
+    """The collaborators below HTTP. No model is loaded yet."""
     timeout_s = settings.request_timeout_s
     metrics = Metrics(worker.shared_memory, worker.number)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))

@@ -235,7 +235,7 @@ class Settings(Options):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Those of cors_origins."""
+        """The origins in cors_origins."""
         return split(self.cors_origins)
 
 

@@ -44,7 +44,7 @@ class Routes:
     timeout_s: float
 
     def add_to(self, app: Application) -> None:
-        """Both, to which requests are dispatched."""
+        """Add both endpoints, and dispatch their requests to them."""
         one = AsgiEndpoint("/classify", self.classify, descriptions.CLASSIFY_PARAMETERS, self.in_flight)
         many = AsgiEndpoint("/classify/batch", self.classify_batch, descriptions.CLASSIFY_PARAMETERS, self.in_flight)
         router = APIRouter()
@@ -112,7 +112,7 @@ class Routes:
         return expected
 
     def _deadline(self) -> float:
-        """By when a request whose body has arrived is answered, in the event loop's time."""
+        """The service's own deadline for a request whose body has arrived, in the event loop's time."""
         return asyncio.get_running_loop().time() + self.timeout_s
 
     def _clients_deadline(self, request: Request) -> float:

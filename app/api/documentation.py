@@ -61,7 +61,7 @@ class Documentation:
         self._page = (_FOLDER / "docs.html").read_text(encoding="utf-8").replace("VERSION", SWAGGER_UI)
 
     def router(self) -> APIRouter:
-        """Every endpoint of it, none of which is described itself."""
+        """Its endpoints, none of which is in the document."""
         router = APIRouter(include_in_schema=False)
         router.add_api_route("/", self.root, methods=_METHODS)
         router.add_api_route("/openapi.json", self.description, methods=_METHODS)
@@ -72,7 +72,7 @@ class Documentation:
         return router
 
     async def root(self, request: Request) -> RedirectResponse:
-        """To the page; relative where no prefix is known, as there may be one."""
+        """Redirect to the page; relative where no prefix is known, as there may be one."""
         prefix = prefix_of(request.scope)
         return RedirectResponse(prefix + PAGE if prefix else PAGE.removeprefix("/"))
 
@@ -81,7 +81,7 @@ class Documentation:
         return JSONResponse(complete(self._document(), prefix_of(request.scope)))
 
     async def page(self) -> Response:
-        """For a browser."""
+        """The page for a browser."""
         return Response(self._page, headers={"Content-Security-Policy": _POLICY}, media_type="text/html")
 
     async def script(self) -> Response:

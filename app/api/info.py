@@ -24,11 +24,11 @@ class Info:
     limits: FullLimitsBody
 
     def for_everyone(self) -> APIRouter:
-        """Without what operators know."""
+        """The endpoints for the public port, with less of what runs."""
         return self._router(PublicModelBody, PublicReadyBody)
 
     def for_operators(self) -> APIRouter:
-        """In full."""
+        """The endpoints in full."""
         return self._router(ModelBody, ReadyBody)
 
     def _router(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:

@@ -38,7 +38,7 @@ class Operators:
     protect_metrics: bool
 
     def router(self) -> APIRouter:
-        """Every endpoint of theirs."""
+        """GET /metrics."""
         router = APIRouter()
         if self.protect_metrics:
             operation = _METRICS._replace(responses=_SCRAPED | described(BadApiKey))
@@ -71,7 +71,7 @@ class Admin:
         self._guard = guard
 
     def router(self) -> APIRouter:
-        """Every endpoint of it."""
+        """POST /admin/reload."""
         router = APIRouter()
         add(
             router, "/admin/reload", self.reload, _RELOAD,

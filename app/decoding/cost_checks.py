@@ -105,7 +105,7 @@ class MeteredFile(io.BytesIO):
 
 
 class DecodeBudget:
-    """Bytes that all threads of all processes share. Whoever needs more than is left waits.
+    """Bytes that all threads of all processes share. A thread that needs more than is left waits.
 
     A thread of this process tells the others when it gives some back. Those of other processes cannot, so that whoever
     may be waiting for them looks again and again: the memory of a picture is held for longer than a look is apart.

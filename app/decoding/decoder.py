@@ -148,7 +148,7 @@ def _decoded_as_it_is(
 
 
 def _unroll(image: ImageFile.ImageFile, payload: bytes) -> None:
-    """Put the pixels of a BMP in the place of its run lengths, which Pillow would take one by one."""
+    """Replace the run lengths of a BMP by pixels, which Pillow would take one by one."""
     (tile,) = image.tile
     arguments: Any = tile.args  # a mode, whether a pixel has 4 bits, and which row comes first
     image.fp = io.BytesIO(bmp.unrolled(payload, tile.offset, image.size, halves=arguments[1]))

@@ -88,13 +88,13 @@ def scans(payload: bytes) -> Scans:
 
 
 def most_scans(payload: bytes, start: int, end: int) -> Scans:
-    """Of a stream between two places of a file: at least as many as there are, in less time than it takes to follow."""
+    """The scans of a stream between two offsets of a file: never too few, and faster than following them."""
     weight = ARITHMETIC_WEIGHT if _ARITHMETIC_FRAME.search(payload, start, end) else 1
     return Scans(max(1, payload.count(b"\xff" + _START_OF_SCAN, start, end)), weight)
 
 
 def frame_pixels(payload: bytes, start: int, end: int) -> int:
-    """Width x height of the stream between two places of a file; 0 where no frame says.
+    """Width x height of the stream between two offsets of a file; 0 where no frame says.
 
     Raises: BadImage where too much comes before the frame.
     """

@@ -136,7 +136,7 @@ def _expect_plain(payload: bytes, at: int) -> None:
 
 
 def _directory(payload: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Tag and type of every entry of the directory at that place."""
+    """Tag and type of every entry of the directory at that offset."""
     order = "<" if payload[:2] == b"II" else ">"
     is_big = payload[2:4] in (b"+\0", b"\0+")
     count, entry, size = ("Q", "HH16x", 20) if is_big else ("H", "HH8x", 12)

@@ -81,11 +81,11 @@ class BatchBucketRunner:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]; n may be any up to the largest bucket."""
         bucket = bucket_for(len(patches), self._sizes)
         np.stack(patches, out=self._host[: len(patches)])
-        self._host[len(patches) : bucket] = 0  # whoever was here before is gone
+        self._host[len(patches) : bucket] = 0  # what an earlier run left is gone
         return self._answer(bucket, self._buckets[bucket].captured)[: len(patches)]
 
     def padding(self, batch_size: int) -> int:
-        """Places between `batch_size` and the next bucket."""
+        """How many empty images fill `batch_size` up to the next bucket."""
         return bucket_for(batch_size, self._sizes) - batch_size
 
     def _answer(self, bucket: int, options: Any) -> Logits:

@@ -52,10 +52,10 @@ class EngineOptions:
 
 
 class Engine:
-    """One graph, ready to run on the instances of its `pool`, which an executor may use in place of `run`.
+    """One graph, ready to run on the instances of its `pool`, which an executor may use instead of `run`.
 
-    `run` may be called from `instances` threads at once; more wait for each other. `pads`: whether a run may carry
-    empty places along.
+    `run` may be called from `instances` threads at once; more wait for each other. `pads`: whether runs are padded to
+    batch buckets.
     """
 
     def __init__(

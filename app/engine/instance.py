@@ -57,7 +57,7 @@ class Instance:
         return future.result()
 
     def busy_s(self) -> float:
-        """For how many seconds it has been at what it does; 0 where it does nothing."""
+        """For how many seconds its current call has run; 0 where it is idle."""
         began = self._under_way.began
         return 0.0 if began is None else time.monotonic() - began
 

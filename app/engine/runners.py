@@ -22,7 +22,7 @@ class Runner(Protocol):
         ...
 
     def padding(self, batch_size: int) -> int:
-        """How many empty places a run of `batch_size` pictures carries along."""
+        """How many empty images pad a run of `batch_size` pictures."""
         ...
 
 
@@ -38,5 +38,5 @@ class SessionRunner:
         return cast(Logits, logits)
 
     def padding(self, batch_size: int) -> int:
-        """None: whatever the size."""
+        """0: no run is padded."""
         return 0

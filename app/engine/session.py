@@ -35,7 +35,7 @@ class Session(Protocol):
         ...
 
     def io_binding(self) -> Any:
-        """A place to bind inputs and outputs to fixed memory."""
+        """A binding of inputs and outputs to fixed memory."""
         ...
 
     def run_with_iobinding(self, iobinding: Any, run_options: Any = None) -> None:
@@ -106,7 +106,7 @@ ONNX_RUNTIME = Runtime(
 
 @dataclass(frozen=True)
 class CpuThreads:
-    """CPU threads of one run. `spin`: whether they wait busily for work, which takes a core from whoever shares it."""
+    """CPU threads of one run. `spin`: whether they wait busily for work, which takes a core from others."""
 
     intra_op: int = 1
     spin: bool = False

@@ -23,7 +23,7 @@ _Key = tuple[bytes, int]  # of a graph's bytes, and how many threads run it
 
 
 class Sessions:
-    """Those that were opened through `runtime`, as long as they live: it keeps none of them alive."""
+    """The sessions that were opened through `runtime`. It keeps none of them alive."""
 
     def __init__(self, runtime: Runtime = ONNX_RUNTIME) -> None:
         self._open_session = runtime.open
@@ -76,7 +76,7 @@ class SharedSessions:
 
 
 def digest_of(path: Path) -> bytes | None:
-    """Of a graph's bytes; None where some of its weights lie in other files. Raises OSError."""
+    """SHA-256 of a graph's bytes; None where some of its weights lie in other files. Raises OSError."""
     digest, end = hashlib.sha256(), b""
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

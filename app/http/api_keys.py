@@ -24,7 +24,7 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 
 @dataclass(frozen=True)
 class Key:
-    """The SHA-256 of one key, and the name of whoever holds it."""
+    """The SHA-256 of one key, and its holder's name."""
 
     name: str
     digest: bytes

@@ -1,4 +1,4 @@
-"""Word that a client has gone, for whoever works for it. Knows nothing of what is worked on."""
+"""A flag that a client has gone, with a listener. Knows nothing of the work that it ends."""
 
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Disconnect:
 
 
 class Disconnects:
-    """Those of the requests of one connection that are not answered yet, oldest first."""
+    """One Disconnect for each request of a connection that is not answered yet, oldest first."""
 
     def __init__(self) -> None:
         self._unanswered: deque[Disconnect] = deque()

@@ -38,7 +38,7 @@ class Parameter:
     schema: dict[str, Any]
 
     def described(self) -> dict[str, Any]:
-        """As OpenAPI has it."""
+        """The parameter in the words of OpenAPI."""
         return {
             "name": self.name,
             "in": "query",
@@ -89,7 +89,7 @@ class AsgiEndpoint:
         return await self._endpoint(request, **self._parameters(query))
 
     def _parameters(self, query: bytes) -> dict[str, Any]:
-        """Of several of one name the last."""
+        """The parameters of the query; of several with one name the last."""
         given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
         expect_known(given, self._kinds)
         return {name: _read(name, given[name], kind) for name, kind in self._kinds.items() if name in given}

@@ -16,7 +16,7 @@ _PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 
 
 def prefix_of(scope: Scope) -> str:
-    """Without a slash at its end; empty where there is none, or where nobody says."""
+    """The prefix, without a slash at its end; empty where there is none, or none is known."""
     prefix: str = scope.get(_SCOPE, "")
     return prefix
 

@@ -66,7 +66,7 @@ async def from_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods_of(scope: Scope, path: str) -> list[str]:
-    """With which methods the application of this scope serves the path."""
+    """The methods with which the application of this scope serves the path."""
     routes = scope["app"].routes if "app" in scope else ()
     asked = ({**scope, "path": path, "method": method} for method in _METHODS)
     return [one["method"] for one in asked if any(route.matches(one)[0] is Match.FULL for route in routes)]
@@ -80,7 +80,7 @@ def _whats_served(scope: Scope, prefix: str) -> str:
 
 
 def _plain(path: str) -> str:
-    """In small letters, without slashes that are too many."""
+    """The path in lower case, without superfluous slashes."""
     return "/" + "/".join(part for part in path.lower().split("/") if part)
 
 

@@ -23,7 +23,7 @@ from app.telemetry.metrics import Metrics
 REQUEST_ID = b"x-request-id"
 CLIENT_GONE_STATUS = 499  # nginx's number; it is logged and counted, nobody receives it
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-REFUSED = "mixer.refused"  # in the scope of a request whose connection has answered in its place: a Refused
+REFUSED = "mixer.refused"  # in the scope of a request whose connection has answered it: a Refused
 _FAILED = 400  # and whatever is above
 _UNKNOWN_CODE = "http_error"
 _PATH_CHARACTERS, _QUOTED_CHARACTERS = 256, 1024  # of a path in the log, before and after they are quoted
@@ -60,7 +60,7 @@ class Timing:
 
 
 class Refused(NamedTuple):
-    """What a connection has answered in the place of the application."""
+    """What a connection has answered itself, before the application."""
 
     status: int
     code: str

@@ -10,7 +10,7 @@ _RETRY_AFTER_S = 1  # an answer takes less, and with it a body goes
 
 
 class UploadBudget:
-    """Room, in bytes, for the bodies of all requests together. Whoever finds none is told to `on_refusal`, too."""
+    """Room, in bytes, for the bodies of all requests together. `on_refusal` is called for each that finds none."""
 
     def __init__(self, room: Quota, on_refusal: Callable[[], object]) -> None:
         self.room = room
@@ -38,13 +38,13 @@ class BodyReservation:
         self._bytes = 0
 
     def expect_room(self, count: int) -> None:
-        """For a body of so many bytes, none of which has come. Raises UploadsFull."""
+        """Check for room for a body of `count` bytes, none of which has come. Raises UploadsFull."""
         room = self._budget.room
         if room.taken + count > room.limit:
             raise self._budget.full(count)
 
     def add(self, count: int) -> None:
-        """So many bytes have come. Raises UploadsFull."""
+        """`count` bytes have come. Raises UploadsFull."""
         if count:
             if not self._budget.room.try_take(count):
                 raise self._budget.full(count)

@@ -2,8 +2,8 @@
 
 The room is that of the whole service, the rate that of one model in this process.
 
-Whoever is refused is told when to come again. Those times are spread as the service can answer: each refusal reserves
-a part of a future second, so that all who were refused do not come back at once.
+A client that is refused is told when to come again. Those times are spread as the service can answer: each refusal
+reserves a part of a future second, so that not all come back at once.
 """
 
 import math
@@ -13,7 +13,7 @@ from app.errors import QueueFull
 from app.inference.throughput import Throughput
 from app.system.quota import Quota
 
-_CERTAIN = 0.8  # of the measured rate: whoever is let in is answered in time, though the rate varies
+_CERTAIN = 0.8  # of the measured rate: what is let in is answered in time, though the rate varies
 _PROMISED = 0.5  # of the rate, to those who come again; the rest is for those who come anew
 _LONGEST_RETRY_S = 60
 
@@ -29,10 +29,10 @@ class Limits:
 
 
 class Admission:
-    """Counts the places that are `taken` here, of those that others may take, too, and those whose items are `here`.
+    """Counts the permits that are `taken` here, of those that others may take, too, and those whose items are `here`.
 
     `enough`: so many items at once keep everything busy, so that the rate is what can be done at most. Where a
-    process's part of the places is less, that many do.
+    process's part of the permits is less, that many do.
     """
 
     def __init__(self, permits: Quota, enough: int) -> None:
@@ -44,7 +44,7 @@ class Admission:
         self._reserved_until = -math.inf
 
     def take(self, count: int, now: float, deadline: float = math.inf, *, here: bool = True) -> None:
-        """`count` places, all or none, for answers by `deadline`; times in seconds of one clock.
+        """Take `count` permits, all or none, for answers by `deadline`; times in seconds of one clock.
 
         `here`: whether their items are. Raises: QueueFull.
         """
@@ -58,7 +58,7 @@ class Admission:
             self.arrive(count, now)
 
     def arrive(self, count: int, now: float) -> None:
-        """The items of `count` places are here."""
+        """The items of `count` permits are here."""
         self.here += count
         if self.here >= self._enough:
             self._throughput.begin(now)
@@ -87,7 +87,7 @@ class Admission:
         )
 
     def _late(self, count: int, now: float, deadline: float) -> QueueFull | None:
-        """Why `count` behind those that have places here are not answered by `deadline`, if so."""
+        """Why `count` items behind those with permits here are not answered by `deadline`, if so."""
         rate, taken = self._throughput.lower_bound_per_s(now), self.taken
         expected_s = (taken + count) / rate / _CERTAIN if rate else 0.0
         if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
@@ -105,7 +105,7 @@ class Admission:
         return count / rate if rate else 0.0
 
     def _reserve_retry_slot(self, count: int, now: float) -> int:
-        """Whole seconds, 1 or more, after which there should be room for `count`."""
+        """The whole seconds, 1 or more, after which there should be room for `count`."""
         room = now + self._expected_s(self.taken, now)
         self._reserved_until = max(self._reserved_until, room) + self._expected_s(count, now) / _PROMISED
         self._reserved_until = min(self._reserved_until, now + _LONGEST_RETRY_S)

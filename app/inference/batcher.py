@@ -77,7 +77,7 @@ class Batcher(Generic[Item, Answer]):
         return permit
 
     def admit_all(self, count: int, deadline: float = math.inf) -> "list[Permit[Item, Answer]]":
-        """Places for `count` items, all or none, each to be used as a context manager. Raises as admit does."""
+        """Permits for `count` items, all or none, each to be used as a context manager. Raises as admit does."""
         self._admit(count, deadline, here=True)
         since = self._clock()
         return [Permit(self, since, here=True) for _ in range(count)]
@@ -114,7 +114,7 @@ class Batcher(Generic[Item, Answer]):
         return waiter.future
 
     def _told(self, waiter: Waiter[Item, Answer], future: "asyncio.Future[Answered[Answer]]") -> None:
-        """It has its answer or its error, or whoever waited for it was cancelled."""
+        """The item has its answer or its error, or its waiting task was cancelled."""
         if waiter.timer is not None:
             waiter.timer.cancel()
         if future.cancelled():
@@ -186,7 +186,7 @@ class Batcher(Generic[Item, Answer]):
             self._answer(batch, answers, started)
 
     def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer], started: float) -> None:
-        """Each of a batch gets its own, unless nobody waits for it."""
+        """Give each item of a batch its answer, unless its future is done already."""
         self._observer.ran(len(batch))
         self._admission.answered(len(batch), asyncio.get_running_loop().time())
         infer_s = self._clock() - started
@@ -209,7 +209,7 @@ class Batcher(Generic[Item, Answer]):
     # --- shutdown ---
 
     async def close(self, drain_timeout_s: float) -> None:
-        """Refuse new places, serve those held, and after `drain_timeout_s` fail with NotReady whoever still waits."""
+        """Refuse new permits, serve those held, and after `drain_timeout_s` fail what still waits with NotReady."""
         self._closing = True
         try:
             async with asyncio.timeout(drain_timeout_s):
@@ -226,7 +226,7 @@ class Batcher(Generic[Item, Answer]):
 
 
 class Permit(Generic[Item, Answer]):
-    """One of the batcher's places, held while its item arrives, is prepared, waits and runs."""
+    """A right to be inside the batcher, held while its item arrives, is prepared, waits and runs."""
 
     __slots__ = ("_batcher", "_here", "_is_held", "_since", "timer")
 

@@ -102,7 +102,7 @@ class Classifier:
         )
 
     def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Permits":
-        """Places for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).
+        """Permits for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).
 
         Raises: QueueFull, NotReady while draining.
         """
@@ -214,7 +214,7 @@ class Classifier:
 
 
 class Permits:
-    """Places that are held inside a with statement."""
+    """Permits that are held inside a with statement."""
 
     def __init__(self, permits: Sequence[ImagePermit]) -> None:
         self._permits = permits

@@ -42,7 +42,7 @@ class Executor:
         loop: asyncio.AbstractEventLoop,
         future: "asyncio.Future[list[Scores]]",
     ) -> None:
-        """In the instance's thread."""
+        """Run the batch, in the instance's thread."""
         outcome: list[Scores] | BaseException
         try:
             outcome = _scored(instance.runner, batch, self._engine.spec.temperature)
@@ -58,7 +58,7 @@ class Executor:
         outcome: list[Scores] | BaseException,
         future: "asyncio.Future[list[Scores]]",
     ) -> None:
-        """In the event loop."""
+        """Hand the result over, in the event loop."""
         self._idle.append(instance)
         if self._engine.pads:
             self._metrics.padded(instance.runner.padding(batch_size))

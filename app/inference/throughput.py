@@ -53,7 +53,7 @@ class Throughput:
         self._forget(now - _WINDOW_S)
 
     def raise_to(self, per_s: float) -> None:
-        """So many a second were reached without trying: what was measured in a bad moment is no longer true."""
+        """`per_s` was reached without full load: a lower rate, measured in a bad moment, no longer holds."""
         if self._since is None and 0 < self._measured < per_s:
             self._measured = per_s
 

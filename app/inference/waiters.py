@@ -18,10 +18,10 @@ class Answered(NamedTuple, Generic[Answer]):
 
 
 class Observer(Protocol):
-    """Who wants to know what happens inside."""
+    """What the batcher tells of its items and runs."""
 
     def depth(self, waiting: int, in_flight: int) -> None:
-        """Items waiting for an instance, and places taken."""
+        """Items waiting for an instance, and permits taken."""
         ...
 
     def ran(self, batch_size: int) -> None:
@@ -33,7 +33,7 @@ class Observer(Protocol):
         ...
 
     def rejected(self, reason: str, count: int) -> None:
-        """So many places were refused."""
+        """`count` permits were refused."""
         ...
 
 

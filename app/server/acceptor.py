@@ -1,7 +1,7 @@
 """Takes connections from a socket that several processes listen on, each about as many. Knows nothing of HTTP.
 
-Left to the kernel, whoever wakes first takes all that have come: of 32 clients that keep their connections, one worker
-may get every one, and the others idle.
+Left to the kernel, the worker that wakes first takes all that have come: of 32 clients that keep their connections, one
+worker may get every one, and the others idle.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Callable
 _MORE = 1  # connections than the least busy worker: that many are no reason to leave one to it ...
 _MORE_SHARE = 32  # ... and one more for so many of its own: of many, fewer than that differ little
 _MOST_AT_ONCE = 64  # connections taken before anything else has its turn
-_PATIENCE_S = 0.005  # for somebody else to take what was left
+_PATIENCE_S = 0.005  # for another process to take what was left
 _HANDSHAKE_S = 10.0  # for a client to agree on a key
 _MOST_AT_THE_END = 1000  # who go on coming then are left to the system
 _NO_FILES_S = 0.1  # before the next attempt where this process may open no more files
@@ -48,7 +48,7 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Take whoever has come, and then nobody: closing the socket would break those off without a word."""
+        """Take the connections that wait, and no more: closing the socket would reset those that wait."""
         for _ in range(_MOST_AT_THE_END):
             if not self._take():
                 break
@@ -61,7 +61,7 @@ class Acceptor:
             self._pause.cancel()
 
     def listen(self) -> None:
-        """Take whoever comes, again."""
+        """Take new connections again."""
         self._listen()
 
     async def wait_closed(self) -> None:
@@ -78,7 +78,7 @@ class Acceptor:
                 return
 
     def _take_what_was_left(self, held_by_others: int) -> None:
-        """One, unless somebody has taken some meanwhile: then what waits now has only just come."""
+        """Take one, unless others have taken some meanwhile: then what waits now has only just come."""
         if sum(self._others()) == held_by_others:
             self._take()
         else:
@@ -94,7 +94,7 @@ class Acceptor:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return False  # somebody else was faster, or the client has gone
+            return False  # another process was faster, or the client has gone
         except OSError as error:
             log.error("a connection cannot be taken: %s", error.strerror)  # noqa: TRY400 -- no mistake of ours
             self._rest(_NO_FILES_S, self._take)

@@ -120,7 +120,7 @@ class Connection(HttpToolsProtocol):
         self._give_up()
 
     def _tell(self, error: ServiceError, head: Head) -> None:
-        """Answer in the place of what was asked. A request whose body is at fault has this for its own answer."""
+        """Write the error as an answer. For a request whose body is at fault, it is that request's own answer."""
         refused = refusals.refused(error, head)
         self.transport.write(refusals.answer(error, refused.request_id))
         under_way = self._running
@@ -158,17 +158,17 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """A piece of its body."""
+        """A piece of the request's body."""
         self._framing.body_goes_on(len(body))
         if not (self._refused or self._closing.has_begun):
             super().on_body(body)
 
     def on_chunk_header(self) -> None:
-        """Another piece of its body begins, of a body in chunks."""
+        """The next chunk of a chunked body begins."""
         self._framing.chunk_begins()
 
     def on_message_complete(self) -> None:
-        """All of it has arrived."""
+        """The request has arrived completely."""
         if self._offered:
             return
         self._framing.request_ends()
@@ -179,7 +179,7 @@ class Connection(HttpToolsProtocol):
         self._arriving = self._refused = False
 
     def on_response_complete(self) -> None:
-        """It has been answered."""
+        """The request has been answered."""
         self._unanswered.answered()
         if self._closing.has_begun:
             self.server_state.total_requests += 1
@@ -206,7 +206,7 @@ class Connection(HttpToolsProtocol):
         self._unread.start(self.timeout_keep_alive, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The client reads again."""
         super().resume_writing()
         self._unread.stop()
 

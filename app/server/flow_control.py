@@ -14,7 +14,7 @@ _HASTE_S = 1.0  # for a body that nobody wants, when the server ends
 
 
 class HangupWatcher:
-    """Those of one event loop, with one file of the system for all of them."""
+    """Tells of clients that hang up: one epoll for all connections of an event loop."""
 
     def __init__(self) -> None:
         self._listeners: dict[int, Callable[[], object]] = {}
@@ -59,13 +59,13 @@ class OneAtATime(FlowControl):
         self._hangup_watcher = hangup_watcher
 
     def pause_reading(self) -> None:
-        """And watch for a hang-up."""
+        """Read nothing, and watch for a hang-up."""
         if self._hangup_watcher is not None and not self.read_paused:
             self._hangup_watcher.watch(self._socket.fileno(), self._transport.abort)
         super().pause_reading()
 
     def resume_reading(self) -> None:
-        """If nothing waits."""
+        """Read again, unless requests wait."""
         if not self._waiting and self.read_paused:
             self.forget()
             super().resume_reading()
@@ -87,7 +87,7 @@ class ConnectionRebalancer:
         self.excess_connections = 0
 
     def should_close_one(self) -> bool:
-        """Whether one more is to leave."""
+        """Whether one more connection is to be closed."""
         if self.excess_connections <= 0:
             return False
         self.excess_connections -= 1
@@ -135,7 +135,7 @@ class Timer:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, seconds: float, then: Callable[[], object]) -> None:
-        """Anew."""
+        """Call `then` after `seconds`, in place of what was started before."""
         if self._handle is not None:
             self._handle.cancel()
         self._handle = self._loop.call_later(seconds, then)

@@ -37,7 +37,7 @@ class Framing:
         self._bytes_without_progress = self._at_once = self._chunks = self._body_bytes = 0
 
     def arrived(self, count: int) -> None:
-        """So many bytes, in one piece."""
+        """`count` bytes, in one piece."""
         self._bytes_without_progress += count
         self._at_once = 0
 
@@ -46,7 +46,7 @@ class Framing:
         return self._bytes_without_progress > MAX_HEAD_BYTES
 
     def request_begins(self, version: str, headers: Headers) -> None:
-        """Its head is complete."""
+        """The head of a request is complete."""
         self._at_once += 1
         if self._at_once > _MOST_AT_ONCE:
             detail = f"More than {_MOST_AT_ONCE} requests came at once, the most expected."
@@ -55,12 +55,12 @@ class Framing:
         self._bytes_without_progress = self._chunks = self._body_bytes = 0
 
     def body_goes_on(self, count: int) -> None:
-        """So many bytes of its body."""
+        """`count` bytes of the body."""
         self._bytes_without_progress = 0
         self._body_bytes += count
 
     def chunk_begins(self) -> None:
-        """Of a body in chunks."""
+        """The next chunk of a chunked body begins."""
         self._chunks += 1
         if self._chunks > _FREE_CHUNKS + self._body_bytes // _BYTES_A_CHUNK:
             detail = (
@@ -70,7 +70,7 @@ class Framing:
             raise Fault(BadRequest(detail), is_flood=True)
 
     def request_ends(self) -> None:
-        """All of it has arrived."""
+        """The request has arrived completely."""
         self._bytes_without_progress = 0
 
 

@@ -1,7 +1,7 @@
 """Lets requests for pictures in, or refuses them, at their head. Knows nothing of pictures.
 
-Whoever has too much to do must say so for little: no body is read, no task made, nothing parsed that need not be. A
-refusal here costs a sixth of one by the application.
+A refusal under overload must cost little: no body is read, no task made, nothing parsed that need not be. Here it costs
+a sixth of one by the application.
 """
 
 import asyncio
@@ -100,7 +100,7 @@ class Gate:
 
 
 def client_of(scope: Any) -> str:
-    """The address of whoever asks."""
+    """The client's address."""
     client = scope.get("client")
     return client[0] if client else ""
 

@@ -30,7 +30,7 @@ class Head(NamedTuple):
 
 
 def head_of(protocol: HttpToolsProtocol) -> Head:
-    """Of the request that was read last."""
+    """The head of the request that was read last."""
     method, path = protocol.parser.get_method().decode(), protocol.url.partition(b"?")[0].decode("latin-1")
     return Head(method, path, tuple(protocol.headers), peer_of(protocol))
 
@@ -58,7 +58,7 @@ def answer(error: ServiceError, request_id: str, *, keep_alive: bool = False) ->
 def record(
     refusal: Refused, head: Head, metrics: Metrics | None, endpoint: str = _ENDPOINT, duration_s: float = 0.0
 ) -> None:
-    """Write its line, and count it where there is a place for that."""
+    """Write its line, and count it if there are metrics."""
     log_refusal(head.method, head.path, refusal, duration_s, head.client)
     if metrics is not None:
         metrics.answered(endpoint, refusal.status, duration_s if endpoint != _ENDPOINT else None, refusal.code)

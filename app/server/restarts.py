@@ -51,7 +51,7 @@ class _Attempts:
 
 
 class Restarts:
-    """Of `count` workers. The pause before another attempt doubles from `pause_s` up to half a minute.
+    """Attempts to start `count` workers. The pause before another attempt doubles from `pause_s` up to half a minute.
 
     One that has worked for `young_s` is replaced at once, and what was before it does not count.
     """
@@ -98,7 +98,7 @@ class Starts:
         self._longest_s: float | None = None
 
     def took(self, seconds: float) -> None:
-        """One did."""
+        """A worker has started within `seconds`."""
         self._longest_s = max(self._longest_s or 0.0, seconds)
 
     def limit_s(self) -> float:
@@ -114,7 +114,7 @@ class Starts:
 
 
 def how_it_ended(code: int) -> str:
-    """In words, after "It"."""
+    """How a process ended, in words after "It"."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 

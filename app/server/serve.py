@@ -37,7 +37,7 @@ log = logging.getLogger("mixer.server")
 def serve(make: Callable[[WorkerContext], Service], settings: Settings) -> int:
     """Listen until told to stop, in this process or in several: `make` makes a service in each of them.
 
-    One process makes it before it listens. Several share a port that listens before they are forked; whoever connects
+    One process makes it before it listens. Several share a port that listens before they are forked; who connects
     meanwhile waits.
 
     Returns: the exit code of the process.
@@ -141,7 +141,7 @@ def _config(
 
 
 def _allow_open_files(connections: int) -> None:
-    """As many as the system lets this process have, up to what the connections need."""
+    """Raise the limit of open files as far as the system lets, up to what the connections need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_OPEN_FILES
     if soft == resource.RLIM_INFINITY or soft >= wanted:

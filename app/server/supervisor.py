@@ -202,7 +202,7 @@ class Supervisor:
         self._pass_on(signal.SIGTERM)
 
     def _look_after(self) -> None:
-        """Start whoever is due, end whoever hangs or takes too long to stop."""
+        """Start the workers that are due, kill those that hang or take too long to stop."""
         now = time.monotonic()
         for worker in list(self._workers.values()):
             if not worker.killed and self._hangs(worker, now):

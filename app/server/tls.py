@@ -19,7 +19,7 @@ class Certificate:
         self.context.sni_callback = self._show
 
     def read_again(self) -> None:
-        """Show what is in the files now, with its key, to whoever connects from here on.
+        """Show new connections the certificate that is in the files now, with its key.
 
         Raises: BadSettings, and goes on with what it had.
         """
@@ -31,7 +31,7 @@ class Certificate:
 
 
 def certificate_of(settings: Settings) -> Certificate | None:
-    """None where the service has none. Raises: BadSettings."""
+    """The service's certificate, if it has one. Raises: BadSettings."""
     return None if settings.tls_cert_file is None else Certificate(settings, settings.tls_cert_file)
 
 

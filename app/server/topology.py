@@ -41,7 +41,7 @@ def planned(settings: Settings) -> Settings:
 
 
 def _workers(settings: Settings, cpus: int) -> int:
-    """So many that their instances and threads fill the CPUs, and all of them fit the container's memory at worst."""
+    """As many workers as fill the CPUs with their instances and threads, and fit the container's memory at worst."""
     each = max(1, settings.instances) * max(1, settings.intra_op_threads)
     wanted = max(1, min(_MOST_WORKERS, cpus // each))
     memory = memory_bytes()
@@ -68,7 +68,7 @@ def _fitting(settings: Settings, memory: int, wanted: int) -> int:
 
 
 def _graph_bytes(settings: Settings) -> list[int]:
-    """Of each model that is served, the bytes of the graph that runs; none where the start will say what is wrong."""
+    """The bytes of the graph that runs, for each model that is served; none where the start will say what is wrong."""
     try:
         return [_size_of(bundle, settings) for bundle in find_bundles(settings.bundle).values()]
     except (EngineError, OSError):

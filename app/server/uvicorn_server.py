@@ -59,14 +59,14 @@ class Held(set[asyncio.Protocol]):
         self.is_over = False
 
     def add(self, connection: asyncio.Protocol) -> None:
-        """One more."""
+        """A connection has been made."""
         super().add(connection)
         self._tell(len(self))
         if self.is_over:  # it was being opened at the end: uvicorn waits for it, and does not tell it to end
             asyncio.get_running_loop().call_later(_LATE_S, cast(Connection, connection).shutdown)
 
     def discard(self, connection: object) -> None:
-        """One less."""
+        """A connection has been lost."""
         super().discard(connection)
         self._tell(len(self))
 
@@ -129,7 +129,7 @@ class Server(uvicorn.Server):
             faulthandler.dump_traceback_later(seconds, exit=True)
 
     def _leave_or_listen(self) -> None:
-        """Whoever comes is left to others while this worker classifies nothing; where no other does, it hears why."""
+        """Leave new connections to other workers while this one classifies nothing, if any other does."""
         leaves = (self._worker.is_retiring() or self._worker.is_stalled()) and self._worker.others_serve()
         if leaves != self._leaves:
             self._leaves = leaves
@@ -188,6 +188,6 @@ class Server(uvicorn.Server):
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Without the interpreter's farewell: where a thread is inside a run, ONNX Runtime would abort the process then."""
+    """Skip the interpreter's teardown: where a thread is inside a run, ONNX Runtime would abort the process then."""
     logging.shutdown()
     os._exit(code)

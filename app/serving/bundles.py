@@ -43,7 +43,7 @@ def passed_over(path: Path) -> list[str]:
 
 
 def log_passed_over(path: Path) -> None:
-    """One line for each."""
+    """Log one line for each thing that `passed_over` names."""
     for reason in passed_over(path):
         log.warning("passed over: %s", reason)
 

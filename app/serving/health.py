@@ -13,7 +13,7 @@ from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
 _DRAINING = "The service is draining."
-_SOON_S = 0.2  # until workers that start at the same time have left each other a place
+_SOON_S = 0.2  # until workers that start at the same time have left each other a permit
 
 log = logging.getLogger("mixer.health")
 
@@ -75,14 +75,14 @@ class Health:
     async def watch(self) -> None:
         """Probe for ever, `interval_s` apart, and watch the runs meanwhile: a probe may be waiting behind one.
 
-        Whoever starts the service has probed once before.
+        The lifespan has probed once before.
         """
         await asyncio.gather(self._keep_probing(), self._keep_watching_runs())
 
     async def _keep_probing(self) -> None:
         while True:
             pause_s = self._interval_s
-            if any(model.failure is STARTING for model in self._models):  # there was no place for its canary
+            if any(model.failure is STARTING for model in self._models):  # there was no permit for its canary
                 pause_s = min(_SOON_S, pause_s)
             await asyncio.sleep(pause_s)
             await self.probe()

@@ -46,13 +46,12 @@ class Overruns:
         self.threads = threads
         self.limit_s = limit_s
         self._clock = clock
-        self._seen: dict[
-            tuple[int, float], float
-        ] = {}  # when by its thread's clock, by its number and the call's begin
+        # The processor time of a call's thread when it was first seen, by the thread's number and the call's begin.
+        self._seen: dict[tuple[int, float], float] = {}
         self._told: set[tuple[int, float]] = set()
 
     def found(self) -> list[tuple[UnderWay, float]]:
-        """Those found out now, with the seconds that each has spent."""
+        """The overruns found now, with the seconds that each has spent."""
         under_way = list(self.threads.under_way())
         known = {(call.number, call.began) for call in under_way}
         self._seen = {key: at for key, at in self._seen.items() if key in known}
@@ -123,7 +122,7 @@ class OverrunWatch:
         return bool(found)
 
     def _look_for_stall(self) -> None:
-        """However little of that is a file's fault."""
+        """Tell whether every thread that decodes has been in one call for too long, whatever the cause."""
         stalled_s = self._overruns.threads.stalled_s()
         words = f"No picture has been decoded in {stalled_s:.1f} s: each thread for that is in one."
         self._health.stall(words if stalled_s > _STALL_S else None)

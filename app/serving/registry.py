@@ -1,6 +1,6 @@
 """The classifiers that answer, by name, and how one takes over from another. Knows nothing of HTTP or of bundles.
 
-A request gets its classifier and its place there at once. So a takeover needs no lock: who has a place in the old one
+A request gets its classifier and its permit there at once. So a takeover needs no lock: who has a permit of the old one
 is answered by it, and who comes next gets the new one.
 """
 
@@ -56,9 +56,9 @@ class ModelsBody(BaseModel):
 
 
 class Models:
-    """Those that are served. `default`: the name of the one for requests that name none; empty: the first by name.
+    """The models that are served. `default`: the name of the one for requests that name none; empty: the first by name.
 
-    `patience_s`: how long places in a classifier are held at most. `on_gone` is called when one has been closed.
+    `patience_s`: how long permits of a classifier are held at most. `on_gone` is called when one has been closed.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Models:
         return self._by_name.get(name)
 
     def classifier(self, name: str | None = None) -> Classifier:
-        """The one to take a place in now. Raises UnknownModel."""
+        """The classifier to take a permit of now. Raises UnknownModel."""
         if name is None:
             return self._default.classifier
         if name not in self._by_name:
@@ -91,7 +91,7 @@ class Models:
         return self._by_name[name].classifier
 
     def expect(self, deadline: float) -> Expected | None:
-        """A place for a picture that is on its way; None where its request may name one of several.
+        """A permit for a picture that is on its way; None where its request may name one of several.
 
         Raises: QueueFull, NotReady.
         """
@@ -102,7 +102,7 @@ class Models:
         return ModelsBody(default=self._default.name, models=[_entry(model) for model in self])
 
     def take(self, model: Model) -> None:
-        """Serve it from now on, in place of whoever had its name."""
+        """Serve the model from now on, in place of the one with its name."""
         before = self._by_name.get(model.name)
         self._serve({**self._by_name, model.name: model})
         if before is not None:
@@ -115,7 +115,7 @@ class Models:
         self._let_go(gone.classifier)
 
     def stuck_s(self) -> float:
-        """For how many seconds the longest run of all has run, those of who was let go included; 0 where none is."""
+        """For how many seconds the longest run of all has run, of models that were let go too; 0 where none is."""
         for classifier in [left for left, task in self._retiring.items() if task.done() and not left.stuck_s()]:
             del self._retiring[classifier]
         return max(one.stuck_s() for one in self._classifiers())

@@ -1,7 +1,7 @@
 """New bundles in place of old ones while the service goes on. Knows nothing of how bundles are opened.
 
-Whoever asks counts it in the shared memory, which every worker reads: all of them follow, whichever was asked. A bundle
-is opened beside the one that serves, and takes over once it has warmed up and its canary has got its answer.
+A reload is asked for by a count in the shared memory, which every worker reads: all follow, whichever was asked. A
+bundle is opened beside the one that serves, and takes over once it is warm and its canary has got its answer.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ class _Refused(Exception):
 
 
 class Reload:
-    """Follows whoever asks, one reload at a time. `default`: the bundle that must be there, if any.
+    """Reloads when asked, one at a time. `default`: the bundle that must be there, if any.
 
     `timeout_s`: how long a canary may take. `reload_hooks`: what else is read anew, by name; raises StartError where it
     cannot be, and goes on as it was.

@@ -22,7 +22,7 @@ async def keep_trimmed(interval_s: float) -> None:
 
 
 def malloc_trim_soon() -> threading.Thread:
-    """In a thread of its own: it takes milliseconds that the event loop has no time for."""
+    """Trim in a thread of its own: it takes milliseconds that the event loop has no time for."""
     thread = threading.Thread(target=malloc_trim, name="trim", daemon=True)
     thread.start()
     return thread

@@ -27,7 +27,7 @@ class Quota:
 
     @property
     def taken(self) -> int:
-        """By all processes; for a moment more than the limit, until one that asks for too many has seen that."""
+        """What all processes hold; for a moment more than the limit, until one that asks for too many has seen that."""
         return int(sum(self._shares))
 
     def try_take(self, count: int) -> bool:

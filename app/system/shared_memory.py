@@ -17,7 +17,7 @@ _SEGMENT_BYTES = _USED.size + _WORDS_BYTES + _NAME_BYTES + 8 * _NUMBERS
 
 
 class Segment:
-    """The numbers of one process, by name. Only that process adds names; a name keeps its place for good."""
+    """The numbers of one process, by name. Only that process adds names; a name keeps its offset for good."""
 
     def __init__(self, memory: memoryview) -> None:
         names_at = _USED.size + _WORDS_BYTES
@@ -66,7 +66,7 @@ class Segment:
 
 
 class SharedMemory:
-    """As many rows as there are processes."""
+    """One segment for each process."""
 
     def __init__(self, segments: int = 1) -> None:
         self._memory = memoryview(mmap.mmap(-1, segments * _SEGMENT_BYTES))
@@ -77,5 +77,5 @@ class SharedMemory:
         return Segment(self._memory[index * _SEGMENT_BYTES : (index + 1) * _SEGMENT_BYTES])
 
     def segments(self) -> list[Segment]:
-        """All of them, for reading."""
+        """All segments, for reading."""
         return [self.segment(index) for index in range(self._count)]

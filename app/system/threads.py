@@ -96,7 +96,7 @@ class Threads:
 
         A patient call is overtaken by those that are not, a few dozen times at most. Of patient calls that wait, each
         client's have their turns: one with many holds up one with a single call by one. Without a client, it is one.
-        `payload_bytes`: for whoever looks at what is under way.
+        `payload_bytes`: shown with the calls under way.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()

@@ -13,7 +13,7 @@ from app.system.worker_status import RELOADS_ASKED, RESTARTS, Shared, Shares, Wo
 
 _UNEVEN, _UNEVEN_SHARE = 4, 0.2  # more connections than the average that are no harm, or a share of one's own
 _ALIVE_S = 2.0  # a worker that has been silent longer is not waited for
-_SILENT_S = 4.0  # and one that has been silent for so long serves nobody
+_SILENT_S = 4.0  # and one that has been silent for so long does not serve
 
 
 class WorkerContext:
@@ -91,7 +91,7 @@ class WorkerContext:
         return [other.connections for other in serving if other.heartbeat > since]
 
     def opens(self, change: int) -> None:
-        """So many more connections, or fewer, are being opened: their clients agree on a key."""
+        """`change` more connections, or fewer, are in their TLS handshake."""
         self._own.opening += change
 
     def held_by_all(self) -> int:

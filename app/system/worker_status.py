@@ -1,4 +1,4 @@
-"""A worker's segment of the shared memory: its status, and its part of what all share. Knows nothing of processes."""
+"""Segments of the shared memory: a worker's status, its part of shared limits, totals. Knows nothing of processes."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -20,10 +20,8 @@ class WorkerStatus:
         self.segment = segment
         self.failure = ""  # of the supervisor's
         self._ready = segment.offset_of('["mixer_ready"]')
-        self._heartbeat, self._connections = (
-            segment.offset_of('["mixer_heartbeat"]'),
-            segment.offset_of('["mixer_connections"]'),
-        )
+        self._heartbeat = segment.offset_of('["mixer_heartbeat"]')
+        self._connections = segment.offset_of('["mixer_connections"]')
         self._opening = segment.offset_of('["mixer_connections_opening"]')
         self._retiring = segment.offset_of('["mixer_retiring"]')
         self._stalled = segment.offset_of('["mixer_stalled"]')
@@ -151,6 +149,6 @@ class Shares:
         return self._numbers[what]
 
     def take_back(self, worker: int) -> None:
-        """From one whose process has ended."""
+        """Take back the shares of a worker whose process has ended."""
         for numbers in self._numbers.values():
             numbers[worker] = 0

@@ -55,7 +55,7 @@ def printable(text: str, most: int) -> str:
 
 
 class _Text(logging.Formatter):
-    """A message has one line and an end, whoever wrote parts of it. A traceback follows on lines of its own."""
+    """A message has one line of limited length, whatever clients wrote in it. A traceback follows on its own lines."""
 
     def __init__(self, worker: int | None = None) -> None:
         super().__init__(_TEXT if worker is None else _TEXT_OF_WORKER.format(worker))

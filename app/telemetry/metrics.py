@@ -151,7 +151,7 @@ class Metrics:
         self.images.labels(outcome).inc(count)
 
     def padded(self, count: int) -> None:
-        """A run carried so many empty places along."""
+        """A run was padded with `count` empty images."""
         self._padding.inc(count)
 
     # --- what the batcher observes ---
@@ -165,7 +165,7 @@ class Metrics:
         self.dropped_images.labels(stage, reason).inc()
 
     def rejected(self, reason: str, count: int) -> None:
-        """So many pictures were refused."""
+        """`count` pictures were refused."""
         self.rejected_images.labels(reason).inc(count)
 
 

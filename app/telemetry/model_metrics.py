@@ -9,7 +9,7 @@ from app.telemetry.metrics import Metrics
 
 
 class MetricsByModel:
-    """One for each classifier. `several`: whether their names are counted, too."""
+    """The metrics of each model. `several`: whether pictures are counted by the model's name, too."""
 
     def __init__(self, metrics: Metrics, *, several: bool = False) -> None:
         self.metrics = metrics
@@ -17,7 +17,7 @@ class MetricsByModel:
         self._several = several
 
     def of(self, model: str) -> "ModelMetrics":
-        """A new one, for a classifier that is served under this name."""
+        """New metrics, for a classifier that is served under this name."""
         return NamedModelMetrics(self, model) if self._several else ModelMetrics(self)
 
 
@@ -43,7 +43,7 @@ class ModelMetrics:
 
 
 class NamedModelMetrics(ModelMetrics):
-    """One whose pictures are counted under its name, too."""
+    """Metrics of a model whose pictures are counted under its name, too."""
 
     def __init__(self, together: MetricsByModel, model: str) -> None:
         super().__init__(together)

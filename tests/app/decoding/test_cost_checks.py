@@ -171,7 +171,7 @@ def test_memory_is_free_again_after_a_failure() -> None:
 
 _TWO_PROCESSES = """
 import mmap, os, signal, time
-from app.decoding.cost_checks import Memory
+from app.decoding.cost_checks import DecodeBudget
 from app.system.quota import Quota
 
 shares, signs = (memoryview(mmap.mmap(-1, 16)).cast("d") for _ in range(2))
@@ -192,14 +192,14 @@ def until(condition):
 child = os.fork()
 signal.alarm(90)  # a failed test leaves none behind
 if child:
-    with Memory(Quota(100, shares, 0)).taken(60):
+    with DecodeBudget(Quota(100, shares, 0)).taken(60):
         until(lambda: signs[LOOKS] >= 3)
         signs[GIVEN_BACK] = 1
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), sum(shares))
 else:
     until(lambda: shares[0])
-    with Memory(Watched(100, shares, 1)).taken(60):
+    with DecodeBudget(Watched(100, shares, 1)).taken(60):
         os._exit(0 if signs[GIVEN_BACK] else 1)  # and its share with it, which a supervisor takes back
 """
 

@@ -1,6 +1,8 @@
 """Word that a client has gone: whoever listens is told."""
 
-from app.http.disconnect import Disconnect
+from typing import Any
+
+from app.http.disconnect import DISCONNECT, Disconnect, Disconnects
 
 
 def test_a_listener_is_told() -> None:
@@ -19,3 +21,15 @@ def test_who_listens_no_more_is_not_told() -> None:
     disconnect.listener = None
     disconnect.set()
     assert (told, disconnect.is_set) == ([], True)
+
+
+def test_a_connection_tells_every_request_that_is_not_answered() -> None:
+    scopes: list[dict[str, Any]] = [{}, {}, {}]
+    disconnects = Disconnects()
+    for scope in scopes:
+        disconnects.add(scope)
+    disconnects.answered()
+    disconnects.set_all()
+    assert [scope[DISCONNECT].is_set for scope in scopes] == [False, True, True]
+    assert not disconnects
+    disconnects.answered()  # of none: an answer that comes after the client has gone
