@@ -77,7 +77,7 @@ async def test_there_is_a_place_at_the_head_only_where_one_model_may_be_asked() 
         assert expected.classifier is shop.models.classifier()
         with pytest.raises(QueueFull, match=r"^1 of 1 places"):
             shop.models.expect(LATE_S)
-        expected.leave()
+        expected.release()
         shop.serve(engine_of(FakeSession(SPEC), SPEC), "b")
         assert shop.models.expect(LATE_S) is None
 
