@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from model.network.mixer import MlpMixer
 from model.recipe import Recipe
+from model.training.muon import StackedMuon
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -28,11 +29,7 @@ def build_optimizers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimi
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         inner = [parameter for parameter in model.blocks.parameters() if parameter.ndim > 1]
-        optimizers.append(
-            torch.optim.Muon(
-                inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+        optimizers.append(StackedMuon(inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay))
         kernels = [parameter for parameter in kernels if all(parameter is not other for other in inner)]
     groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
