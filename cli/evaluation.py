@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import bar, console, require_extra, task_of
+from model.network.run_folder import best_and_last, better
 from model.recipe import Recipe
 from model.spec import ModelSpec
-from model.training.run_folder import best_and_last, better
 
 if TYPE_CHECKING:
     from model.data.dataset import Dataset

@@ -16,9 +16,9 @@ from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.evaluation.journal import Journal
 from model.network import checkpoint
+from model.network.run_folder import CONFIG, RESUME
 from model.training.processes import shard_slices
 from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
-from model.training.run_folder import CONFIG, RESUME
 from model.training.run_state import RunState
 from model.training.step import Step
 

@@ -13,11 +13,11 @@ import torch
 from model.errors import TrainingError
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
+from model.network.run_folder import RESUME
 from model.old_names import renamed
 from model.recipe import Recipe
 from model.training.optimizers import build_optimizers, moving_average
 from model.training.run_config import RunConfig
-from model.training.run_folder import RESUME
 
 
 class RunState:

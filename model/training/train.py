@@ -25,6 +25,7 @@ from model.flags import parse
 from model.network import checkpoint, zoo
 from model.network.mixer import MixerConfig, MlpMixer, variant_name
 from model.network.provenance import versions
+from model.network.run_folder import BEST, expect_run_folder
 from model.network.transfer import at_resolution, with_new_head
 from model.recipe import Recipe, described
 from model.spec import Fit, Metrics, ModelSpec, Source
@@ -33,7 +34,6 @@ from model.training.options import TrainOptions
 from model.training.processes import Processes, exit_without_teardown, joined
 from model.training.run import Run
 from model.training.run_config import RunConfig, TrainCallbacks
-from model.training.run_folder import BEST, expect_run_folder
 from model.training.teacher import Teacher, read_teacher
 
 _NUM_PARITY_IMAGES = 32

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.training import end_lines
-from model.training.run_folder import RESUME
+from model.network.run_folder import RESUME
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parent.parent.parent

@@ -24,11 +24,11 @@ from model.evaluation.journal import METRICS
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
 from model.network.provenance import versions
+from model.network.run_folder import RESUME
 from model.preprocess import to_square
 from model.spec import Fit
 from model.training.run import Run
 from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
-from model.training.run_folder import RESUME
 from model.training.schedule import learning_rate
 from model.training.teacher import Teacher
 from model.training.train import BEST, main, train
