@@ -8,7 +8,7 @@ from cli import process
 def main() -> None:
     """Run a command."""
     process.prepare()
-    if sys.argv[1:] == ["health"]:  # a container engine runs it all the time: without what the others load
+    if sys.argv[1:] == ["health"]:  # runs every few seconds, so it imports little
         from cli import health  # noqa: PLC0415
 
         sys.exit(health.main())

@@ -31,7 +31,7 @@ class Failure(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A path to classify; with the failure where it is known before it is read."""
+    """A path to classify, or its failure where that is known before it is read."""
 
     path: Path
     failure: Failure | None = None
@@ -106,7 +106,7 @@ async def classify_all(chosen: Settings, entries: list[Entry], top_k: int | None
 async def _outcomes(
     chosen: Settings, entries: list[Entry], top_k: int | None
 ) -> AsyncIterator[tuple[Path, Labels | Failure]]:
-    """Each path with its labels or its failure, in order; a window of them is under way at any time."""
+    """Each path with its labels or its failure, in order; a bounded number of them is under way at any time."""
     from app import main as composition  # noqa: PLC0415
     from app.serving.bundles import find_bundles, open_bundle  # noqa: PLC0415
     from app.telemetry.metrics import Metrics  # noqa: PLC0415
@@ -145,7 +145,7 @@ async def _outcomes(
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A file whole; of what has no end that is known before, such as a pipe, `most` bytes. Raises TooManyBytes."""
+    """A whole file; of a pipe, whose length is not known, at most `most` bytes. Raises TooManyBytes."""
     if path.is_file() and path != STANDARD_INPUT:
         return path.read_bytes()
     with open(sys.stdin.fileno() if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT) as file:

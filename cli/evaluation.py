@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import bar, console, require_extra, task_of
+from model.network.run_folder import best_and_last, better
 from model.recipe import Recipe
 from model.spec import ModelSpec
-from model.training.run_folder import best_and_last, better
 
 if TYPE_CHECKING:
     from model.data.dataset import Dataset
@@ -94,7 +94,7 @@ def _settings_of(spec: ModelSpec) -> dict[str, str]:
 
 
 def better_weights(source: Path, weights: WeightsChoice) -> Path:
-    """The checkpoint to take from `source`; says so where that is another folder."""
+    """The checkpoint to take from `source`; prints a line where that is another folder."""
     taken = better(source, weights.value)
     both = best_and_last(source)
     if both is not None and taken != source:
@@ -107,7 +107,7 @@ def better_weights(source: Path, weights: WeightsChoice) -> Path:
 
 
 def data_set(data: Path, dataset: "Dataset") -> str:
-    """What something was judged on, in words."""
+    """The split and its size, in words."""
     split, images = dataset.judged
     num_classes = len(set(images.labels.tolist()))
     some = f", {num_classes} of {len(dataset.labels)} classes" if num_classes < len(dataset.labels) else ""
@@ -115,12 +115,12 @@ def data_set(data: Path, dataset: "Dataset") -> str:
 
 
 def recipe_of(loaded: "Checkpoint") -> Recipe:
-    """The recipe that a checkpoint remembers, for its split; an imported one has none."""
+    """The recipe in a checkpoint, for its split; an imported one has none."""
     return Recipe.model_validate(loaded.training.get("recipe", {}))
 
 
 def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
-    """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it is remembered."""
+    """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it has one."""
     if (source / "config.json").is_file():
         require_extra("torch")
         from model.network import checkpoint  # noqa: PLC0415
@@ -136,7 +136,7 @@ def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels]
 
 
 def dataset_for(spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False) -> "Dataset":
-    """DATA as this classifier sees it, read under a progress bar; says what was found. Raises DataError."""
+    """DATA as this classifier sees it, read under a progress bar; prints what was found. Raises DataError."""
     from model.data.dataset import PreprocessConfig  # noqa: PLC0415
     from model.data.loading import load_for  # noqa: PLC0415
     from model.evaluation.inventory import describe_judged  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""`mixer health`: whether the service of this container is ready. Loads little, as it runs all the time.
+"""`mixer health`: whether the service of this container is ready. Imports little, as it runs every few seconds.
 
-It asks where these settings have the service listen: the variables, and the flags of a `mixer serve` that is the
+It asks at the address of the service's settings: the variables, and the flags of a `mixer serve` that is the
 container's first process.
 """
 
@@ -65,7 +65,7 @@ def _reason(status: int, body: bytes) -> str:
 
 
 def _flags_of(process: Path) -> Sequence[str]:
-    """Those after `mixer serve` in its command line; none where it is another program. An init comes before it."""
+    """The arguments after `mixer serve` in the first process's command line, perhaps behind an init; else none."""
     try:
         words = process.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\0").split("\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""The commands around a checkpoint: `mixer import | export`, with `evaluate` and `train` of modules beside.
+"""The commands around a checkpoint: `mixer import | export`, `evaluate` and `train` come from neighbouring modules.
 
 They need the extras train and export; torch is loaded when one of them runs, and not before.
 """
@@ -126,7 +126,7 @@ def export(
 
 
 def _precisions(text: str) -> "tuple[Precision, ...]":
-    """Raises ExportError where a word is none."""
+    """Raises ExportError for a word that is no precision."""
     from export.target import PRECISIONS  # noqa: PLC0415
 
     words = [word.strip() for word in text.split(",")]
@@ -154,5 +154,5 @@ def _export_data(loaded: "Checkpoint", data: Path | None) -> "ExportData":
 
 
 def evenly(pixels: "Pixels", most: int) -> "Pixels":
-    """At most so many of the pictures, from the first to the last: class folders come one after another."""
+    """At most so many pictures, evenly spaced: class folders come one after another."""
     return pixels[:: max(1, math.ceil(len(pixels) / most))]

@@ -1,4 +1,4 @@
-"""The command line: `mixer serve | inspect | key`, and what its neighbours add. Loads no torch."""
+"""The command line: `mixer serve | inspect | key`, and the commands of its neighbours. Loads no torch."""
 
 import json
 import os

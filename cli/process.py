@@ -1,6 +1,6 @@
-"""The process before anything else of it: streams that were closed, and a stop signal to the first one of a container.
+"""Prepares the process: opens closed standard streams, and handles SIGTERM as a container's first process.
 
-Knows nothing of what the process does, and imports little: what comes before it is not covered.
+Knows nothing of what the process does, and imports little: it protects only what comes after it.
 """
 
 import os
@@ -13,18 +13,18 @@ _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def prepare() -> None:
-    """Once, or again. What is not there is opened, and SIGTERM ends process 1, too, until somebody listens to it."""
+    """Open missing streams, and let SIGTERM end process 1 too, until another handler is set. May be called again."""
     for number, (name, mode) in enumerate(_STREAMS):
         _open_nowhere(number)
-        if getattr(sys, name) is None:  # as Python has it where the stream was closed
+        if getattr(sys, name) is None:  # Python's value for a closed stream
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
-    # To the first process of a container, the system delivers only signals that have a handler.
+    # The kernel delivers to process 1 only signals that have a handler.
     if os.getpid() == _FIRST and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
 
 
 def _open_nowhere(number: int) -> None:
-    """Else the next file or connection would get this number, and whatever a library prints."""
+    """Open a closed descriptor on /dev/null; else the next file gets its number and a library's output."""
     try:
         os.fstat(number)
     except OSError:

@@ -1,4 +1,4 @@
-"""`mixer reload`: ask a running service for a reload. Knows nothing of how it is done."""
+"""`mixer reload`: ask a running service for a reload. Knows nothing of how the service does it."""
 
 import http.client
 import json
@@ -15,8 +15,8 @@ from app.settings import Settings
 from app.system import address
 
 _KEY, _KEYS = "MIXER_ADMIN_KEY", "MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE"
-_KEY_HELP = f"One key of those that the service has in {_KEYS}, not its digest; a variable is safer than an option."
-_TIMEOUT_S = 660  # a little more than the service takes at most
+_KEY_HELP = f"One of the keys in the service's {_KEYS}, not its digest; a variable is safer than an option."
+_TIMEOUT_S = 660  # a little more than the service's own limit
 
 
 class ReloadFailed(StartError):
@@ -31,7 +31,7 @@ def reload(
 ) -> None:
     """Have a running service serve its bundles as they are on the disk now. Exit code 1 where it refuses one."""
     if not key.strip():
-        raise BadSettings(f"No key for operators; expected one in {_KEY}, of those that the service has in {_KEYS}.")
+        raise BadSettings(f"No key for operators; expected in {_KEY} one of the keys in the service's {_KEYS}.")
     followed = _ask(url or _own_url(settings.load()), key.strip())
     for model in followed["models"]:
         typer.echo(f"{model['name']}: {model['outcome']}")
@@ -55,7 +55,7 @@ def _ask(url: str, key: str) -> Any:
     request = urllib.request.Request(  # noqa: S310 -- the scheme is one of two
         f"{url.rstrip('/')}/admin/reload", b"", {"X-API-Key": key}, method="POST"
     )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy is to see the key
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy may see the key
     try:
         with direct.open(request, timeout=_TIMEOUT_S) as answer:
             return json.load(answer)

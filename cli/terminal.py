@@ -1,4 +1,4 @@
-"""What the learning commands show while they work, on standard error. Knows nothing of what they learn."""
+"""Progress of the learning commands, on standard error. Knows nothing of training."""
 
 import shlex
 import shutil
@@ -17,7 +17,7 @@ console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def bar() -> Progress:
-    """A progress bar with a count and the time that is left; nothing where nobody sees it move."""
+    """A progress bar with a count and the time that is left; nothing where standard error is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
 

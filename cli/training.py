@@ -9,9 +9,9 @@ import typer
 from cli.terminal import bar, command_line, console, require_extra, task_of
 from model.errors import TrainingStopped
 from model.flags import parse
+from model.network.run_folder import BEST, RESUME, Judged, best_and_last, better
 from model.stopping import StopNow, StopSignals, stop_signals
 from model.training.options import TrainOptions
-from model.training.run_folder import BEST, RESUME, Judged, best_and_last, better
 
 _BUNDLES = Path("bundles")
 

@@ -1,6 +1,6 @@
 """Checkpoint -> bundle: write the graphs, prove each, give each a canary, publish them.
 
-Nothing unproved is ever in place.
+A graph is moved into the bundle only after its checks.
 """
 
 import tempfile
@@ -33,8 +33,8 @@ _UNTRAINED = (
 class ExportData:
     """The pictures that a bundle is made with, uint8 [n, H, W, C].
 
-    proof: to compare every graph with torch on. calibration: whose activations give int8 its scales; None: no int8.
-    test: the name and pictures of a data set on which every graph is measured.
+    parity_images: every graph is compared with torch on them. calibration: their activations give int8 its scales;
+    None: no int8. test: the name and pictures of a data set on which every graph is measured.
     """
 
     parity_images: Pixels
@@ -43,7 +43,7 @@ class ExportData:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """Those that can be made with these pictures."""
+        """The precisions that can be made with these pictures."""
         return PRECISIONS if self.calibration is not None else tuple(p for p in PRECISIONS if p != "int8")
 
 
@@ -58,9 +58,9 @@ class Graph:
 
 @dataclass(frozen=True)
 class Published:
-    """The graphs of a bundle by precision, and why others were left out; what became of graphs that were there.
+    """The graphs of a bundle by precision, why others were refused, and what became of earlier graphs.
 
-    warnings: what a person should know of the network, in lines.
+    warnings: lines for the user about the network.
     """
 
     graphs: Mapping[Precision, Graph]
@@ -70,7 +70,7 @@ class Published:
 
 
 def export_data_of(checkpoint: Checkpoint) -> ExportData:
-    """What a checkpoint itself brings: its own pictures, or generated ones, which calibrate nothing."""
+    """The checkpoint's own pictures, which also calibrate int8; or generated ones, which do not."""
     if checkpoint.images is None:
         return ExportData(generated_images(checkpoint.spec))
     return ExportData(checkpoint.images, calibration=checkpoint.images)
@@ -82,12 +82,12 @@ def publish(
     export_data: ExportData | None = None,
     precisions: Collection[Precision] = PRECISIONS,
 ) -> Published:
-    """Write the graphs of `precisions`, fp32 always, that reach their bars; what `bundle` held in others is removed.
+    """Write the graphs of `precisions`, fp32 always, that reach their thresholds; `bundle` loses its other graphs.
 
-    A network that gives every picture the same answer has no canary, which could not tell it from a broken one.
+    A network that gives every picture the same answer gets no canary: a broken graph would pass it.
 
-    Raises: ExportError where `bundle` holds other things than a bundle does, or fp32 does not reach its bar; whatever
-    stood there before is then untouched.
+    Raises: ExportError where `bundle` holds other things than a bundle does, or fp32 misses its thresholds; the
+    folder is then untouched.
     """
     expect_bundle_folder(bundle)
     export_data = export_data or export_data_of(checkpoint)
@@ -134,7 +134,7 @@ def _made(
     *,
     constant: bool,
 ) -> Graph:
-    """One graph in `folder`, proved. Raises ExportError."""
+    """Write one graph to `folder` and check it. Raises ExportError."""
     path = folder / f"{precision}.onnx"
     _write(precision, checkpoint, export_data, path)
     runner = GraphRunner(path, checkpoint.spec.patch_size, precision)
@@ -161,7 +161,7 @@ def _write(precision: Precision, checkpoint: Checkpoint, export_data: ExportData
 def _completed(
     checkpoint: Checkpoint, export_data: ExportData, runner: GraphRunner, precision: Precision, *, constant: bool
 ) -> ModelSpec:
-    """The spec with what only the graph itself can tell: its canary, its metrics; and the network's sizes."""
+    """The spec with the graph's canary and metrics, and the network's sizes."""
     spec, config = checkpoint.spec, checkpoint.model.config
     found: dict[str, object] = {
         "network": Network(**{size: getattr(config, size) for size in Network.model_fields}),

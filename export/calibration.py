@@ -1,4 +1,4 @@
-"""The range of what enters each dense layer, seen on pictures: what an int8 graph takes its fixed scales from.
+"""The range of each dense layer's inputs, measured on pictures: an int8 graph takes its fixed scales from it.
 
 Scales that are fixed are the same for every batch, so a picture's answer does not depend on its neighbours.
 """
@@ -30,7 +30,7 @@ class Scale:
 
 
 def calibrate(graph_path: Path, pixels: Pixels, patch_size: int, *, percentile: float = 100.0) -> dict[str, Scale]:
-    """A scale for every value that enters a dense layer of the fp32 graph, from uint8 [n, H, W, C].
+    """A scale for every input of a dense layer of the fp32 graph, from uint8 [n, H, W, C].
 
     percentile: 100 keeps the extremes; less cuts that share of each batch's values off at either end, and takes the
     mean over the batches.
@@ -47,7 +47,7 @@ def calibrate(graph_path: Path, pixels: Pixels, patch_size: int, *, percentile: 
 
 
 def _exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
-    """A session that also gives the values of these names, as the graph is written."""
+    """A session without graph optimizations that also returns the values of these names."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(graph)
     exposed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
@@ -57,14 +57,14 @@ def _exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.Inference
 
 
 def _ends(values: NDArray[np.float32], percentile: float) -> NDArray[np.float64]:
-    """The low and the high end [2] of an array."""
+    """The lowest and the highest value [2] of an array, or its percentiles."""
     if percentile == 100:
         return np.array([values.min(), values.max()], dtype=np.float64)
     return cast(NDArray[np.float64], np.percentile(values, [100 - percentile, percentile]))
 
 
 def _scale(ends: NDArray[np.float64], percentile: float) -> Scale:
-    """From the ends [batches, 2]. Zero is always inside the range, and exact."""
+    """From the lowest and highest values [batches, 2]. Zero is always inside the range, and exact."""
     low, high = (ends[:, 0].min(), ends[:, 1].max()) if percentile == 100 else ends.mean(axis=0)
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     scale = max((high - low) / _LEVELS, float(np.finfo(np.float32).tiny))

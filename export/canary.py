@@ -1,4 +1,4 @@
-"""A graph's canary: a picture, the answer to it, and how far that may drift. Knows nothing of who checks it."""
+"""A graph's canary: a picture, the answer to it, and how far that may drift. Knows nothing of its checks."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ def canary_of(runner: GraphRunner, spec: ModelSpec, pixels: Pixels, precision: P
 def tells_apart(model: MlpMixer, pixels: Pixels) -> bool:
     """Whether a network answers differently to different pictures, uint8 [n, H, W, C], and their negatives.
 
-    One with a new head of zeros does not; a canary of it would get its stored answer from any broken graph.
+    A network with a new head of zeros does not: any broken graph would pass its canary.
     """
     some = pixels[:_NUM_COMPARED]
     logits = torch_logits(model, np.concatenate([some, 255 - some]))

@@ -38,5 +38,5 @@ def _dense(gemm: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> Dens
         raise ExportError(f"{gemm.name} is not a dense layer with a constant kernel and bias. This is a bug.")
     kernel, *biases = (numpy_helper.to_array(constants[name]) for name in gemm.input[1:])
     kernel = kernel.T if attributes.get("transB", 0) else kernel
-    bias = biases[0] if biases else np.zeros(kernel.shape[1], np.float32)  # the exporter leaves out one of zeros
+    bias = biases[0] if biases else np.zeros(kernel.shape[1], np.float32)  # the exporter omits a bias of zeros
     return Dense(gemm.input[0], gemm.output[0], kernel, bias)

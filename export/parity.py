@@ -1,4 +1,4 @@
-"""Is an exported graph the network it came from, and near enough? Each precision is held to a bar of its own."""
+"""Compares an exported graph with the torch network. Each precision has its own thresholds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Parity:
 class GraphRunner:
     """An exported graph on the CPU, fed with pixels.
 
-    An fp16 graph runs without optimizations, which would leave out more of its rounding. ONNX Runtime 1.32 leaves out
+    An fp16 graph runs without optimizations, which would remove more of its rounding. ONNX Runtime 1.32 removes
     most of it either way: it computes in float between casts that it drops, where a GPU rounds every result.
     """
 
@@ -97,7 +97,7 @@ def measure(model: MlpMixer, runner: GraphRunner, pixels: Pixels) -> Parity:
 
 
 def expect_equal(parity: Parity, precision: Precision) -> None:
-    """Raises ExportError, naming the bar that was missed and by how much."""
+    """Raises ExportError, naming the threshold that was missed and by how much."""
     thresholds = THRESHOLDS[precision]
     if not parity.relative_difference <= thresholds.difference:
         raise _refusal(
@@ -124,7 +124,7 @@ def expect_equal(parity: Parity, precision: Precision) -> None:
 def expect_accurate(found: Metrics, fp32: Metrics, precision: Precision) -> None:
     """`found` against what the fp32 graph reached on the same pictures. One picture may always be lost.
 
-    Raises: ExportError, naming the bar that was missed and by how much.
+    Raises: ExportError, naming the threshold that was missed and by how much.
     """
     lost = round((fp32.top1 - found.top1) * fp32.num_pictures)
     allowed = max(1, int(THRESHOLDS[precision].lost_points / 100 * fp32.num_pictures))

@@ -7,7 +7,7 @@ each column: what VNNI multiplies. MatMulIntegerToFloat does product, scales and
 norm, GELU, the skip connections and the head stay in float. docs/decisions/0007 says what else was measured.
 
 Processors without VNNI multiply bytes by VPMADDUBSW, which adds the products of two neighbouring rows of a kernel into
-a signed 16-bit number and saturates. Kernels are therefore scaled so that no such sum leaves it: the graph is exact,
+a signed 16-bit number and saturates. Kernels are therefore scaled so that no such sum exceeds it: the graph is exact,
 and gives the same answers, on both kinds of processor (docs/decisions/0014).
 """
 
@@ -27,10 +27,10 @@ from model.errors import ExportError
 from model.preprocess import Pixels
 
 _CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
-_MOST = 127  # of a kernel's byte
+_MOST = 127  # of a byte of a kernel
 _MOST_OF_A_PAIR = 127  # of two neighbouring bytes of one sign together; 128 once both are rounded up
 _INT16_PRODUCTS = 32767 // 255  # the most that such a sum may be, as every byte of an activation may be 255
-_MOVES = ("Reshape", "Transpose")  # may as well be done to bytes, which are a quarter of the size
+_MOVES = ("Reshape", "Transpose")  # done to bytes instead: a quarter of the size
 
 
 def write_int8(fp32: Path, path: Path, pixels: Pixels, patch_size: int) -> None:
@@ -41,8 +41,8 @@ def write_int8(fp32: Path, path: Path, pixels: Pixels, patch_size: int) -> None:
 def quantize(graph: onnx.ModelProto, scales: Mapping[str, Scale], pixel_mean: int) -> onnx.ModelProto:
     """A copy of the graph with every dense layer but the head in bytes.
 
-    scales: by the name of what enters the layer. pixel_mean: what is taken off the patches, which enter the stem as the
-    bytes they are, and put into its bias; the rounding of the kernel then weighs less.
+    scales: by the name of the layer's input. pixel_mean: subtracted by the stem's bias, as patches enter the stem as
+    unsigned bytes; the kernel's rounding then matters less.
     Raises: ExportError.
     """
     quantized = onnx.ModelProto()
@@ -60,9 +60,9 @@ def quantize(graph: onnx.ModelProto, scales: Mapping[str, Scale], pixel_mean: in
 
 
 def quantize_kernel(kernel: Kernel) -> tuple[NDArray[np.int8], Kernel]:
-    """Signed bytes [K, N] and a scale for each column [N]; their product is about the kernel, and zero stays zero.
+    """Signed bytes [K, N] and a scale for each column [N]; their product approximates the kernel, and zero stays zero.
 
-    Rows 2k and 2k + 1 together stay within what 16 bits hold: `pairs_fit_int16`.
+    The products of rows 2k and 2k + 1 fit 16 bits together: see `pairs_fit_int16`.
     """
     largest = np.maximum(np.abs(kernel).max(axis=0) / _MOST, _pair_sums(kernel).max(axis=0) / _MOST_OF_A_PAIR)
     scale = np.maximum(largest, np.finfo(np.float32).tiny)
@@ -70,12 +70,12 @@ def quantize_kernel(kernel: Kernel) -> tuple[NDArray[np.int8], Kernel]:
 
 
 def pairs_fit_int16(kernel: NDArray[np.int8]) -> bool:
-    """Whether no activations (0..255) times rows 2k and 2k + 1 of a kernel [K, N] add up to more than 16 bits hold."""
+    """Whether no activations (0..255) times rows 2k and 2k + 1 of a kernel [K, N] exceed 16 bits in sum."""
     return bool((_pair_sums(kernel.astype(np.int32)) <= _INT16_PRODUCTS).all())
 
 
 def _pair_sums(kernel: NDArray[Any]) -> NDArray[Any]:
-    """The larger of what is positive and what is negative in rows 2k and 2k + 1 together: [K, N] -> [K / 2, N]."""
+    """The larger of the positive and the negative sum in rows 2k and 2k + 1: [K, N] -> [K / 2, N]."""
     even = np.pad(np.ascontiguousarray(kernel), ((0, len(kernel) % 2), (0, 0)))  # K N, K even
     pairs = even.reshape(-1, 2, kernel.shape[1])  # K/2 2 N
     sums: NDArray[Any] = np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1))
@@ -83,7 +83,7 @@ def _pair_sums(kernel: NDArray[Any]) -> NDArray[Any]:
 
 
 class _Writer:
-    """The nodes and constants of the new graph, while they are written."""
+    """Collects the nodes and constants of the new graph."""
 
     def __init__(self, graph: onnx.GraphProto, scales: Mapping[str, Scale], pixel_mean: int) -> None:
         self._graph = graph
@@ -95,7 +95,7 @@ class _Writer:
         self._constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
 
     def write(self, node: NodeProto) -> None:
-        """A node as it is; but GELU by tanh, which takes three quarters of the time and differs by less than a byte."""
+        """Copy a node; GELU becomes its tanh form: three quarters of the time, less than one byte's step apart."""
         copied = NodeProto()
         copied.CopyFrom(node)
         if node.op_type == "Gelu":
@@ -128,7 +128,7 @@ class _Writer:
         self._nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [layer.output], domain=_CONTRIB))
 
     def finish(self) -> None:
-        """Put the nodes into the graph, less those that nothing uses any more."""
+        """Put the nodes into the graph, without unused ones."""
         used = {output.name for output in self._graph.output}
         kept = []
         for node in reversed(self._nodes):
@@ -140,7 +140,7 @@ class _Writer:
         self._graph.initializer.extend(tensor for name, tensor in self._constants.items() if name in used)
 
     def _origin(self, value: str) -> tuple[str, list[NodeProto]]:
-        """What a value was before it was only moved about, and the nodes that moved it, first one first."""
+        """The value before its reshapes and transposes, and these nodes in order."""
         moves: list[NodeProto] = []
         while (producer := self._producers[value]).op_type in _MOVES:
             moves.insert(0, producer)

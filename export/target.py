@@ -1,4 +1,4 @@
-"""The folder that an export writes to: may it, and what becomes of the graphs there. Knows nothing of their content."""
+"""Whether an export may write to a folder, and what becomes of the graphs there. Knows nothing of their content."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _BESIDE = frozenset({"readme.md", "readme.txt", "readme", "license", "license.tx
 
 @dataclass(frozen=True)
 class Earlier:
-    """Graphs of an earlier export: those whose place a new one took, and those that went, as of another network."""
+    """Graphs of an earlier export: replaced by a new one, or removed because they are of another network."""
 
     replaced: tuple[Path, ...] = ()
     removed: tuple[Path, ...] = ()
@@ -46,7 +46,7 @@ def graphs_in(folder: Path) -> dict[Precision, Path]:
 
 
 def clear_others(folder: Path, written: Collection[Precision], before: Collection[Precision]) -> Earlier:
-    """Remove the graphs of other precisions than were written. `before`: what was there before that."""
+    """Remove the graphs of precisions that were not written. `before`: the graphs before the export."""
     removed = [folder / f"{precision}.onnx" for precision in before if precision not in written]
     for path in removed:
         path.unlink(missing_ok=True)

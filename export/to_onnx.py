@@ -24,13 +24,13 @@ _TRACED_BATCH = 2  # a batch of 1 can freeze the dimension
 
 
 class RowGraph(nn.Module):
-    """What is exported for processors: all tokens of a batch as the rows of one matrix.
+    """The network as exported for CPUs: all tokens of a batch as the rows of one matrix.
 
     Every dense layer then is one Gemm with its bias inside; a MatMul and an Add take 3 % longer on the default model.
     Nor does ONNX Runtime fuse the last sum with the layer norm after it: its SkipLayerNormalization takes eight times
     as long as the two of them on a CPU.
 
-    The normalisation is folded into the stem, so that raw pixels enter the first product.
+    The normalization is folded into the stem, so that raw pixels enter the first product.
     """
 
     def __init__(self, model: MlpMixer) -> None:
@@ -60,9 +60,9 @@ class RowGraph(nn.Module):
 
 
 class HalfGraph(nn.Module):
-    """What is exported for GPUs: the model as it stands, in half precision, with float logits and embedding.
+    """The network as exported for GPUs: the model unchanged, in half precision, with float logits and embedding.
 
-    Bytes are exact in half precision. The pixels' mean comes off before the product, which then has less to round.
+    Bytes are exact in half precision. The pixels' mean is subtracted before the product, which then rounds less.
     """
 
     def __init__(self, model: MlpMixer) -> None:
@@ -79,7 +79,7 @@ class HalfGraph(nn.Module):
 def write_graph(model: MlpMixer, path: Path, form: Form = "fp32") -> None:
     """Write `model` as ONNX with a dynamic batch, in one file. Raises ExportError.
 
-    "rows" is fp32 with every dense layer whole, which an int8 graph is made from.
+    "rows" is fp32 with undivided dense layers, the source of an int8 graph.
     """
     config = model.config
     example = torch.zeros(_TRACED_BATCH, config.num_patches, config.patch_dim, dtype=torch.uint8)
@@ -129,6 +129,6 @@ def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:
 
 
 def forget_traces(graph: onnx.ModelProto) -> None:
-    """Take out, in place, the stack traces that the exporter leaves at every node: they hold this machine's paths."""
+    """Remove, in place, the exporter's stack traces from every node: they have this machine's paths."""
     for node in graph.graph.node:
         del node.metadata_props[:]

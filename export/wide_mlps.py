@@ -1,7 +1,7 @@
 """A network whose wide MLPs are sums of narrower ones, which suits a processor's cache. Knows nothing of ONNX.
 
-Rows of 1024 floats, or of a multiple of that, begin a multiple of 4096 bytes apart and so fall on the same lines of the
-first-level cache, which has room for eight of them: a product that takes a dozen rows at a time is a seventh slower.
+Rows of 1024 floats, or of a multiple of that, begin a multiple of 4096 bytes apart and so map to the same set of the
+first-level cache, which holds eight of them: a product that takes twelve rows at a time is a seventh slower.
 The hidden layers of the paper's channel-mixing MLPs have such rows. docs/decisions/0009 has the figures.
 """
 

@@ -1,1 +1,1 @@
-"""The MLP-Mixer and how it learns. Torch lives here; spec.py and preprocess.py do without it."""
+"""The MLP-Mixer and its training. The rooms import torch; the modules beside them, such as spec.py, do not."""

@@ -1,8 +1,8 @@
-"""An embedded ICC profile -> colours in sRGB, by LittleCMS, which is given only what this has checked.
+"""An embedded ICC profile -> colors in sRGB, by LittleCMS, which gets only checked tags.
 
-A profile may come from anybody, and LittleCMS is C. Of a profile are kept the matrix and curves of RGB, the curve of
-grey, or the one table of CMYK, each of a known type, size and number, in a profile that is written anew. What has none
-of these, or is none, is passed over, as viewers do. Knows nothing of files, models or limits.
+A profile may come from anybody, and LittleCMS is C. A new profile is written with the matrix and curves of RGB, the
+curve of grey, or the one table of CMYK, each of a known type, size and number. A profile without these is ignored, as
+viewers do. Knows nothing of files, models or limits.
 """
 
 import io
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageCms
 
-MAX_BYTES = 2 << 20  # those of printing presses have half a megabyte to two
+MAX_BYTES = 2 << 20  # profiles of printing presses have half a megabyte to two
 
 _HEADER, _ENTRY = struct.Struct(">I4xB3x4s4s4s12x4s"), struct.Struct(">4sII")
 _TAGS_AT, _MAX_TAGS = 128, 100
@@ -22,12 +22,12 @@ _INKS, _COORDINATES, _MAX_GRID = 4, 3, 33
 _D50 = (0xF6D6, 0x10000, 0xD32D)  # fixed-point, as all profiles have it
 _SRGB_COLUMNS = (0.4361, 0.2225, 0.0139, 0.3851, 0.7169, 0.0971, 0.1431, 0.0606, 0.7141)
 _SRGB_CURVE = ((0.05, 0.00402), (0.25, 0.05088), (0.5, 0.21404), (0.75, 0.52252))
-_NEAR = 0.002  # what profiles that all are sRGB differ by
+_NEAR = 0.002  # the difference among profiles that all are sRGB
 _SPACES = {"RGB": b"RGB ", "RGBA": b"RGB ", "L": b"GRAY", "LA": b"GRAY", "CMYK": b"CMYK"}
 
 
 class _Profile(NamedTuple):
-    """What is kept of one: its version, colour space, space of connection, and tags."""
+    """The checked part of a profile: its version, color space, connection space, and tags."""
 
     version: int
     space: bytes
@@ -36,14 +36,14 @@ class _Profile(NamedTuple):
 
 
 def matters(content: object) -> bool:
-    """Whether the profile of a picture makes its colours other than those of sRGB, as far as it is known."""
+    """Whether a picture has a profile that is supported and differs from sRGB."""
     return isinstance(content, bytes) and _kept(content) is not None
 
 
 def to_srgb(image: Image.Image, content: object) -> Image.Image:
     """A loaded picture of 8 bits a channel in sRGB, by its profile.
 
-    One whose profile does not matter, is broken, or is for another mode, comes back as it is. Palettes become colours.
+    A picture whose profile is sRGB, broken, or for another mode, is returned as it is. Palettes become colors.
     """
     profile = _kept(content) if isinstance(content, bytes) else None
     if profile is None:
@@ -58,7 +58,7 @@ def to_srgb(image: Image.Image, content: object) -> Image.Image:
 
 
 def _with_plain_values(image: Image.Image) -> Image.Image:
-    """Without a palette or a transparent value, neither of which a transform knows."""
+    """The picture without a palette or a transparent value: a transform supports neither."""
     has_opacity = image.mode == "PA" or "transparency" in image.info
     if image.mode in ("P", "PA", "RGB") and (has_opacity or image.mode == "P"):
         return image.convert("RGBA" if has_opacity else "RGB")
@@ -82,7 +82,7 @@ def _transformed(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _kept(content: bytes) -> _Profile | None:
-    """What there is of use in a profile; None where it is none, is sRGB, or has nothing that is known."""
+    """The supported part of a profile; None where it is no profile, is sRGB, or has no supported tags."""
     if not _TAGS_AT + 4 <= len(content) <= MAX_BYTES:
         return None
     _, version, _, space, connection, signature = _HEADER.unpack_from(content)
@@ -107,7 +107,7 @@ def _kept_curves(version: int, space: bytes, tags: Mapping[bytes, bytes]) -> _Pr
 
 
 def _tags(content: bytes) -> dict[bytes, bytes]:
-    """The tags that are wholly in the profile, by their names."""
+    """The tags that lie within the profile, by name."""
     (count,) = struct.unpack_from(">I", content, _TAGS_AT)
     entries = content[_TAGS_AT + 4 : _TAGS_AT + 4 + _ENTRY.size * min(count, _MAX_TAGS)]
     whole = entries[: len(entries) // _ENTRY.size * _ENTRY.size]
@@ -115,7 +115,7 @@ def _tags(content: bytes) -> dict[bytes, bytes]:
 
 
 def _curve(tag: bytes) -> bytes | None:
-    """A curve without what is behind it; None where it is of no known type, or not whole."""
+    """A curve without trailing bytes; None where its type is unknown, or it is cut off."""
     if tag[:4] == b"curv" and len(tag) >= 12:
         (points,) = struct.unpack_from(">I", tag, 8)
         size = 12 + 2 * points
@@ -141,13 +141,13 @@ def _is_srgb_curve(curve: bytes) -> bool:
 
 
 def _is_srgb_matrix(columns: bytes) -> bool:
-    """Whether columns of fixed-point numbers are those of sRGB; of grey there are none."""
+    """Whether columns of fixed-point numbers are those of sRGB; grey has none."""
     values = struct.unpack(f">{len(columns) // 4}i", columns)
     return all(abs(value / 65536 - srgb) < _NEAR for value, srgb in zip(values, _SRGB_COLUMNS, strict=False))
 
 
 def _is_ink_table(tag: bytes) -> bool:
-    """Whether it is a table of four inks to Lab, of 8 or 16 bits, and exactly as long as it says."""
+    """Whether it is a table of four inks to Lab, of 8 or 16 bits, and as long as its header says."""
     if tag[:4] not in (b"mft1", b"mft2") or len(tag) < 52 or tag[8:10] != bytes((_INKS, _COORDINATES)):
         return False
     grid = tag[10]
@@ -160,7 +160,7 @@ def _is_ink_table(tag: bytes) -> bool:
 
 
 def _written(profile: _Profile) -> bytes:
-    """A profile of nothing but what is kept."""
+    """A new profile with the checked tags alone."""
     tags = {b"wtpt": struct.pack(">4s4x3i", b"XYZ ", *_D50), **profile.tags}
     at, entries, body = _TAGS_AT + 4 + _ENTRY.size * len(tags), b"", b""
     for name, tag in tags.items():

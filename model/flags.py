@@ -1,6 +1,6 @@
-"""The options of a command from a pydantic model: each field is one, parsed by typer and checked by pydantic.
+"""The options of a command from a pydantic model: an option for each field, parsed by typer and validated by pydantic.
 
-Errors have one line. typer is loaded where there is something to parse. Knows none of the options.
+Errors have one line. typer is imported only to parse. Knows none of the options.
 """
 
 import difflib
@@ -39,7 +39,7 @@ def parse(options: type[Options], flags: Sequence[str], command: str) -> Options
 
 
 def _given(options: type[BaseModel], flags: Sequence[str], command: str) -> dict[str, Any]:
-    """What the flags say, as text, by the names of the fields."""
+    """The flags' values as text, by the names of the fields."""
     if not flags:
         return {}
     import typer  # noqa: PLC0415
@@ -61,9 +61,9 @@ def _given(options: type[BaseModel], flags: Sequence[str], command: str) -> dict
 
 
 def _parameters(options: type[BaseModel]) -> Iterator[inspect.Parameter]:
-    """Each field as a parameter that typer takes for an option, the class's own before those that it inherits.
+    """Each field as a parameter for typer, the class's own before inherited ones.
 
-    All may be missing: pydantic says which may not.
+    None is required here: pydantic tells what is missing.
     """
     import typer  # noqa: PLC0415
 
@@ -90,7 +90,7 @@ def _flag(name: str, field: FieldInfo) -> str:
 
 
 def _help(field: FieldInfo) -> str:
-    """What the field says of itself, with its default."""
+    """The field's description, with its default."""
     description = field.description or ""
     if field.is_required():
         return f"{description} Required."

@@ -1,4 +1,4 @@
-"""Names of version 0.2 that are still read, and what they are called today. Knows nothing of what they mean."""
+"""Names of version 0.2 that are still read, and their current ones. Knows nothing of their meaning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ OLD_NAMES = {
 
 
 def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values by today's names. Where both names are given, today's counts."""
+    """The same values by current names. Where both names are given, the current one counts."""
     old = {OLD_NAMES[name]: value for name, value in given.items() if name in OLD_NAMES}
     return old | {name: value for name, value in given.items() if name not in OLD_NAMES}
 
 
 def renamed_flags(flags: Sequence[str]) -> list[str]:
-    """--max-picture-bytes=1 becomes --max-image-bytes=1; whatever has no new name stays as it is."""
+    """--max-picture-bytes=1 becomes --max-image-bytes=1; other arguments are unchanged."""
     return [_renamed_flag(flag) for flag in flags]
 
 

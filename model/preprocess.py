@@ -28,8 +28,8 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION_SOURCES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info; besides TIFF tags
-_BACKDROP = "white"  # what lies behind a transparent picture on nearly every page and in nearly every viewer
+_ORIENTATION_SOURCES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info, beside TIFF tags
+_BACKDROP = "white"  # the background of transparent pictures on most pages and in most viewers
 
 
 def to_pixels(image: Image.Image, channels: int) -> Pixels:
@@ -39,7 +39,7 @@ def to_pixels(image: Image.Image, channels: int) -> Pixels:
     CMYK resolved, and colors of an embedded profile converted to sRGB.
 
     Returns: uint8 [H, W, channels]; channels 1 is grey, 3 is RGB; values in 0..255.
-    Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken or its colours are not supported.
+    Raises: OSError, ValueError, SyntaxError (Pillow's own) where the file is broken or its colors are not supported.
     """
     samples.load(image)
     upright = _upright(image)
@@ -48,7 +48,7 @@ def to_pixels(image: Image.Image, channels: int) -> Pixels:
     if upright.mode in _ALPHA_MODES or "transparency" in upright.info:
         upright = _over_backdrop(upright)
     if upright.mode not in ("L", "RGB"):
-        upright = upright.convert("RGB" if upright.mode != "1" else "L")  # some modes know no way straight to grey
+        upright = upright.convert("RGB" if upright.mode != "1" else "L")  # some modes have no direct conversion to grey
     mode = "L" if channels == 1 else "RGB"
     flat = upright if upright.mode == mode else upright.convert(mode)
     return _values(flat).reshape(flat.height, flat.width, channels)
@@ -57,7 +57,7 @@ def to_pixels(image: Image.Image, channels: int) -> Pixels:
 def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
     """Fit uint8 [H, W, C] to uint8 [image_size, image_size, C] under the fit policy.
 
-    What is the square already comes back as it is: the same array.
+    An array that has this size already is returned itself.
     """
     fitted = pixels if _is_fitted(pixels, image_size, fit) else _resized(pixels, image_size, fit, interpolation)
     return 255 - fitted if fit.background == "dark" and _has_light_border(fitted) else fitted
@@ -88,7 +88,7 @@ def smallest_useful_side(spec: ModelSpec) -> int:
 
 
 def _values(image: Image.Image) -> Pixels:
-    """What np.asarray gives for mode L or RGB, flat and in less time."""
+    """np.asarray for mode L or RGB, flat and faster."""
     return np.frombuffer(image.tobytes(), np.uint8)
 
 
@@ -123,7 +123,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     if image.info.keys().isdisjoint(_ORIENTATION_SOURCES) and not hasattr(image, "tag_v2"):
-        return None  # most pictures on the web; asking Pillow costs more than what else is done to a small one
+        return None  # most pictures on the web; Pillow's checks cost more than the rest of a small one
     try:
         return _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 -- broken metadata raises almost anything; the pixels are none the worse for it

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.old_names import renamed
 
-_STEPS_PER_EPOCH, _SMALLEST_BATCH = 16, 8  # 128 of 120 pictures would be one step an epoch: too few to learn in
+_STEPS_PER_EPOCH, _SMALLEST_BATCH = 16, 8  # a batch of 128 from 120 pictures would be one step an epoch: too few
 _STEPS, _MOST_EPOCHS = 600, 200
 
 
 class Augmentation(BaseModel):
-    """How much pictures are varied. Probabilities are per picture; 0 turns a step off."""
+    """Augmentation. Probabilities are per picture; 0 turns a step off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class Augmentation(BaseModel):
 
 
 class Recipe(Augmentation):
-    """Everything that decides the outcome of a run, besides the pictures and the network's sizes."""
+    """All settings that decide the outcome of a training run, except the pictures and the network's sizes."""
 
     epochs: int = Field(default=60, ge=1, description="How often every picture is seen.")
     batch_size: int = Field(default=128, ge=1, description="Pictures in a step, over all processes.")
@@ -85,7 +85,7 @@ class Recipe(Augmentation):
 
 
 RECIPES = {
-    # Small data, from scratch: what the classes above have as their defaults.
+    # Small data, from scratch: the defaults of the classes above.
     "small": Recipe(),
     # The paper's, on ImageNet-1k (Table 4 and big_vision's mlp_mixer_i1k): 32 epochs are its 10,000 steps of warm-up.
     # Its Adam has its weight decay decoupled, which torch calls AdamW.
@@ -139,7 +139,7 @@ def fitted(recipe: Recipe, given: Collection[str], num_pictures: int) -> Recipe:
 
 
 def described(recipe: Recipe, wanted: Recipe, num_pictures: int) -> list[str]:
-    """A line on what `fitted` made of the recipe that was wanted, where it changed anything."""
+    """A line on the changes that `fitted` made to a recipe, if any."""
     if recipe == wanted:
         return []
     steps = -(-num_pictures // recipe.batch_size)
@@ -152,6 +152,6 @@ def described(recipe: Recipe, wanted: Recipe, num_pictures: int) -> list[str]:
 
 
 def _power_of_two(num_pictures: int) -> int:
-    """The largest with which an epoch has so many steps; 0 where there is none."""
+    """The largest batch size with which an epoch has so many steps; 0 where there is none."""
     most = num_pictures // _STEPS_PER_EPOCH
     return 1 << (most.bit_length() - 1) if most else 0

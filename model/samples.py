@@ -1,4 +1,4 @@
-"""What the samples of an opened picture mean where Pillow does not say it: depths, white for 0, transparent values.
+"""The meaning of a picture's samples where Pillow does not tell: depths, white for 0, transparent values.
 
 Knows Pillow's modes, and the tags and tiles of the files it has opened; nothing of models, limits or HTTP. A picture of
 8 bits a sample, without transparency, passes through untouched.
@@ -40,7 +40,7 @@ def load(image: Image.Image) -> None:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether the samples of a loaded picture are not those that its mode says, or have more than 8 bits."""
+    """Whether the samples of a loaded picture differ from its mode, or have more than 8 bits."""
     mode = image.mode
     if mode == "L":
         return image.format == "TIFF" and _tag(image, _FORMAT, 1) == _SIGNED
@@ -71,14 +71,14 @@ def to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _values(image: Image.Image) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # of a signalling NaN numpy would warn, in the log of whoever serves it
+    with np.errstate(invalid="ignore"):  # numpy would warn of a signalling NaN, in the service's log
         if image.mode == "I" and _tag(image, _BITS, 0) == 32 and _tag(image, _FORMAT, 1) != _SIGNED:
             return np.asarray(image, np.int32).view(np.uint32).astype(np.float64)
         return np.asarray(image, dtype=np.float64)
 
 
 def _most(image: Image.Image, values: NDArray[np.float64]) -> float:
-    """The value that stands for full light, or ink."""
+    """The value of full light, or full ink."""
     highest = np.nan_to_num(values).max(initial=0)
     if image.mode == "F":
         return 1 if highest <= 1 else _MOST_OF_8_BITS
@@ -99,7 +99,7 @@ def _tag(image: Image.Image, tag: int, default: int) -> int:
 
 
 def _expect_planes_of_8_bits(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Pillow takes planes for ones of 8 bits where it reads them itself."""
+    """Let Pillow read planes of 16 bits, which it takes for 8. Raises UnsupportedSamples for other depths."""
     if _tag(image, _PLANES, 1) != _SEPARATE_PLANES or image.tile[0].codec_name != "raw" or _tag(image, _BITS, 1) == 8:
         return
     bits = _tag(image, _BITS, 1)
@@ -140,7 +140,7 @@ def _where(band: Image.Image, level: int) -> Image.Image:
 
 
 def _low_bytes(image: Any) -> Image.Image:
-    """RGB: what a PNG of 16 bits loses as Pillow loads it. Decodes the file once more."""
+    """RGB: the low bytes of a PNG of 16 bits, which Pillow drops. Decodes the file once more."""
     at = image.fp.tell()
     image.fp.seek(0)
     again: Any = Image.open(image.fp, formats=("PNG",))

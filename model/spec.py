@@ -1,4 +1,4 @@
-"""What a graph expects and what its answers mean. Knows nothing of torch, ONNX or HTTP.
+"""A graph's inputs and the meaning of its outputs. Knows nothing of torch, ONNX or HTTP.
 
 A ModelSpec travels as JSON: in a checkpoint's config.json and in the metadata of every exported graph, under
 METADATA_KEY, so that one .onnx file is a whole classifier.
@@ -14,7 +14,7 @@ from model.old_names import renamed
 
 METADATA_KEY = "mixer.spec"
 PRECISION_KEY = "mixer.precision"
-INT8_KERNELS_KEY = "mixer.int8_kernels"  # of an int8 graph; not there in files of versions before it
+INT8_KERNELS_KEY = "mixer.int8_kernels"  # of an int8 graph; absent in files of earlier versions
 PAIRS_FIT_INT16 = "pairs_fit_int16"  # its value: see export/quantize.py
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -33,7 +33,7 @@ class Fit(_Value):
     """How a picture of any shape becomes a square.
 
     `crop`: the central `crop_percentage` of the shorter side. `pad`: the whole picture, the missing strips filled with
-    its own border colour. `stretch`: the whole picture, aspect ratio given up.
+    its own border color. `stretch`: the whole picture, aspect ratio given up.
 
     `background` dark: a square whose outermost pixels are light on average is inverted, so that a thing photographed
     before white looks like one before black, and a picture and its negative get the same answer.
@@ -45,7 +45,7 @@ class Fit(_Value):
 
 
 class Metrics(_Value):
-    """How the classifier did on pictures it had not seen. Rates are fractions in [0, 1]."""
+    """Metrics of the classifier on held-out pictures. Rates are fractions in [0, 1]."""
 
     data_set: str
     num_pictures: int = Field(ge=1)
@@ -55,7 +55,7 @@ class Metrics(_Value):
 
 
 class Canary(_Value):
-    """A picture whose answer is known: base64 PNG, its logits, and how far they may drift (absolute)."""
+    """A picture with a stored answer: base64 PNG, its logits, and their absolute tolerance."""
 
     picture: str
     logits: tuple[FiniteFloat, ...]
@@ -90,7 +90,7 @@ class Network(_Value):
 
 
 class ModelSpec(_Value):
-    """What one classifier expects and means. Sizes are square and in pixels."""
+    """One classifier's inputs and outputs. Sizes are square and in pixels."""
 
     name: str = Field(min_length=1)
     version: str = "1"
@@ -131,7 +131,7 @@ class ModelSpec(_Value):
 
     @property
     def widest_activation(self) -> int | None:
-        """Numbers in the largest array that one picture becomes on its way. None where it is not known."""
+        """Numbers in the largest activation of one picture. None where it is not known."""
         if self.network is None:
             return None
         token_mixing = self.network.hidden_dim * max(self.num_patches, self.network.tokens_mlp_dim)

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM in a training run: the first is noted and waits for the step, a second ends at once.
 
-Knows nothing of training, and loads no torch: signals count from the first line of the command.
+Knows nothing of training, and loads no torch: signals are handled from the first line of the command.
 """
 
 import os
@@ -16,7 +16,7 @@ _STDERR = 2
 
 
 class StopNow(KeyboardInterrupt):
-    """A stop signal came while nothing was there to wait for, or once more."""
+    """A stop signal came outside `waiting`, or a second one came."""
 
 
 class StopSignals:
@@ -28,7 +28,7 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as a shell has it; 130 for SIGINT."""
+        """128 plus the signal's number, as in a shell; 130 for SIGINT."""
         return 128 + (self.number or signal.SIGINT)
 
     def came(self) -> bool:
@@ -37,7 +37,7 @@ class StopSignals:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While inside, the first signal is only noted: whoever is inside asks `came` when it can stop."""
+        """While inside, the first signal is only noted: the caller polls `came` where it can stop."""
         self._is_waiting = True
         try:
             yield
@@ -49,12 +49,12 @@ class StopSignals:
         is_first, self.number = self.number is None, number
         if not (is_first and self._is_waiting):
             raise StopNow
-        os.write(_STDERR, _NOTE)  # what is buffered may be in the midst of a write
+        os.write(_STDERR, _NOTE)  # a buffered write may be under way
 
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """While inside, stop signals are noted. Another thread than the main one hears none."""
+    """While inside, stop signals are noted. Without effect in other threads than the main one."""
     signals = StopSignals()
     if threading.current_thread() is not threading.main_thread():
         yield signals

@@ -1,5 +1,9 @@
-"""For every test: ONNX Runtime reports nothing, whoever imports it first, and a slow machine has more time."""
+"""For every test: ONNX Runtime reports nothing, whoever imports it first, and a slow machine has more time.
 
+Where tests run beside each other, torch has one thread in each process: more of them would wait busily for each other.
+"""
+
+import gc
 import os
 
 import pytest
@@ -7,6 +11,8 @@ import pytest
 from tests.pace import slowness_at_first
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -17,3 +23,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mark = item.get_closest_marker("timeout")
         limit_s = float(mark.args[0] if mark is not None else config.getini("timeout"))
         item.add_marker(pytest.mark.timeout(limit_s * slowness_at_first()), append=False)
+
+
+def pytest_collection_finish() -> None:
+    """Whatever the modules hold stays: no collection of garbage need look at it."""
+    gc.collect()
+    gc.freeze()

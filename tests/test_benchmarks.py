@@ -1,262 +1,54 @@
-"""benchmarks/gpu.py on a machine without a GPU: it runs to its end, and its own bookkeeping is right."""
+"""Each driver of benchmarks/ runs to its end, in small, and writes what it prints; its own tests are beside it."""
 
-import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import numpy as np
-import onnxruntime
 import pytest
-import torch
 
-from cli.bench.stopwatch import Measured
+from tests.app.color_bundle import color_spec, write_bundle
 from tests.pace import slowness_at_first
 
+pytestmark = [pytest.mark.process, pytest.mark.heavy]
+
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "benchmarks" / "gpu.py"
+ONCE = ["--quick", "--workloads", "8x8"]
+DRIVERS = {
+    "serving/results.md": [*ONCE, "--only", "this service, batches of 1", "--rounds", "1", "--connections", "1"],
+    "overload/overload.md": [*ONCE, "--loads", "0.5", "--retry-share", "0"],
+    "soak/soak.md": [
+        "--clients",
+        "4",
+        "--requests",
+        "300",
+        "--growth",
+        "9",
+        "--kills",
+        "1",
+        "--set",
+        "MIXER_INSTANCES=1",
+    ],
+}
 
 
-@pytest.fixture(scope="module")
-def gpu() -> ModuleType:
-    """The script as a module, which runs nothing."""
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        import gpu  # noqa: PLC0415
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    return gpu
-
-
-def run(*flags: object) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
-    command = [sys.executable, str(SCRIPT), *map(str, flags)]
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # torch's threads wait busily for each other
-    return subprocess.run(
-        command,
+@pytest.mark.parametrize("report", DRIVERS)
+def test_it_runs_to_its_end_and_writes_what_it_prints(report: str, tmp_path: Path):
+    driver, _, name = report.partition("/")
+    if driver == "serving" and shutil.which("wrk") is None:
+        pytest.skip("needs wrk")
+    seconds = [] if driver == "soak" else ["--seconds", "0.5"]
+    bundle = write_bundle(tmp_path / "bundle", color_spec())
+    folders = ["--bundle", str(bundle), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{driver}", *DRIVERS[report], *seconds, *folders],
         cwd=ROOT,
-        env=environment,
+        env={key: value for key, value in os.environ.items() if not key.startswith("MIXER_")},
         capture_output=True,
         text=True,
+        timeout=100 * slowness_at_first(),
         check=False,
-        timeout=500 * slowness_at_first(),
     )
-
-
-# --- the whole script ---
-
-
-pytestmark = [pytest.mark.process, pytest.mark.heavy, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    out = tmp_path_factory.mktemp("gpu")
-    return run("--provider", "cpu", "--quick", "--out", out), out
-
-
-def test_it_runs_to_its_end_without_a_gpu(whole: tuple[subprocess.CompletedProcess[str], Path], gpu: ModuleType):
-    done, out = whole
-    assert done.returncode == 0, done.stderr
-    content = json.loads((out / "gpu.json").read_text())
-    assert list(content) == list(gpu.SECTIONS)
-    assert [name for name, section in content.items() if not section["ok"]] == []
-
-
-def test_every_section_has_figures(whole: tuple[subprocess.CompletedProcess[str], Path]):
-    content = json.loads((whole[1] / "gpu.json").read_text())
-    assert content["provider"]["providers"] == ["CPUExecutionProvider"]
-    assert content["provider"]["nodes"]["CPUExecutionProvider"] > 10
-    assert content["parity"]["fp32"]["top1_agreement"] == 1
-    assert content["rungs"]["rungs"][-1] == {
-        "rung": 8, "pictures": 8, "padding": 0, "difference": content["rungs"]["rungs"][-1]["difference"],
-        "same": content["rungs"]["rungs"][-1]["same"],
-    }  # fmt: skip
-    assert {row["padding"] for row in content["rungs"]["rungs"]} == {0, 1}
-    assert content["memory"]["runs"] == 40
-    assert len(content["memory"]["bytes_in_use"]) == 21
-    by_size = content["throughput"]["tiny"]["images_s"]
-    assert list(by_size) == ["1", "2"]
-    assert len(by_size["1"]) == 1 + 2 + 2 * 2 * 3, (
-        "bound, engine in one instance and all; three ways of torch, two dtypes"
-    )
-    assert all(rate > 0 for rates in by_size.values() for rate in rates.values())
-    assert content["end_to_end"]["tiny"]["ceiling"]["images_s"] > 0
-
-
-def test_the_markdown_has_a_heading_and_a_verdict_for_each(
-    whole: tuple[subprocess.CompletedProcess[str], Path], gpu: ModuleType
-):
-    text = (whole[1] / "gpu.md").read_text()
-    headings = [line for line in text.splitlines() if line.startswith("## ")]
-    assert [heading.split(":")[0] for heading in headings] == [f"## {name.replace('_', ' ')}" for name in gpu.SECTIONS]
-    assert all(": ok (" in heading for heading in headings)
-    assert "| **ours / best torch.compile fp16, on the device** |" in text
-    assert " binds: " in text
-
-
-def test_without_a_gpu_it_says_all_that_is_missing_and_ends_with_2(tmp_path: Path):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    done = run("--out", tmp_path / "out")
-    assert done.returncode == 2
-    first, *lines = done.stderr.splitlines()
-    assert first == "benchmarks/gpu.py cannot run here. Missing:"
-    assert f"  torch {torch.__version__} sees no GPU" in lines
-    assert not (tmp_path / "out").exists()
-
-
-# --- its parts ---
-
-
-def test_all_missing_packages_are_named_at_once(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(gpu, "PACKAGES", {"numpy": "numpy", "no_such": "no-such", "nor_this": "nor-this"})
-    assert gpu.missing("cuda", None) == ["no_such: no-such", "nor_this: nor-this"]
-    (tmp_path / "no_such-1.0-py3-none-any.whl").touch()
-    assert gpu.missing("cuda", tmp_path) == [
-        f"no_such: no-such (in {tmp_path})",
-        f"nor_this: nor-this (not in {tmp_path})",
-    ]
-
-
-def test_a_cpu_build_of_onnx_runtime_is_named_with_its_place(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    (line,) = gpu.missing("cuda", None)
-    assert line.startswith(f"onnxruntime {onnxruntime.__version__} at {onnxruntime.__file__} is the CPU build; ")
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    assert gpu.missing("cuda", None) == []
-    assert gpu.missing("cpu", None) == []
-
-
-@pytest.fixture
-def sections(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """One that fails, one whose check does not hold, one that is fine."""
-
-    def broken(machine: object, section: Any) -> None:
-        section.say("before it broke")
-        raise RuntimeError("broken on purpose")
-
-    def doubtful(machine: object, section: Any) -> None:
-        section.expect(False, "not as expected")
-        section.figures["seen"] = 1
-
-    def fine(machine: object, section: Any) -> None:
-        section.table(("a", "b"), [(1, "x|y")])
-
-    made = {"broken": broken, "doubtful": doubtful, "fine": fine}
-    monkeypatch.setattr(gpu, "SECTIONS", made)
-    return made
-
-
-def main(gpu: ModuleType, out: Path, *flags: str) -> int:
-    code = gpu.main(gpu.parsed(["--provider", "cpu", "--quick", "--out", str(out), *flags]))
-    assert isinstance(code, int)
-    return code
-
-
-def test_a_section_that_fails_is_told_and_costs_no_other(
-    gpu: ModuleType, sections: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    assert main(gpu, tmp_path / "a" / "b") == 1
-    content = json.loads((tmp_path / "a" / "b" / "gpu.json").read_text())
-    assert [(name, section["ok"]) for name, section in content.items()] == [
-        ("broken", False), ("doubtful", False), ("fine", True),
-    ]  # fmt: skip
-    assert "RuntimeError: broken on purpose" in content["broken"]["failures"][0]
-    assert content["doubtful"]["failures"] == ["not as expected"]
-    assert content["doubtful"]["seen"] == 1
-    text = (tmp_path / "a" / "b" / "gpu.md").read_text()
-    assert "## broken: FAILED" in text
-    assert "before it broke" in text
-    assert "RuntimeError: broken on purpose" in text
-    assert "| a | b |\n| --- | --- |\n| 1 | x/y |\n" in text
-    captured = capsys.readouterr()
-    assert [line.split(" (")[0] for line in captured.out.splitlines()] == [
-        "broken: FAILED",
-        "doubtful: FAILED",
-        "fine: ok",
-    ]
-    assert "broken on purpose" in captured.err
-
-
-def test_some_sections_may_be_chosen(
-    gpu: ModuleType, sections: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    assert main(gpu, tmp_path, "--sections", "fine") == 0
-    assert list(json.loads((tmp_path / "gpu.json").read_text())) == ["fine"]
-    assert main(gpu, tmp_path, "--sections", "fine,nonsense") == 2
-    assert capsys.readouterr().err == "--sections has nonsense; expected some of broken, doubtful, fine.\n"
-
-
-def test_after_the_time_limit_nothing_new_is_begun(gpu: ModuleType, tmp_path: Path):
-    assert main(gpu, tmp_path, "--sections", "throughput,end_to_end", "--time-limit-s", "1e-9") == 0
-    content = json.loads((tmp_path / "gpu.json").read_text())
-    assert "tiny" not in content["throughput"]
-    assert "tiny: not measured, out of time." in (tmp_path / "gpu.md").read_text()
-
-
-def test_a_profile_is_counted_by_provider(gpu: ModuleType, tmp_path: Path):
-    def event(category: str, **arguments: str) -> dict[str, Any]:
-        return {"cat": category, "args": arguments}
-
-    events = [event("Session"), event("Node"), event("Node", provider="A"), event("Node", provider="B"),
-              event("Node", provider="A"), event("Api", provider="C")]  # fmt: skip
-    (tmp_path / "profile.json").write_text(json.dumps(events))
-    assert gpu.nodes_by_provider(tmp_path / "profile.json") == {"A": 2, "B": 1}
-
-
-def test_differences_are_relative_to_the_range_of_what_is_expected(gpu: ModuleType):
-    expected = np.array([[0.0, 10.0], [5.0, 2.0]], dtype=np.float32)
-    found = np.array([[0.0, 10.0], [5.0, 7.0]], dtype=np.float32)
-    assert gpu.difference(found, expected) == 0.5
-    assert gpu.agreement(found, expected) == 0.5
-    assert not gpu.difference(np.full((2, 2), np.nan, dtype=np.float32), expected) <= 1
-
-
-def test_ours_is_held_against_the_faster_way_of_torch_compile_round_by_round(gpu: ModuleType):
-    def figures(**rates: Sequence[float]) -> dict[str, Measured]:
-        names = {
-            "ours": "ONNX Runtime, bound fp16, on the device",
-            "plain": "torch.compile fp16, on the device",
-            "graphs": "torch.compile fp16, CUDA graphs, on the device",
-            "bf16": "torch.compile bf16, on the device",
-            "eager": "torch eager fp16, on the device",
-            "host": "torch.compile fp16, from the host",
-        }
-        return {names[name]: Measured(tuple(rounds)) for name, rounds in rates.items()}
-
-    found = figures(
-        ours=(30, 20, 10),
-        plain=(5, 5, 5),
-        graphs=(10, 10, 10),
-        bf16=(99, 99, 99),
-        eager=(99, 99, 99),
-        host=(99, 99, 99),
-    )
-    assert gpu.against_compiled(found, "on the device") == 2
-
-
-def test_nvidia_smi_is_read_field_by_field(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text('#!/bin/sh\n[ "$1" = --query-gpu=driver_version,memory.total ] && echo "580.1, 143771 MiB"\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert gpu.nvidia_smi("driver_version", "memory.total") == ["580.1", "143771 MiB"]
-
-
-def test_torch_computes_what_the_graph_computes(gpu: ModuleType):
-    """The competitor has the same folded stem; in float32 it is the model to the last digits."""
-    config = gpu.TINY["tiny"]
-    model = gpu.random_mixer(config)
-    spec = gpu.spec_of("tiny", config)
-    patches = torch.from_numpy(np.stack(gpu.noise(spec, 3)))
-    with torch.inference_mode():
-        expected = model.classify(model.embed(patches))
-        found = gpu.TorchPatches(gpu.random_mixer(config), torch.float32)(patches)
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert expected.abs().max() > 0.1
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out" / name).read_text() == done.stdout.rstrip("\n") + "\n"

@@ -89,6 +89,7 @@ def test_no_graph_holds_a_path_of_the_machine_that_made_it(precision: str):
     assert not [word for word in (b"/site-packages/", b"/work/", b"/home/", b"/tmp/") if word in content]
 
 
+@pytest.mark.heavy
 def test_the_checkpoint_beside_it_is_the_same_network(engine: Engine):
     loaded = checkpoint.load(BUNDLE / "checkpoint")
     patches = [to_patches(pixels_of(path), engine.spec) for path in EXAMPLES]
@@ -168,6 +169,7 @@ def test_int8_answers_here_as_exact_products_do(
     assert np.abs(found - exact).max() < canary.atol / 2, "GELU and layer norm are rounded in another order"
 
 
+@pytest.mark.heavy
 def test_its_canary_sees_products_that_saturate(engines: dict[str, Engine], int8_graph: onnx.ModelProto):
     spec = engines["int8"].spec
     assert spec.canary is not None

@@ -68,6 +68,16 @@ def test_the_index_links_every_page_once():
     assert sorted(linked) == sorted(pages)
 
 
+def test_lines_are_at_most_120_wide():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    pages += [ROOT / "benchmarks" / "RESULTS.md", ROOT / "examples" / "README.md"]
+    for page in pages:
+        text = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for line in text.splitlines():
+            free = line.startswith("|") or re.fullmatch(r"[-*\s]*!?\[[^]]*\]\(\S+\)", line)
+            assert free or len(line) <= 120, f"{page.name} has a line of {len(line)}: {line[:60]}...; expected 120"
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 

@@ -1,6 +1,7 @@
-"""Public checkpoints by name, at their true sizes: import -> export -> serve -> what NumPy says of the same tensors.
+"""Public checkpoints by name: import -> export -> serve -> what NumPy says of the same tensors.
 
-The hubs are a server on this machine that answers as theirs do; the weights are random, their names and shapes real.
+The hubs are a server on this machine that answers as theirs do; the weights are random, their names and shapes real;
+of one case all twelve blocks are there, of the others two.
 """
 
 import base64
@@ -49,10 +50,14 @@ class Case:
     """A name, and what its file holds and asks for."""
 
     name: str
+    num_blocks: int
     interpolation: Interpolation
     gelu: str
     pixel_mean: float
     pixel_std: float
+
+    def tensors(self) -> Tensors:
+        return drawn((google_shapes if self.is_google else timm_shapes)(self.num_blocks), seed=11)
 
     @property
     def is_google(self) -> bool:
@@ -65,24 +70,24 @@ class Case:
 
 
 CASES = {
-    "google": Case("google:imagenet1k/Mixer-B_16", "bilinear", "tanh", 127.5, 127.5),
-    "timm": Case("timm:mixer_b16_224.goog_in21k_ft_in1k", "bicubic", "erf", 127.5, 127.5),
-    "miil": Case("timm:mixer_b16_224.miil_in21k_ft_in1k", "bilinear", "erf", 0, 255),
+    "google": Case("google:imagenet1k/Mixer-B_16", 2, "bilinear", "tanh", 127.5, 127.5),
+    "timm": Case("timm:mixer_b16_224.goog_in21k_ft_in1k", BLOCKS, "bicubic", "erf", 127.5, 127.5),
+    "miil": Case("timm:mixer_b16_224.miil_in21k_ft_in1k", 2, "bilinear", "erf", 0, 255),
 }
 every_case = pytest.mark.parametrize("imported", CASES, indirect=True)
 pytestmark = [
     pytest.mark.process,
     pytest.mark.heavy,
     pytest.mark.timeout(1800),
-]  # at most a minute and a half, on two cores with nothing else to do
+]
 
 
 # --- files of the true names and shapes ---
 
 
-def google_shapes() -> Shapes:
+def google_shapes(num_blocks: int) -> Shapes:
     shapes: Shapes = {"stem/kernel": (PATCH, PATCH, 3, HIDDEN), "stem/bias": (HIDDEN,)}
-    for index in range(BLOCKS):
+    for index in range(num_blocks):
         block = f"MixerBlock_{index}"
         for norm in (0, 1):
             shapes |= {f"{block}/LayerNorm_{norm}/scale": (HIDDEN,), f"{block}/LayerNorm_{norm}/bias": (HIDDEN,)}
@@ -94,9 +99,9 @@ def google_shapes() -> Shapes:
     return shapes | {"head/kernel": (HIDDEN, CLASSES), "head/bias": (CLASSES,)}
 
 
-def timm_shapes() -> Shapes:
+def timm_shapes(num_blocks: int) -> Shapes:
     shapes: Shapes = {"stem.proj.weight": (HIDDEN, 3, PATCH, PATCH), "stem.proj.bias": (HIDDEN,)}
-    for index in range(BLOCKS):
+    for index in range(num_blocks):
         block = f"blocks.{index}"
         for norm in ("norm1", "norm2"):
             shapes |= {f"{block}.{norm}.weight": (HIDDEN,), f"{block}.{norm}.bias": (HIDDEN,)}
@@ -267,7 +272,7 @@ class Imported:
 
 @pytest.fixture(scope="module")
 def imported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
-    """One of CASES, downloaded in two attempts. Its files are half a gigabyte, and gone afterwards."""
+    """One of CASES, downloaded in two attempts. Its files are up to half a gigabyte, and gone afterwards."""
     case = CASES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     try:
@@ -277,7 +282,7 @@ def imported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def import_twice(case: Case, folder: Path) -> Imported:
-    tensors = drawn(google_shapes() if case.is_google else timm_shapes(), seed=11)
+    tensors = case.tensors()
     original = folder / f"original.{'npz' if case.is_google else 'safetensors'}"
     if case.is_google:
         np.savez(original, **tensors)
@@ -301,7 +306,7 @@ def import_twice(case: Case, folder: Path) -> Imported:
 
 @pytest.fixture(scope="module")
 def bundle(imported: Imported) -> Path:
-    """bundle/. Google's is proved on 32 generated pictures, which takes a minute; timm's on the two there are."""
+    """bundle/. Google's is proved on 32 generated pictures; timm's, which is large, on the two there are."""
     if not imported.case.is_google:
         images = imported.folder / "checkpoint" / "pictures"
         images.mkdir()
@@ -335,12 +340,16 @@ def test_numpy_gives_the_reference_implementations_logits(
     np.testing.assert_allclose(found, recorded["logits"], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("shapes", [google_shapes(), timm_shapes()], ids=["google", "timm"])
+@pytest.mark.parametrize("shapes", [google_shapes(BLOCKS), timm_shapes(BLOCKS)], ids=["google", "timm"])
 def test_the_files_have_the_true_number_of_parameters(shapes: Shapes):
     assert sum(math.prod(shape) for shape in shapes.values()) == NUM_PARAMETERS
 
 
 # --- from the name to the answer ---
+
+
+def variant_of(case: Case) -> str:
+    return "B/16" if case.num_blocks == BLOCKS else "custom"
 
 
 @every_case
@@ -352,7 +361,9 @@ def test_an_import_that_breaks_off_goes_on_from_there(imported: Imported):
         assert "Traceback" not in first.stderr
     else:  # the hub's client tries again by itself
         assert (first.returncode, first.stderr) == (0, "")
-    assert second.stdout == (f"checkpoint: Mixer B/16, 224 pixels, patch 16, 1000 classes, {imported.case.gelu} GELU\n")
+    variant = variant_of(imported.case)
+    sizes = f"Mixer {variant}, 224 pixels, patch 16, 1000 classes, {imported.case.gelu} GELU"
+    assert second.stdout == f"checkpoint: {sizes}\n"
     *_, whole, rest = [entry for entry in imported.requests if imported.case.is_google or entry[0].startswith("/cdn")]
     assert whole[1] is None
     assert rest[1] is not None
@@ -365,7 +376,7 @@ def test_a_name_says_how_pictures_are_prepared_and_what_classes_are_called(impor
     case, loaded = imported.case, checkpoint.load(imported.folder / "checkpoint")
     config, spec = loaded.model.config, loaded.spec
     assert (spec.variant, spec.image_size, spec.patch_size, spec.channels, spec.num_classes) == (
-        "B/16",
+        variant_of(case),
         224,
         16,
         3,
@@ -376,7 +387,8 @@ def test_a_name_says_how_pictures_are_prepared_and_what_classes_are_called(impor
     assert (config.gelu, config.pixel_mean, config.pixel_std) == (case.gelu, (case.pixel_mean,), (case.pixel_std,))
     assert {index: spec.labels[index] for index in WORDS} == WORDS
     assert spec.source.origin.endswith(imported.requests[0][0].removeprefix("/cdn"))
-    assert sum(parameter.numel() for parameter in loaded.model.parameters()) == NUM_PARAMETERS
+    num_parameters = sum(tensor.size for tensor in case.tensors().values())
+    assert sum(parameter.numel() for parameter in loaded.model.parameters()) == num_parameters
 
 
 @every_case

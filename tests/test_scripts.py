@@ -100,12 +100,13 @@ def test_other_arguments_go_to_pytest_and_nothing_is_measured(project: Project):
     assert project.run("test", "-k", "law_07")[-1] == "python -m pytest -k law_07"
 
 
-def test_without_arguments_every_test_runs_one_after_the_other_and_coverage_is_held_to_its_bars(project: Project):
+def test_without_arguments_every_test_runs_and_coverage_is_held_to_its_bars(project: Project):
     calls = project.run("test")
-    assert calls[-3:] == [
-        "python -m pytest --cov --cov-report= --durations=10",
+    assert calls[-4:] == [
+        "python -m pytest -n auto --dist worksteal -m not docker --cov --cov-report= --durations=10",
         "coverage report --include=app/*,cli/*,export/* --fail-under=95",
         "coverage report --include=model/* --fail-under=90",
+        "python -m pytest -m docker",
     ]
 
 

@@ -138,22 +138,3 @@ def test_other_classes_than_the_bundles_are_refused(story: Path):
         "mixer: other has 2 class folders that are no labels of this model: 'cat', 'dog'; "
         "expected some of 'level', 'plain', 'upright'."
     )
-
-
-async def test_a_foreign_checkpoint_is_imported_exported_and_classifies(tmp_path: Path):
-    source = Path(__file__).parent / "vectors" / "google_tiny.npz"
-    (tmp_path / "labels.txt").write_text("".join(f"thing {index}\n" for index in range(7)))
-    imported = mixer(tmp_path, "import", str(source), "checkpoint", "--labels", "labels.txt").stdout
-    assert imported == "checkpoint: Mixer custom, 16 pixels, patch 4, 7 classes, tanh GELU\n"
-    mixer(tmp_path, "export", "checkpoint", "bundle", "--precisions", "fp32,fp16")  # no pictures, so no int8
-    Image.new("RGB", (30, 20), "orange").save(tmp_path / "picture.png")
-    answer = json.loads(mixer(tmp_path, "classify", "picture.png", "--bundle", "bundle", "--json").stdout)
-    assert len(answer["predictions"]) == 5
-    assert all(prediction["label"].startswith("thing ") for prediction in answer["predictions"])
-    app = create_service(Settings(bundle=tmp_path / "bundle")).app
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        assert (await client.get("/health/ready")).json()["status"] == "ready"

@@ -1,6 +1,6 @@
-"""What can be timed of a classifier without HTTP and without a queue: decoding, the model, both. Knows no clock.
+"""The parts of a classifier to time without HTTP and without a queue: decoding, the model, both. Knows no clock.
 
-Each is the least that the service has to do; what the service reaches is judged against it.
+Each is a ceiling of the service's rate.
 """
 
 import itertools

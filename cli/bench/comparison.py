@@ -1,4 +1,4 @@
-"""What `mixer bench` does: opens the engines, times everything side by side, and says where that was."""
+"""`mixer bench`: opens the engines, times everything side by side, and describes the machine."""
 
 import platform
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, and how long. `pictures`: a folder of one's own; `precision` auto: every graph of the bundle."""
+    """What to measure, and for how long. `pictures`: the user's folder; `precision` auto: every graph of the bundle."""
 
     bundle: Path
     decode_limits: DecodeLimits
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Where and with what the figures were measured; without it they mean nothing. `refused`: precision and why."""
+    """The machine and the versions behind the figures. `refused`: precision and reason."""
 
     bundle: str
     model: str
@@ -63,7 +63,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a run found out."""
+    """All results of one comparison."""
 
     circumstances: Circumstances
     findings: Findings
@@ -106,7 +106,7 @@ def _candidates(plan: Plan, rig: Rig, files: Sequence[bytes], decoder: Decode, c
 
 
 def _decoder(spec: ModelSpec, limits: DecodeLimits) -> Decode:
-    """What the service does to a picture file."""
+    """Decode a picture file as the service does."""
     useful_side = smallest_useful_side(spec)
     return lambda payload: to_patches(decode(payload, spec.channels, useful_side, limits), spec)
 

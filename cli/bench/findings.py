@@ -1,4 +1,4 @@
-"""What the figures of a run of `mixer bench` say, and the same as JSON. Knows no clock and no engine."""
+"""The conclusions from the figures of `mixer bench`, and both as JSON. Knows no clock and no engine."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -59,15 +59,15 @@ class Findings:
         return _fastest({key: figure for key, figure in self.of(Running).items() if key.precision == precision})
 
     def choice(self, precision: Precision) -> Running:
-        """The service's split and largest batch, which is what it runs under load."""
+        """The figure at the service's split and largest batch, which it runs under load."""
         return Running(precision, self.split.instances, self.split.threads, self.batch_size)
 
     def best_of(self, kind: type[Kind]) -> Kind:
-        """The fastest of a kind."""
+        """The fastest figure of a kind."""
         return _fastest(self.of(kind))
 
     def choice_over_best(self, precision: Precision) -> float:
-        """How near the service's choice comes to the fastest split and batch size; 1 is all of it."""
+        """The rate of the service's choice as a fraction of the fastest split and batch size."""
         return ratio(self.measured[self.choice(precision)], self.measured[self.best(precision)])
 
     def times_fp32(self, precision: Precision) -> float | None:
@@ -142,6 +142,6 @@ def _row(key: Subject, figure: Measured, unit: str) -> dict[str, Any]:
 
 
 def _named(key: Subject | Split) -> dict[str, Any]:
-    """Its parts by name; the number of instances by its name of version 0.2, too."""
+    """The key's fields by name; the number of instances by its name of version 0.2, too."""
     parts = asdict(key)
     return {**parts, "lanes": parts["instances"]} if "instances" in parts else parts

@@ -58,7 +58,7 @@ def bench(context: typer.Context) -> None:
 
 
 def _expect_drawable(plot: Path) -> None:
-    """Before minutes of measuring. Raises MixerError or BadSettings."""
+    """Checks of the options before minutes of measuring. Raises MixerError or BadSettings."""
     require_extra("matplotlib")
     if plot.is_dir() or not plot.absolute().parent.is_dir():
         raise BadSettings(f"--plot is {plot}; expected a file in a folder that exists.")

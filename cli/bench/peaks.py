@@ -1,4 +1,4 @@
-"""What this processor can do at most: its fastest matrix product, by ONNX Runtime's kernels. Knows nothing of models.
+"""The peak of this processor: its fastest matrix product, by ONNX Runtime's kernels. Knows nothing of models.
 
 Two graphs of one node lie beside this file, MatMul for float32 and MatMulInteger (uint8 x int8 -> int32); both
 matrices are inputs, so that nothing is computed or packed ahead.

@@ -1,4 +1,4 @@
-"""Pictures to measure with, as files in memory: one's own, or made here. Knows nothing of clocks or engines."""
+"""Pictures to measure with, as files in memory: the user's, or generated. Knows nothing of clocks or engines."""
 
 import io
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from PIL import Image
 from app.errors import BadSettings, ServiceError
 
 _COUNT = 8  # generated ones, so that no decoder sees the same bytes every time
-_MOST = 256  # of one's own
-_SMALL = 64  # up to this image_size, pictures are taken to come in the model's own size
-_PHOTOGRAPH = (500, 375)  # width and height that photographs on the web have had for long
+_MOST = 256  # of the user's
+_SMALL = 64  # up to this image_size, generated pictures have the model's own size
+_PHOTOGRAPH = (500, 375)  # width and height, common for photographs on the web
 _JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Picture files, and what they are in words."""
+    """Picture files, and their description."""
 
     files: tuple[bytes, ...]
     description: str
@@ -36,7 +36,7 @@ def generated(image_size: int, channels: int) -> Samples:
     """PNGs in the model's size where that is small, else JPEG photographs of 500 x 375: the same ones every time."""
     if image_size <= _SMALL:
         images = [scene(image_size, image_size, channels, seed) for seed in range(_COUNT)]
-        kind = "grey" if channels == 1 else "colour"
+        kind = "grey" if channels == 1 else "color"
         return Samples(tuple(_file(one, "PNG") for one in images), f"{image_size}x{image_size} {kind} PNG, generated")
     width, height = _PHOTOGRAPH
     images = [scene(width, height, 3, seed) for seed in range(_COUNT)]

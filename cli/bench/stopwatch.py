@@ -1,4 +1,4 @@
-"""How fast things are, compared fairly: all of them in turn, round after round. Knows nothing of what they do.
+"""Compares rates fairly: all candidates in turn, round after round. Knows nothing of what they do.
 
 A machine's speed drifts by the second, so that two figures taken one after the other mean little. Every candidate has
 its turn in every round, a round later in the opposite order, and two are compared round by round.
@@ -63,8 +63,8 @@ def measure(
         progress(done, total)
         candidate.work()
     for turn in range(rounds):
-        for place, candidate in enumerate(candidates if turn % 2 == 0 else reversed(candidates)):
-            progress(len(candidates) * (turn + 1) + place, total)
+        for index, candidate in enumerate(candidates if turn % 2 == 0 else reversed(candidates)):
+            progress(len(candidates) * (turn + 1) + index, total)
             rates[candidate.key].append(rate(candidate, seconds, clock))
     progress(total, total)
     return {key: Measured(tuple(found)) for key, found in rates.items()}
@@ -73,7 +73,7 @@ def measure(
 def rate(candidate: Candidate[Key], seconds: float, clock: Clock) -> float:
     """Units a second, all threads together; each begins with the others and ends with a whole piece of work.
 
-    One thread alone is the caller's: what a GPU has captured, it has captured for a thread.
+    One thread alone is the caller's: a CUDA graph can be replayed only by the thread that captured it.
     """
     together = threading.Barrier(candidate.threads)
 

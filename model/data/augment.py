@@ -1,4 +1,4 @@
-"""Random changes that leave the label alone, for a whole batch at once on its own device. Knows nothing of training."""
+"""Random changes that keep the label, for a whole batch at once on its own device. Knows nothing of training."""
 
 import torch
 from torch import Tensor
@@ -36,8 +36,8 @@ def _shifted(pixels: Tensor, share: float, rng: BatchRng) -> Tensor:
     )
     rows = (torch.arange(height, device=pixels.device) + down).clamp(0, height - 1)  # N H
     columns = (torch.arange(width, device=pixels.device) + across).clamp(0, width - 1)  # N W
-    places = (rows * width)[:, :, None] + columns[:, None, :]  # N H W
-    flat = places.reshape(count, height * width, 1).expand(-1, -1, channels)  # N H*W C
+    indices = (rows * width)[:, :, None] + columns[:, None, :]  # N H W
+    flat = indices.reshape(count, height * width, 1).expand(-1, -1, channels)  # N H*W C
     return pixels.reshape(count, height * width, channels).gather(1, flat).reshape(pixels.shape)
 
 
@@ -54,8 +54,8 @@ def _erased(pixels: Tensor, probability: float, rng: BatchRng) -> Tensor:
 def rectangle(height: int, width: int, tall: Tensor, wide: Tensor, top: Tensor, left: Tensor) -> Tensor:
     """Mask [N, H, W, 1] of a rectangle inside each picture.
 
-    All but the first two are float [N, 1] in [0, 1]: the sides as shares of the picture's, and where in the room that
-    is left over the rectangle begins.
+    All but the first two are float [N, 1] in [0, 1]: the sides as shares of the picture's, and the rectangle's start as
+    a share of the remaining space.
     """
     inside = []
     for length, share, start in ((height, tall, top), (width, wide, left)):

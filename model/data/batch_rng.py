@@ -1,7 +1,7 @@
-"""Random numbers for the pictures of one batch. Knows nothing of what they decide.
+"""Random numbers for the pictures of one batch. Knows nothing of their use.
 
-A picture's numbers depend on the batch's key and on the picture's place in the batch, never on which process draws them
-or in how many parts the batch is worked through: a run is the same however it is shared out.
+A picture's numbers depend on the batch's key and on the picture's index in the batch, never on the process that draws
+them or on the number of shards: a run is the same with any number of processes.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Training pictures, step by step: in what order, varied how, mixed with what. Knows nothing of networks.
+"""Training pictures, step by step: their order, augmentation and mixing. Knows nothing of networks.
 
-Everything random is a function of (seed, epoch) or (seed, step) and of a picture's place in its batch.
+Everything random is a function of (seed, epoch) or (seed, step) and of a picture's index in its batch.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from model.data.dataset import ImageSet
 from model.data.mixing import mix
 from model.recipe import Recipe
 
-_ORDER, _VARIATION = 0, 1  # what a seed is for
+_ORDER, _VARIATION = 0, 1  # the purposes of a seed
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Part:
 
 
 class Batches:
-    """The training pictures as a recipe wants them."""
+    """The training pictures in batches, by a recipe."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Batches:
         self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, dtype=np.intp))
 
     def rows(self, step: int) -> NDArray[np.intp]:
-        """Which pictures the batch of a step has. Every epoch has each picture once, in its own order."""
+        """Indices of the pictures in a step's batch. Every epoch has each picture once, in its own order."""
         epoch, index = divmod(step, self.per_epoch)
         if self._order[0] != epoch:
             self._order = (
@@ -59,7 +59,7 @@ class Batches:
         return self._order[1][index * self._recipe.batch_size : (index + 1) * self._recipe.batch_size]
 
     def part(self, step: int, places: slice) -> Part:
-        """The pictures at these places of a step's batch, ready for the network."""
+        """The pictures at these indices of a step's batch, ready for the network."""
         recipe, rows = self._recipe, self.rows(step)
         rng = BatchRng([recipe.seed, _VARIATION, step], len(rows), places, self._device)
         pixels = torch.from_numpy(self._images.pixels[rows[places]]).to(self._device)

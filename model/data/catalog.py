@@ -11,7 +11,7 @@ from model.data.layout import Split, alike, class_folders, find_splits, match, s
 from model.data.scan import File, Scan, is_of_system, scan, shown
 from model.errors import DataError
 
-_JUDGED_BY: tuple[Split, ...] = ("test", "val", "train")  # the first of these that there is
+_JUDGED_BY: tuple[Split, ...] = ("test", "val", "train")  # the first of these that exists
 _MOST_NAMED = 5
 Rows = list[tuple[Path, int]]
 
@@ -20,7 +20,7 @@ Rows = list[tuple[Path, int]]
 class Catalog:
     """rows: each split's pictures with their labels' indices, by label and path.
 
-    skipped: what should be a picture and is none, with the reason. notes: what else a person should know, in lines.
+    skipped: files that should be pictures and are not, with the reason. notes: other lines for the user.
     """
 
     labels: tuple[str, ...]
@@ -30,11 +30,11 @@ class Catalog:
 
 
 def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
-    """What there is to train on: `train/LABEL/*`, perhaps with val/ and test/, or `LABEL/*`.
+    """The pictures to train on: `train/LABEL/*`, perhaps with val/ and test/, or `LABEL/*`.
 
     labels: their order; without them, the class folders' alphabetical order.
 
-    Raises: DataError for a class without a picture, a validation class that training has not, a name that is no label.
+    Raises: DataError for a class without a picture, a validation class that is not trained, a name that is no label.
     """
     splits = find_splits(folder)
     if splits and "train" not in splits:
@@ -58,9 +58,9 @@ def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
 
 
 def catalog_for(folder: Path, labels: Sequence[str], *, with_training: bool = False) -> Catalog:
-    """What a classifier with these labels is judged on: test/, else val/, else train/, else `LABEL/*`.
+    """The pictures to evaluate a classifier with these labels on: test/, else val/, else train/, else `LABEL/*`.
 
-    Class folders may be some of the labels only. with_training: also the training pictures, where there are others.
+    Class folders may be some of the labels only. with_training: also the training pictures.
 
     Raises: DataError, before any picture is looked at, for a class folder that is no label.
     """
@@ -80,7 +80,7 @@ def catalog_for(folder: Path, labels: Sequence[str], *, with_training: bool = Fa
 
 
 class _Finding:
-    """A catalog while it is made."""
+    """Builds a catalog."""
 
     def __init__(self, folder: Path, indices: Mapping[str, int]) -> None:
         self._folder, self._indices = folder, indices
@@ -134,7 +134,7 @@ class _Finding:
             self.notes.append(f"warning: {shown(path)} is a class without a picture.")
 
     def _note_beside(self, root: Path) -> None:
-        """What lies among the class folders and is none."""
+        """Note files and folders beside the class folders."""
         seen = scan(root, deep=False)
         self.skipped += seen.unreadable
         if seen.images:

@@ -1,7 +1,7 @@
-"""Pictures with labels, as values, and one file as such a picture. Knows nothing of folders or of the network.
+"""Pictures with labels, as values, and the loading of one file. Knows nothing of folders or of the network.
 
-Every picture goes through preprocess.py once, at loading, and is kept as uint8 pixels; what changes from epoch to epoch
-is model/data/augment.py's.
+Every picture goes through preprocess.py once, at loading, and is kept as uint8 pixels; model/data/augment.py
+varies them from epoch to epoch.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class PreprocessConfig:
 class ImageSet:
     """pixels: uint8 [N, H, W, C]; labels: int64 [N], each an index into Dataset.labels.
 
-    paths: the N files, where the pictures come from files of their own; else empty.
+    paths: the N files, where each picture has a file; else empty.
     """
 
     pixels: Pixels
@@ -48,9 +48,9 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What was found. `skipped` names each picture that could not be read, and why; `notes` are lines for people.
+    """The splits. `skipped` names each picture that could not be read, and why; `notes` are lines for the user.
 
-    is_held_out: whether the validation pictures are a share of the training pictures, in place of a set of their own.
+    is_held_out: whether the validation pictures are a share of the training pictures, not a set of their own.
     """
 
     labels: tuple[str, ...]
@@ -64,7 +64,7 @@ class Dataset:
 
     @property
     def judged(self) -> tuple[str, ImageSet]:
-        """What a classifier is judged on, with its name: the test pictures, or the validation pictures."""
+        """The split to evaluate on, with its name: the test pictures, or the validation pictures."""
         return ("test", self.test) if self.test is not None else ("validation", self.val)
 
 
@@ -80,12 +80,12 @@ def read_pixels(path: Path, preprocess_config: PreprocessConfig) -> Pixels:
 
 
 def no_images(preprocess_config: PreprocessConfig) -> ImageSet:
-    """A set of none."""
+    """An empty set."""
     return ImageSet(allocate(0, preprocess_config), np.empty(0, dtype=np.int64))
 
 
 def allocate(count: int, preprocess_config: PreprocessConfig) -> Pixels:
-    """Room for so many pictures: uint8 [count, H, W, C]."""
+    """An uninitialized array for so many pictures: uint8 [count, H, W, C]."""
     shape = (count, preprocess_config.image_size, preprocess_config.image_size, preprocess_config.channels)
     if np.prod(shape, dtype=np.int64) <= _IN_MEMORY_BYTES:
         return np.empty(shape, dtype=np.uint8)
@@ -104,7 +104,7 @@ def hold_out(labels: NDArray[np.int64], val_fraction: float, seed: int) -> tuple
 
 
 def fingerprint(*sets: ImageSet | None) -> str:
-    """Of every pixel as the network sees it, and every label."""
+    """A digest of every pixel as the network sees it, and every label."""
     digest = hashlib.sha256()
     for images in sets:
         if images is not None:

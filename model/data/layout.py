@@ -1,4 +1,4 @@
-"""What the folders of a data set are by their names: splits, or classes and their labels. Knows no pictures."""
+"""The folders of a data set by their names: splits, or classes and their labels. Knows no pictures."""
 
 import re
 import unicodedata
@@ -34,7 +34,7 @@ def split_named(name: str) -> Split | None:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted, without the system's own. Raises DataError where it cannot be read."""
+    """The folders in a folder, sorted, without those of the system. Raises DataError where it cannot be read."""
     try:
         return sorted(path for path in folder.iterdir() if not is_of_system(path.name) and path.is_dir())
     except OSError as error:

@@ -65,12 +65,12 @@ def load_for(
     seed: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Dataset:
-    """Read DATA to judge a classifier with these labels on. Class folders may be some of its labels.
+    """Read DATA to evaluate a classifier with these labels. Class folders may be some of its labels.
 
     Either `test` comes back or `val`; where there is neither, `val` is a share of the training pictures, as in load().
     with_training: whether `train` comes back too, where there are training pictures.
 
-    Raises: DataError, naming the folder and what was expected, before a picture is read where the classes are others.
+    Raises: DataError, naming the folder and what was expected, before a picture is read where the classes do not match.
     """
     _expect_folder(folder, val_fraction)
     if idx.has_split(folder, "train"):
@@ -112,7 +112,7 @@ def _check(dataset: Dataset, folder: Path) -> None:
 
 
 def _first_reason(dataset: Dataset, label: str = "") -> str:
-    """What was wrong with the first picture that could not be read, of a class or of any."""
+    """The reason for the first unreadable picture, of a class or of any."""
     reasons = [reason for path, reason in dataset.skipped if not label or label in path.parts]
     return f" {reasons[0]}" if reasons else ""
 
@@ -121,7 +121,7 @@ def _first_reason(dataset: Dataset, label: str = "") -> str:
 
 
 def _with_val(rows: dict[Split, Rows], val_fraction: float, seed: int) -> dict[Split, Rows]:
-    """The same where there is a validation set; else with a share of the training pictures as one."""
+    """The dataset, with a share of the training pictures as validation set where it has none."""
     if "val" in rows:
         return rows
     train = rows["train"]
@@ -154,7 +154,7 @@ def _read_catalog(
 def _read_all(
     files: dict[Split, Rows], preprocess_config: PreprocessConfig, progress: Progress, warnings: ImageWarnings
 ) -> tuple[dict[Split, ImageSet], list[tuple[Path, str]]]:
-    """Each split's readable pictures, and the others with the reason. The pictures of a split lie side by side."""
+    """Each split's readable pictures, and the others with the reason. The pictures of a split are contiguous."""
     total = sum(map(len, files.values()))
     pixels, used, done = allocate(total, preprocess_config), 0, 0
     sets: dict[Split, ImageSet] = {}

@@ -1,7 +1,7 @@
-"""Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899): pictures and labels of two pictures become one.
+"""Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899): two pictures and their labels become one.
 
 A picture's partner is its neighbour in the batch (first with second, third with fourth), whose order is random anyway;
-so a batch that is cut at even places mixes as it would have in one piece.
+so a batch that is cut at even indices mixes as the whole batch does.
 """
 
 import torch
@@ -39,7 +39,7 @@ def _blended(pixels: Tensor, other: Tensor, alpha: float, rng: BatchRng) -> tupl
 
 
 def _pasted(pixels: Tensor, other: Tensor, alpha: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
-    """A rectangle of the second picture over the first, and the share [N] of the first that is left to be seen."""
+    """A rectangle of the second picture over the first, and the visible share [N] of the first."""
     if not alpha:
         return pixels, pixels.new_ones(len(pixels), dtype=torch.float32)
     side = (1 - rng.beta(alpha)).sqrt()[:, None]  # N 1

@@ -1,4 +1,4 @@
-"""What Pillow warns of while pictures are read, with the picture that it is about. Knows nothing of reading them."""
+"""Pillow's warnings while pictures are read, each with its picture. Knows nothing of reading them."""
 
 import logging
 import threading
@@ -28,7 +28,7 @@ class ImageWarnings(logging.Handler):
             self._reading.path = None
 
     def lines(self) -> list[str]:
-        """A line a picture, with the first thing that was wrong with it, by path."""
+        """One line for each picture, with its first warning, by path."""
         return [f"warning: {shown(path)}: {self._found[path]}" for path in sorted(self._found)]
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -44,7 +44,7 @@ class ImageWarnings(logging.Handler):
 
 @contextmanager
 def collected_warnings() -> Iterator[ImageWarnings]:
-    """Inside, no warning and no log line of Pillow's goes anywhere else, in any thread."""
+    """Inside, all warnings and Pillow's log lines of all threads are collected, and go nowhere else."""
     collected = ImageWarnings()
     log = logging.getLogger("PIL")
     propagates = log.propagate

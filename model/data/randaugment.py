@@ -38,7 +38,7 @@ def rand_augment(pixels: Tensor, layers: int, magnitude: float, rng: BatchRng) -
 
 
 def _operations() -> tuple[Operation, ...]:
-    """kornia takes a quarter of a second to load; a run without RandAugment does without it."""
+    """Imports kornia, which takes a quarter of a second, only for runs with RandAugment."""
     from kornia import enhance  # noqa: PLC0415
 
     def factor(strengths: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The files below a folder: which are pictures, and what is wrong with the others. Knows no labels, decodes nothing.
 
 A file is a picture by its suffix or by its first bytes. Links to files are followed, links to folders are not, so that
-a tree has no cycles; nothing but a regular file is ever opened.
+a tree has no cycles; only regular files are opened.
 """
 
 import errno
@@ -77,9 +77,9 @@ class File:
 
 @dataclass
 class Scan:
-    """What lies below a folder.
+    """The files below a folder.
 
-    unreadable: what should be a picture, or cannot be looked at, with the reason. others: files that are no pictures.
+    unreadable: broken pictures and unreadable folders, with the reason. others: files that are no pictures.
     """
 
     images: list[File] = field(default_factory=list)
@@ -161,12 +161,12 @@ def _is_identified(path: Path) -> bool:
         if error.errno is not None:
             raise
         return True
-    except Exception:  # noqa: BLE001 -- of a known format, and broken: whoever decodes it will say how
+    except Exception:  # noqa: BLE001 -- of a known format, and broken: decoding it will tell the reason
         return True
 
 
 def _unread_kind(path: Path) -> str | None:
-    """What a file is that looks like a picture and is none of FORMATS; None where it does not look like one."""
+    """Why a file that looks like a picture is none of FORMATS; None where it does not look like one."""
     with path.open("rb") as file:
         start = file.read(32)
     for offset, magic, kind in _UNREAD_KINDS:

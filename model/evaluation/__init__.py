@@ -1,1 +1,1 @@
-"""What a model does on a dataset, and the report of it."""
+"""The metrics of a model on a dataset, and their report."""

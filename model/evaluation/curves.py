@@ -1,4 +1,4 @@
-"""The curves of a training run as one picture. Knows nothing of what made them."""
+"""The curves of a training run as one image file. Knows nothing of training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

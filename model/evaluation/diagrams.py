@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from model.evaluation.evaluate import reliability
 from model.evaluation.scores import most_confused
 
-_MOST_NAMED = 40  # beyond this many classes their names no longer fit an axis
+_MOST_NAMED = 40  # names of more classes do not fit an axis
 _MOST_LETTERS = 30
 
 
 def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> bytes:
-    """A PNG of the counts [K, K]: of the classes that have pictures or were named, or those confused most of them."""
+    """A PNG of the counts [K, K]: of the classes that occur, or of the most confused ones."""
     present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     chosen = present[most_confused(confusion[np.ix_(present, present)], _MOST_NAMED)]
     shares = (confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1))[np.ix_(chosen, chosen)]
@@ -64,6 +64,6 @@ def _png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in its place will do
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
         figure.savefig(file, format="png", dpi=110)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled pictures, whatever runs it: torch or an exported graph."""
+"""Metrics of a classifier on labelled pictures, for torch and exported graphs alike."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Evaluation:
 
     @property
     def top1_interval(self) -> tuple[float, float]:
-        """Between which fractions top-1 on any number of such pictures lies, with 95 % confidence."""
+        """The 95 % confidence interval of top-1, as two fractions."""
         return wilson_interval(round(self.top1 * self.num_pictures), self.num_pictures)
 
 
@@ -45,7 +45,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def accuracy_words(top1: float, num_pictures: int) -> str:
-    """Top-1 accuracy, a fraction of so many pictures, with its interval."""
+    """Top-1 accuracy on so many pictures with its interval, in words."""
     low, high = wilson_interval(round(top1 * num_pictures), num_pictures)
     return f"top-1 {top1:.2%} (95 % interval {low:.1%} to {high:.1%})"
 
@@ -69,7 +69,7 @@ def all_logits(
 
 
 def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float = 1.0) -> Evaluation:
-    """Judge logits [N, K] against labels [N]. Raises ArithmeticError where a logit is not a finite number."""
+    """Compare logits [N, K] with labels [N]. Raises ArithmeticError where a logit is not a finite number."""
     if not np.isfinite(logits).all():
         raise ArithmeticError("The logits are not all finite numbers.")
     log_probabilities = _log_softmax(logits / temperature)
@@ -88,10 +88,10 @@ def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temp
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature at which logits [N, K] of held-out pictures lose least (arXiv 1706.04599, section 4.2).
+    """The temperature that minimizes the loss of logits [N, K] of held-out pictures (arXiv 1706.04599, section 4.2).
 
     The loss is convex in 1 / temperature, so its slope is bisected. The answer lies in [1/4, 4]; with fewer than
-    100 pictures it is 1, because so few say too little.
+    100 pictures it is 1, because the estimate would be too uncertain.
     """
     if len(labels) < _LEAST_TO_CALIBRATE:
         return 1.0
@@ -108,7 +108,7 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Pictures whose top probability is alike: their number, its mean, and the share that is right."""
+    """A bin of pictures by top probability: their number, its mean, and the share that is right."""
 
     num_pictures: int
     confidence: float
@@ -116,7 +116,7 @@ class ReliabilityBin:
 
 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> list[ReliabilityBin]:
-    """Those of 15 equal bins of the top probability that hold pictures. probabilities: [N, K]; labels: [N]."""
+    """The non-empty ones of 15 equal bins of the top probability. probabilities: [N, K]; labels: [N]."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)

@@ -1,4 +1,4 @@
-"""What a data set holds and what is doubtful about it, in lines for people. Knows no files but their names."""
+"""The contents of a data set and warnings about it, as lines for the user. Of files it knows the names only."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _FEW_IMAGES = 100  # fewer than these leave the accuracy open by more than ten p
 
 
 def describe(dataset: Dataset) -> list[str]:
-    """Classes and counts; then what was left out; then a line that starts with "warning: " for each doubt."""
+    """Classes and counts; then skipped files; then a line that starts with "warning: " for each doubt."""
     return [
         _splits(dataset),
         *_classes(dataset),
@@ -26,7 +26,7 @@ def describe(dataset: Dataset) -> list[str]:
 
 
 def describe_judged(dataset: Dataset) -> list[str]:
-    """What a classifier is judged on, what was left out, and what of it is among the training pictures, if there are
+    """The pictures to evaluate on, the skipped ones, and those that are also among the training pictures, if there are
     any.
     """
     split, images = dataset.judged

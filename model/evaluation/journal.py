@@ -1,4 +1,4 @@
-"""What a run writes down for people: metrics.jsonl and TensorBoard's event files. Knows nothing of training."""
+"""The logs of a training run: metrics.jsonl and TensorBoard's event files. Knows nothing of training."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ BOARD = "tensorboard"
 
 
 class Journal:
-    """The event files of one run, after `step`; what a killed process wrote about later steps is struck out."""
+    """The event files of one run, after `step`; what a killed process wrote about later steps is purged."""
 
     def __init__(self, out: Path, step: int, *, active: bool = True) -> None:
         self._writer = None
@@ -32,7 +32,7 @@ class Journal:
             self._writer.flush()
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Flush the event files."""
         if self._writer is not None:
             self._writer.close()
 
@@ -43,6 +43,6 @@ class Journal:
 
     @staticmethod
     def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        """All of metrics.jsonl, in one go."""
+        """Write all of metrics.jsonl atomically."""
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         checkpoint.write_atomically(out / METRICS, lambda path: path.write_text(lines))

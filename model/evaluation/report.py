@@ -1,4 +1,4 @@
-"""How a classifier did, as one HTML page and a table of its answers. Knows nothing of what ran it.
+"""An evaluation as one HTML page and a table of predictions. Knows nothing of the model.
 
 The page needs no other file and no network: diagrams and pictures are in it.
 """
@@ -60,7 +60,7 @@ def write_report(
 ) -> Path:
     """Write report.html, the two diagrams that it holds, and predictions.csv; return the page's path.
 
-    logits: [N, K] of the pictures. settings: how they came about, for the page.
+    logits: [N, K] of the pictures. settings: of the evaluation, for the page.
 
     Raises: DataError where the folder cannot be written.
     """
@@ -130,7 +130,7 @@ def _class_table(scores: list[ClassScore]) -> str:
 
 
 def _wrong_images(answers: list[Answer], pixels: Pixels) -> str:
-    """Those that the classifier was surest of come first."""
+    """Mistakes, the most probable first."""
     wrong = sorted((one for one in answers if one.truth != one.predicted), key=lambda one: -one.probability)
     figures = "\n".join(
         f'<figure><img alt="" src="data:image/jpeg;base64,{_thumbnail(pixels[one.index])}">'

@@ -1,4 +1,4 @@
-"""Which classes were taken for which: counts and rates, worst first. Knows no pictures and draws nothing."""
+"""Confusions among classes: counts and rates, worst first. Knows no pictures and draws nothing."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: how many pictures it has, and the fractions in [0, 1]; nan where there is nothing to divide by."""
+    """One class: how many pictures it has, and the fractions in [0, 1]; nan where the denominator is 0."""
 
     label: str
     num_pictures: int
@@ -55,7 +55,7 @@ def macro_f1(scores: list[ClassScore]) -> float:
 
 
 def confused_pairs(confusion: NDArray[np.int64], labels: tuple[str, ...], most: int) -> list[ConfusedPair]:
-    """At most so many pairs of different classes, the most frequent first."""
+    """At most so many confusions, the most frequent first."""
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
     pairs = [divmod(int(place), len(labels)) for place in order]
@@ -68,7 +68,7 @@ def confused_pairs(confusion: NDArray[np.int64], labels: tuple[str, ...], most: 
 
 
 def most_confused(confusion: NDArray[np.int64], most: int) -> NDArray[np.intp]:
-    """Indices of the classes that take part in most mistakes, at most so many, in the order of the labels."""
+    """Indices of the most confused classes, at most so many, in the order of the labels."""
     wrong = confusion - np.diag(np.diag(confusion))
     mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
     return np.sort(np.argsort(-mistakes, kind="stable")[:most])

@@ -1,4 +1,4 @@
-"""A checkpoint folder: model.safetensors, config.json, and a few pictures to prove an export with.
+"""A checkpoint folder: model.safetensors, config.json, and a few pictures to check an export with.
 
 Writes are atomic: a reader sees the old file or the new one, never half of one.
 """
@@ -36,12 +36,12 @@ _FIRST = "stem.weight"  # which every network has
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with its weights, what it means, and how it came to be (`training`: free-form JSON)."""
+    """A network with its weights, its spec, and its provenance (`training`: free-form JSON)."""
 
     model: MlpMixer
     spec: ModelSpec
     training: Mapping[str, Any] = field(default_factory=dict)
-    images: Pixels | None = None  # uint8 [n, H, W, C]: real ones it had not been trained on
+    images: Pixels | None = None  # uint8 [n, H, W, C]: real ones, not in the training set
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
@@ -55,7 +55,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".saving-", dir=folder) as name:
-            new = Path(name)  # a disk that is full is known before anything is replaced
+            new = Path(name)  # a full disk fails before anything is replaced
             save_file(state, new / WEIGHTS)
             (new / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             if checkpoint.images is not None:
@@ -89,7 +89,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def write_failure(error: Exception, folder: Path) -> str:
-    """Why writing to `folder` failed, with the room that is left there where that may be why."""
+    """Why writing to `folder` failed, with the free space where that may be the reason."""
     words = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return words
@@ -124,8 +124,8 @@ def expect_checkpoint_folder(folder: Path) -> None:
 
 
 def _no_checkpoint(folder: Path) -> str:
-    """What a path without a checkpoint's config is, and what was meant."""
-    written = re.sub("^(https?:/)(?!/)", r"\1/", str(folder))  # as it was before it became a path
+    """Describes a path without a checkpoint's config, and the nearest known name."""
+    written = re.sub("^(https?:/)(?!/)", r"\1/", str(folder))  # as it was written, before it became a path
     if is_name(written) or folder.suffix in WEIGHT_SUFFIXES:
         kind = "is a file of weights" if folder.suffix in WEIGHT_SUFFIXES else "stands for public weights"
         imported = shlex.join(["mixer", "import", written, "CHECKPOINT"])
@@ -138,7 +138,7 @@ def _no_checkpoint(folder: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a neighbouring file, then put it in `path`'s place."""
+    """Let `write` fill a neighbouring file, then rename it to `path`."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         write(partial)
@@ -148,10 +148,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def torch_logits(model: MlpMixer, pixels: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Logits float32 [n, K] of uint8 [n, H, W, C], on whatever device the model is."""
+    """Logits float32 [n, K] of uint8 [n, H, W, C], on the model's device."""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        logits: torch.Tensor = model(torch.from_numpy(pixels.copy()).to(device))  # torch wants what it may write to
+        logits: torch.Tensor = model(torch.from_numpy(pixels.copy()).to(device))  # torch expects a writable array
     return logits.float().cpu().numpy()
 
 

@@ -1,7 +1,7 @@
 """A public checkpoint's file, downloaded into a cache folder: from the hub that has it, or by its address.
 
 Downloads by address resume, are checked against the server's checksum where it sends one, and are kept. Proxies are
-taken from the usual variables. Knows nothing of which checkpoints there are, nor of tensors.
+taken from the usual variables. Knows neither the names of checkpoints nor tensors.
 """
 
 import base64
@@ -30,7 +30,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 def fetch(remote: Remote, cache: Path | None = None, progress: Progress = lambda done, total: None) -> Path:
     """The checkpoint's file in `cache`, downloaded unless it is there. A broken-off download is resumed.
 
-    Without a `cache`, files by address lie in cache_folder() and those of a hub where its clients have them.
+    Without a `cache`, files by address lie in cache_folder() and those of a hub in its own cache.
 
     Raises: CheckpointError, naming the address and what went wrong: no network, an HTTP status, a connection that broke
     off, a wrong checksum (the file is then thrown away), a cache that cannot be written.
@@ -67,7 +67,7 @@ def _fetch_by_address(remote: Remote, path: Path, progress: Progress) -> Path:
 def _download(remote: Remote, partial: Path, progress: Progress) -> tuple[str, str] | None:
     """Fill `partial`. Returns the server's checksum as (algorithm, hexadecimal digest), if it sent one."""
     with _response(remote.url, partial) as response:
-        if response.status_code == 416:  # what is there is no beginning of the file
+        if response.status_code == 416:  # the partial file is no beginning of this one
             partial.unlink()
             return _download(remote, partial, progress)
         if response.status_code not in (200, 206):
@@ -88,7 +88,7 @@ def _download(remote: Remote, partial: Path, progress: Progress) -> tuple[str, s
 
 @contextmanager
 def _response(url: str, partial: Path) -> Iterator[httpx.Response]:
-    """The answer to a request for what is missing. If-Range makes a server with another file send all of it."""
+    """The answer to a request for the missing bytes. If-Range makes a server with another file send all of it."""
     headers = {"accept-encoding": "identity"}
     validator = _validator(partial)
     if partial.exists() and validator.exists() and (etag := validator.read_text()):
@@ -98,7 +98,7 @@ def _response(url: str, partial: Path) -> Iterator[httpx.Response]:
 
 
 def _client(url: str) -> httpx.Client:
-    """With the proxies and certificates that the environment names. Raises CheckpointError where they are of no use."""
+    """With the environment's proxies and certificates. Raises CheckpointError where they cannot be used."""
     try:
         return httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
     except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
@@ -128,7 +128,7 @@ def _expect_checksum(url: str, partial: Path, expected: tuple[str, str] | None) 
 
 
 def _otherwise(remote: Remote, path: Path) -> str:
-    """What to do where this machine cannot reach the address."""
+    """Advice for a machine that cannot reach the address."""
     return (
         f"A mirror may be named in {remote.mirror}, a proxy in HTTPS_PROXY; or fetch the file on another machine and "
         f"put it at {path}."

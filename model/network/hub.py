@@ -1,9 +1,9 @@
 """A file from the Hugging Face hub, in the cache that every client of the hub shares.
 
 Tokens, the cache, offline mode and mirrors are huggingface_hub's own (HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT).
-A connection that breaks is taken up where it broke, but a process that is killed begins the file anew. Switched off,
-unless the environment says otherwise: Xet, whose transfers go to other hosts than proxies and mirrors know, and
-telemetry, which names in every request what is installed and what the caller runs under. Knows nothing of tensors.
+A broken connection resumes where it broke, but a killed process starts the file again. Switched off, unless the
+environment says otherwise: Xet, whose transfers go to hosts that proxies and mirrors do not know, and telemetry, which
+adds the installed packages and the caller's platform to every request. Knows nothing of tensors.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 
 class _Bar:
-    """The little of a tqdm bar that a download needs, as a function of (done, total)."""
+    """The part of tqdm's interface that a download uses, on a function of (done, total)."""
 
     def __init__(self, progress: Progress, *, total: int | None = None, initial: int = 0, **_: Any) -> None:
         self._progress, self._total, self._done = progress, total or 0, initial
@@ -33,10 +33,10 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left to draw."""
+        """There is nothing to draw."""
 
     def update(self, count: int) -> None:
-        """So many bytes more."""
+        """Count so many bytes more."""
         self._done += count
         self._progress(self._done, self._total)
 
@@ -54,7 +54,7 @@ def fetch(
     import huggingface_hub as library  # noqa: PLC0415
     from huggingface_hub.utils.logging import set_verbosity_error  # noqa: PLC0415
 
-    # it tells of every retry, and errors end in one line here
+    # it logs every retry, and an error here is one line
     set_verbosity_error()  # type: ignore[no-untyped-call]
     cached = library.try_to_load_from_cache(repository, filename, cache_dir=cache, revision=_REVISION)
     if isinstance(cached, str):
@@ -78,7 +78,7 @@ def fetch(
 
 
 def _expect_checksum(url: str, blob: Path) -> None:
-    """The cache names a large file by the SHA-256 that the hub says, and a plain download does not look if it is so."""
+    """Check a large file, which the cache names by its SHA-256: huggingface_hub does not verify plain downloads."""
     if not re.fullmatch("[0-9a-f]{64}", blob.name):
         return
     with blob.open("rb") as file:

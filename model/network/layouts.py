@@ -17,7 +17,7 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of ours: what it is called and shaped elsewhere, and how it becomes ours."""
+    """One tensor of ours: its name and shape elsewhere, and the conversion to ours."""
 
     ours: str
     theirs: str
@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one code base names and orders a Mixer's tensors. `first`: the name of the stem's, which tells a prefix."""
+    """How one code base names and orders a Mixer's tensors. `first`: the stem's tensor, whose name reveals a prefix."""
 
     name: str
     first: str

@@ -15,7 +15,7 @@ from model.preprocess import patchify
 LAYER_NORM_EPS = 1e-6  # the reference implementation's; torch's own default is 1e-5
 _STD_WITHIN_TWO = 0.87962566103423978  # standard deviation of a standard normal truncated at two of them
 
-_SIZES = ("patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")  # what makes a variant
+_SIZES = ("patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")  # define a variant
 
 GeluFlavour = Literal["tanh", "erf"]
 
@@ -174,7 +174,7 @@ class MlpMixer(nn.Module):
         return self.head(pre_logits)  # type: ignore[no-any-return]
 
     def folded_stem(self, centre: float = 0.0) -> nn.Linear:
-        """The stem with the input's normalisation inside it: raw pixels less `centre` in, the same tokens out.
+        """The stem with the input's normalization folded in: raw pixels less `centre` in, the same tokens out.
 
         stem((x - mean) / std) = (W / std) (x - centre) + b - (W / std) (mean - centre).
         """
@@ -193,7 +193,7 @@ def _lecun_normal(kernel: Tensor) -> None:
 
 
 def stochastic_depth(uniform: Tensor, rate: float) -> Tensor:
-    """Scales for every residual branch and picture (arXiv 1603.09382): 0 for one that is dropped.
+    """Scales for every residual branch and picture (arXiv 1603.09382): 0 for a dropped branch.
 
     The others are scaled up by 1 / (1 - rate), so that the mean stays and evaluation needs no factor. big_vision's
     Mixer, from which the rates are, leaves the others as they are.

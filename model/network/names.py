@@ -1,8 +1,8 @@
-"""Public Mixer checkpoints by name: where they lie, and what their pictures have to look like.
+"""Public Mixer checkpoints by name: their addresses, and the preprocessing of their pictures.
 
 `google:imagenet1k/Mixer-B_16` is a file of the reference implementation's bucket (arXiv 2105.01601, 2106.01548,
-2203.08065), `timm:mixer_b16_224.goog_in21k_ft_in1k` one of timm's on the Hugging Face hub. What is nearly a name is
-answered with the names near to it. Knows nothing of downloads, nor of tensors.
+2203.08065), `timm:mixer_b16_224.goog_in21k_ft_in1k` one of timm's on the Hugging Face hub. A misspelt name is
+answered with the nearest ones. Knows nothing of downloads, nor of tensors.
 """
 
 import difflib
@@ -47,7 +47,7 @@ _MOST_NAMED = 4
 class Remote:
     """A checkpoint's address, the name of its file in the cache, and how its pictures are prepared.
 
-    repository, endpoint: where the file lies on a Hugging Face hub; None where its address is all there is.
+    repository, endpoint: of a file on a Hugging Face hub; None for a plain address.
     pixel_mean, pixel_std: in 0..255, for every channel alike. is_imagenet1k: its classes are those of ILSVRC 2012.
     mirror: the variable of the environment that names another host.
     """
@@ -67,7 +67,7 @@ def find(name: str, environment: Mapping[str, str] = os.environ) -> Remote | Non
     """The checkpoint called `google:...` or `timm:...`; None for a path.
 
     The environment may name mirrors: MIXER_GOOGLE_MODELS_URL, and HF_ENDPOINT as for every client of that hub.
-    Raises: CheckpointError for a name that is not known and for an address, with the names near to it.
+    Raises: CheckpointError for an unknown name and for an address, with the nearest names.
     """
     if name in _NAMES:
         origin, _, rest = name.partition(":")
@@ -78,7 +78,7 @@ def find(name: str, environment: Mapping[str, str] = os.environ) -> Remote | Non
 
 
 def is_name(text: str) -> bool:
-    """Whether a person means public weights by this, known or not, or an address; not a path."""
+    """Whether this is a name of public weights, known or not, or an address; not a path."""
     if re.match(r"(google|timm|hf|hf-hub|hf_hub|huggingface|torchvision|gs):|https?:/", text, re.IGNORECASE):
         return True
     path = Path(text)
@@ -110,7 +110,7 @@ def _timm(rest: str, environment: Mapping[str, str]) -> Remote:
 
 
 def _unknown(name: str) -> str:
-    """What a name or an address is instead, and what was meant."""
+    """Describes an unknown name or an address, with the nearest names."""
     meant = _meant(name)
     if re.match("https?:/", name):
         return "is an address; expected " + (
@@ -129,11 +129,11 @@ def _meant(text: str) -> list[str]:
     if held := [letters for letters in known if letters in _letters(text)]:
         return [known[max(held, key=len)]]
     part = _letters(re.split("[/:]", text.removesuffix(".npz").removesuffix(".safetensors"))[-1])
-    whole = [known[letters] for letters in known if len(part) > 5 and part in letters]  # 5: "mixer" is a part of all
+    whole = [known[letters] for letters in known if len(part) > 5 and part in letters]  # all names have "mixer"
     like = difflib.get_close_matches(part, known, n=_MOST_NAMED, cutoff=0.7)
     return whole[:_MOST_NAMED] or [known[letters] for letters in like]
 
 
 def _letters(text: str) -> str:
-    """Its letters and digits, in lower case: what stays where a name is misspelt."""
+    """Its letters and digits, in lower case, for comparison with a misspelt name."""
     return re.sub("[^a-z0-9]", "", text.lower())

@@ -1,4 +1,4 @@
-"""What a run was made with: versions of what computes, and the project's own revision. Knows nothing of the run."""
+"""The software of a training run: versions of packages, and the project's own revision. Knows nothing of the run."""
 
 import platform
 import subprocess
@@ -22,7 +22,7 @@ def versions() -> dict[str, str]:
 
 
 def _revision(folder: Path) -> str | None:
-    """The commit, with -dirty after it where files differ from it; None outside a repository or without git."""
+    """The commit, with -dirty appended where files differ from it; None outside a repository or without git."""
     if not (folder / ".git").exists():
         return None
     command = ("git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")

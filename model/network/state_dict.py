@@ -27,9 +27,9 @@ _MOST_NAMED, _MOST_COMPARED, _LONGEST = 3, 2000, 80
 
 
 def unwrapped(path: Path, tensors: Mapping[str, _T], first: str) -> dict[str, _T]:
-    """The network's own names. `first`: one that every network of the layout has, from which the prefix is told.
+    """The network's own names. `first`: a name in every network of the layout, which reveals the prefix.
 
-    What lies beside the network, under another prefix, is left out. Without `first` the names stay as they are.
+    Tensors under another prefix are left out. Without `first` the names stay as they are.
     Raises: CheckpointError where there are several networks.
     """
     named = [(_WRAPPERS.sub("", name), tensor) for name, tensor in tensors.items()]
@@ -43,7 +43,7 @@ def unwrapped(path: Path, tensors: Mapping[str, _T], first: str) -> dict[str, _T
 
 
 def read_torch(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of torch.save, or those that such a file has under state_dict, model and the like.
+    """The tensors of a file of torch.save, at its top or under state_dict, model and the like.
 
     Nothing in the file is run: it is read as weights alone.
     Raises: CheckpointError for a file with other objects than tensors and numbers, or without tensors; OSError.
@@ -66,7 +66,7 @@ def read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def differences(missing: Collection[str], extra: Collection[str], layout: str) -> str:
-    """In a few words, what a file lacks of a layout and what it has besides; at least one of them is not empty."""
+    """In a few words, the missing and the extra names of a file; at least one of them is not empty."""
     lacking, others = sorted(missing), sorted(extra)[:_MOST_COMPARED]
     if not lacking:
         return f"has the tensor {_some(sorted(extra))}, which the {layout} layout does not."

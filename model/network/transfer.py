@@ -21,7 +21,7 @@ def at_resolution(model: MlpMixer, image_size: int) -> MlpMixer:
     """The same network for pictures K times as wide and high, K whole: K * K tiles, each mixed as before.
 
     The token-mixing MLPs become block-diagonal, one block for each tile, so that at first the pre-logits of a mosaic of
-    K * K pictures are the mean of the pre-logits of each; training then lets the tiles speak to each other.
+    K * K pictures are the mean of the pre-logits of each; training then adds mixing between tiles.
 
     Raises: CheckpointError where `image_size` is no multiple of the network's.
     """
@@ -44,7 +44,7 @@ def at_resolution(model: MlpMixer, image_size: int) -> MlpMixer:
 
 
 def _tile_order(grid: int, factor: int) -> Tensor:
-    """For every token in raster order, its place in an order that goes tile by tile: int64 [(factor * grid) ** 2]."""
+    """For every token in raster order, its index in tile-by-tile order: int64 [(factor * grid) ** 2]."""
     places = torch.arange((factor * grid) ** 2).reshape(
         factor, factor, grid, grid
     )  # tile row, tile column, row, column

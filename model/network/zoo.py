@@ -1,6 +1,6 @@
 """Foreign checkpoints in: Google's .npz and timm's .safetensors or .pth, of any sizes, become a Checkpoint.
 
-Sizes are read off the tensors. Knows the names of public weights, and leaves it to download.py how they arrive.
+Sizes are read off the tensors. Knows the names of public weights, and leaves fetching them to download.py.
 """
 
 import math
@@ -46,8 +46,8 @@ def open_weights(source: str, progress: download.Progress = lambda done, total: 
 def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | None = None) -> Checkpoint:
     """Read a foreign weight file. `labels` default to ImageNet-1k's words where `remote` has its classes, else numbers.
 
-    `remote` is where the file was fetched from, and says how its pictures are scaled and resized; without it that
-    follows from the layout.
+    `remote` is where the file was fetched from, and says how its pictures are scaled and resized; without it
+    these follow from the layout.
 
     Raises: CheckpointError, naming the file and the tensor that is missing, extra or misshapen.
     """
@@ -127,7 +127,7 @@ def _as_arrays(tensors: Mapping[str, torch.Tensor]) -> Tensors:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Why a file cannot be read, and what it is in place of the file that was meant."""
+    """Why a file cannot be read, with its real kind where that is known."""
     if isinstance(error, OSError):
         return f"{error.strerror}."
     with path.open("rb") as file:

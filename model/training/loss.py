@@ -1,4 +1,4 @@
-"""What training makes small. Knows nothing of networks."""
+"""The training loss. Knows nothing of networks."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -10,7 +10,7 @@ def summed_loss(logits: Tensor, targets: Tensor, teacher_logits: Tensor | None, 
     """The sum over pictures of the cross-entropy with the targets and, given a teacher, with its probabilities.
 
     logits, taught: float32 [N, K]; targets: probabilities [N, K]. The teacher's share is its Kullback-Leibler
-    divergence at the recipe's temperature T, times T squared, so that T leaves the gradient's size alone.
+    divergence at the recipe's temperature T, times T squared, so that the gradient's size does not depend on T.
     """
     plain = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction="sum")
     if teacher_logits is None:

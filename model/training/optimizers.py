@@ -1,4 +1,4 @@
-"""What moves the weights: the optimizers, SAM around any of them, and the moving average behind them.
+"""The optimizers, SAM around any of them, and the moving average of the weights.
 
 Knows nothing of schedules or pictures.
 """
@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from model.network.mixer import MlpMixer
 from model.recipe import Recipe
+from model.training.muon import StackedMuon
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -19,7 +20,7 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 def build_optimizers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """One optimizer for everything, or Muon for the blocks' kernels and AdamW for the rest.
 
-    Weight decay is for kernels only; biases and layer norms go without. It is decoupled from the gradient in adamw and
+    Weight decay is for kernels only; biases and layer norms have none. It is decoupled from the gradient in adamw and
     muon, and added to the gradient in adam and sgd, as each was published. Muon: arXiv 2502.16982, whose scaling lets
     both share one learning rate.
     """
@@ -28,11 +29,7 @@ def build_optimizers(model: MlpMixer, recipe: Recipe) -> list[torch.optim.Optimi
     optimizers: list[torch.optim.Optimizer] = []
     if recipe.optimizer == "muon":
         inner = [parameter for parameter in model.blocks.parameters() if parameter.ndim > 1]
-        optimizers.append(
-            torch.optim.Muon(
-                inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+        optimizers.append(StackedMuon(inner, lr=recipe.learning_rate, weight_decay=recipe.weight_decay))
         kernels = [parameter for parameter in kernels if all(parameter is not other for other in inner)]
     groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if recipe.optimizer == "sgd":
@@ -48,7 +45,7 @@ def moving_average(model: MlpMixer, decay: float) -> AveragedModel:
     """A copy of the network whose weights follow the model's: update_parameters(model) after every step.
 
     After step n they move by 1 - min(decay, n / (9 + n)) of the way: the first steps count for more, so that little of
-    the random start stays. `n_averaged` is n, and counts the start as a step, which torch would else overwrite.
+    the random start remains. `n_averaged` is n, and counts the start as a step, which torch would else overwrite.
     """
 
     def move(averages: Tensors, parameters: Tensors, step: Tensor | int) -> None:
@@ -63,7 +60,7 @@ def moving_average(model: MlpMixer, decay: float) -> AveragedModel:
 def sam_perturbation(parameters: Iterable[nn.Parameter], rho: float) -> Iterator[None]:
     """Inside, the parameters stand where the loss is worst within `rho` of where they were (SAM, arXiv 2010.01412).
 
-    Takes the gradients that lie in `.grad` and goes up them by `rho` in all; puts the very same values back at the end.
+    Moves along the gradients in `.grad` by a norm of `rho`, and restores the exact values at the end.
     """
     moved = [parameter for parameter in parameters if parameter.grad is not None]
     gradients: list[Tensor] = [parameter.grad for parameter in moved if parameter.grad is not None]

@@ -1,4 +1,4 @@
-"""The options of `mixer train`, which are those of `python -m model.training.train` too. Knows nothing of torch."""
+"""The options of `mixer train` and of `python -m model.training.train`. Knows nothing of torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -36,9 +36,9 @@ class TrainOptions(Recipe):
     )
     labels: Path | None = Field(default=None, description="File with one label a line: names for IDX classes.")
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
-    license: str = Field(default="unknown", description="Licence of the weights.")
+    license: str = Field(default="unknown", description="License of the weights.")
     image_size: int = Field(default=64, ge=1, description="Pictures become this many pixels square.")
-    channels: int = Field(default=3, ge=1, description="3 for colour, 1 for grey.")
+    channels: int = Field(default=3, ge=1, description="3 for color, 1 for grey.")
     fit: FitMode = Field(default="pad", description="How a picture becomes a square.")
     background: Background = Field(
         default="any", description="dark: a picture with a light border is inverted, here and when it is served."

@@ -18,18 +18,18 @@ _TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many this process is. Alone, it has nobody to talk to, and every method returns at once."""
+    """This process's rank among how many. With one process every method returns at once."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes and reports."""
+        """Whether this process writes and reports."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait for every process."""
         if self.count > 1:
             distributed.barrier()
 
@@ -50,14 +50,14 @@ class Processes:
 
 
 def shard_slices(total: int, count: int) -> list[slice]:
-    """`total` rows in `count` pieces, none cut at an odd place; the last ones may be shorter, or empty."""
+    """`total` rows in `count` pieces, none cut at an odd index; the last ones may be shorter, or empty."""
     size = -(-total // (2 * count)) * 2
     return [slice(min(index * size, total), min((index + 1) * size, total)) for index in range(count)]
 
 
 @contextmanager
 def joined(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[tuple[Processes, torch.device]]:
-    """The processes that torchrun started this one among, or this one alone, and the device it should train on.
+    """This process's group by torchrun's variables, or this process alone, and the device to train on.
 
     Raises: TrainingError where a GPU is wanted and there is none.
     """
@@ -79,9 +79,9 @@ def joined(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[tuple[Pr
 
 
 def exit_without_teardown(exit_code: int = 0) -> None:
-    """End this process, if it is one of several, without the interpreter's farewell.
+    """End this process, if it is one of several, without the interpreter's shutdown.
 
-    A thread that gloo has not ended by then would abort the process, and torchrun take its work for lost.
+    A gloo thread that is still running then would abort the process, and torchrun would report a failure.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()

@@ -1,7 +1,7 @@
 """One training run, step by step, alone or among several processes; all of its state is saved and restored.
 
 A run that was killed goes on from its last save exactly as it would have gone on. Knows nothing of files of pictures
-(model/data), of what a step is made of (step.py) or of the command line.
+(model/data), of the parts of a step (step.py) or of the command line.
 """
 
 import time
@@ -16,9 +16,9 @@ from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.evaluation.journal import Journal
 from model.network import checkpoint
+from model.network.run_folder import CONFIG, RESUME
 from model.training.processes import shard_slices
 from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
-from model.training.run_folder import CONFIG, RESUME
 from model.training.run_state import RunState
 from model.training.step import Step
 
@@ -26,13 +26,13 @@ _CHECK_EVERY_STEPS = 25
 
 
 class Run:
-    """A run from its first step. `open` gives one that is kept in its folder, and may be on its way already."""
+    """A run from its first step. `open` returns one that is saved in its folder, new or resumed."""
 
     def __init__(self, run_config: RunConfig, out: Path) -> None:
         self.run_config, self.recipe, self.out = run_config, run_config.recipe, out
         self.state = RunState(run_config)
         self.step = Step(run_config, self.state)
-        self.resumed: list[str] = []  # what there is to say of a run that goes on
+        self.resumed: list[str] = []  # lines about a resumed run
         self._steps_per_epoch = self.step.batches.per_epoch
 
     @classmethod
@@ -59,13 +59,13 @@ class Run:
 
     @property
     def progress(self) -> str:
-        """How far the run is, in words."""
+        """The run's progress, in words."""
         epochs, within = divmod(self.state.step, self._steps_per_epoch)
         within_words = f" and {within} of {self._steps_per_epoch} steps of the next" if within else ""
         return f"{epochs} of {self.recipe.epochs} epochs{within_words}"
 
     def save(self) -> None:
-        """Write everything that the run needs to go on, and the rows of metrics.jsonl."""
+        """Write the state to resume from, and the rows of metrics.jsonl."""
         self._expect_finite()
         try:
             self.state.write(self.out)
@@ -74,7 +74,7 @@ class Run:
         self._write_rows()
 
     def go_on(self, callbacks: TrainCallbacks, save_every_s: float) -> None:
-        """Take every step that is left. Raises TrainingStopped, saved, after the step that the run is to stop at."""
+        """Take the remaining steps. Raises TrainingStopped, saved, after the step at which the run is told to stop."""
         journal = Journal(self.out, self.state.step, active=self.run_config.processes.is_first)
         try:
             self._take_steps(callbacks, save_every_s, journal)
@@ -82,9 +82,9 @@ class Run:
             journal.close()
 
     def evaluate(self) -> tuple[Evaluation, Evaluation, float]:
-        """The averaged weights on the validation pictures, each process a share of them.
+        """Evaluate the averaged weights on the validation pictures, each process a share of them.
 
-        Judged at temperature 1, and at the temperature fitted to these pictures, which comes third.
+        Returns the metrics at temperature 1, those at the fitted temperature, and this temperature.
         """
         processes, images = self.run_config.processes, self.run_config.dataset.val
         places = shard_slices(len(images), processes.count)[processes.rank]
@@ -120,14 +120,14 @@ class Run:
                 raise TrainingStopped(f"stopped; {self.out} holds {self.progress}")
 
     def _is_told_to_stop(self, callbacks: TrainCallbacks) -> bool:
-        """Several processes ask each other at some steps only: it takes time, and all of them must stop at one step."""
+        """Several processes agree at some steps only: it takes time, and all of them must stop at one step."""
         if self.run_config.processes.count == 1:
             return callbacks.should_stop()
         is_asked = self.state.step % _CHECK_EVERY_STEPS == 0 or self.state.step % self._steps_per_epoch == 0
         return is_asked and any(self.run_config.processes.gather(callbacks.should_stop()))
 
     def _is_time_to_save(self, saved_at: float, save_every_s: float) -> bool:
-        """By the first process's clock: saving is something that all of them do."""
+        """By the first process's clock, as all processes save together."""
         due = time.monotonic() - saved_at > save_every_s
         if self.run_config.processes.count > 1:
             due = self.state.step % _CHECK_EVERY_STEPS == 0 and self.run_config.processes.gather(due)[0]
@@ -156,11 +156,11 @@ class Run:
         callbacks.on_epoch(report)
 
     def _mean_loss(self) -> float:
-        """Of the steps of this epoch so far, or of the epoch that has just ended."""
+        """The mean loss of this epoch's steps so far, or of the epoch that has just ended."""
         return self.state.summed_loss / (self.state.step % self._steps_per_epoch or self._steps_per_epoch)
 
     def _expect_finite(self) -> None:
-        """Before anything is written. Every process sees the same sum, so all of them end together."""
+        """Checked before anything is written. Every process has the same sum, so all of them end together."""
         loss = self.state.summed_loss
         if loss - loss != 0:
             raise TrainingError(
@@ -170,7 +170,7 @@ class Run:
             )
 
     def _resumption(self, epochs: int | None) -> list[str]:
-        """What there is to say. `epochs`: how many there were to be, where that has changed."""
+        """Lines about a resumed run. `epochs`: the earlier number, where it has changed."""
         if self.state.step == self.total_steps:
             return [
                 f"{self.out} holds a run that is finished: {self.progress}. More --epochs go on with it; to begin "

@@ -1,4 +1,4 @@
-"""What a run is given: what it is about, and who is told how it goes. Knows nothing of how it goes."""
+"""The inputs of a training run: its settings, and the callbacks for its progress. Knows nothing of the loop."""
 
 import hashlib
 import json
@@ -38,10 +38,10 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class TrainCallbacks:
-    """What training tells whoever watches it, and asks of them. Counts are (done, total).
+    """Callbacks for the progress of training, and for stopping it. Counts are (done, total).
 
-    on_download counts bytes, on_reading pictures, on_step steps. on_best gets weights that do better than any before.
-    should_stop is asked after every step; `stoppable` is entered for as long as it is.
+    on_download counts bytes, on_reading pictures, on_step steps. on_best gets the best weights so far.
+    should_stop is polled after every step; `stoppable` is entered while it is polled.
     """
 
     on_download: Callable[[int, int], None] = lambda done, total: None
@@ -57,7 +57,7 @@ class TrainCallbacks:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run is about. `initial` gives the weights to start from, of a network of the same sizes."""
+    """The settings of a run. `initial` gives the weights to start from, of a network of the same sizes."""
 
     dataset: Dataset
     config: MixerConfig
@@ -68,7 +68,7 @@ class RunConfig:
     processes: Processes = field(default_factory=Processes)
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be gone on with, as JSON knows it."""
+        """The settings that must not change for a run to resume, as JSON values."""
         identity = {
             "model": asdict(self.config),
             "recipe": self.recipe.model_dump(),

@@ -1,6 +1,6 @@
-"""All of a run that changes from step to step: as values, as a file, and whether a file's run is the one wanted.
+"""The state of a run: as values, as a file, and a check that a file's run has the same settings.
 
-Knows nothing of how a step is taken, nor of the folder's other files.
+Knows nothing of the training step, nor of the folder's other files.
 """
 
 import pickle
@@ -13,11 +13,11 @@ import torch
 from model.errors import TrainingError
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
+from model.network.run_folder import RESUME
 from model.old_names import renamed
 from model.recipe import Recipe
 from model.training.optimizers import build_optimizers, moving_average
 from model.training.run_config import RunConfig
-from model.training.run_folder import RESUME
 
 
 class RunState:
@@ -39,16 +39,16 @@ class RunState:
 
     @property
     def averaged(self) -> MlpMixer:
-        """The network with the averaged weights, which is what a run is for."""
+        """The network with the averaged weights, the result of a run."""
         return cast(MlpMixer, self.average.module)
 
     @property
     def summed_loss(self) -> float:
-        """Of the steps of this epoch so far, over all processes."""
+        """The summed loss of this epoch's steps so far, over all processes."""
         return self._run_config.processes.sum(self.epoch_loss).item()
 
     def write(self, out: Path) -> None:
-        """Save everything that the run needs to go on; the first process writes. Raises OSError or RuntimeError."""
+        """Save the state to resume from; the first process writes. Raises OSError or RuntimeError."""
         epoch_loss = self._run_config.processes.sum(self.epoch_loss)
         if not self._run_config.processes.is_first:
             return
@@ -66,7 +66,7 @@ class RunState:
         checkpoint.write_atomically(out / RESUME, lambda path: _write(saved, path))
 
     def read(self, out: Path, steps_per_epoch: int) -> int | None:
-        """Become what was saved in `out`. Returns how many epochs that run was to have, where that has changed.
+        """Load the state that was saved in `out`. Returns that run's number of epochs, where it has changed.
 
         Raises: TrainingError where the file is broken, or of another run.
         """
@@ -88,14 +88,14 @@ class RunState:
             optimizer.load_state_dict(state)
         self.scaler.load_state_dict(saved["scaler"])
         self.step, self.history = saved["step"], saved["history"]
-        if self._run_config.processes.is_first:  # it holds what all of them lost
+        if self._run_config.processes.is_first:  # it has the loss of all processes
             self.epoch_loss = saved["epoch_loss"]
 
 
 def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
-    """Raises TrainingError with everything in which the run in `out` differs from the one that is wanted.
+    """Raises TrainingError with every setting in which the run in `out` differs.
 
-    How many epochs there are may change: see `new_length`.
+    The number of epochs may change: see `new_length`.
     """
     differences = [
         what
@@ -121,9 +121,9 @@ def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) 
 
 
 def new_length(saved: Mapping[str, Any], wanted: Recipe, step: int, steps_per_epoch: int, out: Path) -> int | None:
-    """How many epochs the run in `out` was to have, if that is another number than is wanted now, or None.
+    """The number of epochs of the run in `out`, if it differs from the current setting, or None.
 
-    Raises: TrainingError where it has gone further than that.
+    Raises: TrainingError where the run has passed the current number.
     """
     epochs: int = saved["recipe"]["epochs"]
     if step > wanted.epochs * steps_per_epoch:
@@ -139,6 +139,6 @@ def _shown(value: object) -> object:
 
 
 def _write(saved: dict[str, Any], path: Path) -> None:
-    """Through a file of Python, whose errors say why; torch's own only say where in its code."""
+    """Through a Python file, whose errors have a reason; torch's own name only a line of its code."""
     with path.open("wb") as file:
         torch.save(saved, file)

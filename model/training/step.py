@@ -22,7 +22,7 @@ _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Step:
-    """How the state of a run becomes that of one step later."""
+    """Advances the state of a run by one step."""
 
     def __init__(self, run_config: RunConfig, state: RunState) -> None:
         self._run_config, self._recipe, self._state = run_config, run_config.recipe, state
@@ -33,7 +33,7 @@ class Step:
 
     @cached_property
     def _network(self) -> nn.Module:
-        """The model as it is called, made at the first step: a run that may not begin need not wait for it."""
+        """The compiled or distributed model, made at the first step: a refused run need not wait for it."""
         network: nn.Module = self._state.model
         if self._run_config.processes.count > 1:
             network = DistributedDataParallel(network)
@@ -41,11 +41,11 @@ class Step:
 
     @property
     def learning_rate(self) -> float:
-        """That of the step that comes next."""
+        """The learning rate of the next step."""
         return learning_rate(self._state.step, self.batches.per_epoch, self._recipe)
 
     def take(self) -> int:
-        """One batch; returns how many pictures it had."""
+        """Take one step; returns the number of pictures in its batch."""
         state, rate = self._state, self.learning_rate
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
@@ -63,7 +63,7 @@ class Step:
         return total
 
     def _places(self, total: int) -> list[slice]:
-        """The parts of a batch that are this process's."""
+        """This process's parts of a batch."""
         rank, each = self._run_config.processes.rank, self._recipe.accumulate
         return shard_slices(total, self._run_config.processes.count * each)[rank * each : (rank + 1) * each]
 
@@ -80,7 +80,7 @@ class Step:
             if isinstance(self._network, DistributedDataParallel):
                 self._network.require_backward_grad_sync = index == len(own) - 1
             mean = summed_loss(self._logits(part), part.targets, lesson, self._recipe) / total
-            # DDP takes the mean over processes of what are shares of a sum
+            # DDP averages over processes, and these are shares of a sum
             scaled = self._state.scaler.scale(mean * self._run_config.processes.count)
             scaled.backward()  # type: ignore[no-untyped-call]
             loss += mean.detach()

@@ -1,4 +1,4 @@
-"""A trained classifier that teaches another (knowledge distillation, arXiv 1503.02531). Knows nothing of the pupil.
+"""A trained classifier that teaches another (knowledge distillation, arXiv 1503.02531). Knows nothing of the student.
 
 Any function from pixels to logits will do in Python; from a file, a checkpoint folder of ours or an ONNX graph.
 """
@@ -24,7 +24,7 @@ _ONNX_INPUTS = {"tensor(uint8)": torch.uint8, "tensor(float)": torch.float32}
 
 @dataclass(frozen=True)
 class Teacher:
-    """logits_of: uint8 pixels [N, H, W, C] to logits float [N, K], in the order of the pupil's classes."""
+    """logits_of: uint8 pixels [N, H, W, C] to logits float [N, K], in the order of the student's classes."""
 
     logits_of: Callable[[Tensor], Tensor]
     name: str = "a function"
@@ -45,9 +45,9 @@ def read_teacher(path: Path, labels: tuple[str, ...], channels: int, device: tor
     """A checkpoint folder, or an ONNX file: a bundle's graph, or one that takes pixels.
 
     An ONNX graph takes uint8 or float pixels in 0..255, [N, H, W, C] or [N, C, H, W], and its first output, or the one
-    called logits, is [N, K]. Pictures of another size than the pupil's are resized.
+    called logits, is [N, K]. Pictures of another size than the student's are resized.
 
-    Raises: TrainingError, naming what does not fit; CheckpointError for a broken checkpoint.
+    Raises: TrainingError, naming the mismatch; CheckpointError for a broken checkpoint.
     """
     if path.is_dir():
         return _checkpoint_teacher(path, labels, channels, device)
@@ -111,7 +111,7 @@ def _providers(onnxruntime: Any) -> list[str]:
 
 
 def _preparation(path: Path, shape: list[Any], kind: str, channels: int) -> Callable[[Tensor], Tensor]:
-    """From uint8 [N, H, W, C] to what the graph's input wants."""
+    """The conversion from uint8 [N, H, W, C] to the graph's input."""
     dtype = _ONNX_INPUTS.get(kind)
     if shape and isinstance(shape[0], int):
         raise TrainingError(f"the teacher {path} takes {shape[0]} pictures at a time; expected any number of them.")

@@ -1,9 +1,9 @@
-"""Train a Mixer: from options or from values, in this process or as one of several.
+"""Train a Mixer from options or from values, in this process or as one of several.
 
     python -m model.training.train DATA --out CHECKPOINT ...
     torchrun --nproc-per-node=2 -m model.training.train DATA --out CHECKPOINT ...
 
-take the flags of `mixer train` (options.py). Knows how the pieces fit together; the loop is run.py's.
+take the flags of `mixer train` (options.py). Connects the parts of training; the loop is in run.py.
 """
 
 import sys
@@ -25,6 +25,7 @@ from model.flags import parse
 from model.network import checkpoint, zoo
 from model.network.mixer import MixerConfig, MlpMixer, variant_name
 from model.network.provenance import versions
+from model.network.run_folder import BEST, expect_run_folder
 from model.network.transfer import at_resolution, with_new_head
 from model.recipe import Recipe, described
 from model.spec import Fit, Metrics, ModelSpec, Source
@@ -33,7 +34,6 @@ from model.training.options import TrainOptions
 from model.training.processes import Processes, exit_without_teardown, joined
 from model.training.run import Run
 from model.training.run_config import RunConfig, TrainCallbacks
-from model.training.run_folder import BEST, expect_run_folder
 from model.training.teacher import Teacher, read_teacher
 
 _NUM_PARITY_IMAGES = 32
@@ -56,7 +56,7 @@ def train(
     callbacks: TrainCallbacks | None = None,
     save_every_s: float = _SAVE_EVERY_S,
 ) -> checkpoint.Checkpoint:
-    """Train to the end and write a checkpoint folder to `out`; a killed run's `out` is picked up where it was saved.
+    """Train to the end and write a checkpoint folder to `out`; a killed run in `out` resumes where it was saved.
 
     `out` holds the last weights, `out`/best those of the epoch that did best on the validation pictures; each `spec` is
     completed with the temperature fitted to these pictures, and the metrics on them. `initial` gives the weights to
@@ -66,7 +66,7 @@ def train(
     cannot be written or read) and TrainingStopped (should_stop came true, and the run is saved).
     """
     callbacks, processes = callbacks or TrainCallbacks(), processes or Processes()
-    made_with = versions()  # now: at the end, files may differ from the code that ran
+    made_with = versions()  # now, as the files may have changed by the end
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run.open(RunConfig(dataset, config, recipe, initial, teacher, device, processes), out)
     for line in run.resumed:
@@ -173,7 +173,7 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
 
 
 def _preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None) -> PreprocessConfig:
-    """How pictures enter: as the flags say, or as the checkpoint was used to, where they do not."""
+    """The preprocessing: by the flags, else by the checkpoint."""
     if base is None:
         return PreprocessConfig(
             options.image_size, options.channels, Fit(mode=options.fit, background=options.background)
@@ -192,7 +192,7 @@ def _preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None
 
 
 def _adapted(base: checkpoint.Checkpoint, image_size: int, labels: tuple[str, ...]) -> MlpMixer:
-    """The checkpoint's network at this resolution, with a new head unless its classes are these."""
+    """The checkpoint's network at this resolution, with a new head unless its classes match."""
     grown = at_resolution(base.model, image_size)
     return grown if labels == base.spec.labels else with_new_head(grown, len(labels))
 

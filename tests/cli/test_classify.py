@@ -126,16 +126,17 @@ def test_a_path_that_is_not_utf_8_is_shown_escaped(
     assert json.loads(capsys.readouterr().out)["path"] == f"{tmp_path}/\\xff.png"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
-    ("sent", "outcome"),
+    ("by", "sent", "outcome"),
     [
-        (image(GREEN), "green"),
-        (b"", "bad_picture"),
-        (bytes(2001), "too_many_bytes"),
+        ("standard_input", image(GREEN), "green"),
+        ("standard_input", bytes(2001), "too_many_bytes"),
+        ("pipe", image(GREEN), "green"),
+        ("pipe", b"", "bad_picture"),
     ],
-    ids=["a_picture", "nothing", "more_than_the_limit"],
+    ids=["standard_input", "more_than_the_limit", "pipe", "nothing"],
 )
-@pytest.mark.parametrize("by", ["standard_input", "pipe"])
 def test_a_picture_may_come_from_standard_input_or_a_pipe(
     by: str, sent: bytes, outcome: str, bundle: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -183,6 +183,7 @@ def test_where_the_first_process_cannot_be_read_the_variables_count(
     assert main(tmp_path / "nothing") == 0
 
 
+@pytest.mark.process
 def test_the_image_asks_so_and_it_loads_nothing_that_takes_long(listen: Listen) -> None:
     asked = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert asked is not None

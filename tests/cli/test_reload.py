@@ -62,7 +62,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes], 
 
 
 NO_KEY = (
-    "No key for operators; expected one in MIXER_ADMIN_KEY, of those that the service has in MIXER_ADMIN_KEYS or "
+    "No key for operators; expected in MIXER_ADMIN_KEY one of the keys in the service's MIXER_ADMIN_KEYS or "
     "MIXER_ADMIN_KEYS_FILE."
 )
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.training import end_lines
-from model.training.run_folder import RESUME
+from model.network.run_folder import RESUME
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parent.parent.parent
 SIZES = [
     *("--image-size", "8", "--patch-size", "4", "--hidden-dim", "8"),
@@ -90,6 +90,7 @@ def test_the_next_command_names_a_bundle_that_is_not_there_yet(folder: Path):
     assert "  mixer export 'runs/a b' 'bundles/a b-2' --data 'my photos'" in train("--epochs", 1)[0]
 
 
+@pytest.mark.process
 def test_the_commands_that_are_printed_run(folder: Path, environment: dict[str, str]):
     command = [sys.executable, "-m", "cli", "train", "my photos", "--out", "runs/a b", *SIZES, "--epochs", "1"]
     trained = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -146,17 +147,15 @@ class Running:
         return next(line for line in self.lines if line.startswith(start))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_signal_saves_the_run_and_says_how_to_go_on(
-    folder: Path, environment: dict[str, str], number: signal.Signals
-):
+@pytest.mark.process
+def test_a_stop_signal_saves_the_run_and_says_how_to_go_on(folder: Path, environment: dict[str, str]):
     running = Running(environment, "--epochs", "100000")
     with running.process as process:
         running.read_to("epoch 2:")
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         stopped = running.read_to("stopped; ")
         rest = "".join(running.lines)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGTERM
     assert re.match(r"stopped; runs/a b holds \d+ of 100000 epochs", stopped)
     assert "Traceback" not in rest
     assert "runs/a b/best is the epoch that has done best until now." in rest
@@ -169,6 +168,7 @@ def test_a_stop_signal_saves_the_run_and_says_how_to_go_on(
     assert f"{done + 1} epochs in place of 100000: from here the learning rate follows" in resumed.stderr
 
 
+@pytest.mark.process
 def test_a_stop_signal_before_training_says_that_nothing_is_saved(folder: Path, environment: dict[str, str]):
     os.mkfifo(folder / "labels")  # the command waits for its writer
     running = Running(environment, "--labels", "labels")

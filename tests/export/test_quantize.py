@@ -56,6 +56,7 @@ def test_a_kernel_is_at_most_half_a_step_of_its_column_off(kernel: NDArray[np.fl
     assert not back[kernel == 0].any(), "zero stays zero"
 
 
+@pytest.mark.heavy
 @settings(deadline=None, max_examples=200)
 @given(KERNELS)
 def test_no_pair_of_rows_leaves_16_bits(kernel: NDArray[np.float32]):

@@ -197,6 +197,7 @@ def test_a_graph_that_is_no_valid_onnx_is_refused(copied: Path, checkpoint: Chec
         write_metadata(copied, checkpoint.spec, "fp32")
 
 
+@pytest.mark.heavy
 def test_a_network_that_cannot_be_exported_is_one_clear_error(checkpoint: Checkpoint, tmp_path: Path):
     with pytest.raises(ExportError, match="cannot be exported"):
         write_graph(checkpoint.model, tmp_path / "no" / "such" / "folder" / "graph.onnx")

@@ -10,12 +10,16 @@ from model.spec import Fit, ModelSpec, Source
 
 
 def toy_checkpoint(
-    channels: int = 3, images: Pixels | None = None, fit: Fit | None = None, channels_mlp_dim: int = 24
+    channels: int = 3,
+    images: Pixels | None = None,
+    fit: Fit | None = None,
+    channels_mlp_dim: int = 24,
+    num_blocks: int = 2,
 ) -> Checkpoint:
     """Nine patches of 16 numbers for every channel, 16 hidden: what mixes them up does not go unseen."""
     torch.manual_seed(0)
     config = MixerConfig(
-        image_size=12, patch_size=4, hidden_dim=16, num_blocks=2, tokens_mlp_dim=8,
+        image_size=12, patch_size=4, hidden_dim=16, num_blocks=num_blocks, tokens_mlp_dim=8,
         channels_mlp_dim=channels_mlp_dim, channels=channels, num_classes=4, gelu="tanh",
         pixel_mean=(100.0,) * channels, pixel_std=(50.0,) * channels,
     )  # fmt: skip

@@ -66,6 +66,7 @@ def test_a_file_taken_apart_and_put_together_is_the_same_picture(kind: str) -> N
             assert target.check(again).outcome == ACCEPTED, name
 
 
+@pytest.mark.heavy
 def test_thousands_of_broken_pictures_are_decoded_or_refused() -> None:
     seen = tried(target_named("decode"), 2000, seed=1)
     for kind in ("png", "jpeg", "gif", "webp", "bmp", "tiff"):
@@ -82,6 +83,7 @@ def test_a_refusal_that_blames_the_service_is_a_finding() -> None:
 # --- structures ---
 
 
+@pytest.mark.heavy
 def test_thousands_of_made_up_structures_are_decoded_or_refused() -> None:
     seen = tried(target_named("structures"), 2000, seed=8)
     for kind in ("png", "jpeg", "gif", "webp", "bmp", "tiff"):
@@ -89,6 +91,7 @@ def test_thousands_of_made_up_structures_are_decoded_or_refused() -> None:
         assert seen[kind, "bad_picture"] > 10
 
 
+@pytest.mark.heavy
 def test_tiffs_of_every_coding_and_kind_of_pixel_get_as_far_as_their_decoder() -> None:
     rng, accepted = random.Random(4), set()
     for _ in range(1500):
@@ -99,6 +102,7 @@ def test_tiffs_of_every_coding_and_kind_of_pixel_get_as_far_as_their_decoder() -
     assert {"raw", "tiff_adobe_deflate", "tiff_deflate", "tiff_lzw", "packbits", "jpeg", "group3", "group4"} <= accepted
 
 
+@pytest.mark.heavy
 def test_what_is_in_a_file_is_found_inside_the_file() -> None:
     rng, found = random.Random(3), set()
     for _ in range(1500):
@@ -109,6 +113,7 @@ def test_what_is_in_a_file_is_found_inside_the_file() -> None:
     assert expected <= found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [nested, inner, extreme])
 def test_what_is_made_has_few_megabytes_however_often_it_is_repeated(make: Callable[[random.Random], bytes]) -> None:
     rng = random.Random(11)
@@ -149,6 +154,7 @@ def test_an_input_says_what_is_sent_and_how() -> None:
     assert sent(b"") == Sent(b"", b"", (), hangs_up=False)
 
 
+@pytest.mark.heavy
 def test_thousands_of_broken_forms_are_read_or_refused_however_they_are_cut() -> None:
     with closing(target_named("multipart")) as target:
         seen = tried(target, 1500, seed=2)
@@ -225,6 +231,7 @@ def test_the_same_chance_gives_the_same_inputs() -> None:
         assert first[0] not in pool
 
 
+@pytest.mark.process
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("payload", "words"),

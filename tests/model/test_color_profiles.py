@@ -133,6 +133,7 @@ MODES = {
 }
 
 
+@pytest.mark.heavy
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(sorted(MODES)),

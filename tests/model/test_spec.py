@@ -66,6 +66,7 @@ def test_a_spec_from_before_networks_were_told_knows_no_gflops() -> None:
     assert (spec.network, spec.gflops, spec.widest_activation) == (None, None, None)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "config", [VARIANTS["S/16"], VARIANTS["L/32"], toy_config(channels=3, num_classes=5)], ids=variant_name
 )

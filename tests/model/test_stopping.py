@@ -52,6 +52,7 @@ def test_another_thread_hears_none() -> None:
     assert seen == [(False, before)]
 
 
+@pytest.mark.process
 def test_signals_are_listened_to_before_torch_is_loaded() -> None:
     code = "import sys, model.stopping; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

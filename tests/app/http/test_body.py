@@ -382,6 +382,7 @@ _scraps = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.heavy
 @settings(deadline=None, max_examples=60)
 @given(bodies=st.lists(st.lists(_scraps, max_size=12).map(b"".join), min_size=1, max_size=5))
 def test_whatever_is_sent_as_a_form_gets_a_label_or_a_fault_of_the_clients(bodies: list[bytes], engine: Engine) -> None:

@@ -252,6 +252,7 @@ class Listing:
         await send({"type": "http.response.body"})
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("frame", FRAMES, ids=["a length", "chunks"])
 @pytest.mark.parametrize("offer", OFFERS, ids=["h2c", "websocket", "two", "nothing"])
 async def test_an_offer_of_another_protocol_is_ignored_wherever_the_request_is_cut(

@@ -280,35 +280,6 @@ def test_who_waits_for_several_that_cannot_start_is_closed_without_an_answer(bun
         assert running.exit_code() == 3
 
 
-STUCK = """
-class Stuck(SessionRunner):
-    def run(self, patches):
-        say("the run has begun")
-        threading.Event().wait()
-
-def altered(worker, engine, create):
-    say("worker", worker.number, "is", os.getpid())
-    if worker.number == 0:
-        engine.pool[0].runner.__class__ = Stuck
-    engine.spec = engine.spec.model_copy(update={"canary": None})
-    return create()
-"""
-
-
-@pytest.mark.process
-def test_a_run_that_never_ends_gets_503_when_the_drain_ends_and_does_not_keep_the_process(bundle: Path) -> None:
-    with altered(STUCK, bundle, "--workers", "1", "--drain-timeout-s", "0.2") as running:
-        running.wait_until_serving()
-        with running.connect() as connection:
-            connection.sendall(request_of(image(BLUE)))
-            running.wait_for("the run has begun")
-            running.signal(signal.SIGTERM)
-            answer = read_until(connection, b"}")
-        assert b"HTTP/1.1 503 " in answer
-        assert b"The service shut down before an answer; expected a request to another instance." in answer
-        assert running.exit_code() == 0
-
-
 class Listening(logging.Handler):
     """Says when uvicorn is about to listen."""
 
@@ -388,19 +359,6 @@ def test_an_address_that_is_taken_is_refused_in_one_line(host: str) -> None:
 def test_a_host_that_is_not_of_this_machine_is_refused() -> None:
     with pytest.raises(StartError, match=r"^MIXER_HOST is 192\.0\.2\.1 and MIXER_PORT \d+, which cannot"):
         serve._listen("192.0.2.1", free_port())
-
-
-@pytest.mark.process
-def test_a_run_that_never_ends_makes_it_unready_and_then_ends_the_process(bundle: Path) -> None:
-    with altered(STUCK, bundle, "--workers", "1", "--watchdog-s", "1") as running:
-        running.wait_until_serving()
-        with running.connect() as connection:
-            connection.sendall(request_of(image(BLUE)))
-            running.wait_for("the run has begun")
-            running.wait_for(r"readiness: .*A run has not ended in 0\.\d s\.")
-            running.wait_for(r"a run has not ended in [\d.]+ s; this process ends")
-            assert running.exit_code() == 1
-            assert connection.recv(1000) == b""
 
 
 # --- several processes ---
@@ -494,16 +452,12 @@ def altered(worker, engine, create):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("how", ["blocked", "stopped"])
-def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(how: str, bundle: Path) -> None:
+def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(bundle: Path) -> None:
     with altered(BLOCKED, bundle, "--workers", "2", "--watchdog-s", "2") as running, ExitStack() as opened:
         several = Several(running, opened, 8)
         still, alive = several.pids
-        if how == "blocked":
-            several.of(still)[0].sendall(b"POST /block HTTP/1.1\r\nHost: service\r\nContent-Length: 0\r\n\r\n")
-            running.wait_for("the loop stands still")
-        else:
-            os.kill(still, signal.SIGSTOP)
+        several.of(still)[0].sendall(b"POST /block HTTP/1.1\r\nHost: service\r\nContent-Length: 0\r\n\r\n")
+        running.wait_for("the loop stands still")
         assert b'"label":"green"' in ask_on(several.of(alive)[0], request_of(image(GREEN)))
         running.wait_for(rf"worker \d \(process {still}\) hangs, and is killed")
         running.wait_for(rf"worker \d \(process {still}\) was ended by SIGKILL, and is replaced")
@@ -512,25 +466,6 @@ def test_a_worker_whose_event_loop_stands_still_is_killed_and_replaced(how: str,
         assert b'"label":"blue"' in ask_on(several.of(alive)[0], request_of(image(BLUE)))
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
-
-
-@pytest.mark.process
-def test_a_run_that_never_ends_is_told_by_every_worker_and_its_own_is_replaced(bundle: Path) -> None:
-    with altered(STUCK, bundle, "--workers", "2", "--watchdog-s", "4") as running, ExitStack() as opened:
-        several = Several(running, opened, 8)
-        stuck = int(running.wait_for(r"^worker 0 is (\d+)")[0])
-        (alive,) = set(several.pids) - {stuck}
-        other = several.of(alive)[0]
-        assert b" 200 OK" in ask_on(other, READY, b"}")
-        several.of(stuck)[0].sendall(request_of(image(BLUE)))
-        running.wait_for(r"readiness: .*A run has not ended")
-        answer = ask_on(other, READY, b"}")
-        assert b" 503 Service Unavailable" in answer
-        assert b"Worker 0: A run has not ended in " in answer
-        running.wait_for(rf"worker 0 \(process {stuck}\) ended with exit code 1, and is replaced")
-        running.wait_for(SERVING, 3)
-        assert b" 200 OK" in ask_on(other, READY, b"}")
-        assert b'"label":"blue"' in ask_on(other, request_of(image(BLUE)))
 
 
 WRONG = """

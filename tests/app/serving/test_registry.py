@@ -108,15 +108,15 @@ async def test_who_has_a_place_is_answered_by_the_old_one_and_who_comes_next_by_
 
 
 async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> None:
-    def instances() -> int:
-        new = (thread for thread in threading.enumerate() if thread not in before)
-        return sum(thread.name.startswith("instance") for thread in new)
+    def instances() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith("instance")}
 
     with shop_of() as shop:
-        before = set(threading.enumerate())
+        before = instances()
         session = FakeSession(SPEC, means_of_colors)
         shop.serve(engine_of(session, SPEC, instances=2))
         await best_label(shop.models.classifier(), image(RED))
+        old = instances() - before
         gone, classifier = weakref.ref(session), weakref.ref(shop.models.classifier())
         del session
         gc.disable()  # a cycle would wait for the collector, and what is frozen there would stay for good
@@ -124,13 +124,12 @@ async def test_the_old_one_leaves_neither_threads_nor_its_session_behind() -> No
             shop.serve(engine_of(FakeSession(NEWER, means_of_colors), NEWER))
             await until_gone(shop)
             await asyncio.sleep(0)
-            for thread in threading.enumerate():
-                if thread.name.startswith("instance") and instances() > 1:
-                    await asyncio.to_thread(thread.join, 10)
+            for thread in old:
+                await asyncio.to_thread(thread.join, 10)
             assert (gone(), classifier()) == (None, None)
         finally:
             gc.enable()
-        assert instances() == 1
+        assert len(instances() - before) == 1
 
 
 async def test_only_what_runs_is_shown() -> None:

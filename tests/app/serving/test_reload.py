@@ -292,6 +292,7 @@ async def test_of_a_folder_added_ones_appear_removed_ones_go_and_changed_ones_sw
         bench.health.expect_ready()
 
 
+@pytest.mark.heavy
 async def test_of_fifty_the_one_that_has_changed_is_opened(tmp_path: Path) -> None:
     bundles = [put(tmp_path / f"m{number:02}") for number in range(50)]
     async with bench_of(tmp_path, *bundles) as bench:

@@ -72,7 +72,7 @@ def test_the_summary_agrees_with_the_rows(report: Report) -> None:
 def test_where_it_was_measured_stands_beside_it(report: Report, two: Path) -> None:
     where = report.as_json()["circumstances"]
     assert (where["bundle"], where["model"], where["version"]) == (str(two), "colours", "7")
-    assert (where["pictures"], where["cpus"], where["refused"]) == ("8x8 colour PNG, generated", usable_cpus(), {})
+    assert (where["pictures"], where["cpus"], where["refused"]) == ("8x8 color PNG, generated", usable_cpus(), {})
     assert (where["seconds"], where["rounds"]) == (1e-4, 2)
     assert where["processor"]
     assert where["onnxruntime"]

@@ -28,7 +28,7 @@ def test_a_photograph_has_the_detail_of_one() -> None:
     assert 30_000 < generated(224, 3).mean_bytes < 120_000
 
 
-@pytest.mark.parametrize(("channels", "mode", "word"), [(1, "L", "grey"), (3, "RGB", "colour")])
+@pytest.mark.parametrize(("channels", "mode", "word"), [(1, "L", "grey"), (3, "RGB", "color")])
 def test_a_small_model_gets_png_files_of_its_own_size(channels: int, mode: str, word: str) -> None:
     samples = generated(28, channels)
     assert samples.description == f"28x28 {word} PNG, generated"

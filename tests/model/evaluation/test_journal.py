@@ -7,8 +7,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.evaluation.journal import BOARD, METRICS, Journal
+from model.network.run_folder import RESUME
 from model.training.run_config import TrainCallbacks
-from model.training.run_folder import RESUME
 from model.training.train import train
 from tests.model.toys import toy_config, toy_dataset, toy_recipe, toy_spec
 

@@ -81,6 +81,7 @@ def test_a_path_that_is_not_utf8_is_escaped(tmp_path: Path) -> None:
     assert r"pets/caf\xe9\n.jpg" in page
 
 
+@pytest.mark.heavy
 def test_the_report_of_two_hundred_classes_is_no_longer_than_that_of_forty(tmp_path: Path) -> None:
     """Tables scroll, and the diagram has the classes that are confused most."""
     heights = []

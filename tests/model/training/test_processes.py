@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from model.evaluation.evaluate import all_logits, evaluate_logits, fit_temperature
 from model.evaluation.journal import METRICS
 from model.network import checkpoint
+from model.network.run_folder import RESUME
 from model.training.processes import Processes, joined, shard_slices
-from model.training.run_folder import RESUME
 from model.training.train import BEST, main
 from tests.model.toys import write_image
 from tests.model.training.two_processes import DATASET, HANDFUL, HANDFUL_RECIPE, SAVED_AT, run

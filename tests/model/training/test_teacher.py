@@ -186,6 +186,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlpMixer, Path]:
     return model, publish(taught, folder / "bundle", precisions=("fp32",)).graphs["fp32"].path
 
 
+@pytest.mark.heavy
 def test_a_bundles_graph_of_patches_teaches_what_its_network_says(bundle: tuple[MlpMixer, Path]) -> None:
     model, path = bundle
     pixels = random_pixels(5, 12, 12, 3)
@@ -193,6 +194,7 @@ def test_a_bundles_graph_of_patches_teaches_what_its_network_says(bundle: tuple[
     np.testing.assert_allclose(_logits(_read(path, 3), pixels), expected, atol=1e-3 * np.ptp(expected))
 
 
+@pytest.mark.heavy
 def test_a_bundle_of_another_size_sees_the_pictures_resized(bundle: tuple[MlpMixer, Path]) -> None:
     model, path = bundle
     plain = np.full((1, 8, 8, 3), 77, dtype=np.uint8)
@@ -200,6 +202,7 @@ def test_a_bundle_of_another_size_sees_the_pictures_resized(bundle: tuple[MlpMix
     np.testing.assert_allclose(_logits(_read(path, 3), plain), expected, atol=1e-3)
 
 
+@pytest.mark.heavy
 def test_a_bundle_of_other_classes_or_their_order_is_refused(bundle: tuple[MlpMixer, Path]) -> None:
     with pytest.raises(TrainingError) as caught:
         _read(bundle[1], 3, LABELS[::-1])

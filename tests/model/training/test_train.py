@@ -24,11 +24,11 @@ from model.evaluation.journal import METRICS
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
 from model.network.provenance import versions
+from model.network.run_folder import RESUME
 from model.preprocess import to_square
 from model.spec import Fit
 from model.training.run import Run
 from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
-from model.training.run_folder import RESUME
 from model.training.schedule import learning_rate
 from model.training.teacher import Teacher
 from model.training.train import BEST, main, train
@@ -93,6 +93,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("one_epoch") / "run"
+    _train(out, toy_recipe(epochs=1, warmup_epochs=0.0))
+    return out
+
+
 # --- learning ---
 
 
@@ -103,11 +110,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"autocast": "bf16"},
         {"autocast": "fp16"},
         {"optimizer": "muon"},
-        {"optimizer": "adam", "weight_decay": 1e-4},
         {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 1e-4},
         {"sam_rho": 0.05},
     ],
-    ids=["adamw", "bf16", "fp16", "muon", "adam", "sgd", "sam"],
+    ids=["adamw", "bf16", "fp16", "muon", "sgd", "sam"],
 )
 def test_a_toy_problem_is_learnt(tmp_path: Path, changes: dict[str, Any]) -> None:
     plain = {"pad_crop": 0, "erase": 0.0, "label_smoothing": 0.0, "stochastic_depth": 0.0}
@@ -218,9 +224,9 @@ def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(tmp_path: P
         *("sam_rho", "mixup", "cutmix", "randaugment_layers", "decay", "autocast"),
     ],
 )
-def test_every_part_of_the_recipe_counts(tmp_path: Path, uninterrupted: Path, recipe: Any) -> None:
-    _train(tmp_path, recipe)
-    assert not torch.equal(_weights(tmp_path)["stem.weight"], _weights(uninterrupted)["stem.weight"])
+def test_every_part_of_the_recipe_counts(tmp_path: Path, one_epoch: Path, recipe: Any) -> None:
+    _train(tmp_path, recipe.model_copy(update={"epochs": 1, "warmup_epochs": 0.0}))
+    assert not torch.equal(_weights(tmp_path)["stem.weight"], _weights(one_epoch)["stem.weight"])
 
 
 def test_the_momentum_of_sgd_counts(tmp_path: Path) -> None:
@@ -343,7 +349,7 @@ def test_ema_decay_bounds_the_moving_average(tmp_path: Path) -> None:
     assert not [name for name, tensor in _weights(tmp_path).items() if not torch.equal(tensor, last[name])]
 
 
-@pytest.mark.parametrize("warmup", [0, 4, 20])
+@pytest.mark.parametrize("warmup", [0, 4])
 def test_the_learning_rate_rises_linearly_then_falls_as_half_a_cosine(tmp_path: Path, warmup: int) -> None:
     epochs, peak = 12, 0.004
     recipe = toy_recipe(epochs=epochs, batch_size=40, learning_rate=peak, warmup_epochs=float(warmup))
@@ -403,18 +409,14 @@ def test_a_killed_process_goes_on_to_the_same_weights(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "adamw"},
-        {"optimizer": "adam"},
         {"optimizer": "sgd"},
         {"optimizer": "muon"},
         {"sam_rho": 0.05},
-        MIXED,
-        {"autocast": "bf16"},
+        {**MIXED, "accumulate": 3},
         {"autocast": "fp16"},
-        {"accumulate": 3},
         {"distil_weight": 0.5},
     ],
-    ids=["adamw", "adam", "sgd", "muon", "sam", "mixed", "bf16", "fp16", "accumulate", "teacher"],
+    ids=["sgd", "muon", "sam", "mixed", "fp16", "teacher"],
 )
 def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"

@@ -18,7 +18,7 @@ import pytest
 
 from tests.pace import slowness_at_first
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 from benchmarks.overload import __main__ as overload  # noqa: E402
 from benchmarks.overload import plots  # noqa: E402

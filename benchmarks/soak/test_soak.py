@@ -21,7 +21,7 @@ import pytest
 
 from tests.pace import slowness_at_first
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 from app.engine.engine import EngineOptions, open_engine  # noqa: E402
 from app.errors import EngineError  # noqa: E402

@@ -1,6 +1,6 @@
-"""The folder that a run writes to: may it, and which of its two checkpoints is the better one.
+"""Whether a run may write to a folder, and which of its two checkpoints is the better one.
 
-Knows the names in it and the metrics of its checkpoints, and nothing of weights; loads no torch.
+Knows file names and the checkpoints' metrics, and nothing of weights; imports no torch.
 """
 
 import json
@@ -20,7 +20,7 @@ Weights = Literal["best", "last"]
 
 @dataclass(frozen=True)
 class Judged:
-    """A checkpoint of a run: how many epochs it has learnt, and how it did on the validation pictures."""
+    """A checkpoint of a run: its epochs, and its metrics on the validation pictures."""
 
     folder: Path
     epoch: int

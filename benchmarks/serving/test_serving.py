@@ -20,7 +20,7 @@ import pytest
 
 from tests.pace import slowness_at_first
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 from benchmarks.serving import __main__ as bench  # noqa: E402
 from benchmarks.serving import client, contest, environments, plots, results, tables, workloads  # noqa: E402

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import TrainingError
-from model.training.run_folder import RESUME, better, expect_run_folder
+from model.network.run_folder import RESUME, better, expect_run_folder
 
 
 def _judged(folder: Path, top1: float, epoch: int) -> None:
