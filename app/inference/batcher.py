@@ -14,17 +14,7 @@ from typing import Generic, Self
 
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
 from app.inference.admission import Admission, Limits
-from app.inference.waiters import (
-    Answer,
-    Answered,
-    BrokenInvariant,
-    Item,
-    Observer,
-    Waiter,
-    expect_as_many,
-    fail,
-    next_batch,
-)
+from app.inference.waiters import Answer, Answered, Item, Observer, Waiter, fail, next_batch
 from app.system.quota import Quota
 
 _ON_ITS_WAY_S = 0.25  # for an item that is let in before it is here; a slow one keeps no permit from others
@@ -47,21 +37,18 @@ class Batcher(Generic[Item, Answer]):
         clock: Callable[[], float] | None = None,
         permits: Quota | None = None,
     ) -> None:
-        self._run = run
-        self._limits = limits
-        self._observer = observer
-        self._clock = clock or _now
+        self._run, self._limits, self._observer = run, limits, observer
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._running: dict[asyncio.Task[None], list[Waiter[Item, Answer]]] = {}
-        permits = permits or Quota(limits.queue_capacity)
-        self._admission = Admission(permits, limits.instances * limits.max_batch_size + 1)
+        in_runs = limits.instances * limits.max_batch_size
+        self._admission = Admission(permits or Quota(limits.queue_capacity), in_runs + 1)
         self._empty = asyncio.Event()
         self._empty.set()
         self._run_s = 0.0  # what a run has taken lately
         self._late: list[Waiter[Item, Answer]] = []  # not run, and not told so yet
-        self._dispatch_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._closing = self._closed = False
+        self._dispatch_scheduled = self._closing = self._closed = False
 
     # --- admission ---
 
@@ -79,8 +66,7 @@ class Batcher(Generic[Item, Answer]):
     def admit_all(self, count: int, deadline: float = math.inf) -> "list[Permit[Item, Answer]]":
         """Permits for `count` items, all or none, each to be used as a context manager. Raises as admit does."""
         self._admit(count, deadline, here=True)
-        since = self._clock()
-        return [Permit(self, since, here=True) for _ in range(count)]
+        return [Permit(self, self._clock(), here=True) for _ in range(count)]
 
     def _admit(self, count: int, deadline: float, *, here: bool) -> None:
         if self._closing:
@@ -142,9 +128,7 @@ class Batcher(Generic[Item, Answer]):
     def _dispatch(self) -> None:
         self._dispatch_scheduled = False
         loop, limits = asyncio.get_running_loop(), self._limits
-        while (
-            self._waiting and len(self._running) < limits.instances and (not limits.max_wait_s or self._batch_is_due())
-        ):
+        while self._waiting and len(self._running) < limits.instances and (not limits.max_wait_s or self._is_due()):
             batch, late = next_batch(self._waiting, limits.max_batch_size, loop.time(), self._run_s)
             if late or self._late:
                 self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
@@ -154,12 +138,10 @@ class Batcher(Generic[Item, Answer]):
                 task.add_done_callback(self._instance_freed)
         self._observer.depth(len(self._waiting), self._admission.taken)
 
-    def _batch_is_due(self) -> bool:
+    def _is_due(self) -> bool:
         """Full, or the first item has waited long enough; otherwise a timer is set for when it has."""
-        if len(self._waiting) >= self._limits.max_batch_size:
-            return True
         left_s = next(iter(self._waiting)).arrived + self._limits.max_wait_s - self._clock()
-        if left_s <= 0:
+        if left_s <= 0 or len(self._waiting) >= self._limits.max_batch_size:
             return True
         if self._timer is not None:
             self._timer.cancel()
@@ -177,13 +159,14 @@ class Batcher(Generic[Item, Answer]):
         started = self._clock()
         try:
             answers = await self._run(list(map(_ITEM, batch)))
-            expect_as_many(answers, batch)
-        except BrokenInvariant as error:
-            fail(batch, InferenceFailed(str(error)))
+            count = len(answers)
         except Exception as error:  # noqa: BLE001 -- whatever the run raises must reach its items, not end the batcher
             await self._bisect(batch, error)
-        else:
+            return
+        if count == len(batch):
             self._answer(batch, answers, started)
+        else:
+            fail(batch, InferenceFailed(f"A run of {len(batch)} items gave {count} answers. This is a bug."))
 
     def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer], started: float) -> None:
         """Give each item of a batch its answer, unless its future is done already."""
@@ -202,8 +185,7 @@ class Batcher(Generic[Item, Answer]):
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            wanted = [waiter for waiter in half if not waiter.future.done()]
-            if wanted:
+            if wanted := [waiter for waiter in half if not waiter.future.done()]:
                 await self._run_batch(wanted)
 
     # --- shutdown ---
@@ -266,7 +248,3 @@ class Permit(Generic[Item, Answer]):
         a broken run, or what the run itself raised for this very item.
         """
         return self._batcher._submit(item, deadline, self._since)  # noqa: SLF001 -- likewise
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

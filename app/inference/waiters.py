@@ -50,16 +50,6 @@ class Waiter(Generic[Item, Answer]):
         self.timer: asyncio.TimerHandle | None = None
 
 
-class BrokenInvariant(Exception):
-    """The run did not keep its promise."""
-
-
-def expect_as_many(answers: Sequence[object], batch: Sequence[object]) -> None:
-    """Raises BrokenInvariant."""
-    if len(answers) != len(batch):
-        raise BrokenInvariant(f"A run of {len(batch)} items gave {len(answers)} answers. This is a bug.")
-
-
 def fail(batch: Sequence[Waiter[Item, Answer]], error: Exception) -> None:
     """The error for all who still wait."""
     for waiter in batch:

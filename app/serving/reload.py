@@ -1,4 +1,4 @@
-"""New bundles in place of old ones while the service goes on. Knows nothing of how bundles are opened.
+"""Bundles at the start, and new ones in place of old ones later. Knows nothing of how bundles are opened.
 
 A reload is asked for by a count in the shared memory, which every worker reads: all follow, whichever was asked. A
 bundle is opened beside the one that serves, and takes over once it is warm and its canary has got its answer.
