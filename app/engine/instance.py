@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
@@ -16,7 +17,8 @@ from app.engine.runners import Runner
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Calls = SimpleQueue[Callable[[], object] | None]
+Work = Callable[[], Callable[[], object]]  # what it returns tells whoever waits, once the thread is free
+_Calls = SimpleQueue[Work | None]
 
 
 class _UnderWay:
@@ -40,20 +42,20 @@ class Instance:
         self._under_way = _UnderWay()
         threading.Thread(target=_work, args=(self._calls, self._under_way), name="instance", daemon=True).start()
         weakref.finalize(self, self._calls.put, None).atexit = False
-        self.submit = self._calls.put  # work that raises nothing, for the thread once it has done what came before
+        self.submit = self._calls.put  # work that raises nothing, for the thread once it has done what came before it
         self.runner = self.call(make)
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `function` returns or raises, in the thread. Waits for it, and for what was submitted before."""
         future: Future[T] = Future()
 
-        def work() -> None:
+        def work() -> Callable[[], object]:
             try:
-                future.set_result(function(*args, **kwargs))
+                return partial(future.set_result, function(*args, **kwargs))
             except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the caller
-                future.set_exception(error)
+                return partial(future.set_exception, error)
 
-        self._calls.put(work)
+        self.submit(work)
         return future.result()
 
     def busy_s(self) -> float:
@@ -65,6 +67,7 @@ class Instance:
 def _work(calls: _Calls, under_way: _UnderWay) -> None:
     while (work := calls.get()) is not None:
         under_way.began = time.monotonic()
-        work()
+        tell = work()
         under_way.began = None
-        del work  # an idle thread keeps no image alive
+        tell()
+        del work, tell  # an idle thread keeps no image alive

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -41,15 +42,14 @@ class Executor:
         batch: list[Patches],
         loop: asyncio.AbstractEventLoop,
         future: "asyncio.Future[list[Scores]]",
-    ) -> None:
+    ) -> Callable[[], None]:
         """Run the batch, in the instance's thread."""
         outcome: list[Scores] | BaseException
         try:
             outcome = _scored(instance.runner, batch, self._engine.spec.temperature)
         except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the batch, and the thread lives on
             outcome = error
-        with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-            loop.call_soon_threadsafe(self._settle, instance, len(batch), outcome, future)
+        return partial(_tell, loop, partial(self._settle, instance, len(batch), outcome, future))
 
     def _settle(
         self,
@@ -70,6 +70,11 @@ class Executor:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+        loop.call_soon_threadsafe(settle)
 
 
 def _scored(runner: Runner, batch: list[Patches], temperature: float) -> list[Scores]:

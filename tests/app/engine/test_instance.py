@@ -57,14 +57,14 @@ def test_a_runner_that_cannot_be_made_is_the_makers_error() -> None:
 def test_it_says_for_how_long_it_has_been_at_its_work(instance: Instance) -> None:
     begun, may_end = threading.Event(), threading.Event()
     assert instance.busy_s() == 0
-    instance.submit(lambda: (begun.set(), may_end.wait(60)))
+    told = threading.Event()
+    instance.submit(lambda: (begun.set(), may_end.wait(60)) and told.set)
     begun.wait(60)
     time.sleep(0.01)
     assert instance.busy_s() >= 0.01
     may_end.set()
-    instance.call(int)
-    while instance.busy_s():  # between the outcome and the end of the call
-        time.sleep(0.001)
+    told.wait(60)
+    assert instance.busy_s() == 0  # it tells once it is free
 
 
 def test_its_thread_ends_with_it(instance: Instance) -> None:
