@@ -17,15 +17,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from tests.export.toy_checkpoints import clear_pictures, toy_checkpoint
-from export.bundle import Evidence, publish
+from tests.export.toy_checkpoints import clear_images, toy_checkpoint
+from export.bundle import ExportData, publish
 from model.network.checkpoint import torch_logits
-from model.data.dataset import PictureSet
+from model.data.dataset import ImageSet
 checkpoint = toy_checkpoint(num_blocks=1)
-pictures = clear_pictures(checkpoint.model)
-labels = torch_logits(checkpoint.model, pictures).argmax(axis=1).astype(np.int64)
-evidence = Evidence(pictures, calibration=pictures, test=("forty, test", PictureSet(pictures, labels)))
-print(*publish(checkpoint, Path(sys.argv[1]), evidence, ("fp32", "int8")).graphs)
+images = clear_images(checkpoint.model)
+labels = torch_logits(checkpoint.model, images).argmax(axis=1).astype(np.int64)
+export_data = ExportData(images, calibration=images, test=("forty, test", ImageSet(images, labels)))
+print(*publish(checkpoint, Path(sys.argv[1]), export_data, ("fp32", "int8")).graphs)
 """
 
 
