@@ -71,22 +71,25 @@ class AsgiEndpoint:
         """One request. Raises ClientGone."""
         scope["route"] = self
         try:
-            with self._in_flight.entered(scope):
-                query: bytes = scope["query_string"]
-                parameters = self._parameters(query) if query else {}
-                response = await self._endpoint(Request(scope, receive, send), **parameters)
+            response = await self.described(Request(scope, receive, send))
         except ServiceError as error:
             response = problems.of(error)
             forget_frames(error)
-        finally:
-            if HELD in scope:
-                scope.pop(HELD).release()
         await response(scope, receive, send)
 
     async def described(self, request: Request) -> Response:
-        """What FastAPI describes, and would call if a request for this path came to it. Raises ServiceError."""
-        query: bytes = request.scope["query_string"]
-        return await self._endpoint(request, **self._parameters(query))
+        """What FastAPI describes, and calls for a path that it takes for this one, as one that ends in a line break.
+
+        Raises: ServiceError, ClientGone.
+        """
+        scope = request.scope
+        try:
+            with self._in_flight.entered(scope):
+                query: bytes = scope["query_string"]
+                return await self._endpoint(request, **(self._parameters(query) if query else {}))
+        finally:
+            if HELD in scope:
+                scope.pop(HELD).release()
 
     def _parameters(self, query: bytes) -> dict[str, Any]:
         """The parameters of the query; of several with one name the last."""

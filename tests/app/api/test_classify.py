@@ -37,6 +37,29 @@ def files_of(*payloads: bytes) -> list[tuple[str, tuple[str, bytes]]]:
     return [("file", (f"{index}.png", payload)) for index, payload in enumerate(payloads)]
 
 
+@pytest.mark.parametrize("path", ["/classify", "/classify\n", "/classify/batch\n"])
+async def test_whoever_takes_the_path_for_it_holds_no_permit_after_its_answer(path: str, serve: Serve) -> None:
+    async with serve() as service:
+        upload: Any = {"files": files_of(image(RED))} if "batch" in path else {"content": image(RED)}
+        answer = await service.http.post(path.replace("\n", "%0A"), **upload)
+        assert answer.status_code == 200
+        assert service.metrics.inside == 0
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify\n"])
+async def test_whoever_takes_the_path_for_it_hears_of_a_client_that_goes(path: str, serve: Serve) -> None:
+    async with serve() as service:
+        call = AsgiCall(path, {"Content-Type": "image/png"})
+        task = asyncio.create_task(call.go(service.app))
+        await call.listened.wait()
+        call.hang_up()
+        await task
+        assert service.metrics.inside == 0
+        samples = service.metrics.samples()
+        assert samples['mixer_requests_total{endpoint="/classify",status="499"}'] == 1
+        assert samples['mixer_errors_total{code="client_gone",endpoint="/classify"}'] == 1
+
+
 # --- POST /classify ---
 
 
