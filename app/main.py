@@ -79,7 +79,9 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
         log_passed_over(settings.bundle)
     app, admin = _build_applications(settings, running, keys)
     # What the gate answers has no headers for other origins, and a browser would hide it.
-    expect = None if settings.origins else models.expect
+    # What comes while the service drains is refused by the application, which counts it.
+    in_flight = running.in_flight
+    expect = None if settings.origins else lambda deadline: None if in_flight.is_draining else models.expect(deadline)
     gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path)
     state = partial(state_words, models, health, keys.clients, settings)
     return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message
 
 from app.http.disconnect import DISCONNECT, Disconnect
+from app.server.gate import Gate
 
 
 class AsgiCall:
@@ -39,6 +40,11 @@ class AsgiCall:
     def hang_up(self) -> None:
         self._incoming.put_nowait({"type": "http.disconnect"})
         self._disconnect.set()
+
+    def ask(self, gate: Gate) -> bytes | None:
+        """What the gate answers to the head, as a connection asks it; None where the request may come in."""
+        url = self._scope["raw_path"]
+        return gate.reject_early(self._scope["method"].encode(), url, self._scope, keep_alive=True)
 
     async def go(self, app: ASGIApp) -> None:
         await app(self._scope, self._receive, self._send)

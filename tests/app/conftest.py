@@ -57,6 +57,6 @@ def serve(bundle: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Serv
             application.router.lifespan_context(application),
             httpx.AsyncClient(transport=transport, base_url="http://service") as client,
         ):
-            yield Service(application, client, made.admin, metrics)
+            yield Service(application, client, made.admin, made.gate, metrics)
 
     return served

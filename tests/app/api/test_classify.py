@@ -590,6 +590,23 @@ async def test_leaving_the_lifespan_drains_as_a_signal_does(serve: Serve) -> Non
     session.open_gate()
 
 
+@pytest.mark.usefixtures("sigterm_does_nothing")
+async def test_whoever_comes_while_the_service_drains_is_counted_once(serve: Serve) -> None:
+    async with serve() as service:
+        signal.raise_signal(signal.SIGTERM)
+        for _ in range(10):  # turns of the event loop: by then all batchers are closed
+            await asyncio.sleep(0)
+        expect_problem(await service.http.get("/health/ready"), 503, "not_ready", "The service is draining.")
+        call = AsgiCall("/classify", {"content-type": "image/png"})
+        call.send_body(image(RED))
+        assert call.ask(service.gate) is None
+        await call.go(service.app)
+        expect_problem_body(call.body, 503, "not_ready", "is draining; expected a request to another instance.")
+        samples = service.metrics.samples()
+    assert samples['mixer_rejected_total{reason="draining"}'] == 1
+    assert 'mixer_images_total{outcome="not_ready"}' not in samples
+
+
 async def test_a_service_can_be_started_from_the_shipped_layout(serve: Serve, bundle: Path) -> None:
     engine = open_engine(EngineOptions(bundle / "fp32.onnx", provider="cpu", instances=1))
     async with serve(engine, max_wait_ms=1, decode_threads=1) as service:
