@@ -105,7 +105,8 @@ class Connection(HttpToolsProtocol):
             self._give_up()
             self.transport.close()
             return
-        self._tell(fault.error, head_of(self))
+        if not self._is_answered():
+            self._tell(fault.error, head_of(self))
         self._arriving = not fault.is_flood
         self._closing.hasten()
         self.flow.resume_reading()
@@ -114,10 +115,14 @@ class Connection(HttpToolsProtocol):
     def _cut_off(self, error: ServiceError) -> None:
         """Close at once: where a request ends in what arrived, if it is one, nobody can say."""
         self._ignores_input = True
-        if not (self._closing.has_begun or self.transport.is_closing()):
+        if not (self._closing.has_begun or self.transport.is_closing() or self._is_answered()):
             self._tell(error, Head(client=peer_of(self)))
         self.transport.close()
         self._give_up()
+
+    def _is_answered(self) -> bool:
+        """Whether the request whose body arrives has its answer already: a second one would be taken for another's."""
+        return self._arriving and (self._refused or (self.cycle is not None and self.cycle.response_complete))
 
     def _tell(self, error: ServiceError, head: Head) -> None:
         """Write the error as an answer. For a request whose body is at fault, it is that request's own answer."""

@@ -101,6 +101,23 @@ async def test_its_body_is_no_request_and_the_next_one_is_served() -> None:
 
 
 @in_virtual_time
+@pytest.mark.parametrize("room", [0, 1], ids=["refused at its head", "answered by the application"])
+@pytest.mark.parametrize("fault", [b"zzz\r\n", b"1\r\na\r\n" * 2000], ids=["no chunk", "a flood of chunks"])
+async def test_a_fault_in_a_body_whose_request_is_answered_gets_no_second_answer(room: int, fault: bytes) -> None:
+    async def refusing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    connection, transport, metrics = gated(refusing, Hurdle(room=room))
+    connection.data_received(HEAD.replace(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"\r\n")
+    await settled()
+    connection.data_received(fault)
+    await transport.ended.wait()
+    assert transport.written.count(b"HTTP/1.1 ") == 1
+    assert not [name for name in metrics.samples() if "other" in name]
+
+
+@in_virtual_time
 @pytest.mark.parametrize(
     "head",
     [
