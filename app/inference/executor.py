@@ -64,12 +64,12 @@ class Executor:
             self._metrics.padded(instance.runner.padding(batch_size))
         if future.done():
             return
-        if isinstance(outcome, StopIteration):  # asyncio refuses it: it would end whatever awaits
-            future.set_exception(RuntimeError("The run raised StopIteration."))
-        elif isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
+        if not isinstance(outcome, BaseException):
             future.set_result(outcome)
+        elif isinstance(outcome, Exception) and not isinstance(outcome, StopIteration):
+            future.set_exception(outcome)
+        else:  # asyncio refuses StopIteration, and all others would end whatever awaits, or the event loop itself
+            future.set_exception(RuntimeError(f"The run raised {type(outcome).__name__}."))
 
 
 def _tell(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:

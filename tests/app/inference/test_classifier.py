@@ -85,6 +85,25 @@ async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, 
         assert best(await classify(classifier, payload)) == "green"
 
 
+@pytest.mark.parametrize(
+    "raised", [StopIteration(), KeyboardInterrupt(), SystemExit(3), GeneratorExit(), asyncio.CancelledError()]
+)
+async def test_whatever_a_run_raises_is_an_error_of_its_picture_and_the_next_is_answered(
+    raised: BaseException, build: Build
+) -> None:
+    outcomes = [raised]
+
+    def answer(patches: Any) -> Any:
+        if outcomes:
+            raise outcomes.pop()
+        return means_of_colors(patches)
+
+    classifier = build(engine_of(FakeSession(SPEC, answer), SPEC))
+    with pytest.raises(InferenceFailed, match="The engine failed on this picture"):
+        await classify(classifier, image(RED))
+    assert best(await classify(classifier, image(RED))) == "red"
+
+
 class _Sizes(DecodeBudget):
     """Remembers what was asked for, which tells pictures of different sizes apart."""
 
