@@ -6,6 +6,7 @@ bundle is opened beside the one that serves, and takes over once it is warm and 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +16,9 @@ from pydantic import BaseModel, Field
 
 from app.engine.engine import Engine
 from app.engine.sessions import Sessions
-from app.errors import BadSettings, DeadlinePassed, ServiceError, StartError
+from app.errors import BadSettings, DeadlinePassed, QueueFull, ServiceError, StartError
 from app.serving.bundles import Opened, State, find_bundles, log_passed_over, open_all, state_of
-from app.serving.canary import failure_of
+from app.serving.canary import HealthFailure, failure_of
 from app.serving.changes import NOTHING, changes, in_words, nothing_has_changed
 from app.serving.health import Health
 from app.serving.registry import Model, Models
@@ -27,7 +28,7 @@ from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
 _LOOK_S = 0.1  # between looks at the shared memory
-_LOOK_AGAIN_S = 0.05  # while somebody waits for all workers
+_LOOK_AGAIN_S = 0.05  # while somebody waits for all workers, or a canary for a place
 _PATIENCE_S = 600.0
 
 log = logging.getLogger("mixer.reload")
@@ -87,8 +88,8 @@ class _Refused(Exception):
 class Reload:
     """Reloads when asked, one at a time. `default`: the bundle that must be there, if any.
 
-    `timeout_s`: how long a canary may take. `reload_hooks`: what else is read anew, by name; raises StartError where it
-    cannot be, and goes on as it was.
+    `timeout_s`: how long a canary may take, and wait for its place before. `reload_hooks`: what else is read anew, by
+    name; raises StartError where it cannot be, and goes on as it was.
     """
 
     def __init__(
@@ -221,10 +222,21 @@ class Reload:
         if running is not None and engine.fallback is not None and running.classifier.engine.fallback is None:
             raise _Refused(f"It would run on the {engine.provider} now: {engine.fallback}")
         model = self._model_factory.build(name, opened)
-        model.failure = await failure_of(model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider)
+        model.failure = await self._failure(model)
         if model.failure is not None:
             raise _Refused(model.failure.words)
         return model
+
+    async def _failure(self, model: Model) -> HealthFailure | None:
+        """What its canary finds. While the queue is full, it waits for a place. Raises: _Refused where none comes."""
+        until = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return await failure_of(model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider)
+            except QueueFull as error:
+                if time.monotonic() >= until:
+                    raise _Refused(f"The canary picture got no place in {self._timeout_s:g} s: {error}") from None
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     def _removed(self, name: str, found: Mapping[str, Path]) -> Outcome:
         if not any(model.name in found for model in self._models):

@@ -9,6 +9,7 @@ from app.engine.engine import Engine
 from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.serving.registry import Model, Models
+from app.system.quota import Quota
 from app.telemetry.model_metrics import MetricsByModel
 from tests.app.fakes import WatchedMetrics
 
@@ -19,6 +20,7 @@ class Shop:
     def __init__(self, default: str = "") -> None:
         self.metrics = WatchedMetrics()
         self.models = Models(self.metrics, default=default, patience_s=60, on_gone=self._count)
+        self.permits: Quota | None = None  # those that all classifiers made from now on have together
         self.gone = 0
         self.decoding = Decoding(1, DecodeLimits(1 << 20, 1 << 20))
         self._metrics_by_model = MetricsByModel(self.metrics)
@@ -28,7 +30,11 @@ class Shop:
     ) -> Model:
         limits = {"instances": engine.instances, "max_batch_size": engine.max_batch_size, **limits}
         classifier = Classifier(
-            engine, limits=Limits(**limits), decoding=self.decoding, metrics=self._metrics_by_model.of(name)
+            engine,
+            limits=Limits(**limits),
+            decoding=self.decoding,
+            metrics=self._metrics_by_model.of(name),
+            permits=self.permits,
         )
         return Model(name, (), classifier, lost)
 

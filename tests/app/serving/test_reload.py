@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import os
 import shutil
 import threading
@@ -23,6 +24,7 @@ from app.serving.bundles import Opened, open_bundle
 from app.serving.health import Health
 from app.serving.reload import ModelFactory, Outcome, Reload, ReloadRefused
 from app.settings import Settings
+from app.system.quota import Quota
 from app.system.shared_memory import SharedMemory
 from app.system.worker_context import WorkerContext
 from model.spec import METADATA_KEY, Canary
@@ -123,6 +125,38 @@ async def test_what_has_not_changed_stays(tmp_path: Path) -> None:
         assert bench.models.classifier() is before
         assert bench.opened == []
         assert bench.counted() == {"unchanged": 1}
+
+
+class _Full(Quota):
+    """Has no room for so many times."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__(1)
+        self._times = times
+
+    def try_take(self, count: int) -> bool:
+        self._times -= 1
+        return self._times < 0 and super().try_take(count)
+
+
+async def test_the_canary_of_a_new_one_waits_for_its_place_in_a_full_queue(tmp_path: Path) -> None:
+    bundle = put(tmp_path / "colours")
+    async with bench_of(bundle) as bench:
+        put(bundle, version="8")
+        bench.shop.permits = _Full(2)
+        assert await bench.now() == [("colours", "swapped")]
+
+
+async def test_a_new_one_whose_canary_gets_no_place_is_refused_in_plain_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = put(tmp_path / "colours")
+    async with bench_of(bundle) as bench:
+        put(bundle, version="8")
+        bench.shop.permits = _Full(math.inf)
+        bench.reload._timeout_s = 0.1
+        assert "colours was refused: The canary picture got no place in 0.1 s: 1 of 1 places" in await bench.refusal()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_a_new_one_takes_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
