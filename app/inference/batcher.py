@@ -60,7 +60,7 @@ class Batcher(Generic[Item, Answer]):
         self._admit(1, deadline, here=here)
         permit: Permit[Item, Answer] = Permit(self, self._clock(), here=here)
         if not here:
-            permit.timer = asyncio.get_running_loop().call_later(_ON_ITS_WAY_S, permit.release)
+            permit.lapse()
         return permit
 
     def admit_all(self, count: int, deadline: float = math.inf) -> "list[Permit[Item, Answer]]":
@@ -210,13 +210,13 @@ class Batcher(Generic[Item, Answer]):
 class Permit(Generic[Item, Answer]):
     """A right to be inside the batcher, held while its item arrives, is prepared, waits and runs."""
 
-    __slots__ = ("_batcher", "_here", "_is_held", "_since", "timer")
+    __slots__ = ("_batcher", "_here", "_is_held", "_since", "_timer")
 
     def __init__(self, batcher: Batcher[Item, Answer], since: float, *, here: bool) -> None:
         self._batcher = batcher
         self._since = since
         self._here, self._is_held = here, True
-        self.timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -224,10 +224,18 @@ class Permit(Generic[Item, Answer]):
     def __exit__(self, *error: object) -> None:
         self.release()
 
+    def lapse(self, halves: int = 2) -> None:
+        """Release it a while later, unless its item is here by then.
+
+        In two halves: where the event loop stands still, timers may be told of it before what came meanwhile is read.
+        """
+        then = partial(self.lapse, halves - 1) if halves > 1 else self.release
+        self._timer = asyncio.get_running_loop().call_later(_ON_ITS_WAY_S / 2, then)
+
     def arrive(self) -> bool:
         """The item is here. False where that took so long that the permit is another's: one has to ask anew."""
-        if self.timer is not None:
-            self.timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._is_held:
             self._here = True
             self._batcher._admission.arrive(1, asyncio.get_running_loop().time())  # noqa: SLF001 -- it is part of it
@@ -235,8 +243,8 @@ class Permit(Generic[Item, Answer]):
 
     def release(self) -> None:
         """Make room for another; once, however often it is said."""
-        if self.timer is not None:
-            self.timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._is_held:
             self._is_held = False
             self._batcher._release(here=self._here)  # noqa: SLF001 -- likewise

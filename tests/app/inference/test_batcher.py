@@ -498,6 +498,39 @@ async def test_idle_time_does_not_count_in_the_measured_rate() -> None:
     await asyncio.gather(*tasks)
 
 
+# --- items on their way ---
+
+
+@in_virtual_time
+async def test_a_permit_lapses_a_quarter_of_a_second_later_unless_its_item_is_here() -> None:
+    bench = Bench()
+    slow, quick = bench.batcher.admit(here=False), bench.batcher.admit(here=False)
+    await clock_at(0.24)
+    assert quick.arrive()
+    assert bench.observer.in_flight == 2
+    await clock_at(0.25)
+    assert bench.observer.in_flight == 1
+    await clock_at(10)
+    assert not slow.arrive()
+    slow.release()
+    assert bench.observer.in_flight == 1
+    quick.release()
+    assert bench.observer.in_flight == 0
+
+
+@in_virtual_time
+async def test_time_in_which_the_event_loop_stands_still_lets_no_permit_lapse() -> None:
+    bench = Bench()
+    permit, loop = bench.batcher.admit(here=False), asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.now_s += 5
+    for _ in range(5):  # turns, in which what arrived meanwhile is read
+        await asyncio.sleep(0)
+    assert permit.arrive()
+    permit.release()
+    assert bench.observer.in_flight == 0
+
+
 # --- shutdown ---
 
 
