@@ -140,8 +140,13 @@ class Classifier:
         """
         try:
             patches, decode_s = await self._decoded(payload, deadline, client, patient=patient)
+            answer = permit.answer(patches, deadline)
             try:
-                answered = await permit.answer(patches, deadline)
+                answered = await answer
+            except asyncio.CancelledError:
+                if not answer.cancelled() and answer.exception() is None:  # it came in this very turn
+                    self._metrics.dropped("infer", "client_gone")
+                raise
             except ServiceError:
                 raise
             except Exception as error:

@@ -85,6 +85,28 @@ async def test_a_picture_of_any_size_and_format_is_the_same_to_it(build: Build, 
         assert best(await classify(classifier, payload)) == "green"
 
 
+async def test_an_answer_that_comes_as_its_client_goes_is_counted_as_thrown_away(
+    build: Build, engine: Engine, metrics: WatchedMetrics
+) -> None:
+    class Told:
+        def answer(self, patches: Any, deadline: float) -> "asyncio.Future[Any]":
+            asked.set()
+            return answer
+
+    asked, answer = asyncio.Event(), asyncio.get_running_loop().create_future()
+    permit: Any = Told()
+    task = asyncio.create_task(
+        build(engine).classify(permit, image(RED), top_k=1, deadline=asyncio.get_running_loop().time() + 60)
+    )
+    await asked.wait()
+    answer.set_result("red")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert metrics.given_up == [("infer", "client_gone")]
+    assert metrics.samples()['mixer_images_total{outcome="client_gone"}'] == 1
+
+
 @pytest.mark.parametrize(
     "raised", [StopIteration(), KeyboardInterrupt(), SystemExit(3), GeneratorExit(), asyncio.CancelledError()]
 )
