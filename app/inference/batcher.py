@@ -10,14 +10,14 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Generic, Self
+from typing import Generic
 
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
 from app.inference.admission import Admission, Limits
+from app.inference.permits import OnTheirWay, Permit
 from app.inference.waiters import Answer, Answered, Item, Observer, Waiter, fail, next_batch
 from app.system.quota import Quota
 
-_ON_ITS_WAY_S = 0.25  # for an item that is let in before it is here; a slow one keeps no permit from others
 _ITEM = attrgetter("item")
 _NEWS = 0.2  # how much the last run counts in what runs take
 
@@ -42,12 +42,13 @@ class Batcher(Generic[Item, Answer]):
         self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._running: dict[asyncio.Task[None], list[Waiter[Item, Answer]]] = {}
         in_runs = limits.instances * limits.max_batch_size
-        self._admission = Admission(permits or Quota(limits.queue_capacity), in_runs + 1)
+        self.admission = Admission(permits or Quota(limits.queue_capacity), in_runs + 1)
         self._empty = asyncio.Event()
         self._empty.set()
         self._run_s = 0.0  # what a run has taken lately
         self._late: list[Waiter[Item, Answer]] = []  # not run, and not told so yet
         self._timer: asyncio.TimerHandle | None = None
+        self._on_their_way = OnTheirWay()
         self._dispatch_scheduled = self._closing = self._closed = False
 
     # --- admission ---
@@ -60,7 +61,7 @@ class Batcher(Generic[Item, Answer]):
         self._admit(1, deadline, here=here)
         permit: Permit[Item, Answer] = Permit(self, self._clock(), here=here)
         if not here:
-            permit.lapse()
+            self._on_their_way.add(permit)
         return permit
 
     def admit_all(self, count: int, deadline: float = math.inf) -> "list[Permit[Item, Answer]]":
@@ -73,22 +74,24 @@ class Batcher(Generic[Item, Answer]):
             self._observer.rejected("draining", count)
             raise NotReady("The service is draining; expected a request to another instance.")
         try:
-            self._admission.take(count, asyncio.get_running_loop().time(), deadline, here=here)
+            self.admission.take(count, asyncio.get_running_loop().time(), deadline, here=here)
         except QueueFull:
             self._observer.rejected("queue_full", count)
             raise
         self._empty.clear()
-        self._observer.depth(len(self._waiting), self._admission.taken)
+        self._observer.depth(len(self._waiting), self.admission.taken)
 
-    def _release(self, *, here: bool) -> None:
-        self._admission.release(asyncio.get_running_loop().time(), here=here)
-        if not self._admission.taken:
+    def release(self, *, here: bool) -> None:
+        """Take one permit back. `here`: whether its item was."""
+        self.admission.release(asyncio.get_running_loop().time(), here=here)
+        if not self.admission.taken:
             self._empty.set()
-        self._observer.depth(len(self._waiting), self._admission.taken)
+        self._observer.depth(len(self._waiting), self.admission.taken)
 
     # --- waiting ---
 
-    def _submit(self, item: Item, deadline: float, since: float) -> "asyncio.Future[Answered[Answer]]":
+    def submit(self, item: Item, deadline: float, since: float) -> "asyncio.Future[Answered[Answer]]":
+        """As the permit's `answer`, for one that was given at `since`."""
         if self._closed:
             raise NotReady("The service has shut down; expected a request to another instance.")
         loop = asyncio.get_running_loop()
@@ -106,7 +109,7 @@ class Batcher(Generic[Item, Answer]):
         if future.cancelled():
             self._give_up(waiter, "client_gone")
         elif future.exception() is None:
-            self._admission.took(self._clock() - waiter.since)
+            self.admission.took(self._clock() - waiter.since)
 
     def _expire(self, waiter: Waiter[Item, Answer]) -> None:
         if not waiter.future.done():
@@ -136,7 +139,7 @@ class Batcher(Generic[Item, Answer]):
                 task = loop.create_task(self._run_batch(batch))
                 self._running[task] = batch
                 task.add_done_callback(self._instance_freed)
-        self._observer.depth(len(self._waiting), self._admission.taken)
+        self._observer.depth(len(self._waiting), self.admission.taken)
 
     def _is_due(self) -> bool:
         """Full, or the first item has waited long enough; otherwise a timer is set for when it has."""
@@ -171,7 +174,7 @@ class Batcher(Generic[Item, Answer]):
     def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer], started: float) -> None:
         """Give each item of a batch its answer, unless its future is done already."""
         self._observer.ran(len(batch))
-        self._admission.answered(len(batch), asyncio.get_running_loop().time())
+        self.admission.answered(len(batch), asyncio.get_running_loop().time())
         infer_s = self._clock() - started
         self._run_s += (infer_s - self._run_s) * _NEWS
         for waiter, answer in zip(batch, answers, strict=True):
@@ -205,54 +208,3 @@ class Batcher(Generic[Item, Answer]):
             self._timer.cancel()
         for task in list(self._running):
             task.cancel()
-
-
-class Permit(Generic[Item, Answer]):
-    """A right to be inside the batcher, held while its item arrives, is prepared, waits and runs."""
-
-    __slots__ = ("_batcher", "_here", "_is_held", "_since", "_timer")
-
-    def __init__(self, batcher: Batcher[Item, Answer], since: float, *, here: bool) -> None:
-        self._batcher = batcher
-        self._since = since
-        self._here, self._is_held = here, True
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
-    def lapse(self, halves: int = 2) -> None:
-        """Release it a while later, unless its item is here by then.
-
-        In two halves: where the event loop stands still, timers may be told of it before what came meanwhile is read.
-        """
-        then = partial(self.lapse, halves - 1) if halves > 1 else self.release
-        self._timer = asyncio.get_running_loop().call_later(_ON_ITS_WAY_S / 2, then)
-
-    def arrive(self) -> bool:
-        """The item is here. False where that took so long that the permit is another's: one has to ask anew."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._is_held:
-            self._here = True
-            self._batcher._admission.arrive(1, asyncio.get_running_loop().time())  # noqa: SLF001 -- it is part of it
-        return self._is_held
-
-    def release(self) -> None:
-        """Make room for another; once, however often it is said."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._is_held:
-            self._is_held = False
-            self._batcher._release(here=self._here)  # noqa: SLF001 -- likewise
-
-    def answer(self, item: Item, deadline: float) -> "asyncio.Future[Answered[Answer]]":
-        """The answer to `item`, until `deadline` (the event loop's clock).
-
-        Raises: NotReady after the end. The future fails with DeadlinePassed, NotReady at shutdown, InferenceFailed for
-        a broken run, or what the run itself raised for this very item.
-        """
-        return self._batcher._submit(item, deadline, self._since)  # noqa: SLF001 -- likewise

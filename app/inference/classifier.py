@@ -14,8 +14,9 @@ from app.engine.engine import Engine
 from app.engine.runners import Patches
 from app.errors import BadParameter, DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.inference.admission import Limits
-from app.inference.batcher import Batcher, Permit
+from app.inference.batcher import Batcher
 from app.inference.executor import Executor
+from app.inference.permits import Permit
 from app.inference.scores import Scores
 from app.system.quota import Quota
 from app.system.threads import Threads

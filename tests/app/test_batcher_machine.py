@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.errors import DeadlinePassed, NotReady, QueueFull
 from app.inference.admission import Limits
-from app.inference.batcher import Batcher, Permit
+from app.inference.batcher import Batcher
+from app.inference.permits import Permit
 from app.inference.waiters import Answered
 from tests.app.fakes import Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, now

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
 from app.inference.admission import Limits
-from app.inference.batcher import Batcher, Permit
+from app.inference.batcher import Batcher
+from app.inference.permits import Permit
 from app.inference.waiters import Answered
 from tests.app.fakes import FakeRun, Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, in_virtual_time, now, run_virtually

@@ -1,0 +1,85 @@
+"""The right of one item to be inside, from before it is there until its answer. Knows nothing of batches."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, Self
+
+from app.inference.waiters import Answer, Answered, Item
+
+if TYPE_CHECKING:
+    from app.inference.batcher import Batcher
+
+_ON_ITS_WAY_S = 0.25  # for an item that is let in before it is here; a slow one keeps no permit from others
+
+
+class Permit(Generic[Item, Answer]):
+    """A right to be inside the batcher, held while its item arrives, is prepared, waits and runs."""
+
+    __slots__ = ("_batcher", "_is_held", "_is_here", "_since")
+
+    def __init__(self, batcher: "Batcher[Item, Answer]", since: float, *, here: bool) -> None:
+        self._batcher = batcher
+        self._since = since
+        self._is_here, self._is_held = here, True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def lapse(self) -> None:
+        """Release it, unless its item is here."""
+        if not self._is_here:
+            self.release()
+
+    def arrive(self) -> bool:
+        """The item is here. False where that took so long that the permit is another's: one has to ask anew."""
+        if self._is_held:
+            self._is_here = True
+            self._batcher.admission.arrive(1, asyncio.get_running_loop().time())
+        return self._is_held
+
+    def release(self) -> None:
+        """Make room for another; once, however often it is said."""
+        if self._is_held:
+            self._is_held = False
+            self._batcher.release(here=self._is_here)
+
+    def answer(self, item: Item, deadline: float) -> "asyncio.Future[Answered[Answer]]":
+        """The answer to `item`, until `deadline` (the event loop's clock).
+
+        Raises: NotReady after the end. The future fails with DeadlinePassed, NotReady at shutdown, InferenceFailed for
+        a broken run, or what the run itself raised for this very item.
+        """
+        return self._batcher.submit(item, deadline, self._since)
+
+
+class OnTheirWay:
+    """Permits whose items are not here yet: they lapse a while later.
+
+    At the second of two looks: where the event loop stands still, a timer may be told of it before what came meanwhile
+    is read. One timer for all of them costs less than one each.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[Permit[Any, Any]] = []
+        self._new: list[Permit[Any, Any]] = []
+        self._is_looking = False
+
+    def add(self, permit: Permit[Any, Any]) -> None:
+        """One more."""
+        self._new.append(permit)
+        if not self._is_looking:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._is_looking = True
+        asyncio.get_running_loop().call_later(_ON_ITS_WAY_S / 2, self._look)
+
+    def _look(self) -> None:
+        self._is_looking = False
+        for permit in self._seen:
+            permit.lapse()
+        self._seen, self._new = self._new, []
+        if self._seen:
+            self._look_later()
