@@ -15,9 +15,10 @@ from app.http.api_keys import ApiKeys
 from app.http.in_flight import InFlight
 from app.inference.classifier import Decoding
 from app.serving.health import Health
+from app.serving.loading import ModelFactory
 from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
-from app.serving.reload import ModelFactory, Reload
+from app.serving.reload import Reload
 from app.settings import Settings
 from app.system import signals
 from app.system.allocator import keep_trimmed

@@ -38,9 +38,10 @@ from app.server.topology import may_run_on_gpu
 from app.server.uvicorn_server import Service
 from app.serving.bundles import Opened, is_one, log_passed_over, open_bundle
 from app.serving.health import Health
+from app.serving.loading import ModelFactory, load_all
 from app.serving.overruns import Overruns, OverrunWatch
 from app.serving.registry import Model, Models
-from app.serving.reload import ModelFactory, Reload, load_all
+from app.serving.reload import Reload
 from app.settings import Settings
 from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus

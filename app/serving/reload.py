@@ -1,4 +1,4 @@
-"""Bundles at the start, and new ones in place of old ones later. Knows nothing of how bundles are opened.
+"""New bundles in place of old ones while the service goes on. Knows nothing of how bundles are opened.
 
 A reload is asked for by a count in the shared memory, which every worker reads: all follow, whichever was asked. A
 bundle is opened beside the one that serves, and takes over once it is warm and its canary has got its answer.
@@ -10,19 +10,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.engine.engine import Engine
-from app.engine.sessions import Sessions
-from app.errors import BadSettings, DeadlinePassed, QueueFull, ServiceError, StartError
-from app.serving.bundles import Opened, State, find_bundles, log_passed_over, open_all, state_of
+from app.errors import DeadlinePassed, QueueFull, ServiceError, StartError
+from app.serving.bundles import State, find_bundles, log_passed_over, state_of
 from app.serving.canary import HealthFailure, failure_of
 from app.serving.changes import NOTHING, changes, in_words, nothing_has_changed
 from app.serving.health import Health
+from app.serving.loading import ModelFactory, expect_default
 from app.serving.registry import Model, Models
-from app.system.allocator import malloc_trim
 from app.system.threads import Threads
 from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
@@ -57,28 +55,6 @@ class ReloadBody(BaseModel):
 
     workers: int
     models: list[Outcome]
-
-
-class ModelFactory(NamedTuple):
-    """How a model is made of a bundle: `open` takes long, in a thread; `build` does not, in the event loop."""
-
-    open: Callable[[Path], Opened]
-    build: Callable[[str, Opened], Model]
-
-    def instead_of_opening(self, engine: Engine) -> "ModelFactory":
-        """The same over an engine that is open: that of the only bundle."""
-        return self._replace(open=lambda bundle: Opened(state_of(bundle), engine, Sessions()))
-
-
-def load_all(folder: Path, models: Models, model_factory: ModelFactory, *, default: str, at_once: int) -> None:
-    """Every bundle, before anything is served. Raises StartError: EngineError, or BadSettings without `default`."""
-    bundles = find_bundles(folder)
-    expect_default(default, bundles)
-    opened = open_all(model_factory.open, list(bundles.values()), at_once)
-    for name, one in zip(bundles, opened, strict=True):
-        models.take(model_factory.build(name, one))
-    if len(bundles) > 1:
-        malloc_trim()  # what opening has left: a third of what a bundle in fp32 takes
 
 
 class _Refused(Exception):
@@ -243,12 +219,6 @@ class Reload:
             return Outcome(name=name, outcome="refused", reason="Its bundle is gone, and no other can take its place.")
         self._models.remove(name)
         return Outcome(name=name, outcome="removed")
-
-
-def expect_default(default: str, found: Mapping[str, Path]) -> None:
-    """Raises BadSettings where the default is not among the bundles; none is always."""
-    if default and default not in found:
-        raise BadSettings(f"MIXER_DEFAULT_MODEL is {default}; the bundles are {', '.join(found)}.")
 
 
 def _expect_no_refusal(outcomes: list[Outcome], refused_by_others: Mapping[int, int]) -> None:

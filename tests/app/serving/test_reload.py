@@ -22,7 +22,8 @@ from app.errors import BadSettings, DeadlinePassed, EngineError
 from app.inference.classifier import Classifier
 from app.serving.bundles import Opened, open_bundle
 from app.serving.health import Health
-from app.serving.reload import ModelFactory, Outcome, Reload, ReloadRefused
+from app.serving.loading import ModelFactory
+from app.serving.reload import Outcome, Reload, ReloadRefused
 from app.settings import Settings
 from app.system.quota import Quota
 from app.system.shared_memory import SharedMemory
