@@ -204,6 +204,7 @@ class Batcher(Generic[Item, Answer]):
             fail(stranded, NotReady("The service shut down before an answer; expected a request to another instance."))
         self._closed = True
         self._waiting.clear()
+        self._on_their_way.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._running):

@@ -64,20 +64,26 @@ class OnTheirWay:
     def __init__(self) -> None:
         self._seen: list[Permit[Any, Any]] = []
         self._new: list[Permit[Any, Any]] = []
-        self._is_looking = False
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, permit: Permit[Any, Any]) -> None:
         """One more."""
         self._new.append(permit)
-        if not self._is_looking:
+        if self._timer is None:
             self._look_later()
 
+    def close(self) -> None:
+        """Forget them: what holds a permit holds its batcher, and all that this one runs on."""
+        self._seen, self._new = [], []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _look_later(self) -> None:
-        self._is_looking = True
-        asyncio.get_running_loop().call_later(_ON_ITS_WAY_S / 2, self._look)
+        self._timer = asyncio.get_running_loop().call_later(_ON_ITS_WAY_S / 2, self._look)
 
     def _look(self) -> None:
-        self._is_looking = False
+        self._timer = None
         for permit in self._seen:
             permit.lapse()
         self._seen, self._new = self._new, []

@@ -1,6 +1,8 @@
 """The twelve laws of the batcher, one test each, and what else it promises. Time is virtual: see virtual_time.py."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -530,6 +532,21 @@ async def test_time_in_which_the_event_loop_stands_still_lets_no_permit_lapse() 
     assert permit.arrive()
     permit.release()
     assert bench.observer.in_flight == 0
+
+
+@in_virtual_time
+async def test_a_batcher_that_has_closed_is_held_by_no_permit_that_it_gave() -> None:
+    batcher: Batcher[int, int] = Batcher(FakeRun(), Limits(), RecordingObserver())
+    permit = batcher.admit(here=False)
+    permit.release()
+    await batcher.close(1.0)
+    gone = weakref.ref(batcher)
+    gc.disable()
+    try:
+        del permit, batcher
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # --- shutdown ---
