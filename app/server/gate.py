@@ -1,13 +1,12 @@
 """Lets requests for pictures in, or refuses them, at their head. Knows nothing of pictures.
 
-A refusal under overload must cost little: no body is read, no task made, nothing parsed that need not be. Here it costs
-a sixth of one by the application.
+A refusal under overload must cost little: no body is read, no task made, nothing parsed that need not be.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.types import Scope
@@ -23,8 +22,6 @@ _FOR_IMAGES = (_ENDPOINT, "/classify/batch")
 _TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
 _LAG_HOLDS_S = 1.0
 _MOST_LAG = 0.2  # of the time for an answer
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Gate:
