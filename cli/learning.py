@@ -18,6 +18,7 @@ from model.spec import Precision
 
 if TYPE_CHECKING:
     from export.bundle import ExportData
+    from model.data.dataset import PixelRows
     from model.network.checkpoint import Checkpoint
     from model.preprocess import Pixels
 
@@ -153,6 +154,7 @@ def _export_data(loaded: "Checkpoint", data: Path | None) -> "ExportData":
     )
 
 
-def evenly(pixels: "Pixels", most: int) -> "Pixels":
+def evenly(pixels: "PixelRows", most: int) -> "Pixels":
     """At most so many pictures, evenly spaced: class folders come one after another."""
-    return pixels[:: max(1, math.ceil(len(pixels) / most))]
+    taken: Pixels = pixels[:: max(1, math.ceil(len(pixels) / most))]
+    return taken

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", bound=BaseModel)
 Value = TypeVar("Value")
-_POSITIONAL, _TOGGLE = object(), object()
+_POSITIONAL, _TOGGLE, _SWITCH = object(), object(), object()
 Positional = Annotated[Value, _POSITIONAL]  # a field that is given without its name
 Toggle = Annotated[Value, _TOGGLE]  # a field that is true where its name is given, without a value
+Switch = Annotated[Value, _SWITCH]  # the same, and false where its name is given after "no-"
 _METAVARS = {int: "INTEGER", float: "NUMBER", bool: "true|false", Path: "PATH"}
 
 
@@ -79,6 +80,8 @@ def _parameters(options: type[BaseModel]) -> Iterator[inspect.Parameter]:
             make, words = typer.Argument, []
         if _TOGGLE in field.metadata:
             kind, shown["metavar"] = bool | None, None
+        if _SWITCH in field.metadata:
+            kind, shown["metavar"], words = bool | None, None, [f"{words[0]}/--no-{words[0].removeprefix('--')}"]
         annotation = Annotated[kind, make(*words, **shown)]
         yield inspect.Parameter(
             field.alias or name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation

@@ -15,6 +15,8 @@ from model import color_profiles, samples
 from model.spec import Fit, Interpolation, ModelSpec
 
 Pixels = NDArray[np.uint8]
+View = tuple[float, float, float, float]
+"""A part of a square: left, top, right, bottom, as shares of its side."""
 Array = TypeVar("Array")
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
@@ -63,6 +65,26 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
     return 255 - fitted if fit.background == "dark" and _has_light_border(fitted) else fitted
 
 
+def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
+    """A part of the square that `to_square` makes, as uint8 [image_size, image_size, C]: cut before it is resized.
+
+    Light and dark are exchanged where they are in the whole square.
+    """
+    height, width, channels = pixels.shape
+    resample = Image.Resampling[interpolation.upper()]
+    image = _image(pixels)
+    frame = (0.0, 0.0, float(width), float(height))
+    if fit.mode == "pad":
+        image = _padded(image, max(image.size), resample)
+        frame = (0.0, 0.0, float(image.width), float(image.height))
+    elif fit.mode == "crop":
+        frame = _central_box(width, height, fit.crop_percentage)
+    part = image.resize((image_size, image_size), resample, _within(frame, view))
+    fitted = _values(part).reshape(image_size, image_size, channels)
+    is_inverted = fit.background == "dark" and _has_light_border(_resized(pixels, image_size, fit, interpolation))
+    return 255 - fitted if is_inverted else fitted
+
+
 def patchify(pixels: Array, patch_size: int) -> Array:
     """Cut [..., H, W, C] into [..., S, P*P*C]: patches in raster order, elements in row, column, channel order.
 
@@ -87,6 +109,22 @@ def smallest_useful_side(spec: ModelSpec) -> int:
     return math.ceil(spec.image_size / percentage)
 
 
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _within(frame: tuple[float, float, float, float], view: View) -> tuple[float, float, float, float]:
+    """A view of a frame, in the frame's own coordinates."""
+    left, top, right, bottom = frame
+    width, height = right - left, bottom - top
+    return (
+        left + view[0] * width,
+        top + view[1] * height,
+        min(right, left + view[2] * width),
+        min(bottom, top + view[3] * height),
+    )
+
+
 def _values(image: Image.Image) -> Pixels:
     """np.asarray for mode L or RGB, flat and faster."""
     return np.frombuffer(image.tobytes(), np.uint8)
@@ -99,7 +137,7 @@ def _is_fitted(pixels: Pixels, image_size: int, fit: Fit) -> bool:
 def _resized(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
     height, width, channels = pixels.shape
     resample = Image.Resampling[interpolation.upper()]
-    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    image = _image(pixels)
     if fit.mode == "pad":
         square = _padded(image, image_size, resample)
     else:

@@ -23,6 +23,12 @@ class Augmentation(BaseModel):
     pad_crop: float = Field(
         default=0.07, ge=0, lt=1, description="Largest random shift each way, as a share of the side; edges repeat."
     )
+    crop_scale: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Smallest area of a random resized crop, as a share of the picture's, such as 0.08; 0: no crop.",
+    )
     randaugment_layers: int = Field(default=0, ge=0, description="Random operations a picture (arXiv 1909.13719).")
     randaugment_magnitude: float = Field(default=15, ge=0, le=30, description="How strong they are, out of 30.")
     invert: float = Field(default=0.0, ge=0, le=1, description="Probability of exchanging light and dark.")
@@ -71,8 +77,10 @@ class Recipe(Augmentation):
     distil_temperature: float = Field(
         default=1.0, gt=0, description="Temperature at which a teacher's probabilities are matched (arXiv 1503.02531)."
     )
-    autocast: Literal["off", "bf16", "fp16"] = Field(
-        default="off", description="Half precision where it is safe. bf16 halves the time where the processor has it."
+    autocast: Literal["auto", "off", "bf16", "fp16"] = Field(
+        default="auto",
+        description="Half precision where it is safe; off: float32. bf16 halves the time where the device has it; "
+        "auto: bf16 there, off elsewhere. A run may go on in another.",
     )
     compile: bool = Field(default=False, description="Compile the network (torch.compile) before the first step.")
     val_fraction: float = Field(default=0.1, gt=0, lt=1, description="Share held out where DATA has no val/.")
@@ -106,7 +114,6 @@ RECIPES = {
         randaugment_magnitude=15,
         erase=0.0,
         mixup=0.5,
-        autocast="bf16",
     ),
     # From a checkpoint: section 3 of the paper, with a batch that a folder of a few hundred pictures can use.
     "finetune": Recipe(

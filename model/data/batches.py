@@ -13,11 +13,13 @@ from torch.nn import functional
 
 from model.data.augment import augment
 from model.data.batch_rng import BatchRng
+from model.data.crop import cropped, draw_views
 from model.data.dataset import ImageSet
 from model.data.mixing import mix
+from model.data.stream import ReadAhead, StreamedPixels
 from model.recipe import Recipe
 
-_ORDER, _VARIATION = 0, 1  # the purposes of a seed
+_ORDER, _VARIATION, _VIEW = 0, 1, 2  # the purposes of a seed
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Batches:
         self._num_classes, self._num_blocks = num_classes, num_blocks
         self.per_epoch = -(-len(images) // recipe.batch_size)
         self._order: tuple[int, NDArray[np.intp]] = (-1, np.empty(0, dtype=np.intp))
+        self._ahead = ReadAhead(images.pixels) if isinstance(images.pixels, StreamedPixels) else None
 
     def rows(self, step: int) -> NDArray[np.intp]:
         """Indices of the pictures in a step's batch. Every epoch has each picture once, in its own order."""
@@ -62,9 +65,36 @@ class Batches:
         """The pictures at these indices of a step's batch, ready for the network."""
         recipe, rows = self._recipe, self.rows(step)
         rng = BatchRng([recipe.seed, _VARIATION, step], len(rows), places, self._device)
-        pixels = torch.from_numpy(self._images.pixels[rows[places]]).to(self._device)
+        pixels = self._pixels(step, places)
         labels = torch.from_numpy(self._images.labels[rows[places]]).to(self._device)
         pixels = augment(pixels, recipe, rng)
         targets = functional.one_hot(labels, self._num_classes).float()
         pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, rng)
         return Part(pixels, targets, rng.uniform(self._num_blocks, 2) if recipe.stochastic_depth else None)
+
+    def close(self) -> None:
+        """Decode nothing more for steps to come."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def _pixels(self, step: int, places: slice) -> Tensor:
+        """uint8 [n, H, W, C], cropped where the recipe says so. A stream's are cut from its files' own pixels."""
+        if self._ahead is None:
+            pixels = torch.from_numpy(self._images.pixels[self.rows(step)[places]]).to(self._device)
+            views = self._views(step, places)
+            return pixels if views is None else cropped(pixels, views.to(self._device))
+        self._begin(self._ahead, step, places)
+        if step + 1 < self._recipe.epochs * self.per_epoch:
+            self._begin(self._ahead, step + 1, places)
+        return torch.from_numpy(self._ahead.collect(step, places)).to(self._device)
+
+    def _begin(self, ahead: ReadAhead, step: int, places: slice) -> None:
+        views = self._views(step, places)
+        ahead.begin(step, places, self.rows(step)[places], None if views is None else list(map(tuple, views.tolist())))
+
+    def _views(self, step: int, places: slice) -> Tensor | None:
+        """float32 [n, 4]: apart from all other chance, so that they are known before the pictures are."""
+        if not self._recipe.crop_scale:
+            return None
+        rng = BatchRng([self._recipe.seed, _VIEW, step], len(self.rows(step)), places)
+        return draw_views(self._recipe.crop_scale, rng)

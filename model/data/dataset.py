@@ -1,13 +1,14 @@
 """Pictures with labels, as values, and the loading of one file. Knows nothing of folders or of the network.
 
-Every picture goes through preprocess.py once, at loading, and is kept as uint8 pixels; model/data/augment.py
-varies them from epoch to epoch.
+Every picture goes through preprocess.py: once, at loading, and is kept as uint8 pixels, or whenever it is asked for
+(model/data/stream.py). model/data/augment.py varies them from epoch to epoch.
 """
 
 import hashlib
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,12 @@ from PIL import Image
 
 from model.data.scan import FORMATS, shown
 from model.errors import DataError
-from model.preprocess import Pixels, to_pixels, to_square
+from model.preprocess import Pixels, View, to_pixels, to_square, to_view
 from model.spec import Fit, Interpolation
 
 _IN_MEMORY_BYTES = 4 << 30  # above this, pixels lie in a temporary file that the system pages in
+_BLOCK = 256  # pictures at once, where all of a set are looked at
+_MARGIN = 1.25  # a JPEG of which a part is wanted is decoded at no less than so many times the part's final size
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,18 @@ class PreprocessConfig:
     interpolation: Interpolation = "bicubic"
 
 
+class PixelRows(Protocol):
+    """uint8 [N, H, W, C], indexed along N: an array, or files that are decoded when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, H, W, C."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Pixels: ...
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """pixels: uint8 [N, H, W, C]; labels: int64 [N], each an index into Dataset.labels.
@@ -38,7 +53,7 @@ class ImageSet:
     paths: the N files, where each picture has a file; else empty.
     """
 
-    pixels: Pixels
+    pixels: PixelRows
     labels: NDArray[np.int64]
     paths: tuple[Path, ...] = ()
 
@@ -68,15 +83,28 @@ class Dataset:
         return ("test", self.test) if self.test is not None else ("validation", self.val)
 
 
-def read_pixels(path: Path, preprocess_config: PreprocessConfig) -> Pixels:
-    """One file as uint8 [image_size, image_size, channels]. Raises DataError, naming the file."""
+def read_pixels(path: Path, preprocess_config: PreprocessConfig, view: View | None = None) -> Pixels:
+    """One file as uint8 [image_size, image_size, channels], all of its square or a view. Raises DataError."""
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if view is not None:
+                _reduce(image, preprocess_config, view)
             pixels = to_pixels(image, preprocess_config.channels)
     except Exception as error:  # broken files raise almost anything inside a decoder
         reason = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
         raise DataError(f"{shown(path)} is not a readable picture: {shown(reason)}") from error
-    return to_square(pixels, preprocess_config.image_size, preprocess_config.fit, preprocess_config.interpolation)
+    how = preprocess_config.image_size, preprocess_config.fit, preprocess_config.interpolation
+    return to_square(pixels, *how) if view is None else to_view(pixels, view, *how)
+
+
+def _reduce(image: Image.Image, preprocess_config: PreprocessConfig, view: View) -> None:
+    """Have a JPEG decoded at an eighth, a quarter or a half where the view stays larger than what it becomes."""
+    left, top, right, bottom = view
+    percentage = preprocess_config.fit.crop_percentage if preprocess_config.fit.mode == "crop" else 1.0
+    side = min(image.size) * percentage * min(right - left, bottom - top)
+    scale = next((scale for scale in (8, 4, 2) if side >= scale * _MARGIN * preprocess_config.image_size), 1)
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
 
 
 def no_images(preprocess_config: PreprocessConfig) -> ImageSet:
@@ -103,12 +131,18 @@ def hold_out(labels: NDArray[np.int64], val_fraction: float, seed: int) -> tuple
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def picture_digest(pixels: Pixels) -> bytes:
+    """16 bytes that two different pictures do not share."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
+
+
 def fingerprint(*sets: ImageSet | None) -> str:
     """A digest of every pixel as the network sees it, and every label."""
     digest = hashlib.sha256()
     for images in sets:
         if images is not None:
             digest.update(repr(images.pixels.shape).encode())
-            digest.update(np.ascontiguousarray(images.pixels).data)
+            for start in range(0, len(images), _BLOCK):
+                digest.update(np.ascontiguousarray(images.pixels[start : start + _BLOCK]).data)
             digest.update(images.labels.data)
     return digest.hexdigest()

@@ -1,30 +1,19 @@
 """DATA, read: class folders or IDX files become a Dataset. Knows nothing of the network."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from model.data import idx
 from model.data.catalog import Catalog, Rows, catalog, catalog_for
-from model.data.dataset import (
-    Dataset,
-    ImageSet,
-    PreprocessConfig,
-    allocate,
-    fingerprint,
-    hold_out,
-    no_images,
-    read_pixels,
-)
+from model.data.dataset import Dataset, PreprocessConfig, fingerprint, hold_out, no_images
 from model.data.layout import Split
+from model.data.machine import picture_bytes
 from model.data.pillow_warnings import ImageWarnings, collected_warnings
+from model.data.reading import Progress, Reader
 from model.data.scan import shown
 from model.errors import DataError
-from model.preprocess import Pixels
-
-Progress = Callable[[int, int], None]
 
 
 def load(
@@ -35,22 +24,27 @@ def load(
     seed: int = 0,
     labels: Sequence[str] | None = None,
     progress: Progress = lambda done, total: None,
+    stream: bool | None = None,
 ) -> Dataset:
     """Read DATA to train on: IDX files, or class folders as model/data/catalog.py finds them.
 
     Where there is no validation set, a seeded `val_fraction` of each class of the training pictures becomes one.
     `labels` names the classes of IDX files, which hold only numbers, or gives the order of class folders.
+    `stream`: whether pictures are decoded whenever they are asked for, not kept; None: where their pixels would take
+    more memory than is for them.
 
     Raises: DataError, naming the folder and what was expected.
     """
     _expect_folder(folder, val_fraction)
     if idx.has_split(folder, "train"):
+        if stream:
+            raise DataError(f"{shown(folder)} holds IDX files, which are read as a whole; expected no --stream.")
         dataset = idx.load(folder, preprocess_config, labels, val_fraction, seed)
     else:
         with collected_warnings() as warnings:
             found = catalog(folder, labels)
             rows = _with_val(found.rows, val_fraction, seed)
-            dataset = _read_catalog(found, rows, preprocess_config, progress, warnings)
+            dataset = _read_catalog(found, rows, preprocess_config, progress, warnings, stream=stream)
     _check(dataset, folder)
     return dataset
 
@@ -135,50 +129,35 @@ def _read_catalog(
     preprocess_config: PreprocessConfig,
     progress: Progress,
     warnings: ImageWarnings,
+    *,
+    stream: bool | None = False,
 ) -> Dataset:
-    sets, skipped = _read_all(rows, preprocess_config, progress, warnings)
+    reader = Reader(rows, preprocess_config, warnings, progress)
+    notes: list[str] = []
     nothing = no_images(preprocess_config)
-    train, val, test = sets.get("train", nothing), sets.get("val", nothing), sets.get("test")
+    if stream or (stream is None and reader.num_bytes > picture_bytes()):
+        sets, digest = reader.streamed()
+        notes.append(_streamed_note(reader.num_bytes))
+    else:
+        sets = reader.into_memory()
+        digest = fingerprint(sets.get("train", nothing), sets.get("val", nothing), sets.get("test"))
     return Dataset(
         found.labels,
-        train,
-        val,
-        test,
-        fingerprint(train, val, test),
-        tuple(sorted([*found.skipped, *skipped])),
-        (*found.notes, *warnings.lines()),
+        sets.get("train", nothing),
+        sets.get("val", nothing),
+        sets.get("test"),
+        digest,
+        tuple(sorted([*found.skipped, *reader.skipped])),
+        (*found.notes, *notes, *warnings.lines()),
         is_held_out="val" in rows and "val" not in found.rows,
     )
 
 
-def _read_all(
-    files: dict[Split, Rows], preprocess_config: PreprocessConfig, progress: Progress, warnings: ImageWarnings
-) -> tuple[dict[Split, ImageSet], list[tuple[Path, str]]]:
-    """Each split's readable pictures, and the others with the reason. The pictures of a split are contiguous."""
-    total = sum(map(len, files.values()))
-    pixels, used, done = allocate(total, preprocess_config), 0, 0
-    sets: dict[Split, ImageSet] = {}
-    skipped: list[tuple[Path, str]] = []
+def _streamed_note(num_bytes: int) -> str:
+    most = picture_bytes()
+    why = f", more than the {_gib(most)} that are for pictures" if num_bytes > most else ""
+    return f"pictures are decoded while the network trains; as pixels they would take {_gib(num_bytes)}{why}"
 
-    def read(path: Path) -> Pixels | DataError:
-        try:
-            with warnings.reading(path):
-                return read_pixels(path, preprocess_config)
-        except DataError as error:
-            return error
 
-    with ThreadPoolExecutor() as pool:
-        for split, rows in files.items():
-            start, labels, paths = used, [], []
-            for (path, label), outcome in zip(rows, pool.map(read, [path for path, _ in rows]), strict=True):
-                done += 1
-                progress(done, total)
-                if isinstance(outcome, DataError):
-                    skipped.append((path, str(outcome)))
-                    continue
-                pixels[used] = outcome
-                labels.append(label)
-                paths.append(path)
-                used += 1
-            sets[split] = ImageSet(pixels[start:used], np.array(labels, dtype=np.int64), tuple(paths))
-    return sets, skipped
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.3g} GiB"

@@ -58,3 +58,19 @@ def collected_warnings() -> Iterator[ImageWarnings]:
         finally:
             log.removeHandler(collected)
             log.propagate = propagates
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Inside, Pillow's warnings and log lines go nowhere: pictures that are read once more have told theirs."""
+    log, nowhere = logging.getLogger("PIL"), logging.NullHandler()
+    propagates = log.propagate
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        log.addHandler(nowhere)
+        log.propagate = False
+        try:
+            yield
+        finally:
+            log.removeHandler(nowhere)
+            log.propagate = propagates

@@ -58,12 +58,13 @@ def evaluate(
 
 
 def all_logits(
-    logits_of: Callable[[Pixels], Logits], images: ImageSet, *, batch_size: int = 256
+    logits_of: Callable[[Pixels], Logits], images: ImageSet, places: slice = slice(None), *, batch_size: int = 256
 ) -> NDArray[np.float64]:
-    """Logits [N, K] of every picture, in batches."""
+    """Logits [N, K] of every picture, or of those at `places`, in batches."""
+    start, stop, _ = places.indices(len(images))
     batches = [
-        np.asarray(logits_of(images.pixels[start : start + batch_size]), dtype=np.float64)
-        for start in range(0, len(images), batch_size)
+        np.asarray(logits_of(images.pixels[first : min(first + batch_size, stop)]), dtype=np.float64)
+        for first in range(start, stop, batch_size)
     ]
     return np.concatenate(batches) if batches else np.empty((0, 0))
 

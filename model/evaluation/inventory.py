@@ -1,13 +1,13 @@
 """The contents of a data set and warnings about it, as lines for the user. Of files it knows the names only."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from model.data.dataset import Dataset, ImageSet
+from model.data.dataset import Dataset, ImageSet, picture_digest
 from model.data.scan import shown
+from model.data.stream import StreamedPixels
 from model.evaluation.evaluate import wilson_interval
 
 _MOST_CLASSES, _MOST_NAMED, _MOST_SKIPPED = 20, 5, 100
@@ -89,11 +89,11 @@ def _doubts(dataset: Dataset) -> Iterator[str]:
 
 def _seen_in_training(dataset: Dataset) -> Iterator[str]:
     """Validation and test pictures that are, pixel for pixel, training pictures, too."""
-    known = {_digest(pixels): index for index, pixels in enumerate(dataset.train.pixels)}
+    known = {digest: index for index, digest in enumerate(_digests(dataset.train))}
     for split, images in (("validation", dataset.val), ("test", dataset.test)):
         if images is None:
             continue
-        twice = [(i, known[d]) for i, d in enumerate(map(_digest, images.pixels)) if d in known]
+        twice = [(i, known[d]) for i, d in enumerate(_digests(images)) if d in known]
         if twice:
             some = _some([f"{_name(images, i)} = {_name(dataset.train, j)}" for i, j in twice])
             yield (
@@ -102,8 +102,13 @@ def _seen_in_training(dataset: Dataset) -> Iterator[str]:
             )
 
 
-def _digest(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
+def _digests(images: ImageSet) -> Iterable[bytes]:
+    pixels = images.pixels
+    return (
+        pixels.digests
+        if isinstance(pixels, StreamedPixels)
+        else (picture_digest(pixels[i]) for i in range(len(images)))
+    )
 
 
 def _name(images: ImageSet, index: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.data.dataset import ImageSet
+from model.data.dataset import ImageSet, PixelRows
 from model.data.scan import shown
 from model.errors import DataError
 from model.evaluation.diagrams import draw_confusion, draw_reliability
@@ -129,7 +129,7 @@ def _class_table(scores: list[ClassScore]) -> str:
     return _table(("class", "pictures", "precision", "recall", "F1"), rows) + more
 
 
-def _wrong_images(answers: list[Answer], pixels: Pixels) -> str:
+def _wrong_images(answers: list[Answer], pixels: PixelRows) -> str:
     """Mistakes, the most probable first."""
     wrong = sorted((one for one in answers if one.truth != one.predicted), key=lambda one: -one.probability)
     figures = "\n".join(

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.training.precision import has_bf16
+
 
 class StackedMuon(torch.optim.Muon):
     """Muon (arXiv 2502.16982) with the learning rate's scale of AdamW.
@@ -29,7 +31,8 @@ class StackedMuon(torch.optim.Muon):
     ) -> None:
         kernels = list(kernels)
         super().__init__(kernels, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        self._dtype = dtype or _product_dtype(kernels[0].device)
+        is_fast = kernels[0].device.type != "cpu" or has_bf16(kernels[0].device)
+        self._dtype = dtype or (torch.bfloat16 if is_fast else torch.float32)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -81,8 +84,3 @@ def orthogonalized(stack: Tensor, group: Mapping[str, Any]) -> Tensor:
         gram = torch.baddbmm(gram, gram, gram, beta=second, alpha=third)
         matrices = torch.baddbmm(matrices, gram, matrices, beta=first)
     return matrices.mT if is_tall else matrices
-
-
-def _product_dtype(device: torch.device) -> torch.dtype:
-    is_fast = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 -- torch tells it nowhere else
-    return torch.bfloat16 if is_fast else torch.float32

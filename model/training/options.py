@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from model.flags import Positional
+from model.flags import Positional, Switch, Toggle
 from model.recipe import RECIPES, Recipe, fitted
 from model.spec import Background, FitMode
 
@@ -33,6 +33,15 @@ class TrainOptions(Recipe):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where to train. auto: a GPU if torch finds one. A run may move between them."
+    )
+    allow_slow_autocast: Toggle[bool] = Field(
+        default=False,
+        description="Train with --autocast bf16 on a processor without bf16, too, at about a twentieth of the speed.",
+    )
+    stream: Switch[bool | None] = Field(
+        default=None,
+        description="Decode pictures while the network trains, in place of keeping their pixels. Default: where these "
+        "would take more than half of the memory.",
     )
     labels: Path | None = Field(default=None, description="File with one label a line: names for IDX classes.")
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")

@@ -55,17 +55,22 @@ def shard_slices(total: int, count: int) -> list[slice]:
     return [slice(min(index * size, total), min((index + 1) * size, total)) for index in range(count)]
 
 
+def device_for(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
+    """Where this process trains: on its own GPU, if there is one. Raises TrainingError where one is wanted in vain."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device is 'cuda': torch finds no GPU; expected one, or --device cpu.")
+    is_gpu = wanted != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if is_gpu else torch.device("cpu")
+
+
 @contextmanager
 def joined(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[tuple[Processes, torch.device]]:
     """This process's group by torchrun's variables, or this process alone, and the device to train on.
 
     Raises: TrainingError where a GPU is wanted and there is none.
     """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("--device is 'cuda': torch finds no GPU; expected one, or --device cpu.")
+    device = device_for(wanted)
     count = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if wanted != "cpu" and torch.cuda.is_available() else torch.device("cpu")
     if count == 1:
         yield Processes(), device
         return

@@ -5,18 +5,20 @@ A run that was killed goes on from its last save exactly as it would have gone o
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
-from model.data.dataset import ImageSet
+from model.data.pillow_warnings import silenced
 from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.evaluation.journal import Journal
 from model.network import checkpoint
 from model.network.run_folder import CONFIG, RESUME
+from model.training.pace import Pace
 from model.training.processes import shard_slices
 from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
 from model.training.run_state import RunState
@@ -77,8 +79,10 @@ class Run:
         """Take the remaining steps. Raises TrainingStopped, saved, after the step at which the run is told to stop."""
         journal = Journal(self.out, self.state.step, active=self.run_config.processes.is_first)
         try:
-            self._take_steps(callbacks, save_every_s, journal)
+            with silenced():
+                self._take_steps(callbacks, save_every_s, journal)
         finally:
+            self.step.batches.close()
             journal.close()
 
     def evaluate(self) -> tuple[Evaluation, Evaluation, float]:
@@ -88,9 +92,9 @@ class Run:
         """
         processes, images = self.run_config.processes, self.run_config.dataset.val
         places = shard_slices(len(images), processes.count)[processes.rank]
-        own = ImageSet(images.pixels[places], images.labels[places])
         network = self.state.averaged
-        gathered = processes.gather(all_logits(lambda pixels: checkpoint.torch_logits(network, pixels), own))
+        own = all_logits(lambda pixels: checkpoint.torch_logits(network, pixels), images, places)
+        gathered = processes.gather(own)
         logits = torch.cat([torch.from_numpy(part) for part in gathered if len(part)]).numpy()
         try:
             evaluation = evaluate_logits(logits, images.labels)
@@ -102,14 +106,17 @@ class Run:
     def _take_steps(self, callbacks: TrainCallbacks, save_every_s: float, journal: Journal) -> None:
         state = self.state
         saved_at = epoch_at = time.monotonic()
-        images = 0
+        images, pace = 0, Pace(wait=self.step.wait)
         while state.step < self.total_steps:
-            images += self.step.take()
+            taken = self.step.take()
+            images += taken
             callbacks.on_step(state.step, self.total_steps)
+            _tell(pace.step(taken, self.total_steps - state.step), callbacks)
             stopping = self._is_told_to_stop(callbacks)
             if state.step % self._steps_per_epoch == 0:
                 self._finish_epoch(callbacks, journal, images / (time.monotonic() - epoch_at))
                 epoch_at, images = time.monotonic(), 0
+                _tell(pace.epoch(self.total_steps - state.step), callbacks)
             elif stopping or self._is_time_to_save(saved_at, save_every_s):
                 self.save()
                 saved_at = time.monotonic()
@@ -169,8 +176,8 @@ class Run:
                 "started with."
             )
 
-    def _resumption(self, epochs: int | None) -> list[str]:
-        """Lines about a resumed run. `epochs`: the earlier number, where it has changed."""
+    def _resumption(self, before: Mapping[str, Any]) -> list[str]:
+        """Lines about a resumed run. `before`: the earlier epochs and precision, where they have changed."""
         if self.state.step == self.total_steps:
             return [
                 f"{self.out} holds a run that is finished: {self.progress}. More --epochs go on with it; to begin "
@@ -179,10 +186,12 @@ class Run:
         lines = []
         if self.state.step:
             lines.append(f"going on with the run in {self.out}: {self.progress} are done")
-        if epochs is not None:
+        if "autocast" in before:
+            lines.append(f"precision {self.run_config.precision} in place of {before['autocast']} from here on")
+        if "epochs" in before:
             lines.append(
-                f"{self.recipe.epochs} epochs in place of {epochs}: from here the learning rate follows the schedule "
-                f"of {self.recipe.epochs}, and is {self.step.learning_rate:.3g}"
+                f"{self.recipe.epochs} epochs in place of {before['epochs']}: from here the learning rate follows the "
+                f"schedule of {self.recipe.epochs}, and is {self.step.learning_rate:.3g}"
             )
         return lines
 
@@ -195,3 +204,8 @@ class Run:
 
     def _unwritable(self, error: OSError | RuntimeError) -> TrainingError:
         return TrainingError(f"{self.out} cannot be written: {checkpoint.write_failure(error, self.out)}")
+
+
+def _tell(line: str | None, callbacks: TrainCallbacks) -> None:
+    if line is not None:
+        callbacks.on_note(line)

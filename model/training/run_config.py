@@ -13,6 +13,7 @@ from model.data.dataset import Dataset
 from model.evaluation.evaluate import Evaluation
 from model.network.mixer import MixerConfig, MlpMixer
 from model.recipe import Recipe
+from model.training.precision import Precision, precision_for
 from model.training.processes import Processes
 from model.training.teacher import Teacher
 
@@ -67,11 +68,16 @@ class RunConfig:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     processes: Processes = field(default_factory=Processes)
 
+    @property
+    def precision(self) -> Precision:
+        """What the network computes in, on this device."""
+        return precision_for(self.recipe.autocast, self.device)
+
     def identity(self) -> dict[str, Any]:
         """The settings that must not change for a run to resume, as JSON values."""
         identity = {
             "model": asdict(self.config),
-            "recipe": self.recipe.model_dump(),
+            "recipe": {**self.recipe.model_dump(), "autocast": self.precision},
             "data": self.dataset.fingerprint,
             "initial": None if self.initial is None else _fingerprint(self.initial),
             "teacher": None if self.teacher is None else self.teacher.name,

@@ -19,6 +19,8 @@ from model.recipe import Recipe
 from model.training.optimizers import build_optimizers, moving_average
 from model.training.run_config import RunConfig
 
+_MAY_CHANGE = ("epochs", "autocast")  # from one part of a run to the next
+
 
 class RunState:
     """The state of a run before its first step; `read` gives that of a later one."""
@@ -32,7 +34,7 @@ class RunState:
             self.model.load_state_dict(run_config.initial.state_dict())
         self.average = moving_average(self.model, recipe.ema_decay)
         self.optimizers = build_optimizers(self.model, recipe)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.autocast == "fp16")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=run_config.precision == "fp16")
         self.step = 0
         self.epoch_loss = torch.zeros((), dtype=torch.float64, device=device)
         self.history: list[dict[str, Any]] = []
@@ -65,8 +67,8 @@ class RunState:
         out.mkdir(parents=True, exist_ok=True)
         checkpoint.write_atomically(out / RESUME, lambda path: _write(saved, path))
 
-    def read(self, out: Path, steps_per_epoch: int) -> int | None:
-        """Load the state that was saved in `out`. Returns that run's number of epochs, where it has changed.
+    def read(self, out: Path, steps_per_epoch: int) -> dict[str, Any]:
+        """Load the state that was saved in `out`. Returns that run's `epochs` and `autocast`, those that have changed.
 
         Raises: TrainingError where the file is broken, or of another run.
         """
@@ -74,11 +76,12 @@ class RunState:
         try:
             saved = renamed(torch.load(path, map_location=self._run_config.device, weights_only=True))
             expect_same(saved["identity"], self.identity, out)
-            epochs = new_length(saved["identity"], self._run_config.recipe, saved["step"], steps_per_epoch, out)
+            before = saved["identity"]["recipe"]
+            expect_length(before["epochs"], self._run_config.recipe, saved["step"], steps_per_epoch, out)
             self._restore(saved)
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{path} cannot be read as a run to resume: {error}") from error
-        return epochs
+        return {name: before[name] for name in _MAY_CHANGE if before[name] != self.identity["recipe"][name]}
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
@@ -86,7 +89,8 @@ class RunState:
         self.average.n_averaged.fill_(1 + saved["step"])
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        self.scaler.load_state_dict(saved["scaler"])
+        if saved["scaler"]:  # else it was not saved in fp16
+            self.scaler.load_state_dict(saved["scaler"])
         self.step, self.history = saved["step"], saved["history"]
         if self._run_config.processes.is_first:  # it has the loss of all processes
             self.epoch_loss = saved["epoch_loss"]
@@ -95,7 +99,8 @@ class RunState:
 def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
     """Raises TrainingError with every setting in which the run in `out` differs.
 
-    The number of epochs may change: see `new_length`.
+    The number of epochs may change (see `expect_length`), and the precision. A setting that the run's version did not
+    have is taken for its default.
     """
     differences = [
         what
@@ -107,11 +112,11 @@ def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) 
         if saved.get(part) != wanted[part]
     ]
     for part in ("model", "recipe"):
-        before = renamed(saved[part])
+        before = (Recipe().model_dump() if part == "recipe" else {}) | renamed(saved[part])
         differences += [
             f"with {name} {_shown(before.get(name))} (now {_shown(value)})"
             for name, value in wanted[part].items()
-            if before.get(name) != value and name != "epochs"
+            if before.get(name) != value and name not in _MAY_CHANGE
         ]
     if differences:
         raise TrainingError(
@@ -120,18 +125,13 @@ def expect_same(saved: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) 
         )
 
 
-def new_length(saved: Mapping[str, Any], wanted: Recipe, step: int, steps_per_epoch: int, out: Path) -> int | None:
-    """The number of epochs of the run in `out`, if it differs from the current setting, or None.
-
-    Raises: TrainingError where the run has passed the current number.
-    """
-    epochs: int = saved["recipe"]["epochs"]
+def expect_length(epochs: int, wanted: Recipe, step: int, steps_per_epoch: int, out: Path) -> None:
+    """Raises TrainingError where the run in `out`, of so many epochs, has passed the current number."""
     if step > wanted.epochs * steps_per_epoch:
         raise TrainingError(
             f"--epochs is {wanted.epochs}; the run in {out} has done {step / steps_per_epoch:.4g} of its {epochs} "
             "epochs. Give more to go on with it; to begin anew, give another --out, or delete that folder first."
         )
-    return None if epochs == wanted.epochs else epochs
 
 
 def _shown(value: object) -> object:

@@ -62,6 +62,11 @@ class Step:
         state.step += 1
         return total
 
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self._run_config.device.type == "cuda":
+            torch.cuda.synchronize(self._run_config.device)
+
     def _places(self, total: int) -> list[slice]:
         """This process's parts of a batch."""
         rank, each = self._run_config.processes.rank, self._recipe.accumulate
@@ -90,8 +95,8 @@ class Step:
         scales = None
         if part.branch_draws is not None:
             scales = stochastic_depth(part.branch_draws, self._recipe.stochastic_depth)
-        half = _HALVES.get(self._recipe.autocast, torch.bfloat16)
-        with torch.autocast(self._run_config.device.type, half, enabled=self._recipe.autocast != "off"):
+        half = _HALVES.get(self._run_config.precision)
+        with torch.autocast(self._run_config.device.type, half, enabled=half is not None):
             logits: Tensor = self._network(part.pixels, scales)
         return logits.float()
 

@@ -31,7 +31,9 @@ from model.recipe import Recipe, described
 from model.spec import Fit, Metrics, ModelSpec, Source
 from model.stopping import StopNow, stop_signals
 from model.training.options import TrainOptions
-from model.training.processes import Processes, exit_without_teardown, joined
+from model.training.precision import described as described_precision
+from model.training.precision import expect_fast
+from model.training.processes import Processes, device_for, exit_without_teardown, joined
 from model.training.run import Run
 from model.training.run_config import RunConfig, TrainCallbacks
 from model.training.teacher import Teacher, read_teacher
@@ -118,6 +120,7 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
     """Read pictures, checkpoint and teacher as the options say, and train. Raises MixerError of every kind."""
     expect_run_folder(options.out, options.data)
     recipe = options.chosen_recipe()
+    is_slow = expect_fast(recipe.autocast, device_for(options.device), allow_slow=options.allow_slow_autocast)
     base = None if options.init is None else zoo.open_weights(options.init, callbacks.on_download)
     preprocess_config = _preprocess_config(options, base)
     dataset = load(
@@ -127,6 +130,7 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
         seed=recipe.seed,
         labels=read_labels(options.labels) if options.labels is not None else None,
         progress=callbacks.on_reading,
+        stream=options.stream,
     )
     for line in describe(dataset):
         callbacks.on_note(line)
@@ -154,6 +158,7 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
         source=Source(origin=_origin(options, base), license=options.license),
     )
     with joined(options.device) as (processes, device):
+        callbacks.on_note(is_slow or described_precision(recipe.autocast, device))
         teacher = None
         if options.teacher is not None:
             teacher = read_teacher(options.teacher, dataset.labels, config.channels, device)

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import FlagError
-from model.flags import Positional, Toggle, parse
+from model.flags import Positional, Switch, Toggle, parse
 from model.training.options import TrainOptions
 
 
@@ -23,6 +23,7 @@ class _Options(_Sizes):
 
     data: Positional[Path] = Field(description="Where it lies (LABEL/*).")
     as_json: Toggle[bool] = Field(default=False, alias="json", description="Print JSON.")
+    fast: Switch[bool | None] = Field(default=None, description="Whether to hurry.")
     kind: Literal["one", "other"] | None = Field(default=None, description="Which one. Default: any.")
     even: int = Field(default=2, description="An even number.")
     secret_key: int = 0
@@ -46,6 +47,11 @@ def test_flags_become_options() -> None:
     assert (options.data, options.big_number, options.even) == (Path("pictures"), 7, 2)
     assert options.model_fields_set == {"data", "big_number"}
     assert parse(_Options, ["--json", "pictures", "--big-number=7"], "toy").as_json
+
+
+@pytest.mark.parametrize(("flags", "value"), [([], None), (["--fast"], True), (["--no-fast"], False)])
+def test_a_switch_is_true_false_or_not_given(flags: list[str], value: bool | None) -> None:
+    assert parse(_Options, ["pictures", "--big-number", "7", *flags], "toy").fast is value
 
 
 @pytest.mark.parametrize(
@@ -82,18 +88,19 @@ def test_help_has_every_option_with_its_values_and_its_default(capsys: pytest.Ca
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "Does something." in lines
     assert (
-        lines[-8:]
+        lines[-9:]
         == [
             "[DATA] Where it lies (LABEL/*). Required.",
             "",
             "Options:",
             "--json Print JSON.",
+            "--fast / --no-fast Whether to hurry.",
             "--kind one|other Which one. Default: any.",
             "--even INTEGER An even number. Default: 2.",
             "--secret-key INTEGER Default: 0.",
             "--big-number INTEGER How many [N, H]. Required.",
             "--help Show this message and exit.",
-        ][-8:]
+        ][-9:]
     )
 
 

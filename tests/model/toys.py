@@ -80,6 +80,7 @@ def toy_recipe(**changes: Any) -> Recipe:
     settings: dict[str, Any] = {
         "epochs": 3,
         "batch_size": 16,
+        "autocast": "off",
         "learning_rate": 1e-2,
         "warmup_epochs": 1.0,
         "flip": 0.5,

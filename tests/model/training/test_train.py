@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -27,6 +28,8 @@ from model.network.provenance import versions
 from model.network.run_folder import RESUME
 from model.preprocess import to_square
 from model.spec import Fit
+from model.training import optimizers
+from model.training.precision import precision_for
 from model.training.run import Run
 from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
 from model.training.schedule import learning_rate
@@ -552,6 +555,79 @@ def test_a_save_that_is_something_else_is_named(tmp_path: Path) -> None:
         _train(tmp_path)
 
 
+# --- another precision, another version ---
+
+
+@pytest.mark.parametrize(("first", "second"), [("off", "bf16"), ("bf16", "off"), ("fp16", "bf16"), ("bf16", "fp16")])
+def test_a_run_goes_on_in_another_precision_and_says_so(tmp_path: Path, first: str, second: str) -> None:
+    with pytest.raises(_KilledError):
+        _train(tmp_path, toy_recipe(autocast=first), callbacks=_kill_at(7))
+    heard = _notes(tmp_path, toy_recipe(autocast=second))
+    assert heard[1:] == [f"precision {second} in place of {first} from here on"]
+    assert [row["epoch"] for row in _rows(tmp_path)] == [1, 2, 3]
+    assert checkpoint.load(tmp_path).training["recipe"]["autocast"] == second
+
+
+def test_auto_goes_on_with_what_it_was_and_is_saved_as_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(_KilledError):
+        _train(tmp_path, toy_recipe(autocast="auto"), callbacks=_kill_at(4))
+    chosen = precision_for("auto", CPU)
+    assert _saved(tmp_path)["identity"]["recipe"]["autocast"] == chosen
+    assert len(_notes(tmp_path, toy_recipe(autocast=chosen))) == 1
+
+
+def test_a_processor_without_bf16_learns_what_another_began_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    _train(tmp_path, toy_recipe(autocast="auto", epochs=2))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    heard = _notes(tmp_path, toy_recipe(autocast="auto", epochs=4))
+    assert "precision off in place of bf16 from here on" in heard
+    assert len(_rows(tmp_path)) == 4
+
+
+def test_a_run_that_was_saved_before_a_setting_was_there_goes_on_with_its_default(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    with pytest.raises(_KilledError):
+        _train(tmp_path, callbacks=_kill_at(4))
+    saved = _saved(tmp_path)
+    del saved["identity"]["recipe"]["crop_scale"]
+    torch.save(saved, tmp_path / RESUME)
+    with pytest.raises(TrainingError, match=r"with crop_scale 0\.0 .now 0\.5."):
+        _train(tmp_path, toy_recipe(crop_scale=0.5))
+    _train(tmp_path)
+    _expect_equal(tmp_path, uninterrupted)
+
+
+def test_a_run_goes_on_with_what_torchs_own_muon_has_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = toy_recipe(optimizer="muon")
+
+    def torchs(kernels: Any, *, lr: float, weight_decay: float) -> torch.optim.Muon:
+        return torch.optim.Muon(kernels, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    stacked = optimizers.StackedMuon
+    monkeypatch.setattr(optimizers, "StackedMuon", torchs)
+    with pytest.raises(_KilledError):
+        _train(tmp_path / "torchs", recipe, callbacks=_kill_at(5), save_every_s=0)
+    assert any("momentum_buffer" in state for state in _saved(tmp_path / "torchs")["optimizers"][0]["state"].values())
+    monkeypatch.setattr(optimizers, "StackedMuon", stacked)
+    _train(tmp_path / "torchs", recipe)
+    _train(tmp_path / "stacked", recipe)
+    ours, theirs = _weights(tmp_path / "stacked"), _weights(tmp_path / "torchs")
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=0, atol=2e-3)  # products rounded to bf16, nine steps
+
+
+# --- the pace ---
+
+
+def test_after_20_steps_the_end_of_the_run_is_told(tmp_path: Path) -> None:
+    (line,) = _notes(tmp_path, toy_recipe(epochs=8))
+    assert re.fullmatch(r"\d+ images/s; expected to end at .*, in \d+ s", line)
+
+
 # --- told to stop, longer, shorter ---
 
 
@@ -746,7 +822,7 @@ def test_the_command_trains_and_says_how_each_epoch_went(folders: Path, capsys: 
         "--batch-size and --epochs set others",
         "warning: 2 steps are few to learn in; a smaller --batch-size or more --epochs give more.",
     ]
-    assert [line.split(":")[0] for line in told[5:]] == ["epoch 1", "epoch 2"]
+    assert [line.split(":")[0] for line in told[5:]] == ["precision", "epoch 1", "epoch 2"]
 
 
 @pytest.mark.parametrize(
