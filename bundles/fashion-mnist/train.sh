@@ -14,7 +14,7 @@ second=checkpoints/fashion-mnist
 train() {
     .venv/bin/mixer train "$data" --labels "$bundle/labels.txt" --name fashion-mnist --license Apache-2.0 \
         --teacher "$teacher/teacher.onnx" --distil-weight 0.8 --distil-temperature 2 --fit pad --background dark \
-        --recipe small --batch-size 256 --optimizer muon --warmup-epochs 0.5 --autocast bf16 \
+        --recipe small --batch-size 256 --optimizer muon --warmup-epochs 0.5 \
         --pad-crop 0.07 --erase 0.1 --mixup 0.2 --label-smoothing 0 --val-fraction 0.05 "$@"
 }
 [ -f "$first/model.safetensors" ] || train --out "$first" --epochs 35 --learning-rate 2e-3 \

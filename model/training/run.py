@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import torch
 
-from model.data.pillow_warnings import silenced
 from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.evaluation.journal import Journal
@@ -79,8 +78,7 @@ class Run:
         """Take the remaining steps. Raises TrainingStopped, saved, after the step at which the run is told to stop."""
         journal = Journal(self.out, self.state.step, active=self.run_config.processes.is_first)
         try:
-            with silenced():
-                self._take_steps(callbacks, save_every_s, journal)
+            self._take_steps(callbacks, save_every_s, journal)
         finally:
             self.step.batches.close()
             journal.close()

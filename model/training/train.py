@@ -17,6 +17,7 @@ import torch
 from model.data.dataset import Dataset, PreprocessConfig
 from model.data.layout import read_labels
 from model.data.loading import load
+from model.data.pillow_warnings import silenced
 from model.errors import MixerError, TrainingError, TrainingStopped
 from model.evaluation.curves import write_curves
 from model.evaluation.evaluate import Evaluation
@@ -99,9 +100,10 @@ def train(
             checkpoint.save(finished(model, evaluation, temperature), out / BEST)
         callbacks.on_best(model, evaluation, temperature)
 
-    run.go_on(replace(callbacks, on_best=keep_best), save_every_s)
-    _, evaluation, temperature = run.evaluate()
-    last = finished(run.state.averaged, evaluation, temperature)
+    with silenced():  # streamed pictures have told theirs when they were read first
+        run.go_on(replace(callbacks, on_best=keep_best), save_every_s)
+        _, evaluation, temperature = run.evaluate()
+        last = finished(run.state.averaged, evaluation, temperature)
     if processes.is_first:
         checkpoint.save(last, out)
         _draw(run.state.history, out)

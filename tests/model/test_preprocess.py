@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from model.preprocess import patchify, smallest_useful_side, to_patches, to_pixels, to_square
+from model.preprocess import patchify, smallest_useful_side, to_patches, to_pixels, to_square, to_view
 from model.spec import Fit
 from tests.model.toys import random_pixels, toy_spec
 
@@ -495,3 +495,39 @@ def test_metadata_that_cannot_be_read_costs_the_picture_nothing() -> None:
     with pytest.raises(SyntaxError):
         image().getexif()
     assert to_pixels(image(), 3).shape == (2, 4, 3)
+
+
+# --- a view ---
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("background", ["any", "dark"])
+@pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
+def test_the_view_of_a_whole_square_is_the_square(mode: Any, background: Any, channels: int) -> None:
+    coarse = Image.fromarray(random_pixels(5, 8, channels)[:, :, 0] if channels == 1 else random_pixels(5, 8, channels))
+    pixels = np.asarray(coarse.resize((96, 60), Image.Resampling.BICUBIC)).reshape(60, 96, channels)
+    fit = Fit(mode=mode, background=background)
+    square, view = to_square(pixels, 32, fit, "bicubic"), to_view(pixels, (0, 0, 1, 1), 32, fit, "bicubic")
+    assert view.shape == square.shape
+    assert np.abs(view.astype(int) - square).mean() < 3  # the color of the padding is that of other pixels
+
+
+def test_a_view_is_cut_before_it_is_resized() -> None:
+    pixels = random_pixels(64, 64, 3)
+    view = to_view(pixels, (0.5, 0.25, 0.75, 0.5), 16, Fit(mode="stretch"), "bicubic")
+    np.testing.assert_array_equal(view, pixels[16:32, 32:48])
+
+
+def test_a_view_within_a_crop_or_a_padded_square_is_at_its_place() -> None:
+    pixels = random_pixels(32, 64, 3)
+    middle = to_view(pixels, (0.5, 0.5, 1, 1), 16, Fit(mode="crop", crop_percentage=1.0), "bicubic")
+    np.testing.assert_array_equal(middle, pixels[16:, 32:48])
+    padded = to_view(pixels, (0.25, 0.25, 0.5, 0.5), 16, Fit(mode="pad"), "bicubic")
+    np.testing.assert_array_equal(padded, pixels[:16, 16:32])
+
+
+def test_a_view_is_inverted_where_the_whole_square_is() -> None:
+    pixels = np.full((32, 32, 3), 250, np.uint8)
+    pixels[8:24, 8:24] = 10
+    fit = Fit(mode="stretch", background="dark")
+    assert to_view(pixels, (0.3, 0.3, 0.7, 0.7), 8, fit, "bicubic").min() == 245

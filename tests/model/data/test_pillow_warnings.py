@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.data.pillow_warnings import collected_warnings
+from model.data.pillow_warnings import collected_warnings, silenced
 
 
 def test_warnings_and_log_lines_are_told_with_their_picture_and_go_nowhere_else(
@@ -52,3 +52,17 @@ def test_afterwards_all_is_as_it_was() -> None:
     with collected_warnings(), pytest.raises(ValueError, match="broken"):
         raise ValueError("broken")
     assert (list(log.handlers), log.propagate, warnings.showwarning) == before
+
+
+def test_inside_silenced_pillow_says_nothing_and_others_do(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    with silenced():
+        warnings.warn_explicit("odd", UserWarning, "Image.py", 1, module="PIL.Image")
+        logging.getLogger("PIL.TiffImagePlugin").error("and more")
+    assert caplog.records == []
+    assert not recwarn.list
+    logging.getLogger("PIL.TiffImagePlugin").error("heard again")
+    assert [record.message for record in caplog.records] == ["heard again"]
+    with silenced(), pytest.warns(UserWarning, match="of another"):
+        warnings.warn_explicit("of another", UserWarning, "other.py", 1, module="other")

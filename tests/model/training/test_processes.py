@@ -205,7 +205,7 @@ def _class_folders(folder: Path) -> Path:
     return folder
 
 
-def test_the_command_under_torchrun_trains_as_it_does_alone(tmp_path: Path) -> None:
+def test_the_command_under_torchrun_trains_streamed_pictures_as_it_does_kept_ones_alone(tmp_path: Path) -> None:
     data = _class_folders(tmp_path / "data")  # 21 to learn from, 5 to judge by
     sizes = "--image-size 8 --patch-size 4 --hidden-dim 8 --num-blocks 2 --tokens-mlp-dim 4 --channels-mlp-dim 8"
     how = (
@@ -213,7 +213,7 @@ def test_the_command_under_torchrun_trains_as_it_does_alone(tmp_path: Path) -> N
         "--autocast off --erase 0.3 --pad-crop 0.2 --mixup 0.5 --randaugment-layers 1"
     )
     flags = [*sizes.split(), *how.split()]
-    code, errors = _torchrun("-m", "model.training.train", data, "--out", tmp_path / "two", *flags)
+    code, errors = _torchrun("-m", "model.training.train", data, "--out", tmp_path / "two", *flags, "--stream")
     assert code == 0, errors
     assert errors.count("epoch 3: training loss") == 1  # the first process speaks for both
     main([str(data), "--out", str(tmp_path / "one"), *flags])

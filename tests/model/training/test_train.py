@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import platform
 import re
 import resource
 import signal
@@ -18,7 +19,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.data.dataset import ImageSet
+from model.data.dataset import ImageSet, PreprocessConfig
+from model.data.loading import load
 from model.errors import CheckpointError, TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.journal import METRICS
@@ -843,6 +845,47 @@ def test_a_mistake_is_one_line_and_an_exit_code(
         _command(folders, "out", *TINY, *flags)
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"model.training.train: {message}"
+
+
+def test_bf16_is_refused_before_a_picture_is_read_on_a_processor_without_it_and_trains_where_that_is_insisted_on(
+    folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with pytest.raises(SystemExit):
+        _command(folders, "out", *TINY, "--device", "cpu", "--autocast", "bf16")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("model.training.train: --autocast is 'bf16'; this processor has neither")
+    trained = _command(folders, "out", *TINY, "--device", "cpu", "--autocast", "bf16", "--allow-slow-autocast")
+    assert "warning: --autocast is 'bf16'" in capsys.readouterr().err
+    assert trained.training["recipe"]["autocast"] == "bf16"
+    trained = _command(folders, "auto", *TINY, "--device", "cpu")
+    assert "precision: float32, as the processor has no bfloat16 instructions" in capsys.readouterr().err
+    assert trained.training["recipe"]["autocast"] == "off"
+
+
+@pytest.mark.parametrize("crop_scale", [0.0, 0.3])
+def test_a_streamed_run_that_is_killed_at_a_step_ends_in_the_same_weights(folders: Path, crop_scale: float) -> None:
+    dataset = load(folders, PreprocessConfig(8, 1), val_fraction=0.4, stream=True)
+    recipe = toy_recipe(batch_size=4, crop_scale=crop_scale)
+    out, kept = folders.parent / "killed", load(folders, PreprocessConfig(8, 1), val_fraction=0.4, stream=False)
+    for step in (1, 2, 5):
+        with pytest.raises(_KilledError):
+            _train(out, recipe, dataset=dataset, callbacks=_kill_at(step), save_every_s=0)
+    _train(out, recipe, dataset=dataset)
+    _train(folders.parent / "whole", recipe, dataset=dataset if crop_scale else kept)
+    _expect_equal(out, folders.parent / "whole")
+
+
+def test_the_command_says_that_it_streams_and_goes_on_from_memory(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _command(folders, "out", *TINY, "--stream")
+    assert "pictures are decoded while the network trains; as pixels they would take" in capsys.readouterr().err
+    _command(folders, "out", *TINY, "--no-stream", "--epochs", 2)
+    told = capsys.readouterr().err
+    assert "pictures are decoded" not in told
+    assert "2 epochs in place of 1" in told
 
 
 def test_a_dark_background_is_what_the_network_learns_from_and_what_it_asks_for(folders: Path) -> None:
