@@ -36,7 +36,7 @@ class TrainOptions(Recipe):
     )
     allow_slow_autocast: Toggle[bool] = Field(
         default=False,
-        description="Train with --autocast bf16 on a processor without bf16, too, at about a twentieth of the speed.",
+        description="Train with --autocast bf16 on a processor without bf16, too, at down to a twentieth of the speed.",
     )
     stream: Switch[bool | None] = Field(
         default=None,

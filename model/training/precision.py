@@ -35,7 +35,9 @@ def expect_fast(autocast: Autocast, device: torch.device, *, allow_slow: bool) -
     is_slow = autocast == "bf16" and device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")
     if not is_slow or has_bf16(device):
         return None
-    slow = "this processor has neither AVX-512 BF16 nor AMX, and a step takes about 20 times as long as in float32"
+    slow = (
+        "this processor has neither AVX-512 BF16 nor AMX, and a step takes up to about 20 times as long as in float32"
+    )
     if allow_slow:
         return f"warning: --autocast is 'bf16'; {slow}."
     raise TrainingError(
