@@ -16,7 +16,7 @@ from model.data.batch_rng import BatchRng
 from model.data.crop import cropped, draw_views
 from model.data.dataset import ImageSet
 from model.data.mixing import mix
-from model.data.stream import ReadAhead, StreamedPixels
+from model.data.stream import PartUnderWay, ReadAhead, StreamedPixels
 from model.recipe import Recipe
 
 _ORDER, _VARIATION, _VIEW = 0, 1, 2  # the purposes of a seed
@@ -83,14 +83,15 @@ class Batches:
             pixels = torch.from_numpy(self._images.pixels[self.rows(step)[places]]).to(self._device)
             views = self._views(step, places)
             return pixels if views is None else cropped(pixels, views.to(self._device))
-        self._begin(self._ahead, step, places)
+        part = self._begin(self._ahead, step, places)
         if step + 1 < self._recipe.epochs * self.per_epoch:
             self._begin(self._ahead, step + 1, places)
-        return torch.from_numpy(self._ahead.collect(step, places)).to(self._device)
+        return torch.from_numpy(self._ahead.collect(part)).to(self._device)
 
-    def _begin(self, ahead: ReadAhead, step: int, places: slice) -> None:
+    def _begin(self, ahead: ReadAhead, step: int, places: slice) -> PartUnderWay:
         views = self._views(step, places)
-        ahead.begin(step, places, self.rows(step)[places], None if views is None else list(map(tuple, views.tolist())))
+        shares = None if views is None else list(map(tuple, views.tolist()))
+        return ahead.begin(step, places.start, self.rows(step)[places], shares)
 
     def _views(self, step: int, places: slice) -> Tensor | None:
         """float32 [n, 4]: apart from all other chance, so that they are known before the pictures are."""

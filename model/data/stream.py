@@ -16,6 +16,8 @@ from model.preprocess import Pixels, View
 
 Decoding = list[Future[Pixels]]
 """Pictures under way, uint8 [H, W, C] each."""
+PartUnderWay = tuple[int, int, int]
+"""Some pictures of a batch: the step, the index of the first, how many."""
 
 
 class StreamedPixels:
@@ -70,19 +72,20 @@ class ReadAhead:
 
     def __init__(self, pixels: StreamedPixels) -> None:
         self._pixels = pixels
-        self._begun: dict[tuple[int, int, int], Decoding] = {}
+        self._begun: dict[PartUnderWay, Decoding] = {}
 
-    def begin(self, step: int, places: slice, rows: NDArray[np.intp], views: Sequence[View] | None) -> None:
-        """Have the pictures at these places of a step's batch decoded, unless they are under way."""
-        key = _key(step, places)
-        if key not in self._begun:
-            self._begun[key] = self._pixels.begin(rows, views)
+    def begin(self, step: int, start: int, rows: NDArray[np.intp], views: Sequence[View] | None) -> PartUnderWay:
+        """Have these pictures decoded, unless they are under way: those from index `start` of a step's batch."""
+        part = step, start, len(rows)
+        if part not in self._begun:
+            self._begun[part] = self._pixels.begin(rows, views)
+        return part
 
-    def collect(self, step: int, places: slice) -> Pixels:
+    def collect(self, part: PartUnderWay) -> Pixels:
         """Wait for pictures that are under way. Those of earlier steps are dropped."""
-        for key in [key for key in self._begun if key[0] < step]:
-            cancel(self._begun.pop(key))
-        return self._pixels.collect(self._begun.pop(_key(step, places)))
+        for other in [other for other in self._begun if other[0] < part[0]]:
+            cancel(self._begun.pop(other))
+        return self._pixels.collect(self._begun.pop(part))
 
     def close(self) -> None:
         """Decode nothing more."""
@@ -94,7 +97,3 @@ def cancel(decoding: Decoding) -> None:
     """Drop what has not begun."""
     for future in decoding:
         future.cancel()
-
-
-def _key(step: int, places: slice) -> tuple[int, int, int]:
-    return step, places.start, places.stop

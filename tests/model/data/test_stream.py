@@ -185,6 +185,18 @@ def test_the_next_step_is_decoded_while_the_caller_works_on_this_one(folder: Pat
     assert not batches._ahead._begun
 
 
+def test_a_last_batch_that_is_smaller_is_decoded_ahead_as_well(folder: Path) -> None:
+    batches = _batches(load(folder, CONFIG, stream=True))
+    last = batches.per_epoch - 1
+    batches.part(last - 1, slice(0, 5))
+    assert batches._ahead is not None
+    before = list(batches._ahead._begun.values())
+    batches.part(last, slice(0, len(batches.rows(last))))
+    assert before[0] not in batches._ahead._begun.values()
+    assert [part[0] for part in batches._ahead._begun] == [last + 1]
+    batches.close()
+
+
 def test_after_the_last_step_nothing_is_decoded_ahead(folder: Path) -> None:
     batches = _batches(load(folder, CONFIG, stream=True), epochs=1)
     last = batches.per_epoch - 1
