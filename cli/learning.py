@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.settings import PASS_ON
+from cli.distillation import distil, lessons
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
 from cli.terminal import bar, console, require_extra, task_of
 from cli.training import train
@@ -29,6 +30,8 @@ _NUM_PARITY_IMAGES, _NUM_CALIBRATION = 256, 512
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     app.command("train", context_settings=PASS_ON, add_help_option=False)(train)
+    app.command("lessons", context_settings=PASS_ON, add_help_option=False)(lessons)
+    app.command("distil", context_settings=PASS_ON, add_help_option=False)(distil)
     app.command("import")(import_weights)
     app.command("export")(export)
     app.command("evaluate")(evaluate)

@@ -1,0 +1,105 @@
+"""Pictures in memory to make views of: one size, with transparency, some with labels. Knows nothing of views.
+
+Large pictures enter as several squares cut at random, so that as much of their detail is seen as of small ones.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from model.data.catalog import catalog
+from model.data.pillow_warnings import collected_warnings
+from model.errors import DataError
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+_LARGE = 3.0  # sides of the bank's squares in the shorter side of a picture that is cut
+_MOST_CUTS = 32
+
+Square = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """`pixels`: uint8 [n, 4, side, side], RGBA, stretched to squares. `aspects`: float32 [n], width by height.
+
+    `labels`: int64 [n], -1 for none. `backgrounds`: int64 [m], which pictures have no label and fill their square.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    aspects: Tensor
+    backgrounds: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Bank":
+        """The same on another device."""
+        return Bank(
+            self.pixels.to(device),
+            self.labels.to(device),
+            self.aspects.to(device),
+            self.backgrounds.to(device),
+            self.names,
+        )
+
+
+def read_bank(
+    data: Path, others: Sequence[Path], side: int, labels: Sequence[str] | None = None, seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Bank:  # fmt: skip
+    """The training pictures of DATA with their labels, and all pictures below the folders `others` without.
+
+    `labels` gives the order of the class folders.
+
+    Raises: DataError where DATA has no class folders.
+    """
+    rng = np.random.default_rng(seed)
+    squares, indices, aspects = [], [], []
+    with collected_warnings():
+        found = catalog(data, labels)
+        rows = [*found.rows["train"], *((path, -1) for folder in others for path in _pictures_below(folder))]
+        for done, (path, index) in enumerate(rows, start=1):
+            for square, aspect in _squares(path, side, rng, cut=index < 0):
+                squares.append(square)
+                indices.append(index)
+                aspects.append(aspect)
+            progress(done, len(rows))
+    if not squares:
+        raise DataError(f"{data} has no readable picture; expected some in class folders.")
+    pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
+    kinds = torch.tensor(indices)
+    filled = (pixels[:, 3] > 250).flatten(1).all(1)
+    return Bank(pixels, kinds, torch.tensor(aspects), ((kinds < 0) & filled).nonzero()[:, 0], found.labels)
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and not p.is_symlink())
+
+
+def _squares(path: Path, side: int, rng: np.random.Generator, *, cut: bool) -> Iterator[tuple[Square, float]]:
+    """A picture as one square, or a large one as several; nothing of a file that is no readable picture."""
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGBA")
+    except (OSError, ValueError, SyntaxError):
+        return
+    shorter = min(image.size)
+    if shorter < 8:
+        return
+    if not cut or shorter < _LARGE * side:
+        yield np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)), image.width / image.height
+        return
+    count = min(_MOST_CUTS, round((image.width / side) * (image.height / side)))
+    for _ in range(count):
+        extent = side * (shorter / side) ** rng.random()
+        left, top = rng.random() * (image.width - extent), rng.random() * (image.height - extent)
+        box = (left, top, left + extent, top + extent)
+        yield np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box)), 1.0

@@ -1,0 +1,170 @@
+"""A whole run of a pupil: lessons and pictures in, a checkpoint folder and a log out."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.data.dataset import Dataset, ImageSet, PreprocessConfig
+from model.data.layout import read_labels
+from model.data.loading import load_for
+from model.distillation.head import HEAD, Head, fit_head
+from model.distillation.learner import Learner
+from model.distillation.lessons import LABELS, read_codes, read_lessons
+from model.distillation.options import DistilOptions
+from model.errors import TrainingError, TrainingStopped
+from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
+from model.network import checkpoint
+from model.network.mixer import MixerConfig, variant_name
+from model.preprocess import patchify
+from model.spec import Fit, ModelSpec, Source
+
+STATE = "distil.pt"
+LOG = "metrics.jsonl"
+_PREPROCESS = {"fit": Fit(mode="stretch"), "interpolation": "bilinear"}  # a view keeps all of a picture, so this does
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class DistilCallbacks:
+    """What a run tells, and what it asks."""
+
+    on_note: Callable[[str], None] = lambda line: None
+    on_step: Callable[[int, int], None] = lambda step, total: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Checkpoint:
+    """Train a pupil, or go on with one, and write its checkpoint. Raises MixerError of every kind."""
+    labels = read_labels(options.lessons / LABELS)
+    config = _config(options, len(labels))
+    dataset = load_for(options.data, PreprocessConfig(config.image_size, config.channels, **_PREPROCESS), labels)  # type: ignore[arg-type]
+    codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
+    if not (options.lessons / HEAD).exists():
+        fit_head(lessons, len(labels)).write(options.lessons)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    learner = Learner(options, config, lessons, codes, Head.read(options.lessons), device)
+    options.out.mkdir(parents=True, exist_ok=True)
+    state = options.out / STATE
+    if state.exists():
+        learner.read(state)
+        callbacks.on_note(f"going on after step {learner.step} of {options.steps}")
+    callbacks.on_note(f"{len(lessons)} lessons, {len(dataset.judged[1])} pictures to judge by, on {device}")
+    _Run(options, learner, dataset, callbacks).go_on()
+    return _finished(options, learner, dataset, labels)
+
+
+class _Run:
+    """The loop over steps, with its log and its saved states."""
+
+    def __init__(self, options: DistilOptions, learner: Learner, dataset: Dataset, callbacks: DistilCallbacks) -> None:
+        self._options, self._learner, self._dataset, self._callbacks = options, learner, dataset, callbacks
+        self._log = options.out / LOG
+        self._seconds = _seconds_in(self._log)
+
+    def go_on(self) -> None:
+        """Take the steps that are left. Raises TrainingStopped, with the state saved, where that is asked for."""
+        options, learner = self._options, self._learner
+        started, first = time.monotonic(), learner.step
+        since, before = started, learner.step
+        while learner.step < options.steps:
+            learner.take_step()
+            self._callbacks.on_step(learner.step, options.steps)
+            ends = learner.step == options.steps
+            if learner.step % options.judge_every == 0 or ends:
+                now = time.monotonic()
+                rate = (learner.step - before) * options.batch_size / (now - since)
+                self._note(rate, learner.step - before, self._seconds + now - started)
+                since, before = time.monotonic(), learner.step
+            stops = self._callbacks.should_stop()
+            if learner.step % options.save_every == 0 or ends or stops:
+                learner.write(options.out / STATE)
+            if stops and not ends:
+                raise TrainingStopped(f"stopped after step {learner.step}; {learner.step - first} of them now")
+
+    def _note(self, rate: float, steps: int, seconds: float) -> None:
+        learner = self._learner
+        evaluation, _ = _judged(learner, self._dataset.judged[1])
+        row: dict[str, Any] = {
+            "step": learner.step,
+            "seconds": round(seconds),
+            "images_per_s": round(rate),
+            "rate": round(learner.rate(learner.step), 4),
+            **{name: round(value, 4) for name, value in learner.losses_since(steps).items()},
+            "val_top1": round(evaluation.top1, 4),
+            "val_loss": round(evaluation.loss, 4),
+        }
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        words = " ".join(f"{name} {value}" for name, value in row.items())
+        self._callbacks.on_note(words)
+
+
+def _judged(learner: Learner, images: ImageSet) -> tuple[Evaluation, "np.ndarray[Any, np.dtype[np.float64]]"]:
+    """The averaged network on pictures as they are, and its logits."""
+    network, device = learner.network, next(learner.network.parameters()).device
+
+    def logits_of(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> "np.ndarray[Any, np.dtype[np.float32]]":
+        patches = patchify(torch.from_numpy(pixels.copy()), learner.options.patch_size).to(device)
+        with torch.inference_mode():
+            logits: torch.Tensor = network.classify(network.embed(patches))
+        return logits.float().cpu().numpy()
+
+    logits = all_logits(logits_of, images, batch_size=_AT_ONCE)
+    return evaluate_logits(logits, images.labels), logits
+
+
+def _finished(
+    options: DistilOptions, learner: Learner, dataset: Dataset, labels: tuple[str, ...]
+) -> checkpoint.Checkpoint:
+    """Write the averaged network with its spec, and tell how it did."""
+    split, images = dataset.judged
+    _, logits = _judged(learner, images)
+    temperature = fit_temperature(logits, images.labels)
+    evaluation = evaluate_logits(logits, images.labels, temperature)
+    network = learner.network.cpu().eval()
+    config = network.config
+    spec = ModelSpec(
+        name=options.name or options.out.resolve().name,
+        variant=variant_name(config),
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        channels=3,
+        num_classes=config.num_classes,
+        labels=labels,
+        temperature=temperature,
+        source=Source(origin=f"distilled from EfficientNet-lite2 on {options.data.name}", license=options.license),
+        **_PREPROCESS,
+    )
+    training = {
+        "options": options.model_dump(mode="json", exclude={"lessons", "data", "out"}),
+        "steps": learner.step,
+        "judged_on": f"{len(images)} {split} pictures",
+        "evaluation": asdict(evaluation),
+    }
+    made = checkpoint.Checkpoint(network, spec, training)
+    checkpoint.save(made, options.out)
+    return replace(made)
+
+
+def _config(options: DistilOptions, num_classes: int) -> MixerConfig:
+    try:
+        return MixerConfig(
+            options.image_size, options.patch_size, options.hidden_dim, options.num_blocks, options.tokens_mlp_dim,
+            options.channels_mlp_dim, num_classes=num_classes, gelu="tanh",
+        )  # fmt: skip
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+
+
+def _seconds_in(log: Path) -> float:
+    """How long the run has taken before now, by its log."""
+    if not log.exists():
+        return 0.0
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return float(json.loads(lines[-1])["seconds"]) if lines else 0.0

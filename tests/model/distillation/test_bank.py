@@ -1,0 +1,41 @@
+"""Pictures in memory: their labels, shapes, cut-outs and large ones in parts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.distillation.bank import Bank, read_bank
+from model.errors import DataError
+
+
+def test_labelled_pictures_come_first_and_others_have_no_label(bank: Bank) -> None:
+    assert bank.names == ("dark", "light")
+    assert bank.labels[:24].tolist() == [0] * 12 + [1] * 12
+    assert set(bank.labels[24:].tolist()) == {-1}
+    assert bank.pixels.shape[1:] == (4, 192, 192)
+    assert bank.pixels.dtype == torch.uint8
+
+
+def test_aspects_are_width_by_height(bank: Bank) -> None:
+    assert bank.aspects[:3].tolist() == pytest.approx([30 / 40, 31 / 40, 32 / 40])
+
+
+def test_a_large_picture_becomes_several_squares_and_a_broken_file_none(bank: Bank) -> None:
+    assert len(bank) == 24 + 1 + round(600 / 192 * 700 / 192)
+
+
+def test_only_what_fills_its_square_is_a_background(bank: Bank) -> None:
+    assert bank.backgrounds.tolist() == list(range(25, len(bank)))  # not the cut-out
+
+
+def test_the_order_of_labels_may_be_given(data: Path) -> None:
+    turned = read_bank(data, [], 16, ["light", "dark"])
+    assert turned.names == ("light", "dark")
+    bright = turned.pixels[turned.labels == 0, :3].float().mean()
+    assert bright > 150
+
+
+def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        read_bank(tmp_path, [], 16)

@@ -1,0 +1,93 @@
+"""A pupil's losses and targets, a run with its log, its stop and its resume, and the checkpoint that comes out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.distillation.distil import LOG, STATE, DistilCallbacks, distil
+from model.distillation.options import DistilOptions
+from model.distillation.pupil import Pupil, at_tokens, make_local, targets_of
+from model.errors import TrainingError, TrainingStopped
+from model.network import checkpoint
+from model.network.mixer import MixerConfig, MlpMixer
+
+CONFIG = MixerConfig(32, 8, 24, 4, 16, 48, num_classes=2, gelu="tanh")
+
+
+def options(lessons: Path, data: Path, out: Path, **more: object) -> DistilOptions:
+    given = {
+        "steps": 24, "cool_steps": 8, "warmup_steps": 2, "batch_size": 64, "judge_every": 6, "save_every": 12,
+        "image_size": 32, "patch_size": 8, "hidden_dim": 24, "num_blocks": 4, "tokens_mlp_dim": 16,
+        "channels_mlp_dim": 48, "compile": False, "learning_rate": 2e-2, "rate_of_others": 1e-2, "ema_decay": 0.8,
+    }  # fmt: skip
+    return DistilOptions.model_validate({"lessons": lessons, "data": data, "out": out} | given | more)
+
+
+def test_maps_go_to_the_tokens() -> None:
+    maps = torch.arange(16.0).reshape(1, 4, 4, 1)
+    assert torch.equal(at_tokens(maps, 4), maps.flatten(1, 2))
+    halved = at_tokens(maps, 2)[0, :, 0]
+    assert halved[0] < halved[1] < halved[2] < halved[3]
+    assert at_tokens(maps, 8).shape == (1, 64, 1)
+
+
+def test_local_mixing_falls_off_with_the_distance_and_keeps_its_size() -> None:
+    plain, local = MlpMixer(CONFIG), MlpMixer(CONFIG)
+    local.load_state_dict(plain.state_dict())
+    make_local(local)
+    for before, after in zip(plain.blocks, local.blocks, strict=True):
+        kernel = after.token_mixing.dense_0.weight  # 16 units, one for each of 4 x 4 tokens
+        torch.testing.assert_close(kernel.norm(dim=1), before.token_mixing.dense_0.weight.norm(dim=1))
+        assert kernel[0, 0].abs() + kernel[0, 1].abs() > 100 * kernel[0, 15].abs()
+
+
+def test_unlabelled_views_have_no_say_in_the_label_losses() -> None:
+    torch.manual_seed(0)
+    pupil = Pupil(CONFIG, 3, 5, 7)
+    torch.nn.init.normal_(pupil.network.head.weight)
+    patches = torch.rand(4, 16, 192) * 255
+
+    def losses(others: torch.Tensor) -> list[float]:
+        targets = targets_of(
+            torch.zeros(4, 16, 3), torch.zeros(4, 16, 5), torch.zeros(4, 7), others,
+            torch.tensor([0, 1, -1, -1]), torch.tensor([0, 1, -1, 1]), torch.ones(4),
+        )  # fmt: skip
+        return [loss.item() for loss in pupil(patches, targets)]
+
+    first, second = losses(torch.zeros(4, 2)), losses(torch.tensor([[0.0, 0], [0, 0], [9, 0], [0, 9]]))
+    assert first == second
+    assert all(loss > 0 for loss in first)
+
+
+def test_a_run_learns_and_writes_a_checkpoint_and_a_log(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    out = tmp_path / "pupil"
+    distil(options(lessons_folder, data, out, steps=60), DistilCallbacks(on_note=notes.append))
+    rows = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(6, 61, 6))
+    assert rows[-1]["features"] < 0.7 * rows[0]["features"]
+    assert rows[-1]["late"] < rows[0]["late"]
+    assert rows[-1]["rate"] == 0
+    loaded = checkpoint.load(out)
+    assert loaded.spec.labels == ("dark", "light")
+    assert loaded.spec.fit.mode == "stretch"
+    assert loaded.training["evaluation"]["top1"] >= 0.9
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    distil(options(lessons_folder, data, whole), DistilCallbacks())
+    asked = iter([False] * 9 + [True])
+    with pytest.raises(TrainingStopped, match="step 10"):
+        distil(options(lessons_folder, data, parts), DistilCallbacks(should_stop=lambda: next(asked)))
+    distil(options(lessons_folder, data, parts), DistilCallbacks())
+    states = [torch.load(folder / STATE, weights_only=True) for folder in (whole, parts)]
+    assert all(torch.equal(states[0]["average"][name], states[1]["average"][name]) for name in states[0]["average"])
+
+
+def test_a_state_of_another_network_is_named(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    distil(options(lessons_folder, data, tmp_path, steps=2), DistilCallbacks())
+    with pytest.raises(TrainingError, match=STATE):
+        distil(options(lessons_folder, data, tmp_path, hidden_dim=32), DistilCallbacks())
