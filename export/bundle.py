@@ -163,9 +163,12 @@ def _completed(
 ) -> ModelSpec:
     """The spec with the graph's canary and metrics, and the network's sizes."""
     spec, config = checkpoint.spec, checkpoint.model.config
+    own = (
+        checkpoint.images if checkpoint.images is not None else export_data.parity_images
+    )  # data may not be given away
     found: dict[str, object] = {
         "network": Network(**{size: getattr(config, size) for size in Network.model_fields}),
-        "canary": None if constant else canary_of(runner, spec, export_data.parity_images[0], precision),
+        "canary": None if constant else canary_of(runner, spec, own[0], precision),
     }
     if export_data.test is not None:
         found["metrics"] = _metrics(runner, spec.temperature, *export_data.test)

@@ -17,7 +17,7 @@ from model.data.catalog import catalog
 from model.data.pillow_warnings import collected_warnings
 from model.errors import DataError
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _LARGE = 3.0  # sides of the bank's squares in the shorter side of a picture that is cut
 _MOST_CUTS = 32
 
@@ -81,7 +81,7 @@ def read_bank(
 
 
 def _pictures_below(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and not p.is_symlink())
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_symlink())
 
 
 def _squares(path: Path, side: int, rng: np.random.Generator, *, cut: bool) -> Iterator[tuple[Square, float]]:

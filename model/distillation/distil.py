@@ -3,16 +3,17 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from model.data.dataset import Dataset, ImageSet, PreprocessConfig
+from model.data.dataset import Dataset, ImageSet, PreprocessConfig, read_pixels
 from model.data.layout import read_labels
 from model.data.loading import load_for
+from model.distillation.bank import IMAGE_SUFFIXES
 from model.distillation.head import HEAD, Head, fit_head
 from model.distillation.learner import Learner
 from model.distillation.lessons import LABELS, read_codes, read_lessons
@@ -21,7 +22,7 @@ from model.errors import TrainingError, TrainingStopped
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
 from model.network import checkpoint
 from model.network.mixer import MixerConfig, variant_name
-from model.preprocess import patchify
+from model.preprocess import Pixels, patchify
 from model.spec import Fit, ModelSpec, Source
 
 STATE = "distil.pt"
@@ -147,9 +148,20 @@ def _finished(
         "judged_on": f"{len(images)} {split} pictures",
         "evaluation": asdict(evaluation),
     }
-    made = checkpoint.Checkpoint(network, spec, training)
+    made = checkpoint.Checkpoint(network, spec, training, _pictures(options.pictures, spec))
     checkpoint.save(made, options.out)
-    return replace(made)
+    return made
+
+
+def _pictures(folder: Path | None, spec: ModelSpec) -> Pixels | None:
+    """The pictures of a folder as the network sees them, in the order of their names."""
+    if folder is None:
+        return None
+    config = PreprocessConfig(spec.image_size, spec.channels, spec.fit, spec.interpolation)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise TrainingError(f"{folder} has no picture; expected some for the checkpoint to carry along.")
+    return np.stack([read_pixels(path, config) for path in paths])
 
 
 def _config(options: DistilOptions, num_classes: int) -> MixerConfig:

@@ -37,6 +37,10 @@ class DistilOptions(BaseModel):
     out: Path = Field(description="Checkpoint folder to write.")
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
     license: str = Field(default="unknown", description="License of the weights.")
+    pictures: Path | None = Field(
+        default=None,
+        description="Folder of pictures that the checkpoint may carry along, for its export's checks and canary.",
+    )
     steps: int = Field(default=6_000, ge=1, description="Steps in all.")
     cool_steps: int = Field(default=1_500, ge=0, description="Last steps, in which the learning rate falls to zero.")
     warmup_steps: int = Field(default=100, ge=0, description="First steps, in which the learning rate rises.")

@@ -97,6 +97,15 @@ def test_every_graph_has_its_own_canary(bundle: Published):
 
 
 @pytest.mark.heavy
+def test_a_canary_is_one_of_the_checkpoints_own_pictures_where_it_has_some(checkpoint: Checkpoint, tmp_path: Path):
+    assert checkpoint.images is not None
+    data = ExportData(noise(8), calibration=noise(8))  # pictures that may not be given away
+    canary = publish(checkpoint, tmp_path, data, precisions=()).graphs["fp32"].spec.canary
+    assert canary is not None
+    pixels = to_pixels(Image.open(io.BytesIO(base64.b64decode(canary.picture))), 3)
+    assert (pixels == checkpoint.images[0]).all()
+
+
 def test_grey_pictures_have_canaries_too(tmp_path: Path):
     checkpoint = toy_checkpoint(1, fit=Fit(mode="pad"))
     imaged = replace(checkpoint, images=clear_images(checkpoint.model))

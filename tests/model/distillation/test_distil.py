@@ -64,7 +64,10 @@ def test_unlabelled_views_have_no_say_in_the_label_losses() -> None:
 def test_a_run_learns_and_writes_a_checkpoint_and_a_log(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
     notes: list[str] = []
     out = tmp_path / "pupil"
-    distil(options(lessons_folder, data, out, steps=60), DistilCallbacks(on_note=notes.append))
+    distil(
+        options(lessons_folder, data, out, steps=60, pictures=data / "val" / "dark"),
+        DistilCallbacks(on_note=notes.append),
+    )
     rows = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(6, 61, 6))
     assert rows[-1]["features"] < 0.7 * rows[0]["features"]
@@ -73,6 +76,8 @@ def test_a_run_learns_and_writes_a_checkpoint_and_a_log(lessons_folder: Path, da
     loaded = checkpoint.load(out)
     assert loaded.spec.labels == ("dark", "light")
     assert loaded.spec.fit.mode == "stretch"
+    assert loaded.images is not None
+    assert loaded.images.shape == (8, 32, 32, 3)
     assert loaded.training["evaluation"]["top1"] >= 0.9
 
 
