@@ -29,6 +29,13 @@ class Augmentation(BaseModel):
         le=1,
         description="Smallest area of a random resized crop, as a share of the picture's, such as 0.08; 0: no crop.",
     )
+    distort: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the pictures that are turned, scaled, shifted, set before another background, in other "
+        "light, noisy.",
+    )
     randaugment_layers: int = Field(default=0, ge=0, description="Random operations a picture (arXiv 1909.13719).")
     randaugment_magnitude: float = Field(default=15, ge=0, le=30, description="How strong they are, out of 30.")
     invert: float = Field(default=0.0, ge=0, le=1, description="Probability of exchanging light and dark.")

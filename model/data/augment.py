@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from model.data.batch_rng import BatchRng
+from model.data.distort import distort
 from model.data.randaugment import rand_augment
 from model.recipe import Augmentation
 
@@ -16,6 +17,8 @@ def augment(pixels: Tensor, augmentation: Augmentation, rng: BatchRng) -> Tensor
         pixels = _shifted(pixels, augmentation.pad_crop, rng)
     if augmentation.randaugment_layers:
         pixels = rand_augment(pixels, augmentation.randaugment_layers, augmentation.randaugment_magnitude, rng)
+    if augmentation.distort:
+        pixels = distort(pixels, augmentation.distort, rng)
     if augmentation.invert:
         pixels = torch.where(_chosen(augmentation.invert, rng), 255 - pixels, pixels)
     if augmentation.erase:

@@ -35,6 +35,10 @@ class BatchRng:
         """float32 [n] of the Beta(alpha, alpha) distribution."""
         return self._cut(self._generator.beta(alpha, alpha, self._total).astype(np.float32))
 
+    def normal(self, *shape: int) -> Tensor:
+        """float32 [n, *shape], mean 0 and standard deviation 1."""
+        return self._cut(self._generator.standard_normal((self._total, *shape), dtype=np.float32))
+
     def noise(self, *shape: int) -> Tensor:
         """uint8 [*shape] in 0..255, the same for every picture of the batch."""
         return torch.from_numpy(self._generator.integers(0, 256, shape, dtype=np.uint8)).to(self._device)

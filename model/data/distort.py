@@ -1,0 +1,79 @@
+"""Pictures as a careless photographer takes them: turned, nearer or farther, off the middle, in other light, noisy.
+
+For a whole batch at once on its own device. Knows nothing of labels, which all of this keeps.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from model.data.batch_rng import BatchRng
+
+_MAX_DEGREES = 32.0
+_SCALES = (0.55, 1.15)  # of the picture's content
+_MAX_SHIFT = 0.12  # of the side
+_DARKEST = 16  # what is not above this before a dark border is background
+_BRIGHTEST_BACKGROUND = 110.0
+_CONTRASTS = (0.4, 1.2)
+_MAX_NOISE = 34.0  # standard deviation, in grey levels
+_EACH = 0.6  # how often each of the changes is made to a picture that is varied
+
+
+def distort(pixels: Tensor, share: float, rng: BatchRng) -> Tensor:
+    """Vary about a `share` of uint8 [N, H, W, C] in 0..255; the same shape and type comes back.
+
+    What comes into sight from outside has the median color of the picture's border. A dark background gets any level
+    up to 110; contrast falls to 0.4 at most, and noise has a standard deviation of 34 at most.
+    """
+    chosen = rng.uniform() < share  # N
+    images = pixels.permute(0, 3, 1, 2).float()  # N C H W
+    images = _seen_from_elsewhere(images, rng)
+    images = _before_light(images, rng)
+    images = _in_other_light(images, rng)
+    varied = images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return torch.where(chosen[:, None, None, None], varied, pixels)
+
+
+def _some(rng: BatchRng) -> Tensor:
+    """Which pictures a change is made to: float32 [N], 0 or 1."""
+    return (rng.uniform() < _EACH).float()
+
+
+def _between(low: float, high: float, rng: BatchRng) -> Tensor:
+    return low + (high - low) * rng.uniform()
+
+
+def _seen_from_elsewhere(images: Tensor, rng: BatchRng) -> Tensor:
+    """Turned by at most 32 degrees, scaled to 0.55 to 1.15, shifted by at most 12 % of the side."""
+    angle = (rng.uniform() * 2 - 1) * math.radians(_MAX_DEGREES) * _some(rng)
+    scale = 1 + (_between(*_SCALES, rng) - 1) * _some(rng)
+    shift = (rng.uniform(2) * 2 - 1) * (2 * _MAX_SHIFT) * _some(rng)[:, None]  # N 2, of which the side is 2
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)  # N H W 2
+    border = _border(images)
+    inner = functional.grid_sample(images - border, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return inner + border
+
+
+def _before_light(images: Tensor, rng: BatchRng) -> Tensor:
+    """A dark background at any level up to 110."""
+    level = (rng.uniform() * _BRIGHTEST_BACKGROUND * _some(rng))[:, None, None, None]
+    dark = (_border(images).mean(1, keepdim=True) <= _DARKEST) & (images.amax(1, keepdim=True) <= _DARKEST)
+    return torch.where(dark, level, images)
+
+
+def _in_other_light(images: Tensor, rng: BatchRng) -> Tensor:
+    """Contrast around the mean, and noise."""
+    contrast = (1 + (_between(*_CONTRASTS, rng) - 1) * _some(rng))[:, None, None, None]
+    mean = images.mean((1, 2, 3), keepdim=True)
+    strength = (rng.uniform() * _MAX_NOISE * _some(rng))[:, None, None, None]
+    return (images - mean) * contrast + mean + strength * rng.normal(*images.shape[1:])
+
+
+def _border(images: Tensor) -> Tensor:
+    """The median [N, C, 1, 1] of the outermost pixels."""
+    rows, columns = images[:, :, (0, -1)].flatten(2), images[:, :, 1:-1, (0, -1)].flatten(2)
+    return torch.cat([rows, columns], 2).median(2).values[:, :, None, None]
