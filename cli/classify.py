@@ -17,7 +17,7 @@ from app.settings import Settings
 from cli.terminal import console
 
 if TYPE_CHECKING:
-    from app.inference.classifier import Prediction
+    from app.inference.answer import Asked, Certainty, Prediction
 
 STANDARD_INPUT = Path("-")
 _UNREADABLE = "unreadable_file"
@@ -38,10 +38,11 @@ class Entry(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Which model answered, and its predictions as the service gives them, most probable first."""
+    """Which model answered, its predictions as the service gives them, most probable first, and how sure they are."""
 
     model: Mapping[str, str]
     predictions: "list[Prediction]"
+    certainty: "Certainty"
 
 
 def classify(
@@ -52,17 +53,23 @@ def classify(
     top_k: Annotated[
         int | None, typer.Option(help="How many labels for each picture. Default: 1, with --json 5.")
     ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Energy below which an answer is uncertain. Default: the model's, if any.")
+    ] = None,
+    coverage: Annotated[
+        float | None, typer.Option("--set", help="Add a set of labels that has the true one with this probability.")
+    ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line: path, and model and predictions, or error.")
+        bool, typer.Option("--json", help="One JSON object a line: path, and what the service answers, or error.")
     ] = False,
 ) -> None:
     """Classify pictures without a server, by the same code. Exit code 1 where any could not be."""
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
-    wanted = 1 if top_k is None and not as_json else top_k
+    asked: Asked = {"top_k": 1 if top_k is None and not as_json else top_k, "threshold": threshold, "set": coverage}
     try:
-        failures = asyncio.run(classify_all(chosen, list(entries_of(paths)), wanted, as_json=as_json))
+        failures = asyncio.run(classify_all(chosen, list(entries_of(paths)), asked, as_json=as_json))
     except BadParameter as error:
         raise BadSettings(str(error)) from error
     raise typer.Exit(1 if failures else 0)
@@ -91,12 +98,12 @@ def _below(folder: Path) -> list[Entry]:
     return sorted(entries) or [Entry(folder, Failure("no_pictures", "It holds no pictures."))]
 
 
-async def classify_all(chosen: Settings, entries: list[Entry], top_k: int | None, *, as_json: bool) -> int:
+async def classify_all(chosen: Settings, entries: list[Entry], asked: "Asked", *, as_json: bool) -> int:
     """Print every entry's labels or failure, in order. Returns how many could not be classified."""
     failures = 0
     with Progress(console=console, transient=True, disable=len(entries) == 1 or not console.is_terminal) as progress:
         task = progress.add_task("classifying", total=len(entries))
-        async for path, outcome in _outcomes(chosen, entries, top_k):
+        async for path, outcome in _outcomes(chosen, entries, asked):
             progress.advance(task)
             failures += isinstance(outcome, Failure)
             _print(path, outcome, as_json=as_json)
@@ -104,7 +111,7 @@ async def classify_all(chosen: Settings, entries: list[Entry], top_k: int | None
 
 
 async def _outcomes(
-    chosen: Settings, entries: list[Entry], top_k: int | None
+    chosen: Settings, entries: list[Entry], asked: "Asked"
 ) -> AsyncIterator[tuple[Path, Labels | Failure]]:
     """Each path with its labels or its failure, in order; a bounded number of them is under way at any time."""
     from app import main as composition  # noqa: PLC0415
@@ -116,7 +123,7 @@ async def _outcomes(
     engine = open_bundle(composition.engine_options(chosen), bundle).engine
     decoding = composition.build_decoding(chosen)
     classifier = composition.build_classifier(chosen, engine, Metrics(), decoding)
-    wanted = classifier.expect_top_k(top_k)
+    wanted = classifier.wanted(asked)
     window = min(chosen.queue_capacity, 2 * engine.instances * engine.max_batch_size)
 
     async def outcome(entry: Entry) -> Labels | Failure:
@@ -126,12 +133,12 @@ async def _outcomes(
             with classifier.admit() as (permit,):
                 payload = await asyncio.to_thread(_read, entry.path, chosen.max_image_bytes)
                 deadline = asyncio.get_running_loop().time() + chosen.request_timeout_s
-                classified = await classifier.classify(permit, payload, top_k=wanted, deadline=deadline)
+                classified = await classifier.classify(permit, payload, wanted=wanted, deadline=deadline)
         except ServiceError as error:
             return Failure(error.code, str(error))
         except OSError as error:
             return Failure(_UNREADABLE, f"It cannot be read: {error.strerror}.")
-        return Labels(classifier.named, classified.predictions)
+        return Labels(classifier.named, classified.predictions, classified.certainty)
 
     pending: list[tuple[Path, asyncio.Task[Labels | Failure]]] = []
     for entry in entries:
@@ -158,10 +165,20 @@ def _read(path: Path, most: int) -> bytes:
 def _print(path: Path, outcome: Labels | Failure, *, as_json: bool) -> None:
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     if as_json:
-        answer = {"error": outcome._asdict()} if isinstance(outcome, Failure) else outcome._asdict()
-        typer.echo(json.dumps({"path": name, **answer}, ensure_ascii=False))
+        typer.echo(json.dumps({"path": name, **_as_json(outcome)}, ensure_ascii=False))
     elif isinstance(outcome, Failure):
         console.print(f"{name}: {outcome.detail}")
     else:
         words = ", ".join(f"{best['label']} {best['probability']:.1%}" for best in outcome.predictions)
-        typer.echo(f"{name}: {words}")
+        typer.echo(f"{name}: {words}{_in_words(outcome.certainty)}")
+
+
+def _as_json(outcome: Labels | Failure) -> dict[str, object]:
+    if isinstance(outcome, Failure):
+        return {"error": outcome._asdict()}
+    return {"model": outcome.model, "predictions": outcome.predictions, **outcome.certainty}
+
+
+def _in_words(certainty: "Certainty") -> str:
+    uncertain = " (uncertain)" if certainty.get("uncertain") else ""
+    return uncertain + (f"; set: {', '.join(certainty['set']['labels'])}" if "set" in certainty else "")

@@ -135,7 +135,9 @@ def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels]
     return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
 
 
-def dataset_for(spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False) -> "Dataset":
+def dataset_for(
+    spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False, to_calibrate: bool = False
+) -> "Dataset":
     """DATA as this classifier sees it, read under a progress bar; prints what was found. Raises DataError."""
     from model.data.dataset import PreprocessConfig  # noqa: PLC0415
     from model.data.loading import load_for  # noqa: PLC0415
@@ -147,6 +149,7 @@ def dataset_for(spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: b
             PreprocessConfig(spec.image_size, spec.channels, spec.fit, spec.interpolation),
             spec.labels,
             with_training=with_training,
+            to_calibrate=to_calibrate,
             val_fraction=recipe.val_fraction,
             seed=recipe.seed,
             progress=task_of(progress, "reading pictures"),

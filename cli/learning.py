@@ -1,4 +1,4 @@
-"""The commands around a checkpoint: `mixer import | export`, `evaluate` and `train` come from neighbouring modules.
+"""The commands around a checkpoint: `mixer import | export`; `evaluate`, `calibrate` and `train` come from neighbours.
 
 They need the extras train and export; torch is loaded when one of them runs, and not before.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.settings import PASS_ON
+from cli.calibration import calibrate
 from cli.distillation import distil, lessons
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
 from cli.terminal import bar, console, require_extra, task_of
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command("import")(import_weights)
     app.command("export")(export)
     app.command("evaluate")(evaluate)
+    app.command("calibrate")(calibrate)
 
 
 def import_weights(

@@ -84,7 +84,7 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder or .onnx 
     engine = open_engine(EngineOptions(bundle, provider="cpu", max_batch_size=1))
     content = {
         "precisions": {precision: str(path) for precision, path in find_graphs(bundle).items()},
-        "spec": engine.spec.model_dump(mode="json"),
+        "spec": engine.spec.model_dump(mode="json", exclude={"conformal": {"scores"}}),
     }
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 

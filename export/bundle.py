@@ -180,11 +180,4 @@ def _put_in_place(graphs: Mapping[Precision, Graph], bundle: Path) -> dict[Preci
 
 
 def _metrics(runner: GraphRunner, temperature: float, data_set: str, images: ImageSet) -> Metrics:
-    evaluation = evaluate(runner.logits, images, temperature=temperature)
-    return Metrics(
-        data_set=data_set,
-        num_pictures=evaluation.num_pictures,
-        top1=evaluation.top1,
-        top5=evaluation.top5,
-        calibration_error=evaluation.calibration_error,
-    )
+    return evaluate(runner.logits, images, temperature=temperature).metrics(data_set)

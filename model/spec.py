@@ -5,8 +5,9 @@ METADATA_KEY, so that one .onnx file is a whole classifier.
 """
 
 import base64
+import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
@@ -68,6 +69,36 @@ class Canary(_Value):
         return picture
 
 
+class Conformal(_Value):
+    """Nonconformity scores of held-out pictures, from which a set of labels is made at any coverage.
+
+    A score is 1 minus the probability of the true label (LAC, arXiv 1609.00451). `scores`: ascending, of num_pictures
+    or, where these are more, as many evenly spaced order statistics, the largest among them.
+    """
+
+    data_set: str
+    num_pictures: int = Field(ge=1)
+    scores: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=1)
+
+    def quantile(self, coverage: float) -> float:
+        """The largest score of a label in a set with this coverage, in (0, 1); 1 where the pictures are too few for it.
+
+        The score of rank ceil((n + 1) * coverage), or the next one that is stored (arXiv 2107.07511, section 1).
+        """
+        rank = max(1, math.ceil(round((self.num_pictures + 1) * coverage, 9)))  # 100 * 0.07 is 7.000000000000001
+        if rank > self.num_pictures:
+            return 1.0
+        return self.scores[(rank - 1) * len(self.scores) // self.num_pictures]
+
+    @model_validator(mode="after")
+    def _is_sorted(self) -> Self:
+        if list(self.scores) != sorted(self.scores):
+            raise ValueError("scores are not in ascending order; expected them sorted.")
+        if len(self.scores) > self.num_pictures:
+            raise ValueError(f"scores has {len(self.scores)} entries; expected at most num_pictures.")
+        return self
+
+
 class Source(_Value):
     """Where the weights came from and under which license."""
 
@@ -103,6 +134,8 @@ class ModelSpec(_Value):
     fit: Fit = Fit()
     interpolation: Interpolation = "bicubic"
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    energy_threshold: FiniteFloat | None = None  # of the logits' log-sum-exp; an answer below it is uncertain
+    conformal: Conformal | None = None
     metrics: Metrics | None = None
     canary: Canary | None = None
     network: Network | None = None  # every graph written by mixer export has it

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from fastapi import APIRouter, Request
 from pydantic_core import to_json
@@ -24,7 +24,8 @@ from app.http.in_flight import InFlight
 from app.http.multipart import Upload
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation, UploadBudget
-from app.inference.classifier import Classifier, Expected, ImagePermit
+from app.inference.answer import Asked, Wanted
+from app.inference.classifier import Classified, Classifier, Expected, ImagePermit
 from app.serving.registry import Models
 from app.telemetry.metrics import Metrics
 
@@ -59,7 +60,7 @@ class Routes:
             app.dispatch("POST", endpoint.path, Access(endpoint, self.metrics))
         app.include_router(router)
 
-    async def classify(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
+    async def classify(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
         if self.keys.locked:
             expect_key(self.keys, request)
@@ -67,33 +68,33 @@ class Routes:
         expected: Expected | None = request.scope.get(HELD)
         if expected is None or (model is not None and self.models.classifier(model) is not expected.classifier):
             expected = self._expect(request, model, clients_deadline)
-        wanted = expected.classifier.expect_top_k(top_k)
+        wanted = expected.classifier.wanted(asked)
         with BodyReservation(self.budget) as reservation:
             payload = await read_image(request, self.body_limits, reservation)
             timing.received()
             deadline = min(clients_deadline, self._deadline())
             if not expected.permit.arrive():
                 expected = self._expect(request, model, deadline)
-                wanted = expected.classifier.expect_top_k(top_k)
+                wanted = expected.classifier.wanted(asked)
                 expected.permit.arrive()
             classifier = expected.classifier
-            classified = await classifier.classify(expected.permit, payload, top_k=wanted, deadline=deadline)
+            classified = await classifier.classify(expected.permit, payload, wanted=wanted, deadline=deadline)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
-        return _json({"model": classifier.named, "predictions": classified.predictions})
+        return _json({"model": classifier.named, **_told(classified)})
 
-    async def classify_batch(self, request: Request, top_k: int | None = None, model: str | None = None) -> Response:
+    async def classify_batch(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
         """Every multipart field `file` is a picture. Answers come in the same order."""
         if self.keys.locked:
             expect_key(self.keys, request)
-        self.models.classifier(model).expect_top_k(top_k)
+        self.models.classifier(model).wanted(asked)
         timing, clients_deadline = timing_of(request.scope), self._clients_deadline(request)
         with BodyReservation(self.budget) as reservation:
             uploads = await read_images(request, self.body_limits, reservation)
             timing.received()
             deadline = min(clients_deadline, self._deadline())
             classifier = self.models.classifier(model)  # which may be another one by now
-            wanted = classifier.expect_top_k(top_k)
+            wanted = classifier.wanted(asked)
             with classifier.admit(len(uploads), deadline=deadline) as permits:
                 entries = (
                     _entry(classifier, permit, upload, wanted, deadline, patient=before >= _IMPATIENT, client=request)
@@ -137,7 +138,7 @@ async def _entry(
     classifier: Classifier,
     permit: ImagePermit,
     upload: Upload,
-    top_k: int,
+    wanted: Wanted,
     deadline: float,
     *,
     patient: bool,
@@ -145,12 +146,16 @@ async def _entry(
 ) -> dict[str, object]:
     try:
         classified = await classifier.classify(
-            permit, upload.payload, top_k=top_k, deadline=deadline, patient=patient, client=client
+            permit, upload.payload, wanted=wanted, deadline=deadline, patient=patient, client=client
         )
     except ServiceError as error:
         forget_frames(error)
         return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}
-    return {"filename": upload.filename, "predictions": classified.predictions}
+    return {"filename": upload.filename, **_told(classified)}
+
+
+def _told(classified: Classified) -> dict[str, object]:
+    return {"predictions": classified.predictions, **classified.certainty}
 
 
 def _errors_in(results: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:

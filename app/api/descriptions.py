@@ -40,7 +40,20 @@ _MODEL = Parameter(
     "Which of several bundles answers, by its name in /models.",
     {"type": "string", "examples": ["fashion-mnist"]},  # one beside the schema would be sent from /docs
 )
-CLASSIFY_PARAMETERS = (_TOP_K, _MODEL)
+_THRESHOLD = Parameter(
+    "threshold",
+    float | None,
+    "The energy below which an answer is uncertain. Default: the model's own `spec.energy_threshold`, if it has one.",
+    {"type": "number", "examples": [4.2]},
+)
+_SET = Parameter(
+    "set",
+    float | None,
+    "Adds a set of labels that has the true one with this probability, for pictures like those in `sets` of /model. A "
+    "model without them refuses.",
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "examples": [0.95]},
+)
+CLASSIFY_PARAMETERS = (_TOP_K, _MODEL, _THRESHOLD, _SET)
 _TIMEOUT_HEADER = {
     "name": TIMEOUT,
     "in": "header",
@@ -65,8 +78,9 @@ _PREDICTIONS = [
     {"label": "Ankle boot", "index": 9, "probability": 0.9979},
     {"label": "Sneaker", "index": 7, "probability": 0.0020},
 ]
+_CERTAINTY = {"uncertain": False, "energy": 8.31, "set": {"coverage": 0.95, "labels": ["Ankle boot"]}}
 _RESULTS = [
-    {"filename": "ankle-boot.png", "predictions": _PREDICTIONS},
+    {"filename": "ankle-boot.png", "predictions": _PREDICTIONS, **_CERTAINTY},
     {
         "filename": "notes.txt",
         "error": {
@@ -98,7 +112,9 @@ CLASSIFY = Operation(
     "classify",
     "Classify one picture",
     CLASSIFICATION,
-    answered("Labels, most probable first", {"model": _NAMED, "predictions": _PREDICTIONS}, model=ClassifyBody)
+    answered(
+        "Labels, most probable first", {"model": _NAMED, "predictions": _PREDICTIONS, **_CERTAINTY}, model=ClassifyBody
+    )
     | described(*_REQUEST, *_BODY, *_IMAGE),
     _request(_ONE_IMAGE, _ANY_IMAGE),
 )

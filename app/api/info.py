@@ -6,7 +6,16 @@ from fastapi import APIRouter, Request
 
 from app.api import descriptions
 from app.api.endpoint import add
-from app.api.schemas import FullLimitsBody, LiveBody, ModelBody, ModelSpec, PublicModelBody, PublicReadyBody, ReadyBody
+from app.api.schemas import (
+    FullLimitsBody,
+    LiveBody,
+    ModelBody,
+    ModelSpec,
+    PublicModelBody,
+    PublicReadyBody,
+    ReadyBody,
+    SetsBody,
+)
 from app.http.api_keys import ApiKeys
 from app.http.dispatcher import expect_known
 from app.http.request_log import timing_of
@@ -47,8 +56,10 @@ class Info:
         expect_known(request.query_params, ("model",))
         classifier = self.models.classifier(request.query_params.get("model"))
         engine = classifier.engine
+        conformal = engine.spec.conformal
         return ModelBody(
             spec=ModelSpec.model_validate(engine.spec.model_dump()),
+            sets=conformal and SetsBody(data_set=conformal.data_set, num_pictures=conformal.num_pictures),
             provider=engine.provider,
             precision=engine.precision,
             precision_reason=engine.precision_reason,

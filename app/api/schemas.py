@@ -23,7 +23,26 @@ class PredictionBody(BaseModel):
     probability: float = Field(ge=0, le=1)
 
 
-class ClassifyBody(BaseModel):
+class LabelSetBody(BaseModel):
+    """Labels among which the true one is with the probability `coverage`."""
+
+    coverage: float = Field(gt=0, lt=1)
+    labels: list[str] = Field(min_length=1, description="Most probable first.")
+
+
+class CertaintyBody(BaseModel):
+    """How sure an answer is."""
+
+    uncertain: bool | None = Field(
+        None, description="Whether the energy is below the threshold; absent where there is none."
+    )
+    energy: float | None = Field(
+        None, description="Log-sum-exp of the logits: low for pictures unlike those of training; absent likewise."
+    )
+    set: LabelSetBody | None = Field(None, description="Absent unless `set` asks for it.")
+
+
+class ClassifyBody(CertaintyBody):
     """The answer to one picture, most probable label first."""
 
     model: ModelName
@@ -37,7 +56,7 @@ class EntryError(BaseModel):
     detail: str
 
 
-class BatchEntry(BaseModel):
+class BatchEntry(CertaintyBody):
     """One picture of a batch: predictions or an error."""
 
     filename: str
@@ -90,12 +109,21 @@ class ModelSpec(spec.ModelSpec):
     """What one classifier expects and means. Sizes are square and in pixels."""
 
     source: Source
+    conformal: spec.Conformal | None = Field(default=None, exclude=True)  # up to 1000 numbers: SetsBody tells of them
+
+
+class SetsBody(BaseModel):
+    """The held-out pictures on which sets of labels rest."""
+
+    data_set: str
+    num_pictures: int
 
 
 class PublicModelBody(BaseModel):
     """The classifier, and the limits."""
 
     spec: ModelSpec
+    sets: SetsBody | None = Field(description="What `set` of /classify rests on; null where it cannot be asked for.")
     precision: Literal["fp32", "fp16", "int8"]
     limits: LimitsBody
 

@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 from app.decoding.cost_checks import TakesLong
 from app.decoding.decoder import DecodeLimits, decode
 from app.engine.engine import Engine
 from app.engine.runners import Patches
-from app.errors import BadParameter, DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
+from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.inference.admission import Limits
+from app.inference.answer import Asked, Certainty, Prediction, Wanted, certainty_of, predictions_of, wanted_of
 from app.inference.batcher import Batcher
 from app.inference.executor import Executor
 from app.inference.permits import Permit
@@ -24,7 +25,6 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
 from model.preprocess import smallest_useful_side, to_patches
 
-DEFAULT_TOP_K = 5
 # What has no more of these is decoded first: the largest take hundreds of times as long.
 _SMALL_BYTES, _LITTLE_WORK = 100_000, 2_000_000
 
@@ -34,18 +34,11 @@ log = logging.getLogger("mixer.classifier")
 ImagePermit = Permit[Patches, Scores]
 
 
-class Prediction(TypedDict):
-    """One label with its index among the model's classes and its probability in [0, 1], as clients get it."""
-
-    label: str
-    index: int
-    probability: float
-
-
 class Classified(NamedTuple):
-    """Predictions, most probable first, and where the time went: seconds in decode, queue and infer."""
+    """Predictions, most probable first, how sure they are, and seconds in decode, queue and infer."""
 
     predictions: list[Prediction]
+    certainty: Certainty
     scores: Scores
     seconds: Mapping[str, float]
     batch_size: int
@@ -126,13 +119,13 @@ class Classifier:
         permit: ImagePermit,
         payload: bytes,
         *,
-        top_k: int,
+        wanted: Wanted,
         deadline: float,
         patient: bool = False,
         client: Hashable = None,
         is_counted: bool = True,
     ) -> Classified:
-        """The `top_k` most probable labels of one picture file, until `deadline` (the event loop's clock).
+        """What is wanted of one picture file, until `deadline` (the event loop's clock).
 
         A patient one lets others be decoded first, a few dozen at most; large ones are patient anyway. `client`: whose
         pictures take turns with those of others. `is_counted`: whether the metrics hear what became of it.
@@ -160,23 +153,21 @@ class Classifier:
                 self._metrics.lost(error.code if isinstance(error, ServiceError) else "client_gone")
             raise
         scores = answered.answer
-        predictions = self._top(scores, top_k)
+        predictions = predictions_of(self.spec, scores, wanted.top_k)
+        certainty = certainty_of(self.spec, scores, wanted)
         seconds = {"decode": decode_s, "queue": answered.queue_s, "infer": answered.infer_s}
         if is_counted:
-            self._metrics.classified(predictions[0]["label"], predictions[0]["probability"], seconds)
-        return Classified(predictions, scores, seconds, answered.batch_size)
+            best = predictions[0]
+            self._metrics.classified(best["label"], best["probability"], seconds, certainty.get("uncertain", False))
+        return Classified(predictions, certainty, scores, seconds, answered.batch_size)
 
     def stuck_s(self) -> float:
         """For how many seconds the longest run under way has run; 0 where none is."""
         return self._executor.busy_s()
 
-    def expect_top_k(self, top_k: int | None) -> int:
-        """`top_k`, or what it is where it was not said. Raises BadParameter, naming the number of classes."""
-        if top_k is None:
-            return min(DEFAULT_TOP_K, self.spec.num_classes)
-        if not 1 <= top_k <= self.spec.num_classes:
-            raise BadParameter(f"top_k is {top_k}; expected 1 to {self.spec.num_classes}, the number of classes.")
-        return top_k
+    def wanted(self, asked: Asked) -> Wanted:
+        """What is asked for, checked and completed. Raises BadParameter."""
+        return wanted_of(self.spec, asked)
 
     async def _decoded(
         self, payload: bytes, deadline: float, client: Hashable, *, patient: bool
@@ -212,11 +203,6 @@ class Classifier:
         except MemoryError:
             raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
         return patches, time.perf_counter() - started
-
-    def _top(self, scores: Scores, top_k: int) -> list[Prediction]:
-        labels, best = self.spec.labels, scores.order[:top_k]
-        found = zip(best.tolist(), scores.probabilities[best].tolist(), strict=True)
-        return [{"label": labels[index], "index": index, "probability": probability} for index, probability in found]
 
 
 class Permits:

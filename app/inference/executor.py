@@ -6,12 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-import numpy as np
-
 from app.engine.engine import Engine
 from app.engine.instance import Instance
-from app.engine.runners import Patches, Runner
-from app.inference.scores import Scores, softmax
+from app.engine.runners import Patches
+from app.inference.scores import Scores, scores_of
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
 
@@ -46,7 +44,7 @@ class Executor:
         """Run the batch, in the instance's thread."""
         outcome: list[Scores] | BaseException
         try:
-            outcome = _scored(instance.runner, batch, self._engine.spec.temperature)
+            outcome = scores_of(instance.runner.run(batch), self._engine.spec.temperature)
         except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the batch, and the thread lives on
             outcome = error
         return partial(_tell, loop, partial(self._settle, instance, len(batch), outcome, future))
@@ -75,10 +73,3 @@ class Executor:
 def _tell(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
     with suppress(RuntimeError):  # the loop has closed: nobody waits any more
         loop.call_soon_threadsafe(settle)
-
-
-def _scored(runner: Runner, batch: list[Patches], temperature: float) -> list[Scores]:
-    logits = runner.run(batch)
-    probabilities = softmax(logits, temperature)
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    return list(map(Scores, logits, probabilities, order))

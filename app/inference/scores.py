@@ -1,4 +1,4 @@
-"""What the network says of batches of patches, as probabilities. Knows nothing of labels."""
+"""What the network says of batches of patches, as probabilities and energies. Knows nothing of labels."""
 
 from typing import NamedTuple
 
@@ -9,17 +9,24 @@ from numpy.typing import NDArray
 class Scores(NamedTuple):
     """What the network says of one picture, of K classes.
 
-    logits: float32 [K]. probabilities: float64 [K], sum 1. order: the classes' indices, most probable first.
+    logits: float32 [K]. probabilities: float64 [K], sum 1; all NaN where the logits are not all finite. order: the
+    classes' indices, most probable first. energy: the log-sum-exp of the logits, whatever the temperature is.
     """
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
     order: NDArray[np.intp]
+    energy: float
 
 
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Probabilities float64 [n, K] of logits float32 [n, K]; all NaN in a row whose logits are not all finite."""
+def scores_of(logits: NDArray[np.float32], temperature: float) -> list[Scores]:
+    """Of logits float32 [n, K], row by row."""
     finite = np.isfinite(logits).all(axis=1, keepdims=True)
-    scaled = np.where(finite, logits, 0).astype(np.float64) / temperature
+    exact = np.where(finite, logits, 0).astype(np.float64)
+    scaled = exact / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.where(finite, powers / powers.sum(axis=1, keepdims=True), np.nan)
+    probabilities = np.where(finite, powers / powers.sum(axis=1, keepdims=True), np.nan)
+    most = exact.max(axis=1)
+    energies = most + np.log(np.exp(exact - most[:, np.newaxis]).sum(axis=1))
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    return list(map(Scores, logits, probabilities, order, energies.tolist()))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.errors import QueueFull, ServiceError
+from app.inference.answer import Wanted
 from app.inference.classifier import Classifier
 
 log = logging.getLogger("mixer.canary")
@@ -49,7 +50,9 @@ async def _drift(classifier: Classifier, timeout_s: float) -> str | None:
     deadline = asyncio.get_running_loop().time() + timeout_s
     with classifier.admit() as (permit,):
         payload = base64.b64decode(canary.picture)
-        classified = await classifier.classify(permit, payload, top_k=1, deadline=deadline, is_counted=False)
+        classified = await classifier.classify(
+            permit, payload, wanted=Wanted(top_k=1), deadline=deadline, is_counted=False
+        )
     drift = float(np.abs(classified.scores.logits - np.asarray(canary.logits, dtype=np.float32)).max())
     if drift > canary.atol:
         return f"The canary picture's logits are off by {drift:.4g}; expected at most {canary.atol:.4g}."

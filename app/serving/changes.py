@@ -15,7 +15,7 @@ AS_BEFORE = "its labels, sizes and temperature are as they were"  # only its wei
 
 _NAMED = 3  # labels of each kind of change
 _NAMED_CHARACTERS = 40
-_SIZES = ("image_size", "patch_size", "channels", "temperature", "interpolation", "fit")
+_SIZES = ("image_size", "patch_size", "channels", "temperature", "energy_threshold", "interpolation", "fit")
 
 
 def changes(before: "Engine", after: "Engine") -> list[str]:

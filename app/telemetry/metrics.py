@@ -61,6 +61,7 @@ class Metrics:
             _PROBABILITIES,
         )
         self.predictions = counter("mixer_predictions", "Pictures, by their most probable label.", ["label"])
+        self.uncertain = counter("mixer_uncertain", "Pictures whose answer was uncertain: below the energy threshold.")
         self.model_images = counter(
             "mixer_model_images",
             "Pictures, by the bundle that was asked and what became of them; only of several bundles.",
@@ -70,6 +71,11 @@ class Metrics:
             "mixer_model_predictions",
             "Pictures, by the bundle that was asked and their most probable label; only of several bundles.",
             ["model", "label"],
+        )
+        self.model_uncertain = counter(
+            "mixer_model_uncertain",
+            "Pictures whose answer was uncertain, by the bundle that was asked; only of several bundles.",
+            ["model"],
         )
         self.reloads = counter("mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"])
         self.ready = gauge("mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
@@ -102,6 +108,7 @@ class Metrics:
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
         self._padding = self.padding_images.labels()
         self.ran = self.batch_size.labels().observe  # so many pictures were run together
+        self._uncertain = self.uncertain.labels()
         self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
 
@@ -141,8 +148,10 @@ class Metrics:
 
     # --- what the classifier observes ---
 
-    def classified(self, label: str, probability: float, seconds: Mapping[str, float]) -> None:
+    def classified(self, label: str, probability: float, seconds: Mapping[str, float], uncertain: bool = False) -> None:
         """A picture got its labels: the best of them, and the seconds it spent in decode, queue and infer."""
+        if uncertain:
+            self._uncertain.inc()
         stages = zip(map(self._stages.__getitem__, seconds), seconds.values(), strict=True)
         record((self._classified, self.predictions.labels(label)), ((self._best, probability), *stages))
 

@@ -50,8 +50,12 @@ class NamedModelMetrics(ModelMetrics):
         self._model = model
         self.classified, self.lost = self._classified, self._lost
 
-    def _classified(self, label: str, probability: float, seconds: Mapping[str, float]) -> None:
-        self._metrics.classified(label, probability, seconds)
+    def _classified(
+        self, label: str, probability: float, seconds: Mapping[str, float], uncertain: bool = False
+    ) -> None:
+        self._metrics.classified(label, probability, seconds, uncertain)
+        if uncertain:
+            self._metrics.model_uncertain.labels(self._model).inc()
         self._metrics.model_images.labels(self._model, "classified").inc()
         self._metrics.model_predictions.labels(self._model, label).inc()
 

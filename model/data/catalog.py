@@ -11,7 +11,8 @@ from model.data.layout import Split, alike, class_folders, find_splits, match, s
 from model.data.scan import File, Scan, is_of_system, scan, shown
 from model.errors import DataError
 
-_JUDGED_BY: tuple[Split, ...] = ("test", "val", "train")  # the first of these that exists
+JUDGED_BY: tuple[Split, ...] = ("test", "val", "train")  # the first of these that exists
+CALIBRATED_BY: tuple[Split, ...] = ("val", "train")
 _MOST_NAMED = 5
 Rows = list[tuple[Path, int]]
 
@@ -57,8 +58,10 @@ def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
     return found.finish(tuple(labels) if labels is not None else names, splits)
 
 
-def catalog_for(folder: Path, labels: Sequence[str], *, with_training: bool = False) -> Catalog:
-    """The pictures to evaluate a classifier with these labels on: test/, else val/, else train/, else `LABEL/*`.
+def catalog_for(
+    folder: Path, labels: Sequence[str], *, judged_by: Sequence[Split] = JUDGED_BY, with_training: bool = False
+) -> Catalog:
+    """The pictures to evaluate a classifier with these labels on: the first split of `judged_by`, or `LABEL/*`.
 
     Class folders may be some of the labels only. with_training: also the training pictures.
 
@@ -72,7 +75,10 @@ def catalog_for(folder: Path, labels: Sequence[str], *, with_training: bool = Fa
     found = _Finding(folder, match(names, labels, folder))
     if len(names) < len(labels):
         found.notes.append(f"{shown(folder)} has {len(names)} of the model's {len(labels)} classes.")
-    judged = next(split for split in _JUDGED_BY if split in roots)
+    judged = next((split for split in judged_by if split in roots), None)
+    if judged is None:
+        alone = " and ".join(path.name for path in roots.values())
+        raise DataError(f"{shown(folder)} has {alone} alone; expected {' or '.join(judged_by)}, or class folders.")
     for split, root in roots.items():
         if split == judged or (with_training and split == "train"):
             found.look(split, root)

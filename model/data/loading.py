@@ -1,12 +1,13 @@
 """DATA, read: class folders or IDX files become a Dataset. Knows nothing of the network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from model.data import idx
-from model.data.catalog import Catalog, Rows, catalog, catalog_for
+from model.data.catalog import CALIBRATED_BY, JUDGED_BY, Catalog, Rows, catalog, catalog_for
 from model.data.dataset import Dataset, PreprocessConfig, fingerprint, hold_out, no_images
 from model.data.layout import Split
 from model.data.machine import picture_bytes
@@ -55,6 +56,7 @@ def load_for(
     labels: Sequence[str],
     *,
     with_training: bool = False,
+    to_calibrate: bool = False,
     val_fraction: float = 0.1,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
@@ -62,7 +64,8 @@ def load_for(
     """Read DATA to evaluate a classifier with these labels. Class folders may be some of its labels.
 
     Either `test` comes back or `val`; where there is neither, `val` is a share of the training pictures, as in load().
-    with_training: whether `train` comes back too, where there are training pictures.
+    with_training: whether `train` comes back too, where there are training pictures. to_calibrate: `val` comes back,
+    whether there is a test set or not.
 
     Raises: DataError, naming the folder and what was expected, before a picture is read where the classes do not match.
     """
@@ -73,11 +76,14 @@ def load_for(
         dataset = idx.load_test(folder, preprocess_config, labels)
     else:
         with collected_warnings() as warnings:
-            found = catalog_for(folder, labels, with_training=with_training)
+            judged_by = CALIBRATED_BY if to_calibrate else JUDGED_BY
+            found = catalog_for(folder, labels, judged_by=judged_by, with_training=with_training)
             rows = found.rows if "test" in found.rows else _with_val(found.rows, val_fraction, seed)
             if not with_training:
                 rows = {split: files for split, files in rows.items() if split != "train"}
             dataset = _read_catalog(found, rows, preprocess_config, progress, warnings)
+    if to_calibrate:
+        dataset = replace(dataset, test=None)
     if not len(dataset.judged[1]):
         raise DataError(f"{shown(folder)} has no readable picture to judge by; expected some.{_first_reason(dataset)}")
     return dataset

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from model.data.dataset import ImageSet
 from model.preprocess import Pixels
+from model.spec import Metrics
 
 Logits = NDArray[np.float32]
+LEAST_TO_CALIBRATE = 100  # pictures
 _CALIBRATION_BINS = 15
-_LEAST_TO_CALIBRATE = 100
 _MOST_TEMPERATURE = 4.0
 
 
@@ -32,6 +33,16 @@ class Evaluation:
     def top1_interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of top-1, as two fractions."""
         return wilson_interval(round(self.top1 * self.num_pictures), self.num_pictures)
+
+    def metrics(self, data_set: str) -> Metrics:
+        """What a spec holds of it."""
+        return Metrics(
+            data_set=data_set,
+            num_pictures=self.num_pictures,
+            top1=self.top1,
+            top5=self.top5,
+            calibration_error=self.calibration_error,
+        )
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -94,7 +105,7 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     The loss is convex in 1 / temperature, so its slope is bisected. The answer lies in [1/4, 4]; with fewer than
     100 pictures it is 1, because the estimate would be too uncertain.
     """
-    if len(labels) < _LEAST_TO_CALIBRATE:
+    if len(labels) < LEAST_TO_CALIBRATE:
         return 1.0
     own = logits[np.arange(len(labels)), labels]
     low, high = 1 / _MOST_TEMPERATURE, _MOST_TEMPERATURE  # of 1 / temperature

@@ -65,6 +65,16 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
         raise CheckpointError(f"{folder} cannot be written: {write_failure(error, folder)}") from error
 
 
+def save_spec(spec: ModelSpec, folder: Path) -> None:
+    """Replace the spec of the checkpoint in `folder`, and nothing else. Raises CheckpointError."""
+    path = folder / CONFIG
+    try:
+        content = {**json.loads(path.read_text(encoding="utf-8")), "spec": spec.model_dump(mode="json")}
+        write_atomically(path, lambda new: new.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {write_failure(error, folder)}") from error
+
+
 def load(folder: Path) -> Checkpoint:
     """Read a checkpoint folder. Raises CheckpointError, naming the file and what is wrong with it."""
     path = folder / CONFIG

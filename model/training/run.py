@@ -13,7 +13,8 @@ from typing import Any, Self
 import torch
 
 from model.errors import TrainingError, TrainingStopped
-from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
+from model.evaluation.confidence import Calibration, fit_calibration
+from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits
 from model.evaluation.journal import Journal
 from model.network import checkpoint
 from model.network.run_folder import CONFIG, RESUME
@@ -23,6 +24,7 @@ from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
 from model.training.run_state import RunState
 from model.training.step import Step
 
+VALIDATION = "validation split"  # the pictures that judge a run
 _CHECK_EVERY_STEPS = 25
 
 
@@ -83,10 +85,10 @@ class Run:
             self.step.batches.close()
             journal.close()
 
-    def evaluate(self) -> tuple[Evaluation, Evaluation, float]:
+    def evaluate(self) -> tuple[Evaluation, Evaluation, Calibration]:
         """Evaluate the averaged weights on the validation pictures, each process a share of them.
 
-        Returns the metrics at temperature 1, those at the fitted temperature, and this temperature.
+        Returns the metrics at temperature 1, those at the fitted temperature, and the calibration with it.
         """
         processes, images = self.run_config.processes, self.run_config.dataset.val
         places = shard_slices(len(images), processes.count)[processes.rank]
@@ -96,8 +98,8 @@ class Run:
         logits = torch.cat([torch.from_numpy(part) for part in gathered if len(part)]).numpy()
         try:
             evaluation = evaluate_logits(logits, images.labels)
-            temperature = fit_temperature(logits, images.labels)
-            return evaluation, evaluate_logits(logits, images.labels, temperature), temperature
+            calibration = fit_calibration(logits, images.labels, VALIDATION)
+            return evaluation, evaluate_logits(logits, images.labels, calibration.temperature), calibration
         except ArithmeticError as error:
             raise TrainingError(f"the weights after step {self.state.step} are no good: {error}") from error
 
@@ -141,7 +143,7 @@ class Run:
     def _finish_epoch(self, callbacks: TrainCallbacks, journal: Journal, images_per_s: float) -> None:
         state = self.state
         self._expect_finite()
-        evaluation, calibrated, temperature = self.evaluate()
+        evaluation, calibrated, calibration = self.evaluate()
         report = EpochReport(
             epoch=state.step // self._steps_per_epoch,
             train_loss=self._mean_loss(),
@@ -155,7 +157,7 @@ class Run:
         best_before = max((row["val_top1"] for row in state.history), default=-1.0)
         state.history.append(asdict(report))
         if evaluation.top1 > best_before:
-            callbacks.on_best(state.averaged, calibrated, temperature)
+            callbacks.on_best(state.averaged, calibrated, calibration)
         state.epoch_loss = torch.zeros_like(state.epoch_loss)
         self.save()
         callbacks.on_epoch(report)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from model.data.dataset import Dataset
+from model.evaluation.confidence import Calibration
 from model.evaluation.evaluate import Evaluation
 from model.network.mixer import MixerConfig, MlpMixer
 from model.recipe import Recipe
@@ -51,7 +52,7 @@ class TrainCallbacks:
     on_note: Callable[[str], None] = lambda line: None
     on_step: Callable[[int, int], None] = lambda done, total: None
     on_epoch: Callable[[EpochReport], None] = lambda report: None
-    on_best: Callable[[MlpMixer, Evaluation, float], None] = lambda model, evaluation, temperature: None
+    on_best: Callable[[MlpMixer, Evaluation, Calibration], None] = lambda model, evaluation, calibration: None
     should_stop: Callable[[], bool] = lambda: False
     stoppable: Callable[[], AbstractContextManager[object]] = nullcontext
 

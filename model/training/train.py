@@ -19,6 +19,7 @@ from model.data.layout import read_labels
 from model.data.loading import load
 from model.data.pillow_warnings import silenced
 from model.errors import MixerError, TrainingError, TrainingStopped
+from model.evaluation.confidence import Calibration
 from model.evaluation.curves import write_curves
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.inventory import describe
@@ -29,13 +30,13 @@ from model.network.provenance import versions
 from model.network.run_folder import BEST, expect_run_folder
 from model.network.transfer import at_resolution, with_new_head
 from model.recipe import Recipe, described
-from model.spec import Fit, Metrics, ModelSpec, Source
+from model.spec import Fit, ModelSpec, Source
 from model.stopping import StopNow, stop_signals
 from model.training.options import TrainOptions
 from model.training.precision import described as described_precision
 from model.training.precision import expect_fast
 from model.training.processes import Processes, device_for, exit_without_teardown, joined
-from model.training.run import Run
+from model.training.run import VALIDATION, Run
 from model.training.run_config import RunConfig, TrainCallbacks
 from model.training.teacher import Teacher, read_teacher
 
@@ -62,7 +63,7 @@ def train(
     """Train to the end and write a checkpoint folder to `out`; a killed run in `out` resumes where it was saved.
 
     `out` holds the last weights, `out`/best those of the epoch that did best on the validation pictures; each `spec` is
-    completed with the temperature fitted to these pictures, and the metrics on them. `initial` gives the weights to
+    completed with the calibration fitted to these pictures, and the metrics on them. `initial` gives the weights to
     start from, of a network of the same sizes; without it they are random.
 
     Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite), CheckpointError (`out`
@@ -75,17 +76,10 @@ def train(
     for line in run.resumed:
         callbacks.on_note(line)
 
-    def finished(model: MlpMixer, evaluation: Evaluation, temperature: float) -> checkpoint.Checkpoint:
-        metrics = Metrics(
-            data_set="validation split",
-            num_pictures=evaluation.num_pictures,
-            top1=evaluation.top1,
-            top5=evaluation.top5,
-            calibration_error=evaluation.calibration_error,
-        )
+    def finished(model: MlpMixer, evaluation: Evaluation, calibration: Calibration) -> checkpoint.Checkpoint:
         return checkpoint.Checkpoint(
             model=model,
-            spec=spec.model_copy(update={"metrics": metrics, "temperature": temperature}),
+            spec=calibration.completed(spec.model_copy(update={"metrics": evaluation.metrics(VALIDATION)})),
             training={
                 **run.state.identity,
                 "history": run.state.history,
@@ -95,15 +89,15 @@ def train(
             images=dataset.val.pixels[:: max(1, len(dataset.val) // _NUM_PARITY_IMAGES)][:_NUM_PARITY_IMAGES],
         )
 
-    def keep_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
+    def keep_best(model: MlpMixer, evaluation: Evaluation, calibration: Calibration) -> None:
         if processes.is_first:
-            checkpoint.save(finished(model, evaluation, temperature), out / BEST)
-        callbacks.on_best(model, evaluation, temperature)
+            checkpoint.save(finished(model, evaluation, calibration), out / BEST)
+        callbacks.on_best(model, evaluation, calibration)
 
     with silenced():  # streamed pictures have told theirs when they were read first
         run.go_on(replace(callbacks, on_best=keep_best), save_every_s)
-        _, evaluation, temperature = run.evaluate()
-        last = finished(run.state.averaged, evaluation, temperature)
+        _, evaluation, calibration = run.evaluate()
+        last = finished(run.state.averaged, evaluation, calibration)
     if processes.is_first:
         checkpoint.save(last, out)
         _draw(run.state.history, out)

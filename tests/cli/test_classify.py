@@ -82,7 +82,7 @@ def test_a_file_that_vanishes_before_it_is_read_is_reported_in_its_place(
     entries = list(classify.entries_of([images / "green.png"]))
     entries[0].path.unlink()
     chosen = Settings(bundle=bundle)
-    assert asyncio.run(classify.classify_all(chosen, entries, None, as_json=True)) == 1
+    assert asyncio.run(classify.classify_all(chosen, entries, {}, as_json=True)) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert error == {"code": "unreadable_file", "detail": "It cannot be read: No such file or directory."}
 

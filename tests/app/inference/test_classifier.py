@@ -15,11 +15,11 @@ from app.decoding.decoder import DecodeLimits
 from app.engine.cuda_graphs import BatchBucketRunner
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.engine.instance import Instance
-from app.errors import BadImage, BadParameter, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
+from app.errors import BadImage, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
 from app.inference.admission import Limits
+from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier, Decoding
 from app.system.quota import Quota
-from model.spec import Fit
 from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
 from tests.app.fakes import (
     FakeGpuSession,
@@ -33,6 +33,7 @@ from tests.app.fakes import (
 
 SPEC = color_spec(canary=None)
 Build = Callable[..., Classifier]
+ONE = Wanted(top_k=1)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def build(metrics: WatchedMetrics) -> Iterator[Build]:
 async def classify(classifier: Classifier, payload: bytes, *, top_k: int = 1, timeout_s: float = 60) -> Classified:
     with classifier.admit() as (permit,):
         deadline = asyncio.get_running_loop().time() + timeout_s
-        return await classifier.classify(permit, payload, top_k=top_k, deadline=deadline)
+        return await classifier.classify(permit, payload, wanted=Wanted(top_k), deadline=deadline)
 
 
 def best(classified: Classified) -> str:
@@ -96,7 +97,7 @@ async def test_an_answer_that_comes_as_its_client_goes_is_counted_as_thrown_away
     asked, answer = asyncio.Event(), asyncio.get_running_loop().create_future()
     permit: Any = Told()
     task = asyncio.create_task(
-        build(engine).classify(permit, image(RED), top_k=1, deadline=asyncio.get_running_loop().time() + 60)
+        build(engine).classify(permit, image(RED), wanted=ONE, deadline=asyncio.get_running_loop().time() + 60)
     )
     await asked.wait()
     answer.set_result("red")
@@ -151,7 +152,9 @@ async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Eng
     with classifier.admit(4) as permits:
         answers = [
             asyncio.create_task(
-                classifier.classify(permit, image(RED, size=(side, 1)), top_k=1, deadline=deadline, patient=side < 40)
+                classifier.classify(
+                    permit, image(RED, size=(side, 1)), wanted=ONE, deadline=deadline, patient=side < 40
+                )
             )
             for side, permit in zip((10, 20, 30, 40), permits, strict=True)
         ]
@@ -197,7 +200,9 @@ async def test_the_large_pictures_of_a_batch_take_turns_with_those_of_others(eng
         with classifier.admit(5) as permits:
             sent = [
                 asyncio.create_task(
-                    classifier.classify(permit, costly(side), top_k=1, deadline=deadline, patient=True, client=client)
+                    classifier.classify(
+                        permit, costly(side), wanted=ONE, deadline=deadline, patient=True, client=client
+                    )
                 )
                 for side, client, permit in zip(
                     (41, 42, 43, 44, 45), ("many", "many", "many", None, "two"), permits, strict=True
@@ -214,7 +219,7 @@ async def test_of_a_batch_nothing_is_begun_after_its_deadline(engine: Engine) ->
         deadline = asyncio.get_running_loop().time() + 0.05
         with classifier.admit(3) as permits:
             sent = [
-                classifier.classify(permit, payload, top_k=1, deadline=deadline, client="batch")
+                classifier.classify(permit, payload, wanted=ONE, deadline=deadline, client="batch")
                 for payload, permit in zip((image(RED), costly(41), costly(42)), permits, strict=True)
             ]
             answers = await asyncio.gather(*sent, return_exceptions=True)
@@ -368,16 +373,3 @@ async def test_while_draining_there_are_no_places(build: Build, engine: Engine, 
     with pytest.raises(NotReady), classifier.admit():
         pytest.fail("It was draining.")
     assert metrics.samples()['mixer_images_total{outcome="not_ready"}'] == 1
-
-
-def test_top_k_is_between_one_and_the_number_of_classes(build: Build, engine: Engine) -> None:
-    classifier = build(engine)
-    assert [classifier.expect_top_k(top_k) for top_k in (None, 1, 3)] == [3, 1, 3]
-    for wrong in (0, -1, 4):
-        with pytest.raises(BadParameter, match=rf"^top_k is {wrong}; expected 1 to 3, the number of classes\.$"):
-            classifier.expect_top_k(wrong)
-
-
-def test_top_k_is_five_where_there_are_more_classes(build: Build) -> None:
-    spec = color_spec(canary=None, num_classes=7, labels=tuple("abcdefg"), fit=Fit())
-    assert build(engine_of(FakeSession(spec), spec)).expect_top_k(None) == 5

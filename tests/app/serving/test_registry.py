@@ -8,6 +8,7 @@ import weakref
 import pytest
 
 from app.errors import NotReady, QueueFull
+from app.inference.answer import Wanted
 from app.inference.classifier import Classifier
 from app.serving.registry import UnknownModel
 from tests.app.color_bundle import BLUE, RED, color_spec, image
@@ -24,7 +25,7 @@ NEWER = color_spec(version="8")
 async def best_label(classifier: Classifier, payload: bytes) -> str:
     with classifier.admit() as (permit,):
         deadline = asyncio.get_running_loop().time() + 60
-        classified = await classifier.classify(permit, payload, top_k=1, deadline=deadline)
+        classified = await classifier.classify(permit, payload, wanted=Wanted(1), deadline=deadline)
     return classified.predictions[0]["label"]
 
 

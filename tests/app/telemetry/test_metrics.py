@@ -29,6 +29,7 @@ NAMES = {
     "mixer_dropped": {"stage", "reason"},
     "mixer_top1_probability": set(),
     "mixer_predictions": {"label"},
+    "mixer_uncertain": set(),
     "mixer_engine_info": {"provider", "precision", "model", "version"},
     "mixer_connections": set(),
     "mixer_worker_restarts": set(),
@@ -45,6 +46,7 @@ NOT_YET = {  # after the traffic below, with one model and without keys, reloads
     "mixer_reloads": {"outcome"},
     "mixer_model_images": {"model", "outcome"},
     "mixer_model_predictions": {"model", "label"},
+    "mixer_model_uncertain": {"model"},
 }
 
 
@@ -120,6 +122,7 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
         "mixer_top1_probability_count": 3,
         'mixer_predictions_total{label="red"}': 2,
         'mixer_predictions_total{label="blue"}': 1,
+        "mixer_uncertain_total": 0,
         'mixer_engine_info{model="colours",precision="fp32",provider="cpu",version="7"}': 1,
     }
 

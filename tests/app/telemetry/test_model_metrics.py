@@ -42,14 +42,16 @@ def test_of_several_the_names_are_counted_too() -> None:
     metrics = WatchedMetrics()
     metrics_by_model = MetricsByModel(metrics, several=True)
     metrics_by_model.of("a").classified("red", 0.9, {})
-    metrics_by_model.of("b").classified("red", 0.9, {})
+    metrics_by_model.of("b").classified("red", 0.9, {}, uncertain=True)
     metrics_by_model.of("b").lost("bad_picture", 2)
     samples = metrics.samples()
     assert samples['mixer_predictions_total{label="red"}'] == 2
+    assert samples["mixer_uncertain_total"] == 1
     assert {name: value for name, value in samples.items() if name.startswith("mixer_model_")} == {
         'mixer_model_images_total{model="a",outcome="classified"}': 1,
         'mixer_model_images_total{model="b",outcome="classified"}': 1,
         'mixer_model_images_total{model="b",outcome="bad_picture"}': 2,
         'mixer_model_predictions_total{label="red",model="a"}': 1,
         'mixer_model_predictions_total{label="red",model="b"}': 1,
+        'mixer_model_uncertain_total{model="b"}': 1,
     }

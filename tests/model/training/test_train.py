@@ -22,6 +22,7 @@ from torch import Tensor
 from model.data.dataset import ImageSet, PreprocessConfig
 from model.data.loading import load
 from model.errors import CheckpointError, TrainingError, TrainingStopped
+from model.evaluation.confidence import Calibration
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.journal import METRICS
 from model.network import checkpoint
@@ -729,10 +730,10 @@ def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -
     knowing = _train(tmp_path / "knowing", toy_recipe(epochs=6), dataset=dataset).model
     dataset = dataclasses.replace(dataset, train=ImageSet(dataset.train.pixels, 1 - dataset.train.labels))
     recipe = toy_recipe(epochs=6, ema_decay=0.5)
-    heard: list[tuple[dict[str, Tensor], Evaluation, float]] = []
+    heard: list[tuple[dict[str, Tensor], Evaluation]] = []
 
-    def on_best(model: MlpMixer, evaluation: Evaluation, temperature: float) -> None:
-        heard.append(({name: tensor.clone() for name, tensor in model.state_dict().items()}, evaluation, temperature))
+    def on_best(model: MlpMixer, evaluation: Evaluation, _calibration: Calibration) -> None:
+        heard.append(({name: tensor.clone() for name, tensor in model.state_dict().items()}, evaluation))
 
     _train(tmp_path, recipe, dataset=dataset, callbacks=TrainCallbacks(on_best=on_best), initial=knowing)
     rows = _rows(tmp_path)
@@ -766,7 +767,7 @@ def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -
 
 def test_an_epoch_that_only_equals_the_best_is_not_kept(tmp_path: Path) -> None:
     best: list[float] = []
-    callbacks = TrainCallbacks(on_best=lambda _model, evaluation, _temperature: best.append(evaluation.top1))
+    callbacks = TrainCallbacks(on_best=lambda _model, evaluation, _calibration: best.append(evaluation.top1))
     _train(tmp_path, toy_recipe(epochs=10, ema_decay=0.5), callbacks=callbacks)
     top1 = [row["val_top1"] for row in _rows(tmp_path)]
     assert top1.count(max(top1)) > 1
