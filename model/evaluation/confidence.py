@@ -29,6 +29,7 @@ class Calibration:
 
 def fit_calibration(logits: NDArray[np.float64], labels: NDArray[np.int64], data_set: str) -> Calibration:
     """All of it, of logits [N, K] and labels [N]. Raises ArithmeticError where a logit is not a finite number."""
+    _expect_finite(logits)
     temperature = fit_temperature(logits, labels)
     conformal = fit_conformal(logits, labels, temperature, data_set)
     return Calibration(temperature, fit_energy_threshold(logits), conformal)

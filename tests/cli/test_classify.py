@@ -12,7 +12,8 @@ import pytest
 
 from app.settings import Settings
 from cli import classify
-from tests.app.color_bundle import BLUE, GREEN, RED, image
+from model.spec import Conformal
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image, write_bundle
 from tests.app.servers import ROOT, clean_environment
 
 Mixer = Callable[..., int]
@@ -51,6 +52,57 @@ def test_classify_as_json_prints_one_object_a_line(
     assert first["model"] == {"name": "colours", "version": "7", "precision": "fp32"}
     assert [(best["label"], best["index"]) for best in first["predictions"]] == [("blue", 2), ("red", 0), ("green", 1)]
     assert first["predictions"][0]["probability"] == pytest.approx(0.9999, abs=1e-3)
+
+
+@pytest.fixture
+def unsure_bundle(tmp_path: Path) -> Path:
+    """A bundle that is sure of pictures of one full color only."""
+    conformal = Conformal(data_set="colours", num_pictures=4, scores=(0.1, 0.2, 0.6, 0.9))
+    return write_bundle(tmp_path / "unsure", color_spec(energy_threshold=8.0, conformal=conformal))
+
+
+def test_a_line_says_that_its_answer_is_uncertain_and_which_labels_are_in_its_set(
+    mixer: Mixer, unsure_bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "grey.png").write_bytes(image((51, 51, 51)))
+    pictures = (images / "green.png", images / "grey.png")
+    assert mixer("classify", *pictures, "--bundle", unsure_bundle) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{images}/green.png: green 100.0%",
+        f"{images}/grey.png: red 33.3% (uncertain)",
+    ]
+    assert mixer("classify", *pictures, "--bundle", unsure_bundle, "--set", "0.8", "--threshold", "3") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{images}/green.png: green 100.0%; set: green",
+        f"{images}/grey.png: red 33.3%; set: red, green, blue",
+    ]
+
+
+def test_json_has_what_the_service_answers_of_certainty(
+    mixer: Mixer, unsure_bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "--json", images / "green.png", "--bundle", unsure_bundle, "--set", "0.5") == 0
+    entry = json.loads(capsys.readouterr().out)
+    assert list(entry) == ["path", "model", "predictions", "uncertain", "energy", "set"]
+    assert entry["uncertain"] is False
+    assert entry["energy"] == pytest.approx(10, abs=1e-3)
+    assert entry["set"] == {"coverage": 0.5, "labels": ["green"]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--set", "0.9"), "set is 0.9; this model has no scores to make sets of, expected none."),
+        (("--set", "1"), "set is 1.0; expected a coverage above 0 and below 1."),
+        (("--threshold", "nan"), "threshold is nan; expected a finite number."),
+    ],
+)
+def test_a_certainty_that_cannot_be_told_is_one_line(
+    flags: tuple[str, ...], words: str, mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", images, "--bundle", bundle, *flags) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"mixer: {words}\n")
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -6,11 +6,12 @@ from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.network.mixer import VARIANTS, MixerConfig, MlpMixer, variant_name
-from model.spec import Canary, Fit, Metrics, ModelSpec, Network, Source
+from model.spec import Canary, Conformal, Fit, Metrics, ModelSpec, Network, Source
 from tests.model.toys import random_mixer, random_pixels, toy_config, toy_spec
 
 CANARY = Canary(picture="iVBORw0=", logits=(0.5, -0.5), atol=1e-3)
 METRICS = Metrics(data_set="toy", num_pictures=12, top1=0.75, top5=1.0, calibration_error=0.1)
+CONFORMAL = Conformal(data_set="toy", num_pictures=3, scores=(0.0, 0.25, 1.0))
 NETWORK = Network(hidden_dim=16, num_blocks=2, tokens_mlp_dim=8, channels_mlp_dim=32)
 
 
@@ -19,6 +20,8 @@ def test_a_full_spec_survives_json() -> None:
         fit=Fit(mode="pad", background="dark"),
         interpolation="lanczos",
         temperature=1.5,
+        energy_threshold=-2.5,
+        conformal=CONFORMAL,
         metrics=METRICS,
         canary=CANARY,
         network=NETWORK,
@@ -32,6 +35,13 @@ def test_a_spec_from_before_there_were_backgrounds_takes_any() -> None:
     assert older["fit"].pop("background") == "dark"
     assert ModelSpec.model_validate(older) == toy_spec(fit=Fit(mode="pad"))
     assert ModelSpec.model_validate(older).fit.background == "any"
+
+
+def test_a_spec_from_before_there_were_thresholds_has_none() -> None:
+    older = toy_spec(energy_threshold=1.0, conformal=CONFORMAL).model_dump(mode="json")
+    del older["energy_threshold"], older["conformal"]
+    assert ModelSpec.model_validate(older) == toy_spec()
+    assert (toy_spec().energy_threshold, toy_spec().conformal) == (None, None)
 
 
 def test_a_background_is_any_or_dark() -> None:
@@ -139,6 +149,8 @@ def test_sizes_that_disagree_are_named(changes: dict[str, object], message: str)
         ("temperature", 0.0),
         ("temperature", float("inf")),
         ("temperature", float("nan")),
+        ("energy_threshold", float("inf")),
+        ("energy_threshold", float("nan")),
         ("colour", "blue"),
     ],
 )
@@ -185,3 +197,32 @@ def test_a_canary_has_logits_that_something_can_equal(logit: float) -> None:
 def test_a_canary_is_base64(picture: str) -> None:
     with pytest.raises(ValidationError, match="picture"):
         Canary(picture=picture, logits=(0.0,), atol=1.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": ()},
+        {"scores": (0.5, 0.25)},
+        {"scores": (-0.1, 0.5)},
+        {"scores": (0.5, 1.5)},
+        {"scores": (float("nan"), 0.5)},
+        {"scores": (0.5,) * 4},
+        {"num_pictures": 0},
+    ],
+)
+def test_scores_are_ascending_fractions_of_no_more_than_the_pictures(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"scores|num_pictures"):
+        Conformal.model_validate({**CONFORMAL.model_dump(), **changes})
+
+
+@pytest.mark.parametrize(("coverage", "score"), [(1e-9, 0.0), (0.25, 0.0), (0.26, 0.25), (0.75, 1.0), (0.76, 1.0)])
+def test_a_quantile_is_a_score_by_its_rank_among_one_more(coverage: float, score: float) -> None:
+    assert CONFORMAL.quantile(coverage) == score
+
+
+def test_of_thinned_scores_the_next_one_stands_for_those_left_out() -> None:
+    thinned = Conformal(data_set="toy", num_pictures=9, scores=(0.3, 0.6, 0.9))  # of 0.1, 0.2, ... 0.9
+    found = [thinned.quantile(rank / 10) for rank in range(1, 10)]
+    assert found == [0.3] * 3 + [0.6] * 3 + [0.9] * 3
+    assert thinned.quantile(0.91) == 1.0

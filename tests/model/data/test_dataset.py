@@ -632,6 +632,31 @@ def test_what_is_not_judged_is_read_only_where_it_is_asked_for(tmp_path: Path) -
     assert len(load_for(tmp_path, GREY, ("cat", "dog")).train) == 0
 
 
+def test_to_calibrate_the_validation_pictures_are_read_in_place_of_the_test_pictures(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        _two_classes(tmp_path / name)
+    held_out = load_for(tmp_path, GREY, ("cat", "dog"), to_calibrate=True, seed=3)
+    assert _levels(held_out.val) == _levels(load(tmp_path, GREY, seed=3).val)
+    assert (held_out.judged[0], held_out.is_held_out, len(held_out.train)) == ("validation", True, 0)
+    _two_classes(tmp_path / "val", 2)
+    assert len(load_for(tmp_path, GREY, ("cat", "dog"), to_calibrate=True).val) == 4
+
+
+def test_to_calibrate_a_test_set_alone_will_not_do(tmp_path: Path) -> None:
+    _two_classes(tmp_path / "test", 2)
+    with pytest.raises(DataError, match=r"has test alone; expected val or train, or class folders\.$"):
+        load_for(tmp_path, GREY, ("cat", "dog"), to_calibrate=True)
+
+
+def test_to_calibrate_by_idx_files_takes_a_share_of_the_training_split(tmp_path: Path) -> None:
+    write_idx(tmp_path, "t10k", random_pixels(6, 8, 8), np.arange(6) % 2)
+    with pytest.raises(DataError, match="has no readable picture to judge by"):
+        load_for(tmp_path, GREY, ("a", "b"), to_calibrate=True)
+    write_idx(tmp_path, "train", random_pixels(20, 8, 8), np.arange(20) % 2)
+    found = load_for(tmp_path, GREY, ("a", "b"), to_calibrate=True)
+    assert (found.test, len(found.val)) == (None, 2)
+
+
 def test_plain_class_folders_are_split_for_a_known_classifier_as_they_are_for_training(tmp_path: Path) -> None:
     trained, judged = load(_two_classes(tmp_path), GREY, seed=3), load_for(tmp_path, GREY, ("cat", "dog"), seed=3)
     assert _levels(judged.val) == _levels(trained.val)

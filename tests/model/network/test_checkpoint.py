@@ -9,7 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
-from model.network.checkpoint import Checkpoint, expect_checkpoint_folder, load, save, torch_logits, write_atomically
+from model.network.checkpoint import (
+    Checkpoint,
+    expect_checkpoint_folder,
+    load,
+    save,
+    save_spec,
+    torch_logits,
+    write_atomically,
+)
 from model.spec import Fit
 from tests.model.toys import random_mixer, random_pixels, toy_config, toy_spec
 
@@ -62,6 +70,23 @@ def test_colour_pictures_survive_too(tmp_path: Path) -> None:
     model = random_mixer(toy_config(channels=3))
     save(_checkpoint(model=model, spec=toy_spec(channels=3), images=images), tmp_path)
     np.testing.assert_array_equal(load(tmp_path).images, images)
+
+
+def test_a_new_spec_changes_nothing_else(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "config.json"}
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    spec = toy_spec(temperature=1.5, energy_threshold=2.25)
+    save_spec(spec, folder)
+    assert load(folder).spec == spec
+    changed = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert {**changed, "spec": content["spec"]} == content
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "pictures"]
+
+
+def test_a_spec_that_cannot_be_written_names_the_config(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be written"):
+        save_spec(toy_spec(), tmp_path)
 
 
 def test_pictures_are_optional(tmp_path: Path) -> None:

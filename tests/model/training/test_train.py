@@ -22,7 +22,7 @@ from torch import Tensor
 from model.data.dataset import ImageSet, PreprocessConfig
 from model.data.loading import load
 from model.errors import CheckpointError, TrainingError, TrainingStopped
-from model.evaluation.confidence import Calibration
+from model.evaluation.confidence import Calibration, fit_calibration
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.journal import METRICS
 from model.network import checkpoint
@@ -776,7 +776,7 @@ def test_an_epoch_that_only_equals_the_best_is_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [".", BEST])
-def test_temperature_and_calibration_error_belong_together(tmp_path: Path, folder: str) -> None:
+def test_the_calibration_and_its_error_belong_to_the_weights(tmp_path: Path, folder: str) -> None:
     dataset = dataclasses.replace(toy_dataset(), val=toy_images(120, 5))
     _train(tmp_path, toy_recipe(epochs=2, learning_rate=0.05, ema_decay=0.0), dataset=dataset)
     kept = checkpoint.load(tmp_path / folder)
@@ -788,6 +788,9 @@ def test_temperature_and_calibration_error_belong_together(tmp_path: Path, folde
     assert kept.spec.temperature not in (1.0, 0.25, 4.0)
     assert kept.spec.metrics is not None
     assert kept.spec.metrics.calibration_error == pytest.approx(sum(gaps) / 120, abs=1e-6)
+    assert kept.spec.energy_threshold is not None
+    assert kept.spec.conformal is not None
+    assert fit_calibration(logits.numpy(), dataset.val.labels, "validation split").completed(kept.spec) == kept.spec
 
 
 # --- from the command line ---
