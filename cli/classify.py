@@ -115,6 +115,7 @@ async def _outcomes(
 ) -> AsyncIterator[tuple[Path, Labels | Failure]]:
     """Each path with its labels or its failure, in order; a bounded number of them is under way at any time."""
     from app import main as composition  # noqa: PLC0415
+    from app.inference.answer import wanted_of  # noqa: PLC0415
     from app.serving.bundles import find_bundles, open_bundle  # noqa: PLC0415
     from app.telemetry.metrics import Metrics  # noqa: PLC0415
 
@@ -123,7 +124,7 @@ async def _outcomes(
     engine = open_bundle(composition.engine_options(chosen), bundle).engine
     decoding = composition.build_decoding(chosen)
     classifier = composition.build_classifier(chosen, engine, Metrics(), decoding)
-    wanted = classifier.wanted(asked)
+    wanted = wanted_of(classifier.spec, asked)
     window = min(chosen.queue_capacity, 2 * engine.instances * engine.max_batch_size)
 
     async def outcome(entry: Entry) -> Labels | Failure:

@@ -24,8 +24,8 @@ from app.http.in_flight import InFlight
 from app.http.multipart import Upload
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation, UploadBudget
-from app.inference.answer import Asked, Wanted
-from app.inference.classifier import Classified, Classifier, Expected, ImagePermit
+from app.inference.answer import Asked, Wanted, wanted_of
+from app.inference.classifier import Classifier, Expected, ImagePermit
 from app.serving.registry import Models
 from app.telemetry.metrics import Metrics
 
@@ -68,33 +68,33 @@ class Routes:
         expected: Expected | None = request.scope.get(HELD)
         if expected is None or (model is not None and self.models.classifier(model) is not expected.classifier):
             expected = self._expect(request, model, clients_deadline)
-        wanted = expected.classifier.wanted(asked)
+        wanted = wanted_of(expected.classifier.spec, asked)
         with BodyReservation(self.budget) as reservation:
             payload = await read_image(request, self.body_limits, reservation)
             timing.received()
             deadline = min(clients_deadline, self._deadline())
             if not expected.permit.arrive():
                 expected = self._expect(request, model, deadline)
-                wanted = expected.classifier.wanted(asked)
+                wanted = wanted_of(expected.classifier.spec, asked)
                 expected.permit.arrive()
             classifier = expected.classifier
             classified = await classifier.classify(expected.permit, payload, wanted=wanted, deadline=deadline)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
-        return _json({"model": classifier.named, **_told(classified)})
+        return _json({"model": classifier.named, "predictions": classified.predictions, **classified.certainty})
 
     async def classify_batch(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
         """Every multipart field `file` is a picture. Answers come in the same order."""
         if self.keys.locked:
             expect_key(self.keys, request)
-        self.models.classifier(model).wanted(asked)
+        wanted_of(self.models.classifier(model).spec, asked)
         timing, clients_deadline = timing_of(request.scope), self._clients_deadline(request)
         with BodyReservation(self.budget) as reservation:
             uploads = await read_images(request, self.body_limits, reservation)
             timing.received()
             deadline = min(clients_deadline, self._deadline())
             classifier = self.models.classifier(model)  # which may be another one by now
-            wanted = classifier.wanted(asked)
+            wanted = wanted_of(classifier.spec, asked)
             with classifier.admit(len(uploads), deadline=deadline) as permits:
                 entries = (
                     _entry(classifier, permit, upload, wanted, deadline, patient=before >= _IMPATIENT, client=request)
@@ -151,11 +151,7 @@ async def _entry(
     except ServiceError as error:
         forget_frames(error)
         return {"filename": upload.filename, "error": {"code": error.code, "detail": error.detail}}
-    return {"filename": upload.filename, **_told(classified)}
-
-
-def _told(classified: Classified) -> dict[str, object]:
-    return {"predictions": classified.predictions, **classified.certainty}
+    return {"filename": upload.filename, "predictions": classified.predictions, **classified.certainty}
 
 
 def _errors_in(results: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:

@@ -14,7 +14,7 @@ _NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a
 _ENCODINGS = (b"7bit", b"8bit", b"binary", b"")  # a part is its bytes; others are deprecated (RFC 7578, 4.7)
 _SHOWN_BYTES = 64
 _MAX_DISPOSITION_BYTES = 1024  # what parses it needs time by the square of it
-_QUERY = ("top_k", "model")  # parameters that hasty clients put into the form
+_QUERY = ("top_k", "model", "threshold", "set")  # parameters that hasty clients put into the form
 
 
 @dataclass(frozen=True)

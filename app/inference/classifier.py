@@ -14,7 +14,7 @@ from app.engine.engine import Engine
 from app.engine.runners import Patches
 from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.inference.admission import Limits
-from app.inference.answer import Asked, Certainty, Prediction, Wanted, certainty_of, predictions_of, wanted_of
+from app.inference.answer import Certainty, Prediction, Wanted, certainty_of, predictions_of
 from app.inference.batcher import Batcher
 from app.inference.executor import Executor
 from app.inference.permits import Permit
@@ -164,10 +164,6 @@ class Classifier:
     def stuck_s(self) -> float:
         """For how many seconds the longest run under way has run; 0 where none is."""
         return self._executor.busy_s()
-
-    def wanted(self, asked: Asked) -> Wanted:
-        """What is asked for, checked and completed. Raises BadParameter."""
-        return wanted_of(self.spec, asked)
 
     async def _decoded(
         self, payload: bytes, deadline: float, client: Hashable, *, patient: bool

@@ -290,6 +290,7 @@ async def test_one_picture_at_a_time(serve: Serve) -> None:
         ("top_k", "The form has a field 'top_k'; expected top_k in the query: ?top_k=..."),
         ("topk", "The form has a field 'topk'; expected top_k in the query: ?top_k=..."),
         ("model", "The form has a field 'model'; expected model in the query: ?model=..."),
+        ("set", "The form has a field 'set'; expected set in the query: ?set=..."),
         ("note", "The form has a field 'note'; expected only 'file', with the bytes of a picture."),
     ],
 )

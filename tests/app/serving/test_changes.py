@@ -57,6 +57,7 @@ def test_a_long_label_is_cut_and_one_with_line_breaks_is_one_line() -> None:
         ("image_size", 8, 16, "image_size 8 -> 16"),
         ("patch_size", 4, 8, "patch_size 4 -> 8"),
         ("temperature", 1.0, 1.25, "temperature 1.0 -> 1.25"),
+        ("energy_threshold", None, 2.5, "energy_threshold None -> 2.5"),
         ("interpolation", "bicubic", "nearest", "interpolation 'bicubic' -> 'nearest'"),
     ],
 )
