@@ -19,11 +19,13 @@ from model.distillation.learner import Learner
 from model.distillation.lessons import LABELS, read_codes, read_lessons
 from model.distillation.options import DistilOptions
 from model.errors import TrainingError, TrainingStopped
-from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits, fit_temperature
+from model.evaluation.confidence import fit_calibration
+from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits
 from model.network import checkpoint
 from model.network.mixer import MixerConfig, variant_name
 from model.preprocess import Pixels, patchify
 from model.spec import Fit, ModelSpec, Source
+from model.training.pace import Pace
 
 STATE = "distil.pt"
 LOG = "metrics.jsonl"
@@ -67,6 +69,7 @@ class _Run:
         self._options, self._learner, self._dataset, self._callbacks = options, learner, dataset, callbacks
         self._log = options.out / LOG
         self._seconds = _seconds_in(self._log)
+        self._pace = Pace()
 
     def go_on(self) -> None:
         """Take the steps that are left. Raises TrainingStopped, with the state saved, where that is asked for."""
@@ -75,6 +78,8 @@ class _Run:
         since, before = started, learner.step
         while learner.step < options.steps:
             learner.take_step()
+            if (line := self._pace.step(options.batch_size, options.steps - learner.step)) is not None:
+                self._callbacks.on_note(line)
             self._callbacks.on_step(learner.step, options.steps)
             ends = learner.step == options.steps
             if learner.step % options.judge_every == 0 or ends:
@@ -126,8 +131,8 @@ def _finished(
     """Write the averaged network with its spec, and tell how it did."""
     split, images = dataset.judged
     _, logits = _judged(learner, images)
-    temperature = fit_temperature(logits, images.labels)
-    evaluation = evaluate_logits(logits, images.labels, temperature)
+    calibration = fit_calibration(logits, images.labels, f"{options.data.name}, {split}")
+    evaluation = evaluate_logits(logits, images.labels, calibration.temperature)
     network = learner.network.cpu().eval()
     config = network.config
     spec = ModelSpec(
@@ -138,7 +143,6 @@ def _finished(
         channels=3,
         num_classes=config.num_classes,
         labels=labels,
-        temperature=temperature,
         source=Source(origin=f"distilled from EfficientNet-lite2 on {options.data.name}", license=options.license),
         **_PREPROCESS,
     )
@@ -148,7 +152,7 @@ def _finished(
         "judged_on": f"{len(images)} {split} pictures",
         "evaluation": asdict(evaluation),
     }
-    made = checkpoint.Checkpoint(network, spec, training, _pictures(options.pictures, spec))
+    made = checkpoint.Checkpoint(network, calibration.completed(spec), training, _pictures(options.pictures, spec))
     checkpoint.save(made, options.out)
     return made
 

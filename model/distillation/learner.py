@@ -23,6 +23,7 @@ from model.network.checkpoint import write_atomically
 from model.network.mixer import MixerConfig, MlpMixer
 from model.preprocess import patchify
 from model.training.muon import StackedMuon
+from model.training.precision import has_bf16
 
 _PARTS = Weights._fields
 _LIGHT, _SHIFT = 0.1, 8.0  # deviations of a pupil's own light: of a factor's logarithm, and in grey levels
@@ -75,7 +76,7 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["full_rate"]
         patches, targets = self._batch(self._rows(self.step))
-        half = torch.autocast(self._device.type, torch.bfloat16, enabled=has_bfloat16(self._device))
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=has_bf16(self._device))
         with half:
             losses = torch.stack(self._compiled(patches, targets))
         loss = (losses * torch.tensor(self._weights, device=self._device)).sum()
@@ -187,8 +188,3 @@ class Learner:
             for group in optimizer.param_groups:
                 group["full_rate"] = group["lr"]
         return [muon, adam]
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32."""
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 -- torch tells it nowhere else
