@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from cli.judging import AT_ONCE, MOST_PICTURES, Beyond, PicturesOption, UnfamiliarOption, judge, print_findings
 from cli.terminal import bar, console, require_extra, task_of
 from model.network.run_folder import best_and_last, better
 from model.recipe import Recipe
@@ -16,7 +15,7 @@ from model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from model.data.dataset import Dataset
-    from model.evaluation.evaluate import Evaluation, Logits
+    from model.evaluation.evaluate import Logits
     from model.network.checkpoint import Checkpoint
     from model.preprocess import Pixels
 
@@ -39,7 +38,6 @@ WeightsOption = Annotated[
         help="For a training run's folder: best, the epoch that did best on the validation pictures, or last."
     ),
 ]
-_AT_ONCE = 64  # pictures in one run of an evaluation
 
 
 def evaluate(
@@ -54,23 +52,34 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write report.html there, with every class and two diagrams.")
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option(help="Also under fifteen corruptions, moved, and against pictures of no class.")
+    ] = False,
+    out_of_distribution: UnfamiliarOption = None,
+    pictures: PicturesOption = MOST_PICTURES,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything that was found there.")] = None,
 ) -> None:
     """Judge a checkpoint or a bundle on DATA's test pictures, or its validation pictures where there are none.
 
     DATA's class folders are the model's labels, or some of them.
     """
-    from model.evaluation.evaluate import all_logits, evaluate_logits  # noqa: PLC0415
-
-    spec, logits_of, remembered = _opened(better_weights(source, weights), precision)
+    spec, logits_of, remembered = opened(better_weights(source, weights), precision)
     recipe = remembered or Recipe(val_fraction=val_fraction, seed=seed)
     dataset = dataset_for(spec, data, recipe)
     split, images = dataset.judged
-    title = f"{spec.name} on {data_set(data, dataset)}"
-    logits = all_logits(logits_of, images, batch_size=_AT_ONCE)
-    _print_evaluation(evaluate_logits(logits, images.labels, spec.temperature), title)
+    name = data_set(data, dataset)
+    title = f"{spec.name} on {name}"
+    beyond = Beyond(robustness, out_of_distribution, pictures, seed)
+    logits, findings = judge(logits_of, spec, name, images, beyond)
+    print_findings(findings, title)
+    if json is not None:
+        from model.evaluation.findings import write_findings  # noqa: PLC0415
+
+        write_findings(findings, json)
     if report is not None:
         require_extra("matplotlib")
         from model.evaluation.report import write_report  # noqa: PLC0415
+        from model.evaluation.sections import sections_of  # noqa: PLC0415
 
         settings = {
             "model": str(source),
@@ -78,7 +87,8 @@ def evaluate(
             "held out": f"{recipe.val_fraction:g} of each class, seed {recipe.seed}" if dataset.is_held_out else "no",
             **_settings_of(spec),
         }
-        typer.echo(write_report(report, title, spec.labels, logits, images, spec.temperature, settings))
+        sections = sections_of(findings)
+        typer.echo(write_report(report, title, spec.labels, logits, images, spec.temperature, settings, sections))
 
 
 def _settings_of(spec: ModelSpec) -> dict[str, str]:
@@ -119,7 +129,7 @@ def recipe_of(loaded: "Checkpoint") -> Recipe:
     return Recipe.model_validate(loaded.training.get("recipe", {}))
 
 
-def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
+def opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
     """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it has one."""
     if (source / "config.json").is_file():
         require_extra("torch")
@@ -130,7 +140,7 @@ def _opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels]
     from app.engine.engine import EngineOptions, open_engine  # noqa: PLC0415
     from model.preprocess import patchify  # noqa: PLC0415
 
-    engine = open_engine(EngineOptions(source, precision=precision, instances=1, max_batch_size=_AT_ONCE))
+    engine = open_engine(EngineOptions(source, precision=precision, instances=1, max_batch_size=AT_ONCE))
     console.print(f"{source}: {engine.precision} on {engine.provider}")
     return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
 
@@ -157,19 +167,3 @@ def dataset_for(
     for line in describe_judged(dataset):
         console.print(line)
     return dataset
-
-
-def _print_evaluation(evaluation: "Evaluation", title: str) -> None:
-    table = Table(title=title)
-    for column in ("pictures", "top-1", "95 % interval", "top-5", "loss", "calibration error"):
-        table.add_column(column, justify="right")
-    low, high = evaluation.top1_interval
-    table.add_row(
-        str(evaluation.num_pictures),
-        f"{evaluation.top1:.2%}",
-        f"{low:.1%} to {high:.1%}",
-        f"{evaluation.top5:.2%}",
-        f"{evaluation.loss:.4f}",
-        f"{evaluation.calibration_error:.4f}",
-    )
-    Console(width=100).print(table)

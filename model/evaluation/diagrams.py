@@ -2,13 +2,14 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from model.evaluation.evaluate import reliability
+from model.evaluation.evaluate import ReliabilityBin, reliability
 from model.evaluation.scores import most_confused
 
 _MOST_NAMED = 40  # names of more classes do not fit an axis
@@ -38,14 +39,18 @@ def draw_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> byt
 
 def draw_reliability(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> bytes:
     """A PNG of how often the best label is right, by its probability. probabilities: [N, K]; truth: [N]."""
+    return _png(reliability_figure(reliability(probabilities, truth), len(truth)))
+
+
+def reliability_figure(bins: Sequence[ReliabilityBin], num_pictures: int) -> Figure:
+    """How often the best label is right, by its probability, and how many of the pictures are in each bin."""
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot()
-    bins = reliability(probabilities, truth)
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfectly calibrated")
     axes.plot([one.confidence for one in bins], [one.accuracy for one in bins], marker="o", label="this classifier")
     axes.bar(
         [one.confidence for one in bins],
-        [one.num_pictures / len(truth) for one in bins],
+        [one.num_pictures / num_pictures for one in bins],
         width=0.03,
         alpha=0.3,
         label="share of the pictures",
@@ -53,7 +58,7 @@ def draw_reliability(probabilities: NDArray[np.float64], truth: NDArray[np.int64
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the best label", ylabel="share that is right")
     axes.set_title("Reliability")
     axes.legend(loc="upper left")
-    return _png(figure)
+    return figure
 
 
 def _shortened(label: str) -> str:

@@ -31,7 +31,7 @@ _STYLE = """
 body { font-family: sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
 td, th { padding: 0.2rem 0.8rem; text-align: right; } td:first-child, th:first-child { text-align: left; }
 th { position: sticky; top: 0; background: white; }
-.text td { text-align: left; } img { max-width: 100%; }
+.text td { text-align: left; } img, svg { max-width: 100%; height: auto; }
 .long { max-height: 30rem; overflow: auto; display: inline-block; border: 1px solid #ccc; }
 .wrong { display: flex; flex-wrap: wrap; gap: 1rem; max-height: 48rem; overflow: auto; }
 figure { width: 9rem; margin: 0; font-size: 0.8rem; overflow-wrap: anywhere; } figure img { width: 8rem; }
@@ -57,10 +57,11 @@ def write_report(
     images: ImageSet,
     temperature: float,
     settings: Mapping[str, str] | None = None,
+    sections: Iterable[str] = (),
 ) -> Path:
     """Write report.html, the two diagrams that it holds, and predictions.csv; return the page's path.
 
-    logits: [N, K] of the pictures. settings: of the evaluation, for the page.
+    logits: [N, K] of the pictures. settings: of the evaluation, for the page. sections: more of it, as HTML.
 
     Raises: DataError where the folder cannot be written.
     """
@@ -74,9 +75,9 @@ def write_report(
     scores = class_scores(confusion, labels)
     parts = [
         _summary(evaluate_logits(logits, truth, temperature), scores),
-        _table(("setting", "value"), (settings or {}).items(), "text"),
+        table(("setting", "value"), (settings or {}).items(), "text"),
         "<h2>Most confused</h2>",
-        _table(
+        table(
             ("true", "predicted", "pictures", "share of the true class"),
             (
                 (pair.truth, pair.predicted, pair.count, f"{pair.count / pair.num_pictures:.1%}")
@@ -85,8 +86,9 @@ def write_report(
         ),
         _wrong_images(answers, images.pixels),
         "<h2>Classes, the worst first</h2>",
-        _class_table(scores),
+        _classtable(scores),
         *(f'<p><img alt="{name}" src="data:image/png;base64,{_base64(file)}"></p>' for name, file in diagrams.items()),
+        *sections,
     ]
     files = {**diagrams, "predictions.csv": _csv(answers), "report.html": _page(title, parts).encode()}
     try:
@@ -96,6 +98,15 @@ def write_report(
     except OSError as error:
         raise DataError(f"{shown(folder)} cannot be written: {error}") from error
     return folder / "report.html"
+
+
+def table(heads: Iterable[object], rows: Iterable[tuple[object, ...]], kind: str = "") -> str:
+    """Cells as they are, escaped; "text" is a kind whose cells are aligned to the left."""
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in heads)
+    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    if not body:
+        return "<p>None.</p>"
+    return f'<div class="long"><table class="{kind}"><tr>{head}</tr>\n{body}\n</table></div>'
 
 
 def _answers(probabilities: NDArray[np.float64], images: ImageSet, labels: tuple[str, ...]) -> list[Answer]:
@@ -118,7 +129,7 @@ def _summary(evaluation: Evaluation, scores: list[ClassScore]) -> str:
     )
 
 
-def _class_table(scores: list[ClassScore]) -> str:
+def _classtable(scores: list[ClassScore]) -> str:
     rows = (
         (score.label, score.num_pictures, _percent(score.precision), _percent(score.recall), _percent(score.f1))
         for score in worst_first(scores)
@@ -126,7 +137,7 @@ def _class_table(scores: list[ClassScore]) -> str:
     absent = [score.label for score in scores if not score.num_pictures]
     some = html.escape(", ".join(absent[:_MOST_PAIRS]) + (", ..." if len(absent) > _MOST_PAIRS else ""))
     more = f"<p>{len(absent)} without a picture here: {some}</p>" if absent else ""
-    return _table(("class", "pictures", "precision", "recall", "F1"), rows) + more
+    return table(("class", "pictures", "precision", "recall", "F1"), rows) + more
 
 
 def _wrong_images(answers: list[Answer], pixels: PixelRows) -> str:
@@ -159,14 +170,6 @@ def _csv(answers: list[Answer]) -> bytes:
     table.writerow(("picture", "true", "predicted", "probability"))
     table.writerows((one.name, one.truth, one.predicted, f"{one.probability:.6f}") for one in answers)
     return file.getvalue().encode()
-
-
-def _table(heads: Iterable[str], rows: Iterable[tuple[object, ...]], kind: str = "") -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
-    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    if not body:
-        return "<p>None.</p>"
-    return f'<div class="long"><table class="{kind}"><tr>{head}</tr>\n{body}\n</table></div>'
 
 
 def _page(title: str, parts: Iterable[str]) -> str:

@@ -1,0 +1,1 @@
+"""Tests of the changes to pictures."""
