@@ -6,6 +6,7 @@ Exception
 │   ├── BadRequest          400  the body is malformed
 │   ├── BadApiKey           401  no key, or a wrong one
 │   ├── Forbidden           403  what nobody may do as the service is configured
+│   ├── NoCard              404  a bundle without a model card (serving/cards.py)
 │   ├── UnknownModel        404  no bundle of that name (serving/registry.py)
 │   ├── ReloadRefused       409  a bundle cannot take over (serving/reload.py)
 │   ├── TooManyBytes        413  a body, part or file over its limit

@@ -213,7 +213,7 @@ def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, per
 
     def build(name: str, opened: Opened) -> Model:
         classifier = build_classifier(settings, opened.engine, metrics_by_model.of(name), decoding, permits)
-        return Model(name, opened.state, classifier, opened.sessions.lost_provider)
+        return Model(name, opened.state, classifier, opened.sessions.lost_provider, card=opened.card)
 
     return ModelFactory(partial(open_bundle, engine_options(settings), runtime=runtime), build)
 

@@ -1,4 +1,4 @@
-"""The commands around a checkpoint: `mixer import | export`; `evaluate`, `calibrate` and `train` come from neighbours.
+"""The commands around a checkpoint: `mixer import | export`; the others come from neighbouring modules.
 
 They need the extras train and export; torch is loaded when one of them runs, and not before.
 """
@@ -11,6 +11,7 @@ import typer
 
 from app.settings import PASS_ON
 from cli.calibration import calibrate
+from cli.card import card, card_of_export
 from cli.distillation import distil, lessons
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
 from cli.terminal import bar, console, require_extra, task_of
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
     app.command("evaluate")(evaluate)
     app.command("calibrate")(calibrate)
+    app.command("card")(card)
 
 
 def import_weights(
@@ -128,6 +130,7 @@ def export(
         console.print(f"mixer: {reason}")
     if named is None and export_data.calibration is None:
         console.print("int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.")
+    card_of_export(source, bundle, export_data.test)
     raise typer.Exit(1 if published.refused else 0)
 
 

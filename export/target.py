@@ -11,7 +11,10 @@ from model.spec import Precision
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MOST_NAMED = 5
-_BESIDE = frozenset({"readme.md", "readme.txt", "readme", "license", "license.txt", "license.md", "labels.txt"})
+_BESIDE = frozenset(
+    {"readme.md", "readme.txt", "readme", "license", "license.txt", "license.md", "labels.txt"}
+    | {"card.toml", "card.json"}
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ FastAPI, which would answer in its own way, reads none of the parameters: http/d
 from typing import Any
 
 from app.api.endpoint import Operation
-from app.api.openapi import CLASSIFICATION, HEALTH, MODELS, answered, described
+from app.api.openapi import CLASSIFICATION, HEALTH, MODELS, Responses, answered, described
 from app.api.schemas import BatchBody, ClassifyBody
 from app.errors import (
     BadApiKey,
@@ -25,6 +25,7 @@ from app.errors import (
 )
 from app.http.dispatcher import Parameter
 from app.http.multipart import FIELD
+from app.serving.cards import NoCard
 from app.serving.registry import UnknownModel
 
 TIMEOUT = "X-Request-Timeout-Ms"
@@ -98,6 +99,16 @@ _ENTRY = {
     "ready": True,
 }
 
+_CARD: Responses = {
+    200: {
+        "description": "Markdown, or JSON where Accept prefers it (the fields of the Model Card Toolkit, 0.0.2)",
+        "content": {
+            "text/markdown": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+
 _REQUEST = (BadApiKey, BadParameter, BadRequest, DeadlinePassed, NotReady, QueueFull)
 _BODY = (TooManyBytes, UnknownModel, UnsupportedFormat, UploadsFull)
 _IMAGE = (BadImage, InferenceFailed, OutOfMemory, TooManyPixels)  # of a batch they are an entry's
@@ -135,6 +146,13 @@ MODEL = Operation(
     "What answers here",
     MODELS,
     described(BadApiKey, BadParameter, UnknownModel),
+    {"parameters": [_MODEL.described()]},
+)
+CARD = Operation(
+    "get_model_card",
+    "Its model card: uses, measurements, limits",
+    MODELS,
+    _CARD | described(BadApiKey, BadParameter, NoCard, UnknownModel),
     {"parameters": [_MODEL.described()]},
 )
 LIST_MODELS = Operation(

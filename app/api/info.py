@@ -1,8 +1,10 @@
-"""GET /model, /models and /health: what runs here and how it is. HTTP only."""
+"""GET /model, /model/card, /models and /health: what runs here and how it is. HTTP only."""
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
+from starlette.responses import Response
 
 from app.api import descriptions
 from app.api.endpoint import add
@@ -18,7 +20,9 @@ from app.api.schemas import (
 )
 from app.http.api_keys import ApiKeys
 from app.http.dispatcher import expect_known
+from app.http.prefix import prefix_of
 from app.http.request_log import timing_of
+from app.serving.cards import NoCard
 from app.serving.health import Health
 from app.serving.registry import Models, ModelsBody
 
@@ -43,6 +47,10 @@ class Info:
     def _router(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
         router, needs_key = APIRouter(), self.keys.locked
         add(router, "/model", self.model, descriptions.MODEL, body=model, needs_key=needs_key)
+        add(
+            router, "/model/card", self.card, descriptions.CARD,
+            response_class=Response, needs_key=needs_key,
+        )  # fmt: skip
         add(router, "/models", self.list_models, descriptions.LIST_MODELS, body=ModelsBody, needs_key=needs_key)
         add(router, "/health/live", self.live, descriptions.LIVE, body=LiveBody)
         add(router, "/health/ready", self.ready, descriptions.READY, body=ready)
@@ -54,9 +62,11 @@ class Info:
         """The ModelSpec, what runs it, and the limits a client has to keep."""
         expect_key(self.keys, request)
         expect_known(request.query_params, ("model",))
-        classifier = self.models.classifier(request.query_params.get("model"))
-        engine = classifier.engine
+        asked = request.query_params.get("model")
+        model = self.models.asked(asked)
+        classifier, engine = model.classifier, model.classifier.engine
         conformal = engine.spec.conformal
+        query = "" if asked is None else f"?model={quote(asked, safe='')}"
         return ModelBody(
             spec=ModelSpec.model_validate(engine.spec.model_dump()),
             sets=conformal and SetsBody(data_set=conformal.data_set, num_pictures=conformal.num_pictures),
@@ -67,7 +77,22 @@ class Info:
             lanes=engine.instances,
             fallback=engine.fallback,
             limits=self.limits.model_copy(update={"max_batch_size": classifier.max_batch_size}),
+            card=None if model.card is None else f"{prefix_of(request.scope)}/model/card{query}",
         )
+
+    async def card(self, request: Request) -> Response:
+        """The model card of its bundle, in Markdown, or in JSON where `Accept` prefers that."""
+        expect_key(self.keys, request)
+        expect_known(request.query_params, ("model",))
+        model = self.models.asked(request.query_params.get("model"))
+        if model.card is None:
+            raise NoCard(
+                f"{model.name} has no model card; expected README.md and card.json in its bundle, as mixer card writes."
+            )
+        vary = {"vary": "Accept"}
+        if _prefers_json(request.headers.get("accept", "")):
+            return Response(model.card.json, headers=vary, media_type="application/json")
+        return Response(model.card.markdown, headers=vary, media_type="text/markdown")
 
     async def list_models(self, request: Request) -> ModelsBody:
         """Their names, for `model=NAME`, and which of them answers where a request names none."""
@@ -96,3 +121,20 @@ def expect_key(keys: ApiKeys, request: Request) -> None:
         headers = request.headers
         key = keys.expect_known(headers.get("authorization"), headers.get("x-api-key"))
         timing_of(request.scope).key = key
+
+
+def _prefers_json(accept: str) -> bool:
+    """Whether application/json has a higher weight than text/markdown; where both have the same, Markdown is meant."""
+    weights = dict(_weighted(one) for one in accept.lower().split(","))
+    any_weight = weights.get("*/*", 0.0)
+    json, markdown = "application/json", "text/markdown"
+    return weights.get(json, weights.get("application/*", any_weight)) > weights.get(
+        markdown, weights.get("text/*", any_weight)
+    )
+
+
+def _weighted(one: str) -> tuple[str, float]:
+    """A media type of Accept and its weight, 1 where none can be read."""
+    kind, *parameters = (part.strip() for part in one.split(";"))
+    weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    return kind, float(weight) if weight.replace(".", "", 1).isdigit() else 1.0

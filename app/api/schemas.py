@@ -126,6 +126,7 @@ class PublicModelBody(BaseModel):
     sets: SetsBody | None = Field(description="What `set` of /classify rests on; null where it cannot be asked for.")
     precision: Literal["fp32", "fp16", "int8"]
     limits: LimitsBody
+    card: str | None = Field(description="Where its model card is; null where its bundle has none.")
 
 
 class ModelBody(PublicModelBody):

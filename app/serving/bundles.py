@@ -13,6 +13,7 @@ from app.engine.engine import Engine, EngineOptions, find_graphs, open_engine
 from app.engine.session import ONNX_RUNTIME, Runtime
 from app.engine.sessions import Sessions
 from app.errors import EngineError
+from app.serving.cards import Card, read_card
 
 log = logging.getLogger("mixer.bundles")
 
@@ -102,6 +103,7 @@ class Opened(NamedTuple):
     state: State
     engine: Engine
     sessions: Sessions
+    card: Card | None = None
 
 
 def open_bundle(options: EngineOptions, bundle: Path, runtime: Runtime = ONNX_RUNTIME) -> Opened:
@@ -110,7 +112,8 @@ def open_bundle(options: EngineOptions, bundle: Path, runtime: Runtime = ONNX_RU
     Raises: EngineError; OSError where the bundle goes meanwhile.
     """
     state, sessions = state_of(bundle), Sessions(runtime)
-    return Opened(state, open_engine(replace(options, bundle=bundle), sessions.runtime), sessions)
+    engine = open_engine(replace(options, bundle=bundle), sessions.runtime)
+    return Opened(state, engine, sessions, read_card(bundle))
 
 
 def open_all(open_one: Callable[[Path], Opened], bundles: Sequence[Path], at_once: int) -> Iterator[Opened]:

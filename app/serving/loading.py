@@ -8,6 +8,7 @@ from app.engine.engine import Engine
 from app.engine.sessions import Sessions
 from app.errors import BadSettings
 from app.serving.bundles import Opened, find_bundles, open_all, state_of
+from app.serving.cards import read_card
 from app.serving.registry import Model, Models
 from app.system.allocator import malloc_trim
 
@@ -20,7 +21,7 @@ class ModelFactory(NamedTuple):
 
     def instead_of_opening(self, engine: Engine) -> "ModelFactory":
         """The same over an engine that is open: that of the only bundle."""
-        return self._replace(open=lambda bundle: Opened(state_of(bundle), engine, Sessions()))
+        return self._replace(open=lambda bundle: Opened(state_of(bundle), engine, Sessions(), read_card(bundle)))
 
 
 def load_all(folder: Path, models: Models, model_factory: ModelFactory, *, default: str, at_once: int) -> None:

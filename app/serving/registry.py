@@ -15,6 +15,7 @@ from app.errors import ServiceError
 from app.inference.classifier import Classifier, Expected
 from app.serving.bundles import State
 from app.serving.canary import HealthFailure
+from app.serving.cards import Card
 from app.telemetry.metrics import Metrics
 
 STARTING = HealthFailure("starting", "The service is starting.")
@@ -35,6 +36,7 @@ class Model:
     classifier: Classifier
     lost_provider: Callable[[], str | None]
     failure: HealthFailure | None = STARTING
+    card: Card | None = None
 
 
 class ModelEntry(BaseModel):
@@ -84,11 +86,15 @@ class Models:
 
     def classifier(self, name: str | None = None) -> Classifier:
         """The classifier to take a permit of now. Raises UnknownModel."""
+        return self._default.classifier if name is None else self.asked(name).classifier
+
+    def asked(self, name: str | None) -> Model:
+        """The one that a request names, or the default. Raises UnknownModel."""
         if name is None:
-            return self._default.classifier
+            return self._default
         if name not in self._by_name:
             raise UnknownModel(f"model is {name!r}; this service has {', '.join(self._by_name)}.")
-        return self._by_name[name].classifier
+        return self._by_name[name]
 
     def expect(self, deadline: float) -> Expected | None:
         """A permit for a picture that is on its way; None where its request may name one of several.

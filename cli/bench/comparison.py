@@ -121,7 +121,7 @@ def _circumstances(plan: Plan, rig: Rig, pictures: Samples, cpus: int) -> Circum
         model=rig.spec.name,
         version=rig.spec.version,
         variant=rig.spec.variant,
-        processor=_processor(),
+        processor=processor_name(),
         cpus=cpus,
         int8_instructions=int8_instructions(),
         int8_products=int8_probe.probe(),
@@ -135,7 +135,7 @@ def _circumstances(plan: Plan, rig: Rig, pictures: Samples, cpus: int) -> Circum
     )
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """The processor's name."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()

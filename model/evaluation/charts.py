@@ -14,6 +14,7 @@ from model.evaluation.risk import RiskCoverage
 from model.evaluation.robustness import Robustness, Unfamiliar
 
 _TAG, _DIGITS = re.compile("<[^>]+>"), re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is enough
+_PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # under a number, so that no line crosses it
 
 
 def charts_of(findings: Findings) -> dict[str, str]:
@@ -78,7 +79,7 @@ def _unfamiliar(unfamiliar: Mapping[str, Unfamiliar]) -> Figure:
 def _bars(names: Sequence[str], values: Sequence[float], number: str) -> tuple[Figure, "mpl.axes.Axes"]:
     figure = Figure(figsize=(7, 1.2 + 0.3 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    axes.bar_label(axes.barh(range(len(names)), values, alpha=0.7), fmt=number, padding=3, fontsize=8)
+    axes.bar_label(axes.barh(range(len(names)), values, alpha=0.7), fmt=number, padding=3, fontsize=8, bbox=_PAPER)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
@@ -88,6 +89,7 @@ def _bars(names: Sequence[str], values: Sequence[float], number: str) -> tuple[F
 def _svg(figure: Figure) -> str:
     FigureCanvasSVG(figure)
     file = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mixer"}):  # text as text, names that stay
+    style = {"svg.fonttype": "none", "svg.hashsalt": "mixer", "font.sans-serif": ["DejaVu Sans"]}
+    with mpl.rc_context(style):  # text as text, names that stay
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _TAG.sub(lambda tag: _DIGITS.sub(r"\1", tag[0]), file.getvalue())

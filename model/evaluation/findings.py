@@ -13,7 +13,6 @@ from model.evaluation.evaluate import ReliabilityBin, evaluate_logits, probabili
 from model.evaluation.risk import RiskCoverage, risk_coverage
 from model.evaluation.robustness import Robustness, Unfamiliar
 from model.evaluation.scores import ClassScore, class_scores, confusion_matrix
-from model.network.checkpoint import write_atomically
 
 
 class Findings(BaseModel):
@@ -69,6 +68,6 @@ def write_findings(findings: Findings, path: Path) -> None:
     text = findings.model_dump_json(indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be written: {error}") from error

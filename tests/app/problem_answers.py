@@ -25,6 +25,7 @@ _TITLES = {
     "deadline_passed": "Deadline passed",
     "not_found": "Not found",
     "unknown_model": "Unknown model",
+    "no_card": "No model card",
     "reload_refused": "Reload refused",
     "method_not_allowed": "Method not allowed",
 }

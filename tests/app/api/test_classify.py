@@ -497,6 +497,7 @@ async def test_the_openapi_document_names_every_endpoint_and_resolves(serve: Ser
         ("post", "/classify"),
         ("post", "/classify/batch"),
         ("get", "/model"),
+        ("get", "/model/card"),
         ("get", "/models"),
         ("post", "/admin/reload"),
         ("get", "/health/live"),

@@ -16,6 +16,7 @@ NAMES = {
     ("post", "/classify"): ("classify", "classification"),
     ("post", "/classify/batch"): ("classify_batch", "classification"),
     ("get", "/model"): ("get_model", "models"),
+    ("get", "/model/card"): ("get_model_card", "models"),
     ("get", "/models"): ("list_models", "models"),
     ("get", "/health/live"): ("live", "health"),
     ("get", "/health/ready"): ("ready", "health"),
@@ -50,6 +51,12 @@ ERRORS = {
     "get_model": {
         "401": {"bad_api_key"},
         "404": {"unknown_model"},
+        "422": {"bad_parameter"},
+        "500": {"internal_error"},
+    },
+    "get_model_card": {
+        "401": {"bad_api_key"},
+        "404": {"no_card", "unknown_model"},
         "422": {"bad_parameter"},
         "500": {"internal_error"},
     },

@@ -11,7 +11,13 @@ from tests.app.problem_answers import expect_problem
 KEY, ADMIN = "a-key-of-sixteen-characters", "another-key-for-operators"
 FREE_PORT = 9  # nobody listens in these tests
 EITHER: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
-WITH_A_KEY = {("post", "/classify"), ("post", "/classify/batch"), ("get", "/model"), ("get", "/models")}
+WITH_A_KEY = {
+    ("post", "/classify"),
+    ("post", "/classify/batch"),
+    ("get", "/model"),
+    ("get", "/model/card"),
+    ("get", "/models"),
+}
 OPEN = {("get", "/health/live"), ("get", "/health/ready")}
 
 
@@ -86,7 +92,8 @@ async def test_fastapi_reads_no_parameter_and_promises_no_answer_of_its_own(serv
         for method, operation in item.items()
         if "422" in operation["responses"]
     }
-    assert answered_422 == {("post", "/classify"), ("post", "/classify/batch"), ("get", "/model")}
+    expected = {("post", "/classify"), ("post", "/classify/batch"), ("get", "/model"), ("get", "/model/card")}
+    assert answered_422 == expected
 
 
 @pytest.mark.parametrize("path", ["/classify", "/classify%0A", "/classify/batch", "/classify/batch%0A"])

@@ -132,6 +132,6 @@ def test_a_bundle_that_is_none_is_an_error(tmp_path: Path) -> None:
 def test_the_processor_has_a_name_even_where_nothing_tells_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast One 9000\nflags\t: fpu\n")
     monkeypatch.setattr(comparison, "_CPUINFO", tmp_path / "cpuinfo")
-    assert comparison._processor() == "Fast One 9000"
+    assert comparison.processor_name() == "Fast One 9000"
     monkeypatch.setattr(comparison, "_CPUINFO", tmp_path / "nowhere")
-    assert comparison._processor()
+    assert comparison.processor_name()

@@ -1,0 +1,95 @@
+"""`mixer export`, `mixer card` and `mixer evaluate --robustness` from end to end, on a toy."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.network import checkpoint
+from tests.export.toy_checkpoints import noise, toy_checkpoint
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    checkpoint.save(toy_checkpoint(images=noise(8)), folder)
+    (folder / "card.toml").write_text('overview = "Tells noise apart."')
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three pictures of each of two of the labels."""
+    for index, pixels in enumerate(noise(6)):
+        path = tmp_path / "data" / "test" / ("north", "south")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    (tmp_path / "others" / "deep").mkdir(parents=True)
+    Image.fromarray(np.full((40, 30, 3), 200, dtype=np.uint8)).save(tmp_path / "others" / "deep" / "grey.jpg")
+    (tmp_path / "others" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return tmp_path / "others"
+
+
+def test_an_export_leaves_a_short_card_and_the_command_a_full_one(
+    mixer: Callable[..., int],
+    source: Path,
+    data: Path,
+    others: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = tmp_path / "bundle"
+    assert mixer("export", source, bundle, "--precisions", "fp32", "--data", data) == 0
+    short = (bundle / "README.md").read_text(encoding="utf-8")
+    assert "Tells noise apart." in short
+    assert "charts/reliability.svg" in short
+    assert "Robustness" not in short
+    assert mixer("card", bundle, data, "--pictures", "4", "--out-of-distribution", others, "--measure") == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == str(bundle / "README.md")
+    assert "passed over" in captured.err
+    full = (bundle / "README.md").read_text(encoding="utf-8")
+    assert "4 of the pictures, seed 0: top-1" in full
+    assert "| others | 1 | " in full
+    assert "images a second through `fp32.onnx` alone" in full
+    assert full.count("(charts/") == 5
+    assert json.loads((bundle / "card.json").read_text(encoding="utf-8"))["schema_version"] == "0.0.2"
+    assert mixer("export", source, bundle, "--precisions", "fp32") == 0
+    assert (bundle / "README.md").read_text(encoding="utf-8").count("(charts/") == 0, "the graphs are others now"
+
+
+def test_an_evaluation_tells_and_writes_all_of_it(
+    mixer: Callable[..., int],
+    source: Path,
+    data: Path,
+    others: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found, report = tmp_path / "found.json", tmp_path / "report"
+    arguments = ("--robustness", "--pictures", "4", "--out-of-distribution", others, "--json", found)
+    assert mixer("evaluate", source, data, *arguments, "--report", report) == 0
+    told = capsys.readouterr().out
+    assert "Top-1 in % on 4 pictures, by strength" in told
+    assert "rotated by 45°" in told
+    written = json.loads(found.read_text(encoding="utf-8"))
+    assert written["num_pictures"] == 6
+    assert len(written["robustness"]["corruptions"]["snow"]) == 5
+    assert set(written["unfamiliar"]) == {"noise", "gradients", "stripes", "text", "others"}
+    assert (report / "report.html").read_text(encoding="utf-8").count("<svg") == 4
+
+
+def test_a_folder_without_pictures_is_refused(
+    mixer: Callable[..., int], source: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert mixer("evaluate", source, data, "--out-of-distribution", tmp_path / "empty") == 2
+    assert "has no readable picture; expected some of none of the classes." in capsys.readouterr().err
