@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from model.data.dataset import ImageSet
+from model.data.dataset import ImageSet, PixelRows
 from model.evaluation.confidence import energies
 from model.evaluation.evaluate import Logits
 from model.evaluation.risk import auroc
@@ -119,7 +119,7 @@ def _corrupted(name: str, strength: int, pixels: Pixels, generator: np.random.Ge
 
 
 def _shifted_logits(
-    logits_of: LogitsOf, pixels: Pixels, spec: ModelSpec, shift: Shift, key: tuple[int, ...]
+    logits_of: LogitsOf, pixels: PixelRows, spec: ModelSpec, shift: Shift, key: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """[N, K], in batches whose random numbers are functions of the key and the batch's place."""
     batches = []
