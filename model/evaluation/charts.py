@@ -89,6 +89,7 @@ def _bars(names: Sequence[str], values: Sequence[float], number: str) -> tuple[F
 def _svg(figure: Figure) -> str:
     FigureCanvasSVG(figure)
     file = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mixer", "font.sans-serif": ["DejaVu Sans"]}):  # text as text, names that stay
+    # text as text, names that stay
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mixer", "font.sans-serif": ["DejaVu Sans"]}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _TAG.sub(lambda tag: _DIGITS.sub(r"\1", tag[0]), file.getvalue())
