@@ -8,9 +8,9 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from model.evaluation.confidence import RiskCoverage
 from model.evaluation.diagrams import reliability_figure
 from model.evaluation.findings import Findings
-from model.evaluation.risk import RiskCoverage
 from model.evaluation.robustness import Robustness, Unfamiliar
 
 _TAG, _DIGITS = re.compile("<[^>]+>"), re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is enough
@@ -89,7 +89,12 @@ def _bars(names: Sequence[str], values: Sequence[float], number: str) -> tuple[F
 def _svg(figure: Figure) -> str:
     FigureCanvasSVG(figure)
     file = io.StringIO()
-    # text as text, names that stay
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mixer", "font.sans-serif": ["DejaVu Sans"]}):
+    with mpl.rc_context(
+        {
+            "svg.fonttype": "none",  # text stays text
+            "svg.hashsalt": "mixer",  # names of clips do not change
+            "font.sans-serif": ["DejaVu Sans"],
+        }
+    ):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _TAG.sub(lambda tag: _DIGITS.sub(r"\1", tag[0]), file.getvalue())
