@@ -65,6 +65,7 @@ def test_the_recipe_for_pretraining_is_the_papers() -> None:
     assert (paper.optimizer, paper.decay, paper.clip_norm) == ("adamw", "linear", 1.0)
     assert (paper.stochastic_depth, paper.mixup, paper.cutmix) == (0.1, 0.5, 0.0)
     assert (paper.randaugment_layers, paper.randaugment_magnitude, paper.flip) == (2, 15, 0.5)
+    assert (paper.crop_scale, paper.pad_crop) == (0.05, 0.0)
     assert (paper.label_smoothing, paper.sam_rho, paper.ema_decay) == (0.0, 0.0, 0.0)
     steps = -(-1_281_167 // paper.batch_size)  # of an epoch of ImageNet-1k
     rates = [learning_rate(step, steps, paper) for step in (4999, 9999, 10020, 150 * steps)]
