@@ -8,9 +8,9 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from model.evaluation.confidence import RiskCoverage
 from model.evaluation.diagrams import reliability_figure
 from model.evaluation.findings import Findings
+from model.evaluation.risk import RiskCoverage
 from model.evaluation.robustness import Robustness, Unfamiliar
 
 _TAG, _DIGITS = re.compile("<[^>]+>"), re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is enough
