@@ -35,7 +35,7 @@ ENV PATH=/opt/mixer/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     MIXER_HOST=0.0.0.0 \
     MIXER_PORT=8000 \
-    MIXER_BUNDLE=/srv/bundles/fashion-mnist \
+    MIXER_BUNDLE=/srv/bundles/clothes \
     MIXER_LOG_FORMAT=json
 USER 10001:10001
 EXPOSE 8000

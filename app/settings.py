@@ -21,7 +21,7 @@ FORM_BYTES = 64 << 10  # boundaries, part headers and small fields around a pict
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # for a typer command whose flags `parse` reads
 
-_SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "fashion-mnist"
+_SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "clothes"
 
 
 class Settings(Options):

@@ -257,7 +257,7 @@ def noise(spec: ModelSpec, count: int, seed: int = 0) -> list[Patches]:
 
 def images_of(spec: ModelSpec, bundle: Path) -> list[Patches]:
     """The bundle's own held-out pictures where it has them, the examples, else generated ones; as patches."""
-    paths = sorted([*(bundle / "checkpoint" / "pictures").glob("*.png"), *Path("examples").glob("*.png")])
+    paths = sorted([*(bundle / "checkpoint" / "pictures").glob("*.png"), *Path("examples/fashion-mnist").glob("*.png")])
     files = [path.read_bytes() for path in paths] or generated(spec.image_size, spec.channels).files
     return [decoder(spec)(file) for file in files]
 

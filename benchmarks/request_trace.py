@@ -79,7 +79,7 @@ def _traced(client: httpx.Client, trace: Trace, request: httpx.Request) -> list[
 
 def _ask(url: str, trace: Trace, found: dict[str, list[Call]]) -> None:
     """Trace both kinds of request, then end the service."""
-    image = (ROOT / "examples" / "ankle-boot.png").read_bytes()
+    image = (ROOT / "examples" / "fashion-mnist" / "ankle-boot.png").read_bytes()
     try:
         with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=20)) as client:
             _wait_until_ready(client)
@@ -111,7 +111,7 @@ def main() -> None:
     asking.start()
     threading.setprofile(trace)
     sys.setprofile(trace)
-    sys.argv = ["mixer", "serve", "--port", str(port), "--workers", "1", "--log-level", "warning"]
+    sys.argv = ["mixer", "serve", "--port", str(port), "--bundle", str(ROOT / "bundles" / "fashion-mnist"), "--workers", "1", "--log-level", "warning"]
     from cli.main import main as serve  # noqa: PLC0415 -- threads that are started by imports are traced, too
 
     try:

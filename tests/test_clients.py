@@ -115,7 +115,7 @@ def test_a_client_prints_labels_and_comes_again_where_the_service_is_busy(langua
         assert ended.stdout.splitlines() == ["Bag: 98.7%", "bad_picture: It is no picture."]
         assert len(Service.bodies) == 4
     else:
-        assert len(Service.bodies) == 2 + len(list((ROOT / "examples").glob("*.png")))
+        assert len(Service.bodies) == 2 + len(list((ROOT / "examples").glob("*.jpg")))
 
 
 @pytest.mark.parametrize(("language", "number"), CLIENTS)
@@ -124,7 +124,7 @@ def test_a_client_gives_up_after_a_few_times(language: str, number: int, run: Ru
     ended = run(language, blocks(language)[number])
     assert ended.returncode != 0
     assert "503" in ended.stderr or "queue_full" in ended.stderr
-    at_once = len(list((ROOT / "examples").glob("*.png"))) if number else 1  # the first that fails ends all
+    at_once = len(list((ROOT / "examples").glob("*.jpg"))) if number else 1  # the first that fails ends all
     assert 5 <= len(Service.bodies) <= 5 * at_once
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parent.parent
-IMAGE = ROOT / "examples" / "ankle-boot.png"
+IMAGE = ROOT / "examples" / "pants.jpg"
 PROJECT = "mixer-serve-test"
 BASE_IMAGE = "python:3.11-slim-bookworm"
 MAX_ADDED_BYTES = 300_000_000
@@ -122,7 +122,7 @@ def healthy(stack: Stack) -> Stack:
 def test_the_stack_turns_healthy_and_classifies(healthy: Stack):
     with IMAGE.open("rb") as image:
         answer = httpx.post(f"{healthy.url}/classify", files={"file": image})
-    assert answer.json()["predictions"][0]["label"] == "Ankle boot"
+    assert answer.json()["predictions"][0]["label"] == "pants"
     assert httpx.get(f"{healthy.url}/health/ready").json()["status"] == "ready"
 
 

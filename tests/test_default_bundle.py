@@ -22,7 +22,7 @@ from tests.processors import as_avx2_only, exact_product, int8_logits, needs_qem
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "bundles" / "fashion-mnist"
 DRAWINGS = sorted((ROOT / "tests" / "drawings").glob("*.png"))
-EXAMPLES = sorted((ROOT / "examples").glob("*.png"))
+EXAMPLES = sorted((ROOT / "examples" / "fashion-mnist").glob("*.png"))
 
 
 PRECISIONS = ("fp32", "fp16", "int8")

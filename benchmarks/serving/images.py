@@ -13,7 +13,7 @@ from benchmarks.serving.environments import ROOT
 from cli.bench import samples
 
 _JPEG_QUALITY = 90
-_EXAMPLES = ROOT / "examples"
+_EXAMPLES = ROOT / "examples" / "fashion-mnist"
 _SHIFTS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))
 
 

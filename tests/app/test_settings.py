@@ -22,7 +22,7 @@ def refusal(*flags: str) -> str:
 def test_the_defaults_serve_the_shipped_bundle_on_this_machine_only() -> None:
     settings = load()
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 0)
-    assert settings.bundle == Path(__file__).resolve().parents[2] / "bundles" / "fashion-mnist"
+    assert settings.bundle == Path(__file__).resolve().parents[2] / "bundles" / "clothes"
     assert (settings.max_wait_ms, settings.provider, settings.precision) == (0, "auto", "auto")
     assert settings.api_keys.get_secret_value() == ""
 
