@@ -1,86 +1,87 @@
-"""The shipped classifier: what its own page claims, as far as pictures that are here can show it."""
+"""The default classifier: what its own page claims, as far as pictures that are here can show it.
+
+MIXER_TEST_PHOTOGRAPHS names a folder with the photographs that it was judged on, val/LABEL/*.jpg by the public data
+set's names; where it is not set, the tests that need them are skipped.
+"""
 
 import base64
 import io
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from app.engine.engine import Engine, EngineOptions, open_engine
+from app.inference.scores import scores_of
 from model.network import checkpoint
 from model.preprocess import Pixels, to_patches, to_pixels, to_square
-from model.training.teacher import read_teacher
-from tests.processors import as_avx2_only, exact_product, int8_logits, needs_qemu, product_in_int16_pairs
 
 ROOT = Path(__file__).parent.parent
-BUNDLE = ROOT / "bundles" / "fashion-mnist"
-DRAWINGS = sorted((ROOT / "tests" / "drawings").glob("*.png"))
-EXAMPLES = sorted((ROOT / "examples" / "fashion-mnist").glob("*.png"))
-
-
+BUNDLE = ROOT / "bundles" / "clothes"
+EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
 PRECISIONS = ("fp32", "fp16", "int8")
+LABELS = ("dress", "hat", "long sleeve", "outerwear", "pants", "shirt", "shoes", "shorts", "skirt", "T-shirt")
+NAMES = {"longsleeve": "long sleeve", "outwear": "outerwear", "t-shirt": "T-shirt"}  # the data set's, and ours
+
+PHOTOGRAPHS = os.environ.get("MIXER_TEST_PHOTOGRAPHS")
+needs_photographs = pytest.mark.skipif(not PHOTOGRAPHS, reason="MIXER_TEST_PHOTOGRAPHS names no folder of photographs")
 
 
 @pytest.fixture(scope="module")
 def engines() -> dict[str, Engine]:
     return {
-        precision: open_engine(EngineOptions(BUNDLE, provider="cpu", precision=precision, max_batch_size=1))
+        precision: open_engine(EngineOptions(BUNDLE, provider="cpu", precision=precision, max_batch_size=16))
         for precision in PRECISIONS
     }
 
 
 @pytest.fixture
 def engine(engines: dict[str, Engine]) -> Engine:
-    return engines["fp32"]
+    return engines["int8"]
 
 
 def pixels_of(path: Path) -> Pixels:
     with Image.open(path) as image:
-        return to_pixels(image, 1)
+        return to_pixels(image, 3)
 
 
-def best_label(engine: Engine, pixels: Pixels) -> str:
-    (logits,) = engine.run([to_patches(pixels, engine.spec)])
-    return engine.spec.labels[int(logits.argmax())]
+def logits_of(engine: Engine, pictures: list[Pixels]) -> NDArray[np.float32]:
+    patches = [to_patches(pixels, engine.spec) for pixels in pictures]
+    return np.concatenate([engine.run(patches[start : start + 16]) for start in range(0, len(patches), 16)])
 
 
-def plain(name: str) -> str:
-    """A label or a file's name in letters alone, without its number."""
-    return re.sub(r"[^a-z]", "", name.lower())
+def is_uncertain(engine: Engine, pixels: Pixels) -> bool:
+    assert engine.spec.energy_threshold is not None
+    (scores,) = scores_of(logits_of(engine, [pixels]), engine.spec.temperature)
+    return scores.energy < engine.spec.energy_threshold
 
 
-def test_it_has_at_most_one_and_a_half_million_parameters():
+def test_it_has_at_most_four_million_parameters_and_labels_in_words(engine: Engine):
     graph = onnx.load(BUNDLE / "fp32.onnx").graph
-    assert sum(int(np.prod(tensor.dims)) for tensor in graph.initializer) <= 1_500_000
+    assert sum(int(np.prod(tensor.dims)) for tensor in graph.initializer) <= 4_000_000
+    assert engine.spec.labels == LABELS
+    assert tuple((BUNDLE / "labels.txt").read_text().splitlines()) == LABELS
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_its_page_states_the_figures_that_its_graphs_carry(engines: dict[str, Engine], precision: str):
-    metrics = engines[precision].spec.metrics
-    assert metrics is not None
-    page = (BUNDLE / "README.md").read_text(encoding="utf-8")
-    (row,) = re.findall(rf"^\| the 10,000 test pictures \| `{precision}.onnx`.*$", page, re.MULTILINE)
-    assert f"| {metrics.top1:.2%}".replace("%", " %") in row
-    assert f"| {metrics.calibration_error:.4f} |" in row
-    assert metrics.num_pictures == 10_000
-    assert metrics.top1 >= 0.94
-    assert metrics.calibration_error <= 0.01
+def test_every_graph_carries_its_figures(engines: dict[str, Engine], precision: str):
+    spec = engines[precision].spec
+    assert spec.metrics is not None
+    assert spec.metrics.num_pictures == 341
+    assert spec.metrics.top1 >= 0.75
+    assert spec.metrics.calibration_error <= 0.06  # of 341 pictures; perfect probabilities would have 0.04 of them
+    assert spec.conformal is not None
+    assert spec.conformal.num_pictures == 341
 
 
 def test_half_precision_and_bytes_cost_next_to_nothing(engines: dict[str, Engine]):
-    fp32, fp16, int8 = (engines[precision].spec.metrics for precision in PRECISIONS)
-    assert fp32 is not None
-    assert fp16 is not None
-    assert int8 is not None
-    assert abs(fp32.top1 - fp16.top1) <= 0.0005
-    assert abs(fp32.top1 - int8.top1) <= 0.002
+    top1 = [engine.spec.metrics.top1 for engine in engines.values() if engine.spec.metrics is not None]
+    assert max(top1) - min(top1) <= 0.015  # five of 341 pictures
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -89,116 +90,91 @@ def test_no_graph_holds_a_path_of_the_machine_that_made_it(precision: str):
     assert not [word for word in (b"/site-packages/", b"/work/", b"/home/", b"/tmp/") if word in content]
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_its_canary_is_a_drawn_example_and_no_photograph(engines: dict[str, Engine], precision: str):
+    spec = engines[precision].spec
+    assert spec.canary is not None
+    with Image.open(io.BytesIO(base64.b64decode(spec.canary.picture))) as image:
+        canary = to_pixels(image, 3)
+    drawn = [to_square(pixels_of(path), spec.image_size, spec.fit, spec.interpolation) for path in EXAMPLES]
+    assert any((canary == square).all() for square in drawn)
+
+
 @pytest.mark.heavy
-def test_the_checkpoint_beside_it_is_the_same_network(engine: Engine):
-    loaded = checkpoint.load(BUNDLE / "checkpoint")
-    patches = [to_patches(pixels_of(path), engine.spec) for path in EXAMPLES]
-    squares = np.stack(
-        [to_square(pixels_of(path), 28, loaded.spec.fit, loaded.spec.interpolation) for path in EXAMPLES]
-    )
-    expected = checkpoint.torch_logits(loaded.model, squares)
-    np.testing.assert_allclose(engine.run(patches), expected, rtol=0, atol=1e-4 * float(np.ptp(expected)))
+def test_the_checkpoint_beside_it_is_the_same_network(engines: dict[str, Engine]):
+    engine, loaded = engines["fp32"], checkpoint.load(BUNDLE / "checkpoint")
+    squares = [to_square(pixels_of(path), 128, loaded.spec.fit, loaded.spec.interpolation) for path in EXAMPLES]
+    expected = checkpoint.torch_logits(loaded.model, np.stack(squares))
+    found = logits_of(engine, [pixels_of(path) for path in EXAMPLES])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * float(np.ptp(expected)))
     assert (loaded.spec.temperature, loaded.spec.labels) == (engine.spec.temperature, engine.spec.labels)
+    assert loaded.spec.energy_threshold == engine.spec.energy_threshold
 
 
-def test_its_teacher_takes_pixels_and_knows_its_classes(engine: Engine):
-    teacher = read_teacher(BUNDLE / "teacher.onnx", engine.spec.labels, 1, torch.device("cpu"))
-    squares = np.stack([to_square(pixels_of(path), 28, engine.spec.fit, "bicubic") for path in EXAMPLES])
-    taught = teacher.logits(torch.from_numpy(squares), len(engine.spec.labels)).argmax(dim=1).tolist()
-    assert [plain(engine.spec.labels[index]) for index in taught] == [plain(path.stem) for path in EXAMPLES]
+def plain(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("path", [*EXAMPLES, *DRAWINGS], ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_it_knows_the_examples_and_coloured_drawings_on_white(engines: dict[str, Engine], precision: str, path: Path):
-    assert plain(best_label(engines[precision], pixels_of(path))) == plain(path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_knows_the_examples_and_is_sure(engines: dict[str, Engine], precision: str, path: Path):
+    engine = engines[precision]
+    (logits,) = logits_of(engine, [pixels_of(path)])
+    assert plain(engine.spec.labels[int(logits.argmax())]) == plain(path.stem)
+    assert not is_uncertain(engine, pixels_of(path))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_a_picture_and_its_negative_are_the_same_to_it(engine: Engine, path: Path):
-    pixels = pixels_of(path)
-    np.testing.assert_array_equal(to_patches(255 - pixels, engine.spec), to_patches(pixels, engine.spec))
+def test_a_mirrored_example_has_the_same_label(engine: Engine, path: Path):
+    logits = logits_of(engine, [pixels_of(path), np.ascontiguousarray(pixels_of(path)[:, ::-1])])
+    assert logits[0].argmax() == logits[1].argmax()
 
 
-# --- int8 on processors of both kinds ---
-
-IN_8_BITS = 127  # the largest byte of each column, whatever stands beside it: what versions before wrote
-
-
-@pytest.fixture(scope="module")
-def int8_graph() -> onnx.ModelProto:
-    return onnx.load(BUNDLE / "int8.onnx")
+def text(size: tuple[int, int], words: str) -> Pixels:
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    for line in range(size[1] // 14):
+        draw.text((8, 4 + 14 * line), " ".join([words] * 8), fill=(20, 20, 20))
+    return np.asarray(image)
 
 
-@pytest.fixture(scope="module")
-def example_patches(engines: dict[str, Engine]) -> NDArray[np.uint8]:
-    return np.stack([to_patches(pixels_of(path), engines["int8"].spec) for path in EXAMPLES])
+STRANGE = {
+    "noise": np.random.default_rng(0).integers(0, 256, (200, 160, 3), dtype=np.uint8),
+    "black": np.zeros((100, 100, 3), np.uint8),
+    "white": np.full((100, 100, 3), 255, np.uint8),
+    "gradient": np.linspace(0, 255, 160 * 160 * 3).reshape(160, 160, 3).astype(np.uint8),
+    "stripes": np.tile(np.repeat([[30, 30, 90], [220, 200, 60]], 8, 0).astype(np.uint8)[:, None], (12, 160, 1)),
+    "checkers": np.kron(np.indices((8, 8)).sum(0) % 2 * 255, np.ones((20, 20)))[..., None].repeat(3, 2).astype(np.uint8),
+    "page of text": text((320, 400), "the quick brown fox jumps"),
+    "receipt": text((140, 420), "1 x item 4.50"),
+}  # fmt: skip
 
 
-def with_kernels_in_8_bits(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network with kernels that fill their bytes, so that pairs of them leave 16 bits."""
-    wide = onnx.ModelProto()
-    wide.CopyFrom(graph)
-    stored = {tensor.name: tensor for tensor in wide.graph.initializer}
-    for name in [name for name in stored if name.endswith(".kernel")]:
-        scale = stored[f"{name}_scale"]
-        kernel = numpy_helper.to_array(stored[name]) * numpy_helper.to_array(scale)
-        step = np.maximum(np.abs(kernel).max(axis=0) / IN_8_BITS, 1e-30).astype(np.float32)
-        stored[name].CopyFrom(numpy_helper.from_array(np.rint(kernel / step).astype(np.int8), name))
-        scale.CopyFrom(numpy_helper.from_array(step, scale.name))
-    return wide
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_of_strange_pictures_four_in_five_are_uncertain(engines: dict[str, Engine], precision: str):
+    uncertain = {name: is_uncertain(engines[precision], pixels) for name, pixels in STRANGE.items()}
+    assert sum(uncertain.values()) >= 0.8 * len(STRANGE), uncertain
 
 
+@needs_photographs
 @pytest.mark.heavy
-def test_int8_says_the_same_whether_products_are_added_in_32_bits_or_in_16(
-    int8_graph: onnx.ModelProto, example_patches: NDArray[np.uint8]
-):
-    exact = int8_logits(int8_graph, example_patches, exact_product)
-    in_pairs = int8_logits(int8_graph, example_patches, product_in_int16_pairs)
-    np.testing.assert_array_equal(in_pairs, exact)
-
-
-@pytest.mark.heavy
-def test_int8_answers_here_as_exact_products_do(
-    engines: dict[str, Engine], int8_graph: onnx.ModelProto, example_patches: NDArray[np.uint8]
-):
-    exact = int8_logits(int8_graph, example_patches, exact_product)
-    found = np.concatenate([engines["int8"].run([patches]) for patches in example_patches])
-    canary = engines["int8"].spec.canary
-    assert canary is not None
-    assert np.abs(found - exact).max() < canary.atol / 2, "GELU and layer norm are rounded in another order"
-
-
-@pytest.mark.heavy
-def test_its_canary_sees_products_that_saturate(engines: dict[str, Engine], int8_graph: onnx.ModelProto):
-    spec = engines["int8"].spec
-    assert spec.canary is not None
-    with Image.open(io.BytesIO(base64.b64decode(spec.canary.picture))) as image:
-        patches = to_patches(to_pixels(image, 1), spec)[np.newaxis]
-    wide = with_kernels_in_8_bits(int8_graph)
-    exact, saturated = (int8_logits(wide, patches, product)[0] for product in (exact_product, product_in_int16_pairs))
-    assert np.abs(exact - spec.canary.logits).max() < spec.canary.atol, "8 bits as such pass"
-    assert np.abs(saturated - spec.canary.logits).max() > 1.5 * spec.canary.atol, "saturated ones do not"
-
-
-@pytest.mark.heavy
-@pytest.mark.process
-@needs_qemu
-def test_int8_is_bit_for_bit_the_same_on_an_emulated_processor_with_avx2_only(
-    engines: dict[str, Engine], example_patches: NDArray[np.uint8], tmp_path: Path
-):
-    np.save(tmp_path / "patches.npy", example_patches)
-    script = """
-import sys; import numpy as np; from pathlib import Path
-from app.engine.engine import EngineOptions, open_engine
-from app.engine.int8_probe import probe
-engine = open_engine(EngineOptions(Path(sys.argv[1]), provider="cpu", precision="int8", instances=1, max_batch_size=1))
-patches = np.load(sys.argv[2])
-np.save(sys.argv[3], np.concatenate([engine.run([one]) for one in patches]))
-print(probe())
-"""
-    logits = tmp_path / "logits.npy"
-    said = as_avx2_only(script, str(BUNDLE), str(tmp_path / "patches.npy"), str(logits))
-    assert said == "exact for pairs\n"
-    here = np.concatenate([engines["int8"].run([patches]) for patches in example_patches])
-    np.testing.assert_allclose(np.load(logits), here, rtol=0, atol=1e-3 * float(np.ptp(here)))
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_it_is_as_good_on_photographs_as_its_graphs_say(engines: dict[str, Engine], precision: str):
+    engine, spec = engines[precision], engines[precision].spec
+    folders = sorted((Path(PHOTOGRAPHS or "") / "val").iterdir())
+    labelled = [
+        (path, NAMES.get(folder.name, folder.name)) for folder in folders for path in sorted(folder.glob("*.jpg"))
+    ]
+    logits = logits_of(engine, [pixels_of(path) for path, _ in labelled])
+    right = [spec.labels[index] == label for index, (_, label) in zip(logits.argmax(1), labelled, strict=True)]
+    assert spec.metrics is not None
+    assert np.mean(right) == pytest.approx(spec.metrics.top1, abs=0.01)
+    scores = scores_of(logits, spec.temperature)
+    assert np.mean([one.energy >= (spec.energy_threshold or 0) for one in scores]) >= 0.94
+    assert spec.conformal is not None
+    largest = spec.conformal.quantile(0.9)
+    covered = [
+        1 - one.probabilities[spec.labels.index(label)] <= largest
+        for one, (_, label) in zip(scores, labelled, strict=True)
+    ]
+    assert np.mean(covered) >= 0.89

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Make this bundle again: collect pictures, write lessons, train, export, measure. Takes the folder of the photographs, as the
+# public repository alexeygrigorev/clothing-dataset-small on GitHub has them (train/ and validation/ or val/, a folder a class).
+# On Debian or Ubuntu with apt-get; needs scripts/install cpu,train,export,distillation. 10 GB of disk, hours on two cores.
+# Killed and started again, it goes on where it was.
+set -eu
+cd "$(dirname "$0")/../.."
+bundle=bundles/clothes
+photographs=$(realpath "$1")
+work=checkpoints/clothes-work
+mixer=.venv/bin/mixer
+mkdir -p "$work"
+
+# the photographs, under labels in words
+for split in train val; do
+    from=$photographs/$split
+    [ -d "$from" ] || from=$photographs/validation
+    mkdir -p "$work/data/$split"
+    for name in dress hat longsleeve outwear pants shirt shoes shorts skirt t-shirt; do
+        case $name in longsleeve) label="long sleeve" ;; outwear) label=outerwear ;; t-shirt) label=T-shirt ;; *) label=$name ;; esac
+        ln -sfn "$from/$name" "$work/data/$split/$label"
+    done
+done
+
+# pictures of anything, without labels: drawings, stamps and desktop backgrounds, but no clothes
+if [ ! -d "$work/others" ]; then
+    mkdir -p "$work/packages" "$work/unpacked"
+    (cd "$work/packages" && apt-get download tuxpaint-stamps-default openclipart-png gnome-backgrounds mate-backgrounds \
+        lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 plasma-workspace-wallpapers ukui-wallpapers debian-edu-artwork-spacefun)
+    for package in "$work"/packages/*.deb; do dpkg -x "$package" "$work/unpacked"; done
+    find "$work/unpacked" -depth \( -ipath '*cloth*' -o -iname '*shirt*' -o -iname '*shoe*' -o -iname '*boot_*' -o -iname '*hat_*' \
+        -o -iname '*_hat*' -o -iname '*cap_*' -o -iname '*dress*' -o -iname '*skirt*' -o -iname '*jacket*' \) -type f -delete
+    mv "$work/unpacked" "$work/others"
+fi
+
+$mixer lessons "$work/data" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count 122880
+$mixer distil "$work/lessons" "$work/data" --out checkpoints/clothes --name clothes --license Apache-2.0 \
+    --pictures examples --steps "${STEPS:-2000}" --cool-steps "${COOL:-600}"
+$mixer export checkpoints/clothes "$bundle" --data "$work/data"
+cp checkpoints/clothes/metrics.jsonl "$bundle/"
+rm -rf "$bundle/checkpoint"
+mkdir "$bundle/checkpoint"
+cp -r checkpoints/clothes/model.safetensors checkpoints/clothes/config.json checkpoints/clothes/pictures "$bundle/checkpoint/"
+chmod 644 "$bundle/checkpoint/model.safetensors"
