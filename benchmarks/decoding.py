@@ -169,7 +169,10 @@ def unseen() -> list[NDArray[np.uint8]]:
 
 def clothes() -> list[NDArray[np.uint8]]:
     """The example pictures and the tests' drawings."""
-    paths = [*sorted((ROOT / "examples" / "fashion-mnist").glob("*.png")), *sorted((ROOT / "tests" / "drawings").glob("*.png"))]
+    paths = [
+        *sorted((ROOT / "examples" / "fashion-mnist").glob("*.png")),
+        *sorted((ROOT / "tests" / "drawings").glob("*.png")),
+    ]
     return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
 
 

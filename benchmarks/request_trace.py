@@ -111,7 +111,18 @@ def main() -> None:
     asking.start()
     threading.setprofile(trace)
     sys.setprofile(trace)
-    sys.argv = ["mixer", "serve", "--port", str(port), "--bundle", str(ROOT / "bundles" / "fashion-mnist"), "--workers", "1", "--log-level", "warning"]
+    sys.argv = [
+        "mixer",
+        "serve",
+        "--port",
+        str(port),
+        "--bundle",
+        str(ROOT / "bundles" / "fashion-mnist"),
+        "--workers",
+        "1",
+        "--log-level",
+        "warning",
+    ]
     from cli.main import main as serve  # noqa: PLC0415 -- threads that are started by imports are traced, too
 
     try:

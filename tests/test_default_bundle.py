@@ -144,7 +144,7 @@ STRANGE = {
     "white": np.full((100, 100, 3), 255, np.uint8),
     "gradient": np.linspace(0, 255, 160 * 160 * 3).reshape(160, 160, 3).astype(np.uint8),
     "stripes": np.tile(np.repeat([[30, 30, 90], [220, 200, 60]], 8, 0).astype(np.uint8)[:, None], (12, 160, 1)),
-    "checkers": np.kron(np.indices((8, 8)).sum(0) % 2 * 255, np.ones((20, 20)))[..., None].repeat(3, 2).astype(np.uint8),
+    "checkers": (np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((20, 20))) * 255)[..., None].repeat(3, 2).astype("u1"),
     "page of text": text((320, 400), "the quick brown fox jumps"),
     "receipt": text((140, 420), "1 x item 4.50"),
 }  # fmt: skip

@@ -15,7 +15,10 @@ from model.preprocess import smallest_useful_side, to_patches
 pytestmark = pytest.mark.heavy
 
 ROOT = Path(__file__).parent.parent
-IMAGES = [*sorted((ROOT / "examples" / "fashion-mnist").glob("*.png")), *sorted((ROOT / "tests" / "drawings").glob("*.png"))]
+IMAGES = [
+    *sorted((ROOT / "examples" / "fashion-mnist").glob("*.png")),
+    *sorted((ROOT / "tests" / "drawings").glob("*.png")),
+]
 VARIANTS = 10
 LIMITS = DecodeLimits(1 << 22, 1_000_000)
 MOST_SIDE = 65_536  # no JPEG is larger: a side that keeps all its pixels
