@@ -40,7 +40,7 @@ else:
         package_dir={f"{NAMESPACE}.{folder}": folder for folder in (*FOLDERS, *bundles)},
         package_data={
             **{f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.txt", "swagger_ui/*"] for package in packages},
-            **{f"{NAMESPACE}.{folder}": ["*/fp32.onnx", "*/fp16.onnx", "*/int8.onnx"] for folder in bundles},
+            **{f"{NAMESPACE}.{folder}": ["*/fp32.onnx", "*/fp16.onnx", "*/int8.onnx", "*/README.md", "*/card.json"] for folder in bundles},
         },
         entry_points={"console_scripts": [f"mixer = {NAMESPACE}.cli.__main__:main"]},
         cmdclass={"build_py": BuildUnderOneName},
