@@ -13,6 +13,7 @@ from setuptools.command.build_py import build_py
 
 NAMESPACE = "mixer_serve"
 FOLDERS = ("app", "cli", "export", "model")
+SHIPPED = ["*/fp32.onnx", "*/fp16.onnx", "*/int8.onnx", "*/README.md", "*/card.json"]  # of a bundle
 IMPORT = re.compile(rf"^(\s*(?:from|import) )(?={'|'.join(FOLDERS)}\b)", re.MULTILINE)
 
 packages = find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
@@ -40,7 +41,7 @@ else:
         package_dir={f"{NAMESPACE}.{folder}": folder for folder in (*FOLDERS, *bundles)},
         package_data={
             **{f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.txt", "swagger_ui/*"] for package in packages},
-            **{f"{NAMESPACE}.{folder}": ["*/fp32.onnx", "*/fp16.onnx", "*/int8.onnx", "*/README.md", "*/card.json"] for folder in bundles},
+            **{f"{NAMESPACE}.{folder}": SHIPPED for folder in bundles},
         },
         entry_points={"console_scripts": [f"mixer = {NAMESPACE}.cli.__main__:main"]},
         cmdclass={"build_py": BuildUnderOneName},
