@@ -285,6 +285,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def graphs(bundle: Path) -> list[str]:
+    return sorted(path.name for path in bundle.glob("*.onnx"))
+
+
 @pytest.mark.training
 def test_an_export_says_of_each_graph_how_near_and_how_good_it_is(data: Path):
     run("train", data, "--out", data.parent / "out", *TINY.split(), "--val-fraction", 0.25)
@@ -301,7 +305,8 @@ def test_an_export_says_of_each_graph_how_near_and_how_good_it_is(data: Path):
         accurate = r"top-1 \d+\.\d\d% \(95 % interval \d+\.\d% to \d+\.\d%\) on data, validation"
         assert re.fullmatch(start + accurate, next(lines))
     assert list(lines) == []
-    assert names(bundle) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
+    assert graphs(bundle) == ["fp16.onnx", "fp32.onnx", "int8.onnx"]
+    assert {"README.md", "card.json"} < set(names(bundle)), "the model card"
 
 
 @pytest.mark.heavy
@@ -317,7 +322,7 @@ def test_only_the_precisions_that_are_asked_for_are_written_and_fp32(data: Path)
     assert "top-1" not in printed, "without DATA nothing is measured"
     assert f"replaced, as of an earlier export: {bundle}/fp32.onnx\n" in exported.stderr
     assert f"removed, as of an earlier export: {bundle}/fp16.onnx\n" in exported.stderr
-    assert names(bundle) == ["fp32.onnx", "int8.onnx"]
+    assert graphs(bundle) == ["fp32.onnx", "int8.onnx"]
     assert b"of an earlier export" not in (bundle / "fp32.onnx").read_bytes()
 
 
@@ -371,7 +376,7 @@ def test_without_pictures_there_is_no_int8_and_asking_for_it_is_a_failure(
     assert exported.stderr == told
     printed = [line.partition(":")[0] for line in exported.stdout.splitlines()]
     assert printed == [f"{tmp_path}/bundle/{precision}.onnx" for precision in ("fp32", "fp16")]
-    assert names(tmp_path / "bundle") == ["fp16.onnx", "fp32.onnx"]
+    assert graphs(tmp_path / "bundle") == ["fp16.onnx", "fp32.onnx"]
 
 
 @pytest.mark.parametrize(

@@ -133,5 +133,5 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "elastic": Corruption(_elastic, (0.02, 0.035, 0.05, 0.07, 0.09)),
     "pixelate": Corruption(_pixelate, (0.7, 0.58, 0.46, 0.36, 0.27)),
     "jpeg": Corruption(_jpeg, (40, 25, 15, 10, 6)),
-    "saturate": Corruption(_saturate, (0.5, 0.25, 2.0, 4.0, 8.0)),
+    "saturate": Corruption(_saturate, (0.6, 0.4, 3.0, 5.0, 9.0)),
 }

@@ -73,3 +73,8 @@ def test_saturate_takes_colors_away_and_then_too_much_of_them() -> None:
     red = np.full((1, 8, 8, 3), (110, 100, 95), dtype=np.uint8)
     spread = [np.ptp(corrupted(red, "saturate", one, np.random.default_rng(0))) for one in STRENGTHS]
     assert spread[1] < spread[0] < 15 < spread[2] < spread[3] < spread[4]
+
+
+def test_saturate_takes_grey_values_ever_further_from_the_middle() -> None:
+    away = [distance("saturate", strength, SHAPES[0]) for strength in STRENGTHS]
+    assert away == sorted(set(away))
