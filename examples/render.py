@@ -38,10 +38,10 @@ GARMENTS = {
         (176, 58, 52), "wood", opening=[(0.085, -0.30), (0.06, -0.255), (0, -0.235)],
     ),
     "long-sleeve": Garment(
-        [(0.07, -0.32), (0.13, -0.33), (0.25, -0.24), (0.355, 0.16),
-         (0.30, 0.185), (0.205, -0.09), (0.20, 0.12), (0.205, 0.31), (0, 0.325)],
-        ([(0.205, -0.09), (0.16, -0.28)], [(0, 0.295), (0.204, 0.28)], [(0.29, 0.15), (0.345, 0.125)]),
-        (74, 96, 134), "carpet", stripes=22, opening=[(0.08, -0.32), (0.055, -0.285), (0, -0.27)],
+        [(0.055, -0.34), (0.12, -0.34), (0.19, -0.27), (0.265, -0.02), (0.325, 0.25), (0.27, 0.27),
+         (0.205, 0.06), (0.155, -0.10), (0.15, 0.12), (0.155, 0.31), (0, 0.325)],
+        ([(0.155, -0.10), (0.13, -0.29)], [(0, 0.29), (0.154, 0.275)], [(0.262, 0.235), (0.317, 0.215)]),
+        (62, 92, 84), "carpet", opening=[(0.062, -0.345), (0.045, -0.305), (0, -0.29)],
     ),
     "pants": Garment(
         [(0.0, -0.40), (0.125, -0.40), (0.165, -0.16), (0.19, 0.40),
@@ -181,8 +181,8 @@ def render(garment: Garment, seed: int) -> Image.Image:
         picture = picture * (1 - inside) + np.array(garment.color) * 0.45 * inside
     rows, columns = np.mgrid[0:height, 0:width] / height
     picture *= (1.08 - 0.22 * rows + 0.05 * columns)[..., None]  # a window at the top
-    image = Image.fromarray(picture.clip(0, 255).astype(np.uint8)).rotate(rng.normal(0, 2.5), Image.Resampling.BICUBIC)
-    trimmed = image.crop((width * 0.03, height * 0.03, width * 0.97, height * 0.97))
+    image = Image.fromarray(picture.clip(0, 255).astype(np.uint8)).rotate(rng.uniform(-2, 2), Image.Resampling.BICUBIC)
+    trimmed = image.crop((width * 0.04, height * 0.04, width * 0.96, height * 0.96))
     small = np.asarray(trimmed.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS), dtype=np.float64)
     return Image.fromarray((small + rng.normal(0, 2, small.shape)).clip(0, 255).astype(np.uint8))
 

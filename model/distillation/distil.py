@@ -24,12 +24,12 @@ from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits
 from model.network import checkpoint
 from model.network.mixer import MixerConfig, variant_name
 from model.preprocess import Pixels, patchify
-from model.spec import Fit, ModelSpec, Source
+from model.spec import Fit, Interpolation, ModelSpec, Source
 from model.training.pace import Pace
 
 STATE = "distil.pt"
 LOG = "metrics.jsonl"
-_PREPROCESS = {"fit": Fit(mode="stretch"), "interpolation": "bilinear"}  # a view keeps all of a picture, so this does
+_INTERPOLATION: Interpolation = "bilinear"
 _AT_ONCE = 64
 
 
@@ -46,7 +46,11 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     """Train a pupil, or go on with one, and write its checkpoint. Raises MixerError of every kind."""
     labels = read_labels(options.lessons / LABELS)
     config = _config(options, len(labels))
-    dataset = load_for(options.data, PreprocessConfig(config.image_size, config.channels, **_PREPROCESS), labels)  # type: ignore[arg-type]
+    dataset = load_for(
+        options.data,
+        PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION),
+        labels,
+    )
     codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
     if not (options.lessons / HEAD).exists():
         fit_head(lessons, len(labels)).write(options.lessons)
@@ -144,7 +148,8 @@ def _finished(
         num_classes=config.num_classes,
         labels=labels,
         source=Source(origin=f"distilled from EfficientNet-lite2 on {options.data.name}", license=options.license),
-        **_PREPROCESS,
+        fit=Fit(mode=options.fit),
+        interpolation=_INTERPOLATION,
     )
     training = {
         "options": options.model_dump(mode="json", exclude={"lessons", "data", "out"}),

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from model.flags import Positional
+from model.spec import FitMode
 
 
 class LessonOptions(BaseModel):
@@ -37,6 +38,7 @@ class DistilOptions(BaseModel):
     out: Path = Field(description="Checkpoint folder to write.")
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
     license: str = Field(default="unknown", description="License of the weights.")
+    fit: FitMode = Field(default="stretch", description="How a picture becomes a square when it is judged and served.")
     pictures: Path | None = Field(
         default=None,
         description="Folder of pictures that the checkpoint may carry along, for its export's checks and canary.",

@@ -345,6 +345,7 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
     spec["source"]["licence"] = spec["source"]["license"]  # by its old name, too
     del spec["conformal"]
     assert answer.json() == {
+        "card": None,
         "spec": spec,
         "sets": None,
         "provider": "cpu",
