@@ -142,7 +142,7 @@ def _made(
     expect_equal(parity, precision)
     spec = _completed(checkpoint, export_data, runner, precision, constant=constant)
     if fp32 is not None and fp32.spec.metrics is not None and spec.metrics is not None and export_data.test is not None:
-        expect_accurate(spec.metrics, fp32.spec.metrics, precision)
+        expect_accurate(spec.metrics, fp32.spec.metrics, precision, parity.top1_agreement)
     write_metadata(path, spec, precision)
     return Graph(path, spec, parity)
 

@@ -18,7 +18,7 @@ for split in train val; do
     mkdir -p "$work/data/$split"
     for name in dress hat longsleeve outwear pants shirt shoes shorts skirt t-shirt; do
         case $name in longsleeve) label="long sleeve" ;; outwear) label=outerwear ;; t-shirt) label=T-shirt ;; *) label=$name ;; esac
-        ln -sfn "$from/$name" "$work/data/$split/$label"
+        [ -d "$work/data/$split/$label" ] || cp -r "$from/$name" "$work/data/$split/$label"
     done
 done
 
@@ -35,7 +35,7 @@ fi
 
 $mixer lessons "$work/data" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count 122880
 $mixer distil "$work/lessons" "$work/data" --out checkpoints/clothes --name clothes --license Apache-2.0 \
-    --pictures examples --steps "${STEPS:-2000}" --cool-steps "${COOL:-600}"
+    --pictures examples --fit crop --steps "${STEPS:-2000}" --cool-steps "${COOL:-600}"
 $mixer export checkpoints/clothes "$bundle" --data "$work/data"
 cp checkpoints/clothes/metrics.jsonl "$bundle/"
 rm -rf "$bundle/checkpoint"

@@ -195,3 +195,12 @@ def test_more_may_always_be_right():
 def test_the_bars_are_those_that_were_promised():
     assert (THRESHOLDS["fp16"].lost_points, THRESHOLDS["int8"].lost_points) == (0.05, 0.2)
     assert THRESHOLDS["fp32"].difference == 1e-4
+
+
+def test_of_few_pictures_chance_may_lose_some_where_the_graphs_differ():
+    reached = metrics(0.8, 400)  # labels differ on 16 pictures: two standard deviations of a coin are 8
+    expect_accurate(metrics(0.8 - 8 / 400, 400), reached, "int8", top1_agreement=0.96)
+    with pytest.raises(ExportError, match="9 of 400 pictures less; expected at most 8 less"):
+        expect_accurate(metrics(0.8 - 9 / 400, 400), reached, "int8", top1_agreement=0.96)
+    with pytest.raises(ExportError, match="expected at most 1 less"):
+        expect_accurate(metrics(0.8 - 8 / 400, 400), reached, "int8")
