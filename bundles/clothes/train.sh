@@ -15,10 +15,10 @@ mkdir -p "$work"
 for split in train val; do
     from=$photographs/$split
     [ -d "$from" ] || from=$photographs/validation
-    mkdir -p "$work/data/$split"
+    mkdir -p "$work/clothing-dataset-small/$split"
     for name in dress hat longsleeve outwear pants shirt shoes shorts skirt t-shirt; do
         case $name in longsleeve) label="long sleeve" ;; outwear) label=outerwear ;; t-shirt) label=T-shirt ;; *) label=$name ;; esac
-        [ -d "$work/data/$split/$label" ] || cp -r "$from/$name" "$work/data/$split/$label"
+        [ -d "$work/clothing-dataset-small/$split/$label" ] || cp -r "$from/$name" "$work/clothing-dataset-small/$split/$label"
     done
 done
 
@@ -33,13 +33,13 @@ if [ ! -d "$work/others" ]; then
     mv "$work/unpacked" "$work/others"
 fi
 
-$mixer lessons "$work/data" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count 122880
-$mixer distil "$work/lessons" "$work/data" --out checkpoints/clothes --name clothes --license Apache-2.0 \
+$mixer lessons "$work/clothing-dataset-small" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count 122880
+$mixer distil "$work/lessons" "$work/clothing-dataset-small" --out checkpoints/clothes --name clothes --license Apache-2.0 \
     --pictures examples --fit crop --steps "${STEPS:-2000}" --cool-steps "${COOL:-600}"
-$mixer export checkpoints/clothes "$bundle" --data "$work/data"
+$mixer export checkpoints/clothes "$bundle" --data "$work/clothing-dataset-small"
 cp checkpoints/clothes/metrics.jsonl "$bundle/"
 rm -rf "$bundle/checkpoint"
 mkdir "$bundle/checkpoint"
 cp -r checkpoints/clothes/model.safetensors checkpoints/clothes/config.json checkpoints/clothes/pictures "$bundle/checkpoint/"
 chmod 644 "$bundle/checkpoint/model.safetensors"
-$mixer card "$bundle" "$work/data"
+$mixer card "$bundle" "$work/clothing-dataset-small"
