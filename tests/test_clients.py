@@ -46,7 +46,7 @@ class Service(BaseHTTPRequestHandler):
         with self.lock:
             self.bodies.append(body)
             status, headers = self.refusals.pop(0) if self.refusals else (200, {})
-        if status == 200 and b"\x89PNG" not in body:
+        if status == 200 and b"\xff\xd8\xff" not in body:
             status = 400
         content = {200: ANSWER, 400: BAD_IMAGE}.get(status, BUSY)
         self.send_response(status)
