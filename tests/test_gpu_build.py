@@ -128,7 +128,7 @@ def test_left_to_itself_the_service_runs_on_the_cpu_and_says_so_everywhere(gpu_b
         (warning,) = [line for line in lines if " WARNING " in line]
         fallback = warning.split("falling back to the CPU: ")[1].strip()
         assert fallback.startswith("provider is cuda: CUDAExecutionProvider did not load. Missing: ")
-        assert " on cpu, " in next(line for line in lines if "serving fashion-mnist" in line)
+        assert " on cpu, " in next(line for line in lines if "serving clothes" in line)
         model, ready = (json.loads(get(address + path)) for path in ("/model", "/health/ready"))
         assert (model["provider"], model["fallback"]) == ("cpu", fallback)
         assert (ready["status"], ready["provider"], ready["fallback"]) == ("ready", "cpu", fallback)
