@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.evaluation import DataArgument, data_set, dataset_for, opened
+from cli.evaluation import DataArgument, SeedOption, ValFractionOption, data_set, dataset_for, opened
 from cli.judging import MOST_PICTURES, Beyond, PicturesOption, UnfamiliarOption, judge
 from cli.terminal import console, require_extra
+from model.errors import ExportError
 from model.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def card(
     pictures: PicturesOption = MOST_PICTURES,
     precision: Annotated[str, typer.Option(help="Which graph to judge: fp32, fp16 or int8.")] = "fp32",
     measure: Annotated[bool, typer.Option(help="Also how many images a second this machine answers.")] = False,
-    val_fraction: Annotated[float, typer.Option(help="As in training, where DATA has no val/.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of what is random; as in training, where DATA has no val/.")] = 0,
+    val_fraction: ValFractionOption = 0.1,
+    seed: SeedOption = 0,
 ) -> None:
     """Judge a bundle on DATA, and write README.md, card.json and charts/ into it.
 
@@ -43,13 +44,16 @@ def card(
     from export.card.writing import write_card  # noqa: PLC0415
 
     graphs = read_graphs(bundle)
+    judged, names = f"{precision}.onnx", [graph.name for graph in graphs]
+    if judged not in names:
+        raise ExportError(f"--precision is {precision!r}; expected that of a graph in {bundle}: {', '.join(names)}.")
     read_prose(bundle)  # a mistake in it is told before anything takes long
     throughput = _measured(bundle) if measure else None
     spec, logits_of, _ = opened(bundle, precision)
     dataset = dataset_for(spec, data, Recipe(val_fraction=val_fraction, seed=seed))
     beyond = Beyond(robustness, out_of_distribution, pictures, seed)
     _, findings = judge(logits_of, spec, data_set(data, dataset), dataset.judged[1], beyond)
-    typer.echo(write_card(bundle, CardFacts(graphs, findings, f"{precision}.onnx", throughput)))
+    typer.echo(write_card(bundle, CardFacts(graphs, findings, judged, throughput)))
 
 
 def card_of_export(checkpoint: Path, bundle: Path, test: "tuple[str, ImageSet] | None") -> None:

@@ -40,6 +40,22 @@ WeightsOption = Annotated[
 ]
 
 
+def _expect_fraction(val_fraction: float) -> float:
+    if not 0 < val_fraction < 1:
+        raise typer.BadParameter(f"{val_fraction:g} is not a share; expected more than 0 and less than 1.")
+    return val_fraction
+
+
+ValFractionOption = Annotated[
+    float,
+    typer.Option(callback=_expect_fraction, help="For a BUNDLE: as in training, where DATA has no val/."),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(min=0, help="Of what is random; for a BUNDLE also as in training, where DATA has no val/."),
+]
+
+
 def evaluate(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT|BUNDLE", help="What to judge.")],
     data: DataArgument,
@@ -47,8 +63,8 @@ def evaluate(
     precision: Annotated[
         str, typer.Option(help="For a BUNDLE: fp32, fp16, int8, or auto as the service has it.")
     ] = "auto",
-    val_fraction: Annotated[float, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="For a BUNDLE: as in training, where DATA has no val/.")] = 0,
+    val_fraction: ValFractionOption = 0.1,
+    seed: SeedOption = 0,
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write report.html there, with every class and two diagrams.")
     ] = None,

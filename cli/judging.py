@@ -5,6 +5,7 @@ Knows nothing of where the model and the pictures came from.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.terminal import bar, console, task_of
-from model.errors import DataError
+from model.errors import CheckpointError, DataError
 from model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -54,15 +55,20 @@ class Beyond:
 
 
 def judge(
-    logits_of: "Callable[[Pixels], Logits]", spec: ModelSpec, name: str, images: "ImageSet", beyond: Beyond
+    run: "Callable[[Pixels], Logits]", spec: ModelSpec, name: str, images: "ImageSet", beyond: Beyond
 ) -> "tuple[NDArray[np.float64], Findings]":
-    """The logits of all pictures of the data set `name`, and what they and changed pictures tell. Raises DataError."""
+    """The logits of all pictures of the data set `name`, and what they and changed pictures tell.
+
+    run: the model, uint8 [n, H, W, C] to float32 [n, K].
+
+    Raises: DataError; CheckpointError where a logit is not a finite number.
+    """
     from model.evaluation.evaluate import all_logits  # noqa: PLC0415
     from model.evaluation.findings import findings_of  # noqa: PLC0415
     from model.evaluation.robustness import evenly, measure_robustness, measure_unfamiliar  # noqa: PLC0415
 
-    folder = beyond.unfamiliar
-    others = {} if folder is None else {folder.resolve().name: _pixels_of(folder, spec, beyond.most)}
+    folder, logits_of = beyond.unfamiliar, partial(_finite_logits, run, spec)
+    others = {} if folder is None else {f"{folder.resolve().name}/": _pixels_of(folder, spec, beyond.most)}
     logits = all_logits(logits_of, images, batch_size=AT_ONCE)
     robustness = unfamiliar = None
     if beyond.robustness:
@@ -78,17 +84,29 @@ def judge(
     )
 
 
+def _finite_logits(run: "Callable[[Pixels], Logits]", spec: ModelSpec, pixels: "Pixels") -> "Logits":
+    """What the model says of some pictures. Raises CheckpointError: the service has no answer to give there either."""
+    from model.evaluation.evaluate import expect_finite  # noqa: PLC0415
+
+    logits = run(pixels)
+    try:
+        expect_finite(logits)
+    except ArithmeticError as error:
+        raise CheckpointError(f"{spec.name} cannot be judged: {error}") from error
+    return logits
+
+
 def _pixels_of(folder: Path, spec: ModelSpec, most: int) -> "Pixels":
     """At most so many pictures of a folder and those in it, evenly spaced. Raises DataError where there is none."""
     import numpy as np  # noqa: PLC0415
 
-    from model.data.dataset import PreprocessConfig, read_pixels  # noqa: PLC0415
+    from model.data.dataset import PreprocessConfig, evenly_spaced, read_pixels  # noqa: PLC0415
     from model.data.scan import scan, shown  # noqa: PLC0415
 
     files = scan(folder).images
     config = PreprocessConfig(spec.image_size, spec.channels, spec.fit, spec.interpolation)
     read = []
-    for row in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)):
+    for row in evenly_spaced(len(files), most):
         try:
             read.append(read_pixels(files[row].path, config))
         except DataError as error:

@@ -137,4 +137,4 @@ def _weighted(one: str) -> tuple[str, float]:
     """A media type of Accept and its weight, 1 where none can be read."""
     kind, *parameters = (part.strip() for part in one.split(";"))
     weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-    return kind, float(weight) if weight.replace(".", "", 1).isdigit() else 1.0
+    return kind, float(weight) if weight.replace(".", "", 1).isdecimal() else 1.0

@@ -31,12 +31,12 @@ class Card(NamedTuple):
 
 def read_card(bundle: Path) -> Card | None:
     """The card of a bundle's folder; None where it has no card.json, which tells a card from any other README.md."""
-    if not (bundle / JSON).is_file():
-        return None
     try:
+        if not (bundle / JSON).is_file():
+            return None
         card = Card(_read(bundle / MARKDOWN), _read(bundle / JSON))
         card.markdown.decode()
-        json.loads(card.json)
+        json.loads(card.json.decode())
     except (OSError, ValueError, RecursionError) as error:  # ValueError: of the text and of JSON, too
         log.warning("the model card of %s is not shown: %s", bundle, error)
         return None

@@ -14,7 +14,7 @@ mkdir -p "$work"
 # the photographs, under labels in words
 for split in train val; do
     from=$photographs/$split
-    [ -d "$from" ] || from=$photographs/validation
+    [ "$split" = train ] || [ -d "$from" ] || from=$photographs/validation
     mkdir -p "$work/clothing-dataset-small/$split"
     for name in dress hat longsleeve outwear pants shirt shoes shorts skirt t-shirt; do
         case $name in longsleeve) label="long sleeve" ;; outwear) label=outerwear ;; t-shirt) label=T-shirt ;; *) label=$name ;; esac

@@ -1,11 +1,12 @@
 """Facts and prose as the values of card.json. Writes no file."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 from export.card import schema
 from export.card.facts import CardFacts
 from export.card.prose import CardProse, DataSheet
-from model.evaluation.evaluate import wilson_interval
+from model.evaluation.evaluate import top1_interval
 from model.evaluation.findings import Findings
 from model.shifts.corruptions import STRENGTHS
 from model.spec import ModelSpec
@@ -83,7 +84,7 @@ def _of_graphs(facts: CardFacts) -> Iterator[schema.PerformanceMetric]:
         metrics = graph.spec.metrics
         if metrics is not None:
             where = f"{graph.name}, {metrics.data_set}"
-            interval = wilson_interval(round(metrics.top1 * metrics.num_pictures), metrics.num_pictures)
+            interval = top1_interval(metrics.top1, metrics.num_pictures)
             yield _metric(_TOP1, metrics.top1, where, interval)
             yield _metric("top-5 accuracy", metrics.top5, where)
             yield _metric("expected calibration error", metrics.calibration_error, where)
@@ -115,7 +116,7 @@ def _of_findings(facts: CardFacts) -> Iterator[schema.PerformanceMetric]:
     for one in found.classes:
         if one.num_pictures:
             rates = {"precision": one.precision, "recall": one.recall, "F1": one.f1}
-            yield from (_metric(name, rate, one.label) for name, rate in rates.items() if rate == rate)  # noqa: PLR0124
+            yield from (_metric(name, rate, one.label) for name, rate in rates.items() if not math.isnan(rate))
     yield from _beyond(found)
 
 

@@ -6,8 +6,10 @@ from export.card.facts import CardFacts
 from export.card.front_matter import front_matter, split_front_matter
 from export.card.model_card import COVERAGES, architecture_of, input_of, overview_of
 from export.card.prose import CardProse, DataSheet
-from model.evaluation.evaluate import wilson_interval
+from model.errors import ExportError
+from model.evaluation.evaluate import top1_interval
 from model.evaluation.findings import Findings
+from model.evaluation.scores import percent
 
 BEGIN = "<!-- mixer card: from here to its end, mixer card writes anew; prose belongs into card.toml, or below -->"
 END = "<!-- /mixer card -->"
@@ -21,9 +23,14 @@ _CAPTIONS = {
 
 
 def readme(facts: CardFacts, prose: CardProse, charts: Collection[str], earlier: str = "") -> str:
-    """charts: those that lie in charts/, by name. earlier: the README.md that this one takes the place of."""
+    """charts: those that lie in charts/, by name. earlier: the README.md that this one takes the place of.
+
+    Raises: ExportError where only the first of the markers is there.
+    """
     kept_fields, text = split_front_matter(earlier)
     before, begin, rest = text.partition(BEGIN)
+    if begin and END not in rest:
+        raise ExportError(f"README.md has {BEGIN!r} and no {END!r} below; expected both, or neither.")
     after = rest.partition(END)[2] if begin else before
     body = "\n\n".join(_parts(facts, prose, charts))
     above = before.strip("\n") + "\n\n" if begin and before.strip() else ""
@@ -57,7 +64,7 @@ def _graphs(facts: CardFacts) -> Iterator[str]:
         metrics = graph.spec.metrics
         row = [f"`{graph.name}`", f"{graph.num_bytes:,}"]
         if metrics is not None:
-            low, high = wilson_interval(round(metrics.top1 * metrics.num_pictures), metrics.num_pictures)
+            low, high = top1_interval(metrics.top1, metrics.num_pictures)
             row += [
                 f"{metrics.data_set}, {metrics.num_pictures:,} pictures",
                 f"{metrics.top1:.2%}",
@@ -77,7 +84,7 @@ def _findings(found: Findings, judged: str, charts: Collection[str]) -> Iterator
         f"(95 % interval {low:.1%} to {high:.1%})."
     )
     rows = [
-        (one.label, one.num_pictures, *(f"{rate:.1%}" for rate in (one.precision, one.recall, one.f1)))
+        (one.label, one.num_pictures, *map(percent, (one.precision, one.recall, one.f1)))
         for one in found.classes
         if one.num_pictures
     ]

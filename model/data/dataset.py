@@ -121,6 +121,11 @@ def allocate(count: int, preprocess_config: PreprocessConfig) -> Pixels:
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
+def evenly_spaced(count: int, most: int) -> NDArray[np.intp]:
+    """At most so many of `count` rows, from the first to the last: class folders come one after another."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.intp)
+
+
 def hold_out(labels: NDArray[np.int64], val_fraction: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows for training and for validation: a seeded share of every class, at least one picture where it has two."""
     generator = np.random.default_rng(seed)

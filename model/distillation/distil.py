@@ -46,15 +46,22 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     """Train a pupil, or go on with one, and write its checkpoint. Raises MixerError of every kind."""
     labels = read_labels(options.lessons / LABELS)
     config = _config(options, len(labels))
+    preprocess_config = PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION)
     dataset = load_for(
         options.data,
-        PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION),
+        preprocess_config,
         labels,
+        to_calibrate=True,
     )
+    if dataset.is_held_out:
+        raise TrainingError(f"{options.data} has no val/; expected it, as the lessons show all other pictures.")
+    pictures = _pictures(options.pictures, preprocess_config)
     codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
     if not (options.lessons / HEAD).exists():
         fit_head(lessons, len(labels)).write(options.lessons)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if len(lessons) < options.batch_size:
+        raise TrainingError(f"--batch-size is {options.batch_size}; expected at most {len(lessons)}, the lessons.")
     learner = Learner(options, config, lessons, codes, Head.read(options.lessons), device)
     options.out.mkdir(parents=True, exist_ok=True)
     state = options.out / STATE
@@ -63,7 +70,7 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
         callbacks.on_note(f"going on after step {learner.step} of {options.steps}")
     callbacks.on_note(f"{len(lessons)} lessons, {len(dataset.judged[1])} pictures to judge by, on {device}")
     _Run(options, learner, dataset, callbacks).go_on()
-    return _finished(options, learner, dataset, labels)
+    return _finished(options, learner, dataset, pictures)
 
 
 class _Run:
@@ -116,7 +123,7 @@ class _Run:
 
 
 def _judged(learner: Learner, images: ImageSet) -> tuple[Evaluation, "np.ndarray[Any, np.dtype[np.float64]]"]:
-    """The averaged network on pictures as they are, and its logits."""
+    """The averaged network on pictures as they are, and its logits. Raises TrainingError where these are not finite."""
     network, device = learner.network, next(learner.network.parameters()).device
 
     def logits_of(pixels: "np.ndarray[Any, np.dtype[np.uint8]]") -> "np.ndarray[Any, np.dtype[np.float32]]":
@@ -126,11 +133,14 @@ def _judged(learner: Learner, images: ImageSet) -> tuple[Evaluation, "np.ndarray
         return logits.float().cpu().numpy()
 
     logits = all_logits(logits_of, images, batch_size=_AT_ONCE)
-    return evaluate_logits(logits, images.labels), logits
+    try:
+        return evaluate_logits(logits, images.labels), logits
+    except ArithmeticError as error:
+        raise TrainingError(f"the weights after step {learner.step} are no good: {error}") from error
 
 
 def _finished(
-    options: DistilOptions, learner: Learner, dataset: Dataset, labels: tuple[str, ...]
+    options: DistilOptions, learner: Learner, dataset: Dataset, pictures: Pixels | None
 ) -> checkpoint.Checkpoint:
     """Write the averaged network with its spec, and tell how it did."""
     split, images = dataset.judged
@@ -146,7 +156,7 @@ def _finished(
         patch_size=config.patch_size,
         channels=3,
         num_classes=config.num_classes,
-        labels=labels,
+        labels=dataset.labels,
         source=Source(origin=f"distilled from EfficientNet-lite2 on {options.data.name}", license=options.license),
         fit=Fit(mode=options.fit),
         interpolation=_INTERPOLATION,
@@ -157,20 +167,19 @@ def _finished(
         "judged_on": f"{len(images)} {split} pictures",
         "evaluation": asdict(evaluation),
     }
-    made = checkpoint.Checkpoint(network, calibration.completed(spec), training, _pictures(options.pictures, spec))
+    made = checkpoint.Checkpoint(network, calibration.completed(spec), training, pictures)
     checkpoint.save(made, options.out)
     return made
 
 
-def _pictures(folder: Path | None, spec: ModelSpec) -> Pixels | None:
+def _pictures(folder: Path | None, preprocess_config: PreprocessConfig) -> Pixels | None:
     """The pictures of a folder as the network sees them, in the order of their names."""
     if folder is None:
         return None
-    config = PreprocessConfig(spec.image_size, spec.channels, spec.fit, spec.interpolation)
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise TrainingError(f"{folder} has no picture; expected some for the checkpoint to carry along.")
-    return np.stack([read_pixels(path, config) for path in paths])
+    return np.stack([read_pixels(path, preprocess_config) for path in paths])
 
 
 def _config(options: DistilOptions, num_classes: int) -> MixerConfig:

@@ -3,6 +3,7 @@
 On a GPU the lessons lie on it, and a step moves nothing between it and the host.
 """
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -164,7 +165,7 @@ class Learner:
             for optimizer, state in zip(self._optimizers, saved["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
             self.step = saved["step"]
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{path} cannot be read as a run to go on with: {str(error)[:300]}") from error
         self.average.n_averaged.fill_(1 + self.step)
 

@@ -26,6 +26,7 @@ CODES = "codes.npz"
 LABELS = "labels.txt"
 PER_FILE = 2048
 _BATCH, _TO_FIT_CODES = 32, 1280
+_SEEDS = 1_000_003  # between those of two runs: each file has its own
 _MIDDLE_CODES, _LATE_CODES = 64, 128
 
 Progress = Callable[[int, int], None]
@@ -69,11 +70,13 @@ class LessonWriter:
         labelled: float,
         variation: Variation,
         per_file: int = PER_FILE,
+        seed: int = 0,
     ) -> None:
         self._bank, self._teacher, self._image_size = bank, teacher, image_size
         self._with, self._without = ((bank.labels >= 0).nonzero()[:, 0], (bank.labels < 0).nonzero()[:, 0])
         self._labelled = labelled if len(self._without) else 1.0
         self._variation, self._per_file = variation, per_file
+        self._seed = seed * _SEEDS
 
     def write(self, out: Path, count: int, progress: Progress = lambda done, total: None) -> None:
         """Fill `out` until it holds `count` lessons; files that are there stay, so that a killed run goes on."""
@@ -86,7 +89,7 @@ class LessonWriter:
         for index in range(number):
             path = out / f"{index:05}.npz"
             if not path.exists():
-                content = self._lessons(index + 1, middle, late)
+                content = self._lessons(self._seed + index + 1, middle, late)
                 write_atomically(path, lambda new, content=content: _save(new, content))  # type: ignore[misc]
             progress((index + 1) * self._per_file, number * self._per_file)
 
@@ -127,7 +130,10 @@ class LessonWriter:
             raise TrainingError(f"{path} has the labels {', '.join(there)}; these are {', '.join(self._bank.names)}.")
 
     def _write_codes(self, path: Path) -> None:
-        maker, generator = ViewMaker(self._bank, SIDE, 0, self._variation), torch.Generator().manual_seed(0)
+        maker, generator = (
+            ViewMaker(self._bank, SIDE, self._seed, self._variation),
+            torch.Generator().manual_seed(self._seed),
+        )
         seen = [self._teacher.see(maker.take(self._rows(generator)).pixels) for _ in range(0, _TO_FIT_CODES, _BATCH)]
         content: dict[str, Tensor] = {}
         for name, count in (("middle", _MIDDLE_CODES), ("late", _LATE_CODES)):
@@ -150,7 +156,7 @@ def read_codes(folder: Path) -> tuple[Codes, Codes]:
         with np.load(folder / CODES) as stored:
             content = {name: torch.from_numpy(stored[name]) for name in stored.files}
         middle, late = (Codes(*(content[f"{name}.{f.name}"] for f in fields(Codes))) for name in ("middle", "late"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise TrainingError(
             f"{folder} holds no lessons: {error}; expected a folder that mixer lessons has filled."
         ) from error

@@ -23,8 +23,7 @@ def prepare(options: LessonOptions, on_note: Callable[[str], None], on_reading: 
     bank = read_bank(options.data, others, SIDE, labels, options.seed, on_reading).to(device)
     known = int((bank.labels >= 0).sum())
     on_note(f"{known} pictures with one of {len(bank.names)} labels, {len(bank) - known} without")
-    LessonWriter(bank, teacher, options.image_size, options.labelled, Variation()).write(
-        options.lessons, options.count, on_lesson
-    )
+    writer = LessonWriter(bank, teacher, options.image_size, options.labelled, Variation(), seed=options.seed)
+    writer.write(options.lessons, options.count, on_lesson)
     fit_head(read_lessons(options.lessons), len(bank.names)).write(options.lessons)
     on_note(f"{options.lessons / HEAD}: the teacher's classifier for these labels")

@@ -19,10 +19,7 @@ from model.distillation.bank import Bank
 _GREY = (0.299, 0.587, 0.114)
 _BLUR_SIGMAS = (0.7, 1.2, 2.0)  # pixels
 _LOW_RESOLUTIONS = (0.25, 0.4)  # of the side
-_UPRIGHT, _SLIGHTLY_TURNED = (
-    0.4,
-    0.5,
-)  # shares of the views; the others are turned by a right angle or two, and slightly
+_UPRIGHT, _SLIGHTLY_TURNED = 0.4, 0.5  # shares of the views; the others are turned by right angles, and slightly
 
 
 class Views(NamedTuple):

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -89,12 +90,16 @@ def _bars(names: Sequence[str], values: Sequence[float], number: str) -> tuple[F
 def _svg(figure: Figure) -> str:
     FigureCanvasSVG(figure)
     file = io.StringIO()
-    with mpl.rc_context(
-        {
-            "svg.fonttype": "none",  # text stays text
-            "svg.hashsalt": "mixer",  # names of clips do not change
-            "font.sans-serif": ["DejaVu Sans"],
-        }
+    with (
+        mpl.rc_context(
+            {
+                "svg.fonttype": "none",  # text stays text
+                "svg.hashsalt": "mixer",  # names of clips do not change
+                "font.sans-serif": ["DejaVu Sans"],
+            }
+        ),
+        warnings.catch_warnings(),
     ):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # whoever shows the text has its own fonts
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _TAG.sub(lambda tag: _DIGITS.sub(r"\1", tag[0]), file.getvalue())

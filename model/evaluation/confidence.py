@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.evaluate import LEAST_TO_CALIBRATE, fit_temperature, probabilities_of
+from model.evaluation.evaluate import LEAST_TO_CALIBRATE, expect_finite, fit_temperature, probabilities_of
 from model.spec import Conformal, ModelSpec
 
 _SHARE = 0.95
@@ -29,7 +29,7 @@ class Calibration:
 
 def fit_calibration(logits: NDArray[np.float64], labels: NDArray[np.int64], data_set: str) -> Calibration:
     """All of it, of logits [N, K] and labels [N]. Raises ArithmeticError where a logit is not a finite number."""
-    _expect_finite(logits)
+    expect_finite(logits)
     temperature = fit_temperature(logits, labels)
     conformal = fit_conformal(logits, labels, temperature, data_set)
     return Calibration(temperature, fit_energy_threshold(logits), conformal)
@@ -46,7 +46,7 @@ def fit_energy_threshold(logits: NDArray[np.float64], share: float = _SHARE) -> 
 
     Raises: ArithmeticError where a logit is not a finite number.
     """
-    _expect_finite(logits)
+    expect_finite(logits)
     if len(logits) < LEAST_TO_CALIBRATE:
         return None
     threshold = np.quantile(energies(logits), 1 - share, method="lower")
@@ -60,7 +60,7 @@ def fit_conformal(
 
     Rounding and thinning make sets larger, never smaller. Raises: ArithmeticError where a logit is not a finite number.
     """
-    _expect_finite(logits)
+    expect_finite(logits)
     count = len(labels)
     if count < LEAST_TO_CALIBRATE:
         return None
@@ -76,8 +76,3 @@ def label_sets(probabilities: NDArray[np.float64], conformal: Conformal, coverag
     inside = 1 - probabilities <= conformal.quantile(coverage)
     inside[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
     return inside
-
-
-def _expect_finite(logits: NDArray[np.float64]) -> None:
-    if not np.isfinite(logits).all():
-        raise ArithmeticError("The logits are not all finite numbers.")

@@ -32,7 +32,7 @@ class Evaluation:
     @property
     def top1_interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of top-1, as two fractions."""
-        return wilson_interval(round(self.top1 * self.num_pictures), self.num_pictures)
+        return top1_interval(self.top1, self.num_pictures)
 
     def metrics(self, data_set: str) -> Metrics:
         """What a spec holds of it."""
@@ -55,9 +55,14 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def top1_interval(top1: float, num_pictures: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a top-1 accuracy on so many pictures, as two fractions."""
+    return wilson_interval(round(top1 * num_pictures), num_pictures)
+
+
 def accuracy_words(top1: float, num_pictures: int) -> str:
     """Top-1 accuracy on so many pictures with its interval, in words."""
-    low, high = wilson_interval(round(top1 * num_pictures), num_pictures)
+    low, high = top1_interval(top1, num_pictures)
     return f"top-1 {top1:.2%} (95 % interval {low:.1%} to {high:.1%})"
 
 
@@ -82,8 +87,7 @@ def all_logits(
 
 def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float = 1.0) -> Evaluation:
     """Compare logits [N, K] with labels [N]. Raises ArithmeticError where a logit is not a finite number."""
-    if not np.isfinite(logits).all():
-        raise ArithmeticError("The logits are not all finite numbers.")
+    expect_finite(logits)
     log_probabilities = _log_softmax(logits / temperature)
     own = log_probabilities[np.arange(len(labels)), labels]
     ahead = log_probabilities > own[:, np.newaxis]
@@ -97,6 +101,12 @@ def evaluate_logits(logits: NDArray[np.float64], labels: NDArray[np.int64], temp
         loss=float(-own.mean()),
         calibration_error=calibration_error(probabilities, labels),
     )
+
+
+def expect_finite(logits: NDArray[np.floating]) -> None:
+    """Raises ArithmeticError where a logit is not a finite number."""
+    if not np.isfinite(logits).all():
+        raise ArithmeticError("The logits are not all finite numbers.")
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

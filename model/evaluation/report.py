@@ -20,7 +20,15 @@ from model.data.scan import shown
 from model.errors import DataError
 from model.evaluation.diagrams import draw_confusion, draw_reliability
 from model.evaluation.evaluate import Evaluation, accuracy_words, evaluate_logits, probabilities_of
-from model.evaluation.scores import ClassScore, class_scores, confused_pairs, confusion_matrix, macro_f1, worst_first
+from model.evaluation.scores import (
+    ClassScore,
+    class_scores,
+    confused_pairs,
+    confusion_matrix,
+    macro_f1,
+    percent,
+    worst_first,
+)
 from model.network.checkpoint import write_atomically
 from model.preprocess import Pixels
 
@@ -86,7 +94,7 @@ def write_report(
         ),
         _wrong_images(answers, images.pixels),
         "<h2>Classes, the worst first</h2>",
-        _classtable(scores),
+        _class_table(scores),
         *(f'<p><img alt="{name}" src="data:image/png;base64,{_base64(file)}"></p>' for name, file in diagrams.items()),
         *sections,
     ]
@@ -129,9 +137,9 @@ def _summary(evaluation: Evaluation, scores: list[ClassScore]) -> str:
     )
 
 
-def _classtable(scores: list[ClassScore]) -> str:
+def _class_table(scores: list[ClassScore]) -> str:
     rows = (
-        (score.label, score.num_pictures, _percent(score.precision), _percent(score.recall), _percent(score.f1))
+        (score.label, score.num_pictures, percent(score.precision), percent(score.recall), percent(score.f1))
         for score in worst_first(scores)
     )
     absent = [score.label for score in scores if not score.num_pictures]
@@ -182,7 +190,3 @@ def _page(title: str, parts: Iterable[str]) -> str:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def _percent(fraction: float) -> str:
-    return "n/a" if np.isnan(fraction) else f"{fraction:.1%}"

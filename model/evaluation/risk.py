@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from model.data.dataset import evenly_spaced
+
 _MOST_POINTS = 101
 
 
@@ -35,7 +37,7 @@ def risk_coverage(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) 
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
     kept = np.arange(1, len(truth) + 1)
     errors = wrong[order].cumsum() / kept
-    points = np.unique(np.linspace(0, len(truth) - 1, min(_MOST_POINTS, len(truth))).round().astype(int))
+    points = evenly_spaced(len(truth), _MOST_POINTS)
     return RiskCoverage(
         coverage=tuple((kept[points] / len(truth)).tolist()),
         error=tuple(errors[points].tolist()),

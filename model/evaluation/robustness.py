@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from model.data.dataset import ImageSet, PixelRows
+from model.data.dataset import ImageSet, PixelRows, evenly_spaced
 from model.evaluation.confidence import energies
 from model.evaluation.evaluate import Logits
 from model.evaluation.risk import auroc
@@ -54,10 +54,10 @@ class Unfamiliar(BaseModel):
 
 
 def evenly(images: ImageSet, most: int) -> ImageSet:
-    """At most so many pictures, evenly spaced: class folders come one after another."""
+    """At most so many pictures, evenly spaced."""
     if len(images) <= most:
         return images
-    rows = np.linspace(0, len(images) - 1, most).round().astype(int)
+    rows = evenly_spaced(len(images), most)
     return ImageSet(images.pixels[rows], images.labels[rows], tuple(images.paths[row] for row in rows if images.paths))
 
 

@@ -44,6 +44,11 @@ def class_scores(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> list[
     ]
 
 
+def percent(rate: float) -> str:
+    """A rate in words: "n/a" where its denominator is 0."""
+    return "n/a" if np.isnan(rate) else f"{rate:.1%}"
+
+
 def worst_first(scores: list[ClassScore]) -> list[ClassScore]:
     """The classes that have pictures, by F1 and then by label."""
     return sorted((score for score in scores if score.num_pictures), key=lambda score: (score.f1, score.label))

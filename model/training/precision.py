@@ -14,7 +14,10 @@ _WORDS = {"off": "float32", "bf16": "bfloat16 (autocast)", "fp16": "float16 (aut
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in instructions of its own; on x86: AVX-512 BF16, which AMX implies."""
+    """Whether the device is known to multiply bfloat16 in instructions of its own; a processor: by AVX-512 BF16.
+
+    Processors with AMX have that, too.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001 -- torch tells it nowhere else
@@ -32,8 +35,7 @@ def expect_fast(autocast: Autocast, device: torch.device, *, allow_slow: bool) -
 
     Raises: TrainingError where slowness is not allowed.
     """
-    is_slow = autocast == "bf16" and device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")
-    if not is_slow or has_bf16(device):
+    if autocast != "bf16" or device.type != "cpu" or not _is_known(device) or has_bf16(device):
         return None
     slow = (
         "this processor has neither AVX-512 BF16 nor AMX, and a step takes up to about 20 times as long as in float32"
@@ -51,5 +53,12 @@ def described(autocast: Autocast, device: torch.device) -> str:
     words = f"precision: {_WORDS[precision_for(autocast, device)]}"
     if autocast != "auto":
         return words
+    if not _is_known(device):
+        return f"{words}, as bfloat16 is looked for on x86 processors and GPUs only"
     what = "GPU" if device.type == "cuda" else "processor"
     return f"{words}, as the {what} has {'' if has_bf16(device) else 'no '}bfloat16 instructions"
+
+
+def _is_known(device: torch.device) -> bool:
+    """Whether torch tells what the device has."""
+    return device.type == "cuda" or platform.machine() in ("x86_64", "AMD64")

@@ -58,10 +58,12 @@ def test_an_export_leaves_a_short_card_and_the_command_a_full_one(
     assert "passed over" in captured.err
     full = (bundle / "README.md").read_text(encoding="utf-8")
     assert "4 of the pictures, seed 0: top-1" in full
-    assert "| others | 1 | " in full
+    assert "| others/ | 1 | " in full
     assert "images a second through `fp32.onnx` alone" in full
     assert full.count("(charts/") == 5
     assert json.loads((bundle / "card.json").read_text(encoding="utf-8"))["schema_version"] == "0.0.2"
+    assert mixer("card", bundle, data, "--precision", "auto") == 2
+    assert "--precision is 'auto'; expected that of a graph in" in capsys.readouterr().err
     assert mixer("export", source, bundle, "--precisions", "fp32") == 0
     assert (bundle / "README.md").read_text(encoding="utf-8").count("(charts/") == 0, "the graphs are others now"
 
@@ -83,7 +85,7 @@ def test_an_evaluation_tells_and_writes_all_of_it(
     written = json.loads(found.read_text(encoding="utf-8"))
     assert written["num_pictures"] == 6
     assert len(written["robustness"]["corruptions"]["snow"]) == 5
-    assert set(written["unfamiliar"]) == {"noise", "gradients", "stripes", "text", "others"}
+    assert set(written["unfamiliar"]) == {"noise", "gradients", "stripes", "text", "others/"}
     assert (report / "report.html").read_text(encoding="utf-8").count("<svg") == 4
 
 
@@ -93,3 +95,33 @@ def test_a_folder_without_pictures_is_refused(
     (tmp_path / "empty").mkdir()
     assert mixer("evaluate", source, data, "--out-of-distribution", tmp_path / "empty") == 2
     assert "has no readable picture; expected some of none of the classes." in capsys.readouterr().err
+
+
+def test_logits_that_are_not_finite_are_told(
+    mixer: Callable[..., int], source: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = checkpoint.load(source)
+    next(loaded.model.parameters()).data.fill_(float("nan"))
+    checkpoint.save(loaded, source)
+    assert mixer("evaluate", source, data) == 2
+    assert "cannot be judged: The logits are not all finite numbers." in capsys.readouterr().err
+
+
+def test_a_folder_may_be_named_like_a_kind_that_is_made(
+    mixer: Callable[..., int], source: Path, data: Path, others: Path, tmp_path: Path
+) -> None:
+    found, noise_folder = tmp_path / "found.json", others.rename(tmp_path / "noise")
+    assert (
+        mixer("evaluate", source, data, "--out-of-distribution", noise_folder, "--pictures", "4", "--json", found) == 0
+    )
+    unfamiliar = json.loads(found.read_text(encoding="utf-8"))["unfamiliar"]
+    assert (unfamiliar["noise"]["num_pictures"], unfamiliar["noise/"]["num_pictures"]) == (4, 1)
+
+
+@pytest.mark.parametrize("wrong", [("--val-fraction", "1"), ("--val-fraction", "nan"), ("--seed", "-1")])
+@pytest.mark.parametrize("command", ["evaluate", "card"])
+def test_a_wrong_split_is_refused(
+    command: str, wrong: tuple[str, str], mixer: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer(command, tmp_path, tmp_path, *wrong) == 2
+    assert f"Invalid value for '{wrong[0]}'" in capsys.readouterr().err

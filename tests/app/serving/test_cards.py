@@ -62,6 +62,7 @@ def test_a_card_is_both_files(colours: Path) -> None:
     [
         ("card.json", b"{", "Expecting property name"),
         ("card.json", b"[" * 100_000, "recursion"),
+        ("card.json", json.dumps(JSON).encode("utf-16"), "'utf-8' codec can't decode"),
         ("README.md", b"caf\xe9", "'utf-8' codec can't decode"),
         ("README.md", b"x" * ((1 << 20) + 1), r"README.md has more than 1048576 bytes; expected at most that."),
     ],
@@ -73,6 +74,13 @@ def test_what_cannot_be_shown_is_told_and_passed_over(
     with caplog.at_level(logging.WARNING, "mixer.cards"):
         assert read_card(colours) is None
     assert told in caplog.text
+
+
+def test_a_link_that_cannot_be_followed_is_told(colours: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (colours / "card.json").symlink_to("x" * 300)
+    with caplog.at_level(logging.WARNING, "mixer.cards"):
+        assert read_card(colours) is None
+    assert "File name too long" in caplog.text
 
 
 def test_a_pipe_is_not_waited_for(colours: Path) -> None:
@@ -108,6 +116,7 @@ async def test_the_model_says_where_its_card_is(colours: Path) -> None:
         ("text/html,*/*;q=0.8", "text/markdown"),
         ("application/json;q=x", "application/json"),
         ("application/json;q=0, */*", "text/markdown"),
+        ("application/json;q=\xb2", "application/json"),
         ("", "text/markdown"),
         (";;,,", "text/markdown"),
     ],
@@ -115,7 +124,7 @@ async def test_the_model_says_where_its_card_is(colours: Path) -> None:
 async def test_accept_chooses(accept: str, kind: str, colours: Path) -> None:
     put_card(colours)
     async with served(colours) as http:
-        answer = await http.get("/model/card", headers={"accept": accept})
+        answer = await http.get("/model/card", headers={"accept": accept.encode("latin-1")})
         assert answer.headers["content-type"].partition(";")[0] == kind
         assert kind == "text/markdown" or answer.json() == JSON
 

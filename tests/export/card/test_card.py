@@ -117,6 +117,14 @@ def test_model_hubs_read_the_front_matter(spec: ModelSpec) -> None:
 # --- README.md ---
 
 
+def test_a_class_that_was_never_predicted_has_no_precision(findings: Findings) -> None:
+    text = readme(replace(FACTS, findings=findings), prose.CardProse(), ())
+    assert "| cat | 1 | 50.0% | 100.0% | 66.7% |" in text
+    never = findings_of("pets, test", np.array([[2.0, 0, 0], [2, 0, 0]]), np.array([0, 1]), SPEC.labels, 1.0)
+    text = readme(replace(FACTS, findings=never), prose.CardProse(), ())
+    assert "| dog \\| fox | 1 | n/a | 0.0% | 0.0% |" in text
+
+
 def test_a_written_readme_is_kept_below_and_stays_there() -> None:
     earlier = "---\nlicense: mit\nlanguage:\n- en\n# a note\ninference: false\n---\n# By hand\n\nProse.\n"
     once = readme(FACTS, prose.CardProse(), (), earlier)
@@ -128,6 +136,8 @@ def test_a_written_readme_is_kept_below_and_stays_there() -> None:
     again = readme(FACTS, prose.CardProse(), (), above)
     assert "Before.\n\n" + BEGIN in again
     assert "an old number" not in again
+    with pytest.raises(ExportError, match="expected both, or neither"):
+        readme(FACTS, prose.CardProse(), (), once.replace(END, ""))
     assert readme(FACTS, prose.CardProse(), (), again) == again
 
 

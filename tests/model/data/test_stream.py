@@ -228,13 +228,12 @@ def test_reading_holds_few_pictures_however_many_there_are(tmp_path: Path, monke
 
 
 def test_threads_end_with_the_set(folder: Path) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())  # those of other tests' sets may end meanwhile
     dataset = load(folder, CONFIG, stream=True)
     dataset.train.pixels[:4]
-    assert threading.active_count() > before
+    own = set(threading.enumerate()) - before
+    assert own
     del dataset
-    for _ in range(200):
-        if threading.active_count() <= before:
-            return
-        threading.Event().wait(0.05)
-    pytest.fail("the decoding threads are still there")
+    for thread in own:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in own), "the decoding threads are still there"

@@ -1,7 +1,10 @@
 """A pupil's losses and targets, a run with its log, its stop and its resume, and the checkpoint that comes out."""
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from model.distillation.pupil import Pupil, at_tokens, make_local, targets_of
 from model.errors import TrainingError, TrainingStopped
 from model.network import checkpoint
 from model.network.mixer import MixerConfig, MlpMixer
+from tests.model.distillation.conftest import write_pictures
 
 CONFIG = MixerConfig(32, 8, 24, 4, 16, 48, num_classes=2, gelu="tanh")
 
@@ -96,3 +100,43 @@ def test_a_state_of_another_network_is_named(lessons_folder: Path, data: Path, t
     distil(options(lessons_folder, data, tmp_path, steps=2), DistilCallbacks())
     with pytest.raises(TrainingError, match=STATE):
         distil(options(lessons_folder, data, tmp_path, hidden_dim=32), DistilCallbacks())
+    (tmp_path / STATE).write_bytes(b"half of it")
+    with pytest.raises(TrainingError, match=f"{STATE} cannot be read"):
+        distil(options(lessons_folder, data, tmp_path), DistilCallbacks())
+
+
+def test_test_pictures_are_left_alone(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "val", tmp_path / "data" / "val")
+    write_pictures(tmp_path / "data", "test", 3)
+    made = distil(options(lessons_folder, tmp_path / "data", tmp_path / "pupil", steps=2), DistilCallbacks())
+    assert made.training["judged_on"] == "16 validation pictures"
+
+
+def test_without_validation_pictures_nothing_is_learned(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Some of the training pictures would be no judges: the lessons show them."""
+    for folder in (data / "train", tmp_path / "only"):
+        if folder.name == "only":
+            shutil.copytree(data / "train", folder / "train")
+        with pytest.raises(TrainingError, match=r"has no val/; expected it, as the lessons show all other pictures\."):
+            distil(options(lessons_folder, folder, tmp_path / "pupil"), DistilCallbacks())
+    assert not (tmp_path / "pupil").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"batch_size": 257}, "--batch-size is 257; expected at most 256, the lessons."),
+        ({"pictures": "nowhere"}, "nowhere has no picture; expected some for the checkpoint to carry along."),
+    ],
+)
+def test_what_cannot_work_is_told_before_a_step(
+    wrong: dict[str, Any], words: str, lessons_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=re.escape(words)):
+        distil(options(lessons_folder, data, tmp_path / "pupil", **wrong), DistilCallbacks())
+    assert not (tmp_path / "pupil").exists()
+
+
+def test_weights_that_are_not_finite_are_told(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the weights after step 6 are no good: The logits are not all finite"):
+        distil(options(lessons_folder, data, tmp_path, learning_rate=1e30, rate_of_others=1e30), DistilCallbacks())

@@ -48,6 +48,12 @@ def test_a_run_that_was_killed_writes_only_what_is_missing(bank: Bank, lessons_f
         assert all((new[name] == before[name]).all() for name in before.files)
 
 
+def test_another_seed_gives_other_lessons(bank: Bank, lessons_folder: Path, tmp_path: Path) -> None:
+    LessonWriter(bank, ColorTeacher(), 32, 0.7, Variation(), per_file=PER_FILE, seed=1).write(tmp_path, PER_FILE)
+    with np.load(tmp_path / "00000.npz") as new, np.load(lessons_folder / "00000.npz") as before:
+        assert (new["images"] != before["images"]).any()
+
+
 def test_lessons_of_other_classes_are_not_mixed_in(bank: Bank, lessons_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("light\ndark\n")
     writer = LessonWriter(bank, ColorTeacher(), 32, 0.7, Variation(), per_file=PER_FILE)

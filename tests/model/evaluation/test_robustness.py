@@ -42,7 +42,7 @@ def images() -> ImageSet:
 def findings(images: ImageSet) -> Findings:
     robustness = measure_robustness(which_half, images, SPEC)
     logits = which_half(images.pixels).astype(np.float64)
-    others = {"photos & more": np.full((5, 16, 16, 1), 128, dtype=np.uint8)}
+    others = {"photos & 猫": np.full((5, 16, 16, 1), 128, dtype=np.uint8)}
     unfamiliar = measure_unfamiliar(which_half, logits, SPEC, others, num_generated=20)
     return findings_of(
         "halves, test", logits, images.labels, SPEC.labels, 1.0, robustness=robustness, unfamiliar=unfamiliar
@@ -93,8 +93,8 @@ def test_some_of_many_are_taken_evenly(images: ImageSet) -> None:
 
 def test_pictures_of_no_class_are_told_by_name(findings: Findings) -> None:
     assert findings.unfamiliar is not None
-    assert list(findings.unfamiliar) == [*UNFAMILIAR, "photos & more"]
-    assert findings.unfamiliar["photos & more"].num_pictures == 5
+    assert list(findings.unfamiliar) == [*UNFAMILIAR, "photos & 猫"]
+    assert findings.unfamiliar["photos & 猫"].num_pictures == 5
 
 
 def test_json_has_everything_and_null_where_there_is_no_rate(tmp_path: Path, findings: Findings) -> None:
@@ -115,7 +115,7 @@ def test_charts_are_small_and_the_same_for_the_same_numbers(findings: Findings) 
     for name, chart in charts.items():
         assert len(chart.encode()) < 60_000, name
         assert not re.search(r"<image|base64", chart)
-    assert "photos &amp; more" in charts["unfamiliar"]
+    assert "photos &amp; 猫" in charts["unfamiliar"]
 
 
 def test_sections_hold_what_was_measured(findings: Findings) -> None:

@@ -63,6 +63,7 @@ def test_nothing_else_is_refused(asked: precision.Autocast, device: torch.device
 def test_where_nothing_is_known_of_a_processor_bf16_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert expect_fast("bf16", CPU, allow_slow=False) is None
+    assert "looked for on x86 processors and GPUs only" in described("auto", CPU)
 
 
 @pytest.mark.parametrize("name", RECIPES)
