@@ -47,12 +47,7 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     labels = read_labels(options.lessons / LABELS)
     config = _config(options, len(labels))
     preprocess_config = PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION)
-    dataset = load_for(
-        options.data,
-        preprocess_config,
-        labels,
-        to_calibrate=True,
-    )
+    dataset = load_for(options.data, preprocess_config, labels, to_calibrate=True)
     if dataset.is_held_out:
         raise TrainingError(f"{options.data} has no val/; expected it, as the lessons show all other pictures.")
     pictures = _pictures(options.pictures, preprocess_config)

@@ -72,13 +72,12 @@ class Learner:
 
     def take_step(self) -> None:
         """Learn one batch."""
-        rate = self.rate(self.step)
-        for optimizer in self._optimizers:
+        rate, options = self.rate(self.step), self.options
+        for optimizer, full in zip(self._optimizers, (options.learning_rate, options.rate_of_others), strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["full_rate"]
+                group["lr"] = rate * full
         patches, targets = self._batch(self._rows(self.step))
-        half = torch.autocast(self._device.type, torch.bfloat16, enabled=has_bf16(self._device))
-        with half:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=has_bf16(self._device)):
             losses = torch.stack(self._compiled(patches, targets))
         loss = (losses * torch.tensor(self._weights, device=self._device)).sum()
         for optimizer in self._optimizers:
@@ -113,10 +112,8 @@ class Learner:
         epoch, place = divmod(step, per_epoch)
         if self._order_of != epoch:
             generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + epoch)
-            self._order, self._order_of = (
-                torch.randperm(len(self._lessons), generator=generator).to(self._device),
-                epoch,
-            )
+            self._order = torch.randperm(len(self._lessons), generator=generator).to(self._device)
+            self._order_of = epoch
         return self._order[place * size : (place + 1) * size]
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Targets]:
@@ -185,7 +182,4 @@ class Learner:
             betas=_ADAM_BETAS,
         )
         muon = StackedMuon(inner, lr=options.learning_rate, weight_decay=options.weight_decay)
-        for optimizer in (muon, adam):
-            for group in optimizer.param_groups:
-                group["full_rate"] = group["lr"]
         return [muon, adam]

@@ -130,10 +130,8 @@ class LessonWriter:
             raise TrainingError(f"{path} has the labels {', '.join(there)}; these are {', '.join(self._bank.names)}.")
 
     def _write_codes(self, path: Path) -> None:
-        maker, generator = (
-            ViewMaker(self._bank, SIDE, self._seed, self._variation),
-            torch.Generator().manual_seed(self._seed),
-        )
+        maker = ViewMaker(self._bank, SIDE, self._seed, self._variation)
+        generator = torch.Generator().manual_seed(self._seed)
         seen = [self._teacher.see(maker.take(self._rows(generator)).pixels) for _ in range(0, _TO_FIT_CODES, _BATCH)]
         content: dict[str, Tensor] = {}
         for name, count in (("middle", _MIDDLE_CODES), ("late", _LATE_CODES)):
