@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 
+from app.api.classification import Classification
 from app.api.classify import Routes
 from app.api.documentation import Documentation
 from app.api.info import Info
@@ -17,6 +18,9 @@ from app.api.operators import Admin, Operators
 from app.api.schemas import FullLimitsBody
 from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import FORMATS, DecodeLimits
+from app.dialects.forms import form_of
+from app.dialects.serving import Serving
+from app.dialects.table import chosen
 from app.engine.engine import Engine, EngineOptions
 from app.engine.session import ONNX_RUNTIME
 from app.engine.sessions import SharedSessions
@@ -144,6 +148,7 @@ def _build_public(
 ) -> Application:
     metrics, timeout_s = running.metrics, settings.request_timeout_s
     app = Application(
+        form_of,
         title="mixer-serve",
         version=version("mixer-serve"),
         **ABOUT,
@@ -153,7 +158,12 @@ def _build_public(
     )
     room = running.worker.quota("upload_bytes", settings.upload_memory_bytes)
     budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
-    Routes(running.models, running.in_flight, metrics, keys, _body_limits(settings), budget, timeout_s).add_to(app)
+    classification = Classification(
+        running.models, running.in_flight, metrics, keys, _body_limits(settings), budget, timeout_s
+    )
+    Routes(classification).add_to(app)
+    for dialect in chosen(settings.spoken, Serving(running.models, running.health, metrics, app.version)):
+        dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), *operators):
         app.include_router(router)
     if settings.origins:

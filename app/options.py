@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_origin
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.dialects.names import ALL, NAMES
 from app.http.prefix import OWN_PATHS, is_prefix
 from app.system.environment import Variables
 
@@ -48,6 +49,13 @@ def _are_origins(listed: str) -> str:
     return listed
 
 
+def _are_dialects(listed: str) -> str:
+    for name in split(listed):
+        if name not in NAMES and listed != ALL:
+            raise ValueError(f"{name} is no dialect; expected {ALL}, or some of {', '.join(NAMES)}.")
+    return listed
+
+
 def _is_below_no_path_of_the_service(path: str) -> str:
     plain = path.removesuffix("/")
     if plain and not is_prefix(plain):
@@ -59,5 +67,6 @@ def _is_below_no_path_of_the_service(path: str) -> str:
 
 Count = Annotated[int, Field(ge=0, le=256)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Dialects = Annotated[str, AfterValidator(_are_dialects)]
 Origins = Annotated[str, AfterValidator(_are_origins)]
 RootPath = Annotated[str, AfterValidator(_is_below_no_path_of_the_service)]

@@ -11,8 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from app.dialects.names import ALL, NAMES
 from app.errors import BadSettings
-from app.options import Count, Options, Origins, RootPath, Seconds, split
+from app.options import Count, Dialects, Options, Origins, RootPath, Seconds, split
 from model.errors import FlagError
 from model.flags import parse
 
@@ -189,6 +190,11 @@ class Settings(Options):
         default=None, description="File with one key for operators a line, beside admin_keys."
     )
     protect_metrics: bool = Field(default=False, description="Whether /metrics needs a key for operators, too.")
+    dialects: Dialects = Field(
+        default=ALL,
+        description="Which protocols of other services are spoken on the port besides the service's own, by name, "
+        "separated by commas (docs/protocols.md has them); all, or empty for none.",
+    )
     cors_origins: Origins = Field(
         default="",
         description="Origins whose pages may use the service from a browser, as https://shop.example, separated by "
@@ -232,6 +238,11 @@ class Settings(Options):
         if self.tls_key_file is not None and self.tls_cert_file is None:
             raise ValueError(f"tls_key_file is {self.tls_key_file}; expected tls_cert_file beside it.")
         return self
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """The dialects that are spoken."""
+        return tuple(NAMES) if self.dialects == ALL else split(self.dialects)
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ FastAPI, which would answer in its own way, reads none of the parameters: http/d
 
 from typing import Any
 
+from app.api.classification import TIMEOUT
 from app.api.endpoint import Operation
 from app.api.openapi import CLASSIFICATION, HEALTH, MODELS, Responses, answered, described
 from app.api.schemas import BatchBody, ClassifyBody
@@ -28,7 +29,6 @@ from app.http.multipart import FIELD
 from app.serving.cards import NoCard
 from app.serving.registry import UnknownModel
 
-TIMEOUT = "X-Request-Timeout-Ms"
 _TOP_K = Parameter(
     "top_k",
     int | None,

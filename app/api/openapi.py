@@ -5,9 +5,9 @@ Knows nothing of how requests are answered.
 
 from typing import Any
 
-from app.api.schemas import Problem
+from app.api import schemas
 from app.errors import ServiceError
-from app.http.problems import MEDIA_TYPE, TYPE_PREFIX
+from app.http.problems import MEDIA_TYPE, PROBLEM_JSON, Form, Problem
 
 CLASSIFICATION, MODELS, HEALTH, OPERATORS = "classification", "models", "health", "operators"
 
@@ -79,13 +79,13 @@ def answered(description: str, example: object, *, model: object = None) -> Resp
     return {200: response if model is None else response | {"model": model}}
 
 
-def described(*errors: type[ServiceError]) -> Responses:
-    """The answers to these errors, and to what nobody expected: a problem, with an example of each."""
+def described(*errors: type[ServiceError], form: Form = PROBLEM_JSON) -> Responses:
+    """The answers to these errors, and to what nobody expected, in this `form`, with an example of each."""
     by_status: dict[int | str, list[type[ServiceError]]] = {}
     every: set[type[ServiceError]] = {*errors, ServiceError}
     for error in sorted(every, key=lambda error: (error.status, error.code)):
         by_status.setdefault(error.status, []).append(error)
-    return {status: _response(alike) for status, alike in by_status.items()}
+    return {status: _response(alike, form) for status, alike in by_status.items()}
 
 
 def complete(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -99,33 +99,30 @@ def complete(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
                 response.setdefault("headers", {}).update(_references(_EVERY_ANSWER))
     components = document["components"]
     components["headers"] = _HEADERS
-    components["schemas"]["Problem"] = Problem.model_json_schema(mode="serialization")
+    components["schemas"]["Problem"] = schemas.Problem.model_json_schema(mode="serialization")
     server = {"url": prefix} if prefix else {"url": ".", "description": "Where this document is"}
     return document | {"servers": [server]}
 
 
-def _response(errors: list[type[ServiceError]]) -> dict[str, Any]:
+def _response(errors: list[type[ServiceError]], form: Form) -> dict[str, Any]:
     status = errors[0].status
+    schema = {"$ref": "#/components/schemas/Problem"} if form.media_type == MEDIA_TYPE else {"type": "object"}
     return {
         "description": "; ".join(f"{error.title} (`{error.code}`)" for error in errors),
         "headers": _references(_HEADERS_OF.get(status, ())),
         "content": {
-            MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {error.code: {"summary": error.title, "value": _example(error)} for error in errors},
+            form.media_type: {
+                "schema": schema,
+                "examples": {
+                    error.code: {"summary": error.title, "value": form.json(_example(error))} for error in errors
+                },
             }
         },
     }
 
 
-def _example(error: type[ServiceError]) -> dict[str, Any]:
-    return {
-        "type": TYPE_PREFIX + error.code,
-        "title": error.title,
-        "status": error.status,
-        "detail": _DETAILS[error.code],
-        "code": error.code,
-    }
+def _example(error: type[ServiceError]) -> Problem:
+    return Problem(error.status, error.code, error.title, _DETAILS[error.code])
 
 
 def _references(names: tuple[str, ...]) -> dict[str, Any]:

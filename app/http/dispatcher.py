@@ -4,6 +4,7 @@ Its middleware, routing and dependencies take about as long as all of the servic
 nothing of what the endpoints do.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http import problems
 from app.http.in_flight import InFlight
+from app.http.problems import PROBLEM_JSON, Form
 from app.system.spelling import nearest
 
 HELD = "mixer.held"  # in the scope of a request: what is to be released, by its release(), once it is answered
@@ -51,20 +53,23 @@ class Parameter:
 class AsgiEndpoint:
     """One endpoint `async (request, **parameters) -> Response` as an application, its parameters from the query.
 
-    Its requests are `in_flight` until they are answered. A ServiceError becomes its answer; a parameter that is not of
-    its kind becomes 422, as does one that is none of `parameters`.
+    Its requests are `in_flight` until they are answered. A ServiceError becomes its answer, in this `form`; a parameter
+    that is not of its kind becomes 422, as does one that is none of `parameters`; None: the endpoint reads the query
+    itself. What the path holds in braces is in the scope's path_params.
     """
 
     def __init__(
         self,
         path: str,
         endpoint: Callable[..., Awaitable[Response]],
-        parameters: Sequence[Parameter] = (),
+        parameters: Sequence[Parameter] | None = (),
         in_flight: InFlight | None = None,
+        form: Form = PROBLEM_JSON,
     ) -> None:
-        self.path = path
+        self.path, self.form = path, form
         self._endpoint = endpoint
-        self._kinds = {parameter.name: TypeAdapter[Any](parameter.kind) for parameter in parameters}
+        self._reads_query = parameters is not None
+        self._kinds = {parameter.name: TypeAdapter[Any](parameter.kind) for parameter in parameters or ()}
         self._in_flight = in_flight or InFlight()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +78,7 @@ class AsgiEndpoint:
         try:
             response = await self.described(Request(scope, receive, send))
         except ServiceError as error:
-            response = problems.of(error)
+            response = problems.of(error, self.form)
             forget_frames(error)
         await response(scope, receive, send)
 
@@ -85,7 +90,7 @@ class AsgiEndpoint:
         scope = request.scope
         try:
             with self._in_flight.entered(scope):
-                query: bytes = scope["query_string"]
+                query: bytes = scope["query_string"] if self._reads_query else b""
                 return await self._endpoint(request, **(self._parameters(query) if query else {}))
         finally:
             if HELD in scope:
@@ -99,15 +104,22 @@ class AsgiEndpoint:
 
 
 class Application(FastAPI):
-    """FastAPI, and in front of it the requests that are dispatched to endpoints of their own."""
+    """FastAPI, and in front of it the requests that are dispatched to endpoints of their own.
 
-    def __init__(self, **options: Any) -> None:
+    `form_of`: how errors are told below a path, where the endpoint does not say.
+    """
+
+    def __init__(self, form_of: Callable[[str], Form] = lambda path: PROBLEM_JSON, **options: Any) -> None:
         super().__init__(**options)
+        self.form_of = form_of
         self._dispatched: dict[tuple[str, str], ASGIApp] = {}
+        self._patterns: dict[tuple[str, str], re.Pattern[str]] = {}  # of the paths that hold braces
 
     def dispatch(self, method: str, path: str, app: ASGIApp) -> None:
-        """Let `app` answer exactly these requests."""
+        """Let `app` answer exactly these requests. {NAME} in the path stands for anything but a slash."""
         self._dispatched[method, path] = app
+        if "{" in path:
+            self._patterns[method, path] = _pattern(path)
 
     def wrap_dispatched(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
         """Put something around every endpoint that requests are dispatched to."""
@@ -115,8 +127,25 @@ class Application(FastAPI):
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         """One request, or the lifespan. No coroutine of its own: each would be entered again with every wait."""
-        app = self._dispatched.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        app = self._dispatched_to(scope) if scope["type"] == "http" else None
         return super().__call__(scope, receive, send) if app is None else app(scope, receive, send)
+
+    def _dispatched_to(self, scope: Scope) -> ASGIApp | None:
+        method, path = scope["method"], scope["path"]
+        app = self._dispatched.get((method, path))
+        if app is not None:
+            return app
+        for request, pattern in self._patterns.items():
+            if request[0] == method and (found := pattern.fullmatch(path)) is not None:
+                scope["path_params"] = found.groupdict()
+                return self._dispatched[request]
+        return None
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """What matches the paths that `path` stands for, its {NAME}s as groups."""
+    parts = re.split(r"{(\w+)}", path)  # plain text and names in turns
+    return re.compile("".join(f"(?P<{part}>[^/]+)" if odd % 2 else re.escape(part) for odd, part in enumerate(parts)))
 
 
 def expect_known(given: Iterable[str], known: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """A form as it arrives -> the files in it. Knows nothing of requests, and of pictures only their field's name."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -26,17 +27,18 @@ class Upload:
 
 
 class Form:
-    """A multipart body on its way in, with at most `max_files`, which are `most` in words.
+    """A multipart body on its way in, with at most `max_files` in these `fields`, which are `most` in words.
 
     Files stay in memory: their sum is limited, and a disk may be read-only.
 
     Raises: BadRequest, BadParameter, TooManyBytes.
     """
 
-    def __init__(self, boundary: bytes | None, max_files: int, most: str) -> None:
+    def __init__(self, boundary: bytes | None, max_files: int, most: str, fields: Collection[str] = (FIELD,)) -> None:
         if not boundary:
             raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
-        self._max_files, self._most = max_files, most
+        self._max_files, self._most, self._fields = max_files, most, fields
+        self._field = " or ".join(map(repr, fields))
         self._files: list[Upload] = []
         self._begun = self._ended = False
         self._begin_part()
@@ -77,7 +79,7 @@ class Form:
         if not self._ended:
             raise BadRequest("The multipart body ends before its closing boundary.")
         if not self._files:
-            raise BadParameter(f"The form has no file in a field {FIELD!r}; expected one.")
+            raise BadParameter(f"The form has no file in a field {self._field}; expected one.")
         return self._files
 
     def _begin_part(self) -> None:
@@ -113,19 +115,19 @@ class Form:
             self._expect_file(name)
 
     def _expect_field(self, name: bytes) -> None:
-        if name == FIELD.encode():
-            raise BadParameter(
-                f"The field {FIELD!r} has no filename; expected an uploaded file, curl -F {FIELD}=@NAME."
-            )
         shown = _shown(name)
-        meant = nearest(shown, (*_QUERY, FIELD))
+        if shown in self._fields:
+            raise BadParameter(
+                f"The field {shown!r} has no filename; expected an uploaded file, curl -F {shown}=@NAME."
+            )
+        meant = nearest(shown, (*_QUERY, *self._fields))
         if meant in _QUERY:
             raise BadParameter(f"The form has a field {shown!r}; expected {meant} in the query: ?{meant}=...")
-        raise BadParameter(f"The form has a field {shown!r}; expected only {FIELD!r}, with the bytes of a picture.")
+        raise BadParameter(f"The form has a field {shown!r}; expected only {self._field}, with the bytes of a picture.")
 
     def _expect_file(self, name: bytes) -> None:
-        if name != FIELD.encode():
-            raise BadParameter(f"The form has a file in the field {_shown(name)!r}; expected {FIELD!r}.")
+        if _shown(name) not in self._fields:
+            raise BadParameter(f"The form has a file in the field {_shown(name)!r}; expected {self._field}.")
         if len(self._files) == self._max_files:
             files = "1 file" if self._max_files == 1 else f"{self._max_files} files"
             raise TooManyBytes(f"The form has more than {files}, {self._most}.")

@@ -1,4 +1,7 @@
-"""Errors -> RFC 9457 answers. A client never sees a traceback."""
+"""Errors -> RFC 9457 answers, or those of another form. A client never sees a traceback."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -16,12 +19,43 @@ PROBLEM = "mixer.problem"  # in the scope of a request that gets one: its code a
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")  # of which an endpoint has some
 
 
-class ProblemResponse(Response):
-    """One problem+json answer, which leaves its code and detail in the scope."""
+class Problem(NamedTuple):
+    """What went wrong: the members of RFC 9457, a `code` for programs, and headers of the answer."""
 
-    def __init__(self, status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(body(status, code, title, detail), status, headers, MEDIA_TYPE)
-        self._problem = code, detail
+    status: int
+    code: str
+    title: str
+    detail: str
+    headers: Mapping[str, str] = {}
+
+    @property
+    def members(self) -> dict[str, object]:
+        """Those of RFC 9457, and the code."""
+        return {
+            "type": TYPE_PREFIX + self.code,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+
+
+class Form(NamedTuple):
+    """How a protocol tells its clients of a problem: the JSON of one, and its media type."""
+
+    json: Callable[[Problem], object]
+    media_type: str = "application/json"
+
+
+PROBLEM_JSON = Form(lambda problem: problem.members, MEDIA_TYPE)
+
+
+class ProblemResponse(Response):
+    """The answer to one problem, which leaves its code and detail in the scope."""
+
+    def __init__(self, problem: Problem, form: Form = PROBLEM_JSON) -> None:
+        super().__init__(to_json(form.json(problem)), problem.status, problem.headers, form.media_type)
+        self._problem = problem.code, problem.detail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -29,14 +63,9 @@ class ProblemResponse(Response):
         await super().__call__(scope, receive, send)
 
 
-def body(status: int, code: str, title: str, detail: str) -> bytes:
-    """The JSON of one."""
-    return to_json({"type": TYPE_PREFIX + code, "title": title, "status": status, "detail": detail, "code": code})
-
-
-def of(error: ServiceError) -> Response:
+def of(error: ServiceError, form: Form = PROBLEM_JSON) -> Response:
     """The answer to an error that the service raised on purpose."""
-    return ProblemResponse(error.status, error.code, error.title, error.detail, error.headers)
+    return ProblemResponse(Problem(error.status, error.code, error.title, error.detail, error.headers), form)
 
 
 # Handlers of exceptions are coroutines: Starlette starts a thread for any that is not.
@@ -45,7 +74,7 @@ def of(error: ServiceError) -> Response:
 async def from_service_error(request: Request, error: Exception) -> Response:
     """An error that the service raised on purpose."""
     assert isinstance(error, ServiceError)  # noqa: S101 -- it is registered for nothing else
-    return of(error)
+    return of(error, _form_of(request.scope))
 
 
 async def from_http_exception(request: Request, error: Exception) -> Response:
@@ -62,7 +91,7 @@ async def from_http_exception(request: Request, error: Exception) -> Response:
         detail = f"{prefix}{path} is not served here; expected {prefix}{_plain(path)}, exactly."
     else:
         detail = f"{request.method} {prefix}{path} is not served here; {_whats_served(request.scope, prefix)}."
-    return ProblemResponse(error.status_code, code, title, detail, headers)
+    return ProblemResponse(Problem(error.status_code, code, title, detail, headers), _form_of(request.scope))
 
 
 def _methods_of(scope: Scope, path: str) -> list[str]:
@@ -84,8 +113,13 @@ def _plain(path: str) -> str:
     return "/" + "/".join(part for part in path.lower().split("/") if part)
 
 
-def internal_error() -> Response:
+def internal_error(form: Form = PROBLEM_JSON) -> Response:
     """Something the service did not expect; its log has the rest."""
-    return ProblemResponse(
-        500, "internal_error", "Internal error", "The service failed on this request; its log says why."
-    )
+    detail = "The service failed on this request; its log says why."
+    return ProblemResponse(Problem(500, "internal_error", "Internal error", detail), form)
+
+
+def _form_of(scope: Scope) -> Form:
+    """That of the protocol whose path it is, as the application of this scope knows them."""
+    form: Form = getattr(scope.get("app"), "form_of", lambda path: PROBLEM_JSON)(scope["path"])
+    return form

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ClientGone, forget_frames
 from app.http.browser_headers import ANSWER, IN_SCOPE
-from app.http.problems import PROBLEM, internal_error
+from app.http.problems import PROBLEM, PROBLEM_JSON, internal_error
 from app.telemetry.logs import printable
 from app.telemetry.metrics import Metrics
 
@@ -113,7 +113,8 @@ class Access:
             log.exception("request failed", extra={"request_id": request_id})
             forget_frames(error)
             if status == CLIENT_GONE_STATUS:
-                await internal_error()(scope, receive, send_with_headers)
+                form = getattr(scope.get("route"), "form", PROBLEM_JSON)
+                await internal_error(form)(scope, receive, send_with_headers)
         finally:
             self._finish(scope, timing, request_id, status)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from app.decoding.cost_checks import TakesLong
 from app.decoding.decoder import DecodeLimits, decode
+from app.decoding.raw_pixels import with_channels
 from app.engine.engine import Engine
 from app.engine.runners import Patches
 from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
@@ -23,7 +24,7 @@ from app.system.quota import Quota
 from app.system.threads import Threads
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
-from model.preprocess import smallest_useful_side, to_patches
+from model.preprocess import Pixels, smallest_useful_side, to_patches
 
 # What has no more of these is decoded first: the largest take hundreds of times as long.
 _SMALL_BYTES, _LITTLE_WORK = 100_000, 2_000_000
@@ -32,6 +33,7 @@ log = logging.getLogger("mixer.classifier")
 
 
 ImagePermit = Permit[Patches, Scores]
+Picture = bytes | Pixels  # a picture file, or pixels uint8 [H, W, 1 or 3]
 
 
 class Classified(NamedTuple):
@@ -117,7 +119,7 @@ class Classifier:
     async def classify(
         self,
         permit: ImagePermit,
-        payload: bytes,
+        payload: Picture,
         *,
         wanted: Wanted,
         deadline: float,
@@ -125,7 +127,7 @@ class Classifier:
         client: Hashable = None,
         is_counted: bool = True,
     ) -> Classified:
-        """What is wanted of one picture file, until `deadline` (the event loop's clock).
+        """What is wanted of one picture, until `deadline` (the event loop's clock).
 
         A patient one lets others be decoded first, a few dozen at most; large ones are patient anyway. `client`: whose
         pictures take turns with those of others. `is_counted`: whether the metrics hear what became of it.
@@ -166,10 +168,10 @@ class Classifier:
         return self._executor.busy_s()
 
     async def _decoded(
-        self, payload: bytes, deadline: float, client: Hashable, *, patient: bool
+        self, payload: Picture, deadline: float, client: Hashable, *, patient: bool
     ) -> tuple[Patches, float]:
         """Patches of the picture, and the seconds that they took. Small pictures are tried first with little work."""
-        threads, size = self._decoding.threads, len(payload)
+        threads, size = self._decoding.threads, len(payload) if isinstance(payload, bytes) else payload.nbytes
         patient = patient or size > _SMALL_BYTES
         most_work = math.inf if patient else _LITTLE_WORK
         decoded = threads.submit(
@@ -191,9 +193,13 @@ class Classifier:
             self._metrics.dropped("decode", "deadline")
             decoded.set_exception(DeadlinePassed("The picture was not decoded before its deadline."))
 
-    def _decode(self, payload: bytes, most_work: float) -> tuple[Patches, float]:
+    def _decode(self, payload: Picture, most_work: float) -> tuple[Patches, float]:
         started = time.perf_counter()
-        pixels = decode(payload, self.spec.channels, self._useful_side, self._decoding.limits, most_work)
+        limits, channels = self._decoding.limits, self.spec.channels
+        if isinstance(payload, bytes):
+            pixels = decode(payload, channels, self._useful_side, limits, most_work)
+        else:
+            pixels = with_channels(payload, channels, limits.max_pixels)
         try:
             patches = to_patches(pixels, self.spec)
         except MemoryError:

@@ -127,7 +127,7 @@ class Connection(HttpToolsProtocol):
     def _tell(self, error: ServiceError, head: Head) -> None:
         """Write the error as an answer. For a request whose body is at fault, it is that request's own answer."""
         refused = refusals.refused(error, head)
-        self.transport.write(refusals.answer(error, refused.request_id))
+        self.transport.write(refusals.answer(error, refused.request_id, head.path))
         under_way = self._running
         if self._arriving and under_way is self.cycle and under_way is not None and not under_way.response_started:
             cast(Scope, under_way.scope)[REFUSED] = refused

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.dialects.forms import form_of
 from app.errors import ServiceError
 from app.http import problems
 from app.http.browser_headers import ANSWER
@@ -45,9 +46,9 @@ def refused(error: ServiceError, head: Head) -> Refused:
     return Refused(error.status, error.code, error.detail, request_id_of(head.headers))
 
 
-def answer(error: ServiceError, request_id: str, *, keep_alive: bool = False) -> bytes:
+def answer(error: ServiceError, request_id: str, path: str = UNREAD, *, keep_alive: bool = False) -> bytes:
     """The whole answer, without a date; the last one of its connection where that is not kept."""
-    response = problems.of(error)
+    response = problems.of(error, form_of(path))
     headers = [*response.raw_headers, (REQUEST_ID, request_id.encode()), *ANSWER]
     if not keep_alive:
         headers.append(_CLOSE)

@@ -88,13 +88,14 @@ class Models:
         """The classifier to take a permit of now. Raises UnknownModel."""
         return self._default.classifier if name is None else self.asked(name).classifier
 
-    def asked(self, name: str | None) -> Model:
-        """The one that a request names, or the default. Raises UnknownModel."""
-        if name is None:
-            return self._default
-        if name not in self._by_name:
+    def asked(self, name: str | None, version: str | None = None) -> Model:
+        """The one that a request names, or the default, in this version if one is named. Raises UnknownModel."""
+        model = self._default if name is None else self._by_name.get(name)
+        if model is None:
             raise UnknownModel(f"model is {name!r}; this service has {', '.join(self._by_name)}.")
-        return self._by_name[name]
+        if version is not None and version != model.classifier.spec.version:
+            raise UnknownModel(f"version is {version!r}; {model.name} has {model.classifier.spec.version}.")
+        return model
 
     def expect(self, deadline: float) -> Expected | None:
         """A permit for a picture that is on its way; None where its request may name one of several.

@@ -156,7 +156,7 @@ async def as_a_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     words = f"{first['loc'][-1]} is {first['input']!r}: {first['msg']}."
-    return problems.ProblemResponse(422, "bad_parameter", "Bad parameter", words)
+    return problems.ProblemResponse(problems.Problem(422, "bad_parameter", "Bad parameter", words))
 
 
 def fastapis_own() -> FastAPI:

@@ -1,0 +1,122 @@
+"""What every way to ask about images shares: key, deadline, permits, answers in order. Knows no format of requests."""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from app.errors import BadParameter, ServiceError, forget_frames
+from app.http.api_keys import ApiKeys
+from app.http.body import BodyLimits
+from app.http.dispatcher import HELD
+from app.http.in_flight import InFlight
+from app.http.request_log import timing_of
+from app.http.upload_budget import BodyReservation, UploadBudget
+from app.inference.answer import Wanted
+from app.inference.classifier import Classified, Classifier, Expected, ImagePermit, Picture
+from app.serving.registry import Models
+from app.telemetry.metrics import Metrics
+
+TIMEOUT = "X-Request-Timeout-Ms"
+_IMPATIENT = 8  # pictures of a batch; the others let those of other clients be decoded first
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The collaborators of a request about images, and what they do for one in whatever form it comes."""
+
+    models: Models
+    in_flight: InFlight
+    metrics: Metrics
+    keys: ApiKeys
+    body_limits: BodyLimits
+    budget: UploadBudget
+    timeout_s: float
+
+    def expect_key(self, request: Request, api_key: str | None = None) -> None:
+        """Let in who has one of the keys, under its name, or everyone where there are none. Raises BadApiKey.
+
+        `api_key`: one that is shown elsewhere than in the headers, which win over it.
+        """
+        if self.keys.locked:
+            headers = request.headers
+            key = self.keys.expect_known(headers.get("authorization"), headers.get("x-api-key", api_key))
+            timing_of(request.scope).key = key
+
+    async def guard(self, request: Request) -> None:
+        """Let in who has one of the keys. Raises BadApiKey."""
+        self.expect_key(request)
+
+    def reserve(self) -> BodyReservation:
+        """What the body of a request will take of the bytes that the service holds."""
+        return BodyReservation(self.budget)
+
+    def deadline(self) -> float:
+        """The service's own for a request whose body has arrived, in the event loop's time."""
+        return asyncio.get_running_loop().time() + self.timeout_s
+
+    def clients_deadline(self, request: Request) -> float:
+        """What the client says itself, counted from the first byte; infinite where it says nothing.
+
+        Raises: BadParameter.
+        """
+        said = request.headers.get(TIMEOUT)
+        if said is None:
+            return math.inf
+        try:
+            timeout_ms = float(said)
+        except ValueError:
+            timeout_ms = math.nan
+        if not timeout_ms > 0:
+            raise BadParameter(f"{TIMEOUT} is {said!r}; expected milliseconds, more than 0.")
+        return self.within(request, timeout_ms / 1000)
+
+    def within(self, request: Request, timeout_s: float) -> float:
+        """When so many seconds will have passed since the first byte, in the event loop's time."""
+        passed_s = time.perf_counter() - timing_of(request.scope).started
+        return asyncio.get_running_loop().time() - passed_s + timeout_s
+
+    def expect(self, request: Request, classifier: Classifier, deadline: float) -> Expected:
+        """A permit for the image of this request, until it is answered. The one it had before is free again.
+
+        Raises: QueueFull, NotReady.
+        """
+        if HELD in request.scope:
+            request.scope.pop(HELD).release()
+        expected = classifier.expect(min(deadline, self.deadline()))
+        request.scope[HELD] = expected
+        return expected
+
+    async def classify_one(
+        self, request: Request, expected: Expected, picture: Picture, wanted: Wanted, deadline: float
+    ) -> Classified:
+        """The answer about the one picture of a request, whose permit is here. Raises ServiceError."""
+        classified = await expected.classifier.classify(expected.permit, picture, wanted=wanted, deadline=deadline)
+        timing = timing_of(request.scope)
+        timing.stages |= classified.seconds
+        timing.batch_size = classified.batch_size
+        return classified
+
+    async def classify_all(
+        self, request: Request, classifier: Classifier, pictures: Sequence[Picture], wanted: Wanted, deadline: float
+    ) -> list[Classified | ServiceError]:
+        """An answer or an error about each picture, in order; all are let in, or none.
+
+        Raises: QueueFull, NotReady.
+        """
+
+        async def one(permit: ImagePermit, picture: Picture, before: int) -> Classified | ServiceError:
+            try:
+                return await classifier.classify(
+                    permit, picture, wanted=wanted, deadline=deadline, patient=before >= _IMPATIENT, client=request
+                )
+            except ServiceError as error:
+                forget_frames(error)
+                return error
+
+        with classifier.admit(len(pictures), deadline=deadline) as permits:
+            each = zip(permits, pictures, strict=True)
+            return await asyncio.gather(*(one(permit, picture, at) for at, (permit, picture) in enumerate(each)))

@@ -1,0 +1,162 @@
+"""One way to ask about pictures, as any protocol has it: request -> query -> answers -> its own words.
+
+Each protocol's module says how a query is read and how answers are told; all else is the same for all: key, permit,
+deadline, limits, metrics, timing. Knows no protocol.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.classification import Classification
+from app.api.endpoint import Operation, add
+from app.dialects.reading import Body
+from app.errors import BadParameter, ServiceError, TooManyBytes
+from app.http.dispatcher import HELD, Application, AsgiEndpoint
+from app.http.problems import PROBLEM_JSON, Form
+from app.http.request_log import Access, timing_of
+from app.inference.answer import Wanted
+from app.inference.classifier import Classified, Classifier, Picture
+from app.serving.registry import Model
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a request asks: about which pictures, for how many labels, until when. `options`: what its answer needs.
+
+    `model`: its name, where the body says it. `top_k`: None for the default; more than there are classes means all.
+    """
+
+    pictures: Sequence[Picture]
+    top_k: int | None = None
+    timeout_s: float = math.inf
+    model: str | None = None
+    options: Any = None
+
+
+class Answered(NamedTuple):
+    """The answers to a query, in the order of its pictures."""
+
+    request: Request
+    query: Query
+    model: Model
+    answers: Sequence[Classified]
+
+
+@dataclass(frozen=True)
+class Route:
+    """POST `path`: how the query is read and answered. {model} and {version} in the path are those asked for.
+
+    `key_of`: a key that this protocol shows in a place of its own.
+    """
+
+    path: str
+    operation: Operation
+    read: Callable[[Body], Awaitable[Query]]
+    answer: Callable[[Answered], Response]
+    form: Form = PROBLEM_JSON
+    key_of: Callable[[Request], str | None] = field(default=lambda request: None)
+
+
+@dataclass(frozen=True)
+class Info:
+    """GET `path`: what only tells. `needs_key`: None where nobody is asked for one, as for health."""
+
+    path: str
+    operation: Operation
+    handler: Callable[[Request], Awaitable[Response]]
+    method: str = "GET"
+    needs_key: bool = True
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """All that one protocol adds."""
+
+    routes: tuple[Route, ...] = ()
+    info: tuple[Info, ...] = ()
+
+    def add_to(self, app: Application, classification: Classification) -> None:
+        """Add its endpoints; those about pictures are dispatched past FastAPI, which only describes them."""
+        router = APIRouter()
+        locked = classification.keys.locked
+        for route in self.routes:
+            endpoint = AsgiEndpoint(
+                route.path, _Asking(classification, route), None, classification.in_flight, route.form
+            )
+            add(router, route.path, endpoint.described, route.operation, method="POST", needs_key=locked)
+            app.dispatch("POST", route.path, Access(endpoint, classification.metrics))
+        for info in self.info:
+            guard = classification.guard if info.needs_key else None
+            add(
+                router, info.path, info.handler, info.operation, method=info.method,
+                response_class=Response, needs_key=locked if info.needs_key else None, guard=guard,
+            )  # fmt: skip
+        app.include_router(router)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """One route over the collaborators of a request."""
+
+    classification: Classification
+    route: Route
+
+    async def __call__(self, request: Request) -> Response:
+        """One request. Raises: ServiceError, ClientGone."""
+        classification, route, path = self.classification, self.route, request.path_params
+        classification.expect_key(request, route.key_of(request))
+        clients_deadline = classification.clients_deadline(request)
+        model = classification.models.asked(path.get("model"), path.get("version"))
+        classification.expect(request, model.classifier, clients_deadline)
+        with classification.reserve() as reservation:
+            query = await route.read(Body(request, classification.body_limits, reservation))
+            timing_of(request.scope).received()
+            if query.timeout_s != math.inf:
+                clients_deadline = min(clients_deadline, classification.within(request, query.timeout_s))
+            model = classification.models.asked(path.get("model") or query.model, path.get("version"))
+            answers = await self._answers(request, query, model.classifier, clients_deadline)
+        return route.answer(Answered(request, query, model, answers))
+
+    async def _answers(
+        self, request: Request, query: Query, classifier: Classifier, clients_deadline: float
+    ) -> Sequence[Classified]:
+        """An answer about each picture; an error about one of them is that of the request, and names its position."""
+        classification, pictures = self.classification, query.pictures
+        deadline, wanted = min(clients_deadline, classification.deadline()), _wanted(classifier, query.top_k)
+        _expect_some(pictures, classification.body_limits.max_images)
+        if len(pictures) == 1:
+            expected = request.scope[HELD]
+            if expected.classifier is not classifier or not expected.permit.arrive():
+                expected = classification.expect(request, classifier, deadline)
+                expected.permit.arrive()
+            return [await classification.classify_one(request, expected, pictures[0], wanted, deadline)]
+        request.scope.pop(HELD).release()
+        answers = await classification.classify_all(request, classifier, pictures, wanted, deadline)
+        return list(_all_good(answers))
+
+
+def _expect_some(pictures: Sequence[Picture], most: int) -> None:
+    if not pictures:
+        raise BadParameter("The request has no picture; expected at least 1.")
+    if len(pictures) > most:
+        raise TooManyBytes(f"The request has {len(pictures)} pictures; expected at most {most}.")
+
+
+def _wanted(classifier: Classifier, top_k: int | None) -> Wanted:
+    spec = classifier.spec
+    most = spec.num_classes
+    return Wanted(most if top_k is None else min(top_k, most), spec.energy_threshold)
+
+
+def _all_good(answers: Iterable[Classified | ServiceError]) -> Iterable[Classified]:
+    """Raises the first error, with the position of its picture, counted from 0."""
+    for position, answer in enumerate(answers):
+        if isinstance(answer, ServiceError):
+            answer.args = (f"Picture {position}: {answer.detail}", *answer.args[1:])
+            raise answer
+        yield answer

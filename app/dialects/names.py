@@ -1,0 +1,4 @@
+"""The names of the protocols of others that are spoken here. Light: settings are read with it."""
+
+NAMES = ("huggingface",)
+ALL = "all"

@@ -1,0 +1,17 @@
+"""What protocols tell of the service besides answers: its models, its health, its counts. Knows no protocol."""
+
+from dataclasses import dataclass
+
+from app.serving.health import Health
+from app.serving.registry import Models
+from app.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The collaborators of endpoints that only tell."""
+
+    models: Models
+    health: Health
+    metrics: Metrics
+    version: str
