@@ -34,10 +34,16 @@ if [ ! -d "$work/others" ]; then
 fi
 
 $mixer lessons "$work/clothing-dataset-small" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count 122880
-$mixer distil "$work/lessons" "$work/clothing-dataset-small" --out checkpoints/clothes --name clothes --license Apache-2.0 \
-    --pictures examples --fit crop --steps "${STEPS:-2000}" --cool-steps "${COOL:-600}"
+level=${LEVEL:-1400}
+distil() {
+    $mixer distil "$work/lessons" "$work/clothing-dataset-small" --out checkpoints/clothes --name clothes --license Apache-2.0 \
+        --pictures examples --fit crop "$@"
+}
+[ -f "$work/level" ] || distil --steps "$level" --cool-steps 0 # all that the teacher sees
+touch "$work/level"
+distil --steps $((level + ${COOL:-600})) --cool-steps "${COOL:-600}" --logits-weight 0.7 --labels-weight 0.2 --maps-weight 0.7
 $mixer export checkpoints/clothes "$bundle" --data "$work/clothing-dataset-small"
-cp checkpoints/clothes/metrics.jsonl "$bundle/"
+cp checkpoints/clothes/metrics.jsonl checkpoints/clothes/curves.png "$bundle/"
 rm -rf "$bundle/checkpoint"
 mkdir "$bundle/checkpoint"
 cp -r checkpoints/clothes/model.safetensors checkpoints/clothes/config.json checkpoints/clothes/pictures "$bundle/checkpoint/"

@@ -20,6 +20,7 @@ from model.distillation.lessons import LABELS, read_codes, read_lessons
 from model.distillation.options import DistilOptions
 from model.errors import TrainingError, TrainingStopped
 from model.evaluation.confidence import fit_calibration
+from model.evaluation.curves import draw_curves
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits
 from model.network import checkpoint
 from model.network.mixer import MixerConfig, variant_name
@@ -31,6 +32,10 @@ STATE = "distil.pt"
 LOG = "metrics.jsonl"
 _INTERPOLATION: Interpolation = "bilinear"
 _AT_ONCE = 64
+_DRAWN = {
+    "maps, half-way": "middle", "maps, at the end": "late", "features": "features", "logits": "logits",
+    "labels": "labels", "validation": "val_loss",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,19 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
         learner.read(state)
         callbacks.on_note(f"going on after step {learner.step} of {options.steps}")
     callbacks.on_note(f"{len(lessons)} lessons, {len(dataset.judged[1])} pictures to judge by, on {device}")
-    _Run(options, learner, dataset, callbacks).go_on()
+    try:
+        _Run(options, learner, dataset, callbacks).go_on()
+        _draw(options.out)
+    except OSError as error:
+        raise TrainingError(
+            f"{options.out} cannot hold the run: {checkpoint.write_failure(error, options.out)}"
+        ) from error
     return _finished(options, learner, dataset, pictures)
+
+
+def _draw(out: Path) -> None:
+    rows = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    draw_curves(rows, "step", _DRAWN, out)
 
 
 class _Run:

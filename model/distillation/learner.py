@@ -29,6 +29,7 @@ from model.training.precision import has_bf16
 _PARTS = Weights._fields
 _LIGHT, _SHIFT = 0.1, 8.0  # deviations of a pupil's own light: of a factor's logarithm, and in grey levels
 _ADAM_BETAS = (0.9, 0.98)
+_OF_A_RUN = ("batch_size", "seed", "local")
 
 
 class Learner:
@@ -147,6 +148,7 @@ class Learner:
         """Save the state to go on from."""
         content = {
             "step": self.step,
+            "identity": self._identity,
             "pupil": self.pupil.state_dict(),
             "average": self.average.module.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
@@ -154,9 +156,10 @@ class Learner:
         write_atomically(path, lambda new: torch.save(content, new))
 
     def read(self, path: Path) -> None:
-        """Take on a saved state. Raises TrainingError where the file is of another network."""
+        """Take on a saved state. Raises TrainingError where the file is of another network, or of another run."""
         try:
             saved: Mapping[str, Any] = torch.load(path, map_location=self._device, weights_only=True)
+            self._expect_same_run(path, saved["identity"])
             self.pupil.load_state_dict(saved["pupil"])
             self.average.module.load_state_dict(saved["average"])
             for optimizer, state in zip(self._optimizers, saved["optimizers"], strict=True):
@@ -165,6 +168,21 @@ class Learner:
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise TrainingError(f"{path} cannot be read as a run to go on with: {str(error)[:300]}") from error
         self.average.n_averaged.fill_(1 + self.step)
+
+    def _expect_same_run(self, path: Path, identity: Mapping[str, Any]) -> None:
+        for name, now in self._identity.items():
+            if identity.get(name) != now:
+                said = f"--{name.replace('_', '-')}" if name in type(self.options).model_fields else f"the {name}"
+                raise TrainingError(
+                    f"{path} is of a run in which {said} was {identity.get(name)}; expected the same, not {now}. "
+                    "Another --out begins anew."
+                )
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """What a run that goes on must have as it was: all but its length, rates, weights and log."""
+        options = self.options.model_dump(mode="json", include=set(_OF_A_RUN))
+        return {"codes": float(self._codes[0].deviations.double().sum()), **options}
 
     def _move(self, averages: Any, parameters: Any, count: Tensor | int) -> None:
         done = int(count)

@@ -20,7 +20,7 @@ from model.distillation.codes import Codes
 from model.distillation.teacher import SIDE, Maps
 from model.distillation.views import Variation, ViewMaker
 from model.errors import TrainingError
-from model.network.checkpoint import write_atomically
+from model.network.checkpoint import write_atomically, write_failure
 
 CODES = "codes.npz"
 LABELS = "labels.txt"
@@ -90,7 +90,7 @@ class LessonWriter:
             path = out / f"{index:05}.npz"
             if not path.exists():
                 content = self._lessons(self._seed + index + 1, middle, late)
-                write_atomically(path, lambda new, content=content: _save(new, content))  # type: ignore[misc]
+                _write(path, content)
             progress((index + 1) * self._per_file, number * self._per_file)
 
     def _lessons(self, seed: int, middle: Codes, late: Codes) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ class LessonWriter:
         for name, count in (("middle", _MIDDLE_CODES), ("late", _LATE_CODES)):
             codes = Codes.fitted(torch.cat([getattr(maps, name) for maps in seen]).cpu(), count)
             content |= {f"{name}.{field.name}": getattr(codes, field.name) for field in fields(Codes)}
-        write_atomically(path, lambda new: _save(new, content))
+        _write(path, content)
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
@@ -185,6 +185,13 @@ def _joined(parts: list[dict[str, Tensor]], name: str) -> Tensor:
     for place, part in zip(torch.split(joined, lengths), parts, strict=True):
         place.copy_(part.pop(name))
     return joined
+
+
+def _write(path: Path, content: Mapping[str, Tensor]) -> None:
+    try:
+        write_atomically(path, lambda new: _save(new, content))
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written: {write_failure(error, path.parent)}") from error
 
 
 def _save(path: Path, content: Mapping[str, Tensor]) -> None:

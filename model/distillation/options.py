@@ -66,4 +66,4 @@ class DistilOptions(BaseModel):
     labels_weight: float = Field(default=0.1, ge=0, description="Weight of the cross-entropy with the labels.")
     maps_weight: float = Field(default=1.0, ge=0, description="Weight of each of the teacher's two maps.")
     features_weight: float = Field(default=1.0, ge=0, description="Weight of the teacher's features.")
-    unlabelled_weight: float = Field(default=0.1, ge=0, description="Weight of even odds on pictures without label.")
+    unlabelled_weight: float = Field(default=0.5, ge=0, description="Weight of even odds on pictures without label.")

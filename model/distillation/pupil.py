@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     features: float = 1.0
     logits: float = 0.5
     labels: float = 0.1
-    unlabelled: float = 0.1
+    unlabelled: float = 0.5
 
 
 class Pupil(nn.Module):

@@ -1,6 +1,8 @@
 """A pupil's losses and targets, a run with its log, its stop and its resume, and the checkpoint that comes out."""
 
+import errno
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +15,7 @@ from model.distillation.distil import LOG, STATE, DistilCallbacks, distil
 from model.distillation.options import DistilOptions
 from model.distillation.pupil import Pupil, at_tokens, make_local, targets_of
 from model.errors import TrainingError, TrainingStopped
+from model.evaluation.curves import CURVES
 from model.network import checkpoint
 from model.network.mixer import MixerConfig, MlpMixer
 from tests.model.distillation.conftest import write_pictures
@@ -103,6 +106,30 @@ def test_a_state_of_another_network_is_named(lessons_folder: Path, data: Path, t
     (tmp_path / STATE).write_bytes(b"half of it")
     with pytest.raises(TrainingError, match=f"{STATE} cannot be read"):
         distil(options(lessons_folder, data, tmp_path), DistilCallbacks())
+
+
+def test_a_run_goes_on_as_it_was_but_for_its_length_rates_and_weights(
+    lessons_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    distil(options(lessons_folder, data, tmp_path, steps=2), DistilCallbacks())
+    for changed in ({"seed": 5}, {"local": False}, {"batch_size": 8}):
+        ((name, value),) = changed.items()
+        was = f"--{name.replace('_', '-')} was .*; expected the same, not {value}"
+        with pytest.raises(TrainingError, match=was):
+            distil(options(lessons_folder, data, tmp_path, steps=4, **changed), DistilCallbacks())
+    distil(options(lessons_folder, data, tmp_path, steps=4, labels_weight=0.3, learning_rate=1e-4), DistilCallbacks())
+    assert (tmp_path / CURVES).stat().st_size > 10_000
+
+
+def test_a_full_disk_is_told_in_a_line(
+    lessons_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(content: object, path: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match="cannot hold the run: .*No space left on device.*MiB are free"):
+        distil(options(lessons_folder, data, tmp_path, steps=2), DistilCallbacks())
 
 
 def test_test_pictures_are_left_alone(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
