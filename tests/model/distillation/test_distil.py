@@ -128,7 +128,7 @@ def test_a_full_disk_is_told_in_a_line(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingError, match="cannot hold the run: .*No space left on device.*MiB are free"):
+    with pytest.raises(TrainingError, match=r"cannot hold the run: .*No space left on device.*MiB are free"):
         distil(options(lessons_folder, data, tmp_path, steps=2), DistilCallbacks())
 
 
