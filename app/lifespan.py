@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI
 
@@ -24,6 +24,9 @@ from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fork
+    from app.rpc.server import RpcServer
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
@@ -46,8 +49,13 @@ class Running:
     overruns: OverrunWatch
 
 
-def lifespan_of(running: Running, drain_timeout_s: float) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Begins with the canaries; at its end, or at the first stop signal, requests under way are drained."""
+def lifespan_of(
+    running: Running, drain_timeout_s: float, rpc: "RpcServer | None" = None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Begins with the canaries; at its end, or at the first stop signal, requests under way are drained.
+
+    `rpc`: listens meanwhile.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -63,7 +71,11 @@ def lifespan_of(running: Running, drain_timeout_s: float) -> Callable[[FastAPI],
                 in_flight.start_draining()
                 health.review()
                 endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s)))
+                if rpc is not None:
+                    endings.append(loop.create_task(rpc.stop(drain_timeout_s)))
 
+        if rpc is not None:
+            await rpc.start()
         try:
             # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
             # Several processes have a supervisor that gets SIGHUP for them.

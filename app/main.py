@@ -36,6 +36,7 @@ from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import Running, lifespan_of, state_words
+from app.server import rpc_port
 from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
 from app.server.topology import may_run_on_gpu
@@ -82,7 +83,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     )  # fmt: skip
     if running.worker.number == 0:
         log_passed_over(settings.bundle)
-    app, admin = _build_applications(settings, running, keys)
+    app, admin = _build_applications(settings, running, keys, certificate)
     # What the gate answers has no headers for other origins, and a browser would hide it.
     # What comes while the service drains is refused by the application, which counts it.
     in_flight = running.in_flight
@@ -128,41 +129,46 @@ def _build_running(
     return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns)
 
 
-def _build_applications(settings: Settings, running: Running, keys: _Keys) -> tuple[Application, FastAPI | None]:
+def _build_applications(
+    settings: Settings, running: Running, keys: _Keys, certificate: Certificate | None
+) -> tuple[Application, FastAPI | None]:
     """What the public port serves, and what one for operators does, where there is one."""
     info = Info(running.models, running.health, keys.clients, _limits_body(settings, running.worker.workers))
     operators = Operators(running.metrics, keys.operators, settings.protect_metrics)
     admin = Admin(running.reload, running.in_flight, operators.expect_key)
     for_operators = (info.for_operators(), operators.router(), admin.router())
     if not settings.admin_port:
-        return _build_public(settings, running, keys.clients, *for_operators), None
+        return _build_public(settings, running, keys.clients, certificate, *for_operators), None
     application = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
     for router in for_operators:
         application.include_router(router)
     _dress(application, running.metrics)
-    return _build_public(settings, running, keys.clients, info.for_everyone()), application
+    return _build_public(settings, running, keys.clients, certificate, info.for_everyone()), application
 
 
 def _build_public(
-    settings: Settings, running: Running, keys: ApiKeys, info: APIRouter, *operators: APIRouter
+    settings: Settings,
+    running: Running,
+    keys: ApiKeys,
+    certificate: Certificate | None,
+    info: APIRouter,
+    *operators: APIRouter,
 ) -> Application:
-    metrics, timeout_s = running.metrics, settings.request_timeout_s
+    metrics = running.metrics
+    classification = _build_classification(settings, running, keys)
+    serving = Serving(running.models, running.health, metrics, version("mixer-serve"))
+    rpc = rpc_port.opened(settings, running.worker, classification, serving, certificate)
     app = Application(
         form_of,
         title="mixer-serve",
-        version=version("mixer-serve"),
+        version=serving.version,
         **ABOUT,
-        lifespan=lifespan_of(running, settings.drain_timeout_s),
+        lifespan=lifespan_of(running, settings.drain_timeout_s, rpc),
         openapi_url=None,  # api/documentation.py serves the document, and a page for it
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
-    room = running.worker.quota("upload_bytes", settings.upload_memory_bytes)
-    budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
-    classification = Classification(
-        running.models, running.in_flight, metrics, keys, _body_limits(settings), budget, timeout_s
-    )
     Routes(classification).add_to(app)
-    for dialect in chosen(settings.spoken, Serving(running.models, running.health, metrics, app.version)):
+    for dialect in chosen(settings.spoken, serving):
         dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), *operators):
         app.include_router(router)
@@ -170,6 +176,15 @@ def _build_public(
         allow_origins(app, settings.origins)
     _dress(app, metrics)
     return app
+
+
+def _build_classification(settings: Settings, running: Running, keys: ApiKeys) -> Classification:
+    metrics = running.metrics
+    room = running.worker.quota("upload_bytes", settings.upload_memory_bytes)
+    budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
+    return Classification(
+        running.models, running.in_flight, metrics, keys, _body_limits(settings), budget, settings.request_timeout_s
+    )
 
 
 def _dress(app: FastAPI, metrics: Metrics) -> None:

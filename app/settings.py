@@ -45,6 +45,11 @@ class Settings(Options):
         description="TCP port for operators: /metrics and /admin are served there and no longer on the public port, "
         "which then tells less of what runs, too. 0: no such port.",
     )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0,
+        description="TCP port on which the Open Inference Protocol is spoken over gRPC, at MIXER_HOST, with the same "
+        "keys, limits and certificate; needs the extra grpc. 0: no such port.",
+    )
     root_path: RootPath = Field(
         default="",
         description="Path below which clients see the service, as /mixer, where a proxy does not say so in "
@@ -237,6 +242,8 @@ class Settings(Options):
             raise ValueError("protect_metrics is true, and no key opens them; expected admin_keys or admin_keys_file.")
         if self.tls_key_file is not None and self.tls_cert_file is None:
             raise ValueError(f"tls_key_file is {self.tls_key_file}; expected tls_cert_file beside it.")
+        if self.grpc_port and self.tls_key_password.get_secret_value():
+            raise ValueError(f"grpc_port is {self.grpc_port}, and gRPC opens no encrypted key; expected a plain one.")
         return self
 
     @property

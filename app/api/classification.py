@@ -3,10 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from fastapi import Request
+from starlette.types import Scope
 
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
@@ -21,7 +23,22 @@ from app.serving.registry import Models
 from app.telemetry.metrics import Metrics
 
 TIMEOUT = "X-Request-Timeout-Ms"
+_TIMEOUT = TIMEOUT.lower()
 _IMPATIENT = 8  # pictures of a batch; the others let those of other clients be decoded first
+
+
+class Asker(Hashable, Protocol):
+    """A request, by whatever protocol it came: headers by their names in lower case, and a scope with its timing."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What it says of itself."""
+        ...
+
+    @property
+    def scope(self) -> Scope:
+        """What the service keeps of it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,7 @@ class Classification:
     budget: UploadBudget
     timeout_s: float
 
-    def expect_key(self, request: Request, api_key: str | None = None) -> None:
+    def expect_key(self, request: Asker, api_key: str | None = None) -> None:
         """Let in who has one of the keys, under its name, or everyone where there are none. Raises BadApiKey.
 
         `api_key`: one that is shown elsewhere than in the headers, which win over it.
@@ -58,12 +75,12 @@ class Classification:
         """The service's own for a request whose body has arrived, in the event loop's time."""
         return asyncio.get_running_loop().time() + self.timeout_s
 
-    def clients_deadline(self, request: Request) -> float:
+    def clients_deadline(self, request: Asker) -> float:
         """What the client says itself, counted from the first byte; infinite where it says nothing.
 
         Raises: BadParameter.
         """
-        said = request.headers.get(TIMEOUT)
+        said = request.headers.get(_TIMEOUT)
         if said is None:
             return math.inf
         try:
@@ -74,12 +91,12 @@ class Classification:
             raise BadParameter(f"{TIMEOUT} is {said!r}; expected milliseconds, more than 0.")
         return self.within(request, timeout_ms / 1000)
 
-    def within(self, request: Request, timeout_s: float) -> float:
+    def within(self, request: Asker, timeout_s: float) -> float:
         """When so many seconds will have passed since the first byte, in the event loop's time."""
         passed_s = time.perf_counter() - timing_of(request.scope).started
         return asyncio.get_running_loop().time() - passed_s + timeout_s
 
-    def expect(self, request: Request, classifier: Classifier, deadline: float) -> Expected:
+    def expect(self, request: Asker, classifier: Classifier, deadline: float) -> Expected:
         """A permit for the image of this request, until it is answered. The one it had before is free again.
 
         Raises: QueueFull, NotReady.
@@ -91,7 +108,7 @@ class Classification:
         return expected
 
     async def classify_one(
-        self, request: Request, expected: Expected, picture: Picture, wanted: Wanted, deadline: float
+        self, request: Asker, expected: Expected, picture: Picture, wanted: Wanted, deadline: float
     ) -> Classified:
         """The answer about the one picture of a request, whose permit is here. Raises ServiceError."""
         classified = await expected.classifier.classify(expected.permit, picture, wanted=wanted, deadline=deadline)
@@ -101,7 +118,7 @@ class Classification:
         return classified
 
     async def classify_all(
-        self, request: Request, classifier: Classifier, pictures: Sequence[Picture], wanted: Wanted, deadline: float
+        self, request: Asker, classifier: Classifier, pictures: Sequence[Picture], wanted: Wanted, deadline: float
     ) -> list[Classified | ServiceError]:
         """An answer or an error about each picture, in order; all are let in, or none.
 

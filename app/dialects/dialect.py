@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.api.classification import Classification
+from app.api.classification import Asker, Classification
 from app.api.endpoint import Operation, add
 from app.dialects.reading import Body
 from app.errors import BadParameter, ServiceError, TooManyBytes
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.problems import PROBLEM_JSON, Form
 from app.http.request_log import Access, timing_of
+from app.http.upload_budget import BodyReservation
 from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier, Expected, Picture
 from app.serving.registry import Model
@@ -28,13 +29,14 @@ from app.serving.registry import Model
 class Query:
     """What a request asks: about which pictures, for how many labels, until when. `options`: what its answer needs.
 
-    `model`: its name, where the body says it. `top_k`: None for the default; more than there are classes means all.
+    `model`, `version`: where the body says them. `top_k`: None for the default; more than there are classes means all.
     """
 
     pictures: Sequence[Picture]
     top_k: int | None = None
     timeout_s: float = math.inf
     model: str | None = None
+    version: str | None = None
     options: Any = None
 
 
@@ -86,7 +88,7 @@ class Dialect:
         locked = classification.keys.locked
         for route in self.routes:
             endpoint = AsgiEndpoint(
-                route.path, _Asking(classification, route), None, classification.in_flight, route.form
+                route.path, _Endpoint(Asking(classification), route), None, classification.in_flight, route.form
             )
             add(router, route.path, endpoint.described, route.operation, method="POST", needs_key=locked)
             app.dispatch("POST", route.path, Access(endpoint, classification.metrics))
@@ -100,30 +102,38 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class _Asking:
-    """One route over the collaborators of a request."""
+class Asking:
+    """What is the same for every query, by whatever protocol it came."""
 
     classification: Classification
-    route: Route
 
-    async def __call__(self, request: Request) -> Response:
-        """One request. Raises: ServiceError, ClientGone."""
-        classification, route, path = self.classification, self.route, request.path_params
-        classification.expect_key(request, route.key_of(request))
+    async def answers(
+        self,
+        request: Asker,
+        read: Callable[[BodyReservation], Awaitable[Query]],
+        name: str | None = None,
+        version: str | None = None,
+        api_key: str | None = None,
+    ) -> tuple[Query, Model, Sequence[Classified]]:
+        """Let in, read and answer. `name`, `version`, `api_key`: those that are known before the query is read.
+
+        Raises: ServiceError, ClientGone.
+        """
+        classification = self.classification
+        classification.expect_key(request, api_key)
         clients_deadline = classification.clients_deadline(request)
-        model = classification.models.asked(path.get("model"), path.get("version"))
+        model = classification.models.asked(name, version)
         self._expect(request, model.classifier, clients_deadline)
         with classification.reserve() as reservation:
-            query = await route.read(Body(request, classification.body_limits, reservation))
+            query = await read(reservation)
             timing_of(request.scope).received()
             if query.timeout_s != math.inf:
                 clients_deadline = min(clients_deadline, classification.within(request, query.timeout_s))
-            model = classification.models.asked(path.get("model") or query.model, path.get("version"))
-            answers = await self._answers(request, query, model.classifier, clients_deadline)
-        return route.answer(Answered(request, query, model, answers))
+            model = classification.models.asked(name or query.model, version or query.version)
+            return query, model, await self._answers(request, query, model.classifier, clients_deadline)
 
     async def _answers(
-        self, request: Request, query: Query, classifier: Classifier, clients_deadline: float
+        self, request: Asker, query: Query, classifier: Classifier, clients_deadline: float
     ) -> Sequence[Classified]:
         """An answer about each picture; an error about one of them is that of the request, and names its position."""
         classification, pictures = self.classification, query.pictures
@@ -139,12 +149,30 @@ class _Asking:
         answers = await classification.classify_all(request, classifier, pictures, wanted, deadline)
         return list(_all_good(answers))
 
-    def _expect(self, request: Request, classifier: Classifier, deadline: float) -> Expected:
+    def _expect(self, request: Asker, classifier: Classifier, deadline: float) -> Expected:
         """The permit that the request has, if it is this classifier's, else one of it. Raises: QueueFull, NotReady."""
         held: Expected | None = request.scope.get(HELD)
         if held is not None and held.classifier is classifier:
             return held
         return self.classification.expect(request, classifier, deadline)
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    """One route over the collaborators of a request."""
+
+    asking: Asking
+    route: Route
+
+    async def __call__(self, request: Request) -> Response:
+        """One request. Raises: ServiceError, ClientGone."""
+        limits, route, path = self.asking.classification.body_limits, self.route, request.path_params
+        query, model, answers = await self.asking.answers(
+            request,
+            lambda reservation: route.read(Body(request, limits, reservation)),
+            path.get("model"), path.get("version"), route.key_of(request),
+        )  # fmt: skip
+        return route.answer(Answered(request, query, model, answers))
 
 
 def _expect_some(pictures: Sequence[Picture], most: int) -> None:

@@ -23,6 +23,7 @@ from app.telemetry.metrics import Metrics
 REQUEST_ID = b"x-request-id"
 CLIENT_GONE_STATUS = 499  # nginx's number; it is logged and counted, nobody receives it
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TIMING = "mixer.timing"  # in the scope of every request
 REFUSED = "mixer.refused"  # in the scope of a request whose connection has answered it: a Refused
 _FAILED = 400  # and whatever is above
 _UNKNOWN_CODE = "http_error"
@@ -70,7 +71,7 @@ class Refused(NamedTuple):
 
 def timing_of(scope: Scope) -> Timing:
     """The timing of the request with this scope."""
-    timing: Timing = scope["mixer.timing"]
+    timing: Timing = scope[TIMING]
     return timing
 
 
@@ -86,7 +87,7 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        timing = scope["mixer.timing"] = Timing()
+        timing = scope[TIMING] = Timing()
         request_id = request_id_of(scope["headers"])
         status = CLIENT_GONE_STATUS
 
@@ -116,26 +117,29 @@ class Access:
                 form = getattr(scope.get("route"), "form", PROBLEM_JSON)
                 await internal_error(form)(scope, receive, send_with_headers)
         finally:
-            self._finish(scope, timing, request_id, status)
+            finish(self._metrics, scope, request_id, status)
 
-    def _finish(self, scope: Scope, timing: Timing, request_id: str, status: int) -> None:
-        now = time.perf_counter()
-        endpoint = getattr(scope.get("route"), "path", "other")
-        code = detail = None
-        if status >= _FAILED:
-            status, code, detail, request_id = _failure(scope, status, request_id)
-        stages = {"receive": timing.stages["receive"]} if "receive" in timing.stages else {}
-        if timing.answered is not None and timing.stages:
-            stages["respond"] = now - timing.answered
-        self._metrics.answered(endpoint, status, now - timing.started, code, stages)
-        if timing.key is not None:
-            self._metrics.key_requests.labels(timing.key).inc()
-        if log.isEnabledFor(logging.INFO):
-            path = endpoint if scope["path"] == endpoint else _quoted(scope["path"])
-            fields = _fields(scope, path, timing, request_id, status, now)
-            if code is not None:
-                fields["code"], fields["detail"] = code, detail
-            _write(fields)
+
+def finish(metrics: Metrics, scope: Scope, request_id: str, status: int) -> None:
+    """A request has been answered, or nobody waits for that any more: count it, and log it."""
+    timing = timing_of(scope)
+    now = time.perf_counter()
+    endpoint = getattr(scope.get("route"), "path", "other")
+    code = detail = None
+    if status >= _FAILED:
+        status, code, detail, request_id = _failure(scope, status, request_id)
+    stages = {"receive": timing.stages["receive"]} if "receive" in timing.stages else {}
+    if timing.answered is not None and timing.stages:
+        stages["respond"] = now - timing.answered
+    metrics.answered(endpoint, status, now - timing.started, code, stages)
+    if timing.key is not None:
+        metrics.key_requests.labels(timing.key).inc()
+    if log.isEnabledFor(logging.INFO):
+        path = endpoint if scope["path"] == endpoint else _quoted(scope["path"])
+        fields = _fields(scope, path, timing, request_id, status, now)
+        if code is not None:
+            fields["code"], fields["detail"] = code, detail
+        _write(fields)
 
 
 def log_refusal(method: str, path: str, refused: Refused, duration_s: float, client: str) -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from app.errors import StartError
 from app.http import forwarded
-from app.server import tls
+from app.server import rpc_port, tls
 from app.server.connection import Connection
 from app.server.supervisor import STOPPING, Supervisor
 from app.server.uvicorn_server import GRACE_S, Server, Service, end_at_once
@@ -44,6 +44,7 @@ def serve(make: Callable[[WorkerContext], Service], settings: Settings) -> int:
     Raises: StartError where the address cannot be listened on, or what `make` raises.
     """
     tls.certificate_of(settings)  # tried before any worker is there
+    rpc_port.expect_installed(settings.grpc_port)
     _allow_open_files(settings.max_connections)  # one worker may get all of them
     if settings.workers == 1:
         worker = WorkerContext()
@@ -160,6 +161,8 @@ def _listeners(settings: Settings) -> Iterator[list[socket.socket]]:
         if settings.admin_port:
             admin = _listen(settings.admin_host, settings.admin_port, f"{ENV_PREFIX}ADMIN_")
             listeners.append(opened.enter_context(admin))
+        if settings.grpc_port:  # tried: each worker opens it itself, and another service could have it, too
+            _listen(settings.host, settings.grpc_port, f"{ENV_PREFIX}GRPC_").close()
         yield listeners
 
 

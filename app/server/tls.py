@@ -15,7 +15,8 @@ class Certificate:
 
     def __init__(self, settings: Settings, file: Path) -> None:
         self._settings, self._file = settings, file
-        self.context = self._newest = _loaded(settings, file)
+        self.read_again()
+        self.context = self._newest
         self.context.sni_callback = self._show
 
     def read_again(self) -> None:
@@ -23,7 +24,13 @@ class Certificate:
 
         Raises: BadSettings, and goes on with what it had.
         """
-        self._newest = _loaded(self._settings, self._file)  # not the same: a handshake may be using it
+        newest = _loaded(self._settings, self._file)  # not the same: a handshake may be using it
+        key = self._settings.tls_key_file or self._file
+        self._newest, self._pem = newest, (key.read_bytes(), self._file.read_bytes())
+
+    def pem(self) -> tuple[bytes, bytes]:
+        """The key and the chain as they were read last, for what does not speak TLS by Python's ssl."""
+        return self._pem
 
     def _show(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         """OpenSSL asks this in every handshake, whether the client names a server or not."""

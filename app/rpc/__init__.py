@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC, for the same pictures, models, keys and limits as over HTTP."""
