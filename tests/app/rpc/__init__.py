@@ -1,0 +1,1 @@
+"""app/rpc, over real sockets of this machine."""
