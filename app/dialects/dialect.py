@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from app.api.classification import Classification
 from app.api.endpoint import Operation, add
-from app.dialects.reading import Body
-from app.errors import BadParameter, ServiceError, TooManyBytes
+from app.dialects.reading import Body, expect_some
+from app.errors import ServiceError
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.problems import PROBLEM_JSON, Form
 from app.http.request_log import Access, timing_of
@@ -128,7 +128,7 @@ class _Asking:
         """An answer about each picture; an error about one of them is that of the request, and names its position."""
         classification, pictures = self.classification, query.pictures
         deadline, wanted = min(clients_deadline, classification.deadline()), _wanted(classifier, query.top_k)
-        _expect_some(pictures, classification.body_limits.max_images)
+        expect_some(len(pictures), classification.body_limits.max_images)
         if len(pictures) == 1:
             expected = request.scope[HELD]
             if expected.classifier is not classifier or not expected.permit.arrive():
@@ -138,13 +138,6 @@ class _Asking:
         request.scope.pop(HELD).release()
         answers = await classification.classify_all(request, classifier, pictures, wanted, deadline)
         return list(_all_good(answers))
-
-
-def _expect_some(pictures: Sequence[Picture], most: int) -> None:
-    if not pictures:
-        raise BadParameter("The request has no picture; expected at least 1.")
-    if len(pictures) > most:
-        raise TooManyBytes(f"The request has {len(pictures)} pictures; expected at most {most}.")
 
 
 def _wanted(classifier: Classifier, top_k: int | None) -> Wanted:
