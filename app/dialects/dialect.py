@@ -20,7 +20,7 @@ from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.problems import PROBLEM_JSON, Form
 from app.http.request_log import Access, timing_of
 from app.inference.answer import Wanted
-from app.inference.classifier import Classified, Classifier, Picture
+from app.inference.classifier import Classified, Classifier, Expected, Picture
 from app.serving.registry import Model
 
 
@@ -112,7 +112,7 @@ class _Asking:
         classification.expect_key(request, route.key_of(request))
         clients_deadline = classification.clients_deadline(request)
         model = classification.models.asked(path.get("model"), path.get("version"))
-        classification.expect(request, model.classifier, clients_deadline)
+        self._expect(request, model.classifier, clients_deadline)
         with classification.reserve() as reservation:
             query = await route.read(Body(request, classification.body_limits, reservation))
             timing_of(request.scope).received()
@@ -130,14 +130,21 @@ class _Asking:
         deadline, wanted = min(clients_deadline, classification.deadline()), _wanted(classifier, query.top_k)
         expect_some(len(pictures), classification.body_limits.max_images)
         if len(pictures) == 1:
-            expected = request.scope[HELD]
-            if expected.classifier is not classifier or not expected.permit.arrive():
+            expected = self._expect(request, classifier, deadline)
+            if not expected.permit.arrive():
                 expected = classification.expect(request, classifier, deadline)
                 expected.permit.arrive()
             return [await classification.classify_one(request, expected, pictures[0], wanted, deadline)]
         request.scope.pop(HELD).release()
         answers = await classification.classify_all(request, classifier, pictures, wanted, deadline)
         return list(_all_good(answers))
+
+    def _expect(self, request: Request, classifier: Classifier, deadline: float) -> Expected:
+        """The permit that the request has, if it is this classifier's, else one of it. Raises: QueueFull, NotReady."""
+        held: Expected | None = request.scope.get(HELD)
+        if held is not None and held.classifier is classifier:
+            return held
+        return self.classification.expect(request, classifier, deadline)
 
 
 def _wanted(classifier: Classifier, top_k: int | None) -> Wanted:

@@ -5,7 +5,7 @@ nothing of what the endpoints do.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -130,16 +130,26 @@ class Application(FastAPI):
         app = self._dispatched_to(scope) if scope["type"] == "http" else None
         return super().__call__(scope, receive, send) if app is None else app(scope, receive, send)
 
+    def pattern_of(self, method: str, path: str) -> str | None:
+        """The path, with its {NAME}s, under which a request is dispatched; None where it is not."""
+        if (method, path) in self._dispatched:
+            return path
+        return next((one[1] for one, found in self._matches(method, path)), None)
+
     def _dispatched_to(self, scope: Scope) -> ASGIApp | None:
         method, path = scope["method"], scope["path"]
         app = self._dispatched.get((method, path))
         if app is not None:
             return app
+        for request, found in self._matches(method, path):
+            scope["path_params"] = found.groupdict()
+            return self._dispatched[request]
+        return None
+
+    def _matches(self, method: str, path: str) -> Iterator[tuple[tuple[str, str], re.Match[str]]]:
         for request, pattern in self._patterns.items():
             if request[0] == method and (found := pattern.fullmatch(path)) is not None:
-                scope["path_params"] = found.groupdict()
-                return self._dispatched[request]
-        return None
+                yield request, found
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -4,8 +4,9 @@ import math
 from typing import NamedTuple, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.errors import BadParameter
+from app.errors import BadParameter, NoEmbedding
 from app.inference.scores import Scores
 from model.spec import ModelSpec
 
@@ -90,6 +91,13 @@ def certainty_of(spec: ModelSpec, scores: Scores, wanted: Wanted) -> Certainty:
         labels = [spec.labels[index] for index in scores.order[:count].tolist()]
         certainty["set"] = {"coverage": wanted.coverage, "labels": labels}
     return certainty
+
+
+def embedding_of(spec: ModelSpec, scores: Scores) -> NDArray[np.float32]:
+    """The embedding float32 [C] of one picture. Raises NoEmbedding."""
+    if scores.embedding is None:
+        raise NoEmbedding(f"{spec.name} has no output 'embedding'; expected a bundle of this project's export.")
+    return scores.embedding
 
 
 def _top_k(spec: ModelSpec, top_k: int | None) -> int:

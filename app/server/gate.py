@@ -17,20 +17,19 @@ from app.server import refusals
 from app.server.refusals import Head
 from app.telemetry.metrics import Metrics
 
-_ENDPOINT = "/classify"
-_FOR_IMAGES = (_ENDPOINT, "/classify/batch")
+_ENDPOINT, _BATCH = "/classify", "/classify/batch"
 _TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
 _LAG_HOLDS_S = 1.0
 _MOST_LAG = 0.2  # of the time for an answer
 
 
 class Gate:
-    """In front of POST /classify.
+    """In front of POST /classify, and of the other requests about pictures.
 
     `expect` takes a permit for an image that is to be answered by a time of the event loop's clock, or raises
     QueueFull; the permit is for the application, in the scope. A turn of the event loop is part of the time that a
     request has: it waits for one before it is read. Without `expect` the gate stands open. `root_path`: what the paths
-    may have before them.
+    may have before them. `pattern_of`: the endpoint of a method and a path, if it is one about pictures.
     """
 
     def __init__(
@@ -39,10 +38,12 @@ class Gate:
         metrics: Metrics,
         timeout_s: float,
         root_path: str = "",
+        pattern_of: Callable[[str, str], str | None] = lambda method, path: None,
     ) -> None:
         self._expect = expect
+        self._root_path, self._pattern_of = root_path, pattern_of
         self._urls = {f"{before}{_ENDPOINT}".encode() for before in ("", root_path)}
-        self._paths = {before + path for before in ("", root_path) for path in _FOR_IMAGES}
+        self._paths = {before + path for before in ("", root_path) for path in (_ENDPOINT, _BATCH)}
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._is_turn_measured = False
@@ -53,7 +54,8 @@ class Gate:
 
         `keep_alive`: whether its client would send another request on the same connection.
         """
-        if self._expect is None or url.partition(b"?")[0] not in self._urls or method != b"POST":
+        path = url.partition(b"?")[0]
+        if self._expect is None or method != b"POST" or (endpoint := self._endpoint(path)) is None:
             return None
         started = time.perf_counter()
         timeout_s = self._timeout_s
@@ -67,7 +69,8 @@ class Gate:
         try:
             permit = self._expect(asyncio.get_running_loop().time() + timeout_s)
         except QueueFull as error:
-            return self._answer(error, scope, started, keep_alive=keep_alive)
+            head = Head("POST", path.decode("latin-1"), scope["headers"], client_of(scope))
+            return self._answer(error, head, endpoint, started, keep_alive=keep_alive)
         except NotReady:
             return None  # the application says so
         if permit is not None:
@@ -80,7 +83,8 @@ class Gate:
     def count_abandoned(self, scopes: Iterable[Scope]) -> None:
         """These requests were sent ahead of an answer, and their client went before they could come in."""
         for scope in scopes:
-            if scope["path"] in self._paths and scope["method"] == "POST":
+            path = scope["path"]
+            if scope["method"] == "POST" and (path in self._paths or self._other(path.encode()) is not None):
                 self._metrics.dropped("receive", "client_gone")
 
     def _measure_turn(self, since: float) -> None:
@@ -89,11 +93,19 @@ class Gate:
         if now - since >= self._lag_s or now >= self._lag_until:
             self._lag_s, self._lag_until = now - since, now + _LAG_HOLDS_S
 
-    def _answer(self, error: QueueFull, scope: Scope, started: float, *, keep_alive: bool) -> bytes:
-        head = Head("POST", _ENDPOINT, scope["headers"], client_of(scope))
+    def _endpoint(self, path: bytes) -> str | None:
+        return _ENDPOINT if path in self._urls else self._other(path)
+
+    def _other(self, path: bytes) -> str | None:
+        """The endpoint about pictures that is no /classify. How many a batch has, its body tells first."""
+        endpoint = self._pattern_of("POST", path.decode("latin-1").removeprefix(self._root_path))
+        return None if endpoint == _BATCH else endpoint
+
+    def _answer(self, error: QueueFull, head: Head, endpoint: str, started: float, *, keep_alive: bool) -> bytes:
         refused = refusals.refused(error, head)
-        refusals.record(refused, head, self._metrics, _ENDPOINT, time.perf_counter() - started)
-        return refusals.answer(error, refused.request_id, keep_alive=keep_alive)
+        refusals.record(refused, head, self._metrics, endpoint, time.perf_counter() - started)
+        path = head.path.removeprefix(self._root_path)
+        return refusals.answer(error, refused.request_id, path, keep_alive=keep_alive)
 
 
 def client_of(scope: Any) -> str:

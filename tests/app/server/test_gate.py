@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app.errors import NotReady, QueueFull
+from app.http import dispatcher
 from app.http.dispatcher import HELD
 from app.server.connection import Connection
 from app.server.gate import Gate
@@ -53,6 +54,31 @@ def parts(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
     return status, dict(line.split(b": ", 1) for line in lines), body
+
+
+@in_virtual_time
+async def test_a_picture_of_another_protocol_is_refused_in_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
+    app = dispatcher.Application()
+    app.dispatch("POST", "/v2/models/{model}/infer", Application())
+    app.dispatch("POST", "/classify/batch", Application())
+    hurdle, metrics = Hurdle(), WatchedMetrics()
+    gate = Gate(hurdle, metrics, timeout_s=30, root_path="/mixer", pattern_of=app.pattern_of)
+    with caplog.at_level(logging.INFO):
+        for before in (b"", b"/mixer"):
+            url = before + b"/v2/models/a%20b/infer?x"
+            answer = gate.reject_early(b"POST", url, {"headers": []}, keep_alive=True)
+            assert answer is not None
+            status, headers, body = parts(answer)
+            assert status == b"HTTP/1.1 429 Too Many Requests"
+            assert headers[b"content-type"] == b"application/json"
+            assert json.loads(body)["error"] == "There is no room. Try again in 7 s."
+    assert "POST /v2/models/a%2520b/infer 429" in caplog.records[0].getMessage()
+    assert metrics.samples()['mixer_requests_total{endpoint="/v2/models/{model}/infer",status="429"}'] == 2
+    for url in (b"/classify/batch", b"/v2/models/a/b/infer", b"/v2"):
+        assert gate.reject_early(b"POST", url, {"headers": []}, keep_alive=True) is None
+    assert gate.reject_early(b"GET", b"/v2/models/a/infer", {"headers": []}, keep_alive=True) is None
+    gate.count_abandoned([{"path": path, "method": "POST"} for path in ("/v2/models/a/infer", "/v2", "/classify")])
+    assert metrics.samples()['mixer_dropped_total{reason="client_gone",stage="receive"}'] == 2
 
 
 @in_virtual_time
