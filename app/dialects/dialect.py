@@ -49,7 +49,7 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True)
 class Route:
-    """POST `path`: how the query is read and answered. {model} and {version} in the path are those asked for.
+    """A `path` about pictures: how the query is read and answered. {model} and {version} in it are those asked for.
 
     `key_of`: a key that this protocol shows in a place of its own.
     """
@@ -60,6 +60,7 @@ class Route:
     answer: Callable[[Answered], Response]
     form: Form = PROBLEM_JSON
     key_of: Callable[[Request], str | None] = field(default=lambda request: None)
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Dialect:
             endpoint = AsgiEndpoint(
                 route.path, _Asking(classification, route), None, classification.in_flight, route.form
             )
-            add(router, route.path, endpoint.described, route.operation, method="POST", needs_key=locked)
-            app.dispatch("POST", route.path, Access(endpoint, classification.metrics))
+            add(router, route.path, endpoint.described, route.operation, method=route.method, needs_key=locked)
+            app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
         for info in self.info:
             guard = classification.guard if info.needs_key else None
             add(

@@ -22,20 +22,20 @@ _FIELDS = ("data", "body", "file")  # which its handlers look at, and ours
 
 
 def dialect(serving: Serving) -> Dialect:
-    """POST /predictions/NAME, and /predictions/NAME/VERSION."""
+    """POST /predictions/NAME and /predictions/NAME/VERSION; PUT too, which curl -T asks with."""
     path = "/predictions/{model}"
     return Dialect(
         (
-            Route(path, _operation("torchserve", MODEL), _read, _answer, forms.TORCHSERVE),
-            Route(
-                f"{path}/{{version}}",
-                _operation("torchserve_version", MODEL, VERSION),
-                _read,
-                _answer,
-                forms.TORCHSERVE,
-            ),
+            _route(path, "POST", "torchserve", MODEL),
+            _route(path, "PUT", "torchserve_put", MODEL),
+            _route(f"{path}/{{version}}", "POST", "torchserve_version", MODEL, VERSION),
+            _route(f"{path}/{{version}}", "PUT", "torchserve_version_put", MODEL, VERSION),
         )
     )
+
+
+def _route(path: str, method: str, operation_id: str, *parameters: dict[str, Any]) -> Route:
+    return Route(path, _operation(operation_id, *parameters), _read, _answer, forms.TORCHSERVE, method=method)
 
 
 async def _read(body: Body) -> Query:

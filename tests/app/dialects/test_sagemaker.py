@@ -80,6 +80,11 @@ async def test_errors_have_a_text(serve: Serve, sent: Mapping[str, Any], status:
         expect_error(await service.http.post(PATH, **sent), status, words)
 
 
+async def test_another_method_is_told_in_the_same_form(serve: Serve) -> None:
+    async with serve() as service:
+        expect_error(await service.http.get(PATH), 405, "expected POST")
+
+
 async def test_custom_attributes_are_not_echoed(serve: Serve) -> None:
     name = "X-Amzn-SageMaker-Custom-Attributes"
     async with serve() as service:

@@ -23,14 +23,17 @@ def expect_refused(answer: httpx.Response, status: int, kind: str, *words: str) 
         assert word in body["message"]
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/7"])
 @pytest.mark.parametrize(
     "content_type", [None, "image/png", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"]
 )
-async def test_a_body_of_any_type_is_the_picture(serve: Serve, path: str, content_type: str | None) -> None:
+async def test_a_body_of_any_type_is_the_picture(
+    serve: Serve, method: str, path: str, content_type: str | None
+) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
     async with serve() as service:
-        answer = await service.http.post(path, content=RED_PNG, headers=headers)
+        answer = await service.http.request(method, path, content=RED_PNG, headers=headers)
         native = (await service.http.post("/classify", content=RED_PNG)).json()["predictions"]
     assert answer.status_code == 200
     assert list(answer.json().items()) == [(one["label"], one["probability"]) for one in native]
