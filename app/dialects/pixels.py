@@ -4,6 +4,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.errors import BadImage
 from model.preprocess import Pixels
@@ -25,14 +26,19 @@ def pixels_of(rows: list[Any], where: str) -> Pixels:
         level = list(chain.from_iterable(level))
     if len(shape) not in (2, 3) or not set(map(type, level)) <= {int, float}:
         raise BadImage(f"{where} has lists {len(shape)} deep, or something else than numbers in them; {_EXPECTED}.")
-    _expect_bytes(level, where)
     height, width, channels = *shape, *([1] if len(shape) == 2 else [])
-    return np.rint(np.array(level, dtype=np.float64)).astype(np.uint8).reshape(height, width, channels)
+    return _bytes_of(level, where).reshape(height, width, channels)
 
 
-def _expect_bytes(numbers: list[Any], where: str) -> None:
-    lowest, highest = min(numbers, default=0), max(numbers, default=0)
-    if lowest < 0 or highest > 255:
+def _bytes_of(numbers: list[Any], where: str) -> NDArray[np.uint8]:
+    try:
+        if float not in set(map(type, numbers)):
+            return np.frombuffer(bytes(numbers), dtype=np.uint8)
+        exact = np.array(numbers, dtype=np.float64)
+    except (ValueError, OverflowError):
+        raise BadImage(f"{where} has numbers below 0 or above 255; {_EXPECTED}.") from None
+    if exact.min() < 0 or exact.max() > 255:
         raise BadImage(f"{where} has numbers below 0 or above 255; {_EXPECTED}.")
-    if highest <= 1 and any(0 < number < 1 for number in numbers):
+    if exact.max() <= 1 and ((exact > 0) & (exact < 1)).any():
         raise BadImage(f"{where} has fractions and nothing above 1, as if divided by 255; {_EXPECTED}.")
+    return np.rint(exact).astype(np.uint8)
