@@ -93,6 +93,14 @@ def json_object(content: bytes) -> dict[str, Any]:
     return parsed
 
 
+def expect_some(count: int, most: int) -> None:
+    """So many pictures are at least one, and no more than a request may have. Raises: BadParameter, TooManyBytes."""
+    if not count:
+        raise BadParameter("The request has no picture; expected at least 1.")
+    if count > most:
+        raise TooManyBytes(f"The request has {count} pictures; expected at most {most}.")
+
+
 def whole_number(value: object, where: str) -> int | None:
     """A number of a JSON body, 1 or more; None where it is absent or null. Raises BadParameter."""
     if value is None:
