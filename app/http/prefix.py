@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Container, Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 OWN_PATHS = frozenset(
-    {"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"} | {"hf"}  # of other protocols
+    {"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"}
+    | {"hf", "infer"}  # of other protocols
 )
 _SCOPE = "mixer.prefix"
 _HEADER = b"x-forwarded-prefix"
