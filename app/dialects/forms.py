@@ -25,7 +25,7 @@ class OpenAIError(BaseModel):
 
     message: str = Field(description="The thing, its value, and what was expected.")
     type: Literal["invalid_request_error", "server_error"]
-    param: str | None
+    param: str | None = Field(default=None, description="Null: the message names what it is about.")
     code: str = Field(description="That of the problem, or OpenAI's own where it has one.")
 
 

@@ -2,6 +2,7 @@
 
 NAMES = (
     "huggingface",
+    "openai",
     "roboflow",
 )
 ALL = "all"

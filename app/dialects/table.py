@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from app.dialects import huggingface, roboflow
+from app.dialects import huggingface, openai, roboflow
 from app.dialects.dialect import Dialect
 from app.dialects.serving import Serving
 
 DIALECTS: Mapping[str, Callable[[Serving], Dialect]] = {
     "huggingface": huggingface.dialect,
+    "openai": openai.dialect,
     "roboflow": roboflow.dialect,
 }
 

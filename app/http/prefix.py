@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 OWN_PATHS = frozenset(
     {"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"}
-    | {"hf", "infer"}  # of other protocols
+    | {"hf", "infer", "v1"}  # of other protocols
 )
 _SCOPE = "mixer.prefix"
 _HEADER = b"x-forwarded-prefix"

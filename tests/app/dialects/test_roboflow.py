@@ -106,7 +106,7 @@ async def test_a_key_may_be_in_the_query_and_none_is_looked_for_in_the_body(serv
         assert (await service.http.get(f"/model/registry?api_key={KEY}")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/admin/other", "/classify/7", "/models/colours", "/docs/7", "/hf/7"])
+@pytest.mark.parametrize("path", ["/admin/other", "/classify/7", "/models/colours", "/docs/7", "/hf/7", "/v1/7"])
 async def test_paths_that_begin_as_the_services_own_are_no_models(serve: Serve, path: str) -> None:
     async with serve() as service:
         answer = await service.http.post(path, content=GREEN_BASE64)
