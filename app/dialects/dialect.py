@@ -92,7 +92,8 @@ class Dialect:
             )
             add(
                 router, route.path, endpoint.described, route.operation,
-                method="POST", needs_key=locked, only_described=route.path.startswith("/{"),
+                method="POST", description=route.operation.summary, needs_key=locked,
+                only_described=route.path.startswith("/{"),
             )  # fmt: skip
             app.dispatch("POST", route.path, Access(endpoint, classification.metrics))
         for info in self.info:
