@@ -50,7 +50,7 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True)
 class Route:
-    """POST `path`: how the query is read and answered. {model} and {version} in the path are those asked for.
+    """A `path` about pictures: how the query is read and answered. {model} and {version} in it are those asked for.
 
     `key_of`: a key that this protocol shows in a place of its own, which is known before the body is read.
     """
@@ -61,6 +61,7 @@ class Route:
     answer: Callable[[Answered], Response]
     form: Form = PROBLEM_JSON
     key_of: Callable[[Request], str | None] = field(default=lambda request: None)
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ class Dialect:
             )
             add(
                 router, route.path, endpoint.described, route.operation,
-                method="POST", description=route.operation.summary, needs_key=locked,
+                method=route.method, description=route.operation.summary, needs_key=locked,
                 only_described=route.path.startswith("/{"),
             )  # fmt: skip
-            app.dispatch("POST", route.path, Access(endpoint, classification.metrics))
+            app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
         for info in self.info:
             guard = _guard(classification, info.key_of) if info.needs_key else None
             add(

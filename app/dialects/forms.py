@@ -78,6 +78,7 @@ _BELOW = {
     "/predictions": TORCHSERVE,
     "/explanations": TORCHSERVE,
     "/ping": TORCHSERVE,
+    "/invocations": ERROR,
     "/infer": MESSAGE,
     "/model/add": MESSAGE,
     "/model/registry": MESSAGE,

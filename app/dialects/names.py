@@ -2,7 +2,11 @@
 
 NAMES = (
     "huggingface",
+    "kserve",
     "openai",
     "roboflow",
+    "sagemaker",
+    "torchserve",
+    "vertex",
 )
 ALL = "all"
