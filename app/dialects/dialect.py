@@ -93,7 +93,8 @@ class Dialect:
             )
             add(
                 router, route.path, endpoint.described, route.operation,
-                method=route.method, needs_key=locked, only_described=route.path.startswith("/{"),
+                method=route.method, description=route.operation.summary, needs_key=locked,
+                only_described=route.path.startswith("/{"),
             )  # fmt: skip
             app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
         for info in self.info:

@@ -47,6 +47,13 @@ def examples_of(content: dict[str, Any]) -> Iterator[Any]:
     yield from (one["value"] for one in content.get("examples", {}).values())
 
 
+@pytest.mark.heavy
+async def test_the_document_is_valid(serve: Serve) -> None:
+    validator = pytest.importorskip("openapi_spec_validator")
+    document, _, _ = await described(serve, "all")
+    validator.validate(document)
+
+
 async def test_ids_and_paths_are_each_of_one_operation(serve: Serve) -> None:
     _, every, _ = await described(serve, "all")
     ids = [one["operationId"] for one in every.values()]
@@ -80,6 +87,7 @@ async def test_what_is_posted_is_described(serve: Serve) -> None:
     _, operations = await of_dialects(serve)
     for (method, path), operation in operations.items():
         assert operation["summary"]
+        assert "FastAPI" not in operation["description"]  # whose methods are called has a docstring for others
         if method == "post" and path != "/model/add":  # whatever is asked there
             for content in operation["requestBody"]["content"].values():
                 assert content["schema"].get("type") in ("object", "string", "array"), path
