@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Request
 from pydantic_core import to_json
-from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from app.api.endpoint import Operation
@@ -59,10 +59,18 @@ def dialect(serving: Serving) -> Dialect:
     )
 
 
-class _Name(StringConvertor):
+class _Name(Convertor[str]):
     """The last part of a path that is not what POST asks: GET is then no method of /v1/models/NAME:predict."""
 
     regex = "[^/]+(?<!:predict)(?<!:classify)"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
 
 
 @dataclass(frozen=True)
