@@ -156,7 +156,8 @@ def _build_public(
 ) -> Application:
     metrics = running.metrics
     classification = _build_classification(settings, running, keys)
-    serving = Serving(running.models, running.health, metrics, version("mixer-serve"))
+    routes = settings.health_route, settings.predict_route
+    serving = Serving(running.models, running.health, metrics, version("mixer-serve"), *routes)
     rpc = rpc_port.opened(settings, running.worker, classification, serving, certificate)
     app = Application(
         form_of,

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.classification import Asker, Classification
-from app.api.endpoint import Operation, add
-from app.dialects.reading import Body
-from app.errors import BadParameter, ServiceError, TooManyBytes
+from app.api.endpoint import Guard, Operation, add
+from app.dialects.reading import Body, expect_some
+from app.errors import ServiceError
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.problems import PROBLEM_JSON, Form
 from app.http.request_log import Access, timing_of
@@ -29,7 +29,7 @@ from app.serving.registry import Model
 class Query:
     """What a request asks: about which pictures, for how many labels, until when. `options`: what its answer needs.
 
-    `model`, `version`: where the body says them. `top_k`: None for the default; more than there are classes means all.
+    `model` and `version`: where the body says them. `top_k`: None for all classes; more than there are means all, too.
     """
 
     pictures: Sequence[Picture]
@@ -51,9 +51,9 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True)
 class Route:
-    """POST `path`: how the query is read and answered. {model} and {version} in the path are those asked for.
+    """A `path` about pictures: how the query is read and answered. {model} and {version} in it are those asked for.
 
-    `key_of`: a key that this protocol shows in a place of its own.
+    `key_of`: a key that this protocol shows in a place of its own, which is known before the body is read.
     """
 
     path: str
@@ -62,17 +62,19 @@ class Route:
     answer: Callable[[Answered], Response]
     form: Form = PROBLEM_JSON
     key_of: Callable[[Request], str | None] = field(default=lambda request: None)
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
 class Info:
-    """GET `path`: what only tells. `needs_key`: None where nobody is asked for one, as for health."""
+    """GET `path`: what only tells. `needs_key`: whether somebody without one is refused, unlike for health."""
 
     path: str
     operation: Operation
     handler: Callable[[Request], Awaitable[Response]]
     method: str = "GET"
     needs_key: bool = True
+    key_of: Callable[[Request], str | None] = field(default=lambda request: None)
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,14 @@ class Dialect:
             endpoint = AsgiEndpoint(
                 route.path, _Endpoint(Asking(classification), route), None, classification.in_flight, route.form
             )
-            add(router, route.path, endpoint.described, route.operation, method="POST", needs_key=locked)
-            app.dispatch("POST", route.path, Access(endpoint, classification.metrics))
+            add(
+                router, route.path, endpoint.described, route.operation,
+                method=route.method, description=route.operation.summary, needs_key=locked,
+                only_described=route.path.startswith("/{"),
+            )  # fmt: skip
+            app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
         for info in self.info:
-            guard = classification.guard if info.needs_key else None
+            guard = _guard(classification, info.key_of) if info.needs_key else None
             add(
                 router, info.path, info.handler, info.operation, method=info.method,
                 response_class=Response, needs_key=locked if info.needs_key else None, guard=guard,
@@ -138,7 +144,7 @@ class Asking:
         """An answer about each picture; an error about one of them is that of the request, and names its position."""
         classification, pictures = self.classification, query.pictures
         deadline, wanted = min(clients_deadline, classification.deadline()), _wanted(classifier, query.top_k)
-        _expect_some(pictures, classification.body_limits.max_images)
+        expect_some(len(pictures), classification.body_limits.max_images)
         if len(pictures) == 1:
             expected = self._expect(request, classifier, deadline)
             if not expected.permit.arrive():
@@ -175,11 +181,11 @@ class _Endpoint:
         return route.answer(Answered(request, query, model, answers))
 
 
-def _expect_some(pictures: Sequence[Picture], most: int) -> None:
-    if not pictures:
-        raise BadParameter("The request has no picture; expected at least 1.")
-    if len(pictures) > most:
-        raise TooManyBytes(f"The request has {len(pictures)} pictures; expected at most {most}.")
+def _guard(classification: Classification, key_of: Callable[[Request], str | None]) -> Guard:
+    async def guard(request: Request) -> None:
+        classification.expect_key(request, key_of(request))
+
+    return guard
 
 
 def _wanted(classifier: Classifier, top_k: int | None) -> Wanted:

@@ -26,6 +26,7 @@ _TITLES = {
     "not_found": "Not found",
     "unknown_model": "Unknown model",
     "no_card": "No model card",
+    "no_embedding": "No embedding",
     "reload_refused": "Reload refused",
     "method_not_allowed": "Method not allowed",
 }
