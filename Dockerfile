@@ -9,7 +9,8 @@ RUN python3 -m venv /opt/mixer
 # Dependencies first: they change less often than the code, and their layer is reused.
 COPY pyproject.toml constraints.txt ./
 RUN /opt/mixer/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*project['dependencies'], *project['optional-dependencies']['${RUNTIME}'], sep='\n')" > requirements.txt \
+        print(*project['dependencies'], *project['optional-dependencies']['${RUNTIME}'], \
+        *project['optional-dependencies']['grpc'], sep='\n')" > requirements.txt \
     && /opt/mixer/bin/pip install --no-compile --constraint constraints.txt --requirement requirements.txt
 COPY README.md LICENSE setup.py ./
 COPY app app
