@@ -40,7 +40,10 @@ else:
         packages=[f"{NAMESPACE}.{package}" for package in (*packages, *bundles)],
         package_dir={f"{NAMESPACE}.{folder}": folder for folder in (*FOLDERS, *bundles)},
         package_data={
-            **{f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.txt", "swagger_ui/*"] for package in packages},
+            **{
+                f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.proto", "*.pyi", "*.txt", "swagger_ui/*"]
+                for package in packages
+            },
             **{f"{NAMESPACE}.{folder}": SHIPPED for folder in bundles},
         },
         entry_points={"console_scripts": [f"mixer = {NAMESPACE}.cli.__main__:main"]},

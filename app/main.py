@@ -157,7 +157,9 @@ def _build_public(
     metrics = running.metrics
     classification = _build_classification(settings, running, keys)
     routes = settings.health_route, settings.predict_route
-    serving = Serving(running.models, running.health, metrics, version("mixer-serve"), *routes)
+    serving = Serving(
+        running.models, running.health, metrics, version("mixer-serve"), settings.max_images_per_request, *routes
+    )
     rpc = rpc_port.opened(settings, running.worker, classification, serving, certificate)
     app = Application(
         form_of,

@@ -47,6 +47,7 @@ class Call:
 
     def __init__(self, context: Any, asked: Method, headers: Mapping[str, str] | None = None) -> None:
         timing = Timing()
+        self.asked_id = ""  # the client's own, of what it asks
         self.context, self.timing = context, timing
         self.headers = _headers(context) if headers is None else headers
         given = self.headers.get(_ID)

@@ -12,6 +12,7 @@ from app.api.classification import Classification
 from app.dialects.dialect import Asking
 from app.dialects.serving import Serving
 from app.errors import StartError
+from app.rpc.about import About
 from app.rpc.call import Calls
 from app.rpc.health import RpcHealth
 from app.rpc.service import Inference
@@ -87,7 +88,7 @@ def rpc_server(listening: Listening, classification: Classification, serving: Se
     """The server with all that it serves."""
     streams = Streams(classification.body_limits.timeout_s)
     calls = Calls(classification.in_flight, classification.metrics)
-    inference = Inference(Asking(classification), calls, serving, streams)
+    inference = Inference(Asking(classification), calls, About(serving), streams)
     health = RpcHealth(serving.health, serving.models)
     return RpcServer(listening, [inference.service(), health.service()], streams)
 
