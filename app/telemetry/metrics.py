@@ -83,7 +83,7 @@ class Metrics:
         )
         self.model_seconds = counter(
             "mixer_model_seconds",
-            "Seconds that classified pictures spent, by the bundle that was asked and the stage; only of several bundles.",
+            "Seconds of classified pictures, by the bundle that was asked and the stage; only of several bundles.",
             ["model", "stage"],
         )
         self.model_runs = counter(
