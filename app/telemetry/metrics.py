@@ -136,12 +136,12 @@ class Metrics:
 
     def families(self) -> Iterator[Family]:
         """Every metric with its samples, from all rows of the shared memory."""
-        samples = self.samples()
+        samples = self.numbers()
         for metric in vars(self).values():
             if isinstance(metric, Counter | Histogram):
                 yield metric.family(samples.get(metric.name, {}))
 
-    def samples(self) -> dict[str, Samples]:
+    def numbers(self) -> dict[str, Samples]:
         """The numbers of all processes by the metric's name and its labels' values."""
         samples: dict[str, Samples] = {}
         for segment in self._shared_memory.segments():
