@@ -83,7 +83,7 @@ class Metrics:
         )
         self.model_seconds = counter(
             "mixer_model_seconds",
-            "Seconds that classified pictures spent, by the bundle that was asked and the stage; only of several bundles.",
+            "Seconds of classified pictures, by the bundle that was asked and the stage; only of several bundles.",
             ["model", "stage"],
         )
         self.model_runs = counter(
@@ -136,12 +136,12 @@ class Metrics:
 
     def families(self) -> Iterator[Family]:
         """Every metric with its samples, from all rows of the shared memory."""
-        samples = self.samples()
+        samples = self.numbers()
         for metric in vars(self).values():
             if isinstance(metric, Counter | Histogram):
                 yield metric.family(samples.get(metric.name, {}))
 
-    def samples(self) -> dict[str, Samples]:
+    def numbers(self) -> dict[str, Samples]:
         """The numbers of all processes by the metric's name and its labels' values."""
         samples: dict[str, Samples] = {}
         for segment in self._shared_memory.segments():

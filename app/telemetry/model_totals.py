@@ -26,7 +26,7 @@ class ModelTotals:
 
 def model_totals(metrics: Metrics, model: str | None) -> ModelTotals:
     """Those of the model that is served under this name beside others; None: of the only one."""
-    samples = metrics.samples()
+    samples = metrics.numbers()
     own = () if model is None else (model,)
     before = "mixer_" if model is None else "mixer_model_"
 

@@ -109,7 +109,7 @@ def _values(tensor: Tensor, count: int) -> NDArray[Any]:
                 f"{_named(tensor)} has {len(tensor.content)} bytes; "
                 f"expected {count * kind.itemsize} for {list(tensor.shape)} of {tensor.datatype}."
             )
-        return cast(NDArray[Any], np.frombuffer(tensor.content, kind))
+        return np.frombuffer(tensor.content, kind)
     numbers = list(flat(tensor.content))
     _expect_count(tensor, len(numbers), count)
     if not set(map(type, numbers)) <= {int, float}:
@@ -130,7 +130,8 @@ def _whole(tensor: Tensor, image: NDArray[Any]) -> Pixels:
     whole = np.rint(image)
     if most <= 1 and not (whole == image).all():
         raise BadParameter(f"{_named(tensor)} has fractions from {least:g} to {most:g}; expected values from 0 to 255.")
-    return whole.astype(np.uint8)
+    pixels: Pixels = whole.astype(np.uint8)
+    return pixels
 
 
 def flat(nested: Sequence[Any]) -> Iterator[Any]:
