@@ -139,8 +139,10 @@ def test_whatever_is_changed_in_a_message_is_never_a_fault_of_ours(data: st.Data
 
 
 def test_what_protobuf_takes_is_not_refused_by_the_look_before_it() -> None:
-    expect_little_structure(b"")
-    expect_little_structure(ModelInferRequest(model_name="m", inputs=[{"shape": [1, 2**62]}]).SerializeToString())
+    large = asking(bytes(70_000), model_name="m", parameters={"d": {"double_param": 0.5}}).SerializeToString()
+    expect_little_structure(large)
     for broken in (b"\x0a", b"\x0a\x05ab", b"\xff" * 11, b"\x0b"):
         with pytest.raises(BadRequest):
-            expect_little_structure(broken)
+            expect_little_structure(large + broken)
+        with pytest.raises(BadRequest):
+            parsed(broken)
