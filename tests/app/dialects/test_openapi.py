@@ -109,6 +109,8 @@ async def test_examples_of_answers_and_errors_are_valid(serve: Serve) -> None:
 async def test_errors_have_the_type_of_their_protocol(serve: Serve) -> None:
     _, operations = await of_dialects(serve)
     for (method, path), operation in operations.items():
+        if path == "/ping":
+            continue  # which has one answer, ready or not
         errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
         assert {"401", "500"} <= set(errors) or method == "get", path
         types = [content["schema"] for one in errors.values() for content in one["content"].values()]
