@@ -24,21 +24,21 @@ RUN /opt/mixer/bin/pip install --no-compile --no-deps . \
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="mixer-serve" \
       org.opencontainers.image.description="Image classification with an MLP-Mixer on ONNX Runtime" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin mixer
 COPY --from=build /opt/mixer /opt/mixer
 COPY bundles /srv/bundles
+COPY deploy/entrypoint /usr/local/bin/entrypoint
 WORKDIR /srv
 ENV PATH=/opt/mixer/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
     MIXER_HOST=0.0.0.0 \
-    MIXER_PORT=8000 \
     MIXER_BUNDLE=/srv/bundles/clothes \
     MIXER_LOG_FORMAT=json
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["mixer", "health"]
-ENTRYPOINT ["mixer"]
-CMD ["serve"]
+ENTRYPOINT ["entrypoint"]

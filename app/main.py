@@ -162,7 +162,8 @@ def _build_public(
         running.models, running.in_flight, metrics, keys, _body_limits(settings), budget, timeout_s
     )
     Routes(classification).add_to(app)
-    for dialect in chosen(settings.spoken, Serving(running.models, running.health, metrics, app.version)):
+    routes = settings.health_route, settings.predict_route
+    for dialect in chosen(settings.spoken, Serving(running.models, running.health, metrics, app.version, *routes)):
         dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), *operators):
         app.include_router(router)

@@ -10,6 +10,9 @@ from app.dialects.names import ALL, NAMES
 from app.http.prefix import OWN_PATHS, is_prefix
 from app.system.environment import Variables
 
+# What may begin as a path of the service does, and stand in front of what is there.
+_MAY_BEGIN_AS = frozenset({"health", "invocations", "ping", "predictions", "v1"})
+_ROUTE = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~:@-]+)+")
 _ORIGIN = re.compile(r"\*|https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")  # as browsers write it
 
 
@@ -65,8 +68,17 @@ def _is_below_no_path_of_the_service(path: str) -> str:
     return plain
 
 
+def _is_free_route(path: str) -> str:
+    if path and not _ROUTE.fullmatch(path):
+        raise ValueError(f"{path} is no path of plain names; expected one as /predict.")
+    if path and path.split("/")[1] in OWN_PATHS - _MAY_BEGIN_AS:
+        raise ValueError(f"{path} begins as a path of the service itself does; expected another one.")
+    return path
+
+
 Count = Annotated[int, Field(ge=0, le=256)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Dialects = Annotated[str, AfterValidator(_are_dialects)]
 Origins = Annotated[str, AfterValidator(_are_origins)]
+PlatformRoute = Annotated[str, AfterValidator(_is_free_route)]
 RootPath = Annotated[str, AfterValidator(_is_below_no_path_of_the_service)]

@@ -13,7 +13,7 @@ from pydantic_settings import SettingsConfigDict
 
 from app.dialects.names import ALL, NAMES
 from app.errors import BadSettings
-from app.options import Count, Dialects, Options, Origins, RootPath, Seconds, split
+from app.options import Count, Dialects, Options, Origins, PlatformRoute, RootPath, Seconds, split
 from model.errors import FlagError
 from model.flags import parse
 
@@ -34,7 +34,9 @@ class Settings(Options):
         default="127.0.0.1",
         description="Address to listen on. 0.0.0.0 makes the service reachable from other machines.",
     )
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=8000, description="TCP port to listen on.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=8000, description="TCP port to listen on; where this is not set, AIP_HTTP_PORT of Vertex AI is read."
+    )
     admin_host: str = Field(
         default="127.0.0.1",
         description="Address of the port for operators. Anything else than this machine's own makes it reachable from "
@@ -194,6 +196,16 @@ class Settings(Options):
         default=ALL,
         description="Which protocols of other services are spoken on the port besides the service's own, by name, "
         "separated by commas (docs/protocols.md has them); all, or empty for none.",
+    )
+    health_route: PlatformRoute = Field(
+        default="",
+        description="One more path that tells whether the service is ready, for GET, as Vertex AI wants it: where this "
+        "is not set, AIP_HEALTH_ROUTE is read. Empty: none. Not without vertex among the dialects.",
+    )
+    predict_route: PlatformRoute = Field(
+        default="",
+        description="One more path that takes instances and answers with predictions, for POST, as Vertex AI wants it: "
+        "where this is not set, AIP_PREDICT_ROUTE is read. Empty: none. Not without vertex among the dialects.",
     )
     cors_origins: Origins = Field(
         default="",

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from app.api.classification import Classification
 from app.api.endpoint import Operation, add
-from app.dialects.reading import Body
-from app.errors import BadParameter, ServiceError, TooManyBytes
+from app.dialects.reading import Body, expect_some
+from app.errors import ServiceError
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.problems import PROBLEM_JSON, Form
 from app.http.request_log import Access, timing_of
@@ -49,7 +49,7 @@ class Answered(NamedTuple):
 
 @dataclass(frozen=True)
 class Route:
-    """POST `path`: how the query is read and answered. {model} and {version} in the path are those asked for.
+    """A `path` about pictures: how the query is read and answered. {model} and {version} in it are those asked for.
 
     `key_of`: a key that this protocol shows in a place of its own.
     """
@@ -60,6 +60,7 @@ class Route:
     answer: Callable[[Answered], Response]
     form: Form = PROBLEM_JSON
     key_of: Callable[[Request], str | None] = field(default=lambda request: None)
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Dialect:
             endpoint = AsgiEndpoint(
                 route.path, _Asking(classification, route), None, classification.in_flight, route.form
             )
-            add(router, route.path, endpoint.described, route.operation, method="POST", needs_key=locked)
-            app.dispatch("POST", route.path, Access(endpoint, classification.metrics))
+            add(router, route.path, endpoint.described, route.operation, method=route.method, needs_key=locked)
+            app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
         for info in self.info:
             guard = classification.guard if info.needs_key else None
             add(
@@ -128,7 +129,7 @@ class _Asking:
         """An answer about each picture; an error about one of them is that of the request, and names its position."""
         classification, pictures = self.classification, query.pictures
         deadline, wanted = min(clients_deadline, classification.deadline()), _wanted(classifier, query.top_k)
-        _expect_some(pictures, classification.body_limits.max_images)
+        expect_some(len(pictures), classification.body_limits.max_images)
         if len(pictures) == 1:
             expected = self._expect(request, classifier, deadline)
             if not expected.permit.arrive():
@@ -145,13 +146,6 @@ class _Asking:
         if held is not None and held.classifier is classifier:
             return held
         return self.classification.expect(request, classifier, deadline)
-
-
-def _expect_some(pictures: Sequence[Picture], most: int) -> None:
-    if not pictures:
-        raise BadParameter("The request has no picture; expected at least 1.")
-    if len(pictures) > most:
-        raise TooManyBytes(f"The request has {len(pictures)} pictures; expected at most {most}.")
 
 
 def _wanted(classifier: Classifier, top_k: int | None) -> Wanted:

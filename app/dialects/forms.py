@@ -34,6 +34,7 @@ _BELOW = {
     "/predictions": TORCHSERVE,
     "/explanations": TORCHSERVE,
     "/ping": TORCHSERVE,
+    "/invocations": ERROR,
     "/infer": MESSAGE,
     "/model/registry": MESSAGE,
 }

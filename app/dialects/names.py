@@ -1,4 +1,10 @@
 """The names of the protocols of others that are spoken here. Light: settings are read with it."""
 
-NAMES = ("huggingface",)
+NAMES = (
+    "huggingface",
+    "kserve",
+    "sagemaker",
+    "torchserve",
+    "vertex",
+)
 ALL = "all"

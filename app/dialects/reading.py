@@ -57,7 +57,7 @@ class Body:
         Raises: BadParameter, BadImage, TooManyBytes, UploadsFull.
         """
         if not isinstance(value, str):
-            raise BadParameter(f"{where} is {_kind(value)}; expected a picture file as text in base64.")
+            raise BadParameter(f"{where} is {kind_of(value)}; expected a picture file as text in base64.")
         text = value
         if value[: len(_DATA_URI)].lower() == _DATA_URI:
             head, comma, text = value.partition(",")
@@ -89,8 +89,16 @@ def json_object(content: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise BadRequest(f"The body is no JSON: {error}.") from None
     if not isinstance(parsed, dict):
-        raise BadRequest(f"The body is {_kind(parsed)}; expected a JSON object.")
+        raise BadRequest(f"The body is {kind_of(parsed)}; expected a JSON object.")
     return parsed
+
+
+def expect_some(count: int, most: int) -> None:
+    """So many pictures are at least one, and no more than a request may have. Raises: BadParameter, TooManyBytes."""
+    if not count:
+        raise BadParameter("The request has no picture; expected at least 1.")
+    if count > most:
+        raise TooManyBytes(f"The request has {count} pictures; expected at most {most}.")
 
 
 def whole_number(value: object, where: str) -> int | None:
@@ -110,6 +118,7 @@ def _is_base64(text: str) -> bool:
 _ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n")
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What JSON calls it."""
     kinds: dict[type, str] = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
     return kinds.get(type(value), "a number")

@@ -9,9 +9,11 @@ from app.telemetry.metrics import Metrics
 
 @dataclass(frozen=True)
 class Serving:
-    """The collaborators of endpoints that only tell."""
+    """The collaborators of endpoints that only tell, and the paths that a platform wants. Empty: none."""
 
     models: Models
     health: Health
     metrics: Metrics
     version: str
+    health_route: str = ""
+    predict_route: str = ""

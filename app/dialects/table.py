@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from app.dialects import huggingface
+from app.dialects import huggingface, ping, sagemaker, torchserve, v1, v1_models, vertex
 from app.dialects.dialect import Dialect
 from app.dialects.serving import Serving
 
-DIALECTS: Mapping[str, Callable[[Serving], Dialect]] = {
-    "huggingface": huggingface.dialect,
+DIALECTS: Mapping[str, tuple[Callable[[Serving], Dialect], ...]] = {
+    "huggingface": (huggingface.dialect,),
+    "kserve": (v1.dialect, v1_models.dialect),
+    "sagemaker": (sagemaker.dialect, ping.dialect),
+    "torchserve": (torchserve.dialect, ping.dialect),
+    "vertex": (vertex.dialect,),
 }
 
 
 def chosen(names: Iterable[str], serving: Serving) -> list[Dialect]:
-    """The dialects of these names, over what they tell of."""
-    return [DIALECTS[name](serving) for name in names]
+    """The dialects of these names, over what they tell of. What several of them have is there once."""
+    parts = dict.fromkeys(part for name in names for part in DIALECTS[name])
+    return [part(serving) for part in parts]

@@ -94,9 +94,12 @@ async def read_bytes(
 async def read_form(
     request: Request, limits: BodyLimits, reservation: BodyReservation, fields: Collection[str], max_files: int
 ) -> list[Upload]:
-    """The files in these fields of a form, in order. Raises: as read_image."""
+    """The files in these fields of a form, with filenames or not, in order; others are passed over.
+
+    Raises: as read_image.
+    """
     _, parameters = _content_type(request)
-    form = Form(parameters.get(b"boundary"), max_files, "the most expected here", fields)
+    form = Form(parameters.get(b"boundary"), max_files, "the most expected here", fields, strict=False)
     max_bytes = limits.max_request_bytes if max_files > 1 else limits.max_image_bytes + _MULTIPART_OVERHEAD_BYTES
     return await _written(form, request, max_bytes, limits.timeout_s, reservation)
 

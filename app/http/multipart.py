@@ -29,15 +29,24 @@ class Upload:
 class Form:
     """A multipart body on its way in, with at most `max_files` in these `fields`, which are `most` in words.
 
-    Files stay in memory: their sum is limited, and a disk may be read-only.
+    Files stay in memory: their sum is limited, and a disk may be read-only. `strict`: whether a file has to have a
+    filename, and other fields are refused; they are passed over else.
 
     Raises: BadRequest, BadParameter, TooManyBytes.
     """
 
-    def __init__(self, boundary: bytes | None, max_files: int, most: str, fields: Collection[str] = (FIELD,)) -> None:
+    def __init__(
+        self,
+        boundary: bytes | None,
+        max_files: int,
+        most: str,
+        fields: Collection[str] = (FIELD,),
+        *,
+        strict: bool = True,
+    ) -> None:
         if not boundary:
             raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
-        self._max_files, self._most, self._fields = max_files, most, fields
+        self._max_files, self._most, self._fields, self._strict = max_files, most, fields, strict
         self._field = " or ".join(map(repr, fields))
         self._files: list[Upload] = []
         self._begun = self._ended = False
@@ -109,9 +118,11 @@ class Form:
         name, self._filename = parameters.get(b"name"), parameters.get(b"filename")
         if name is None:
             raise BadRequest("The multipart body has a part without a name; expected a Content-Disposition with one.")
-        if self._filename is None:
+        if self._filename is None and not self._strict:
+            self._filename = b"" if _shown(name) in self._fields else None
+        elif self._filename is None:
             self._expect_field(name)
-        else:
+        if self._filename is not None:
             self._expect_file(name)
 
     def _expect_field(self, name: bytes) -> None:

@@ -8,9 +8,14 @@ from collections.abc import Awaitable, Container, Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-OWN_PATHS = frozenset(
-    {"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"} | {"hf"}  # of other protocols
-)
+_OTHERS = {
+    "hf",
+    "invocations",
+    "ping",
+    "predictions",
+    "v1",
+}  # of other protocols
+OWN_PATHS = frozenset({"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"} | _OTHERS)
 _SCOPE = "mixer.prefix"
 _HEADER = b"x-forwarded-prefix"
 _MOST = 256  # characters

@@ -5,6 +5,7 @@ is answered by it, and who comes next gets the new one.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -71,6 +72,7 @@ class Models:
         self._patience_s = patience_s
         self._on_gone = on_gone
         self._by_name: dict[str, Model] = {}
+        self._by_own_name: dict[str, Model] = {}
         self._shown: set[tuple[str, str, str, str]] = set()
         self._retiring: dict[Classifier, asyncio.Task[None]] = {}
 
@@ -89,8 +91,11 @@ class Models:
         return self._default.classifier if name is None else self.asked(name).classifier
 
     def asked(self, name: str | None, version: str | None = None) -> Model:
-        """The one that a request names, or the default, in this version if one is named. Raises UnknownModel."""
-        model = self._default if name is None else self._by_name.get(name)
+        """The one that a request names, or the default, in this version if one is named. Raises UnknownModel.
+
+        Where no bundle has that name, it may be the classifier's own, if no two have the same.
+        """
+        model = self._default if name is None else self._by_name.get(name) or self._by_own_name.get(name)
         if model is None:
             raise UnknownModel(f"model is {name!r}; this service has {', '.join(self._by_name)}.")
         if version is not None and version != model.classifier.spec.version:
@@ -141,6 +146,8 @@ class Models:
 
     def _serve(self, by_name: dict[str, Model]) -> None:
         self._by_name = dict(sorted(by_name.items()))
+        own = Counter(model.classifier.spec.name for model in self)
+        self._by_own_name = {name: model for model in self if own[name := model.classifier.spec.name] == 1}
         self._default = self._by_name.get(self._wanted_default) or next(iter(self))
         shown = {_labels(model.classifier) for model in self}
         for labels in self._shown - shown:

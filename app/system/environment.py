@@ -1,5 +1,7 @@
 """The MIXER_* variables as they are found: values cleaned, those that Kubernetes sets told apart, unknown ones named.
 
+Those of platforms stand for options that have no value of their own.
+
 Knows the names of the options, and nothing of what they mean.
 """
 
@@ -24,6 +26,9 @@ NEIGHBOURS = (
     "MIXER_MEMORY",
     "MIXER_PUBLISH",
 )
+# Vertex AI's: https://cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements
+_OF_PLATFORMS = {"port": "AIP_HTTP_PORT", "health_route": "AIP_HEALTH_ROUTE", "predict_route": "AIP_PREDICT_ROUTE"}
+_NOT_FETCHED = "AIP_STORAGE_URI"
 _AS_WRITTEN = ("tls_key_password",)  # blanks and quotes may be part of it
 _QUOTES = ('"', "'")
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
@@ -39,16 +44,22 @@ class Variables(EnvSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Values by the names of the options."""
-        prefix = self.env_prefix
-        given = {name: _cleaned(name, value) for name, value in (self._by_old_names() | super().__call__()).items()}
+        return self._given(self._found(_OF_PLATFORMS)) | self._given(self._by_old_names() | super().__call__())
+
+    def _given(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        cleaned = {name: _cleaned(name, value) for name, value in found.items()}
         return {
             name: value
-            for name, value in given.items()
-            if value != "" and not is_service_link(f"{prefix}{name}", value)
+            for name, value in cleaned.items()
+            if value != "" and not is_service_link(f"{self.env_prefix}{name}", value)
         }
 
     def _by_old_names(self) -> dict[str, Any]:
-        found = {today: self.env_vars.get(f"{self.env_prefix}{old}".lower()) for old, today in OLD_NAMES.items()}
+        return self._found({today: f"{self.env_prefix}{old}" for old, today in OLD_NAMES.items()})
+
+    def _found(self, variables: Mapping[str, str]) -> dict[str, Any]:
+        """Values by the names of options that these variables stand for."""
+        found = {name: self.env_vars.get(variable.lower()) for name, variable in variables.items()}
         return {name: found[name] for name in self.settings_cls.model_fields.keys() & found if found[name] is not None}
 
 
@@ -61,12 +72,14 @@ def is_service_link(name: str, value: object) -> bool:
 
 
 def log_oddities(options: Collection[str], prefix: str, variables: Mapping[str, str] = os.environ) -> None:
-    """One line for all variables that Kubernetes set, and one for each that is no option. Values are not shown."""
+    """A line for all variables that Kubernetes set, and one for each that is not read. Values are not shown."""
     known = [option.upper() for option in options]
     mine = {name: value for name, value in variables.items() if name.upper().startswith(prefix)}
     links = sorted(name for name, value in mine.items() if is_service_link(name, value))
     if links:
         log.info("not read, as Kubernetes sets them for a Service (enableServiceLinks: false): %s", ", ".join(links))
+    if variables.get(_NOT_FETCHED):
+        log.warning("%s is not read, and nothing is fetched; expected a folder, as %sBUNDLE", _NOT_FETCHED, prefix)
     for name in sorted(mine.keys() - set(links)):
         option = name.upper().removeprefix(prefix)
         if (today := OLD_NAMES.get(option.lower())) in options:

@@ -51,6 +51,20 @@ def test_without_a_name_the_default_answers_and_without_a_default_the_first_by_n
             assert shop.models.body().default == expected
 
 
+def test_a_model_is_found_by_its_own_name_where_no_other_has_it_and_no_bundle() -> None:
+    own = {"a": "roses", "b": "tulips", "c": "roses", "d": "a", "tulips": "d"}
+    with shop_of() as shop:
+        for name, of in own.items():
+            shop.serve(engine_of(FakeSession(SPEC), color_spec(name=of)), name)
+        assert {name: shop.models.asked(name).name for name in own} == {name: name for name in own}
+        with pytest.raises(UnknownModel):
+            shop.models.asked("roses")
+        shop.models._serve({name: model for name, model in shop.models._by_name.items() if name not in ("c", "tulips")})
+        assert (shop.models.asked("roses").name, shop.models.asked("tulips").name) == ("a", "b")
+        with pytest.raises(UnknownModel, match=r"^version is '8'; a has 7\.$"):
+            shop.models.asked("roses", "8")
+
+
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     with shop_of(engine_of(FakeSession(SPEC), SPEC), name="a") as shop:
         shop.serve(engine_of(FakeSession(SPEC), SPEC), "b")

@@ -97,6 +97,16 @@ def test_a_variable_that_is_no_option_is_warned_of_without_its_value(
     ]
 
 
+def test_that_nothing_is_fetched_from_a_platforms_storage_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert told(caplog, {"AIP_STORAGE_URI": "", "AIP_HTTP_PORT": "8080"}) == []
+    assert told(caplog, {"AIP_STORAGE_URI": "gs://secret/model"}) == [
+        (
+            logging.WARNING,
+            "AIP_STORAGE_URI is not read, and nothing is fetched; expected a folder, as MIXER_BUNDLE",
+        )
+    ]
+
+
 def test_options_and_the_variables_of_other_commands_are_known(caplog: pytest.LogCaptureFixture) -> None:
     options = [f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields]
     assert told(caplog, dict.fromkeys([*options, "mixer_port", *environment.NEIGHBOURS], "1")) == []
