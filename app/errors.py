@@ -6,7 +6,6 @@ Exception
 │   ├── BadRequest          400  the body is malformed
 │   ├── BadApiKey           401  no key, or a wrong one
 │   ├── Forbidden           403  what nobody may do as the service is configured
-│   ├── NoEmbedding         404  of a bundle whose graph gives none
 │   ├── NoCard              404  a bundle without a model card (serving/cards.py)
 │   ├── UnknownModel        404  no bundle of that name (serving/registry.py)
 │   ├── ReloadRefused       409  a bundle cannot take over (serving/reload.py)
@@ -80,12 +79,6 @@ class Forbidden(ServiceError):
     """Nobody may do that, as the service is configured."""
 
     status, code, title = 403, "forbidden", "Forbidden"
-
-
-class NoEmbedding(ServiceError):
-    """The graph of this bundle gives no embedding."""
-
-    status, code, title = 404, "no_embedding", "No embedding"
 
 
 class TooManyBytes(ServiceError):

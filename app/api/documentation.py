@@ -30,6 +30,7 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _METHODS = ["GET", "HEAD"]
+_VARY = {"vary": "Accept"}
 
 
 class _File(Response):
@@ -71,10 +72,15 @@ class Documentation:
             router.add_api_route(f"{PAGE}/{SWAGGER_UI}/{name}", self.file, methods=_METHODS)
         return router
 
-    async def root(self, request: Request) -> RedirectResponse:
-        """Redirect to the page; relative where no prefix is known, as there may be one."""
+    async def root(self, request: Request) -> Response:
+        """Redirect browsers to the page; relative where no prefix is known, as there may be one.
+
+        Who does not ask for HTML gets what KServe v1 says of a server that is alive.
+        """
+        if "text/html" not in request.headers.get("accept", ""):
+            return JSONResponse({"status": "alive"}, headers=_VARY)
         prefix = prefix_of(request.scope)
-        return RedirectResponse(prefix + PAGE if prefix else PAGE.removeprefix("/"))
+        return RedirectResponse(prefix + PAGE if prefix else PAGE.removeprefix("/"), headers=_VARY)
 
     async def description(self, request: Request) -> JSONResponse:
         """The OpenAPI document."""

@@ -33,7 +33,6 @@ _DETAILS = {
     "bad_request": "The multipart body ends before its closing boundary.",
     "bad_api_key": "The request has no API key; expected Authorization: Bearer KEY, or X-API-Key: KEY.",
     "forbidden": "No key for operators is configured; expected MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE.",
-    "no_embedding": "flowers has no output 'embedding'; expected a bundle of this project's export.",
     "no_card": "fashion-mnist has no model card; expected README.md and card.json in its bundle, as mixer card writes.",
     "unknown_model": "model is 'flowers'; this service has fashion-mnist.",
     "reload_refused": "fashion-mnist: The canary picture's logits are off by 3.2; expected at most 0.05.",

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from app.engine.gpu_buffers import DeviceArray, Memory
-from app.engine.runners import EMBEDDING, INPUT, LOGITS, Logits, Outputs, Patches, embedding_dim_of
+from app.engine.runners import INPUT, LOGITS, Logits, Patches
 from app.engine.session import Session, one_line
 from app.errors import EngineError
 from model.spec import ModelSpec
@@ -50,7 +50,6 @@ class _Bucket:
 
     patches: DeviceArray  # uint8 [bucket, S, P*P*C]
     logits: DeviceArray  # float32 [bucket, K]
-    embedding: DeviceArray | None  # float32 [bucket, C]
     binding: Any
     captured: Any  # run options: capture the graph with this bucket's id, or replay it
     uncaptured: Any
@@ -78,25 +77,23 @@ class BatchBucketRunner:
             raise EngineError(f"No buffers for batches of up to {max_batch_size}: {one_line(error)}") from error
         self._capture()
 
-    def run(self, patches: Sequence[Patches]) -> Outputs:
-        """The outputs for n pictures, each uint8 [S, P*P*C]; n may be any up to the largest bucket."""
+    def run(self, patches: Sequence[Patches]) -> Logits:
+        """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]; n may be any up to the largest bucket."""
         bucket = bucket_for(len(patches), self._sizes)
         np.stack(patches, out=self._host[: len(patches)])
         self._host[len(patches) : bucket] = 0  # what an earlier run left is gone
-        logits, embedding = self._answer(bucket, self._buckets[bucket].captured)
-        return Outputs(logits[: len(patches)], None if embedding is None else embedding[: len(patches)])
+        return self._answer(bucket, self._buckets[bucket].captured)[: len(patches)]
 
     def padding(self, batch_size: int) -> int:
         """How many empty images fill `batch_size` up to the next bucket."""
         return bucket_for(batch_size, self._sizes) - batch_size
 
-    def _answer(self, bucket: int, options: Any) -> Outputs:
-        """The outputs, copied, for all that the host buffer holds."""
+    def _answer(self, bucket: int, options: Any) -> Logits:
+        """Logits float32 [bucket, K], a copy, of what the host buffer holds."""
         bound = self._buckets[bucket]
         bound.patches.update_inplace(self._host[:bucket])
         self._session.run_with_iobinding(bound.binding, options)
-        embedding = None if bound.embedding is None else np.array(bound.embedding.numpy())
-        return Outputs(np.array(bound.logits.numpy()), embedding)
+        return np.array(bound.logits.numpy())
 
     def _capture(self) -> None:
         noise = np.random.default_rng(0).integers(0, 256, self._host.shape, dtype=np.uint8)
@@ -113,7 +110,7 @@ class BatchBucketRunner:
 
     def _try(self, bucket: int, options: Any) -> Logits:
         try:
-            return self._answer(bucket, options).logits
+            return self._answer(bucket, options)
         except Exception as error:
             raise EngineError(f"The graph does not run a batch of {bucket}: {one_line(error)}") from error
 
@@ -125,11 +122,7 @@ def _bind(
     binding = session.io_binding()
     binding.bind_ortvalue_input(INPUT, patches)
     binding.bind_ortvalue_output(LOGITS, logits)
-    embedding, dim = None, embedding_dim_of(session)
-    if dim is not None:
-        embedding = memory.device((patches_shape[0], dim), np.float32)
-        binding.bind_ortvalue_output(EMBEDDING, embedding)
-    return _Bucket(patches, logits, embedding, binding, _run_options(patches_shape[0]), _run_options(_UNCAPTURED))
+    return _Bucket(patches, logits, binding, _run_options(patches_shape[0]), _run_options(_UNCAPTURED))
 
 
 def _run_options(graph_id: int) -> Any:

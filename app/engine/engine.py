@@ -19,7 +19,7 @@ from app.engine.instance import Instance
 from app.engine.metadata import PRECISIONS, expect_interface
 from app.engine.precision import open_best
 from app.engine.providers import PROVIDERS, Gpu, Providers, cuda, tensorrt
-from app.engine.runners import INPUT, Logits, Outputs, Patches, SessionRunner, embedding_dim_of
+from app.engine.runners import INPUT, Logits, Patches, SessionRunner
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, one_line, open_held, open_session
 from app.errors import EngineError
 from app.system.cpu_limits import instances_and_threads, usable_cpus
@@ -68,7 +68,6 @@ class Engine:
         fallback: str | None,
         precision_reason: str = "",
         max_batch_size: int = _CPU_BATCH_SIZE,
-        embedding_dim: int | None = None,
     ) -> None:
         self.spec = spec
         self.provider = provider
@@ -79,17 +78,12 @@ class Engine:
         self.pads = provider != "cpu"
         self.fallback = fallback
         self.max_batch_size = max_batch_size
-        self.embedding_dim = embedding_dim
         self._idle: SimpleQueue[Instance] = SimpleQueue()
         for instance in self.pool:
             self._idle.put(instance)
 
     def run(self, patches: Sequence[Patches]) -> Logits:
         """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]."""
-        return self.outputs(patches).logits
-
-    def outputs(self, patches: Sequence[Patches]) -> Outputs:
-        """All that the graph gives for n pictures, each uint8 [S, P*P*C]."""
         instance = self._idle.get()
         run = instance.runner.run
         try:
@@ -107,7 +101,7 @@ class Engine:
         for instance in first_of_each.values():
             for batch_size in sorted({1, self.max_batch_size}):
                 try:
-                    logits = instance.call(instance.runner.run, [blank] * batch_size).logits
+                    logits = instance.call(instance.runner.run, [blank] * batch_size)
                 except Exception as error:
                     raise EngineError(f"The graph does not run a batch of {batch_size}: {one_line(error)}") from error
                 expected = (batch_size, self.spec.num_classes)
@@ -174,7 +168,6 @@ def _open_on(
         runtime.int8_products,
     )
     expect_interface(session, spec, path)
-    embedding_dim = embedding_dim_of(session)
     options = replace(options, max_batch_size=options.max_batch_size or best_batch_size(provider, spec))
     if provider == "cpu":
         runner = SessionRunner(session)
@@ -191,7 +184,6 @@ def _open_on(
         precision_reason=reason,
         fallback=fallback,
         max_batch_size=options.max_batch_size,
-        embedding_dim=embedding_dim,
     )
     engine.warm_up()
     return engine

@@ -6,7 +6,7 @@ from typing import cast, get_args
 
 from pydantic import ValidationError
 
-from app.engine.runners import EMBEDDING, INPUT, LOGITS
+from app.engine.runners import INPUT, LOGITS
 from app.engine.session import Session, one_line
 from app.errors import EngineError
 from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
@@ -53,6 +53,3 @@ def expect_interface(session: Session, spec: ModelSpec, path: Path) -> None:
         )
     if outputs.get(LOGITS) != [spec.num_classes]:
         raise EngineError(f"{path} gives {outputs}; its spec says {LOGITS} of {spec.num_classes}.")
-    shape = outputs.get(EMBEDDING, [1])
-    if len(shape) != 1 or not isinstance(shape[0], int):
-        raise EngineError(f"{path} gives {EMBEDDING} of {shape}; expected a fixed number of values for each picture.")

@@ -4,9 +4,8 @@ import math
 from typing import NamedTuple, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.errors import BadParameter, NoEmbedding
+from app.errors import BadParameter
 from app.inference.scores import Scores
 from model.spec import ModelSpec
 
@@ -91,13 +90,6 @@ def certainty_of(spec: ModelSpec, scores: Scores, wanted: Wanted) -> Certainty:
         labels = [spec.labels[index] for index in scores.order[:count].tolist()]
         certainty["set"] = {"coverage": wanted.coverage, "labels": labels}
     return certainty
-
-
-def embedding_of(spec: ModelSpec, scores: Scores) -> NDArray[np.float32]:
-    """The embedding float32 [C] of one picture. Raises NoEmbedding."""
-    if scores.embedding is None:
-        raise NoEmbedding(f"{spec.name} has no output 'embedding'; expected a bundle of this project's export.")
-    return scores.embedding
 
 
 def _top_k(spec: ModelSpec, top_k: int | None) -> int:

@@ -44,7 +44,7 @@ class Executor:
         """Run the batch, in the instance's thread."""
         outcome: list[Scores] | BaseException
         try:
-            outcome = scores_of(*instance.runner.run(batch), temperature=self._engine.spec.temperature)
+            outcome = scores_of(instance.runner.run(batch), self._engine.spec.temperature)
         except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the batch, and the thread lives on
             outcome = error
         return partial(_tell, loop, partial(self._settle, instance, len(batch), outcome, future))

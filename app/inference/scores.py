@@ -1,7 +1,5 @@
-"""What the network says of batches of patches: probabilities, energies, embeddings. Knows nothing of labels."""
+"""What the network says of batches of patches, as probabilities and energies. Knows nothing of labels."""
 
-from collections.abc import Iterable
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -13,20 +11,16 @@ class Scores(NamedTuple):
 
     logits: float32 [K]. probabilities: float64 [K], sum 1; all NaN where the logits are not all finite. order: the
     classes' indices, most probable first. energy: the log-sum-exp of the logits, whatever the temperature is.
-    embedding: float32 [C], what the head sees; None of a graph that does not give it.
     """
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
     order: NDArray[np.intp]
     energy: float
-    embedding: NDArray[np.float32] | None = None
 
 
-def scores_of(
-    logits: NDArray[np.float32], embedding: NDArray[np.float32] | None = None, *, temperature: float
-) -> list[Scores]:
-    """Of logits float32 [n, K] and embeddings float32 [n, C], row by row."""
+def scores_of(logits: NDArray[np.float32], temperature: float) -> list[Scores]:
+    """Of logits float32 [n, K], row by row."""
     finite = np.isfinite(logits).all(axis=1, keepdims=True)
     exact = np.where(finite, logits, 0).astype(np.float64)
     scaled = exact / temperature
@@ -35,5 +29,4 @@ def scores_of(
     most = exact.max(axis=1)
     energies = most + np.log(np.exp(exact - most[:, np.newaxis]).sum(axis=1))
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    embeddings: Iterable[NDArray[np.float32] | None] = repeat(None) if embedding is None else embedding
-    return list(map(Scores, logits, probabilities, order, energies.tolist(), embeddings))
+    return list(map(Scores, logits, probabilities, order, energies.tolist()))

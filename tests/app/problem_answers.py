@@ -27,6 +27,7 @@ _TITLES = {
     "unknown_model": "Unknown model",
     "no_card": "No model card",
     "reload_refused": "Reload refused",
+    "no_embedding": "No embedding",
     "method_not_allowed": "Method not allowed",
 }
 

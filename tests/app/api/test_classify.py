@@ -350,7 +350,6 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
         "sets": None,
         "provider": "cpu",
         "precision": "fp32",
-        "embedding_dim": 48,
         "precision_reason": "fp32 was asked for",
         "instances": 2,
         "lanes": 2,

@@ -98,6 +98,9 @@ async def test_nothing_else_is_served_beside_it(path: str, serve: Serve) -> None
 
 async def test_the_root_leads_to_the_page_without_naming_a_host(serve: Serve) -> None:
     async with serve() as service:
-        answer = await service.http.get("/", headers={"host": "elsewhere.example"})
+        answer = await service.http.get("/", headers={"host": "elsewhere.example", "accept": "text/html,*/*"})
+        told = await service.http.get("/")
     assert answer.status_code == 307
     assert answer.headers["location"] == "docs"
+    assert (told.status_code, told.json()) == (200, {"status": "alive"})  # as KServe's client asks
+    assert told.headers["vary"] == answer.headers["vary"] == "Accept"

@@ -20,6 +20,7 @@ from tests.app.problem_answers import expect_problem
 from tests.app.servers import PATIENCE_S, Server, free_port
 
 PROXY = "192.0.2.1"
+BROWSER = {"accept": "text/html"}  # others are not sent to the page
 
 
 def client_of(service: Service, root_path: str = "", peer: str = PROXY) -> httpx.AsyncClient:
@@ -147,7 +148,7 @@ async def test_with_a_root_path_everything_is_answered_with_it_and_without_it(be
             assert answer.json()["predictions"][0]["label"] == "red"
         for path in ("/model", "/models", "/health/live", "/health/ready", "/metrics", "/docs", "/docs/docs.js"):
             assert (await http.get(before + path)).status_code == 200
-        root = await http.get(before + "/")
+        root = await http.get(before + "/", headers=BROWSER)
         assert root.headers["location"] == "/mixer/docs"
         document = (await http.get(before + "/openapi.json")).json()
         assert document["servers"] == [{"url": "/mixer"}]
@@ -164,15 +165,15 @@ async def test_the_prefix_of_one_request_is_none_of_the_next(serve: Serve) -> No
     async with serve() as service, client_of(service) as http:
         for prefix in ("/one", "/two"):
             headers = {"x-forwarded-prefix": prefix, "host": "elsewhere.example"}
-            assert (await http.get("/", headers=headers)).headers["location"] == f"{prefix}/docs"
+            assert (await http.get("/", headers={**headers, **BROWSER})).headers["location"] == f"{prefix}/docs"
             assert (await http.get("/openapi.json", headers=headers)).json()["servers"] == [{"url": prefix}]
-        assert (await http.get("/")).headers["location"] == "docs"
+        assert (await http.get("/", headers=BROWSER)).headers["location"] == "docs"
         assert (await http.get("/openapi.json")).json()["servers"][0]["url"] == "."
 
 
 async def test_of_whom_is_not_trusted_nothing_goes_out(serve: Serve) -> None:
     async with serve() as service, client_of(service, peer="203.0.113.9") as http:
-        answer = await http.get("/", headers={"x-forwarded-prefix": "/evil"})
+        answer = await http.get("/", headers={"x-forwarded-prefix": "/evil", **BROWSER})
     assert answer.headers["location"] == "docs"
 
 
@@ -182,7 +183,7 @@ async def test_of_whom_is_not_trusted_nothing_goes_out(serve: Serve) -> None:
 def location(server: Server, path: str, forwarded: str) -> str | None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
     with closing(connection):
-        connection.request("GET", path, headers={"X-Forwarded-Prefix": forwarded})
+        connection.request("GET", path, headers={"X-Forwarded-Prefix": forwarded, **BROWSER})
         return connection.getresponse().getheader("location")
 
 

@@ -73,6 +73,7 @@ def test_codes_are_stable_and_no_two_errors_share_one_but_the_two_that_are_not_r
         "bad_api_key": 401,
         "forbidden": 403,
         "no_card": 404,
+        "no_embedding": 404,
         "unknown_model": 404,
         "reload_refused": 409,
         "too_many_bytes": 413,
