@@ -19,6 +19,7 @@ from tests.clients.pictures import LABELS
 
 CLIENTS = ROOT / ".venv-clients"
 PYTHON = CLIENTS / "bin" / "python"
+GRPC = "oip" in NAMES and (ROOT / "app" / "rpc").is_dir()
 MISSING = "scripts/install-clients brings it"
 
 
@@ -81,7 +82,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     )
     port, grpc_port = free_port(), free_port()
     flags = ["--port", str(port), "--bundle", str(bundle), "--instances", "1"]
-    if (ROOT / "app" / "rpc").is_dir():
+    if GRPC:
         flags += ["--grpc-port", str(grpc_port)]
     with Server("-m", "cli", "serve", *flags, port=port) as server:
         server.wait_until_serving()

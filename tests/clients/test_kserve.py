@@ -5,14 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.app.servers import ROOT
-from tests.clients.conftest import Asked, Judge, RaisedError, encoded, speaks
+from tests.clients.conftest import GRPC, Asked, Judge, RaisedError, encoded, speaks
 from tests.clients.pictures import BROKEN, COLORS, EXPECTED, PICTURES, probabilities
 
 pytestmark = pytest.mark.process
 
 SENT = encoded(PICTURES)
-over_grpc = pytest.mark.skipif(not (ROOT / "app" / "rpc").is_dir(), reason="the service speaks no gRPC")
+over_grpc = pytest.mark.skipif(not GRPC, reason="the service speaks no gRPC")
 
 
 @pytest.fixture

@@ -6,15 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.app.servers import ROOT
-from tests.clients.conftest import Asked, Judge, RaisedError, encoded, speaks
+from tests.clients.conftest import GRPC, Asked, Judge, RaisedError, encoded, speaks
 from tests.clients.pictures import BROKEN, COLORS, EXPECTED, LABELS, PICTURES, logits, probabilities
 
 pytestmark = [pytest.mark.process, speaks("oip")]
 
-FLAVORS = ["http", "http.aio"]
-if (ROOT / "app" / "rpc").is_dir():
-    FLAVORS += ["grpc", "grpc.aio"]
+FLAVORS = ["http", "http.aio", *(["grpc", "grpc.aio"] if GRPC else [])]
 SENT = encoded(PICTURES)
 SQUARES = np.broadcast_to(np.array(COLORS, dtype=np.uint8)[:, None, None, :], (10, 8, 8, 3))
 

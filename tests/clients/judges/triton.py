@@ -88,4 +88,9 @@ async def _infer(
 
 
 def _plain(values: Any) -> Any:
-    return [[one.decode() for one in row] for row in values] if values.dtype == object else values.tolist()
+    return [[_text(one) for one in row] for row in values] if values.dtype == object else values.tolist()
+
+
+def _text(label: str | bytes) -> str:
+    """Labels come as texts where they came in JSON."""
+    return label.decode() if isinstance(label, bytes) else label
