@@ -50,7 +50,7 @@ def test_version_1_knows_whether_a_model_is_ready(base_url: str, client: Judge):
         client("is_model_ready", base_url=base_url, protocol="v1", model="shoes")
 
 
-@speaks("page")
+@speaks("kserve")
 def test_version_1_finds_the_server_live(base_url: str, client: Judge):
     assert client("is_live", base_url=base_url, protocol="v1") is True
 
