@@ -7,6 +7,7 @@ Exception
 │   ├── BadApiKey           401  no key, or a wrong one
 │   ├── Forbidden           403  what nobody may do as the service is configured
 │   ├── NoCard              404  a bundle without a model card (serving/cards.py)
+│   ├── NoEmbedding         404  a model whose graph gives no embeddings (inference/scores.py)
 │   ├── UnknownModel        404  no bundle of that name (serving/registry.py)
 │   ├── ReloadRefused       409  a bundle cannot take over (serving/reload.py)
 │   ├── TooManyBytes        413  a body, part or file over its limit

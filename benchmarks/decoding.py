@@ -187,7 +187,7 @@ def patches_of(payload: bytes, spec: ModelSpec, margin: float) -> Patches:
 
 def probabilities(engine: Engine, patches: Patches) -> NDArray[np.float64]:
     """float64 [K] of one picture."""
-    logits = engine.run([patches])[0].astype(np.float64) / engine.spec.temperature
+    logits = engine.run([patches]).logits[0].astype(np.float64) / engine.spec.temperature
     powers = np.exp(logits - logits.max())
     return powers / powers.sum()
 

@@ -374,7 +374,8 @@ def parity(machine: Machine, section: Section) -> None:
 
 
 def in_batches(engine: Engine, patches: Sequence[Patches], size: int) -> Logits:
-    return np.concatenate([engine.run(patches[start : start + size]) for start in range(0, len(patches), size)])
+    starts = range(0, len(patches), size)
+    return np.concatenate([engine.run(patches[start : start + size]).logits for start in starts])
 
 
 def buckets(machine: Machine, section: Section) -> None:
@@ -391,7 +392,7 @@ def buckets(machine: Machine, section: Section) -> None:
         for size in sorted({bucket, max(1, bucket - 1)}):
             patches = noise(engine.spec, size, seed=size)
             expected = plain_logits(plain, patches)
-            replays = [run(patches) for _ in range(2 * engine.instances)]  # every instance has its turn
+            replays = [run(patches).logits for _ in range(2 * engine.instances)]  # every instance has its turn
             worst = max(difference(logits, expected) for logits in replays)
             same = all(np.array_equal(logits, expected) for logits in replays)
             section.expect(worst <= REPLAY_TOLERANCE, f"{size} pictures on rung {bucket} differ by {worst:.3g}")
@@ -557,7 +558,9 @@ def measure_variant(machine: Machine, section: Section, name: str) -> None:
             break
         batch = noise(spec, size)
         bound = Bound(machine, graph, np.stack(batch), spec.num_classes)
-        expect_like_torch(section, f"{name}, {size} pictures", bound.logits(), engine.run(batch), ways, batch, machine)
+        expect_like_torch(
+            section, f"{name}, {size} pictures", bound.logits(), engine.run(batch).logits, ways, batch, machine
+        )
         candidates = [
             Candidate(f"{ON_DEVICE} fp16, on the device", bound),
             *engine_candidates(engine, batch),

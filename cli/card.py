@@ -91,7 +91,7 @@ def _measured(bundle: Path) -> "Throughput":
     patches = list(generator.integers(0, 256, (count, spec.num_patches, spec.patch_bytes), dtype=np.uint8))
 
     def work() -> float:
-        return len(engine.run(patches))
+        return len(engine.run(patches).logits)
 
     rates = measure([Candidate("engine", work, engine.instances)], seconds=_SECONDS, rounds=_ROUNDS)
     machine = f"{processor_name()}, {usable_cpus()} CPUs, {engine.provider}"

@@ -158,7 +158,7 @@ def opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels],
 
     engine = open_engine(EngineOptions(source, precision=precision, instances=1, max_batch_size=AT_ONCE))
     console.print(f"{source}: {engine.precision} on {engine.provider}")
-    return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))), None
+    return engine.spec, lambda pixels: engine.run(list(patchify(pixels, engine.spec.patch_size))).logits, None
 
 
 def dataset_for(

@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from app.engine.engine import Engine, EngineOptions, open_engine
+from app.engine.runners import Outputs
 from app.inference.scores import scores_of
 from model.network import checkpoint
+from model.network.mixer import patchify
 from model.preprocess import Pixels, to_patches, to_pixels, to_square
 
 ROOT = Path(__file__).parent.parent
@@ -52,12 +55,12 @@ def pixels_of(path: Path) -> Pixels:
 
 def logits_of(engine: Engine, pictures: list[Pixels]) -> NDArray[np.float32]:
     patches = [to_patches(pixels, engine.spec) for pixels in pictures]
-    return np.concatenate([engine.run(patches[start : start + 16]) for start in range(0, len(patches), 16)])
+    return np.concatenate([engine.run(patches[start : start + 16]).logits for start in range(0, len(patches), 16)])
 
 
 def is_uncertain(engine: Engine, pixels: Pixels) -> bool:
     assert engine.spec.energy_threshold is not None
-    (scores,) = scores_of(logits_of(engine, [pixels]), engine.spec.temperature)
+    (scores,) = scores_of(Outputs(logits_of(engine, [pixels])), engine.spec.temperature)
     return scores.energy < engine.spec.energy_threshold
 
 
@@ -109,6 +112,20 @@ def test_the_checkpoint_beside_it_is_the_same_network(engines: dict[str, Engine]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * float(np.ptp(expected)))
     assert (loaded.spec.temperature, loaded.spec.labels) == (engine.spec.temperature, engine.spec.labels)
     assert loaded.spec.energy_threshold == engine.spec.energy_threshold
+
+
+@pytest.mark.heavy
+def test_its_embeddings_are_those_of_the_checkpoint_beside_it(engines: dict[str, Engine]):
+    engine, loaded = engines["fp32"], checkpoint.load(BUNDLE / "checkpoint")
+    pictures = [pixels_of(path) for path in EXAMPLES]
+    squares = [to_square(pixels, 128, loaded.spec.fit, loaded.spec.interpolation) for pixels in pictures]
+    with torch.inference_mode():
+        patches = patchify(torch.from_numpy(np.stack(squares)), engine.spec.patch_size)
+        expected = loaded.model.embed(patches).numpy()
+    found = engine.run([to_patches(pixels, engine.spec) for pixels in pictures]).embedding
+    assert found is not None
+    assert found.shape == (len(EXAMPLES), engine.embedding_dim)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def plain(name: str) -> str:
@@ -169,7 +186,7 @@ def test_it_is_as_good_on_photographs_as_its_graphs_say(engines: dict[str, Engin
     right = [spec.labels[index] == label for index, (_, label) in zip(logits.argmax(1), labelled, strict=True)]
     assert spec.metrics is not None
     assert np.mean(right) == pytest.approx(spec.metrics.top1, abs=0.01)
-    scores = scores_of(logits, spec.temperature)
+    scores = scores_of(Outputs(logits), spec.temperature)
     assert np.mean([one.energy >= (spec.energy_threshold or 0) for one in scores]) >= 0.94
     assert spec.conformal is not None
     largest = spec.conformal.quantile(0.9)

@@ -47,7 +47,7 @@ def pixels_of(path: Path) -> Pixels:
 
 
 def best_label(engine: Engine, pixels: Pixels) -> str:
-    (logits,) = engine.run([to_patches(pixels, engine.spec)])
+    (logits,) = engine.run([to_patches(pixels, engine.spec)]).logits
     return engine.spec.labels[int(logits.argmax())]
 
 
@@ -97,7 +97,7 @@ def test_the_checkpoint_beside_it_is_the_same_network(engine: Engine):
         [to_square(pixels_of(path), 28, loaded.spec.fit, loaded.spec.interpolation) for path in EXAMPLES]
     )
     expected = checkpoint.torch_logits(loaded.model, squares)
-    np.testing.assert_allclose(engine.run(patches), expected, rtol=0, atol=1e-4 * float(np.ptp(expected)))
+    np.testing.assert_allclose(engine.run(patches).logits, expected, rtol=0, atol=1e-4 * float(np.ptp(expected)))
     assert (loaded.spec.temperature, loaded.spec.labels) == (engine.spec.temperature, engine.spec.labels)
 
 
@@ -163,7 +163,7 @@ def test_int8_answers_here_as_exact_products_do(
     engines: dict[str, Engine], int8_graph: onnx.ModelProto, example_patches: NDArray[np.uint8]
 ):
     exact = int8_logits(int8_graph, example_patches, exact_product)
-    found = np.concatenate([engines["int8"].run([patches]) for patches in example_patches])
+    found = np.concatenate([engines["int8"].run([patches]).logits for patches in example_patches])
     canary = engines["int8"].spec.canary
     assert canary is not None
     assert np.abs(found - exact).max() < canary.atol / 2, "GELU and layer norm are rounded in another order"
@@ -194,11 +194,11 @@ from app.engine.engine import EngineOptions, open_engine
 from app.engine.int8_probe import probe
 engine = open_engine(EngineOptions(Path(sys.argv[1]), provider="cpu", precision="int8", instances=1, max_batch_size=1))
 patches = np.load(sys.argv[2])
-np.save(sys.argv[3], np.concatenate([engine.run([one]) for one in patches]))
+np.save(sys.argv[3], np.concatenate([engine.run([one]).logits for one in patches]))
 print(probe())
 """
     logits = tmp_path / "logits.npy"
     said = as_avx2_only(script, str(BUNDLE), str(tmp_path / "patches.npy"), str(logits))
     assert said == "exact for pairs\n"
-    here = np.concatenate([engines["int8"].run([patches]) for patches in example_patches])
+    here = np.concatenate([engines["int8"].run([patches]).logits for patches in example_patches])
     np.testing.assert_allclose(np.load(logits), here, rtol=0, atol=1e-3 * float(np.ptp(here)))

@@ -44,6 +44,7 @@ DOCUMENTED = {
     "PIL": {"PIL.Image", "PIL.ImageChops", "PIL.ImageFile", "PIL.UnidentifiedImageError"},
     "prometheus_client": {"prometheus_client", "prometheus_client.core", "prometheus_client.registry"},
     "starlette": {
+        "starlette.convertors",
         "starlette.exceptions",
         "starlette.middleware.cors",
         "starlette.requests",
@@ -191,6 +192,7 @@ INTERNALS = [
     *_rows("decoding/decoder.py", "PIL.Image", DecompressionBombError=type),
     *_rows("telemetry/logs.py", "PIL", __file__=str),
     *_rows("http/problems.py", "starlette.routing", Match=type),
+    *_rows("api/endpoint.py", "starlette.routing", Match=type),
     *_rows("telemetry/instruments.py", "prometheus_client.utils", floatToGoString=("d",)),
     *_rows("http/body.py", "starlette.requests.Request", receive=()),
     *_rows("http/request_log.py", 'starlette: scope["route"]', path=str),

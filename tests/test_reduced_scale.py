@@ -54,6 +54,10 @@ def test_reduced_scale_changes_at_most_one_answer_in_a_hundred(files: list[bytes
 def labels(engine: Engine, files: list[bytes], useful_side: int) -> list[int]:
     """The best label of every file, decoded for that side."""
     return [
-        int(engine.run([to_patches(decode(file, engine.spec.channels, useful_side, LIMITS), engine.spec)]).argmax())
+        int(
+            engine.run(
+                [to_patches(decode(file, engine.spec.channels, useful_side, LIMITS), engine.spec)]
+            ).logits.argmax()
+        )
         for file in files
     ]

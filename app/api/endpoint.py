@@ -4,12 +4,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from app.api import security
 from app.api.openapi import Responses
 
 Guard = Callable[[Request], Awaitable[None]]
+
+
+class _OnlyDescribed(APIRoute):
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return Match.NONE, {}
 
 
 class Operation(NamedTuple):
@@ -34,10 +42,12 @@ def add(
     response_class: type[Response] | None = None,
     needs_key: bool | None = None,
     guard: Guard | None = None,
+    only_described: bool = False,
 ) -> None:
     """`body`: the type of a JSON answer, where `handler` makes no response itself. `description`: else its docstring.
 
     `needs_key`: whether the document asks for a key; None where one is of no use. `guard`: refuses who may not enter.
+    `only_described`: whether no request is routed to it, as some that are none of its own would fit its path.
     """
     schemes = [] if needs_key is None else security.either()
     options: dict[str, Any] = {} if response_class is None else {"response_class": response_class}
@@ -52,6 +62,7 @@ def add(
         responses=operation.responses,
         tags=[operation.tag],
         dependencies=schemes if guard is None else [*schemes, Depends(guard)],
+        route_class_override=_OnlyDescribed if only_described else None,
         openapi_extra={**operation.extra, **security.or_none(needed=needs_key is not False)},
         **options,
     )

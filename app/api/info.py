@@ -72,6 +72,7 @@ class Info:
             sets=conformal and SetsBody(data_set=conformal.data_set, num_pictures=conformal.num_pictures),
             provider=engine.provider,
             precision=engine.precision,
+            embedding_dim=engine.embedding_dim,
             precision_reason=engine.precision_reason,
             instances=engine.instances,
             lanes=engine.instances,

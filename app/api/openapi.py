@@ -7,7 +7,7 @@ from typing import Any
 
 from app.api import schemas
 from app.errors import ServiceError
-from app.http.problems import MEDIA_TYPE, PROBLEM_JSON, Form, Problem
+from app.http.problems import PROBLEM_JSON, Form, Problem
 
 CLASSIFICATION, MODELS, HEALTH, OPERATORS = "classification", "models", "health", "operators"
 
@@ -20,9 +20,9 @@ _TAGS = {
 ABOUT: dict[str, Any] = {
     "summary": "Image classification with an MLP-Mixer on ONNX Runtime.",
     "description": (
-        "Every error is an RFC 9457 problem: programs look at `code`, people at `detail`. The exceptions are answers "
-        "of the connection itself, in plain text: 400 for what is no HTTP, 431 for too many bytes of headers, and 503 "
-        "beyond the limit of connections."
+        "Every error is an RFC 9457 problem: programs look at `code`, people at `detail`. Endpoints of other protocols "
+        "tell of the same errors in the form of theirs. The exceptions are answers of the connection itself, in plain "
+        "text: 400 for what is no HTTP, 431 for too many bytes of headers, and 503 beyond the limit of connections."
     ),
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "openapi_tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
@@ -34,6 +34,7 @@ _DETAILS = {
     "bad_api_key": "The request has no API key; expected Authorization: Bearer KEY, or X-API-Key: KEY.",
     "forbidden": "No key for operators is configured; expected MIXER_ADMIN_KEYS or MIXER_ADMIN_KEYS_FILE.",
     "no_card": "fashion-mnist has no model card; expected README.md and card.json in its bundle, as mixer card writes.",
+    "no_embedding": "flowers has no output 'embedding'; expected a bundle exported by this version or later.",
     "unknown_model": "model is 'flowers'; this service has fashion-mnist.",
     "reload_refused": "fashion-mnist: The canary picture's logits are off by 3.2; expected at most 0.05.",
     "too_many_bytes": "The body has 30000000 bytes; expected at most 20971520.",
@@ -106,18 +107,19 @@ def complete(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _response(errors: list[type[ServiceError]], form: Form) -> dict[str, Any]:
     status = errors[0].status
-    schema = {"$ref": "#/components/schemas/Problem"} if form.media_type == MEDIA_TYPE else {"type": "object"}
+    typed: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}} if form.body is None else {}
     return {
         "description": "; ".join(f"{error.title} (`{error.code}`)" for error in errors),
         "headers": _references(_HEADERS_OF.get(status, ())),
         "content": {
             form.media_type: {
-                "schema": schema,
+                **typed,
                 "examples": {
                     error.code: {"summary": error.title, "value": form.json(_example(error))} for error in errors
                 },
             }
         },
+        **({} if form.body is None else {"model": form.body}),
     }
 
 

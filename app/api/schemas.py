@@ -125,6 +125,7 @@ class PublicModelBody(BaseModel):
     spec: ModelSpec
     sets: SetsBody | None = Field(description="What `set` of /classify rests on; null where it cannot be asked for.")
     precision: Literal["fp32", "fp16", "int8"]
+    embedding_dim: int | None = Field(description="How many numbers an embedding has; null where there are none.")
     limits: LimitsBody
     card: str | None = Field(description="Where its model card is; null where its bundle has none.")
 

@@ -49,8 +49,13 @@ VERSION = in_path("version", "The version of that bundle.", "1")
 
 
 def answered_as(
-    schema: dict[str, Any], example: object, form: Form, *errors: type[ServiceError], pictures: bool = True
+    body: Any, example: object, form: Form, *errors: type[ServiceError], pictures: bool = True
 ) -> Responses:
-    """A successful answer in JSON, and errors in this `form`. `pictures`: whether with all those about pictures."""
-    answer = {"description": "Answered", "content": {"application/json": {"schema": schema, "example": example}}}
-    return {200: answer} | described(*errors, *(_PICTURES if pictures else ()), form=form)
+    """A successful answer in JSON, and errors in this `form`. `pictures`: whether with all those about pictures.
+
+    `body`: the type of the answer, or its schema.
+    """
+    typed = {"schema": body} if isinstance(body, dict) else {}
+    answer = {"description": "Answered", "content": {"application/json": {**typed, "example": example}}}
+    named = {} if typed else {"model": body}
+    return {200: {**answer, **named}} | described(*errors, *(_PICTURES if pictures else ()), form=form)

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.classification import Classification
-from app.api.endpoint import Operation, add
+from app.api.endpoint import Guard, Operation, add
 from app.dialects.reading import Body, expect_some
 from app.errors import ServiceError
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
@@ -28,13 +28,14 @@ from app.serving.registry import Model
 class Query:
     """What a request asks: about which pictures, for how many labels, until when. `options`: what its answer needs.
 
-    `model`: its name, where the body says it. `top_k`: None for the default; more than there are classes means all.
+    `model` and `version`: where the body says them. `top_k`: None for all classes; more than there are means all, too.
     """
 
     pictures: Sequence[Picture]
     top_k: int | None = None
     timeout_s: float = math.inf
     model: str | None = None
+    version: str | None = None
     options: Any = None
 
 
@@ -51,7 +52,7 @@ class Answered(NamedTuple):
 class Route:
     """A `path` about pictures: how the query is read and answered. {model} and {version} in it are those asked for.
 
-    `key_of`: a key that this protocol shows in a place of its own.
+    `key_of`: a key that this protocol shows in a place of its own, which is known before the body is read.
     """
 
     path: str
@@ -65,13 +66,14 @@ class Route:
 
 @dataclass(frozen=True)
 class Info:
-    """GET `path`: what only tells. `needs_key`: None where nobody is asked for one, as for health."""
+    """GET `path`: what only tells. `needs_key`: whether somebody without one is refused, unlike for health."""
 
     path: str
     operation: Operation
     handler: Callable[[Request], Awaitable[Response]]
     method: str = "GET"
     needs_key: bool = True
+    key_of: Callable[[Request], str | None] = field(default=lambda request: None)
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,14 @@ class Dialect:
             endpoint = AsgiEndpoint(
                 route.path, _Asking(classification, route), None, classification.in_flight, route.form
             )
-            add(router, route.path, endpoint.described, route.operation, method=route.method, needs_key=locked)
+            add(
+                router, route.path, endpoint.described, route.operation,
+                method=route.method, description=route.operation.summary, needs_key=locked,
+                only_described=route.path.startswith("/{"),
+            )  # fmt: skip
             app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
         for info in self.info:
-            guard = classification.guard if info.needs_key else None
+            guard = _guard(classification, info.key_of) if info.needs_key else None
             add(
                 router, info.path, info.handler, info.operation, method=info.method,
                 response_class=Response, needs_key=locked if info.needs_key else None, guard=guard,
@@ -119,7 +125,7 @@ class _Asking:
             timing_of(request.scope).received()
             if query.timeout_s != math.inf:
                 clients_deadline = min(clients_deadline, classification.within(request, query.timeout_s))
-            model = classification.models.asked(path.get("model") or query.model, path.get("version"))
+            model = classification.models.asked(path.get("model") or query.model, path.get("version") or query.version)
             answers = await self._answers(request, query, model.classifier, clients_deadline)
         return route.answer(Answered(request, query, model, answers))
 
@@ -146,6 +152,13 @@ class _Asking:
         if held is not None and held.classifier is classifier:
             return held
         return self.classification.expect(request, classifier, deadline)
+
+
+def _guard(classification: Classification, key_of: Callable[[Request], str | None]) -> Guard:
+    async def guard(request: Request) -> None:
+        classification.expect_key(request, key_of(request))
+
+    return guard
 
 
 def _wanted(classifier: Classifier, top_k: int | None) -> Wanted:

@@ -1,6 +1,46 @@
 """How each protocol tells its clients of an error, by the path that they asked. Knows none of the requests."""
 
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.api import schemas
 from app.http.problems import PROBLEM_JSON, Form, Problem
+
+
+class ErrorBody(schemas.Problem):
+    """A problem, whose detail is in `error`, too."""
+
+    error: str = Field(description="The thing, its value, and what was expected.")
+
+
+class MessageBody(schemas.Problem):
+    """A problem, whose detail is in `message`, too."""
+
+    message: str = Field(description="The thing, its value, and what was expected.")
+
+
+class OpenAIError(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str = Field(description="The thing, its value, and what was expected.")
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None = Field(default=None, description="Null: the message names what it is about.")
+    code: str = Field(description="That of the problem, or OpenAI's own where it has one.")
+
+
+class OpenAIErrorBody(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    error: OpenAIError
+
+
+class TorchServeErrorBody(BaseModel):
+    """An error as TorchServe's clients read it."""
+
+    code: int = Field(description="The status of the answer.")
+    type: str
+    message: str = Field(description="The thing, its value, and what was expected.")
 
 
 def _error(problem: Problem) -> dict[str, object]:
@@ -11,9 +51,13 @@ def _message(problem: Problem) -> dict[str, object]:
     return {"message": problem.detail, **problem.members}
 
 
+_OPENAIS_CODES = {"unknown_model": "model_not_found", "bad_api_key": "invalid_api_key"}
+
+
 def _openai(problem: Problem) -> dict[str, object]:
     kind = "server_error" if problem.status >= 500 else "invalid_request_error"
-    return {"error": {"message": problem.detail, "type": kind, "param": None, "code": problem.code}}
+    code = _OPENAIS_CODES.get(problem.code, problem.code)
+    return {"error": {"message": problem.detail, "type": kind, "param": None, "code": code}}
 
 
 def _torchserve(problem: Problem) -> dict[str, object]:
@@ -21,10 +65,10 @@ def _torchserve(problem: Problem) -> dict[str, object]:
     return {"code": problem.status, "type": kind, "message": problem.detail}
 
 
-ERROR = Form(_error)  # Open Inference Protocol, KServe v1, TensorFlow Serving, Hugging Face
-MESSAGE = Form(_message)  # Roboflow
-OPENAI = Form(_openai)
-TORCHSERVE = Form(_torchserve)
+ERROR = Form(_error, ErrorBody)  # Open Inference Protocol, KServe v1, TensorFlow Serving, Hugging Face
+MESSAGE = Form(_message, MessageBody)  # Roboflow
+OPENAI = Form(_openai, OpenAIErrorBody)
+TORCHSERVE = Form(_torchserve, TorchServeErrorBody)
 
 _BELOW = {
     "/v2": ERROR,
@@ -36,6 +80,7 @@ _BELOW = {
     "/ping": TORCHSERVE,
     "/invocations": ERROR,
     "/infer": MESSAGE,
+    "/model/add": MESSAGE,
     "/model/registry": MESSAGE,
 }
 

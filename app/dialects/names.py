@@ -3,6 +3,8 @@
 NAMES = (
     "huggingface",
     "kserve",
+    "openai",
+    "roboflow",
     "sagemaker",
     "torchserve",
     "vertex",

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request
 from pydantic_core import to_json
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from app.api.endpoint import Operation
@@ -21,6 +22,7 @@ from app.serving.registry import Model, Models, UnknownModel
 
 _OWNER = "mixer-serve"
 _PATH = "/v1/models"
+_NAME = "model_name"
 _OBJECT = {"type": "object"}
 _AVAILABLE = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 _ENTRY = {"id": "clothes", "object": "model", "created": 1767225600, "owned_by": _OWNER}
@@ -29,6 +31,7 @@ _STATUS = {**_ENTRY, "name": "clothes", "ready": True, "model_version_status": [
 
 def dialect(serving: Serving) -> Dialect:
     """The list, and each model, with a version or without."""
+    register_url_convertor(_NAME, _Name())
     told = _Told(serving.models)
     one = "Whether a model is served, as clients of KServe v1, TensorFlow Serving and OpenAI ask"
     return Dialect(
@@ -43,17 +46,31 @@ def dialect(serving: Serving) -> Dialect:
                 told.all,
             ),
             Info(
-                f"{_PATH}/{{model}}",
+                f"{_PATH}/{{model:{_NAME}}}",
                 _operation("v1_model", one, _STATUS, UnknownModel, NotReady, parameters=(MODEL,)),
                 told.one,
             ),
             Info(
-                f"{_PATH}/{{model}}/versions/{{version}}",
+                f"{_PATH}/{{model}}/versions/{{version:{_NAME}}}",
                 _operation("v1_model_version", one, _STATUS, UnknownModel, NotReady, parameters=(MODEL, VERSION)),
                 told.one,
             ),
         )
     )
+
+
+class _Name(Convertor[str]):
+    """The last part of a path that is not what POST asks: GET is then no method of /v1/models/NAME:predict."""
+
+    regex = "[^/]+(?<!:predict)(?<!:classify)"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
 
 
 @dataclass(frozen=True)

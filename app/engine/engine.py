@@ -16,10 +16,10 @@ import numpy as np
 from app.engine import not_a_bundle
 from app.engine.cuda_graphs import BatchBucketRunner
 from app.engine.instance import Instance
-from app.engine.metadata import PRECISIONS, expect_interface
+from app.engine.metadata import PRECISIONS, embedding_dim, expect_interface
 from app.engine.precision import open_best
 from app.engine.providers import PROVIDERS, Gpu, Providers, cuda, tensorrt
-from app.engine.runners import INPUT, Logits, Patches, SessionRunner
+from app.engine.runners import INPUT, Outputs, Patches, SessionRunner
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, one_line, open_held, open_session
 from app.errors import EngineError
 from app.system.cpu_limits import instances_and_threads, usable_cpus
@@ -55,7 +55,7 @@ class Engine:
     """One graph, ready to run on the instances of its `pool`, which an executor may use instead of `run`.
 
     `run` may be called from `instances` threads at once; more wait for each other. `pads`: whether runs are padded to
-    batch buckets.
+    batch buckets. `embedding_dim`: C of the embedding of a picture; None where the graph gives none.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Engine:
         fallback: str | None,
         precision_reason: str = "",
         max_batch_size: int = _CPU_BATCH_SIZE,
+        embedding_dim: int | None = None,
     ) -> None:
         self.spec = spec
         self.provider = provider
@@ -78,12 +79,13 @@ class Engine:
         self.pads = provider != "cpu"
         self.fallback = fallback
         self.max_batch_size = max_batch_size
+        self.embedding_dim = embedding_dim
         self._idle: SimpleQueue[Instance] = SimpleQueue()
         for instance in self.pool:
             self._idle.put(instance)
 
-    def run(self, patches: Sequence[Patches]) -> Logits:
-        """Logits float32 [n, K] of n pictures, each uint8 [S, P*P*C]."""
+    def run(self, patches: Sequence[Patches]) -> Outputs:
+        """The outputs of n pictures, each uint8 [S, P*P*C]."""
         instance = self._idle.get()
         run = instance.runner.run
         try:
@@ -101,16 +103,27 @@ class Engine:
         for instance in first_of_each.values():
             for batch_size in sorted({1, self.max_batch_size}):
                 try:
-                    logits = instance.call(instance.runner.run, [blank] * batch_size)
+                    outputs = instance.call(instance.runner.run, [blank] * batch_size)
                 except Exception as error:
                     raise EngineError(f"The graph does not run a batch of {batch_size}: {one_line(error)}") from error
-                expected = (batch_size, self.spec.num_classes)
-                if logits.shape != expected:
-                    raise EngineError(
-                        f"The graph answers a batch of {batch_size} with {logits.shape}; expected {expected}."
-                    )
-                if not np.isfinite(logits).all():
-                    raise EngineError(f"The graph answers a blank image with {logits[0]}; expected finite numbers.")
+                self._expect_sound(outputs, batch_size)
+
+    def _expect_sound(self, outputs: Outputs, batch_size: int) -> None:
+        """Raises EngineError where the outputs of blank images have other shapes than they should, or no numbers."""
+        logits, embedding = outputs
+        expected = (batch_size, self.spec.num_classes)
+        if logits.shape != expected:
+            raise EngineError(f"The graph answers a batch of {batch_size} with {logits.shape}; expected {expected}.")
+        if not np.isfinite(logits).all():
+            raise EngineError(f"The graph answers a blank image with {logits[0]}; expected finite numbers.")
+        found = None if embedding is None else embedding.shape
+        expected_embedding = None if self.embedding_dim is None else (batch_size, self.embedding_dim)
+        if found != expected_embedding:
+            raise EngineError(
+                f"The graph gives a batch of {batch_size} an embedding of {found}; expected {expected_embedding}."
+            )
+        if embedding is not None and not np.isfinite(embedding).all():
+            raise EngineError("The embedding of a blank image is not all finite numbers; expected that.")
 
 
 def open_engine(options: EngineOptions, runtime: Runtime = ONNX_RUNTIME) -> Engine:
@@ -168,14 +181,15 @@ def _open_on(
         runtime.int8_products,
     )
     expect_interface(session, spec, path)
+    dim = embedding_dim(session)
     options = replace(options, max_batch_size=options.max_batch_size or best_batch_size(provider, spec))
     if provider == "cpu":
-        runner = SessionRunner(session)
+        runner = SessionRunner(session, dim)
         pool = [Instance(lambda: runner) for _ in range(instances)]
     else:
         del session  # it has shown that the provider runs, and makes room for those that serve
         providers = _gpu_providers(provider, options, spec, precision)
-        pool = [_gpu_instance(path, providers, threads, spec, options, runtime) for _ in range(instances)]
+        pool = [_gpu_instance(path, providers, threads, spec, options, runtime, dim) for _ in range(instances)]
     engine = Engine(
         pool,
         spec,
@@ -184,6 +198,7 @@ def _open_on(
         precision_reason=reason,
         fallback=fallback,
         max_batch_size=options.max_batch_size,
+        embedding_dim=dim,
     )
     engine.warm_up()
     return engine
@@ -215,8 +230,14 @@ def _gpu_providers(provider: str, options: EngineOptions, spec: ModelSpec, preci
 
 
 def _gpu_instance(
-    path: Path, providers: Providers, threads: CpuThreads, spec: ModelSpec, options: EngineOptions, runtime: Runtime
+    path: Path,
+    providers: Providers,
+    threads: CpuThreads,
+    spec: ModelSpec,
+    options: EngineOptions,
+    runtime: Runtime,
+    dim: int | None,
 ) -> Instance:
     session = open_held(path, providers, threads, runtime)
     memory = runtime.memory(options.device_id)
-    return Instance(lambda: BatchBucketRunner(session, spec, options.max_batch_size, memory))
+    return Instance(lambda: BatchBucketRunner(session, spec, options.max_batch_size, memory, dim))

@@ -6,7 +6,7 @@ from typing import cast, get_args
 
 from pydantic import ValidationError
 
-from app.engine.runners import INPUT, LOGITS
+from app.engine.runners import EMBEDDING, INPUT, LOGITS
 from app.engine.session import Session, one_line
 from app.errors import EngineError
 from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
@@ -53,3 +53,13 @@ def expect_interface(session: Session, spec: ModelSpec, path: Path) -> None:
         )
     if outputs.get(LOGITS) != [spec.num_classes]:
         raise EngineError(f"{path} gives {outputs}; its spec says {LOGITS} of {spec.num_classes}.")
+
+
+def embedding_dim(session: Session) -> int | None:
+    """C of the output `embedding`, float32 [batch, C]; None where the graph has no such output."""
+    outputs = {entry.name: (entry.type, list(entry.shape)) for entry in session.get_outputs()}
+    match outputs.get(EMBEDDING):
+        case ("tensor(float)", [_, int(dim)]):
+            return dim
+        case _:
+            return None

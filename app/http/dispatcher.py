@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http import problems
 from app.http.in_flight import InFlight
+from app.http.prefix import OWN_PATHS
 from app.http.problems import PROBLEM_JSON, Form
 from app.system.spelling import nearest
 
@@ -28,6 +29,7 @@ NOTHING_IS_FETCHED = (
 )
 _ADDRESSES = ("url", "uri", "image_url", "imageurl", "image", "src", "link")
 _SHOWN = 64  # characters of a name
+_OWN = "|".join(map(re.escape, sorted(OWN_PATHS)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ class Application(FastAPI):
         self._patterns: dict[tuple[str, str], re.Pattern[str]] = {}  # of the paths that hold braces
 
     def dispatch(self, method: str, path: str, app: ASGIApp) -> None:
-        """Let `app` answer exactly these requests. {NAME} in the path stands for anything but a slash."""
+        """Let `app` answer exactly these requests. {NAME} in the path stands for anything but a slash.
+
+        As the first part of a path it stands for none that the service's own paths begin with, either.
+        """
         self._dispatched[method, path] = app
         if "{" in path:
             self._patterns[method, path] = _pattern(path)
@@ -155,7 +160,8 @@ class Application(FastAPI):
 def _pattern(path: str) -> re.Pattern[str]:
     """What matches the paths that `path` stands for, its {NAME}s as groups."""
     parts = re.split(r"{(\w+)}", path)  # plain text and names in turns
-    return re.compile("".join(f"(?P<{part}>[^/]+)" if odd % 2 else re.escape(part) for odd, part in enumerate(parts)))
+    named = "".join(f"(?P<{part}>[^/]+)" if odd % 2 else re.escape(part) for odd, part in enumerate(parts))
+    return re.compile(f"(?!/(?:{_OWN})(?:/|$)){named}" if path.startswith("/{") else named)
 
 
 def expect_known(given: Iterable[str], known: Iterable[str]) -> None:

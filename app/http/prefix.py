@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 _OTHERS = {
     "hf",
+    "infer",
     "invocations",
     "ping",
     "predictions",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -41,13 +42,17 @@ class Problem(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a protocol tells its clients of a problem: the JSON of one, and its media type."""
+    """How a protocol tells its clients of a problem: the JSON of one, its type, and its media type.
+
+    `body`: None for that of a problem itself.
+    """
 
     json: Callable[[Problem], object]
+    body: type[BaseModel] | None
     media_type: str = "application/json"
 
 
-PROBLEM_JSON = Form(lambda problem: problem.members, MEDIA_TYPE)
+PROBLEM_JSON = Form(lambda problem: problem.members, None, MEDIA_TYPE)
 
 
 class ProblemResponse(Response):

@@ -19,7 +19,7 @@ from app.inference.answer import Certainty, Prediction, Wanted, certainty_of, pr
 from app.inference.batcher import Batcher
 from app.inference.executor import Executor
 from app.inference.permits import Permit
-from app.inference.scores import Scores
+from app.inference.scores import NoEmbedding, Scores
 from app.system.quota import Quota
 from app.system.threads import Threads
 from app.telemetry.metrics import Metrics
@@ -96,6 +96,14 @@ class Classifier:
         self.batcher: Batcher[Patches, Scores] = Batcher(
             self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits
         )
+
+    def expect_embedding(self) -> int:
+        """How many numbers the embedding of a picture has. Raises NoEmbedding where the graph gives none."""
+        if self.engine.embedding_dim is None:
+            raise NoEmbedding(
+                f"{self.spec.name} has no output 'embedding'; expected a bundle exported by this version or later."
+            )
+        return self.engine.embedding_dim
 
     def admit(self, count: int = 1, *, deadline: float = math.inf) -> "Permits":
         """Permits for `count` pictures, all or none, that can be answered by `deadline` (the event loop's clock).

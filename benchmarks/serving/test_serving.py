@@ -22,6 +22,7 @@ from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parents[2]
 
+from app.engine.runners import Outputs  # noqa: E402
 from benchmarks.serving import __main__ as bench  # noqa: E402
 from benchmarks.serving import client, contest, environments, plots, results, tables, workloads  # noqa: E402
 from benchmarks.serving.cells import Cell, Kind, cells  # noqa: E402
@@ -304,7 +305,7 @@ def test_only_pictures_with_a_clear_answer_are_sent():
     logits = {b"sure": [1.0, 9.0, 0.0], b"unsure": [5.0, 5.1, 0.0], b"flat": [1.0, 1.0, 1.0]}
     spec = color_spec()
     found = workloads.clear_answers(
-        list(logits), spec, lambda payload: payload, lambda batch: np.array([logits[batch[0]]])
+        list(logits), spec, lambda payload: payload, lambda batch: Outputs(np.array([logits[batch[0]]]))
     )
     assert found == [workloads.Answered(b"sure", "green")]
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.engine.runners import Patches
+from app.engine.runners import Outputs, Patches
 from benchmarks.peers.classifier import ROUTE
 from benchmarks.serving.cells import BODIES, Body, Kind
 from benchmarks.serving.client import THREADS, Group, Plan
@@ -19,7 +18,7 @@ CLEAR = 0.02  # of the logits' range: how far the best label is from the second 
 _MOST = 4  # pictures of a label
 _BOUNDARY = "bench-7d1c0f5a9e"
 
-Run = Callable[[Sequence[Patches]], NDArray[np.float32]]
+Run = Callable[[Sequence[Patches]], Outputs]
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def clear_answers(files: Sequence[bytes], spec: ModelSpec, decode: Decode, run: 
     """Those whose best label is not in doubt: no rounding inside a batch can turn it."""
     found = []
     for payload in files:
-        (logits,) = run([decode(payload)])
+        (logits,) = run([decode(payload)]).logits
         second, best = np.sort(logits)[-2:]
         if best - second >= CLEAR * float(np.ptp(logits)) > 0:
             found.append(Answered(payload, spec.labels[int(logits.argmax())]))

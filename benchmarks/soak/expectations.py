@@ -66,7 +66,7 @@ class Oracle:
 
     def _find_out(self, payload: bytes) -> Logits | ServiceError:
         try:
-            (logits,) = self._run([self._decode(payload)])
+            (logits,) = self._run([self._decode(payload)]).logits
         except ServiceError as error:
             return error
         return logits

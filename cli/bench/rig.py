@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.engine.engine import Engine, EngineOptions, best_batch_size, find_graphs, open_engine
-from app.engine.runners import Logits, Patches
+from app.engine.runners import Outputs, Patches
 from app.errors import EngineError
 from model.spec import ModelSpec, Precision
 
@@ -26,7 +26,7 @@ class Opened:
 
     precision: Precision
     split: Split
-    run: Callable[[Sequence[Patches]], Logits]
+    run: Callable[[Sequence[Patches]], Outputs]
 
 
 @dataclass(frozen=True)

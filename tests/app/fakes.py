@@ -12,7 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from app.engine.engine import Engine
 from app.engine.instance import Instance
-from app.engine.runners import SessionRunner
+from app.engine.metadata import embedding_dim
+from app.engine.runners import Outputs, SessionRunner
 from app.telemetry.metrics import Metrics
 from model.spec import METADATA_KEY, PRECISION_KEY, ModelSpec
 
@@ -123,7 +124,7 @@ class FakeRunner:
     def __init__(self) -> None:
         self.made_in = threading.current_thread()
 
-    def run(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def run(self, patches: Sequence[NDArray[np.uint8]]) -> Outputs:
         raise AssertionError("nothing is run")
 
     def padding(self, batch_size: int) -> int:
@@ -131,7 +132,10 @@ class FakeRunner:
 
 
 class FakeSession:
-    """An ONNX Runtime session that answers as told: `answer` maps patches uint8 [n, S, P*P*C] to logits [n, K]."""
+    """An ONNX Runtime session that answers as told: `answer` maps patches uint8 [n, S, P*P*C] to logits [n, K].
+
+    `embedding` maps them to its output of that name, [n, P*P*C]; without it, the graph has no such output.
+    """
 
     def __init__(
         self,
@@ -141,19 +145,21 @@ class FakeSession:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         precision: str = "",
         metadata: Mapping[str, str] | None = None,
+        embedding: Callable[[NDArray[np.uint8]], Any] | None = None,
     ) -> None:
         self._spec = spec
         self._metadata = {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision, **(metadata or {})}
         self._answer = answer or (lambda patches: np.zeros((len(patches), spec.num_classes), dtype=np.float32))
         self._providers = providers
+        self._embedding = embedding
         self.batches: list[NDArray[np.uint8]] = []
 
     def run(self, output_names: Sequence[str], inputs: Mapping[str, object]) -> Sequence[object]:
-        assert list(output_names) == ["logits"]
+        assert list(output_names) == [output.name for output in self.get_outputs()]
         patches = inputs["patches"]
         assert isinstance(patches, np.ndarray)
         self.batches.append(patches)
-        return [self._answer(patches)]
+        return [self._answer(patches), *([] if self._embedding is None else [self._embedding(patches)])]
 
     def io_binding(self) -> Any:
         raise AssertionError("a session on a CPU binds nothing")
@@ -175,7 +181,9 @@ class FakeSession:
         return [SimpleNamespace(name="patches", type="tensor(uint8)", shape=shape)]
 
     def get_outputs(self) -> Sequence[Any]:
-        return [SimpleNamespace(name="logits", shape=["batch", self._spec.num_classes])]
+        sizes = {"logits": self._spec.num_classes, "embedding": self._spec.patch_bytes}
+        names = ["logits"] if self._embedding is None else list(sizes)
+        return [SimpleNamespace(name=name, type="tensor(float)", shape=["batch", sizes[name]]) for name in names]
 
 
 class FakeArray:
@@ -235,7 +243,8 @@ class FakeGpuSession(FakeSession):
     """A session with CUDA graphs, as ONNX Runtime has them.
 
     The first run with a graph id captures the addresses that are bound then, for the thread that runs; later runs of
-    that thread read and write there, whatever is bound. Graph id -1 runs what is bound. `replay` breaks the replays.
+    that thread read and write there, whatever is bound. Graph id -1 runs what is bound. `replay` breaks the replays of
+    the logits, `replay_embedding` those of the embedding.
     """
 
     def __init__(
@@ -247,13 +256,16 @@ class FakeGpuSession(FakeSession):
         takers: Sequence[str] | None = None,
         replay: Callable[[NDArray[np.uint8]], Any] | None = None,
         precision: str = "",
+        embedding: Callable[[NDArray[np.uint8]], Any] | None = None,
+        replay_embedding: Callable[[NDArray[np.uint8]], Any] | None = None,
     ) -> None:
         providers = (provider, "CPUExecutionProvider")
-        super().__init__(spec, answer or means_of_colors, providers=providers, precision=precision)
+        super().__init__(spec, answer or means_of_colors, providers=providers, precision=precision, embedding=embedding)
         self.runs: list[BoundRun] = []
         self.bindings: list[FakeBinding] = []
         self._takers = [provider] if takers is None else takers
         self._replay = replay or self._answer
+        self._replay_embedding = replay_embedding or embedding
         self._graphs: dict[tuple[int, int], dict[str, FakeArray]] = {}
 
     def run(self, output_names: Sequence[str], inputs: Mapping[str, object]) -> Sequence[object]:
@@ -272,8 +284,12 @@ class FakeGpuSession(FakeSession):
         bound = self._graphs.get(place, iobinding.bound)
         patches = bound["patches"].numpy().copy()
         self.runs.append(BoundRun(graph_id, place[0], captures, patches))
-        answer = self._replay if place in self._graphs and not captures else self._answer
+        replays = place in self._graphs and not captures
+        answer = self._replay if replays else self._answer
         bound["logits"].update_inplace(np.asarray(answer(patches), np.float32))
+        embedding = self._replay_embedding if replays else self._embedding
+        if embedding is not None and "embedding" in bound:
+            bound["embedding"].update_inplace(np.asarray(embedding(patches), np.float32))
 
     def get_provider_graph_assignment_info(self) -> Sequence[Any]:
         return [SimpleNamespace(ep_name=name) for name in self._takers]
@@ -333,13 +349,20 @@ def means_of_colors(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(pixels.mean(axis=1) * np.float32(10 / 255), dtype=np.float32)
 
 
+def means_of_patches(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The embedding of the graph of color_bundle.py: the mean patch, float32 [n, P*P*C]."""
+    return np.asarray(patches.astype(np.float32).mean(axis=1), dtype=np.float32)
+
+
 def engine_of(session: FakeSession, spec: ModelSpec, *, instances: int = 1) -> Engine:
     """An engine over a fake session."""
+    dim = embedding_dim(session)
     return Engine(
-        [Instance(lambda: SessionRunner(session)) for _ in range(instances)],
+        [Instance(lambda: SessionRunner(session, dim)) for _ in range(instances)],
         spec,
         provider="cpu",
         precision="fp32",
         precision_reason="because",
         fallback=None,
+        embedding_dim=dim,
     )

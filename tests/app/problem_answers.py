@@ -26,8 +26,8 @@ _TITLES = {
     "not_found": "Not found",
     "unknown_model": "Unknown model",
     "no_card": "No model card",
-    "reload_refused": "Reload refused",
     "no_embedding": "No embedding",
+    "reload_refused": "Reload refused",
     "method_not_allowed": "Method not allowed",
 }
 

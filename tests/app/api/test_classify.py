@@ -350,6 +350,7 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
         "sets": None,
         "provider": "cpu",
         "precision": "fp32",
+        "embedding_dim": 48,
         "precision_reason": "fp32 was asked for",
         "instances": 2,
         "lanes": 2,
@@ -369,6 +370,11 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
             "workers": 1,
         },
     }
+
+
+async def test_a_model_without_embeddings_has_no_size_of_them(serve: Serve) -> None:
+    async with serve(engine_of(FakeSession(SPEC, means_of_colors), SPEC), admin_port=1) as service:
+        assert (await service.http.get("/model")).json()["embedding_dim"] is None
 
 
 @pytest.mark.parametrize("names", [{"license": "MIT"}, {"licence": "MIT"}, {"license": "MIT", "licence": "MIT"}])

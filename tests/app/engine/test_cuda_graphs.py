@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from app.engine.cuda_graphs import BatchBucketRunner, batch_buckets
 from app.engine.gpu_buffers import OrtMemory
 from app.engine.instance import Instance
+from app.engine.metadata import embedding_dim
 from app.errors import EngineError
 from tests.app.color_bundle import color_spec, write_bundle
-from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colors
+from tests.app.fakes import FakeGpuSession, FakeMemory, means_of_colors, means_of_patches
 
 SPEC = color_spec()
 TOP = 12
 BUCKETS = [1, 2, 3, 4, 6, 8, 12]
+OUTPUTS = ["logits", "embedding"]
 Images = list[NDArray[np.uint8]]
 
 
@@ -34,9 +36,15 @@ def images(count: int, seed: int = 0) -> Images:
 
 
 def captured(session: FakeGpuSession, memory: FakeMemory | None = None) -> BatchBucketRunner:
-    runner = BatchBucketRunner(session, SPEC, TOP, memory or FakeMemory())
+    dim = embedding_dim(session)
+    runner = BatchBucketRunner(session, SPEC, TOP, memory or FakeMemory(), dim)
     session.runs.clear()
     return runner
+
+
+def embedding_session(**breakage: Any) -> FakeGpuSession:
+    """One whose graph gives embeddings."""
+    return FakeGpuSession(SPEC, embedding=means_of_patches, **breakage)
 
 
 # --- before ready ---
@@ -83,6 +91,17 @@ def test_a_graph_that_answers_otherwise_when_replayed_is_refused(replay: Callabl
         BatchBucketRunner(FakeGpuSession(SPEC, replay=replay), SPEC, TOP, FakeMemory())
 
 
+@pytest.mark.parametrize("wrong", [0.5, float("nan")])
+def test_a_graph_whose_embedding_alone_is_another_when_replayed_is_refused(wrong: float) -> None:
+    session = embedding_session(replay_embedding=lambda patches: means_of_patches(patches) * np.float32(wrong))
+    message = (
+        r"^The captured graph of 1 pictures answers otherwise than the graph itself: its embedding is off by \S+; "
+        r"expected at most \d\S*\.$"
+    )
+    with pytest.raises(EngineError, match=message):
+        captured(session)
+
+
 def test_a_rung_that_does_not_run_is_named() -> None:
     def answer(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
         if len(patches) == 6:
@@ -117,6 +136,14 @@ def test_every_rung_has_memory_of_its_own_size_and_is_bound_once() -> None:
     assert len(session.bindings) == len(BUCKETS)
 
 
+def test_every_rung_has_memory_for_embeddings_where_the_graph_gives_them() -> None:
+    session, memory = embedding_session(), FakeMemory()
+    captured(session, memory)
+    assert [array.numpy().shape for array in memory.arrays[2::3]] == [(bucket, 48) for bucket in BUCKETS]
+    assert {array.numpy().dtype for array in memory.arrays[2::3]} == {np.dtype(np.float32)}
+    assert [binding.bound["embedding"] for binding in session.bindings] == memory.arrays[2::3]
+
+
 # --- running ---
 
 
@@ -125,7 +152,7 @@ def test_a_batch_is_padded_to_the_next_rung_with_blanks_and_answered_in_order(co
     session = FakeGpuSession(SPEC)
     runner = captured(session)
     batch = images(count)
-    logits = runner.run(batch)
+    logits = runner.run(batch).logits
     assert logits.dtype == np.float32
     assert logits == pytest.approx(means_of_colors(np.stack(batch)))
     (run,) = session.runs
@@ -146,7 +173,29 @@ def test_nothing_of_a_larger_batch_is_left_in_a_smaller_one() -> None:
 
 def test_an_answer_stays_what_it_was_when_the_next_batch_runs() -> None:
     runner = captured(FakeGpuSession(SPEC))
-    first = runner.run(images(3))
+    first = runner.run(images(3)).logits
+    kept = first.copy()
+    runner.run(images(3, seed=1))
+    assert (first == kept).all()
+
+
+@pytest.mark.parametrize("count", range(1, TOP + 1))
+def test_a_padded_batch_has_an_embedding_for_each_of_its_own_pictures(count: int) -> None:
+    batch = images(count)
+    embedding = captured(embedding_session()).run(batch).embedding
+    assert embedding is not None
+    assert (embedding.dtype, embedding.shape) == (np.float32, (count, 48))
+    assert embedding == pytest.approx(means_of_patches(np.stack(batch)))
+
+
+def test_a_graph_without_embeddings_gives_none() -> None:
+    assert captured(FakeGpuSession(SPEC)).run(images(3)).embedding is None
+
+
+def test_an_embedding_stays_what_it_was_when_the_next_batch_runs() -> None:
+    runner = captured(embedding_session())
+    first = runner.run(images(3)).embedding
+    assert first is not None
     kept = first.copy()
     runner.run(images(3, seed=1))
     assert (first == kept).all()
@@ -183,7 +232,7 @@ def test_two_runners_share_no_memory() -> None:
     places = [*memory.hosts, *(array.numpy() for array in memory.arrays)]
     assert len(places) == 2 * (1 + 2 * len(BUCKETS))
     assert not any(np.shares_memory(a, b) for i, a in enumerate(places) for b in places[:i])
-    assert runners[0].run(images(1)) == pytest.approx(runners[1].run(images(1)))
+    assert runners[0].run(images(1)).logits == pytest.approx(runners[1].run(images(1)).logits)
 
 
 def test_its_session_and_its_memory_go_with_it() -> None:
@@ -201,7 +250,7 @@ def test_a_picture_of_another_shape_does_not_run() -> None:
     with pytest.raises(ValueError, match=r"could not broadcast|shape"):
         runner.run([np.zeros((4, 47), dtype=np.uint8)])
     assert session.runs == []
-    assert runner.run(images(1)).shape == (1, 3)
+    assert runner.run(images(1)).logits.shape == (1, 3)
 
 
 # --- the same with ONNX Runtime itself, on its device "cpu" ---
@@ -214,7 +263,7 @@ def session(bundle: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def real(session: Any) -> BatchBucketRunner:
-    return BatchBucketRunner(session, SPEC, TOP, OrtMemory("cpu", 0))
+    return BatchBucketRunner(session, SPEC, TOP, OrtMemory("cpu", 0), SPEC.patch_bytes)
 
 
 @given(st.lists(st.integers(1, TOP), min_size=1, max_size=6), st.integers(0, 99))
@@ -223,8 +272,8 @@ def test_onnx_runtime_answers_any_sequence_of_batches_as_it_does_without_a_ladde
 ) -> None:
     for count in counts:
         batch = images(count, seed)
-        (expected,) = session.run(["logits"], {"patches": np.stack(batch)})
-        assert (real.run(batch) == expected).all()
+        for found, expected in zip(real.run(batch), session.run(OUTPUTS, {"patches": np.stack(batch)}), strict=True):
+            assert (found == expected).all()
 
 
 def test_onnx_runtimes_memory_stays_where_it_is(session: Any) -> None:
@@ -235,11 +284,11 @@ def test_onnx_runtimes_memory_stays_where_it_is(session: Any) -> None:
             values.append(super().device(shape, dtype))
             return values[-1]
 
-    runner = BatchBucketRunner(session, SPEC, TOP, Watched("cpu", 0))
+    runner = BatchBucketRunner(session, SPEC, TOP, Watched("cpu", 0), SPEC.patch_bytes)
     addresses = [value.data_ptr() for value in values]
     for count in range(1, TOP + 1):
         runner.run(images(count))
-    assert len(addresses) == len(set(addresses)) == 2 * len(batch_buckets(TOP))
+    assert len(addresses) == len(set(addresses)) == 3 * len(batch_buckets(TOP))
     assert [value.data_ptr() for value in values] == addresses
 
 

@@ -22,11 +22,12 @@ from app.engine.engine import Engine, EngineOptions, best_batch_size, find_graph
 from app.engine.gpu_buffers import OrtMemory
 from app.engine.instance import Instance
 from app.engine.providers import PROVIDERS, Providers
+from app.engine.runners import Outputs
 from app.engine.session import ONNX_RUNTIME, Runtime
 from app.errors import EngineError
 from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, Network
 from tests.app.color_bundle import color_graph, color_spec, write_bundle
-from tests.app.fakes import FakeGpuSession, FakeMemory, FakeSession, engine_of, means_of_colors
+from tests.app.fakes import FakeGpuSession, FakeMemory, FakeSession, engine_of, means_of_colors, means_of_patches
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 SPEC = color_spec()
@@ -120,9 +121,26 @@ def refusal(bundle: Path, runtime: Runtime = ONNX_RUNTIME, **options: Any) -> st
 
 def test_an_engine_answers_with_the_graphs_own_logits(engine: Engine) -> None:
     red, blue = np.tile(np.uint8([255, 0, 0]), (4, 16)), np.tile(np.uint8([0, 0, 255]), (4, 16))
-    logits = engine.run([red, blue])
+    logits = engine.run([red, blue]).logits
     assert logits.dtype == np.float32
     assert logits == pytest.approx(np.array([[10, 0, 0], [0, 0, 10]]), abs=1e-5)
+
+
+def test_an_engine_gives_the_graphs_own_embeddings_and_says_their_size(engine: Engine) -> None:
+    batch = list(np.random.default_rng(0).integers(0, 256, (3, 4, 48), dtype=np.uint8))
+    embedding = engine.run(batch).embedding
+    assert embedding is not None
+    assert (embedding.dtype, embedding.shape, engine.embedding_dim) == (np.float32, (3, 48), 48)
+    assert embedding == pytest.approx(means_of_patches(np.stack(batch)))
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+def test_a_graph_without_embeddings_serves_as_before(provider: str, bundle: Path) -> None:
+    session = FakeSession(SPEC, means_of_colors) if provider == "cpu" else gpu_session
+    runtime = FakeRuntime([CUDA, CPU], **{provider: session})
+    engine = open_engine(EngineOptions(bundle, provider=provider, max_batch_size=2), runtime.seam())
+    found = engine.run([np.ones((4, 48), dtype=np.uint8)])
+    assert (found.logits.shape, found.embedding, engine.embedding_dim) == ((1, 3), None, None)
 
 
 def test_an_engine_says_what_it_is(engine: Engine) -> None:
@@ -198,7 +216,7 @@ def test_a_instance_goes_back_even_when_its_run_fails() -> None:
     for _ in range(3):
         with pytest.raises(RuntimeError, match="poison"):
             engine.run([np.ones((4, 48), dtype=np.uint8)])
-    assert engine.run([np.zeros((4, 48), dtype=np.uint8)]).shape == (1, 3)
+    assert engine.run([np.zeros((4, 48), dtype=np.uint8)]).logits.shape == (1, 3)
 
 
 class ExclusiveRunner:
@@ -209,7 +227,7 @@ class ExclusiveRunner:
         self._entered, self._gate = entered, gate
         self._busy = threading.Lock()
 
-    def run(self, patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def run(self, patches: Sequence[NDArray[np.uint8]]) -> Outputs:
         free = self._busy.acquire(blocking=False)
         self.collisions += not free
         self.runs += 1
@@ -217,7 +235,7 @@ class ExclusiveRunner:
         self._gate.wait(60)
         if free:
             self._busy.release()
-        return np.zeros((len(patches), 3), dtype=np.float32)
+        return Outputs(np.zeros((len(patches), 3), dtype=np.float32))
 
     def padding(self, batch_size: int) -> int:
         return 0
@@ -323,10 +341,11 @@ def test_the_session_that_was_opened_on_trial_makes_room_before_the_instances_ar
 
 
 def test_on_a_gpu_batches_are_answered_in_order_and_padded(bundle: Path) -> None:
-    runtime = FakeRuntime([CUDA, CPU], cuda=gpu_session)
+    runtime = FakeRuntime([CUDA, CPU], cuda=partial(gpu_session, embedding=means_of_patches))
     engine = open_engine(EngineOptions(bundle, provider="cuda", max_batch_size=16), runtime.seam())
     batch = list(np.random.default_rng(0).integers(0, 256, (9, 4, 48), dtype=np.uint8))
-    assert engine.run(batch) == pytest.approx(means_of_colors(np.stack(batch)))
+    assert engine.run(batch).logits == pytest.approx(means_of_colors(np.stack(batch)))
+    assert engine.run(batch).embedding == pytest.approx(means_of_patches(np.stack(batch)))
     assert [engine.pool[0].runner.padding(count) for count in (1, 5, 9, 16)] == [0, 1, 3, 0]
 
 
@@ -360,7 +379,10 @@ def test_the_shipped_classifier_climbs_the_ladder_with_onnx_runtimes_own_calls()
     rng = np.random.default_rng(0)
     batch = list(rng.integers(0, 256, (6, gpu.spec.num_patches, gpu.spec.patch_bytes), dtype=np.uint8))
     for count in (6, 1, 5, 2, 3, 4):
-        np.testing.assert_allclose(gpu.run(batch[:count]), cpu.run(batch[:count]), rtol=0, atol=1e-4)
+        for found, expected in zip(gpu.run(batch[:count]), cpu.run(batch[:count]), strict=True):
+            assert found is not None
+            assert expected is not None
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def test_tensorrt_keeps_its_engine_and_leaves_the_rest_to_cuda(bundle: Path, tmp_path: Path) -> None:
@@ -549,6 +571,23 @@ def test_a_graph_whose_answers_are_no_numbers(answer: float, bundle: Path) -> No
     session = FakeSession(SPEC, lambda patches: np.full((len(patches), 3), answer, dtype=np.float32))
     message = refusal(bundle, FakeRuntime([CPU], cpu=session).seam(), max_batch_size=1)
     assert message == f"The graph answers a blank image with [{answer} {answer} {answer}]; expected finite numbers."
+
+
+@pytest.mark.parametrize("provider", ["cpu", "cuda"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_graph_whose_embeddings_are_no_numbers(wrong: float, provider: str, bundle: Path) -> None:
+    def embedding(patches: NDArray[np.uint8]) -> NDArray[np.float32]:  # of blank images, as the warm-up runs them
+        return means_of_patches(patches) + np.float32(0 if patches.any() else wrong)
+
+    session = FakeSession(SPEC, embedding=embedding) if provider == "cpu" else gpu_session(embedding=embedding)
+    message = refusal(bundle, FakeRuntime([CUDA, CPU], **{provider: session}).seam(), provider=provider)
+    assert message == "The embedding of a blank image is not all finite numbers; expected that."
+
+
+def test_a_graph_whose_embeddings_have_another_shape_than_it_says(bundle: Path) -> None:
+    session = FakeSession(SPEC, embedding=lambda patches: np.zeros((1, 48), dtype=np.float32))
+    message = refusal(bundle, FakeRuntime([CPU], cpu=session).seam(), max_batch_size=3)
+    assert message == "The graph gives a batch of 3 an embedding of (1, 48); expected (3, 48)."
 
 
 def test_the_toy_graph_is_valid_onnx(bundle: Path) -> None:

@@ -59,7 +59,7 @@ def test_engines_over_one_session_have_instances_of_their_own(tmp_path: Path) ->
     first, second = (open_engine(one, shared.runtime) for one in options)
     first._idle.get_nowait()  # its only instance is busy, for ever
     white = np.full((SPEC.num_patches, SPEC.patch_bytes), 255, np.uint8)
-    assert second.run([white]) == pytest.approx(np.full((1, 3), 10.0))
+    assert second.run([white]).logits == pytest.approx(np.full((1, 3), 10.0))
 
 
 def test_a_session_that_nobody_has_any_more_is_gone(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ async def test_with_a_root_path_paths_may_have_it_or_not(path: str, inside: str)
 async def test_the_first_name_of_every_path_of_the_service_is_known(serve: Serve) -> None:
     async with serve() as service:
         paths = (await service.http.get("/openapi.json")).json()["paths"]
-    assert {path.split("/")[1] for path in [*paths, "/docs", "/openapi.json"]} == OWN_PATHS
+    first = {path.split("/")[1] for path in [*paths, "/docs", "/openapi.json"]}
+    assert first - {"{model}"} == OWN_PATHS  # what stands for a model stands for none of these
 
 
 def test_the_longest_prefix() -> None:

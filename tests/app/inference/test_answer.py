@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from app.engine.runners import Outputs
 from app.errors import BadParameter
 from app.inference.answer import Asked, Wanted, certainty_of, predictions_of, wanted_of
 from app.inference.scores import Scores, scores_of
@@ -19,7 +20,7 @@ SURE = color_spec(canary=None, energy_threshold=8.0, conformal=CONFORMAL)
 
 
 def scores(*logits: float, temperature: float = 1.0) -> Scores:
-    (found,) = scores_of(np.array([logits], dtype=np.float32), temperature)
+    (found,) = scores_of(Outputs(np.array([logits], dtype=np.float32)), temperature)
     return found
 
 
@@ -111,7 +112,7 @@ def test_sets_and_energies_are_those_that_were_fitted(coverage: float) -> None:
         wanted_of(spec, {"set": coverage}),
         label_sets(probabilities_of(exact, temperature), conformal, coverage),
     )
-    for row, found, energy in zip(inside, scores_of(logits, temperature), energies(exact), strict=True):
+    for row, found, energy in zip(inside, scores_of(Outputs(logits), temperature), energies(exact), strict=True):
         told = certainty_of(spec, found, wanted)["set"]["labels"]
         assert set(told) == {label for label, is_in in zip(spec.labels, row, strict=True) if is_in}
         assert found.energy == pytest.approx(energy)
@@ -119,6 +120,6 @@ def test_sets_and_energies_are_those_that_were_fitted(coverage: float) -> None:
 
 def test_logits_that_are_not_finite_spoil_their_own_row_only() -> None:
     rows = np.array([[1, 2, 3], [1, np.inf, 0], [np.nan, 0, 0], [3, 2, 1]], dtype=np.float32)
-    found = scores_of(rows, 1.0)
+    found = scores_of(Outputs(rows), 1.0)
     assert [bool(np.isnan(one.probabilities).all()) for one in found] == [False, True, True, False]
     assert found[0].energy == pytest.approx(found[3].energy)

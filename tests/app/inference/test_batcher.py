@@ -314,7 +314,7 @@ async def test_law_12_the_same_picture_gets_the_same_answer_alone_and_in_any_bat
     crowd = list(generator.integers(0, 256, (33, spec.num_patches, spec.patch_bytes), dtype=np.uint8))
 
     async def run(batch: list[Any]) -> list[Any]:
-        return list(engine.run(batch))
+        return list(engine.run(batch).logits)
 
     async def logits(images: list[Any]) -> list[Any]:
         bench = Bench(run, max_batch_size=len(images))

@@ -19,6 +19,7 @@ from app.errors import BadImage, DeadlinePassed, InferenceFailed, NotReady, Queu
 from app.inference.admission import Limits
 from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier, Decoding
+from app.inference.scores import NoEmbedding
 from app.system.quota import Quota
 from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
 from tests.app.fakes import (
@@ -29,6 +30,7 @@ from tests.app.fakes import (
     WatchedMetrics,
     engine_of,
     means_of_colors,
+    means_of_patches,
 )
 
 SPEC = color_spec(canary=None)
@@ -277,6 +279,40 @@ async def test_pictures_that_share_a_padded_run_get_their_own_answers_and_the_pa
     assert [best(classified) for classified in answers] == ["red", "green", "blue", "green", "red"]
     assert [classified.batch_size for classified in answers] == [5] * 5
     assert metrics.samples()["mixer_padding_images_total"] == 1
+
+
+async def test_pictures_that_share_a_run_get_their_own_embeddings(build: Build, engine: Engine) -> None:
+    classifier = build(engine, max_batch_size=3, max_wait_s=60)
+    answers = await asyncio.gather(*(classify(classifier, image(color)) for color in (RED, GREEN, BLUE)))
+    assert [classified.batch_size for classified in answers] == [3] * 3
+    for classified, color in zip(answers, (RED, GREEN, BLUE), strict=True):
+        assert classified.scores.embedding is not None
+        assert (classified.scores.embedding == np.tile(np.float32(color), 16)).all()
+
+
+async def test_pictures_that_share_a_padded_run_get_their_own_embeddings(build: Build) -> None:
+    session = FakeGpuSession(SPEC, embedding=means_of_patches)
+    instance = Instance(lambda: BatchBucketRunner(session, SPEC, 8, FakeMemory(), SPEC.patch_bytes))
+    engine = Engine([instance], SPEC, provider="cuda", precision="fp32", fallback=None, embedding_dim=48)
+    classifier = build(engine, max_batch_size=5, max_wait_s=60)
+    colors = (RED, GREEN, BLUE, GREEN, RED)
+    answers = await asyncio.gather(*(classify(classifier, image(color)) for color in colors))
+    for classified, color in zip(answers, colors, strict=True):
+        assert classified.scores.embedding is not None
+        assert (classified.scores.embedding == np.tile(np.float32(color), 16)).all()
+
+
+def test_a_classifier_says_how_many_numbers_an_embedding_has(build: Build, engine: Engine) -> None:
+    assert build(engine).expect_embedding() == 48
+
+
+async def test_a_graph_without_embeddings_classifies_and_says_that_it_has_none(build: Build) -> None:
+    classifier = build(engine_of(FakeSession(SPEC, means_of_colors), SPEC))
+    classified = await classify(classifier, image(RED))
+    assert (best(classified), classified.scores.embedding) == ("red", None)
+    message = r"^colours has no output 'embedding'; expected a bundle exported by this version or later\.$"
+    with pytest.raises(NoEmbedding, match=message):
+        classifier.expect_embedding()
 
 
 # --- what fails ---

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.engine.runners import Logits, Patches
+from app.engine.runners import Outputs, Patches
 from cli.bench.ceilings import Classifying, Decoding, Running, classifyings, decodings, doublings, runnings
 from cli.bench.rig import Opened, Split
 
@@ -28,7 +28,7 @@ class FakeEngine:
         self._lock = threading.Lock()
         self._meeting = meeting
 
-    def run(self, patches: Sequence[Patches]) -> Logits:
+    def run(self, patches: Sequence[Patches]) -> Outputs:
         with self._lock:
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
@@ -37,7 +37,7 @@ class FakeEngine:
         with self._lock:
             self.inside -= 1
         self.batches.append([int(one[0, 0]) for one in patches])
-        return np.zeros((len(patches), 2), dtype=np.float32)
+        return Outputs(np.zeros((len(patches), 2), dtype=np.float32))
 
     def opened(self, instances: int = 2, threads: int = 1) -> Opened:
         return Opened("int8", Split(instances, threads), self.run)

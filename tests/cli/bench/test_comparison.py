@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.decoding.decoder import DecodeLimits
-from app.engine.runners import Logits, Patches
+from app.engine.runners import Outputs, Patches
 from app.errors import EngineError
 from app.system.cpu_limits import int8_instructions, usable_cpus
 from cli.bench import comparison
@@ -101,8 +101,8 @@ def test_ones_own_pictures_and_one_precision(two: Path, tmp_path: Path) -> None:
 def test_on_a_gpu_there_are_its_own_instances_and_no_matrix_products(
     two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(patches: Sequence[Patches]) -> Logits:
-        return np.zeros((len(patches), 3), dtype=np.float32)
+    def answer(patches: Sequence[Patches]) -> Outputs:
+        return Outputs(np.zeros((len(patches), 3), dtype=np.float32))
 
     opened = Opened("fp16", Split(2, 1), answer)
     rig = Rig(color_spec(), "cuda", "fp16", Split(2, 1), 3, (opened,), {"int8": "int8 is refused."})
