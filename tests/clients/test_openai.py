@@ -47,8 +47,7 @@ def test_the_asynchronous_client_gets_the_same(base_url: str, client: Judge):
 def test_models_are_listed_and_found(base_url: str, client: Judge):
     assert client("models", base_url=base_url) == ["clothes"]
     assert client("model", base_url=base_url, name="clothes") == "clothes"
-    with pytest.raises(RaisedError, match=r"NotFoundError: .*shoes"):
-        client("model", base_url=base_url, name="shoes")
+    assert "shoes" in str(client("missing_model", base_url=base_url, name="shoes"))
 
 
 def test_an_unknown_model_is_named(base_url: str, client: Judge):

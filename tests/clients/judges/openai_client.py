@@ -4,7 +4,7 @@ import struct
 from base64 import b64decode
 from typing import Any
 
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, NotFoundError, OpenAI
 
 
 def embed(base_url: str, **asked: Any) -> list[list[float]]:
@@ -26,6 +26,15 @@ def models(base_url: str) -> list[str]:
 def model(base_url: str, name: str) -> str:
     with OpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
         return client.models.retrieve(name).id
+
+
+def missing_model(base_url: str, name: str) -> Any:
+    """What is told of a model that is not there; the exception's text has it only where `error` is an object."""
+    with OpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
+        try:
+            return client.models.retrieve(name).id
+        except NotFoundError as error:
+            return error.body
 
 
 def _vectors(answer: Any) -> list[list[float]]:
