@@ -128,6 +128,7 @@ def print_findings(findings: "Findings", title: str) -> None:
         f"{findings.loss:.4f}",
         f"{findings.calibration_error:.4f}",
     )
+    table.caption = findings.calibration_words
     tables = [table]
     if findings.robustness is not None:
         tables += _robustness_tables(findings.robustness)

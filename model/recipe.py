@@ -84,6 +84,12 @@ class Recipe(Augmentation):
     distil_temperature: float = Field(
         default=1.0, gt=0, description="Temperature at which a teacher's probabilities are matched (arXiv 1503.02531)."
     )
+    views: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs after which order, variation and mixing repeat, given a teacher, which is not run again; "
+        "0: they never do.",
+    )
     autocast: Literal["auto", "off", "bf16", "fp16"] = Field(
         default="auto",
         description="Half precision where it is safe; off: float32. bf16 halves the time where the device has it; "

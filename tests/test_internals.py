@@ -44,6 +44,7 @@ DOCUMENTED = {
     "PIL": {"PIL.Image", "PIL.ImageChops", "PIL.ImageFile", "PIL.UnidentifiedImageError"},
     "prometheus_client": {"prometheus_client", "prometheus_client.core", "prometheus_client.registry"},
     "starlette": {
+        "starlette.convertors",
         "starlette.exceptions",
         "starlette.middleware.cors",
         "starlette.requests",

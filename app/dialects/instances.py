@@ -3,7 +3,7 @@
 Knows the bodies, and none of the paths.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -22,27 +22,28 @@ _NAMES = (_B64, "image", "image_bytes", "data", "content")  # of a picture in an
 _SHOWN = 40  # characters
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _TEXTS = {"type": "array", "items": {"type": "string"}}
+_COUNT = {"type": ["integer", "null"], "minimum": 1}
+_SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+A_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="  # a PNG
 REQUEST: dict[str, Any] = {
     "type": "object",
+    "examples": [{"instances": [{"b64": A_PIXEL}]}],
     "required": ["instances"],
     "properties": {
         "instances": {
             "type": "array",
             "minItems": 1,
-            "items": {},
+            "items": {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}]},
             "description": 'Pictures: files in base64, as text, as {"b64": TEXT}, or as either of them named in an '
             'object, {"image": {"b64": TEXT}}; or pixels from 0 to 255, as lists [height][width][3].',
         },
         "parameters": {
-            "type": "object",
+            "type": ["object", "null"],
             "properties": {
-                "top_k": {"type": "integer", "minimum": 1, "description": "How many labels; also maxPredictions."},
-                "confidence_threshold": {
-                    "type": "number",
-                    "minimum": 0,
-                    "maximum": 1,
-                    "description": "The least probability of a label in displayNames; also confidenceThreshold.",
-                },
+                "top_k": {**_COUNT, "description": "How many labels are shown; at most all."},
+                "maxPredictions": {**_COUNT, "description": "The same, where there is no top_k."},
+                "confidence_threshold": {**_SHARE, "description": "The least probability of a label that is shown."},
+                "confidenceThreshold": {**_SHARE, "description": "The same, where there is no confidence_threshold."},
             },
         },
     },
@@ -92,17 +93,13 @@ async def read(body: Body) -> Query:
 
 def query_of(body: Body, asked: dict[str, Any], name: str) -> Query:
     """What a body asks about its instances, which it has under this name. Its option: the least probability shown."""
-    parameters = asked.get("parameters") or {}
+    parameters = {} if asked.get("parameters") is None else asked["parameters"]
     if not isinstance(parameters, dict):
         raise BadParameter(f"parameters is {kind_of(parameters)}; expected an object.")
-    top_k = _first(parameters, "top_k", "maxPredictions")
-    if isinstance(top_k, float) and top_k.is_integer():  # as protobuf's values are
-        top_k = int(top_k)
-    least = _first(parameters, "confidence_threshold", "confidenceThreshold")
-    if least is not None and (not isinstance(least, int | float) or not 0 <= least <= 1):
-        raise BadParameter(f"confidence_threshold is {str(least)[:_SHOWN]}; expected a number from 0 to 1.")
+    top_k = _first(parameters, _top_k, "top_k", "maxPredictions")
+    least = _first(parameters, _share, "confidence_threshold", "confidenceThreshold")
     pictures = pictures_of(body, asked.get(name), name)
-    return Query(pictures, whole_number(top_k, "top_k") or DEFAULT_TOP_K, options=least or 0)
+    return Query(pictures, top_k or DEFAULT_TOP_K, options=least or 0)
 
 
 def pictures_of(body: Body, instances: object, name: str) -> list[Picture]:
@@ -156,5 +153,18 @@ def _name_in(instance: dict[str, Any], where: str) -> str:
     raise BadParameter(f"{where} has {names or 'nothing in it'}; expected a picture as {' or '.join(_NAMES)}.")
 
 
-def _first(parameters: dict[str, Any], *names: str) -> Any:
-    return next((parameters[name] for name in names if parameters.get(name) is not None), None)
+def _first(parameters: dict[str, Any], read: Callable[[object, str], Any], *names: str) -> Any:
+    """The first that is given of those that mean the same; each is read."""
+    values = [read(parameters.get(name), name) for name in names]
+    return next((value for value in values if value is not None), None)
+
+
+def _top_k(value: object, name: str) -> int | None:
+    """A whole number may come as 5.0: protobuf's values have no other."""
+    return whole_number(int(value) if isinstance(value, float) and value.is_integer() else value, name)
+
+
+def _share(value: object, name: str) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1):
+        raise BadParameter(f"{name} is {str(value)[:_SHOWN]}; expected a number from 0 to 1.")
+    return value

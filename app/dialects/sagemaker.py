@@ -51,6 +51,7 @@ def _operation() -> Operation:
     inputs = {"description": "In place of instances: the same, or a single one."}
     request = {
         "type": "object",
+        "examples": instances.REQUEST["examples"],
         "properties": {**instances.REQUEST["properties"], _INPUTS: inputs},
         "anyOf": [{"required": [_INSTANCES]}, {"required": [_INPUTS]}],
     }

@@ -16,6 +16,7 @@ from app.dialects.serving import Serving
 _MODEL, _VERSION = "/v1/models/{model}", "/v1/models/{model}/versions/{version}"
 _EXAMPLES: dict[str, Any] = {
     "type": "object",
+    "examples": [{"examples": [{"image": {"b64": instances.A_PIXEL}}]}],
     "required": ["examples"],
     "properties": {
         "examples": {

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from fastapi import Request
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from app.api.endpoint import Operation
@@ -22,6 +23,7 @@ from app.serving.registry import Model, Models, UnknownModel
 
 _OWNER = "mixer-serve"
 _PATH = "/v1/models"
+_NAME = "model_name"
 _AVAILABLE = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 _ENTRY = {"id": "clothes", "object": "model", "created": 1767225600, "owned_by": _OWNER}
 _STATUS = {**_ENTRY, "name": "clothes", "ready": True, "model_version_status": [{"version": "1", **_AVAILABLE}]}
@@ -62,6 +64,7 @@ class ModelStatus(ListedModel):
 
 def dialect(serving: Serving) -> Dialect:
     """The list, and each model, with a version or without."""
+    register_url_convertor(_NAME, _Name())
     told = _Told(serving.models)
     one = "Whether a model is served, as clients of KServe v1, TensorFlow Serving and OpenAI ask"
     return Dialect(
@@ -77,12 +80,12 @@ def dialect(serving: Serving) -> Dialect:
                 told.all,
             ),
             Info(
-                f"{_PATH}/{{model}}",
+                f"{_PATH}/{{model:{_NAME}}}",
                 _operation("v1_model", one, ModelStatus, _STATUS, UnknownModel, NotReady, parameters=(MODEL,)),
                 told.one,
             ),
             Info(
-                f"{_PATH}/{{model}}/versions/{{version}}",
+                f"{_PATH}/{{model}}/versions/{{version:{_NAME}}}",
                 _operation(
                     "v1_model_version", one, ModelStatus, _STATUS, UnknownModel, NotReady, parameters=(MODEL, VERSION)
                 ),
@@ -90,6 +93,20 @@ def dialect(serving: Serving) -> Dialect:
             ),
         )
     )
+
+
+class _Name(Convertor[str]):
+    """The last part of a path that is not what POST asks: GET is then no method of /v1/models/NAME:predict."""
+
+    regex = "[^/]+(?<!:predict)(?<!:classify)"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,7 @@ from model.spec import ModelSpec
 
 _GRAPH_ID = "gpu_graph_id"
 _UNCAPTURED = -1
-_REPLAY_TOLERANCE = (
-    0.02  # of an output's largest number: a wrong graph is off by all of it, another choice of kernel by less
-)
+_REPLAY_TOLERANCE = 0.02  # of the largest number: a wrong graph is off by all of it, another choice of kernel by less
 
 
 def batch_buckets(max_batch_size: int) -> tuple[int, ...]:

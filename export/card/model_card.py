@@ -109,6 +109,9 @@ def _of_findings(facts: CardFacts) -> Iterator[schema.PerformanceMetric]:
         return
     where = f"{facts.judged}, {found.data_set}"
     yield _metric("loss", found.loss, where)
+    chance = found.calibration_error_by_chance
+    yield _metric("expected calibration error if perfectly calibrated, mean", chance.mean, where)
+    yield _metric("expected calibration error if perfectly calibrated, 95th percentile", chance.percentile_95, where)
     yield _metric("area under risk and coverage", found.risk_coverage.area, where)
     for coverage in COVERAGES:
         error = found.risk_coverage.error_at(coverage)

@@ -90,7 +90,7 @@ def _findings(found: Findings, judged: str, charts: Collection[str]) -> Iterator
     ]
     yield _table(("class", "pictures", "precision", "recall", "F1"), rows)
     yield "## Confidence"
-    yield f"Expected calibration error {found.calibration_error:.4f}, loss {found.loss:.4f}."
+    yield f"Expected {found.calibration_words}. Loss {found.loss:.4f}."
     yield from _drawn("reliability", charts)
     yield f"Where only the surest are answered (area under the curve, AURC: {found.risk_coverage.area:.4f}):"
     errors = [f"{found.risk_coverage.error_at(share):.2%}" for share in COVERAGES]

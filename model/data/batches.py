@@ -1,6 +1,7 @@
 """Training pictures, step by step: their order, augmentation and mixing. Knows nothing of networks.
 
-Everything random is a function of (seed, epoch) or (seed, step) and of a picture's index in its batch.
+Everything random is a function of (seed, epoch) or (seed, step) and of a picture's index in its batch. Where views
+repeat, these are the epoch and the step that a view was first shown in; dropped branches alone are new every time.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from model.data.mixing import mix
 from model.data.stream import PartUnderWay, ReadAhead, StreamedPixels
 from model.recipe import Recipe
 
-_ORDER, _VARIATION, _VIEW = 0, 1, 2  # the purposes of a seed
+_ORDER, _VARIATION, _VIEW, _BRANCHES = 0, 1, 2, 3  # the purposes of a seed
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Batches:
         self._ahead = ReadAhead(images.pixels) if isinstance(images.pixels, StreamedPixels) else None
 
     def rows(self, step: int) -> NDArray[np.intp]:
-        """Indices of the pictures in a step's batch. Every epoch has each picture once, in its own order."""
-        epoch, index = divmod(step, self.per_epoch)
+        """Indices of the pictures in a step's batch. Every epoch has each picture once, in its view's order."""
+        epoch, index = divmod(self._first_shown(step), self.per_epoch)
         if self._order[0] != epoch:
             self._order = (
                 epoch,
@@ -61,21 +62,33 @@ class Batches:
             )
         return self._order[1][index * self._recipe.batch_size : (index + 1) * self._recipe.batch_size]
 
+    def places_among_views(self, step: int, places: slice) -> slice:
+        """Where these pictures of a step's batch stand among those of all views, one view after the other."""
+        view, index = divmod(self._first_shown(step), self.per_epoch)
+        first = view * len(self._images) + index * self._recipe.batch_size
+        return slice(first + places.start, first + places.stop)
+
     def part(self, step: int, places: slice) -> Part:
         """The pictures at these indices of a step's batch, ready for the network."""
-        recipe, rows = self._recipe, self.rows(step)
-        rng = BatchRng([recipe.seed, _VARIATION, step], len(rows), places, self._device)
+        recipe, rows, first_shown = self._recipe, self.rows(step), self._first_shown(step)
+        rng = BatchRng([recipe.seed, _VARIATION, first_shown], len(rows), places, self._device)
         pixels = self._pixels(step, places)
         labels = torch.from_numpy(self._images.labels[rows[places]]).to(self._device)
         pixels = augment(pixels, recipe, rng)
         targets = functional.one_hot(labels, self._num_classes).float()
         pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, rng)
+        if step != first_shown:
+            rng = BatchRng([recipe.seed, _BRANCHES, step], len(rows), places, self._device)
         return Part(pixels, targets, rng.uniform(self._num_blocks, 2) if recipe.stochastic_depth else None)
 
     def close(self) -> None:
         """Decode nothing more for steps to come."""
         if self._ahead is not None:
             self._ahead.close()
+
+    def _first_shown(self, step: int) -> int:
+        """The step that a step repeats, or itself."""
+        return step % (self._recipe.views * self.per_epoch) if self._recipe.views else step
 
     def _pixels(self, step: int, places: slice) -> Tensor:
         """uint8 [n, H, W, C], cropped where the recipe says so. A stream's are cut from its files' own pixels."""
@@ -97,5 +110,5 @@ class Batches:
         """float32 [n, 4]: apart from all other chance, so that they are known before the pictures are."""
         if not self._recipe.crop_scale:
             return None
-        rng = BatchRng([self._recipe.seed, _VIEW, step], len(self.rows(step)), places)
+        rng = BatchRng([self._recipe.seed, _VIEW, self._first_shown(step)], len(self.rows(step)), places)
         return draw_views(self._recipe.crop_scale, rng)

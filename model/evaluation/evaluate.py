@@ -15,7 +15,7 @@ from model.spec import Metrics
 
 Logits = NDArray[np.float32]
 LEAST_TO_CALIBRATE = 100  # pictures
-_CALIBRATION_BINS = 15
+_CALIBRATION_BINS, _DRAWS = 15, 1000
 _MOST_TEMPERATURE = 4.0
 
 
@@ -141,7 +141,7 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
     """The non-empty ones of 15 equal bins of the top probability. probabilities: [N, K]; labels: [N]."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
+    bins = _bins_of(confidence)
     members = [bins == index for index in np.unique(bins)]
     return [ReliabilityBin(int(m.sum()), float(confidence[m].mean()), float(correct[m].mean())) for m in members]
 
@@ -152,9 +152,39 @@ def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int
     return sum(gaps) / len(labels)
 
 
+@dataclass(frozen=True)
+class ErrorByChance:
+    """The calibration error of a perfectly calibrated classifier on a sample, over many draws of right and wrong."""
+
+    mean: float
+    percentile_95: float
+
+
+def calibration_error_by_chance(probabilities: NDArray[np.float64], seed: int = 0) -> ErrorByChance:
+    """Of 1,000 draws in which each answer is right as often as its top probability says. probabilities: [N, K]."""
+    confidence, generator = probabilities.max(axis=1), np.random.default_rng(seed)
+    bins, errors = _bins_of(confidence), np.empty(_DRAWS)
+    for draw in range(_DRAWS):
+        gaps = (generator.random(len(confidence)) < confidence) - confidence
+        errors[draw] = np.abs(np.bincount(bins, weights=gaps)).sum() / len(confidence)
+    return ErrorByChance(float(errors.mean()), float(np.percentile(errors, 95)))
+
+
+def calibration_words(error: float, chance: ErrorByChance, num_pictures: int) -> str:
+    """A calibration error on so many pictures, beside what chance alone makes of it, in words."""
+    return (
+        f"calibration error {error:.4f} ({chance.mean:.4f} on average, at most {chance.percentile_95:.4f} in 95 % of "
+        f"draws, were it perfectly calibrated on {num_pictures:,} pictures)"
+    )
+
+
 def probabilities_of(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Softmax of logits [N, K] at a temperature."""
     return np.exp(_log_softmax(logits / temperature))
+
+
+def _bins_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.minimum((confidence * _CALIBRATION_BINS).astype(np.int64), _CALIBRATION_BINS - 1)
 
 
 def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,15 @@ from pydantic import BaseModel, ConfigDict
 
 from model.data.scan import shown
 from model.errors import DataError
-from model.evaluation.evaluate import ReliabilityBin, evaluate_logits, probabilities_of, reliability
+from model.evaluation.evaluate import (
+    ErrorByChance,
+    ReliabilityBin,
+    calibration_error_by_chance,
+    calibration_words,
+    evaluate_logits,
+    probabilities_of,
+    reliability,
+)
 from model.evaluation.risk import RiskCoverage, risk_coverage
 from model.evaluation.robustness import Robustness, Unfamiliar
 from model.evaluation.scores import ClassScore, class_scores, confusion_matrix
@@ -27,11 +35,17 @@ class Findings(BaseModel):
     top5: float
     loss: float
     calibration_error: float
+    calibration_error_by_chance: ErrorByChance
     classes: tuple[ClassScore, ...]
     reliability: tuple[ReliabilityBin, ...]
     risk_coverage: RiskCoverage
     robustness: Robustness | None = None
     unfamiliar: Mapping[str, Unfamiliar] | None = None
+
+    @property
+    def calibration_words(self) -> str:
+        """The calibration error beside what chance makes of it."""
+        return calibration_words(self.calibration_error, self.calibration_error_by_chance, self.num_pictures)
 
 
 def findings_of(
@@ -55,6 +69,7 @@ def findings_of(
         top5=evaluation.top5,
         loss=evaluation.loss,
         calibration_error=evaluation.calibration_error,
+        calibration_error_by_chance=calibration_error_by_chance(probabilities),
         classes=tuple(class_scores(confusion_matrix(logits.argmax(axis=1), truth, len(labels)), labels)),
         reliability=tuple(reliability(probabilities, truth)),
         risk_coverage=risk_coverage(probabilities, truth),

@@ -19,7 +19,14 @@ from model.data.dataset import ImageSet, PixelRows
 from model.data.scan import shown
 from model.errors import DataError
 from model.evaluation.diagrams import draw_confusion, draw_reliability
-from model.evaluation.evaluate import Evaluation, accuracy_words, evaluate_logits, probabilities_of
+from model.evaluation.evaluate import (
+    Evaluation,
+    accuracy_words,
+    calibration_error_by_chance,
+    calibration_words,
+    evaluate_logits,
+    probabilities_of,
+)
 from model.evaluation.scores import (
     ClassScore,
     class_scores,
@@ -82,7 +89,7 @@ def write_report(
     answers = _answers(probabilities, images, labels)
     scores = class_scores(confusion, labels)
     parts = [
-        _summary(evaluate_logits(logits, truth, temperature), scores),
+        _summary(evaluate_logits(logits, truth, temperature), probabilities, scores),
         table(("setting", "value"), (settings or {}).items(), "text"),
         "<h2>Most confused</h2>",
         table(
@@ -126,14 +133,16 @@ def _answers(probabilities: NDArray[np.float64], images: ImageSet, labels: tuple
     ]
 
 
-def _summary(evaluation: Evaluation, scores: list[ClassScore]) -> str:
+def _summary(evaluation: Evaluation, probabilities: NDArray[np.float64], scores: list[ClassScore]) -> str:
+    chance = calibration_error_by_chance(probabilities)
     present = sum(1 for score in scores if score.num_pictures)
     classes = f"{present} classes" if present == len(scores) else f"{present} of the {len(scores)} classes"
     return (
         f"<p>{evaluation.num_pictures} pictures of {classes}: "
         f"{accuracy_words(evaluation.top1, evaluation.num_pictures)}, "
         f"top-5 {evaluation.top5:.2%}, mean F1 {macro_f1(scores):.1%}, "
-        f"loss {evaluation.loss:.4f}, expected calibration error {evaluation.calibration_error:.4f}.</p>"
+        f"loss {evaluation.loss:.4f}, expected "
+        f"{calibration_words(evaluation.calibration_error, chance, evaluation.num_pictures)}.</p>"
     )
 
 

@@ -12,7 +12,9 @@ from typing import Literal
 from model.errors import TrainingError
 
 RESUME, BEST, CONFIG = "resume.pt", "best", "config.json"
-_OURS = frozenset({RESUME, BEST, CONFIG, "model.safetensors", "pictures", "metrics.jsonl", "curves.png", "tensorboard"})
+LESSONS, LESSONS_KEY = "lessons.f16", "lessons.json"
+_WRITTEN = ("model.safetensors", "pictures", "metrics.jsonl", "curves.png", "tensorboard")
+_OURS = frozenset({RESUME, BEST, CONFIG, LESSONS, LESSONS_KEY, *_WRITTEN})
 _MOST_NAMED = 5
 
 Weights = Literal["best", "last"]

@@ -1,9 +1,9 @@
 """The options of `mixer train` and of `python -m model.training.train`. Knows nothing of torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model.flags import Positional, Switch, Toggle
 from model.recipe import RECIPES, Recipe, fitted
@@ -31,6 +31,10 @@ class TrainOptions(Recipe):
     teacher: Path | None = Field(
         default=None, description="Classifier to learn from: a checkpoint folder, or an ONNX file that takes pixels."
     )
+    lessons: Path | None = Field(
+        default=None,
+        description="Folder where --views keeps what the teacher says, for other runs too. Default: that of --out.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where to train. auto: a GPU if torch finds one. A run may move between them."
     )
@@ -57,6 +61,14 @@ class TrainOptions(Recipe):
     num_blocks: int = Field(default=8, ge=1, description="Mixer blocks.")
     tokens_mlp_dim: int = Field(default=64, ge=1, description="Width of the token-mixing MLP.")
     channels_mlp_dim: int = Field(default=512, ge=1, description="Width of the channel-mixing MLP.")
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.views and self.teacher is None:
+            raise ValueError(f"--views is {self.views}, without a --teacher; expected both")
+        if self.lessons is not None and not self.views:
+            raise ValueError(f"--lessons is {self.lessons}, without --views; expected both")
+        return self
 
     def chosen_recipe(self) -> Recipe:
         """The named recipe with every flag that was given over it."""

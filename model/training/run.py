@@ -53,6 +53,8 @@ class Run:
         else:
             run_config.processes.wait()
             run.save()
+        if run_config.lessons is not None:
+            run_config.lessons.open(run_config.processes)
         return run
 
     @property

@@ -16,6 +16,7 @@ from model.network.mixer import MixerConfig, MlpMixer
 from model.recipe import Recipe
 from model.training.precision import Precision, precision_for
 from model.training.processes import Processes
+from model.training.stored_logits import StoredLogits
 from model.training.teacher import Teacher
 
 
@@ -59,7 +60,10 @@ class TrainCallbacks:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The settings of a run. `initial` gives the weights to start from, of a network of the same sizes."""
+    """The settings of a run. `initial` gives the weights to start from, of a network of the same sizes.
+
+    lessons: where the teacher's logits of views that repeat are kept; without it the teacher sees them each time.
+    """
 
     dataset: Dataset
     config: MixerConfig
@@ -68,6 +72,7 @@ class RunConfig:
     teacher: Teacher | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     processes: Processes = field(default_factory=Processes)
+    lessons: StoredLogits | None = None
 
     @property
     def precision(self) -> Precision:

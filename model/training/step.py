@@ -3,7 +3,7 @@
 Knows nothing of epochs, files or people.
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +51,9 @@ class Step:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         total = len(self.batches.rows(state.step))
-        own = [self.batches.part(state.step, places) for places in self._places(total)]
-        lessons = [self._teacher_logits(part) for part in own]
+        places = self._places(total)
+        own = [self.batches.part(state.step, some) for some in places]
+        lessons = [self._teacher_logits(part, some) for part, some in zip(own, places, strict=True)]
         loss = self._gradients(own, lessons, total)
         if self._recipe.sam_rho:
             with sam_perturbation(state.model.parameters(), self._recipe.sam_rho):
@@ -72,9 +73,15 @@ class Step:
         rank, each = self._run_config.processes.rank, self._recipe.accumulate
         return shard_slices(total, self._run_config.processes.count * each)[rank * each : (rank + 1) * each]
 
-    def _teacher_logits(self, part: Part) -> Tensor | None:
-        teacher = self._run_config.teacher
-        return None if teacher is None else teacher.logits(part.pixels, self._run_config.config.num_classes)
+    def _teacher_logits(self, part: Part, places: slice) -> Tensor | None:
+        run_config, teacher = self._run_config, self._run_config.teacher
+        if teacher is None:
+            return None
+        run = partial(teacher.logits, part.pixels, run_config.config.num_classes)
+        if run_config.lessons is None:
+            return run()
+        among_views = self.batches.places_among_views(self._state.step, places)
+        return run_config.lessons.logits(among_views, run, run_config.device)
 
     def _gradients(self, own: list[Part], lessons: list[Tensor | None], total: int) -> Tensor:
         """Leave the batch's mean gradient in the parameters; return this process's share of the mean loss."""

@@ -56,13 +56,23 @@ def read_teacher(path: Path, labels: tuple[str, ...], channels: int, device: tor
     raise TrainingError(f"the teacher {path} does not exist; expected a checkpoint folder or an ONNX file.")
 
 
+def teacher_name(path: Path) -> str:
+    """The SHA-256 of a teacher's weights or graph, wherever it lies. Raises TrainingError."""
+    file = path / checkpoint.WEIGHTS if path.is_dir() else path
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise TrainingError(
+            f"the teacher {path} cannot be read: {error}; expected a checkpoint folder or an ONNX file."
+        ) from error
+
+
 def _checkpoint_teacher(path: Path, labels: tuple[str, ...], channels: int, device: torch.device) -> Teacher:
     loaded = checkpoint.load(path)
     network, config = loaded.model.to(device), loaded.model.config
     _expect(path, "classes", loaded.spec.labels, labels)
     _expect(path, "channels", config.channels, channels)
-    digest = hashlib.sha256((path / checkpoint.WEIGHTS).read_bytes()).hexdigest()
-    return Teacher(lambda pixels: network(_resized(pixels, config.image_size, config.image_size)), digest)
+    return Teacher(lambda pixels: network(_resized(pixels, config.image_size, config.image_size)), teacher_name(path))
 
 
 def _graph_teacher(path: Path, labels: tuple[str, ...], channels: int) -> Teacher:

@@ -38,7 +38,9 @@ from model.training.precision import expect_fast
 from model.training.processes import Processes, device_for, exit_without_teardown, joined
 from model.training.run import VALIDATION, Run
 from model.training.run_config import RunConfig, TrainCallbacks
-from model.training.teacher import Teacher, read_teacher
+from model.training.stored_logits import StoredLogits
+from model.training.teacher import Teacher
+from model.training.teaching import teaching
 
 _NUM_PARITY_IMAGES = 32
 _SAVE_EVERY_S = 60.0
@@ -55,6 +57,7 @@ def train(
     *,
     initial: MlpMixer | None = None,
     teacher: Teacher | None = None,
+    lessons: StoredLogits | None = None,
     device: torch.device | None = None,
     processes: Processes | None = None,
     callbacks: TrainCallbacks | None = None,
@@ -64,7 +67,7 @@ def train(
 
     `out` holds the last weights, `out`/best those of the epoch that did best on the validation pictures; each `spec` is
     completed with the calibration fitted to these pictures, and the metrics on them. `initial` gives the weights to
-    start from, of a network of the same sizes; without it they are random.
+    start from, of a network of the same sizes; without it they are random. `lessons` keeps what the teacher says.
 
     Raises: TrainingError (settings differ from the run in `out`, a loss that is not finite), CheckpointError (`out`
     cannot be written or read) and TrainingStopped (should_stop came true, and the run is saved).
@@ -72,7 +75,7 @@ def train(
     callbacks, processes = callbacks or TrainCallbacks(), processes or Processes()
     made_with = versions()  # now, as the files may have changed by the end
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = Run.open(RunConfig(dataset, config, recipe, initial, teacher, device, processes), out)
+    run = Run.open(RunConfig(dataset, config, recipe, initial, teacher, device, processes, lessons), out)
     for line in run.resumed:
         callbacks.on_note(line)
 
@@ -155,9 +158,7 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
     )
     with joined(options.device) as (processes, device):
         callbacks.on_note(is_slow or described_precision(recipe.autocast, device))
-        teacher = None
-        if options.teacher is not None:
-            teacher = read_teacher(options.teacher, dataset.labels, config.channels, device)
+        teacher, lessons = teaching(options, recipe, dataset, config.channels, device)
         with callbacks.stoppable():
             return train(
                 dataset,
@@ -167,6 +168,7 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
                 options.out,
                 initial=initial,
                 teacher=teacher,
+                lessons=lessons,
                 device=device,
                 processes=processes,
                 callbacks=callbacks if processes.is_first else TrainCallbacks(should_stop=callbacks.should_stop),

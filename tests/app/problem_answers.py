@@ -28,7 +28,6 @@ _TITLES = {
     "no_card": "No model card",
     "no_embedding": "No embedding",
     "reload_refused": "Reload refused",
-    "no_embedding": "No embedding",
     "method_not_allowed": "Method not allowed",
 }
 

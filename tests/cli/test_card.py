@@ -1,6 +1,7 @@
 """`mixer export`, `mixer card` and `mixer evaluate --robustness` from end to end, on a toy."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,11 +83,16 @@ def test_an_evaluation_tells_and_writes_all_of_it(
     told = capsys.readouterr().out
     assert "Top-1 in % on 4 pictures, by strength" in told
     assert "rotated by 45°" in told
+    assert re.search(r"calibration error \S+ \(\S+ on average, at most \S+ in 95 % of\s+draws, were it", told)
     written = json.loads(found.read_text(encoding="utf-8"))
     assert written["num_pictures"] == 6
     assert len(written["robustness"]["corruptions"]["snow"]) == 5
     assert set(written["unfamiliar"]) == {"noise", "gradients", "stripes", "text", "others/"}
-    assert (report / "report.html").read_text(encoding="utf-8").count("<svg") == 4
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    chance = written["calibration_error_by_chance"]
+    assert 0 < chance["mean"] < chance["percentile_95"]
+    assert f"({chance['mean']:.4f} on average, at most {chance['percentile_95']:.4f} in 95 % of draws" in page
 
 
 def test_a_folder_without_pictures_is_refused(

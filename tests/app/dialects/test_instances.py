@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,12 +32,16 @@ WRONG = {
     "pixels of two channels": ({"instances": [RED_64, [[[1, 2]]]]}, 400, "Picture 1: The pixels are 1 x 1 x 2"),
     "pixels divided by 255": ({"instances": [[[0.5]]]}, 400, "instances[0] has fractions"),
     "no object of parameters": ({"instances": [RED_64], "parameters": [1]}, 422, "parameters is a list"),
+    "parameters that are nothing": ({"instances": [RED_64], "parameters": False}, 422, "parameters is a truth value"),
+    "a threshold that is true": (
+        {"instances": [RED_64], "parameters": {"confidenceThreshold": True}}, 422, "confidenceThreshold is True",
+    ),
     "a top_k of 0": ({"instances": [RED_64], "parameters": {"top_k": 0}}, 422, "top_k is 0"),
-    "a top_k of a half": ({"instances": [RED_64], "parameters": {"maxPredictions": 0.5}}, 422, "top_k is 0.5"),
+    "a top_k of a half": ({"instances": [RED_64], "parameters": {"maxPredictions": 0.5}}, 422, "maxPredictions is 0.5"),
     "a top_k of many digits": ({"instances": [RED_64], "parameters": {"top_k": -(10**4000)}}, 422, "top_k is -1000"),
     "pixels of many digits": ({"instances": [[[10**4000]]]}, 400, "instances[0] has numbers below 0 or above 255"),
     "a threshold of 2": (
-        {"instances": [RED_64], "parameters": {"confidenceThreshold": 2}}, 422, "confidence_threshold is 2",
+        {"instances": [RED_64], "parameters": {"confidenceThreshold": 2}}, 422, "confidenceThreshold is 2",
     ),
     "a threshold in words": (
         {"instances": [RED_64], "parameters": {"confidence_threshold": "x"}}, 422, "confidence_threshold is x",
@@ -120,6 +125,17 @@ async def test_parameters_say_how_many_labels_are_shown(
     (prediction,) = answer.json()["predictions"]
     assert {len(prediction[name]) for name in ("displayNames", "ids", "confidences")} == {shown}
     assert (prediction["label"], len(prediction["probabilities"])) == ("red", 3)
+
+
+async def test_the_examples_of_the_document_are_answered(serve: Serve) -> None:
+    async with serve(predict_route="/predict") as service:
+        paths = (await service.http.get("/openapi.json")).json()["paths"]
+        for path in ("/predict", "/invocations", "/v1/models/{model}:predict", "/v1/models/{model}:classify"):
+            schema = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+            for example in schema["examples"]:
+                jsonschema_rs.validate(schema, example)
+                answer = await service.http.post(path.replace("{model}", "colours"), json=example)
+                assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("case", WRONG)

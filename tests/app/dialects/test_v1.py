@@ -47,6 +47,15 @@ async def test_errors_have_the_text_that_clients_show(serve: Serve, path: str, s
         expect_error(await service.http.post(path, json=INSTANCES), status, words)
 
 
+async def test_what_is_asked_with_post_is_asked_with_nothing_else(serve: Serve) -> None:
+    async with serve() as service:
+        for path in (MODEL, f"{MODEL}/versions/7"):
+            for verb in ("predict", "classify"):
+                answer = await service.http.get(f"{path}:{verb}")
+                expect_error(answer, 405, "expected POST.")
+                assert answer.headers["allow"] == "POST"
+
+
 async def test_a_key_is_asked_for_where_there_is_one(serve: Serve) -> None:
     key = "a-key-of-sixteen-characters"
     async with serve(api_keys=key) as service:

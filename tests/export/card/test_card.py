@@ -169,6 +169,10 @@ def test_the_json_has_every_number(folder: Path, findings: Findings) -> None:
     found = {(one.type, one.slice): one.value for one in card.quantitative_analysis.performance_metrics}
     assert found["top-1 accuracy", "fog, strength 5"] == 0.3
     assert found["top-1 accuracy", "mirrored"] == 0.25
+    chance = findings.calibration_error_by_chance
+    of_chance = "expected calibration error if perfectly calibrated"
+    assert found[f"{of_chance}, mean", "fp32.onnx, pets, test"] == round(chance.mean, 6)
+    assert found[f"{of_chance}, 95th percentile", "fp32.onnx, pets, test"] == round(chance.percentile_95, 6)
     assert found["recall", "dog | fox"] == pytest.approx(2 / 3, abs=1e-6)
     assert found["out-of-distribution AUROC", "noise, 5 pictures"] == 0.9
     assert found["images a second", "int8.onnx, a fast one, 2 CPUs, cpu"] == 1234.5

@@ -95,3 +95,25 @@ def test_the_parts_of_a_step_draw_exactly_what_the_whole_step_draws() -> None:
     cut = [_tensors(batches.part(1, places)) for places in shard_slices(9, 3)]
     for index, whole in enumerate(_tensors(_whole(batches, 1))):
         assert torch.equal(torch.cat([tensors[index] for tensors in cut]), whole)
+
+
+# --- views that repeat ---
+
+
+@pytest.mark.parametrize("changes", [{}, {"crop_scale": 0.3}], ids=["mixed", "cropped"])
+def test_views_repeat_in_all_but_the_dropped_branches(changes: dict[str, Any]) -> None:
+    viewed, endless = (_batches(**EVERYTHING, **changes, views=views) for views in (2, 0))
+    for step in range(3 * viewed.per_epoch):
+        first_shown = step % (2 * viewed.per_epoch)
+        assert viewed.rows(step).tolist() == endless.rows(first_shown).tolist()
+        *shown, branches = _tensors(_whole(viewed, step))
+        *expected, first_branches = _tensors(_whole(endless, first_shown))
+        assert all(torch.equal(one, other) for one, other in zip(shown, expected, strict=True))
+        assert torch.equal(branches, first_branches) == (step == first_shown)
+
+
+def test_every_picture_has_a_place_of_its_own_among_all_views() -> None:
+    batches = _batches(views=2)
+    places = [batches.places_among_views(step, slice(0, len(batches.rows(step)))) for step in range(6)]
+    assert [(place.start, place.stop) for place in places] == [(0, 9), (9, 18), (18, 22), (22, 31), (31, 40), (40, 44)]
+    assert batches.places_among_views(6 + 4, slice(2, 5)) == slice(33, 36)

@@ -5,8 +5,11 @@ import pytest
 
 from model.data.dataset import ImageSet
 from model.evaluation.evaluate import (
+    ErrorByChance,
     accuracy_words,
     calibration_error,
+    calibration_error_by_chance,
+    calibration_words,
     evaluate,
     evaluate_logits,
     fit_temperature,
@@ -64,6 +67,42 @@ def test_calibration_gaps_of_one_bin_cancel_and_of_two_do_not() -> None:
     two_bins = np.array([[0.5, 0.5], [0.54, 0.46]])
     assert calibration_error(one_bin, np.array([0, 1])) == pytest.approx(abs(1 - 1.03) / 2)
     assert calibration_error(two_bins, np.array([0, 1])) == pytest.approx((0.5 + 0.54) / 2)
+
+
+def test_chance_alone_makes_the_error_that_can_be_reckoned() -> None:
+    # one bin: the mean of |k / n - p| for k of Binomial(n, p), by its sum; its 95th percentile, by its distribution
+    count, confidence = 20, 0.7
+    chances = [math.comb(count, k) * confidence**k * (1 - confidence) ** (count - k) for k in range(count + 1)]
+    gaps = [abs(k / count - confidence) for k in range(count + 1)]
+    chance = calibration_error_by_chance(np.array([[confidence, 1 - confidence]] * count))
+    assert chance.mean == pytest.approx(sum(gap * one for gap, one in zip(gaps, chances, strict=True)), rel=0.06)
+    below = sum(one for gap, one in zip(gaps, chances, strict=True) if gap <= chance.percentile_95 + 1e-9)
+    assert 0.94 < below < 0.98
+
+
+def test_chance_makes_of_a_calibrated_classifier_what_its_error_is() -> None:
+    generator = np.random.default_rng(5)
+    probabilities = generator.dirichlet((0.5,) * 4, 300)
+    drawn = (probabilities.cumsum(axis=1) > generator.random((300, 300, 1))).argmax(axis=2)
+    errors = [calibration_error(probabilities, labels) for labels in drawn]
+    chance = calibration_error_by_chance(probabilities)
+    assert chance.mean == pytest.approx(np.mean(errors), rel=0.05)
+    assert chance.percentile_95 == pytest.approx(np.percentile(errors, 95), rel=0.1)
+    assert chance.percentile_95 > chance.mean > 0.02
+
+
+def test_chance_makes_nothing_of_certainty_and_less_of_more_pictures_and_is_the_same_each_time() -> None:
+    assert calibration_error_by_chance(np.array([[1.0, 0.0]])) == ErrorByChance(0.0, 0.0)
+    few, many = (np.array([[0.6, 0.4], [0.9, 0.1]] * count) for count in (20, 2000))
+    assert calibration_error_by_chance(few) == calibration_error_by_chance(few)
+    assert calibration_error_by_chance(many).mean == pytest.approx(calibration_error_by_chance(few).mean / 10, rel=0.1)
+
+
+def test_an_error_stands_beside_what_chance_makes_of_it_in_words() -> None:
+    assert calibration_words(0.05066, ErrorByChance(0.031, 0.0461), 1341) == (
+        "calibration error 0.0507 (0.0310 on average, at most 0.0461 in 95 % of draws, were it perfectly calibrated "
+        "on 1,341 pictures)"
+    )
 
 
 def test_certainty_falls_in_the_last_bin() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from model.errors import FlagError
 from model.flags import parse
 from model.recipe import RECIPES, Recipe
 from model.training.options import TrainOptions
@@ -68,6 +69,21 @@ def test_what_is_no_part_of_a_recipe_changes_none() -> None:
     assert options.chosen_recipe() == RECIPES["small"]
     assert (options.image_size, options.fit, options.background) == (32, "crop", "dark")
     assert options.teacher == Path("teacher.onnx")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--views", "2"], "--views is 2, without a --teacher; expected both."),
+        (["--teacher", "t.onnx", "--lessons", "kept"], "--lessons is kept, without --views; expected both."),
+        (["--teacher", "t.onnx", "--views", "-1"], "--views is '-1': input should be greater than or equal to 0."),
+    ],
+    ids=["no-teacher", "no-views", "negative"],
+)
+def test_views_need_a_teacher_and_lessons_need_views(flags: list[str], message: str) -> None:
+    with pytest.raises(FlagError) as caught:
+        _options(*flags)
+    assert str(caught.value) == message
 
 
 @pytest.mark.process

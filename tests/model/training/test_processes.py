@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from model.evaluation.evaluate import all_logits, evaluate_logits, fit_temperature
 from model.evaluation.journal import METRICS
 from model.network import checkpoint
-from model.network.run_folder import RESUME
+from model.network.run_folder import LESSONS, RESUME
 from model.training.processes import Processes, joined, shard_slices
 from model.training.train import BEST, main
 from tests.model.toys import write_image
-from tests.model.training.two_processes import DATASET, HANDFUL, HANDFUL_RECIPE, SAVED_AT, run
+from tests.model.training.two_processes import DATASET, HANDFUL, HANDFUL_RECIPE, SAVED_AT, run, run_viewed
 
 pytestmark = [
     pytest.mark.process,
@@ -155,6 +155,12 @@ def test_two_processes_train_as_one_does(together: Path, tmp_path: Path) -> None
 def test_a_process_without_pictures_of_its_own_is_no_hindrance(together: Path, tmp_path: Path) -> None:
     run(tmp_path, HANDFUL, HANDFUL_RECIPE)
     _expect_nearly_equal(together / "handful", tmp_path)
+
+
+def test_two_processes_keep_one_file_of_what_a_teacher_says(together: Path, tmp_path: Path) -> None:
+    run_viewed(tmp_path)
+    _expect_nearly_equal(together / "viewed", tmp_path)
+    assert (together / "viewed" / LESSONS).read_bytes() == (tmp_path / LESSONS).read_bytes()
 
 
 def test_two_processes_that_were_killed_go_on_to_the_very_same_weights_and_metrics(together: Path) -> None:

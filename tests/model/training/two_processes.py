@@ -1,7 +1,7 @@
 """Runs that two processes share, as torchrun starts them: torchrun --nproc-per-node=2 two_processes.py OUT before|after
 
-before: a whole run, one of a handful of pictures, one whose loss is not finite, and one in which both processes kill
-themselves halfway. after: the killed run goes on.
+before: a whole run, one of a handful of pictures, one of views that repeat, one whose loss is not finite, and one in
+which both processes kill themselves halfway. after: the killed run goes on.
 """
 
 import os
@@ -16,6 +16,7 @@ from model.errors import TrainingError, TrainingStopped
 from model.recipe import Recipe
 from model.training.processes import Processes, exit_without_teardown, joined
 from model.training.run_config import TrainCallbacks
+from model.training.stored_logits import StoredLogits, key_of
 from model.training.teacher import Teacher
 from model.training.train import train
 from tests.model.toys import toy_config, toy_images, toy_recipe, toy_spec
@@ -36,6 +37,7 @@ RECIPE = toy_recipe(
     sam_rho=0.05,
     distil_weight=0.5,
 )
+VIEWED_RECIPE = RECIPE.model_copy(update={"epochs": 3, "views": 1})
 HANDFUL_RECIPE = toy_recipe(epochs=3, batch_size=5, warmup_epochs=0.0, optimizer="sgd")  # the second batch has 2
 TEACHER = Teacher(lambda pixels: pixels.float().mean((2, 3)).reshape(-1, 2, 4).mean(2) / 64, "halves")
 
@@ -46,6 +48,7 @@ def run(
     recipe: Recipe = RECIPE,
     processes: Processes | None = None,
     callbacks: TrainCallbacks | None = None,
+    lessons: StoredLogits | None = None,
 ) -> None:
     train(
         dataset,
@@ -54,11 +57,17 @@ def run(
         toy_spec(),
         out,
         teacher=TEACHER,
+        lessons=lessons,
         device=torch.device("cpu"),
         processes=processes,
         callbacks=callbacks,
         save_every_s=0,
     )
+
+
+def run_viewed(out: Path, processes: Processes | None = None) -> None:
+    key = key_of(VIEWED_RECIPE, TEACHER.name, DATASET.fingerprint)
+    run(out, DATASET, VIEWED_RECIPE, processes, lessons=StoredLogits(out, key, len(DATASET.train), 2))
 
 
 def _die(step: int, _total: int) -> None:
@@ -73,6 +82,7 @@ def _main(out: Path, when: str) -> None:
             return
         run(out / "whole", processes=processes)
         run(out / "handful", HANDFUL, HANDFUL_RECIPE, processes)
+        run_viewed(out / "viewed", processes)
         try:
             ruinous = HANDFUL_RECIPE.model_copy(update={"learning_rate": 1e30})
             run(out / "ruined", HANDFUL, ruinous, processes)
