@@ -347,7 +347,7 @@ def parity(machine: Machine, section: Section) -> None:
     graphs = find_graphs(machine.bundle)
     reference = open_engine(EngineOptions(machine.bundle, provider="cpu", precision=next(iter(graphs))))
     patches = images_of(reference.spec, machine.bundle)
-    expected = reference.run(patches)
+    expected = reference.run(patches).logits
     rows: list[Row] = []
     for precision in graphs:
         try:
