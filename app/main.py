@@ -163,7 +163,10 @@ def _build_public(
     )
     Routes(classification).add_to(app)
     routes = settings.health_route, settings.predict_route
-    for dialect in chosen(settings.spoken, Serving(running.models, running.health, metrics, app.version, *routes)):
+    for dialect in chosen(
+        settings.spoken,
+        Serving(running.models, running.health, metrics, app.version, settings.max_images_per_request, *routes),
+    ):
         dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), *operators):
         app.include_router(router)

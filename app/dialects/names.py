@@ -3,6 +3,7 @@
 NAMES = (
     "huggingface",
     "kserve",
+    "oip",
     "openai",
     "roboflow",
     "sagemaker",

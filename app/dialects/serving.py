@@ -15,5 +15,6 @@ class Serving:
     health: Health
     metrics: Metrics
     version: str
+    max_images: int = 1  # in a request
     health_route: str = ""
     predict_route: str = ""

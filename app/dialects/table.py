@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from app.dialects import huggingface, openai, ping, roboflow, sagemaker, torchserve, v1, v1_models, vertex
 from app.dialects.dialect import Dialect
+from app.dialects.oip import dialect as oip
 from app.dialects.serving import Serving
 
 DIALECTS: Mapping[str, tuple[Callable[[Serving], Dialect], ...]] = {
     "huggingface": (huggingface.dialect,),
     "kserve": (v1.dialect, v1_models.dialect),
+    "oip": (oip.dialect,),
     "openai": (openai.dialect, v1_models.dialect),
     "roboflow": (roboflow.dialect,),
     "sagemaker": (sagemaker.dialect, ping.dialect),

@@ -15,6 +15,7 @@ _OTHERS = {
     "ping",
     "predictions",
     "v1",
+    "v2",
 }  # of other protocols
 OWN_PATHS = frozenset({"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"} | _OTHERS)
 _SCOPE = "mixer.prefix"

@@ -4,6 +4,7 @@ Knows what is counted, and not how. The text format is prometheus_client's.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -48,6 +49,9 @@ class Metrics:
             ["stage"],
         )
         self.batch_size = histogram("mixer_batch_size", "Pictures in a run.", _BATCH_SIZES)
+        self.last_run = gauge(
+            "mixer_last_run_timestamp_seconds", "When the last run ended, in seconds since 1970.", together=max
+        )
         self.padding_images = counter(
             "mixer_padding_images", "Empty places in runs, filled up to the next prepared size."
         )
@@ -76,6 +80,20 @@ class Metrics:
             "mixer_model_uncertain",
             "Pictures whose answer was uncertain, by the bundle that was asked; only of several bundles.",
             ["model"],
+        )
+        self.model_seconds = counter(
+            "mixer_model_seconds",
+            "Seconds of classified pictures, by the bundle that was asked and the stage; only of several bundles.",
+            ["model", "stage"],
+        )
+        self.model_runs = counter(
+            "mixer_model_runs", "Runs, by the bundle that was asked; only of several bundles.", ["model"]
+        )
+        self.model_last_run = gauge(
+            "mixer_model_last_run_timestamp_seconds",
+            "When the last run ended, in seconds since 1970, by the bundle that was asked; only of several bundles.",
+            ["model"],
+            max,
         )
         self.reloads = counter("mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"])
         self.ready = gauge("mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
@@ -107,7 +125,7 @@ class Metrics:
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
         self._padding = self.padding_images.labels()
-        self.ran = self.batch_size.labels().observe  # so many pictures were run together
+        self._sizes, self._last_run = self.batch_size.labels(), self.last_run.labels()
         self._uncertain = self.uncertain.labels()
         self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
@@ -118,14 +136,19 @@ class Metrics:
 
     def families(self) -> Iterator[Family]:
         """Every metric with its samples, from all rows of the shared memory."""
+        samples = self.numbers()
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Histogram):
+                yield metric.family(samples.get(metric.name, {}))
+
+    def numbers(self) -> dict[str, Samples]:
+        """The numbers of all processes by the metric's name and its labels' values."""
         samples: dict[str, Samples] = {}
         for segment in self._shared_memory.segments():
             for full_name, numbers in segment.read():
                 name, *values = json.loads(full_name)
                 samples.setdefault(name, {}).setdefault(tuple(values), []).append(numbers)
-        for metric in vars(self).values():
-            if isinstance(metric, Counter | Histogram):
-                yield metric.family(samples.get(metric.name, {}))
+        return samples
 
     # --- what happens to requests ---
 
@@ -164,6 +187,11 @@ class Metrics:
         self._padding.inc(count)
 
     # --- what the batcher observes ---
+
+    def ran(self, count: int) -> None:
+        """So many pictures were run together."""
+        self._sizes.observe(count)
+        self._last_run.set(time.time())
 
     def depth(self, waiting: int, in_flight: int) -> None:
         """Pictures waiting for an instance, and pictures inside the service."""

@@ -3,6 +3,7 @@
 The batchers of an old classifier and of the one that takes over both have pictures inside: the gauges show the sum.
 """
 
+import time
 from collections.abc import Mapping
 
 from app.telemetry.metrics import Metrics
@@ -48,7 +49,7 @@ class NamedModelMetrics(ModelMetrics):
     def __init__(self, together: MetricsByModel, model: str) -> None:
         super().__init__(together)
         self._model = model
-        self.classified, self.lost = self._classified, self._lost
+        self.classified, self.lost, self.ran = self._classified, self._lost, self._ran
 
     def _classified(
         self, label: str, probability: float, seconds: Mapping[str, float], uncertain: bool = False
@@ -58,6 +59,13 @@ class NamedModelMetrics(ModelMetrics):
             self._metrics.model_uncertain.labels(self._model).inc()
         self._metrics.model_images.labels(self._model, "classified").inc()
         self._metrics.model_predictions.labels(self._model, label).inc()
+        for stage, spent_s in seconds.items():
+            self._metrics.model_seconds.labels(self._model, stage).inc(spent_s)
+
+    def _ran(self, count: int) -> None:
+        self._metrics.ran(count)
+        self._metrics.model_runs.labels(self._model).inc()
+        self._metrics.model_last_run.labels(self._model).set(time.time())
 
     def _lost(self, outcome: str, count: int = 1) -> None:
         self._metrics.lost(outcome, count)

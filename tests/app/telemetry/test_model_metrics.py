@@ -1,6 +1,13 @@
 """Several classifiers of one process: gauges show their sum, counts may have their names."""
 
+import time
+
+import pytest
+
+from app.system.shared_memory import SharedMemory
+from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import MetricsByModel
+from app.telemetry.model_totals import model_totals
 from tests.app.fakes import WatchedMetrics
 
 
@@ -36,6 +43,28 @@ def test_whatever_is_counted_is_counted_once() -> None:
     assert samples['mixer_images_total{outcome="bad_picture"}'] == 2
     assert samples['mixer_predictions_total{label="red"}'] == 1
     assert not [name for name in samples if name.startswith("mixer_model_")]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_totals_of_one_model_are_those_of_all_processes(several: bool) -> None:
+    memory = SharedMemory(2)
+    workers = [Metrics(memory, number) for number in range(2)]
+    names = ("a", "b") if several else ("a",)
+    for at, metrics in enumerate(workers):
+        by_model = MetricsByModel(metrics, several=several)
+        for name in names:
+            observed = by_model.of(name)
+            observed.ran(2)
+            observed.classified("red", 0.9, {"decode": 0.25, "queue": 0.5, "infer": 1.0})
+            observed.classified("red", 0.9, {"decode": 0.25, "queue": 0.5, "infer": 1.0})
+            observed.lost("bad_picture", at + 1)
+    for name in names:
+        totals = model_totals(workers[0], name if several else None)
+        assert (totals.classified, totals.failed, totals.runs) == (4, 3, 2)
+        assert totals.seconds == {"decode": 1.0, "queue": 2.0, "infer": 4.0}
+        assert time.time() - 60 < totals.last_run <= time.time()
+    nothing = model_totals(Metrics(), None)
+    assert (nothing.classified, nothing.failed, nothing.runs, nothing.last_run) == (0, 0, 0, 0)
 
 
 def test_of_several_the_names_are_counted_too() -> None:

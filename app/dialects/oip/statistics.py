@@ -1,0 +1,42 @@
+"""Triton's statistics of a model, from the metrics of the whole service. Knows no transport.
+
+Every figure is there: load generators read them without asking whether they are. `queue`, `compute_input` (decoding),
+`compute_infer` and `success` count pictures that were classified, `fail` those that were not.
+"""
+
+from typing import Any
+
+from app.serving.registry import Model
+from app.telemetry.metrics import Metrics
+from app.telemetry.model_totals import model_totals
+
+_STAGES = {"queue": "queue", "compute_input": "decode", "compute_infer": "infer"}
+_NS = 1_000_000_000
+
+
+def of_model(served: Model, metrics: Metrics, *, alone: bool) -> dict[str, Any]:
+    """The statistics of one model. `alone`: whether it is the only one that is served."""
+    totals = model_totals(metrics, None if alone else served.name)
+    stages = {name: _duration(totals.classified, totals.seconds[stage]) for name, stage in _STAGES.items()}
+    nothing = _duration(0, 0.0)
+    return {
+        "name": served.name,
+        "version": served.classifier.spec.version,
+        "last_inference": int(totals.last_run * 1000),
+        "inference_count": totals.classified,
+        "execution_count": totals.runs,
+        "inference_stats": {
+            "success": _duration(totals.classified, sum(totals.seconds.values())),
+            "fail": _duration(totals.failed, 0.0),
+            **stages,
+            "compute_output": _duration(totals.classified, 0.0),
+            "cache_hit": nothing,
+            "cache_miss": nothing,
+        },
+        "batch_stats": [],
+        "memory_usage": [],
+    }
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": round(seconds * _NS)}
