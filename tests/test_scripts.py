@@ -23,8 +23,13 @@ class Project:
         shutil.copytree(ROOT / "scripts", folder / "scripts")
         (folder / "pyproject.toml").write_text("[project]\n")
         (folder / "constraints.txt").write_text("numpy==1\n")
-        for name in (".venv/bin/python", ".venv/bin/mixer", ".venv/bin/coverage"):
+        (folder / "tests/clients").mkdir(parents=True)
+        for name in ("requirements.txt", "package.json"):
+            shutil.copy(ROOT / "tests/clients" / name, folder / "tests/clients")
+        for name in (".venv/bin/python", ".venv/bin/mixer", ".venv/bin/coverage", ".venv-clients/bin/python"):
             self.fake(name)
+        for name in ("npm", "apt-get", "dpkg"):
+            self.fake(f"driver/{name}")
 
     def fake(self, name: str, script: str = FAKE) -> None:
         path = self.folder / name
@@ -110,6 +115,30 @@ def test_without_arguments_every_test_runs_and_coverage_is_held_to_its_bars(proj
     ]
 
 
+def test_the_clients_are_installed_once_before_all_tests_and_never_before_quick_ones(project: Project):
+    pip = "python -m pip --quiet --disable-pip-version-check install --no-deps"
+    pip += " --requirement tests/clients/requirements.txt"
+    assert pip not in project.run("test", "--fast")
+    calls = project.run("test")
+    assert calls.index(pip) < calls.index("npm install --silent --no-package-lock --prefix .venv-clients")
+    assert "apt-get download libb64-0d" in calls
+    assert pip not in project.run("test")
+
+
+def test_changed_clients_are_installed(project: Project):
+    project.run("install-clients")
+    assert project.run("install-clients") == []
+    (project.folder / "tests/clients/requirements.txt").write_text("numpy==2\n")
+    assert any("pip" in call for call in project.run("install-clients"))
+
+
+def test_clients_that_cannot_be_had_are_left_out(project: Project):
+    for name in ("npm", "apt-get"):
+        project.fake(f"driver/{name}", "#!/bin/sh\nexit 1\n")
+    assert any("pip" in call for call in project.run("install-clients"))
+    assert project.run("install-clients") == []
+
+
 def test_every_script_is_short_plain_sh():
     for script in (ROOT / "scripts").iterdir():
         lines = script.read_text().splitlines()
@@ -122,16 +151,23 @@ def test_every_script_is_short_plain_sh():
     [
         ("bundles/mine/fp32.onnx", True),
         ("bundles/mine", True),
+        (".venv-clients/bin/python", True),
         ("bundles/clothes/int8.onnx", False),
         ("bundles/fashion-mnist/int8.onnx", False),
         ("bundles/fashion-mnist/README.md", False),
     ],
 )
-def test_bundles_that_users_make_stay_out_of_commits(path: str, ignored: bool, tmp_path: Path):
+def test_what_users_and_scripts_make_stays_out_of_commits(path: str, ignored: bool, tmp_path: Path):
     shutil.copy(ROOT / ".gitignore", tmp_path)
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     checked = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=tmp_path, check=False)
     assert checked.returncode == (0 if ignored else 1)
+
+
+def test_the_clients_stay_out_of_the_image():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert lines[0] == "*"
+    assert not any(".venv" in line or "tests" in line for line in lines)
 
 
 def test_bundles_that_users_make_stay_out_of_the_image():

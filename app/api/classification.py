@@ -115,6 +115,7 @@ class Classification:
         timing = timing_of(request.scope)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
+        expected.classifier.count_request()
         return classified
 
     async def classify_all(
@@ -136,4 +137,7 @@ class Classification:
 
         with classifier.admit(len(pictures), deadline=deadline) as permits:
             each = zip(permits, pictures, strict=True)
-            return await asyncio.gather(*(one(permit, picture, at) for at, (permit, picture) in enumerate(each)))
+            answers = await asyncio.gather(*(one(permit, picture, at) for at, (permit, picture) in enumerate(each)))
+        if not any(isinstance(answer, ServiceError) for answer in answers):
+            classifier.count_request()
+        return answers

@@ -16,6 +16,7 @@ from app.errors import ServiceError
 from app.http.body import read_image, read_images
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.request_log import Access, timing_of
+from app.http.upload_budget import BodyReservation
 from app.inference.answer import Asked, wanted_of
 from app.inference.classifier import Classified, Classifier, Expected
 
@@ -46,22 +47,27 @@ class Routes:
     async def classify(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
         """One picture as the multipart field `file` or as the raw body, in any accepted format."""
         classification = self.classification
-        classification.expect_key(request)
-        clients_deadline = classification.clients_deadline(request)
+        if classification.keys.locked:
+            classification.expect_key(request)
+        timing, clients_deadline = timing_of(request.scope), classification.clients_deadline(request)
         expected: Expected | None = request.scope.get(HELD)
         if expected is None or (model is not None and self._classifier(model) is not expected.classifier):
             expected = classification.expect(request, self._classifier(model), clients_deadline)
         wanted = wanted_of(expected.classifier.spec, asked)
-        with classification.reserve() as reservation:
+        with BodyReservation(classification.budget) as reservation:
             payload = await read_image(request, classification.body_limits, reservation)
-            timing_of(request.scope).received()
+            timing.received()
             deadline = min(clients_deadline, classification.deadline())
             if not expected.permit.arrive():
                 expected = classification.expect(request, self._classifier(model), deadline)
                 wanted = wanted_of(expected.classifier.spec, asked)
                 expected.permit.arrive()
-            classified = await classification.classify_one(request, expected, payload, wanted, deadline)
-        return _json({"model": expected.classifier.named, **_told(classified)})
+            classifier = expected.classifier  # asked here and not by classify_one: a coroutine less to enter again
+            classified = await classifier.classify(expected.permit, payload, wanted=wanted, deadline=deadline)
+        classifier.count_request()
+        timing.stages |= classified.seconds
+        timing.batch_size = classified.batch_size
+        return _json({"model": classifier.named, "predictions": classified.predictions, **classified.certainty})
 
     async def classify_batch(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
         """Every multipart field `file` is a picture. Answers come in the same order."""
@@ -88,14 +94,10 @@ class Routes:
         return self.classification.models.classifier(model)
 
 
-def _told(classified: Classified) -> dict[str, object]:
-    return {"predictions": classified.predictions, **classified.certainty}
-
-
 def _entry(answer: Classified | ServiceError) -> dict[str, object]:
     if isinstance(answer, ServiceError):
         return {"error": {"code": answer.code, "detail": answer.detail}}
-    return _told(answer)
+    return {"predictions": answer.predictions, **answer.certainty}
 
 
 def _errors_in(answers: Iterable[Classified | ServiceError]) -> Mapping[str, int]:

@@ -4,9 +4,10 @@ Errors have `error` as a text: KServe's and TensorFlow Serving's clients show it
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Request
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
@@ -23,10 +24,42 @@ from app.serving.registry import Model, Models, UnknownModel
 _OWNER = "mixer-serve"
 _PATH = "/v1/models"
 _NAME = "model_name"
-_OBJECT = {"type": "object"}
 _AVAILABLE = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 _ENTRY = {"id": "clothes", "object": "model", "created": 1767225600, "owned_by": _OWNER}
 _STATUS = {**_ENTRY, "name": "clothes", "ready": True, "model_version_status": [{"version": "1", **_AVAILABLE}]}
+
+
+class ListedModel(BaseModel):
+    """A model, in OpenAI's words."""
+
+    id: str = Field(description="What to ask for; the name of the bundle's folder.")
+    object: Literal["model"]
+    created: int = Field(description="Seconds since 1970, when the last of its graphs was written.")
+    owned_by: str
+
+
+class ListedModels(BaseModel):
+    """Every model, in OpenAI's words and in KServe's."""
+
+    object: Literal["list"]
+    data: list[ListedModel]
+    models: list[str]
+
+
+class VersionStatus(BaseModel):
+    """The version that is served, in TensorFlow Serving's words."""
+
+    version: str
+    state: Literal["AVAILABLE"]
+    status: dict[str, str]
+
+
+class ModelStatus(ListedModel):
+    """A model, in OpenAI's words, in KServe's and in TensorFlow Serving's."""
+
+    name: str
+    ready: bool
+    model_version_status: list[VersionStatus]
 
 
 def dialect(serving: Serving) -> Dialect:
@@ -41,18 +74,21 @@ def dialect(serving: Serving) -> Dialect:
                 _operation(
                     "v1_models",
                     "The models, as clients of KServe v1 and OpenAI ask",
+                    ListedModels,
                     {"object": "list", "data": [_ENTRY], "models": ["clothes"]},
                 ),
                 told.all,
             ),
             Info(
                 f"{_PATH}/{{model:{_NAME}}}",
-                _operation("v1_model", one, _STATUS, UnknownModel, NotReady, parameters=(MODEL,)),
+                _operation("v1_model", one, ModelStatus, _STATUS, UnknownModel, NotReady, parameters=(MODEL,)),
                 told.one,
             ),
             Info(
                 f"{_PATH}/{{model}}/versions/{{version:{_NAME}}}",
-                _operation("v1_model_version", one, _STATUS, UnknownModel, NotReady, parameters=(MODEL, VERSION)),
+                _operation(
+                    "v1_model_version", one, ModelStatus, _STATUS, UnknownModel, NotReady, parameters=(MODEL, VERSION)
+                ),
                 told.one,
             ),
         )
@@ -106,9 +142,10 @@ def _json(content: object) -> Response:
 def _operation(
     operation_id: str,
     summary: str,
+    body: type[BaseModel],
     example: object,
     *errors: type[ServiceError],
     parameters: tuple[dict[str, Any], ...] = (),
 ) -> Operation:
-    responses = answered_as(_OBJECT, example, forms.ERROR, BadApiKey, *errors, pictures=False)
+    responses = answered_as(body, example, forms.ERROR, BadApiKey, *errors, pictures=False)
     return Operation(operation_id, summary, MODELS, responses, {"parameters": list(parameters)} if parameters else {})

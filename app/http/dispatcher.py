@@ -132,7 +132,9 @@ class Application(FastAPI):
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         """One request, or the lifespan. No coroutine of its own: each would be entered again with every wait."""
-        app = self._dispatched_to(scope) if scope["type"] == "http" else None
+        app = None
+        if scope["type"] == "http":
+            app = self._dispatched.get((scope["method"], scope["path"])) or self._dispatched_by_pattern(scope)
         return super().__call__(scope, receive, send) if app is None else app(scope, receive, send)
 
     def pattern_of(self, method: str, path: str) -> str | None:
@@ -141,12 +143,8 @@ class Application(FastAPI):
             return path
         return next((one[1] for one, found in self._matches(method, path)), None)
 
-    def _dispatched_to(self, scope: Scope) -> ASGIApp | None:
-        method, path = scope["method"], scope["path"]
-        app = self._dispatched.get((method, path))
-        if app is not None:
-            return app
-        for request, found in self._matches(method, path):
+    def _dispatched_by_pattern(self, scope: Scope) -> ASGIApp | None:
+        for request, found in self._matches(scope["method"], scope["path"]):
             scope["path_params"] = found.groupdict()
             return self._dispatched[request]
         return None

@@ -92,6 +92,7 @@ class Classifier:
         self._decoding = decoding
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
+        self.count_request = metrics.classified_request  # all pictures of a request have been classified
         self._executor = Executor(engine, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
             self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits

@@ -42,7 +42,7 @@ class Gate:
     ) -> None:
         self._expect = expect
         self._root_path, self._pattern_of = root_path, pattern_of
-        self._urls = {f"{before}{_ENDPOINT}".encode() for before in ("", root_path)}
+        self._urls = {f"{before}{_ENDPOINT}".encode(): _ENDPOINT for before in ("", root_path)}
         self._paths = {before + path for before in ("", root_path) for path in (_ENDPOINT, _BATCH)}
         self._metrics = metrics
         self._timeout_s = timeout_s
@@ -55,7 +55,7 @@ class Gate:
         `keep_alive`: whether its client would send another request on the same connection.
         """
         path = url.partition(b"?")[0]
-        if self._expect is None or method != b"POST" or (endpoint := self._endpoint(path)) is None:
+        if self._expect is None or method != b"POST" or (endpoint := self._urls.get(path) or self._other(path)) is None:
             return None
         started = time.perf_counter()
         timeout_s = self._timeout_s
@@ -92,9 +92,6 @@ class Gate:
         now = time.perf_counter()
         if now - since >= self._lag_s or now >= self._lag_until:
             self._lag_s, self._lag_until = now - since, now + _LAG_HOLDS_S
-
-    def _endpoint(self, path: bytes) -> str | None:
-        return _ENDPOINT if path in self._urls else self._other(path)
 
     def _other(self, path: bytes) -> str | None:
         """The endpoint about pictures that is no /classify. How many a batch has, its body tells first."""

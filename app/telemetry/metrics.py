@@ -81,6 +81,14 @@ class Metrics:
             "Pictures whose answer was uncertain, by the bundle that was asked; only of several bundles.",
             ["model"],
         )
+        self.classified_requests = counter(
+            "mixer_classified_requests", "Requests of which every picture was classified, in whatever protocol."
+        )
+        self.model_requests = counter(
+            "mixer_model_classified_requests",
+            "The same, by the bundle that was asked; only of several bundles.",
+            ["model"],
+        )
         self.model_seconds = counter(
             "mixer_model_seconds",
             "Seconds of classified pictures, by the bundle that was asked and the stage; only of several bundles.",
@@ -125,6 +133,7 @@ class Metrics:
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
         self._padding = self.padding_images.labels()
+        self.classified_request = self.classified_requests.labels().inc  # one more request of classified pictures
         self._sizes, self._last_run = self.batch_size.labels(), self.last_run.labels()
         self._uncertain = self.uncertain.labels()
         self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")

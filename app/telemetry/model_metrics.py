@@ -4,7 +4,7 @@ The batchers of an old classifier and of the one that takes over both have pictu
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from app.telemetry.metrics import Metrics
 
@@ -32,6 +32,7 @@ class ModelMetrics:
         # Nothing is added to these here: a call through a method of this class would cost as much as what it does.
         self.ran, self.dropped, self.rejected = metrics.ran, metrics.dropped, metrics.rejected
         self.classified, self.lost, self.padded = metrics.classified, metrics.lost, metrics.padded
+        self.classified_request: Callable[[], None] = metrics.classified_request
 
     def depth(self, waiting: int, in_flight: int) -> None:
         """Pictures of this classifier that wait for an instance, and all of its pictures."""
@@ -50,6 +51,7 @@ class NamedModelMetrics(ModelMetrics):
         super().__init__(together)
         self._model = model
         self.classified, self.lost, self.ran = self._classified, self._lost, self._ran
+        self.classified_request = self._classified_request
 
     def _classified(
         self, label: str, probability: float, seconds: Mapping[str, float], uncertain: bool = False
@@ -61,6 +63,10 @@ class NamedModelMetrics(ModelMetrics):
         self._metrics.model_predictions.labels(self._model, label).inc()
         for stage, spent_s in seconds.items():
             self._metrics.model_seconds.labels(self._model, stage).inc(spent_s)
+
+    def _classified_request(self) -> None:
+        self._metrics.classified_request()
+        self._metrics.model_requests.labels(self._model).inc()
 
     def _ran(self, count: int) -> None:
         self._metrics.ran(count)

@@ -12,13 +12,14 @@ _STAGES = ("decode", "queue", "infer")  # of a picture; a request has receive an
 
 @dataclass(frozen=True)
 class ModelTotals:
-    """Pictures that were classified and that were not, the seconds of the former by stage, and runs.
+    """Pictures that were classified and that were not, requests of the former and their seconds by stage, and runs.
 
     last_run: when the last one ended, in seconds since 1970; 0 where there was none.
     """
 
     classified: int
     failed: int
+    requests: int
     seconds: Mapping[str, float]
     runs: int
     last_run: float
@@ -45,6 +46,7 @@ def model_totals(metrics: Metrics, model: str | None) -> ModelTotals:
         classified=images.get(_CLASSIFIED, 0),
         failed=sum(count for outcome, count in images.items() if outcome != _CLASSIFIED),
         seconds={stage: seconds.get(stage, 0.0) for stage in _STAGES},
+        requests=round(sum(row[0] for rows in of("classified_requests").values() for row in rows)),
         runs=round(runs),
         last_run=max((row[0] for rows in of("last_run_timestamp_seconds").values() for row in rows), default=0.0),
     )

@@ -1,7 +1,8 @@
 """Triton's statistics of a model, from the metrics of the whole service. Knows no transport.
 
-Every figure is there: load generators read them without asking whether they are. `queue`, `compute_input` (decoding),
-`compute_infer` and `success` count pictures that were classified, `fail` those that were not.
+Every figure is there: load generators read them without asking whether they are. As with Triton, `inference_count` is
+of pictures and the other counts are of requests; `fail` counts the pictures that were not classified. The time of a
+request is that of its pictures on average: they are worked on side by side. `compute_input` is decoding.
 """
 
 from typing import Any
@@ -17,7 +18,9 @@ _NS = 1_000_000_000
 def of_model(served: Model, metrics: Metrics, *, alone: bool) -> dict[str, Any]:
     """The statistics of one model. `alone`: whether it is the only one that is served."""
     totals = model_totals(metrics, None if alone else served.name)
-    stages = {name: _duration(totals.classified, totals.seconds[stage]) for name, stage in _STAGES.items()}
+    requests = totals.requests
+    share = requests / totals.classified if totals.classified else 0.0
+    stages = {name: _duration(requests, totals.seconds[stage] * share) for name, stage in _STAGES.items()}
     nothing = _duration(0, 0.0)
     return {
         "name": served.name,
@@ -26,10 +29,10 @@ def of_model(served: Model, metrics: Metrics, *, alone: bool) -> dict[str, Any]:
         "inference_count": totals.classified,
         "execution_count": totals.runs,
         "inference_stats": {
-            "success": _duration(totals.classified, sum(totals.seconds.values())),
+            "success": _duration(requests, sum(totals.seconds.values()) * share),
             "fail": _duration(totals.failed, 0.0),
             **stages,
-            "compute_output": _duration(totals.classified, 0.0),
+            "compute_output": _duration(requests, 0.0),
             "cache_hit": nothing,
             "cache_miss": nothing,
         },

@@ -22,6 +22,7 @@ NAMES = {
     "mixer_images": {"outcome"},
     "mixer_stage_seconds": {"stage"},
     "mixer_batch_size": set(),
+    "mixer_classified_requests": set(),
     "mixer_last_run_timestamp_seconds": set(),
     "mixer_padding_images": set(),
     "mixer_queue_depth": set(),
@@ -50,6 +51,7 @@ NOT_YET = {  # after the traffic below, with one model and without keys, reloads
     "mixer_model_uncertain": {"model"},
     "mixer_model_seconds": {"model", "stage"},
     "mixer_model_runs": {"model"},
+    "mixer_model_classified_requests": {"model"},
     "mixer_model_last_run_timestamp_seconds": {"model"},
 }
 
@@ -103,6 +105,7 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
         'mixer_request_seconds_count{endpoint="/classify"}': 4,
         'mixer_request_seconds_count{endpoint="/classify/batch"}': 1,
         'mixer_images_total{outcome="classified"}': 3,
+        "mixer_classified_requests_total": 2,
         'mixer_images_total{outcome="client_gone"}': 1,
         'mixer_images_total{outcome="queue_full"}': 1,
         'mixer_images_total{outcome="bad_picture"}': 1,

@@ -1,0 +1,1 @@
+"""The clients, one a module: they run in .venv-clients, and know of the service nothing but its address."""
