@@ -33,7 +33,7 @@ REQUEST: dict[str, Any] = {
         "instances": {
             "type": "array",
             "minItems": 1,
-            "items": {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}]},
+            "items": {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array", "items": {}}]},
             "description": 'Pictures: files in base64, as text, as {"b64": TEXT}, or as either of them named in an '
             'object, {"image": {"b64": TEXT}}; or pixels from 0 to 255, as lists [height][width][3].',
         },
