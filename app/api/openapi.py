@@ -85,7 +85,7 @@ def described(*errors: type[ServiceError], form: Form = PROBLEM_JSON) -> Respons
     by_status: dict[int | str, list[type[ServiceError]]] = {}
     every: set[type[ServiceError]] = {*errors, ServiceError}
     for error in sorted(every, key=lambda error: (error.status, error.code)):
-        by_status.setdefault(error.status, []).append(error)
+        by_status.setdefault(form.status_of(error.status), []).append(error)
     return {status: _response(alike, form) for status, alike in by_status.items()}
 
 
@@ -106,7 +106,7 @@ def complete(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _response(errors: list[type[ServiceError]], form: Form) -> dict[str, Any]:
-    status = errors[0].status
+    status = form.status_of(errors[0].status)
     typed: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}} if form.body is None else {}
     return {
         "description": "; ".join(f"{error.title} (`{error.code}`)" for error in errors),
@@ -115,7 +115,7 @@ def _response(errors: list[type[ServiceError]], form: Form) -> dict[str, Any]:
             form.media_type: {
                 **typed,
                 "examples": {
-                    error.code: {"summary": error.title, "value": form.json(_example(error))} for error in errors
+                    error.code: {"summary": error.title, "value": form.json(_example(error, status))} for error in errors
                 },
             }
         },
@@ -123,8 +123,8 @@ def _response(errors: list[type[ServiceError]], form: Form) -> dict[str, Any]:
     }
 
 
-def _example(error: type[ServiceError]) -> Problem:
-    return Problem(error.status, error.code, error.title, _DETAILS[error.code])
+def _example(error: type[ServiceError], status: int) -> Problem:
+    return Problem(status, error.code, error.title, _DETAILS[error.code])
 
 
 def _references(names: tuple[str, ...]) -> dict[str, Any]:

@@ -65,13 +65,14 @@ def _torchserve(problem: Problem) -> dict[str, object]:
     return {"code": problem.status, "type": kind, "message": problem.detail}
 
 
-ERROR = Form(_error, ErrorBody)  # Open Inference Protocol, KServe v1, TensorFlow Serving, Hugging Face
+ERROR = Form(_error, ErrorBody)  # KServe v1, TensorFlow Serving, Hugging Face
+OIP = Form(_error, ErrorBody, statuses={422: 400})  # Open Inference Protocol: Triton has one status for bad input
 MESSAGE = Form(_message, MessageBody)  # Roboflow
 OPENAI = Form(_openai, OpenAIErrorBody)
 TORCHSERVE = Form(_torchserve, TorchServeErrorBody)
 
 _BELOW = {
-    "/v2": ERROR,
+    "/v2": OIP,
     "/v1/embeddings": OPENAI,
     "/v1": ERROR,
     "/hf": ERROR,

@@ -44,12 +44,17 @@ class Problem(NamedTuple):
 class Form(NamedTuple):
     """How a protocol tells its clients of a problem: the JSON of one, its type, and its media type.
 
-    `body`: None for that of a problem itself.
+    `body`: None for that of a problem itself. `statuses`: its own in place of those of problems, where they differ.
     """
 
     json: Callable[[Problem], object]
     body: type[BaseModel] | None
     media_type: str = "application/json"
+    statuses: Mapping[int, int] = {}
+
+    def status_of(self, status: int) -> int:
+        """What the protocol answers a problem of this status with."""
+        return self.statuses.get(status, status)
 
 
 PROBLEM_JSON = Form(lambda problem: problem.members, None, MEDIA_TYPE)
@@ -59,6 +64,7 @@ class ProblemResponse(Response):
     """The answer to one problem, which leaves its code and detail in the scope."""
 
     def __init__(self, problem: Problem, form: Form = PROBLEM_JSON) -> None:
+        problem = problem._replace(status=form.status_of(problem.status))
         super().__init__(to_json(form.json(problem)), problem.status, problem.headers, form.media_type)
         self._problem = problem.code, problem.detail
 

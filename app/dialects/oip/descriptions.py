@@ -139,7 +139,7 @@ _ANSWER = Answer(
 
 def inferred() -> Responses:
     """The answer, in JSON or with binary tensors behind it, and every error."""
-    responses = answered_as(_ANSWER.schema, _ANSWER.example, forms.ERROR, NoEmbedding)
+    responses = answered_as(_ANSWER.schema, _ANSWER.example, forms.OIP, NoEmbedding)
     responses[200]["content"][OCTETS] = {"schema": {"type": "string", "format": "binary"}}
     return responses
 

@@ -53,9 +53,9 @@ def dialect(serving: Serving) -> Dialect:
             infos.append(Info(path + end, operation, handler))
     return Dialect(
         (
-            Route(f"{_MODEL}/infer", _infer("oip_infer", MODEL), rest.read, rest.answer, forms.ERROR),
+            Route(f"{_MODEL}/infer", _infer("oip_infer", MODEL), rest.read, rest.answer, forms.OIP),
             Route(
-                f"{_VERSION}/infer", _infer("oip_version_infer", MODEL, VERSION), rest.read, rest.answer, forms.ERROR
+                f"{_VERSION}/infer", _infer("oip_version_infer", MODEL, VERSION), rest.read, rest.answer, forms.OIP
             ),
         ),
         tuple(infos),
@@ -133,13 +133,13 @@ def _operation(
     *errors: type[ServiceError],
     at: tuple[dict[str, Any], ...] = (),
 ) -> Operation:
-    responses = answered_as(answer.schema, answer.example, forms.ERROR, BadApiKey, *errors, pictures=False)
+    responses = answered_as(answer.schema, answer.example, forms.OIP, BadApiKey, *errors, pictures=False)
     summary = f"Open Inference Protocol: {what}"
     return Operation(operation_id, summary, tag, responses, {"parameters": list(at)} if at else {})
 
 
 def _health(operation_id: str, answer: descriptions.Answer) -> Operation:
-    responses = answered_as(answer.schema, answer.example, forms.ERROR, pictures=False)
+    responses = answered_as(answer.schema, answer.example, forms.OIP, pictures=False)
     if operation_id == "oip_ready":
         unready = {"application/json": {"schema": answer.schema, "example": descriptions.UNREADY}}
         responses |= {503: {"description": "Not ready", "content": unready}}
