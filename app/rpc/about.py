@@ -10,7 +10,7 @@ from typing import Any
 from app.dialects.oip import metadata, statistics
 from app.dialects.serving import Serving
 from app.errors import NotReady
-from app.serving.registry import Model
+from app.serving.registry import Model, UnknownModel
 
 OPEN = ("ServerLive", "ServerReady")  # for everybody, as over HTTP
 
@@ -27,7 +27,7 @@ class About:
         return {
             "ServerLive": lambda request: {"live": True},
             "ServerReady": lambda request: {"ready": self._is_ready()},
-            "ModelReady": lambda request: {"ready": self._asked(request).failure is None},
+            "ModelReady": lambda request: {"ready": self._is_model_ready(request)},
             "ServerMetadata": lambda request: metadata.server(self.serving.version),
             "ModelMetadata": lambda request: metadata.model(self._asked(request)),
             "ModelConfig": lambda request: {"config": metadata.config(self._asked(request), max_images)},
@@ -49,6 +49,13 @@ class About:
         except NotReady:
             return False
         return True
+
+    def _is_model_ready(self, request: Any) -> bool:
+        """Whether it is; one that is not there is not, and no error: clients ask for a word."""
+        try:
+            return self._asked(request).failure is None
+        except UnknownModel:
+            return False
 
     def _asked(self, request: Any) -> Model:
         return self.serving.models.asked(request.name or None, request.version or None)
