@@ -76,6 +76,7 @@ def lifespan_of(
 
         if rpc is not None:
             await rpc.start()
+            tasks.append(asyncio.create_task(rpc.leave(running.worker)))
         try:
             # The server ends requests before it ends the lifespan, so the drain begins with the signal itself.
             # Several processes have a supervisor that gets SIGHUP for them.

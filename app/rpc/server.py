@@ -18,10 +18,12 @@ from app.rpc.health import RpcHealth
 from app.rpc.service import Inference
 from app.rpc.streams import Streams
 from app.system import address
+from app.system.worker_context import WorkerContext
 
 _CONNECTION_AGE_MS = 60_000  # then a client comes again, to any of the workers
 _STREAMS_OF_CONNECTION = 256  # calls of one client at once; it keeps the others
 _PING_MS, _PONG_MS, _PINGS_APART_MS = 60_000, 20_000, 10_000
+_LOOK_S, _LEAVING_S = 0.25, 3.0  # for a worker that is about to end
 _LAST_ANSWERS_S = 0.5  # after the drain, for what is refused at its end
 
 Pem = tuple[bytes, bytes]  # a key, and its chain of certificates
@@ -82,6 +84,12 @@ class RpcServer:
             self._streams.end()
             await self._server.stop(timeout_s + _LAST_ANSWERS_S)
             await asyncio.sleep(0)  # calls that were cancelled are told so
+
+    async def leave(self, worker: WorkerContext) -> None:
+        """Stop once the worker is about to end and another serves: clients come again, to that one."""
+        while not (worker.is_retiring() and worker.others_serve()):  # noqa: ASYNC110 -- they say so on shared memory
+            await asyncio.sleep(_LOOK_S)
+        await self.stop(_LEAVING_S)
 
 
 def rpc_server(listening: Listening, classification: Classification, serving: Serving) -> RpcServer:

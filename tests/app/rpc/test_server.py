@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ import pytest
 from grpc import StatusCode
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from app.errors import BadSettings
+from app.errors import BadSettings, StartError
 from app.rpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from app.rpc.server import Listening, RpcServer
+from app.rpc.streams import Streams
 from app.server import rpc_port
 from app.settings import Settings
+from app.system.worker_context import WorkerContext
 from tests.app.certificates import certificate
 from tests.app.color_bundle import BLUE, RED, color_spec, image
 from tests.app.fakes import GatedSession, engine_of
@@ -123,6 +127,43 @@ async def test_an_idle_stream_ends_at_once(dial: Dial) -> None:
             await stream.read()
     assert error.value.code() is StatusCode.UNAVAILABLE
     assert "draining" in error.value.details()
+
+
+class Retiring(WorkerContext):
+    """Of several, one that is told when it is about to end."""
+
+    is_about_to_end = False
+
+    def is_retiring(self) -> bool:
+        return self.is_about_to_end
+
+    def others_serve(self) -> bool:
+        return True
+
+
+async def test_a_worker_that_is_about_to_end_listens_no_more() -> None:
+    worker = Retiring()
+    listening = Listening("127.0.0.1", free_port(), 1000, 10, 1.0, 1.0, is_shared=True)
+    server = RpcServer(listening, [], Streams(1.0))
+    await server.start()
+    left = asyncio.ensure_future(server.leave(worker))
+    _, writer = await asyncio.open_connection("127.0.0.1", listening.port)
+    writer.close()
+    assert not left.done()
+    worker.is_about_to_end = True
+    await left
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", listening.port)
+
+
+async def test_a_port_that_is_taken_meanwhile_stops_the_start() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = RpcServer(Listening("127.0.0.1", port, 1000, 10, 1.0, 1.0, is_shared=False), [], Streams(1.0))
+        with pytest.raises(StartError, match=f"MIXER_GRPC_PORT is {port}, which cannot be listened on"):
+            await server.start()
 
 
 # --- certificates, reflection ---
