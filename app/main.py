@@ -15,9 +15,8 @@ from app.api.documentation import Documentation
 from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
-from app.api.schemas import FullLimitsBody
 from app.decoding.cost_checks import DecodeBudget
-from app.decoding.decoder import FORMATS, DecodeLimits
+from app.decoding.decoder import DecodeLimits
 from app.dialects.forms import form_of
 from app.dialects.serving import Serving
 from app.dialects.table import chosen
@@ -27,7 +26,6 @@ from app.engine.sessions import SharedSessions
 from app.errors import ServiceError
 from app.http import problems
 from app.http.api_keys import ApiKeys, KeySource
-from app.http.body import BodyLimits
 from app.http.browser_headers import PageHeaders, allow_origins
 from app.http.dispatcher import Application
 from app.http.in_flight import InFlight
@@ -36,6 +34,7 @@ from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import Running, lifespan_of, state_words
+from app.limits import body_limits, limits_body
 from app.server import rpc_port
 from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
@@ -133,7 +132,7 @@ def _build_applications(
     settings: Settings, running: Running, keys: _Keys, certificate: Certificate | None
 ) -> tuple[Application, FastAPI | None]:
     """What the public port serves, and what one for operators does, where there is one."""
-    info = Info(running.models, running.health, keys.clients, _limits_body(settings, running.worker.workers))
+    info = Info(running.models, running.health, keys.clients, limits_body(settings, running.worker.workers))
     operators = Operators(running.metrics, keys.operators, settings.protect_metrics)
     admin = Admin(running.reload, running.in_flight, operators.expect_key)
     for_operators = (info.for_operators(), operators.router(), admin.router())
@@ -186,7 +185,7 @@ def _build_classification(settings: Settings, running: Running, keys: ApiKeys) -
     room = running.worker.quota("upload_bytes", settings.upload_memory_bytes)
     budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
     return Classification(
-        running.models, running.in_flight, metrics, keys, _body_limits(settings), budget, settings.request_timeout_s
+        running.models, running.in_flight, metrics, keys, body_limits(settings), budget, settings.request_timeout_s
     )
 
 
@@ -249,29 +248,3 @@ def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, per
 def _at_once(settings: Settings, workers: int) -> int:
     """How many bundles a worker opens at the same time. On a GPU one: no other may use it while a graph is captured."""
     return 1 if may_run_on_gpu(settings.provider) else max(1, usable_cpus() // workers)
-
-
-def _limits_body(settings: Settings, workers: int) -> FullLimitsBody:
-    return FullLimitsBody(
-        max_picture_bytes=settings.max_image_bytes,
-        max_picture_pixels=settings.max_image_pixels,
-        max_pictures_per_request=settings.max_images_per_request,
-        max_request_bytes=settings.max_request_bytes,
-        request_timeout_s=settings.request_timeout_s,
-        max_batch_size=settings.max_batch_size,
-        queue_capacity=settings.queue_capacity,
-        formats=list(FORMATS),
-        upload_memory_bytes=settings.upload_memory_bytes,
-        decode_memory_bytes=settings.decode_memory_bytes,
-        max_connections=settings.max_connections,
-        workers=workers,
-    )
-
-
-def _body_limits(settings: Settings) -> BodyLimits:
-    return BodyLimits(
-        max_image_bytes=settings.max_image_bytes,
-        max_request_bytes=settings.max_request_bytes,
-        max_images=settings.max_images_per_request,
-        timeout_s=settings.body_timeout_s,
-    )

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from app.dialects import huggingface, openai, ping, roboflow, sagemaker, torchserve, v1, v1_models, vertex
 from app.dialects.dialect import Dialect
 from app.dialects.oip import dialect as oip
+from app.dialects.protocols import huggingface, openai, ping, roboflow, sagemaker, torchserve, v1, v1_models, vertex
 from app.dialects.serving import Serving
 
 DIALECTS: Mapping[str, tuple[Callable[[Serving], Dialect], ...]] = {

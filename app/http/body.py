@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from app.errors import BadRequest, ClientGone, DeadlinePassed, TooManyBytes, UnsupportedFormat
+from app.http.inflate import ENCODINGS, Inflate
 from app.http.multipart import Form, Upload
 from app.http.upload_budget import BodyReservation
 
@@ -23,8 +23,7 @@ _RAW_TYPES = (
 _NOT_TAKEN = "URLs and base64 text are not taken: send the picture's bytes."
 _MULTIPART_OVERHEAD_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
 _NO_ENCODING = (b"identity", b"")
-_COMPRESSED = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}  # RFC 9110, 8.4.1
-_INFLATED_BYTES_AT_ONCE = 1 << 20
+_COMPRESSED_BYTES_AT_ONCE = 4 << 10  # which may stand for a thousand times as many
 _SHOWN_BYTES = 64
 _SMALL_BYTES = 16 << 10  # of a body, for which room is looked for as it comes
 _MAX_TYPE_BYTES = 1024  # what parses it needs time by the square of it
@@ -80,13 +79,15 @@ async def read_bytes(
     """
     encodings = [value.strip().lower() for name, value in request.scope["headers"] if name == b"content-encoding"]
     encoding = b", ".join(encodings)
-    if encoding not in _NO_ENCODING and not (may_be_compressed and encoding in _COMPRESSED):
+    if encoding not in _NO_ENCODING and not (may_be_compressed and encoding in ENCODINGS):
         expected = "gzip, deflate or none" if may_be_compressed else "none: send it as it is"
         raise UnsupportedFormat(f"The content encoding is {_shown(encoding)}; expected {expected}.")
     pieces: list[bytes] = []
-    inflate = None if encoding in _NO_ENCODING else _Inflate(encoding, max_bytes, reservation, pieces.append)
-    await _receive(request, max_bytes, timeout_s, reservation, pieces.append if inflate is None else inflate)
-    if inflate is not None:
+    inflate = None if encoding in _NO_ENCODING else Inflate(encoding, max_bytes, reservation, pieces.append)
+    if inflate is None:
+        await _receive(request, max_bytes, timeout_s, reservation, pieces.append)
+    else:
+        await _receive(request, max_bytes, timeout_s, reservation, inflate, _COMPRESSED_BYTES_AT_ONCE)
         inflate.end()
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -108,36 +109,6 @@ def media_type_of(request: Request) -> str:
     """The media type of the body in lower case, without its parameters; empty where none is named."""
     told = request.headers.get("content-type", "")
     return told[:_MAX_TYPE_BYTES].partition(";")[0].strip().lower()
-
-
-class _Inflate:
-    """A compressed body on its way in: what it stands for is counted by the same limits, before there is more of it."""
-
-    def __init__(
-        self, encoding: bytes, max_bytes: int, reservation: BodyReservation, take: Callable[[bytes], object]
-    ) -> None:
-        self._zlib = zlib.decompressobj(_COMPRESSED[encoding])
-        self._encoding, self._max_bytes = encoding.decode(), max_bytes
-        self._reservation, self._take = reservation, take
-        self._bytes = 0
-
-    def __call__(self, piece: bytes) -> None:
-        while piece:
-            try:
-                inflated = self._zlib.decompress(piece, _INFLATED_BYTES_AT_ONCE)
-            except zlib.error as error:
-                raise BadRequest(f"The body is no {self._encoding}: {error}.") from None
-            self._bytes += len(inflated)
-            if self._bytes > self._max_bytes:
-                raise TooManyBytes(f"The body stands for more than {self._max_bytes} bytes, the most expected.")
-            self._reservation.add(len(inflated))
-            self._take(inflated)
-            piece = self._zlib.unconsumed_tail
-
-    def end(self) -> None:
-        """Raises BadRequest where there should be more, or is."""
-        if not self._zlib.eof or self._zlib.unused_data:
-            raise BadRequest(f"The body does not end where its {self._encoding} data do.")
 
 
 def _shown(value: bytes) -> str:

@@ -2,9 +2,10 @@
 
 from app.api.endpoint import Operation
 from app.api.openapi import CLASSIFICATION
-from app.dialects import forms, instances, ping
+from app.dialects import forms
 from app.dialects.descriptions import answered_as, asked_as
 from app.dialects.dialect import Dialect, Route
+from app.dialects.protocols import instances, ping
 from app.dialects.serving import Serving
 
 _OWN_HEALTH = ("/health/live", "/health/ready")  # which answer as they do anyway

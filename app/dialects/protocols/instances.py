@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from app.dialects.dialect import Answered, Query
-from app.dialects.pixels import pixels_of
+from app.dialects.protocols.pixels import pixels_of
 from app.dialects.reading import Body, expect_some, kind_of, whole_number
 from app.errors import BadParameter
 from app.inference.answer import DEFAULT_TOP_K

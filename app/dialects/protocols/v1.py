@@ -7,9 +7,10 @@ from starlette.responses import Response
 
 from app.api.endpoint import Operation
 from app.api.openapi import CLASSIFICATION
-from app.dialects import forms, instances
+from app.dialects import forms
 from app.dialects.descriptions import MODEL, VERSION, answered_as, asked_as
 from app.dialects.dialect import Answered, Dialect, Query, Route
+from app.dialects.protocols import instances
 from app.dialects.reading import Body
 from app.dialects.serving import Serving
 

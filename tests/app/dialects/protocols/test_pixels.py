@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from app.dialects.pixels import pixels_of
+from app.dialects.protocols.pixels import pixels_of
 from app.errors import BadImage
 
 CUBE = [[[0, 1, 2], [3, 4, 255]]]

@@ -1,0 +1,1 @@
+"""Each protocol of others."""
