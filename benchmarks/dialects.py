@@ -161,9 +161,12 @@ def _by_perf_analyzer(
             said = subprocess.run(
                 [str(arguments.perf_analyzer), "-m", arguments.bundle.name, "-i", protocol, "-u", f"127.0.0.1:{at}",
                  "--input-data", str(data), "--concurrency-range", str(arguments.connections),
-                 "--measurement-interval", str(int(arguments.seconds * 1000)), "--max-trials", "3",
+                 "--measurement-interval", str(int(arguments.seconds * 1000)), "--max-trials", "6",
+                 "--stability-percentage", "50",
                  "--percentile", "50"],
                 capture_output=True, text=True, check=False,
+                # A connection for each client, as over HTTP: several share one otherwise, and one worker has them all.
+                env={**os.environ, "TRITON_CLIENT_GRPC_CHANNEL_MAX_SHARE_COUNT": "1"},
             ).stdout  # fmt: skip
             rate, p50 = re.search(r"Throughput: ([0-9.]+)", said), re.search(r"p50 latency: ([0-9]+)", said)
             if rate is None or p50 is None:
