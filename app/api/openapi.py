@@ -115,7 +115,8 @@ def _response(errors: list[type[ServiceError]], form: Form) -> dict[str, Any]:
             form.media_type: {
                 **typed,
                 "examples": {
-                    error.code: {"summary": error.title, "value": form.json(_example(error, status))} for error in errors
+                    error.code: {"summary": error.title, "value": form.json(_example(error, status))}
+                    for error in errors
                 },
             }
         },

@@ -54,9 +54,7 @@ def dialect(serving: Serving) -> Dialect:
     return Dialect(
         (
             Route(f"{_MODEL}/infer", _infer("oip_infer", MODEL), rest.read, rest.answer, forms.OIP),
-            Route(
-                f"{_VERSION}/infer", _infer("oip_version_infer", MODEL, VERSION), rest.read, rest.answer, forms.OIP
-            ),
+            Route(f"{_VERSION}/infer", _infer("oip_version_infer", MODEL, VERSION), rest.read, rest.answer, forms.OIP),
         ),
         tuple(infos),
     )
