@@ -15,7 +15,7 @@ from tests.fuzzing.targets import OUTCOMES, Cost, target_named
 from tests.fuzzing.worker import reproduce
 
 FOLDER = ROOT / ".fuzzing"
-RUNS = {"decode": 100_000, "structures": 100_000, "multipart": 50_000, "http": 2_000}
+RUNS = {"decode": 100_000, "structures": 100_000, "multipart": 50_000, "dialects": 50_000, "http": 2_000}
 
 
 def say(words: str) -> None:
@@ -89,7 +89,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         prog="scripts/fuzz",
         description="Bytes that nobody meant. Exit code 1: a finding. `scripts/fuzz load --help` says what load does.",
     )
-    parser.add_argument("what", nargs="*", choices=RUNS, help="default: all four")
+    parser.add_argument("what", nargs="*", choices=RUNS, help="default: all five")
     parser.add_argument("--runs", type=int, help=f"inputs or requests of each; default {RUNS}")
     parser.add_argument("--seconds", type=float, help="how long each goes on, in place of --runs")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="default: the clock")

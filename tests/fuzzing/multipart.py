@@ -64,7 +64,7 @@ class Sent:
 
 def sent(payload: bytes) -> Sent:
     content_type, length, lengths, body = (payload.split(b"\n", 3) + [b""] * 3)[:4]
-    return Sent(content_type, length, tuple(_cut(body, lengths.rstrip(b"!"))), lengths.endswith(b"!"))
+    return Sent(content_type, length, tuple(cut(body, lengths.rstrip(b"!"))), lengths.endswith(b"!"))
 
 
 class Fuzzed:
@@ -147,7 +147,7 @@ def _messages(request: Sent) -> Iterator[Message]:
     yield {"type": "http.disconnect"} if request.hangs_up else {"type": "http.request", "body": b""}
 
 
-def _cut(body: bytes, lengths: bytes) -> Iterator[bytes]:
+def cut(body: bytes, lengths: bytes) -> Iterator[bytes]:
     at = turn = 0
     while at < len(body):
         length = (lengths[turn % len(lengths)] if lengths else len(body)) or 1

@@ -162,6 +162,25 @@ def test_thousands_of_broken_forms_are_read_or_refused_however_they_are_cut() ->
     assert seen["form", "bad_request"] > 100
 
 
+# --- dialects ---
+
+
+def test_every_request_to_begin_with_asks_about_pictures() -> None:
+    with closing(target_named("dialects")) as target:
+        outcomes = {name: target.check(payload).outcome for name, payload in target.seeds().items()}
+    assert outcomes == dict.fromkeys(outcomes, ACCEPTED)
+
+
+@pytest.mark.heavy
+def test_thousands_of_broken_requests_of_other_protocols_are_read_or_refused() -> None:
+    with closing(target_named("dialects")) as target:
+        seen = tried(target, 3000, seed=5)
+    infer = "/v2/models/{model}/infer"
+    assert seen[infer, ACCEPTED] > 100, "Fuzzing that hardly gets past the door proves little."
+    assert min(seen[infer, code] for code in ("bad_request", "bad_parameter")) > 100
+    assert len({kind for kind, outcome in seen if outcome == ACCEPTED}) >= 8
+
+
 # --- http ---
 
 

@@ -56,7 +56,7 @@ class Output(NamedTuple):
 
     def raw(self) -> bytes:
         """Its bytes."""
-        return joined(self.values) if isinstance(self.values, list) else self.values.astype("<f4").tobytes()
+        return joined(self.values) if isinstance(self.values, list) else self.values.astype("<f4", copy=False).tobytes()
 
     def data(self) -> list[Any]:
         """Its elements, row by row, for JSON."""
@@ -70,13 +70,15 @@ def query_of(
 ) -> Query:
     """What a request asks. Parameters of whole and truth values; those that are not known are passed over.
 
-    Raises: BadParameter.
+    Raises: BadParameter, TooManyBytes.
     """
     if len(inputs) != 1 or inputs[0].name != INPUT:
         names = ", ".join(repr(one.name[:_SHOWN]) for one in inputs[:8]) or "none"
         raise BadParameter(f"The inputs are {names}; expected one, {INPUT!r}.")
     asked = Asked(request_id, wishes or (Wish(),))
-    return Query(pictures_of(inputs[0]), timeout_s=timeout_s_of(parameters), options=asked)
+    if len({wish.name for wish in asked.wishes}) < len(asked.wishes):
+        raise BadParameter(f"The {len(asked.wishes)} outputs name one twice; expected each of them once.")
+    return Query(pictures_of(inputs[0]), top_k=1, timeout_s=timeout_s_of(parameters), options=asked)
 
 
 def expect_output(name: str) -> str:

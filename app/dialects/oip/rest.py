@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from app.dialects.dialect import Answered, Query
 from app.dialects.oip.infer import Asked, Output, Wish, expect_output, labels_of, outputs_of, query_of
-from app.dialects.oip.tensors import BYTES, Tensor, flat, num_elements
+from app.dialects.oip.tensors import BYTES, Tensor, expect_few, flat, num_elements
 from app.dialects.reading import Body, json_object, kind_of
 from app.errors import BadParameter, BadRequest
 
@@ -24,6 +24,7 @@ _BINARY_SIZE, _BINARY, _BINARY_OUTPUT = "binary_data_size", "binary_data", "bina
 _BARE = Asked("", (Wish(binary=True),))
 _COMPRESSED = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _SHOWN = 64  # characters
+_MOST_TENSORS = 16  # of a request, in or out: each takes microseconds to be read
 
 
 async def read(body: Body) -> Query:
@@ -81,8 +82,8 @@ def _query(body: Body, asked: Mapping[str, Any], tail: memoryview) -> Query:
     if request_id is not None and not isinstance(request_id, str):
         raise BadParameter(f"id is {kind_of(request_id)}; expected text.")
     binary = parameters.get(_BINARY_OUTPUT) is True
-    inputs = _inputs(body, _list(asked.get("inputs"), "inputs"), tail)
-    wishes = [_wish(one, at, binary) for at, one in enumerate(_list(asked.get("outputs") or [], "outputs"))]
+    inputs = _inputs(body, _tensors(asked.get("inputs"), "inputs"), tail)
+    wishes = [_wish(one, at, binary) for at, one in enumerate(_tensors(asked.get("outputs") or [], "outputs"))]
     return query_of(inputs, wishes or [Wish(binary=binary)], parameters, request_id or "")
 
 
@@ -131,6 +132,7 @@ def _data(body: Body, tensor: Tensor, data: Sequence[Any], where: str) -> list[A
     elements = list(flat(data))
     if len(elements) != num_elements(tensor):  # before anything is decoded
         raise BadParameter(f"{where} has {len(elements)} elements; its shape {list(tensor.shape)} says another number.")
+    expect_few(tensor, len(elements))
     return [body.picture(one, f"{where}.data[{at}]") for at, one in enumerate(elements)]
 
 
@@ -152,6 +154,13 @@ def _list(value: object, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise BadParameter(f"{where} is {kind_of(value)}; expected a list.")
     return value
+
+
+def _tensors(value: object, where: str) -> list[Any]:
+    entries = _list(value, where)
+    if len(entries) > _MOST_TENSORS:
+        raise BadParameter(f"{where} has {len(entries)} entries; expected at most {_MOST_TENSORS}.")
+    return entries
 
 
 def _text(value: object, where: str) -> str:

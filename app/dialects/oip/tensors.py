@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import BadParameter
+from app.errors import BadParameter, TooManyBytes
 from app.inference.classifier import Picture
 from model.preprocess import Pixels
 
@@ -19,6 +19,7 @@ BYTES = "BYTES"
 _PIXELS: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 _LENGTH_BYTES = 4
 _MOST_DIMENSIONS = 8
+MOST_PICTURES = 4096  # what the settings allow at most: more are not even taken apart, which takes a microsecond each
 _LAYOUTS = "[H, W, C], [C, H, W], [N, H, W, C] or [N, C, H, W], with 1 or 3 channels"
 
 
@@ -34,7 +35,7 @@ class Tensor(NamedTuple):
 def pictures_of(tensor: Tensor) -> list[Picture]:
     """The pictures of an input: BYTES [N] or [N, 1] of files, or pixels UINT8 or FP32, grey or RGB from 0 to 255.
 
-    Raises: BadParameter, with nothing made that is larger than what came.
+    Raises: BadParameter, TooManyBytes, with nothing made that is larger than what came.
     """
     count = num_elements(tensor)
     if tensor.datatype == BYTES:
@@ -53,6 +54,12 @@ def num_elements(tensor: Tensor) -> int:
     return math.prod(shape)
 
 
+def expect_few(tensor: Tensor, count: int) -> None:
+    """No more pictures than any service takes. Raises TooManyBytes."""
+    if count > MOST_PICTURES:
+        raise TooManyBytes(f"{_named(tensor)} has {count} pictures; expected at most {MOST_PICTURES}.")
+
+
 def joined(elements: Iterable[bytes]) -> bytes:
     """The elements of a BYTES tensor, each with its length before it."""
     return b"".join(chain.from_iterable((len(one).to_bytes(_LENGTH_BYTES, "little"), one) for one in elements))
@@ -63,10 +70,17 @@ def _files(tensor: Tensor, count: int) -> Iterator[bytes]:
     if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
         raise BadParameter(f"{_named(tensor)} has the shape {list(shape)}; expected [N] or [N, 1], a file each.")
     if isinstance(tensor.content, bytes | memoryview):
+        if count > 1 and len(tensor.content) < count * _LENGTH_BYTES:
+            raise BadParameter(
+                f"{_named(tensor)} has {len(tensor.content)} bytes; "
+                f"expected {count} elements, each with its length in {_LENGTH_BYTES} bytes before it."
+            )
+        expect_few(tensor, count)
         yield from _split(tensor, tensor.content, count)
         return
     elements = list(tensor.content)
     _expect_count(tensor, len(elements), count)
+    expect_few(tensor, count)
     yield from elements
 
 
@@ -96,6 +110,7 @@ def _pixels(tensor: Tensor, count: int) -> Iterator[Pixels]:
     shape = [1, *tensor.shape] if len(tensor.shape) == 3 else list(tensor.shape)
     if len(shape) != 4 or 0 in shape or not (shape[3] in (1, 3) or shape[1] in (1, 3)):
         raise BadParameter(f"{_named(tensor)} has the shape {list(tensor.shape)}; expected {_LAYOUTS}.")
+    expect_few(tensor, shape[0])
     images = values.reshape(shape)
     for image in images if shape[3] in (1, 3) else images.transpose(0, 2, 3, 1):
         yield np.ascontiguousarray(_whole(tensor, image))

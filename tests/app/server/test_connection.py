@@ -437,6 +437,26 @@ async def test_a_refusal_is_a_problem_with_a_line_in_the_log_and_a_count(
     assert metrics.samples()[f'mixer_errors_total{{code="{code}",endpoint="other"}}'] == 1
 
 
+@in_virtual_time
+async def test_below_the_path_of_another_protocol_a_connection_refuses_in_its_words() -> None:
+    rebalancer = ConnectionRebalancer(lambda: 3)
+    crowded = connected(Application(), rebalancer=rebalancer, most=3)
+    unframed = connected(Listing())
+    head = b"POST /v2/models/a/infer HTTP/1.1\r\nHost: service\r\n"
+    for (connection, transport), rest, status, words in (
+        (crowded, b"Content-Length: 0\r\n\r\n", 503, "more than 2 connections"),
+        (unframed, b"Transfer-Encoding: gzip\r\n\r\n", 501, "chunked"),
+    ):
+        connection.data_received(head + rest)
+        await settled()
+        told, _, body = transport.written.partition(b"\r\n\r\n")
+        assert told.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\ncontent-type: application/json\r\n" in told + b"\r\n"
+        problem = json.loads(body)
+        assert words in problem["error"]
+        assert (problem["error"], problem["status"]) == (problem["detail"], status)
+
+
 async def test_a_refusal_gives_a_harmless_request_id_back() -> None:
     connection, transport = connected(Listing())
     connection.data_received(b"GET / HTTP/1.1\r\nX-Request-Id: r-7\r\n\r\n")

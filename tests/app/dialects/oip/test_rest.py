@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -153,6 +154,40 @@ async def test_requests_and_answers_may_be_compressed(serve: Serve, coding: str)
     assert "content-encoding" not in both.headers
 
 
+async def test_a_compressed_body_may_come_in_chunks_of_any_size(serve: Serve) -> None:
+    request = of_files(PICTURES)
+    content = gzip.compress(request["content"])
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(content), 7):
+            yield content[at : at + 7]
+
+    async with serve() as service:
+        headers = {**request["headers"], "Content-Encoding": "gzip"}
+        chunked = await service.http.post(INFER, content=chunks(), headers=headers)
+        plain = await service.http.post(INFER, **request)
+    assert chunked.request.headers["transfer-encoding"] == "chunked"
+    assert outputs_of(chunked)["probabilities"].tolist() == outputs_of(plain)["probabilities"].tolist()
+
+
+async def test_names_may_be_percent_encoded_and_come_back_as_they_are(serve: Serve) -> None:
+    async with serve() as service:
+        for name in ("colour%73", "%63olours"):
+            assert (await service.http.post(f"/v2/models/{name}/infer", json=in_json([RED_PNG]))).status_code == 200
+            assert (await service.http.get(f"/v2/models/{name}")).json()["name"] == "colours"
+        for path in ("/v2/models/a%20b%3A%C3%BC", "/v2/models/a%20b%3A%C3%BC/ready"):
+            expect_error(await service.http.get(path), 404, "a b:\N{LATIN SMALL LETTER U WITH DIAERESIS}")
+        answer = await service.http.post("/v2/models/a%20b/infer", json=in_json([RED_PNG]))
+        expect_error(answer, 404, "'a b'", "colours")
+
+
+async def test_models_are_not_loaded_from_here(serve: Serve) -> None:
+    async with serve() as service:
+        for verb in ("load", "unload"):
+            answer = await service.http.post(f"/v2/repository/models/colours/{verb}", json={})
+            expect_error(answer, 404, f"/v2/repository/models/colours/{verb} is not served here")
+
+
 async def test_a_compressed_body_is_bounded_by_what_it_stands_for(serve: Serve) -> None:
     async with serve(max_request_bytes=20_000, max_image_bytes=10_000) as service:
         bomb = gzip.compress(b" " * 50_000_000)
@@ -202,6 +237,9 @@ def changed(**more: Any) -> dict[str, Any]:
         (changed(parameters={"binary_data_size": True}), 400, "binary_data_size is True"),
         (changed(parameters=[]), 400, "inputs[0].parameters is a list"),
         ({"json": in_json([RED_PNG], outputs=[{"name": "scores"}])}, 400, "'scores' is asked for; expected some of"),
+        ({"json": in_json([RED_PNG], outputs=[{"name": "logits"}] * 2)}, 400, "The 2 outputs name one twice"),
+        ({"json": in_json([RED_PNG], outputs=[{"name": "logits"}] * 100_000)}, 400, "outputs has 100000 entries"),
+        ({"json": {"inputs": [{}] * 100_000}}, 400, "inputs has 100000 entries"),
         ({"json": in_json([RED_PNG], outputs=[{}])}, 400, "outputs[0].name is null"),
         (
             {"json": in_json([RED_PNG], outputs=[{"name": "logits", "parameters": {"classification": -1}}])},

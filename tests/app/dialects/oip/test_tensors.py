@@ -1,5 +1,6 @@
 """Tensors as clients send them, and as nobody should."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.dialects.oip.tensors import Tensor, joined, num_elements, pictures_of
-from app.errors import BadParameter
+from app.dialects.oip.tensors import MOST_PICTURES, Tensor, joined, num_elements, pictures_of
+from app.errors import BadParameter, TooManyBytes
+from app.settings import Settings
 
 RAMP = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)  # N H W C
 
@@ -42,9 +44,11 @@ def test_one_element_may_come_without_its_length() -> None:
         ([1] * 9, b"", "has the shape"),
         ([2, 2], joined([b"a"] * 4), "expected [N] or [N, 1]"),
         ([], b"", "expected [N] or [N, 1]"),
-        ([2], joined([b"a"]), "has 1 elements; expected 2"),
+        ([2], joined([b"abcdef"]), "has 1 elements; expected 2"),
+        ([2], joined([b"a"]), "has 5 bytes; expected 2 elements"),
+        ([2**60], joined([b"a"]), "has 5 bytes; expected 1152921504606846976 elements"),
         ([1], joined([b"a", b"b"]), "more elements than the 1"),
-        ([2], joined([b"a"]) + b"\x01\x02", "element 1 has"),
+        ([2], joined([b"abcd"]) + b"\x01\x02", "element 1 has"),
         ([2], joined([b"a"]) + b"\xff\xff\xff\xffab", "element 1 has 4294967295 bytes; 2 are left"),
         ([3], [b"a"], "has 1 elements; expected 3"),
         ([2**62], [b"a"], "has 1 elements"),
@@ -108,3 +112,18 @@ def test_pixels_that_are_none_are_told_why(datatype: str, shape: list[int], cont
 
 def test_the_number_of_elements_is_exact_however_large() -> None:
     assert num_elements(tensor([2**40, 2**40], b"")) == 2**80
+
+
+def test_millions_of_tiny_pictures_are_refused_before_any_is_made() -> None:
+    for one in (
+        tensor([5_000_000], bytes(20_000_000)),
+        tensor([20_000_000, 1, 1, 1], bytes(20_000_000), "UINT8"),
+        tensor([10_000], [b"a"] * 10_000),
+    ):
+        started = time.process_time()
+        with pytest.raises(TooManyBytes, match=r"has \d+ pictures; expected at most 4096"):
+            pictures_of(one)
+        assert time.process_time() - started < 0.5  # where each were made it would be many seconds
+    assert len(pictures_of(tensor([MOST_PICTURES], bytes(4 * MOST_PICTURES)))) == MOST_PICTURES
+    (limit,) = (one.le for one in Settings.model_fields["max_images_per_request"].metadata if hasattr(one, "le"))
+    assert limit == MOST_PICTURES
