@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, get_origin
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.dialects.names import ALL, NAMES
+from app.dialects.names import ALL, MEANT, NAMES, NONE
 from app.http.prefix import OWN_PATHS, is_prefix
 from app.system.environment import Variables
+from app.system.spelling import nearest
 
 # What may begin as a path of the service does, and stand in front of what is there.
 _MAY_BEGIN_AS = frozenset({"health", "invocations", "ping", "predictions", "v1"})
@@ -53,9 +54,14 @@ def _are_origins(listed: str) -> str:
 
 
 def _are_dialects(listed: str) -> str:
-    for name in split(listed):
-        if name not in NAMES and listed != ALL:
-            raise ValueError(f"{name} is no dialect; expected {ALL}, or some of {', '.join(NAMES)}.")
+    names = split(listed)
+    for name in names:
+        if name not in NAMES and names not in ((ALL,), (NONE,)):
+            meant = MEANT.get(name.lower()) or nearest(name.lower(), NAMES)
+            every = f"{ALL}, {NONE}, or some of {', '.join(NAMES)}"
+            raise ValueError(
+                f"{name} is no dialect; expected {every if meant is None else f'{meant}; there are {every}'}."
+            )
     return listed
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.dialects.names import ALL, NAMES
+from app.dialects.names import ALL, NAMES, NONE
 from app.errors import BadSettings
 from app.options import Count, Dialects, Options, Origins, PlatformRoute, RootPath, Seconds, split
 from model.errors import FlagError
@@ -200,7 +200,7 @@ class Settings(Options):
     dialects: Dialects = Field(
         default=ALL,
         description="Which protocols of other services are spoken on the port besides the service's own, by name, "
-        "separated by commas (docs/protocols.md has them); all, or empty for none.",
+        "separated by commas (docs/protocols.md has them); all or none.",
     )
     health_route: PlatformRoute = Field(
         default="",
@@ -254,6 +254,8 @@ class Settings(Options):
             raise ValueError("protect_metrics is true, and no key opens them; expected admin_keys or admin_keys_file.")
         if self.tls_key_file is not None and self.tls_cert_file is None:
             raise ValueError(f"tls_key_file is {self.tls_key_file}; expected tls_cert_file beside it.")
+        if self.grpc_port and self.grpc_port in (self.port, self.admin_port):
+            raise ValueError(f"grpc_port is {self.grpc_port}, which is port or admin_port, too; expected another one.")
         if self.grpc_port and self.tls_key_password.get_secret_value():
             raise ValueError(f"grpc_port is {self.grpc_port}, and gRPC opens no encrypted key; expected a plain one.")
         return self
@@ -261,7 +263,8 @@ class Settings(Options):
     @property
     def spoken(self) -> tuple[str, ...]:
         """The dialects that are spoken."""
-        return tuple(NAMES) if self.dialects == ALL else split(self.dialects)
+        names = split(self.dialects)
+        return NAMES if names == (ALL,) else () if names == (NONE,) else names
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -73,8 +73,8 @@ TORCHSERVE = Form(_torchserve, TorchServeErrorBody)
 
 _BELOW = {
     "/v2": OIP,
-    "/v1/embeddings": OPENAI,
-    "/v1": ERROR,
+    "/v1/models": ERROR,
+    "/v1": OPENAI,
     "/hf": ERROR,
     "/predictions": TORCHSERVE,
     "/explanations": TORCHSERVE,

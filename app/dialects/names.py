@@ -10,4 +10,5 @@ NAMES = (
     "torchserve",
     "vertex",
 )
-ALL = "all"
+ALL, NONE = "all", "none"
+MEANT = {"triton": "oip", "grpc": "MIXER_GRPC_PORT", "tensorflow": "kserve", "tfs": "kserve", "hf": "huggingface"}

@@ -14,6 +14,8 @@ from app.http.upload_budget import BodyReservation
 
 _MOST_VALUES = 1_000_000  # of a JSON body: each takes up to a hundred bytes of memory, and a microsecond
 _DATA_URI = "data:"
+_FORM = "multipart/form-data"
+_FIELDS = ("file", "image", "data", "body", "inputs")  # of a form, which may have its picture
 _SHOWN = 40  # characters
 _FETCHED_NOWHERE = "Addresses are not fetched: send the picture itself, in base64."
 
@@ -44,6 +46,15 @@ class Body:
     async def json(self) -> dict[str, Any]:
         """The JSON object that it is. Raises as `content`."""
         return json_object(await self.content(may_be_compressed=True, several=True))
+
+    async def file(self) -> bytes:
+        """The one picture of a request: all of the body, or the file of a form in any of the usual fields.
+
+        Raises: as `files`.
+        """
+        if self.media_type == _FORM:
+            return (await self.files(_FIELDS))[0]
+        return await self.content()
 
     async def files(self, fields: Collection[str], max_files: int = 1) -> list[bytes]:
         """The files in these fields of a form. Raises: as `content`, and BadParameter."""

@@ -21,8 +21,8 @@ def expect_installed(port: int) -> None:
     """Raises BadSettings where gRPC is wanted and not there. Nothing is imported: no fork survives its threads."""
     if port and (missing := [package for package in _PACKAGES if find_spec(package) is None]):
         raise BadSettings(
-            f"MIXER_GRPC_PORT is {port}, and {', '.join(missing)} cannot be imported; expected the extra grpc to be "
-            "installed, or 0."
+            f"MIXER_GRPC_PORT is {port}, and {', '.join(missing)} cannot be imported; expected the extra grpc "
+            "(scripts/install cpu,grpc or pip install 'mixer-serve[grpc]'), or 0."
         )
 
 

@@ -162,7 +162,7 @@ def _listeners(settings: Settings) -> Iterator[list[socket.socket]]:
             admin = _listen(settings.admin_host, settings.admin_port, f"{ENV_PREFIX}ADMIN_")
             listeners.append(opened.enter_context(admin))
         if settings.grpc_port:  # tried: each worker opens it itself, and another service could have it, too
-            _listen(settings.host, settings.grpc_port, f"{ENV_PREFIX}GRPC_").close()
+            _listen(settings.host, settings.grpc_port, f"{ENV_PREFIX}GRPC_", ENV_PREFIX).close()
         yield listeners
 
 
@@ -172,7 +172,7 @@ def _close(listeners: list[socket.socket]) -> None:
         listener.close()
 
 
-def _listen(host: str, port: int, prefix: str = ENV_PREFIX) -> socket.socket:
+def _listen(host: str, port: int, prefix: str = ENV_PREFIX, host_prefix: str | None = None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -183,6 +183,7 @@ def _listen(host: str, port: int, prefix: str = ENV_PREFIX) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartError(
-            f"{prefix}HOST is {host} and {prefix}PORT {port}, which cannot be listened on: {error.strerror}."
+            f"{host_prefix or prefix}HOST is {host} and {prefix}PORT {port}, which cannot be listened on: "
+            f"{error.strerror}."
         ) from error
     return listener

@@ -34,6 +34,8 @@ async def read(body: Body) -> Query:
         return Query([await body.content(may_be_compressed=True)], top_k=1, options=_BARE)
     content = await body.content(may_be_compressed=True, several=True)
     length = len(content) if told is None else _header_length(told, len(content))
+    if told is None and content[:1] not in (b"{", b"[", b" ", b"\n", b"\r", b"\t"):
+        raise BadRequest(f"The body is no JSON; expected some, or {HEADER_LENGTH}: 0 for a picture alone.")
     return _query(body, json_object(content[:length]), memoryview(content)[length:])
 
 

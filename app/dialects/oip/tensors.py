@@ -141,10 +141,16 @@ def _whole(tensor: Tensor, image: NDArray[Any]) -> Pixels:
         return cast(Pixels, image)
     least, most = float(image.min()), float(image.max())
     if not (least >= 0 and most <= 255):
-        raise BadParameter(f"{_named(tensor)} has values from {least:g} to {most:g}; expected 0 to 255.")
+        raise BadParameter(
+            f"{_named(tensor)} has values from {least:g} to {most:g}; "
+            "expected pixels from 0 to 255: the model normalizes them itself."
+        )
     whole = np.rint(image)
     if most <= 1 and not (whole == image).all():
-        raise BadParameter(f"{_named(tensor)} has fractions from {least:g} to {most:g}; expected values from 0 to 255.")
+        raise BadParameter(
+            f"{_named(tensor)} has fractions and nothing above {most:g}, as if divided by 255; "
+            "expected pixels from 0 to 255."
+        )
     pixels: Pixels = whole.astype(np.uint8)
     return pixels
 

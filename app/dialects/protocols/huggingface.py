@@ -17,6 +17,7 @@ from app.dialects.reading import Body, whole_number
 from app.dialects.serving import Serving
 from app.errors import BadParameter
 
+_DIGITS = 10  # and more are no number of labels
 _TOP_K = 5  # as the pipelines of transformers have it
 _JSON = "application/json"
 _FUNCTIONS = ("softmax", "none")  # of the logits
@@ -34,11 +35,17 @@ def dialect(serving: Serving) -> Dialect:
 
 async def _read(body: Body) -> Query:
     if body.media_type != _JSON:
-        return Query([await body.content()], _TOP_K, options="softmax")
+        asked_for = body.request.query_params.get("top_k", str(_TOP_K))
+        top_k = whole_number(
+            int(asked_for) if asked_for.isdecimal() and len(asked_for) < _DIGITS else asked_for, "top_k"
+        )
+        return Query([await body.file()], top_k, options="softmax")
     asked = await body.json()
     parameters = asked.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise BadParameter("parameters is no object; expected one.")
+    if "candidate_labels" in parameters:
+        raise BadParameter("candidate_labels is given; expected none, as this model has classes of its own.")
     function = parameters.get("function_to_apply") or "softmax"
     if function not in _FUNCTIONS:
         raise BadParameter(f"function_to_apply is {str(function)[:40]!r}; expected {' or '.join(_FUNCTIONS)}.")

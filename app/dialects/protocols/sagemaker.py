@@ -27,7 +27,7 @@ def dialect(serving: Serving) -> Dialect:
 async def _read(body: Body) -> Query:
     """JSON has `instances`, or `inputs`, which may be a single one; of any other type the body is the picture."""
     if body.media_type != instances.JSON:
-        return Query([await body.content()], DEFAULT_TOP_K, options=0)
+        return Query([await body.file()], DEFAULT_TOP_K, options=0)
     asked = await body.json()
     if _INSTANCES in asked or _INPUTS not in asked:
         return instances.query_of(body, asked, _INSTANCES)

@@ -92,7 +92,7 @@ def test_grey_pixels_and_fractions_near_whole_ones() -> None:
         ("UINT8", [3], b"\0" * 3, "with 1 or 3 channels"),
         ("UINT8", [1, 0, 1, 3], b"", "has the shape [1, 0, 1, 3]"),
         ("UINT8", [0, 1, 1, 3], b"", "has the shape [0, 1, 1, 3]"),
-        ("FP32", [1, 1, 1, 3], np.array([0, 0.5, 1], "<f4").tobytes(), "expected values from 0 to 255"),
+        ("FP32", [1, 1, 1, 3], np.array([0, 0.5, 1], "<f4").tobytes(), "as if divided by 255"),
         ("FP32", [1, 1, 1, 3], np.array([0, np.nan, 1], "<f4").tobytes(), "nan"),
         ("FP32", [1, 1, 1, 3], np.array([0, np.inf, 1], "<f4").tobytes(), "inf"),
         ("FP32", [1, 1, 1, 3], [-1, 0, 0], "from -1 to 0"),

@@ -1,5 +1,6 @@
 """Hugging Face's image classification: pictures alone or in JSON, labels with scores, errors that its clients show."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -68,3 +69,15 @@ async def test_what_is_no_json_object_is_refused(serve: Serve, content: bytes) -
     async with serve() as service:
         answer = await service.http.post("/hf", content=content, headers={"content-type": "application/json"})
     expect_error(answer, 400)
+
+
+async def test_a_form_and_a_number_in_the_query_and_no_labels_of_others(serve: Serve) -> None:
+    async with serve() as service:
+        files = {"file": ("green.png", base64.b64decode(GREEN_BASE64))}
+        answer = await service.http.post("/hf?top_k=1", files=files)
+        assert [one["label"] for one in answer.json()] == ["green"]
+        for wrong in ("0", "many", "9" * 5000):
+            refused = await service.http.post(f"/hf?top_k={wrong}", content=base64.b64decode(GREEN_BASE64))
+            assert refused.status_code == 422
+        body = {"inputs": GREEN_BASE64, "parameters": {"candidate_labels": ["a", "b"]}}
+        assert "classes of its own" in (await service.http.post("/hf", json=body)).json()["error"]
