@@ -81,3 +81,9 @@ async def test_a_key_is_asked_for_where_there_is_one(serve: Serve) -> None:
     async with serve(api_keys="a-key-of-sixteen-characters") as service:
         answer = await service.http.post(PATH, content=RED_PNG)
     expect_refused(answer, 401, "BadApiKeyException", "no API key")
+
+
+async def test_explanations_are_not_there_and_say_so_in_its_words(serve: Serve) -> None:
+    async with serve() as service:
+        for path in ("/explanations/colours", "/explanations/colours/7"):
+            expect_refused(await service.http.post(path, content=RED_PNG), 404, "NotFoundException", path)
