@@ -24,6 +24,8 @@ class Inflate:
     def __call__(self, piece: bytes) -> None:
         """More of the body. Raises BadRequest, TooManyBytes, UploadsFull."""
         while piece:
+            if self._zlib.eof:
+                raise self._goes_on()  # at once: zlib would copy all that is behind the end with every piece of it
             try:
                 inflated = self._zlib.decompress(piece, _BYTES_AT_ONCE)
             except zlib.error as error:
@@ -38,4 +40,7 @@ class Inflate:
     def end(self) -> None:
         """Raises BadRequest where there should be more, or is."""
         if not self._zlib.eof or self._zlib.unused_data:
-            raise BadRequest(f"The body does not end where its {self._encoding} data do.")
+            raise self._goes_on()
+
+    def _goes_on(self) -> BadRequest:
+        return BadRequest(f"The body does not end where its {self._encoding} data do.")

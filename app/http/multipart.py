@@ -14,6 +14,7 @@ FIELD = "file"
 _NOWHERE = logging.Logger("forms", logging.CRITICAL + 1)  # what is wrong with a form is told its sender, not the log
 _ENCODINGS = (b"7bit", b"8bit", b"binary", b"")  # a part is its bytes; others are deprecated (RFC 7578, 4.7)
 _SHOWN_BYTES = 64
+_MOST_PASSED_OVER = 64  # fields: each takes tens of microseconds, and few bytes
 _MAX_DISPOSITION_BYTES = 1024  # what parses it needs time by the square of it
 _QUERY = ("top_k", "model", "threshold", "set")  # parameters that hasty clients put into the form
 
@@ -30,7 +31,7 @@ class Form:
     """A multipart body on its way in, with at most `max_files` in these `fields`, which are `most` in words.
 
     Files stay in memory: their sum is limited, and a disk may be read-only. `strict`: whether a file has to have a
-    filename, and other fields are refused; they are passed over else.
+    filename, and other fields are refused; a few of them are passed over else.
 
     Raises: BadRequest, BadParameter, TooManyBytes.
     """
@@ -50,6 +51,7 @@ class Form:
         self._field = " or ".join(map(repr, fields))
         self._files: list[Upload] = []
         self._begun = self._ended = False
+        self._passed_over = 0
         self._begin_part()
         try:
             self._parser = MultipartParser(
@@ -118,12 +120,19 @@ class Form:
         name, self._filename = parameters.get(b"name"), parameters.get(b"filename")
         if name is None:
             raise BadRequest("The multipart body has a part without a name; expected a Content-Disposition with one.")
-        if self._filename is None and not self._strict:
-            self._filename = b"" if _shown(name) in self._fields else None
-        elif self._filename is None:
+        if self._filename is None and self._strict:
             self._expect_field(name)
+        elif self._filename is None and _shown(name) in self._fields:
+            self._filename = b""
+        elif self._filename is None:
+            self._pass_over()
         if self._filename is not None:
             self._expect_file(name)
+
+    def _pass_over(self) -> None:
+        self._passed_over += 1
+        if self._passed_over > _MOST_PASSED_OVER:
+            raise BadRequest(f"The form has more than {_MOST_PASSED_OVER} fields beside its file, the most expected.")
 
     def _expect_field(self, name: bytes) -> None:
         shown = _shown(name)

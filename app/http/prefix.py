@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Container, Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _OTHERS = {
+    "explanations",
     "hf",
     "infer",
     "invocations",

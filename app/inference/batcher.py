@@ -169,7 +169,7 @@ class Batcher(Generic[Item, Answer]):
         if count == len(batch):
             self._answer(batch, answers, started)
         else:
-            fail(batch, InferenceFailed(f"A run of {len(batch)} items gave {count} answers. This is a bug."))
+            fail(batch, partial(InferenceFailed, f"A run of {len(batch)} items gave {count} answers. This is a bug."))
 
     def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer], started: float) -> None:
         """Give each item of a batch its answer, unless its future is done already."""
@@ -184,7 +184,7 @@ class Batcher(Generic[Item, Answer]):
     async def _bisect(self, batch: list[Waiter[Item, Answer]], error: Exception) -> None:
         """Run both halves of a failed batch on their own, down to the one item that makes it fail."""
         if len(batch) == 1:
-            fail(batch, error)
+            fail(batch, lambda: error)
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
@@ -201,7 +201,8 @@ class Batcher(Generic[Item, Answer]):
                 await self._empty.wait()
         except TimeoutError:
             stranded = [*self._waiting, *self._late, *(waiter for batch in self._running.values() for waiter in batch)]
-            fail(stranded, NotReady("The service shut down before an answer; expected a request to another instance."))
+            words = "The service shut down before an answer; expected a request to another instance."
+            fail(stranded, partial(NotReady, words))
         self._closed = True
         self._waiting.clear()
         self._on_their_way.close()

@@ -1,7 +1,7 @@
 """Items that wait for their answers in a batcher, and how each gets it. Knows nothing of batches' order."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -50,11 +50,11 @@ class Waiter(Generic[Item, Answer]):
         self.timer: asyncio.TimerHandle | None = None
 
 
-def fail(batch: Sequence[Waiter[Item, Answer]], error: Exception) -> None:
-    """The error for all who still wait."""
+def fail(batch: Sequence[Waiter[Item, Answer]], error: Callable[[], Exception]) -> None:
+    """An error of its own for each who still waits: its request may add to the words."""
     for waiter in batch:
         if not waiter.future.done():
-            waiter.future.set_exception(error)
+            waiter.future.set_exception(error())
 
 
 def next_batch(

@@ -9,7 +9,8 @@ from google.protobuf.message import DecodeError
 from app.dialects.dialect import Query
 from app.dialects.oip.infer import Wish, expect_output, labels_of, outputs_of, query_of
 from app.dialects.oip.tensors import BYTES, Tensor
-from app.errors import BadParameter, BadRequest
+from app.dialects.reading import MOST_VALUES
+from app.errors import BadParameter, BadRequest, TooManyBytes
 from app.inference.classifier import Classified
 from app.rpc.open_inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from app.rpc.wire import expect_little_structure
@@ -29,7 +30,7 @@ def parsed(content: bytes) -> ModelInferRequest:
 
 
 def asked_in(message: ModelInferRequest) -> Query:
-    """What it asks. Raises BadParameter."""
+    """What it asks. Raises: BadParameter, TooManyBytes."""
     wishes = [
         Wish(expect_output(output.name), labels_of(_values(output.parameters)), binary=True)
         for output in message.outputs
@@ -82,7 +83,13 @@ def _inputs(message: ModelInferRequest) -> list[Tensor]:
 def _contents(tensor: ModelInferRequest.InferInputTensor) -> Sequence[Any]:
     """What stands in the field of its datatype; what stands in others is as if it were not there."""
     field = _CONTENTS.get(tensor.datatype)
-    return [] if field is None else list(getattr(tensor.contents, field))
+    values = () if field is None else getattr(tensor.contents, field)
+    if len(values) > MOST_VALUES:
+        raise TooManyBytes(
+            f"contents.{field} has {len(values)} values; expected at most {MOST_VALUES}: "
+            "send tensors in raw_input_contents."
+        )
+    return list(values)
 
 
 def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from app.serving.cards import Card
 from app.telemetry.metrics import Metrics
 
 STARTING = HealthFailure("starting", "The service is starting.")
+_SHOWN = 64  # characters
 
 
 class UnknownModel(ServiceError):
@@ -97,9 +98,9 @@ class Models:
         """
         model = self._default if name is None else self._by_name.get(name) or self._by_own_name.get(name)
         if model is None:
-            raise UnknownModel(f"model is {name!r}; this service has {', '.join(self._by_name)}.")
+            raise UnknownModel(f"model is {_shown(name)}; this service has {', '.join(self._by_name)}.")
         if version is not None and version != model.classifier.spec.version:
-            raise UnknownModel(f"version is {version!r}; {model.name} has {model.classifier.spec.version}.")
+            raise UnknownModel(f"version is {_shown(version)}; {model.name} has {model.classifier.spec.version}.")
         return model
 
     def expect(self, deadline: float) -> Expected | None:
@@ -166,6 +167,11 @@ class Models:
         await classifier.batcher.close(self._patience_s)
         if not classifier.stuck_s():
             del self._retiring[classifier]
+
+
+def _shown(said: str | None) -> str:
+    """What a client said, as far as an answer repeats it: a body may say megabytes."""
+    return repr(said and said[:_SHOWN])
 
 
 def _labels(classifier: Classifier) -> tuple[str, str, str, str]:

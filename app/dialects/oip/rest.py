@@ -24,6 +24,7 @@ _BINARY_SIZE, _BINARY, _BINARY_OUTPUT = "binary_data_size", "binary_data", "bina
 _BARE = Asked("", (Wish(binary=True),))
 _COMPRESSED = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _SHOWN = 64  # characters
+_MOST_ID = 4096  # characters: the answer repeats them
 _MOST_TENSORS = 16  # of a request, in or out: each takes microseconds to be read
 
 
@@ -83,6 +84,8 @@ def _query(body: Body, asked: Mapping[str, Any], tail: memoryview) -> Query:
     request_id = asked.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise BadParameter(f"id is {kind_of(request_id)}; expected text.")
+    if request_id and len(request_id) > _MOST_ID:
+        raise BadParameter(f"id has {len(request_id)} characters; expected at most {_MOST_ID}.")
     binary = parameters.get(_BINARY_OUTPUT) is True
     inputs = _inputs(body, _tensors(asked.get("inputs"), "inputs"), tail)
     wishes = [_wish(one, at, binary) for at, one in enumerate(_tensors(asked.get("outputs") or [], "outputs"))]

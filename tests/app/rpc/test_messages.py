@@ -64,8 +64,8 @@ def test_the_rest_of_a_request() -> None:
         (request("BYTES", [1]), "has 0 elements; expected 1"),
         (request("BYTES", [2**62, 2**62], prefixed(b"x")), "expected [N] or [N, 1]"),
         (request("BYTES", [-1], prefixed(b"x")), "the shape [-1]"),
-        (request("BYTES", [2], prefixed(b"x")), "has 1 elements; expected 2"),
-        (request("BYTES", [2], b"\xff\xff\xff\x7fxyz"), "says that element 0 has 2147483647 bytes"),
+        (request("BYTES", [2], prefixed(b"four")), "has 1 elements; expected 2"),
+        (request("BYTES", [2], b"\xff\xff\xff\x7ffour"), "says that element 0 has 2147483647 bytes"),
         (request("UINT8", [16, 2**60 + 2, 1, 3], b"123"), "has 3 bytes; expected"),
         (request("FP32", [2, 2, 3], b"123"), "has 3 bytes; expected 48"),
         (request("FP32", [1, 1, 1], fp32_contents=[math.nan]), "values from nan"),
@@ -109,6 +109,11 @@ def test_a_message_of_little_but_structure_is_refused_before_it_is_parsed(conten
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 1 << 20
+
+
+def test_no_more_numbers_are_taken_apart_than_of_json() -> None:
+    with pytest.raises(TooManyBytes, match="uint_contents has 1000001 values; expected at most 1000000"):
+        asked_in(parsed(request("UINT8", [1_000_001], uint_contents=[7] * 1_000_001).SerializeToString()))
 
 
 def test_files_may_be_as_large_as_messages() -> None:

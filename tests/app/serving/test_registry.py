@@ -51,6 +51,15 @@ def test_without_a_name_the_default_answers_and_without_a_default_the_first_by_n
             assert shop.models.body().default == expected
 
 
+def test_little_is_repeated_of_a_long_name_or_version() -> None:
+    with shop_of() as shop:
+        shop.serve(engine_of(FakeSession(SPEC), SPEC), "a")
+        for name, version in (("\x01" * 1_000_000, None), ("a", "\x01" * 1_000_000)):
+            with pytest.raises(UnknownModel) as refused:
+                shop.models.asked(name, version)
+            assert len(refused.value.detail) < 400
+
+
 def test_a_model_is_found_by_its_own_name_where_no_other_has_it_and_no_bundle() -> None:
     own = {"a": "roses", "b": "tulips", "c": "roses", "d": "a", "tulips": "d"}
     with shop_of() as shop:

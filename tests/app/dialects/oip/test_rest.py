@@ -199,6 +199,27 @@ async def test_a_compressed_body_is_bounded_by_what_it_stands_for(serve: Serve) 
         expect_error(answer, 415, "gzip, deflate or none")
 
 
+async def test_what_follows_the_end_of_a_compressed_body_is_refused_as_soon_as_it_comes(serve: Serve) -> None:
+    pieces = iter([gzip.compress(b"{}"), *[bytes(10_000)] * 100])
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    async with serve() as service:
+        answer = await service.http.post(INFER, content=body(), headers={"Content-Encoding": "gzip"})
+    expect_error(answer, 400, "does not end where its gzip data do")
+    assert len(list(pieces)) > 90
+
+
+@pytest.mark.parametrize("changes", [{"id": "7" * 100_000}, {"parameters": {"timeout": "7" * 100_000 + "x"}}])
+async def test_an_answer_repeats_little_of_what_a_request_says(serve: Serve, changes: dict[str, Any]) -> None:
+    async with serve() as service:
+        answer = await service.http.post(INFER, json=in_json([RED_PNG], **changes))
+    expect_error(answer, 400, "expected")
+    assert len(answer.content) < 1000
+
+
 async def test_id_and_unknown_words_and_microseconds(serve: Serve) -> None:
     more = {"id": "7 \N{SNOWMAN}", "model_name": "x", "parameters": {"priority": 3, "timeout": 60_000_000, "mine": [1]}}
     async with serve() as service:

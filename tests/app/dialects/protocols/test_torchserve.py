@@ -81,3 +81,19 @@ async def test_a_key_is_asked_for_where_there_is_one(serve: Serve) -> None:
     async with serve(api_keys="a-key-of-sixteen-characters") as service:
         answer = await service.http.post(PATH, content=RED_PNG)
     expect_refused(answer, 401, "BadApiKeyException", "no API key")
+
+
+async def test_explanations_are_not_there_and_say_so_in_its_words(serve: Serve) -> None:
+    async with serve() as service:
+        for path in ("/explanations/colours", "/explanations/colours/7"):
+            expect_refused(await service.http.post(path, content=RED_PNG), 404, "NotFoundException", path)
+
+
+async def test_few_fields_of_a_form_are_passed_over(serve: Serve) -> None:
+    field = b'--x\r\nContent-Disposition: form-data; name="note"\r\n\r\n\r\n'
+    file = b'--x\r\nContent-Disposition: form-data; name="data"\r\n\r\n' + RED_PNG + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    async with serve() as service:
+        assert (await service.http.post(PATH, content=field * 64 + file, headers=headers)).status_code == 200
+        answer = await service.http.post(PATH, content=field * 65 + file, headers=headers)
+    expect_refused(answer, 400, "BadRequestException", "more than 64 fields")
