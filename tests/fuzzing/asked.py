@@ -117,6 +117,11 @@ def seeds() -> dict[str, bytes]:
         "files, deflate": tensor(files, b"deflate", datatype="BYTES", shape=[3]),
         "bytes of pixels": tensor(pixels, datatype="UINT8", shape=[1, 4, 4, 3]),
         "planes of floats": tensor(b"\0\0\x80\x3f" * 48, datatype="FP32", shape=[1, 3, 4, 4]),
+        "in turns": of(
+            _INFER,
+            b" " * (1 << 20) + json.dumps({"inputs": [{**entry, "shape": [3], "data": texts}]}).encode(),
+            coding=b"gzip",
+        ),
         "a file alone": of(_INFER, small[0], _OCTETS, "0"),
         "texts": told(_INFER, inputs=[{**entry, "shape": [3], "data": texts}], parameters={"timeout": 5_000_000}),
         "numbers": told(_INFER, inputs=[{"name": "image", "datatype": "FP32", "shape": [2, 2, 3], "data": rows}]),
