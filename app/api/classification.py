@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Protocol
 
 from fastapi import Request
@@ -115,7 +116,7 @@ class Classification:
         timing = timing_of(request.scope)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
-        expected.classifier.count_request()
+        expected.classifier.count_request(classified.seconds)
         return classified
 
     async def classify_all(
@@ -138,6 +139,8 @@ class Classification:
         with classifier.admit(len(pictures), deadline=deadline) as permits:
             each = zip(permits, pictures, strict=True)
             answers = await asyncio.gather(*(one(permit, picture, at) for at, (permit, picture) in enumerate(each)))
-        if not any(isinstance(answer, ServiceError) for answer in answers):
-            classifier.count_request()
+        classified = [answer for answer in answers if not isinstance(answer, ServiceError)]
+        if len(classified) == len(answers):
+            stages = classified[0].seconds
+            classifier.count_request({stage: fmean(one.seconds[stage] for one in classified) for stage in stages})
         return answers

@@ -64,7 +64,7 @@ class Routes:
                 expected.permit.arrive()
             classifier = expected.classifier  # asked here and not by classify_one: a coroutine less to enter again
             classified = await classifier.classify(expected.permit, payload, wanted=wanted, deadline=deadline)
-        classifier.count_request()
+        classifier.count_request(classified.seconds)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
         return _json({"model": classifier.named, "predictions": classified.predictions, **classified.certainty})

@@ -62,6 +62,12 @@ def record(counters: Iterable[Number], observed: Iterable[tuple[Distribution, fl
         numbers[at + len(bounds) + 1] += value
 
 
+def add(amounts: Iterable[tuple[Number, float]]) -> None:
+    """Add an amount to each number, in one call."""
+    for number, amount in amounts:
+        number._numbers[number._at] += amount  # noqa: SLF001 -- as above
+
+
 def set_both(one: Number, value: float, other: Number, other_value: float) -> None:
     """Replace two numbers that change together."""
     one._numbers[one._at], other._numbers[other._at] = value, other_value  # noqa: SLF001 -- as above

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from app.system.shared_memory import SharedMemory
-from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, record, set_both
+from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -84,14 +84,19 @@ class Metrics:
         self.classified_requests = counter(
             "mixer_classified_requests", "Requests of which every picture was classified, in whatever protocol."
         )
+        self.classified_request_seconds = counter(
+            "mixer_classified_request_seconds",
+            "Seconds of those requests in decode, queue and infer; of several pictures, the mean.",
+            ["stage"],
+        )
         self.model_requests = counter(
             "mixer_model_classified_requests",
             "The same, by the bundle that was asked; only of several bundles.",
             ["model"],
         )
         self.model_seconds = counter(
-            "mixer_model_seconds",
-            "Seconds of classified pictures, by the bundle that was asked and the stage; only of several bundles.",
+            "mixer_model_classified_request_seconds",
+            "Seconds of those requests, by the bundle that was asked and the stage; only of several bundles.",
             ["model", "stage"],
         )
         self.model_runs = counter(
@@ -133,7 +138,8 @@ class Metrics:
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
         self._padding = self.padding_images.labels()
-        self.classified_request = self.classified_requests.labels().inc  # one more request of classified pictures
+        self._answered = self.classified_requests.labels()
+        self._answered_seconds = {stage: self.classified_request_seconds.labels(stage) for stage in _STAGES[1:4]}
         self._sizes, self._last_run = self.batch_size.labels(), self.last_run.labels()
         self._uncertain = self.uncertain.labels()
         self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")
@@ -186,6 +192,11 @@ class Metrics:
             self._uncertain.inc()
         stages = zip(map(self._stages.__getitem__, seconds), seconds.values(), strict=True)
         record((self._classified, self.predictions.labels(label)), ((self._best, probability), *stages))
+
+    def classified_request(self, seconds: Mapping[str, float]) -> None:
+        """All pictures of a request were classified; the seconds that it spent in decode, queue and infer."""
+        numbers = self._answered_seconds
+        add(((self._answered, 1), *zip(map(numbers.__getitem__, seconds), seconds.values(), strict=True)))
 
     def lost(self, outcome: str, count: int = 1) -> None:
         """Pictures got none."""

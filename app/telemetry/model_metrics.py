@@ -32,7 +32,7 @@ class ModelMetrics:
         # Nothing is added to these here: a call through a method of this class would cost as much as what it does.
         self.ran, self.dropped, self.rejected = metrics.ran, metrics.dropped, metrics.rejected
         self.classified, self.lost, self.padded = metrics.classified, metrics.lost, metrics.padded
-        self.classified_request: Callable[[], None] = metrics.classified_request
+        self.classified_request: Callable[[Mapping[str, float]], None] = metrics.classified_request
 
     def depth(self, waiting: int, in_flight: int) -> None:
         """Pictures of this classifier that wait for an instance, and all of its pictures."""
@@ -61,12 +61,12 @@ class NamedModelMetrics(ModelMetrics):
             self._metrics.model_uncertain.labels(self._model).inc()
         self._metrics.model_images.labels(self._model, "classified").inc()
         self._metrics.model_predictions.labels(self._model, label).inc()
+
+    def _classified_request(self, seconds: Mapping[str, float]) -> None:
+        self._metrics.classified_request(seconds)
+        self._metrics.model_requests.labels(self._model).inc()
         for stage, spent_s in seconds.items():
             self._metrics.model_seconds.labels(self._model, stage).inc(spent_s)
-
-    def _classified_request(self) -> None:
-        self._metrics.classified_request()
-        self._metrics.model_requests.labels(self._model).inc()
 
     def _ran(self, count: int) -> None:
         self._metrics.ran(count)

@@ -36,11 +36,10 @@ def model_totals(metrics: Metrics, model: str | None) -> ModelTotals:
         return {values[len(own) :]: rows for values, rows in found.items() if values[: len(own)] == own}
 
     images = {values[0]: round(sum(row[0] for row in rows)) for values, rows in of("images").items()}
+    seconds = {values[0]: sum(row[0] for row in rows) for values, rows in of("classified_request_seconds").items()}
     if model is None:
-        seconds = {values[0]: sum(row[-1] for row in rows) for values, rows in of("stage_seconds").items()}
         runs = sum(sum(row[:-1]) for rows in of("batch_size").values() for row in rows)
     else:
-        seconds = {values[0]: sum(row[0] for row in rows) for values, rows in of("seconds").items()}
         runs = sum(row[0] for rows in of("runs").values() for row in rows)
     return ModelTotals(
         classified=images.get(_CLASSIFIED, 0),

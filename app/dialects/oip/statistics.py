@@ -19,8 +19,7 @@ def of_model(served: Model, metrics: Metrics, *, alone: bool) -> dict[str, Any]:
     """The statistics of one model. `alone`: whether it is the only one that is served."""
     totals = model_totals(metrics, None if alone else served.name)
     requests = totals.requests
-    share = requests / totals.classified if totals.classified else 0.0
-    stages = {name: _duration(requests, totals.seconds[stage] * share) for name, stage in _STAGES.items()}
+    stages = {name: _duration(requests, totals.seconds[stage]) for name, stage in _STAGES.items()}
     nothing = _duration(0, 0.0)
     return {
         "name": served.name,
@@ -29,7 +28,7 @@ def of_model(served: Model, metrics: Metrics, *, alone: bool) -> dict[str, Any]:
         "inference_count": totals.classified,
         "execution_count": totals.runs,
         "inference_stats": {
-            "success": _duration(requests, sum(totals.seconds.values()) * share),
+            "success": {"count": requests, "ns": sum(one["ns"] for one in stages.values())},
             "fail": _duration(totals.failed, 0.0),
             **stages,
             "compute_output": _duration(requests, 0.0),

@@ -60,7 +60,8 @@ def test_without_the_extra_the_port_is_refused_in_one_line(monkeypatch: pytest.M
     with pytest.raises(BadSettings) as refused:
         rpc_port.expect_installed(9000)
     assert str(refused.value) == (
-        "MIXER_GRPC_PORT is 9000, and grpc_health cannot be imported; expected the extra grpc to be installed, or 0."
+        "MIXER_GRPC_PORT is 9000, and grpc_health cannot be imported; expected the extra grpc "
+        "(scripts/install cpu,grpc or pip install 'mixer-serve[grpc]'), or 0."
     )
     assert refused.value.exit_code == 2
 

@@ -55,14 +55,14 @@ def test_the_totals_of_one_model_are_those_of_all_processes(several: bool) -> No
         for name in names:
             observed = by_model.of(name)
             observed.ran(2)
-            observed.classified_request()
+            observed.classified_request({"decode": 0.25, "queue": 0.5, "infer": 1.0})
             observed.classified("red", 0.9, {"decode": 0.25, "queue": 0.5, "infer": 1.0})
             observed.classified("red", 0.9, {"decode": 0.25, "queue": 0.5, "infer": 1.0})
             observed.lost("bad_picture", at + 1)
     for name in names:
         totals = model_totals(workers[0], name if several else None)
         assert (totals.classified, totals.failed, totals.requests, totals.runs) == (4, 3, 2, 2)
-        assert totals.seconds == {"decode": 1.0, "queue": 2.0, "infer": 4.0}
+        assert totals.seconds == {"decode": 0.5, "queue": 1.0, "infer": 2.0}
         assert time.time() - 60 < totals.last_run <= time.time()
     nothing = model_totals(Metrics(), None)
     assert (nothing.classified, nothing.failed, nothing.runs, nothing.last_run) == (0, 0, 0, 0)
