@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
-from fastapi import Request
 from starlette.types import Scope
 
 from app.errors import BadParameter, ServiceError, forget_frames
@@ -42,6 +41,17 @@ class Asker(Hashable, Protocol):
         ...
 
 
+def expect_key(keys: ApiKeys, request: Asker, api_key: str | None = None) -> None:
+    """Let in who has one of the keys, under its name, or everyone where there are none. Raises BadApiKey.
+
+    `api_key`: one that is shown elsewhere than in the headers, which win over it.
+    """
+    if keys.locked:
+        headers = request.headers
+        key = keys.expect_known(headers.get("authorization"), headers.get("x-api-key", api_key))
+        timing_of(request.scope).key = key
+
+
 @dataclass(frozen=True)
 class Classification:
     """The collaborators of a request about images, and what they do for one in whatever form it comes."""
@@ -55,18 +65,8 @@ class Classification:
     timeout_s: float
 
     def expect_key(self, request: Asker, api_key: str | None = None) -> None:
-        """Let in who has one of the keys, under its name, or everyone where there are none. Raises BadApiKey.
-
-        `api_key`: one that is shown elsewhere than in the headers, which win over it.
-        """
-        if self.keys.locked:
-            headers = request.headers
-            key = self.keys.expect_known(headers.get("authorization"), headers.get("x-api-key", api_key))
-            timing_of(request.scope).key = key
-
-    async def guard(self, request: Request) -> None:
-        """Let in who has one of the keys. Raises BadApiKey."""
-        self.expect_key(request)
+        """As the function of this name, with the service's keys."""
+        expect_key(self.keys, request, api_key)
 
     def reserve(self) -> BodyReservation:
         """What the body of a request will take of the bytes that the service holds."""

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api import descriptions
+from app.api.classification import expect_key
 from app.api.endpoint import add
 from app.api.schemas import (
     FullLimitsBody,
@@ -21,7 +22,6 @@ from app.api.schemas import (
 from app.http.api_keys import ApiKeys
 from app.http.dispatcher import expect_known
 from app.http.prefix import prefix_of
-from app.http.request_log import timing_of
 from app.serving.cards import NoCard
 from app.serving.health import Health
 from app.serving.registry import Models, ModelsBody
@@ -114,14 +114,6 @@ class Info:
             precision_reason=engine.precision_reason,
             fallback=engine.fallback,
         )
-
-
-def expect_key(keys: ApiKeys, request: Request) -> None:
-    """Let in who has one of the keys, under its name, or everyone where there are none. Raises BadApiKey."""
-    if keys.locked:
-        headers = request.headers
-        key = keys.expect_known(headers.get("authorization"), headers.get("x-api-key"))
-        timing_of(request.scope).key = key
 
 
 def _prefers_json(accept: str) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from app.dialects.oip import metadata, statistics
 from app.dialects.serving import Serving
-from app.errors import NotReady
 from app.serving.registry import Model, UnknownModel
 
 OPEN = ("ServerLive", "ServerReady")  # for everybody, as over HTTP
@@ -26,7 +25,7 @@ class About:
         models, max_images = self.serving.models, self.serving.max_images
         return {
             "ServerLive": lambda request: {"live": True},
-            "ServerReady": lambda request: {"ready": self._is_ready()},
+            "ServerReady": lambda request: {"ready": self.serving.health.is_ready()},
             "ModelReady": lambda request: {"ready": self._is_model_ready(request)},
             "ServerMetadata": lambda request: metadata.server(self.serving.version),
             "ModelMetadata": lambda request: metadata.model(self._asked(request)),
@@ -42,13 +41,6 @@ class About:
                 ]
             },
         }
-
-    def _is_ready(self) -> bool:
-        try:
-            self.serving.health.expect_ready()
-        except NotReady:
-            return False
-        return True
 
     def _is_model_ready(self, request: Any) -> bool:
         """Whether it is; one that is not there is not, and no error: clients ask for a word."""

@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckRequest, HealthCheckResponse
 
-from app.errors import NotReady
 from app.rpc.open_inference_pb2 import DESCRIPTOR as INFERENCE
 from app.serving.health import Health
 from app.serving.registry import Models
@@ -39,19 +38,12 @@ class RpcHealth:
     def status(self, name: str) -> int:
         """One of SERVING, NOT_SERVING, and SERVICE_UNKNOWN where there is no such model."""
         if name in _WHOLE:
-            return int(_Status.SERVING if self._is_ready() else _Status.NOT_SERVING)
+            return int(_Status.SERVING if self.health.is_ready() else _Status.NOT_SERVING)
         model = self.models.get(name)
         if model is None:
             return int(_Status.SERVICE_UNKNOWN)
         serves = model.failure is None and not self.health.is_draining()
         return int(_Status.SERVING if serves else _Status.NOT_SERVING)
-
-    def _is_ready(self) -> bool:
-        try:
-            self.health.expect_ready()
-        except NotReady:
-            return False
-        return True
 
     async def _check(self, request: Any, context: Any) -> Any:
         status = self.status(request.service)

@@ -51,6 +51,14 @@ class Health:
         """Why the service is not ready; None where it is."""
         return self._reason
 
+    def is_ready(self) -> bool:
+        """Whether expect_ready would raise nothing."""
+        try:
+            self.expect_ready()
+        except NotReady:
+            return False
+        return True
+
     def expect_ready(self) -> None:
         """Raises NotReady with the reason: this worker's, or one of the others'."""
         if self._reason is not None:

@@ -12,7 +12,6 @@ from app.dialects import forms
 from app.dialects.descriptions import answered_as
 from app.dialects.dialect import Dialect, Info
 from app.dialects.serving import Serving
-from app.errors import NotReady
 from app.serving.health import Health
 
 _JSON = "application/json"
@@ -36,9 +35,7 @@ def info(path: str, operation_id: str, health: Health) -> Info:
 def _asked(health: Health) -> Callable[[Request], Awaitable[Response]]:
     async def ping(request: Request) -> Response:
         """200 or 503, as /health/ready, which has the reason."""
-        try:
-            health.expect_ready()
-        except NotReady:
+        if not health.is_ready():
             return Response(to_json(_UNHEALTHY), 503, media_type=_JSON)
         return Response(to_json(_HEALTHY), media_type=_JSON)
 

@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from app.rpc.open_inference_pb2 import ModelInferRequest
-from app.rpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.app.in_process import Serve, Service
+from tests.app.rpc.stub import Stub
 from tests.app.servers import free_port
 
 
@@ -20,7 +20,7 @@ from tests.app.servers import free_port
 class Rpc:
     """A client's stub and its channel; the service behind them, and its port."""
 
-    stub: GRPCInferenceServiceStub
+    stub: Stub
     channel: grpc.aio.Channel
     service: Service
     port: int
@@ -48,7 +48,7 @@ def dial(serve: Serve) -> Dial:
             serve(*engine, grpc_port=port, **options) as service,
             grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         ):
-            yield Rpc(GRPCInferenceServiceStub(channel), channel, service, port)
+            yield Rpc(Stub(channel), channel, service, port)
 
     return dialled
 

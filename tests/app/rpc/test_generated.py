@@ -12,8 +12,8 @@ FOLDER = ROOT / "app" / "rpc"
 
 
 def test_generating_them_again_gives_the_same(tmp_path: Path) -> None:
-    """With `--python_out=. --pyi_out=. --grpc_python_out=.`, from the repository's root."""
-    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    """With `--python_out=. --pyi_out=.`, from the repository's root."""
+    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi")]
     assert protoc.main(["protoc", f"-I{ROOT}", *outputs, "app/rpc/open_inference.proto"]) == 0
     made = {path.name: path.read_text() for path in (tmp_path / "app" / "rpc").iterdir()}
     assert made == {path.name: path.read_text() for path in FOLDER.glob("open_inference_pb2*.py*")}

@@ -17,7 +17,6 @@ from grpc import StatusCode
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from app.errors import BadSettings, StartError
-from app.rpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from app.rpc.server import Listening, RpcServer
 from app.rpc.streams import Streams
 from app.server import rpc_port
@@ -27,6 +26,7 @@ from tests.app.certificates import certificate
 from tests.app.color_bundle import BLUE, RED, color_spec, image
 from tests.app.fakes import GatedSession, engine_of
 from tests.app.rpc.conftest import Dial, asking
+from tests.app.rpc.stub import Stub
 from tests.app.servers import PATIENCE_S, ROOT, STARTED, Server, clean_environment, free_port
 
 SPEC = color_spec(canary=None)
@@ -95,7 +95,7 @@ async def test_at_the_end_who_is_inside_is_answered_and_who_comes_is_refused(dia
         assert (await inside).model_name == "colours0"
 
 
-async def _refused_from_now_on(stub: GRPCInferenceServiceStub) -> None:
+async def _refused_from_now_on(stub: Stub) -> None:
     """Until the signal has been heard."""
     while True:
         try:
@@ -193,7 +193,7 @@ async def test_it_shows_the_service_s_certificate_and_after_a_reload_the_new_one
 async def _answered_to(trusted: Path, port: int) -> None:
     credentials = grpc.ssl_channel_credentials(trusted.read_bytes())  # noqa: ASYNC240 -- a small file
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
-        await GRPCInferenceServiceStub(channel).ModelInfer(asking(image(RED)), timeout=5)
+        await Stub(channel).ModelInfer(asking(image(RED)), timeout=5)
 
 
 async def test_reflection_tells_its_services(dial: Dial) -> None:
@@ -242,7 +242,7 @@ def _channel(port: int) -> Any:
 
 
 async def _ask(channel: Any, **options: Any) -> Any:
-    return await GRPCInferenceServiceStub(channel).ModelInfer(asking(image(RED)), timeout=PATIENCE_S, **options)
+    return await Stub(channel).ModelInfer(asking(image(RED)), timeout=PATIENCE_S, **options)
 
 
 async def _outcome(channel: Any) -> Any:
