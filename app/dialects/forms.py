@@ -88,6 +88,8 @@ _BELOW = {
 
 def form_of(path: str) -> Form:
     """The form of errors at a path and below it; problem+json where no protocol of others is."""
+    if path == "/":
+        return ERROR
     for start, form in _BELOW.items():
         if path.startswith(start) and path[len(start) : len(start) + 1] in ("", "/"):
             return form

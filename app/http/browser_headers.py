@@ -15,8 +15,9 @@ IN_SCOPE = "mixer.answer_headers"  # where an endpoint that wants others than AN
 _POLICY = b"content-security-policy"
 _NOTHING = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
 _PAGE = ((b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"))
-_ASKED = ("authorization", "content-type", "x-api-key", "x-request-id", "x-request-timeout-ms")
-_SHOWN = ("retry-after", "server-timing", "x-request-id")
+_BOTH_WAYS = ("inference-header-content-length", "x-request-id")
+_ASKED = ("authorization", "content-type", "x-api-key", "x-request-timeout-ms", *_BOTH_WAYS)
+_SHOWN = ("retry-after", "server-timing", *_BOTH_WAYS)
 
 
 class PageHeaders:
@@ -46,7 +47,7 @@ def allow_origins(app: Application, origins: Sequence[str]) -> None:
     around = partial(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=("GET", "POST"),
+        allow_methods=("GET", "POST", "PUT"),
         allow_headers=_ASKED,
         expose_headers=_SHOWN,
     )

@@ -36,6 +36,10 @@ def test_a_file_gets_its_labels_with_the_likeliest_first(service: Asked, client:
         assert [score for _, score in answer] == pytest.approx(sorted(expected, reverse=True), abs=1e-5)
 
 
+def test_the_bare_address_is_that_of_an_endpoint(service: Asked, client: Judge, files: list[Path]):
+    assert client("classify", url=f"http://{service.http}", path=str(files[2]))[0][0] == EXPECTED[2]
+
+
 def test_bytes_whose_type_the_client_does_not_know_are_a_picture_too(service: Asked, client: Judge):
     (picture,) = encoded(PICTURES[3:4])
     assert client("classify", url=f"http://{service.http}/hf", picture=picture)[0][0] == EXPECTED[3]

@@ -55,7 +55,7 @@ MODEL_METADATA = Answer(
         "platform": metadata.PLATFORM,
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1, 1]}],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
-        "properties": {"labels": ["dress", "hat"], "outputs_on_request": ["logits", "embedding"]},
+        "properties": {"labels": ["dress", "hat"], "outputs_on_request": ["logits", "embedding", "uncertain"]},
     },
 )  # fmt: skip
 _CONFIG_TENSOR = _object(

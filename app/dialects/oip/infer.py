@@ -1,6 +1,6 @@
-"""An inference request of the Open Inference Protocol -> a query, and its answers -> tensors, over REST and gRPC alike.
+"""An inference request of the Open Inference Protocol -> a query, its answers -> tensors, over REST and gRPC alike.
 
-One input `image`; outputs `probabilities`, and on request `logits` and `embedding`, or labels of one of the first two.
+One input `image`; outputs `probabilities`, on request `logits`, `embedding`, `uncertain`, or labels of the first two.
 """
 
 import math
@@ -17,9 +17,10 @@ from app.errors import BadParameter
 from app.inference.classifier import Classified, Classifier
 
 INPUT = "image"
-PROBABILITIES, LOGITS, EMBEDDING = OUTPUTS = ("probabilities", "logits", "embedding")
+PROBABILITIES, LOGITS, EMBEDDING, UNCERTAIN = OUTPUTS = ("probabilities", "logits", "embedding", "uncertain")
 CLASSIFICATION, TIMEOUT = "classification", "timeout"
 _MICROSECONDS = 1e-6
+_WITH_LABELS = (PROBABILITIES, LOGITS)
 _SHOWN = 64  # characters
 
 
@@ -43,26 +44,29 @@ class Asked:
 
 
 class Output(NamedTuple):
-    """A tensor of the answer: float32 values [N, K], or the elements of BYTES [N, k]."""
+    """A tensor of the answer: float32 values [N, K], truth values [N, 1], or the elements of BYTES [N, k]."""
 
     wish: Wish
     shape: tuple[int, ...]
-    values: NDArray[np.float32] | list[bytes]
+    values: NDArray[np.float32] | NDArray[np.bool_] | list[bytes]
 
     @property
     def datatype(self) -> str:
         """The protocol's word for the type of its elements."""
-        return BYTES if isinstance(self.values, list) else "FP32"
+        if isinstance(self.values, list):
+            return BYTES
+        return "BOOL" if self.values.dtype == np.bool_ else "FP32"
 
     def raw(self) -> bytes:
         """Its bytes."""
-        return joined(self.values) if isinstance(self.values, list) else self.values.astype("<f4", copy=False).tobytes()
+        return joined(self.values) if isinstance(self.values, list) else _little_endian(self.values).tobytes()
 
     def data(self) -> list[Any]:
         """Its elements, row by row, for JSON."""
         if isinstance(self.values, list):
             return [one.decode() for one in self.values]
-        return [float(one) for one in self.values.ravel().tolist()]
+        values: list[Any] = self.values.ravel().tolist()
+        return values
 
 
 def query_of(
@@ -116,12 +120,12 @@ def outputs_of(asked: Asked, classifier: Classifier, answers: Sequence[Classifie
 
 
 def _output(wish: Wish, classifier: Classifier, answers: Sequence[Classified]) -> Output:
+    if wish.labels and wish.name not in _WITH_LABELS:
+        raise BadParameter(f"{CLASSIFICATION} is asked of {wish.name}, which has no labels; expected another output.")
+    if wish.name == UNCERTAIN:
+        return _uncertain(wish, answers)
     if wish.name == EMBEDDING:
         classifier.expect_embedding()
-        if wish.labels:
-            raise BadParameter(
-                f"{CLASSIFICATION} is asked of {EMBEDDING}, which has no labels; expected another output."
-            )
         return _stacked(wish, [one.scores.embedding for one in answers if one.scores.embedding is not None])
     if wish.labels:
         return _labels(wish, classifier.spec.labels, answers)
@@ -133,6 +137,13 @@ def _stacked(wish: Wish, rows: Sequence[NDArray[Any]]) -> Output:
     return Output(wish, values.shape, values)
 
 
+def _uncertain(wish: Wish, answers: Sequence[Classified]) -> Output:
+    rows = [[one.certainty["uncertain"]] for one in answers if "uncertain" in one.certainty]
+    if len(rows) < len(answers):
+        raise BadParameter(f"The output {UNCERTAIN} is asked of a model without an energy threshold; expected another.")
+    return Output(wish, (len(rows), 1), np.array(rows, np.bool_))
+
+
 def _labels(wish: Wish, labels: Sequence[str], answers: Sequence[Classified]) -> Output:
     """The largest values of each picture, each as VALUE:INDEX:LABEL; a label may have colons."""
     count = min(wish.labels, len(labels))
@@ -141,3 +152,7 @@ def _labels(wish: Wish, labels: Sequence[str], answers: Sequence[Classified]) ->
         values = getattr(one.scores, wish.name)
         elements += [f"{values[at]:f}:{at}:{labels[at]}".encode() for at in one.scores.order[:count].tolist()]
     return Output(wish, (len(answers), count), elements)
+
+
+def _little_endian(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(values.dtype.newbyteorder("<"), copy=False)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.dialects.oip.infer import EMBEDDING, INPUT, LOGITS, PROBABILITIES
+from app.dialects.oip.infer import EMBEDDING, INPUT, LOGITS, PROBABILITIES, UNCERTAIN
 from app.dialects.oip.tensors import BYTES
 from app.serving.registry import Model
 
@@ -22,7 +22,8 @@ def server(version: str) -> dict[str, Any]:
 def model(served: Model) -> dict[str, Any]:
     """A model. Only the output that is there by default is among its outputs: some clients ask for all of them."""
     spec = served.classifier.spec
-    more = [LOGITS] if served.classifier.engine.embedding_dim is None else [LOGITS, EMBEDDING]
+    has_embedding, has_threshold = served.classifier.engine.embedding_dim is not None, spec.energy_threshold is not None
+    more = [LOGITS, *[EMBEDDING] * has_embedding, *[UNCERTAIN] * has_threshold]
     return {
         "name": served.name,
         "versions": [spec.version],

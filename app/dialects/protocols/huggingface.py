@@ -24,9 +24,10 @@ _FUNCTIONS = ("softmax", "none")  # of the logits
 
 
 def dialect(serving: Serving) -> Dialect:
-    """POST /hf for the default model, /hf/models/NAME for another."""
+    """POST /hf, or / as an endpoint there has it, for the default model, /hf/models/NAME for another."""
     return Dialect(
         (
+            Route("/", _operation("huggingface_root"), _read, _answer, forms.ERROR),
             Route("/hf", _operation("huggingface"), _read, _answer, forms.ERROR),
             Route("/hf/models/{model}", _operation("huggingface_model", MODEL), _read, _answer, forms.ERROR),
         )

@@ -434,7 +434,6 @@ async def test_no_such_path(path: str, serve: Serve) -> None:
         ("POST", "/model", "GET"),
         ("DELETE", "/metrics", "GET"),
         ("POST", "/health/ready", "GET, HEAD"),
-        ("POST", "/", "GET, HEAD"),
         ("GET", "/admin/reload", "POST"),
     ],
 )

@@ -16,7 +16,8 @@ def preflight(origin: str, method: str = "POST") -> dict[str, str]:
     return {
         "origin": origin,
         "access-control-request-method": method,
-        "access-control-request-headers": "x-api-key,x-request-timeout-ms,content-type,authorization",
+        "access-control-request-headers": "x-api-key,x-request-timeout-ms,content-type,authorization,"
+        "inference-header-content-length",
     }
 
 
@@ -40,7 +41,7 @@ async def test_a_configured_origin_is_let_in_before_its_request(path: str, serve
         refused = await service.http.options(path, headers=preflight(OTHER))
     assert (asked.status_code, asked.headers[ALLOW]) == (200, SHOP)
     assert {"x-api-key", "x-request-timeout-ms"} <= set(asked.headers["access-control-allow-headers"].split(", "))
-    assert asked.headers["access-control-allow-methods"] == "GET, POST"
+    assert asked.headers["access-control-allow-methods"] == "GET, POST, PUT"
     assert refused.status_code == 400
     assert ALLOW not in refused.headers
     for one in (asked, refused):

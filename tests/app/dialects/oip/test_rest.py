@@ -21,6 +21,7 @@ from tests.app.in_process import Serve
 INFER = "/v2/models/colours/infer"
 PICTURES = [RED_PNG, GREEN_PNG, BLUE_PNG]
 LABELS = ["red", "green", "blue"]
+_TYPES = {"FP32": "<f4", "BOOL": "?"}
 
 
 def in_json(pictures: list[bytes], **more: Any) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def outputs_of(answer: httpx.Response) -> dict[str, Any]:
         else:
             size = output["parameters"]["binary_data_size"]
             raw, at = answer.content[at : at + size], at + size
-            content = np.frombuffer(raw, "<f4") if output["datatype"] == "FP32" else elements(raw)
+            content = np.frombuffer(raw, _TYPES[output["datatype"]]) if output["datatype"] in _TYPES else elements(raw)
         found[output["name"]] = np.array(content).reshape(output["shape"])
     assert at == len(answer.content)
     return found
@@ -303,6 +304,32 @@ async def test_names_versions_and_keys(serve: Serve) -> None:
         for path in ("/v2/health/live", "/v2/health/ready"):
             assert (await service.http.get(path)).status_code == 200
         expect_error(await service.http.get("/v2/nothing", headers=headers), 404, "/v2/nothing")
+
+
+async def test_whether_each_picture_is_uncertain_is_an_output_on_request(serve: Serve) -> None:
+    grey = image((100, 100, 100))
+    spec = color_spec(canary=None, energy_threshold=8.0)
+    session = FakeSession(spec, means_of_colors)
+    asked = [{"name": "uncertain"}, {"name": "probabilities", "parameters": {"classification": 1}}]
+    async with serve(engine=engine_of(session, spec)) as service:
+        for request in (
+            {"json": in_json([RED_PNG, grey, BLUE_PNG], outputs=asked)},
+            of_files([RED_PNG, grey, BLUE_PNG], outputs=asked, parameters={"binary_data_output": True}),
+        ):
+            told = outputs_of(await service.http.post(INFER, **request))
+            assert list(told) == ["uncertain", "probabilities"]
+            assert told["uncertain"].dtype == np.bool_
+            assert told["uncertain"].tolist() == [[False], [True], [False]]
+        metadata = (await service.http.get("/v2/models/colours")).json()
+        wish = {"name": "uncertain", "parameters": {"classification": 1}}
+        expect_error(await service.http.post(INFER, json=in_json([grey], outputs=[wish])), 400, "has no labels")
+    assert metadata["properties"]["outputs_on_request"] == ["logits", "uncertain"]
+
+
+async def test_a_model_without_a_threshold_says_so(serve: Serve) -> None:
+    async with serve() as service:
+        answer = await service.http.post(INFER, json=in_json([RED_PNG], outputs=[{"name": "uncertain"}]))
+    expect_error(answer, 400, "without an energy threshold")
 
 
 async def test_a_graph_without_an_embedding_says_so(serve: Serve) -> None:

@@ -11,7 +11,7 @@ from tests.app.dialects.hostile import GREEN_BASE64, NO_OBJECTS, bodies, expect_
 from tests.app.dialects.wire import expect_error
 from tests.app.in_process import Serve
 
-PATHS = ("/hf", "/hf/models/colours")
+PATHS = ("/hf", "/hf/models/colours", "/")
 
 
 @pytest.mark.parametrize("path", PATHS)
