@@ -123,7 +123,10 @@ def state_words(models: Models, health: Health, keys: ApiKeys, settings: Setting
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     key = "an API key is needed" if keys.locked else "no API key is needed"
     origins = f"CORS for {', '.join(settings.origins)}" if settings.origins else "no CORS"
-    return "ready" if health.reason is None else "not ready yet", f"{served}; {workers}; {key}; {origins}"
+    protocols = f"protocols {', '.join(settings.spoken)}" if settings.spoken else "no protocols of others"
+    grpc = f"gRPC on port {settings.grpc_port}" if settings.grpc_port else "no gRPC"
+    words = "; ".join([served, workers, key, origins, protocols, grpc])
+    return "ready" if health.reason is None else "not ready yet", words
 
 
 async def heartbeat(worker: WorkerContext, metrics: Metrics) -> None:

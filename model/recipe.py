@@ -84,6 +84,9 @@ class Recipe(Augmentation):
     distil_temperature: float = Field(
         default=1.0, gt=0, description="Temperature at which a teacher's probabilities are matched (arXiv 1503.02531)."
     )
+    teacher_undistorted: bool = Field(
+        default=False, description="Whether a teacher sees pictures without what --distort does to them."
+    )
     views: int = Field(
         default=0,
         ge=0,

@@ -9,20 +9,26 @@ from model.data.randaugment import rand_augment
 from model.recipe import Augmentation
 
 
-def augment(pixels: Tensor, augmentation: Augmentation, rng: BatchRng) -> Tensor:
-    """Vary uint8 [N, H, W, C] in 0..255; the same shape and type comes back."""
+def augment(pixels: Tensor, augmentation: Augmentation, rng: BatchRng, *, beside_undistorted: bool = False) -> Tensor:
+    """Vary uint8 [N, H, W, C] in 0..255; the same shape and type comes back.
+
+    beside_undistorted: what comes back is [N, H, W, 2C], of which the second half is all that but for `distort`.
+    """
     if augmentation.flip:
         pixels = torch.where(_chosen(augmentation.flip, rng), pixels.flip(2), pixels)
     if augmentation.pad_crop:
         pixels = _shifted(pixels, augmentation.pad_crop, rng)
     if augmentation.randaugment_layers:
         pixels = rand_augment(pixels, augmentation.randaugment_layers, augmentation.randaugment_magnitude, rng)
+    copies, undistorted = 1, pixels
     if augmentation.distort:
         pixels = distort(pixels, augmentation.distort, rng)
+    if beside_undistorted:
+        copies, pixels = 2, torch.cat([pixels, undistorted], 3)
     if augmentation.invert:
         pixels = torch.where(_chosen(augmentation.invert, rng), 255 - pixels, pixels)
     if augmentation.erase:
-        pixels = _erased(pixels, augmentation.erase, rng)
+        pixels = _erased(pixels, augmentation.erase, copies, rng)
     return pixels
 
 
@@ -44,13 +50,13 @@ def _shifted(pixels: Tensor, share: float, rng: BatchRng) -> Tensor:
     return pixels.reshape(count, height * width, channels).gather(1, flat).reshape(pixels.shape)
 
 
-def _erased(pixels: Tensor, probability: float, rng: BatchRng) -> Tensor:
-    """Fill a rectangle of 2 to 25 % of the area, its sides 0.3 to 3.3 to one, with noise."""
+def _erased(pixels: Tensor, probability: float, copies: int, rng: BatchRng) -> Tensor:
+    """Fill a rectangle of 2 to 25 % of the area, its sides 0.3 to 3.3 to one, with noise, the same in all copies."""
     _, height, width, channels = pixels.shape
     area, ratio, top, left = rng.uniform(4, 1).unbind(1)  # N 1 each
     area, ratio = 0.02 + 0.23 * area, torch.exp((ratio * 2 - 1) * 1.2)
     inside = rectangle(height, width, (area * ratio).sqrt(), (area / ratio).sqrt(), top, left)
-    noise = rng.noise(height, width, channels)
+    noise = rng.noise(height, width, channels // copies).repeat(1, 1, 1, copies)
     return torch.where(inside & _chosen(probability, rng), noise, pixels)
 
 

@@ -27,10 +27,12 @@ _ORDER, _VARIATION, _VIEW, _BRANCHES = 0, 1, 2, 3  # the purposes of a seed
 class Part:
     """Some pictures of a batch. pixels: uint8 [n, H, W, C]; targets: probabilities [n, K].
 
+    for_teacher: as pixels, what a teacher sees, without `distort` where the recipe says so.
     branch_draws: random numbers in [0, 1) for every residual branch, [n, blocks, 2], where branches are dropped.
     """
 
     pixels: Tensor
+    for_teacher: Tensor
     targets: Tensor
     branch_draws: Tensor | None
 
@@ -74,12 +76,15 @@ class Batches:
         rng = BatchRng([recipe.seed, _VARIATION, first_shown], len(rows), places, self._device)
         pixels = self._pixels(step, places)
         labels = torch.from_numpy(self._images.labels[rows[places]]).to(self._device)
-        pixels = augment(pixels, recipe, rng)
+        channels = pixels.shape[3]
+        pixels = augment(pixels, recipe, rng, beside_undistorted=recipe.teacher_undistorted)
         targets = functional.one_hot(labels, self._num_classes).float()
         pixels, targets = mix(pixels, targets, recipe.mixup, recipe.cutmix, rng)
         if step != first_shown:
             rng = BatchRng([recipe.seed, _BRANCHES, step], len(rows), places, self._device)
-        return Part(pixels, targets, rng.uniform(self._num_blocks, 2) if recipe.stochastic_depth else None)
+        pixels, for_teacher = pixels[..., :channels].contiguous(), pixels[..., -channels:].contiguous()
+        draws = rng.uniform(self._num_blocks, 2) if recipe.stochastic_depth else None
+        return Part(pixels, for_teacher, targets, draws)
 
     def close(self) -> None:
         """Decode nothing more for steps to come."""

@@ -66,6 +66,8 @@ class TrainOptions(Recipe):
     def _together(self) -> Self:
         if self.views and self.teacher is None:
             raise ValueError(f"--views is {self.views}, without a --teacher; expected both")
+        if self.teacher_undistorted and (self.teacher is None or not self.distort):
+            raise ValueError("--teacher-undistorted is true, without a --teacher or --distort; expected all three")
         if self.lessons is not None and not self.views:
             raise ValueError(f"--lessons is {self.lessons}, without --views; expected both")
         return self

@@ -77,7 +77,7 @@ class Step:
         run_config, teacher = self._run_config, self._run_config.teacher
         if teacher is None:
             return None
-        run = partial(teacher.logits, part.pixels, run_config.config.num_classes)
+        run = partial(teacher.logits, part.for_teacher, run_config.config.num_classes)
         if run_config.lessons is None:
             return run()
         among_views = self.batches.places_among_views(self._state.step, places)

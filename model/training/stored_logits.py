@@ -29,7 +29,7 @@ _IN_WORDS = {"teacher": "of another teacher", "data": "on other data"}
 
 def key_of(recipe: Recipe, teacher: str, fingerprint: str) -> dict[str, Any]:
     """All that decides a teacher's logits and their order. teacher: its name; fingerprint: of the data."""
-    settings = {"seed", "views", "batch_size", *Augmentation.model_fields}
+    settings = {"seed", "views", "batch_size", "teacher_undistorted", *Augmentation.model_fields}
     return {"teacher": teacher, "data": fingerprint, **recipe.model_dump(include=settings)}
 
 
@@ -58,7 +58,7 @@ class StoredLogits:
         saved, path = self._read_key(), self._folder / LESSONS
         if saved is None:
             return
-        saved = Augmentation().model_dump() | saved
+        saved = {**Augmentation().model_dump(), "teacher_undistorted": False, **saved}
         differences = [
             _IN_WORDS.get(name) or f"with {name} {saved.get(name)} (now {value})"
             for name, value in self._key.items()

@@ -175,13 +175,25 @@ async def test_one_instance_is_no_instances(caplog: pytest.LogCaptureFixture) ->
 async def test_it_tells_what_an_operator_looks_for_first() -> None:
     spec = color_spec(canary=None)
     closed = Settings(
-        workers=3, api_keys="a-key-of-sixteen-characters", cors_origins="https://a.example, https://b.example"
+        workers=3,
+        api_keys="a-key-of-sixteen-characters",
+        cors_origins="https://a.example, https://b.example",
+        dialects="oip, huggingface",
     )
     service = main.create_service(closed, engine_of(FakeSession(spec), spec))
-    words = "colours 7 in fp32; 3 workers; an API key is needed; CORS for https://a.example, https://b.example"
+    words = (
+        "colours 7 in fp32; 3 workers; an API key is needed; CORS for https://a.example, https://b.example; "
+        "protocols oip, huggingface; no gRPC"
+    )
     assert service.state() == ("not ready yet", words)
     async with service.app.router.lifespan_context(service.app):
         assert service.state() == ("ready", words)
+
+
+def test_it_tells_where_grpc_is_and_that_nothing_else_is_spoken() -> None:
+    spec = color_spec(canary=None)
+    service = main.create_service(Settings(dialects="none", grpc_port=8001), engine_of(FakeSession(spec), spec))
+    assert service.state()[1].endswith("; no CORS; no protocols of others; gRPC on port 8001")
 
 
 async def test_at_its_post_it_shows_a_pulse_and_stops_when_its_supervisor_has_gone(

@@ -101,7 +101,10 @@ def test_every_line_of_a_start_is_json_and_says_which_worker_wrote_it(workers: s
 def test_one_last_line_says_that_it_is_ready_and_where_and_how(workers: str, said: str, bundle: Path) -> None:
     with served(bundle, "--workers", workers) as running:
         url = f"http://127.0.0.1:{running.port}"
-        running.wait_for(rf"mixer.server ready on {url}: colours 7 in fp32; {said}; no API key is needed; no CORS; ")
+        running.wait_for(
+            rf"mixer.server ready on {url}: colours 7 in fp32; {said}; no API key is needed; no CORS; "
+            "protocols huggingface, kserve, oip, [a-z, ]+, vertex; no gRPC; "
+        )
         running.classify(image(BLUE))
         if workers == "2":
             for pid in running.wait_for(STARTED, 2):

@@ -120,3 +120,25 @@ def test_a_picture_is_varied_the_same_whatever_its_neighbours_show() -> None:
 def test_pictures_of_one_batch_are_varied_differently() -> None:
     same = _images(1).expand(8, -1, -1, -1)
     assert len(_augment(same, EVERYTHING).unique(dim=0)) > 1
+
+
+# --- what a teacher sees ---
+
+
+@pytest.mark.parametrize("changes", [{}, {"flip": 1.0, "pad_crop": 0.1, "erase": 1.0, "invert": 0.5}])
+def test_beside_the_varied_pictures_are_the_same_without_distortion(changes: dict[str, float]) -> None:
+    """Both halves vary alike in all but what `distort` does, which is to about half of the pictures."""
+    settings = Augmentation(**{**NOTHING, "distort": 0.5, **changes})
+    pixels = _images(64)
+    both = augment(pixels, settings, BatchRng([0], 64), beside_undistorted=True)
+    varied, plain = both.chunk(2, 3)
+    assert torch.equal(varied, _augment(pixels, settings))
+    same = torch.tensor([torch.equal(one, other) for one, other in zip(varied, plain, strict=True)])
+    assert 16 < int(same.sum()) < 48
+    if not changes:
+        assert torch.equal(plain, pixels)
+
+
+def test_without_distortion_both_halves_are_alike() -> None:
+    varied, plain = augment(_images(), EVERYTHING, BatchRng([0], 6), beside_undistorted=True).chunk(2, 3)
+    assert torch.equal(varied, plain)

@@ -29,7 +29,7 @@ def _whole(batches: Batches, step: int) -> Part:
 def _tensors(part: Part) -> list[Tensor]:
     """Everything a part holds, pictures first."""
     assert part.branch_draws is not None
-    return [part.pixels, part.targets, part.branch_draws]
+    return [part.pixels, part.for_teacher, part.targets, part.branch_draws]
 
 
 def test_every_epoch_has_every_picture_once_in_an_order_of_its_own() -> None:
@@ -87,7 +87,7 @@ def test_the_parts_of_a_step_are_the_whole_step_cut_up(step: int, count: int, ch
     for index, whole in enumerate(_tensors(_whole(batches, step))):
         together = torch.cat([tensors[index] for tensors in cut])
         # a convolution, a mean may round by the size of a batch
-        torch.testing.assert_close(together.float(), whole.float(), rtol=0, atol=1.0 if index == 0 else 1e-1)
+        torch.testing.assert_close(together.float(), whole.float(), rtol=0, atol=1.0 if index in (0, 1) else 1e-1)
 
 
 def test_the_parts_of_a_step_draw_exactly_what_the_whole_step_draws() -> None:
@@ -95,6 +95,21 @@ def test_the_parts_of_a_step_draw_exactly_what_the_whole_step_draws() -> None:
     cut = [_tensors(batches.part(1, places)) for places in shard_slices(9, 3)]
     for index, whole in enumerate(_tensors(_whole(batches, 1))):
         assert torch.equal(torch.cat([tensors[index] for tensors in cut]), whole)
+
+
+# --- what a teacher sees ---
+
+
+def test_a_teacher_sees_what_the_pupil_sees_unless_the_recipe_says_undistorted() -> None:
+    same = _whole(_batches(distort=1.0, **EVERYTHING), 0)
+    assert torch.equal(same.pixels, same.for_teacher)
+    other = _whole(_batches(distort=1.0, teacher_undistorted=True, **EVERYTHING), 0)
+    assert torch.equal(other.pixels, same.pixels)
+    assert torch.equal(other.targets, same.targets)
+    assert not torch.equal(other.for_teacher, same.pixels)
+    still = _whole(_batches(distort=1.0, teacher_undistorted=True, **STILL), 0)
+    rows = _batches(**STILL).rows(0)
+    np.testing.assert_array_equal(still.for_teacher.numpy(), IMAGES.pixels[rows])
 
 
 # --- views that repeat ---

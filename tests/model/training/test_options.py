@@ -76,11 +76,15 @@ def test_what_is_no_part_of_a_recipe_changes_none() -> None:
     [
         (["--views", "2"], "--views is 2, without a --teacher; expected both."),
         (["--teacher", "t.onnx", "--lessons", "kept"], "--lessons is kept, without --views; expected both."),
+        (
+            ["--teacher", "t.onnx", "--teacher-undistorted", "true"],
+            "--teacher-undistorted is true, without a --teacher or --distort; expected all three.",
+        ),
         (["--teacher", "t.onnx", "--views", "-1"], "--views is '-1': input should be greater than or equal to 0."),
     ],
-    ids=["no-teacher", "no-views", "negative"],
+    ids=["no-teacher", "no-views", "no-distort", "negative"],
 )
-def test_views_need_a_teacher_and_lessons_need_views(flags: list[str], message: str) -> None:
+def test_what_is_about_a_teacher_needs_all_that_it_is_about(flags: list[str], message: str) -> None:
     with pytest.raises(FlagError) as caught:
         _options(*flags)
     assert str(caught.value) == message

@@ -89,6 +89,22 @@ def test_a_run_is_as_if_the_teacher_saw_every_batch_up_to_rounding(tmp_path: Pat
     assert every_time.times == 5 * STEPS_PER_EPOCH * recipe.accumulate
 
 
+@pytest.mark.parametrize("undistorted", [False, True])
+def test_a_teacher_sees_distorted_pictures_unless_told_otherwise(tmp_path: Path, *, undistorted: bool) -> None:
+    shown: list[Tensor] = []
+
+    def teacher(pixels: Tensor) -> Tensor:
+        shown.append(pixels)
+        return torch.zeros(len(pixels), 2)
+
+    still = toy_recipe(flip=0.0, pad_crop=0.0, erase=0.0, epochs=1, distort=1.0, teacher_undistorted=undistorted)
+    train(
+        toy_dataset(), toy_config(), still, toy_spec(), tmp_path, teacher=Teacher(teacher), device=torch.device("cpu")
+    )
+    originals = {pixels.tobytes() for pixels in toy_dataset().train.pixels}
+    assert ({pixels.numpy().tobytes() for pixels in torch.cat(shown)} == originals) == undistorted
+
+
 def test_views_that_no_epoch_repeats_are_an_endless_run(tmp_path: Path) -> None:
     _train(tmp_path / "viewed", toy_recipe(**SETTINGS, views=5), _Seen(), tmp_path / "viewed")
     _train(tmp_path / "endless", toy_recipe(**SETTINGS), _Seen(rounded=True))
