@@ -24,7 +24,7 @@ class Thresholds:
 
     Differences of logits are relative to the range of the network's logits: `difference` from torch's, and
     `batch_difference` between the same picture's in batches of different sizes. `agreement` is the share of pictures
-    whose best label must be torch's, less one picture at least. `lost_points` are the hundredths of top-1 that may be
+    whose best label must be torch's, less one picture or what chance adds. `lost_points` are the hundredths of top-1 that may be
     lost against fp32 on labelled pictures.
     """
 
@@ -98,7 +98,10 @@ def measure(model: MlpMixer, runner: GraphRunner, pixels: Pixels) -> Parity:
 
 
 def expect_equal(parity: Parity, precision: Precision) -> None:
-    """Raises ExportError, naming the threshold that was missed and by how much."""
+    """One picture may have another best label, and so may two standard deviations more than the threshold's share.
+
+    Raises ExportError, naming the threshold that was missed and by how much.
+    """
     thresholds = THRESHOLDS[precision]
     if not parity.relative_difference <= thresholds.difference:
         raise _refusal(
@@ -113,7 +116,8 @@ def expect_equal(parity: Parity, precision: Precision) -> None:
             f"at most {thresholds.batch_difference:g}",
         )
     others = round((1 - parity.top1_agreement) * parity.num_pictures)
-    allowed = 0 if thresholds.agreement == 1 else max(1, int((1 - thresholds.agreement) * parity.num_pictures))
+    share = (1 - thresholds.agreement) * parity.num_pictures
+    allowed = int(max(1, share + 2 * math.sqrt(share))) if share else 0
     if others > allowed:
         raise _refusal(
             precision,

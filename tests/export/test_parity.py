@@ -143,8 +143,8 @@ def test_the_message_has_the_distance_and_the_bar():
     ("precision", "num_pictures", "allowed"),
     [
         ("fp32", 8, 0), ("fp32", 100_000, 0),
-        ("fp16", 8, 1), ("fp16", 199, 1), ("fp16", 200, 2), ("fp16", 10_000, 100),
-        ("int8", 1, 1), ("int8", 66, 1), ("int8", 67, 2), ("int8", 1000, 30),
+        ("fp16", 8, 1), ("fp16", 32, 1), ("fp16", 199, 4), ("fp16", 10_000, 120),
+        ("int8", 1, 1), ("int8", 32, 2), ("int8", 171, 9), ("int8", 1000, 40),
     ],
 )  # fmt: skip
 def test_so_many_pictures_may_have_another_best_label(precision: Precision, num_pictures: int, allowed: int):
