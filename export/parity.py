@@ -24,8 +24,8 @@ class Thresholds:
 
     Differences of logits are relative to the range of the network's logits: `difference` from torch's, and
     `batch_difference` between the same picture's in batches of different sizes. `agreement` is the share of pictures
-    whose best label must be torch's, less one picture or what chance adds. `lost_points` are the hundredths of top-1 that may be
-    lost against fp32 on labelled pictures.
+    whose best label must be torch's, less one picture or what chance adds. `lost_points` are the hundredths of top-1
+    that may be lost against fp32 on labelled pictures.
     """
 
     difference: float
