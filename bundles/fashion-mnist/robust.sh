@@ -34,4 +34,3 @@ train() {
 }
 train first --init "$bundle/checkpoint" --epochs 22 --learning-rate 1.2e-3
 [ -d "$work/mean" ] || $python "$bundle/average.py" "$bundle/checkpoint" "$work/first" 0.6 "$work/mean"
-train second --init "$work/mean" --epochs 13 --learning-rate 9e-4
