@@ -21,9 +21,9 @@ def average(first: Path, second: Path, share: float, out: Path) -> None:
     shapes, other_shapes = ({name: one.shape for name, one in each.items()} for each in (weights, others))
     if shapes != other_shapes:
         raise ValueError(f"{first} and {second} have weights of other names or shapes; expected those of one network.")
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     shutil.copy(second / "config.json", out)
-    shutil.copytree(second / "pictures", out / "pictures")
+    shutil.copytree(second / "pictures", out / "pictures", dirs_exist_ok=True)
     with safe_open(second / WEIGHTS, "pt") as file:
         metadata = file.metadata()
     mean = {name: (1 - share) * weights[name] + share * other for name, other in others.items()}

@@ -33,4 +33,4 @@ train() {
         --distort 0.5 --teacher-undistorted true --views 8 --lessons "$work/lessons" "$@"
 }
 train first --init "$bundle/checkpoint" --epochs 22 --learning-rate 1.2e-3
-[ -d "$work/mean" ] || $python "$bundle/average.py" "$bundle/checkpoint" "$work/first" 0.6 "$work/mean"
+[ -f "$work/mean/model.safetensors" ] || $python "$bundle/average.py" "$bundle/checkpoint" "$work/first" 0.6 "$work/mean"
