@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from app.api.classification import Classification
 from app.api.classify import Routes
 from app.api.documentation import Documentation
+from app.api.explain import Explain
 from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
@@ -170,6 +171,7 @@ def _build_public(
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
     Routes(classification).add_to(app)
+    Explain(classification).add_to(app)
     for dialect in chosen(settings.spoken, serving):
         dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), *operators):

@@ -98,6 +98,28 @@ def patchify(pixels: Array, patch_size: int) -> Array:
     return cast(Array, cut.reshape(*lead, rows * columns, patch_size * patch_size * channels))
 
 
+def unpatchify(patches: Pixels, patch_size: int) -> Pixels:
+    """What `patchify` makes [..., S, P*P*C] of, where it is square: [..., H, W, C]."""
+    *lead, count, values = patches.shape
+    side, channels = math.isqrt(count), values // patch_size**2
+    cut = patches.reshape(*lead, side, side, patch_size, patch_size, channels)  # ... rows columns P P C
+    return cut.swapaxes(-4, -3).reshape(*lead, side * patch_size, side * patch_size, channels)
+
+
+def seen_region(width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
+    """What of an upright picture, of so many pixels, the square shows: left, top, right, bottom in its pixels.
+
+    It reaches beyond the picture where that is padded.
+    """
+    if fit.mode == "stretch":
+        return 0.0, 0.0, float(width), float(height)
+    if fit.mode == "crop":
+        return _central_box(width, height, fit.crop_percentage)
+    side = max(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
 def to_patches(pixels: Pixels, spec: ModelSpec) -> Pixels:
     """What the service does to one decoded picture: uint8 [H, W, C] -> uint8 [S, P*P*C]."""
     return patchify(to_square(pixels, spec.image_size, spec.fit, spec.interpolation), spec.patch_size)

@@ -3,12 +3,13 @@
 FastAPI, which would answer in its own way, reads none of the parameters: http/dispatcher.py does.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from app.api.classification import TIMEOUT
 from app.api.endpoint import Operation
 from app.api.openapi import CLASSIFICATION, HEALTH, MODELS, Responses, answered, described
-from app.api.schemas import BatchBody, ClassifyBody
+from app.api.schemas import BatchBody, ClassifyBody, ExplanationBody
 from app.errors import (
     BadApiKey,
     BadImage,
@@ -24,6 +25,9 @@ from app.errors import (
     UnsupportedFormat,
     UploadsFull,
 )
+from app.explanation.baselines import BASELINES
+from app.explanation.masks import METHODS
+from app.explanation.wanted import DEFAULT_BASELINE, DEFAULT_METHOD
 from app.http.dispatcher import Parameter
 from app.http.multipart import FIELD
 from app.serving.cards import NoCard
@@ -55,6 +59,25 @@ _SET = Parameter(
     {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "examples": [0.95]},
 )
 CLASSIFY_PARAMETERS = (_TOP_K, _MODEL, _THRESHOLD, _SET)
+_TARGET = Parameter(
+    "target",
+    str | None,
+    "The label to explain, or its index. Default: the most probable one.",
+    {"type": "string", "examples": ["dress"]},
+)
+_METHOD = Parameter(
+    "method",
+    str | None,
+    "`occlusion` hides one patch after the other; `rise` random parts of the picture, several times as often.",
+    {"type": "string", "enum": [*METHODS], "default": DEFAULT_METHOD},
+)
+_BASELINE = Parameter(
+    "baseline",
+    str | None,
+    "What a hidden patch shows: the `mean` color of the picture, that of its `border`, or a `blur` of it.",
+    {"type": "string", "enum": [*BASELINES], "default": DEFAULT_BASELINE},
+)
+EXPLAIN_PARAMETERS = (_TARGET, _METHOD, _BASELINE, _MODEL)
 _TIMEOUT_HEADER = {
     "name": TIMEOUT,
     "in": "header",
@@ -114,9 +137,28 @@ _BODY = (TooManyBytes, UnknownModel, UnsupportedFormat, UploadsFull)
 _IMAGE = (BadImage, InferenceFailed, OutOfMemory, TooManyPixels)  # of a batch they are an entry's
 
 
-def _request(content: dict[str, Any], description: str) -> dict[str, Any]:
+_EXPLANATION = {
+    "model": _NAMED,
+    "target": {"label": "Ankle boot", "index": 9, "probability": 0.9979},
+    "method": "occlusion",
+    "baseline": "mean",
+    "unit": "log-odds",
+    "runs": 5,
+    "grid": {"rows": 2, "columns": 2, "values": [[0.1, -0.02], [1.7, 2.4]]},
+    "region": {"left": 0.0, "top": -20.0, "right": 640.0, "bottom": 620.0, "width": 640, "height": 600},
+}
+
+
+def _request(
+    content: dict[str, Any], description: str, parameters: Sequence[Parameter] = CLASSIFY_PARAMETERS
+) -> dict[str, Any]:
     body = {"required": True, "description": description, "content": content}
-    return {"requestBody": body, "parameters": [*(one.described() for one in CLASSIFY_PARAMETERS), _TIMEOUT_HEADER]}
+    return {"requestBody": body, "parameters": [*(one.described() for one in parameters), _TIMEOUT_HEADER]}
+
+
+def _or_png(answer: Responses) -> Responses:
+    content = answer[200]["content"] | {"image/png": {"schema": _FILE}}
+    return {200: answer[200] | {"content": content}}
 
 
 CLASSIFY = Operation(
@@ -140,6 +182,20 @@ CLASSIFY_BATCH = Operation(
     )
     | described(*_REQUEST, *_BODY),
     _request({_FORM: {"schema": _MANY_FILES}}, "A form with a field for each picture."),
+)
+EXPLAIN = Operation(
+    "explain",
+    "Show what in a picture carries its label",
+    CLASSIFICATION,
+    _or_png(
+        answered(
+            "A number for each patch, as JSON; as a PNG where Accept prefers it, the picture with them laid over it",
+            _EXPLANATION,
+            model=ExplanationBody,
+        )
+    )
+    | described(*_REQUEST, *_BODY, *_IMAGE),
+    _request(_ONE_IMAGE, _ANY_IMAGE, EXPLAIN_PARAMETERS),
 )
 MODEL = Operation(
     "get_model",

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api import descriptions
+from app.api.accept import VARY, prefers
 from app.api.classification import expect_key
 from app.api.endpoint import add
 from app.api.schemas import (
@@ -25,6 +26,8 @@ from app.http.prefix import prefix_of
 from app.serving.cards import NoCard
 from app.serving.health import Health
 from app.serving.registry import Models, ModelsBody
+
+_JSON, _MARKDOWN = "application/json", "text/markdown"
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,9 @@ class Info:
             raise NoCard(
                 f"{model.name} has no model card; expected README.md and card.json in its bundle, as mixer card writes."
             )
-        vary = {"vary": "Accept"}
-        if _prefers_json(request.headers.get("accept", "")):
-            return Response(model.card.json, headers=vary, media_type="application/json")
-        return Response(model.card.markdown, headers=vary, media_type="text/markdown")
+        if prefers(request.headers.get("accept", ""), _JSON, _MARKDOWN):
+            return Response(model.card.json, headers=VARY, media_type=_JSON)
+        return Response(model.card.markdown, headers=VARY, media_type=_MARKDOWN)
 
     async def list_models(self, request: Request) -> ModelsBody:
         """Their names, for `model=NAME`, and which of them answers where a request names none."""
@@ -114,20 +116,3 @@ class Info:
             precision_reason=engine.precision_reason,
             fallback=engine.fallback,
         )
-
-
-def _prefers_json(accept: str) -> bool:
-    """Whether application/json has a higher weight than text/markdown; where both have the same, Markdown is meant."""
-    weights = dict(_weighted(one) for one in accept.lower().split(","))
-    any_weight = weights.get("*/*", 0.0)
-    json, markdown = "application/json", "text/markdown"
-    return weights.get(json, weights.get("application/*", any_weight)) > weights.get(
-        markdown, weights.get("text/*", any_weight)
-    )
-
-
-def _weighted(one: str) -> tuple[str, float]:
-    """A media type of Accept and its weight, 1 where none can be read."""
-    kind, *parameters = (part.strip() for part in one.split(";"))
-    weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-    return kind, float(weight) if weight.replace(".", "", 1).isdecimal() else 1.0

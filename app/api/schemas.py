@@ -71,6 +71,40 @@ class BatchBody(BaseModel):
     results: list[BatchEntry]
 
 
+class GridBody(BaseModel):
+    """A number for each patch, in rows from the top."""
+
+    rows: int
+    columns: int
+    values: list[list[float]] = Field(
+        description="How much the patch adds to the log-odds of the target; below 0 it speaks for other labels."
+    )
+
+
+class RegionBody(BaseModel):
+    """What the grid covers of the upright upload, in its pixels; beyond it where the model sees padding."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    width: int = Field(description="Of the upload, upright.")
+    height: int
+
+
+class ExplanationBody(BaseModel):
+    """What in a picture carries one of its labels."""
+
+    model: ModelName
+    target: PredictionBody
+    method: str
+    baseline: str = Field(description="What a hidden patch shows.")
+    unit: str
+    runs: int = Field(description="How many pictures, masked or whole, were run for it.")
+    grid: GridBody
+    region: RegionBody
+
+
 class LimitsBody(BaseModel):
     """What a client may send, and how much of it the service has inside at once."""
 

@@ -93,6 +93,17 @@ def decode(
         raise BadImage(words) from error
 
 
+def upload_size(payload: bytes, decoded: Pixels) -> tuple[int, int]:
+    """Width and height of a picture file as it is meant to be seen, of which `decoded` may be a fraction.
+
+    Its header is read again, which tells no orientation: that of the pixels [H, W, C] is taken. Raises as decode does.
+    """
+    with _opened(webp.padded(payload) if payload.startswith(_RIFF) else payload) as image:
+        width, height = image.size
+    is_turned = (width > height) != (decoded.shape[1] > decoded.shape[0]) and width != height
+    return (height, width) if is_turned else (width, height)
+
+
 def _decoded(payload: bytes, channels: int, useful_side: int, limits: DecodeLimits, most_work: float) -> Pixels:
     try:
         return _decoded_as_it_is(payload, channels, useful_side, limits, most_work)

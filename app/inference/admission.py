@@ -31,12 +31,15 @@ class Limits:
 class Admission:
     """Counts the permits that are `taken` here, of those that others may take, too, and those whose items are `here`.
 
+    `inside`: all of them, those for work in the background, too, which everything else goes before: nobody waits for
+    it, and it says nothing of the rate.
+
     `enough`: so many items at once keep everything busy, so that the rate is what can be done at most. Where a
     process's part of the permits is less, that many do.
     """
 
     def __init__(self, permits: Quota, enough: int) -> None:
-        self.taken = self.here = 0
+        self.taken = self.here = self.inside = 0
         self._permits = permits
         self._enough = min(enough, math.ceil(permits.limit / permits.processes))
         self._throughput = Throughput()
@@ -50,12 +53,30 @@ class Admission:
         """
         if not self._permits.try_take(count):
             raise self._full(count, now)
-        if self._throughput.is_known and (late := self._late(count, now, deadline)) is not None:
+        if self._throughput.is_known and (late := self._late(self.taken, count, now, deadline)) is not None:
             self._permits.give(count)
             raise late
         self.taken += count
+        self.inside += count
         if here:
             self.arrive(count, now)
+
+    def take_in_background(self, count: int, items: int, now: float, deadline: float) -> None:
+        """Take `count` permits, all or none, under which `items` are run one after the other, by `deadline`.
+
+        Raises: QueueFull.
+        """
+        if not self._permits.try_take(count):
+            raise self._full(count, now)
+        if self._throughput.is_known and (late := self._late(self.inside, items, now, deadline)) is not None:
+            self._permits.give(count)
+            raise late
+        self.inside += count
+
+    def release_in_background(self, count: int) -> None:
+        """So many of those are free again."""
+        self._permits.give(count)
+        self.inside -= count
 
     def arrive(self, count: int, now: float) -> None:
         """The items of `count` permits are here."""
@@ -67,6 +88,7 @@ class Admission:
         """One permit is free again. `here`: whether its item was."""
         self._permits.give(1)
         self.taken -= 1
+        self.inside -= 1
         if here:
             self.here -= 1
             if self.here == self._enough - 1:
@@ -86,9 +108,9 @@ class Admission:
             retry_after_s,
         )
 
-    def _late(self, count: int, now: float, deadline: float) -> QueueFull | None:
-        """Why `count` items behind those with permits here are not answered by `deadline`, if so."""
-        rate, taken = self._throughput.lower_bound_per_s(now), self.taken
+    def _late(self, taken: int, count: int, now: float, deadline: float) -> QueueFull | None:
+        """Why `count` items behind `taken` others are not answered by `deadline`, if so."""
+        rate = self._throughput.lower_bound_per_s(now)
         expected_s = (taken + count) / rate / _CERTAIN if rate else 0.0
         if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
             retry_after_s = self._reserve_retry_slot(count, now)

@@ -3,6 +3,9 @@
 There is no loop and no timer: an item that arrives, and an instance that becomes free, each start what can be run. A
 batch is whatever waits at that moment. Admission comes first: a `Permit` is held from before the item is there until
 its answer, so that one number, queue_capacity, bounds all the work inside the service.
+
+Work in the background, such as the many runs of an explanation, is taken up where nothing else waits, in batches so
+small that what comes meanwhile waits for less than a full run.
 """
 
 import asyncio
@@ -14,12 +17,13 @@ from typing import Generic
 
 from app.errors import DeadlinePassed, InferenceFailed, NotReady, QueueFull
 from app.inference.admission import Admission, Limits
-from app.inference.permits import OnTheirWay, Permit
+from app.inference.permits import BackgroundPermits, OnTheirWay, Permit
 from app.inference.waiters import Answer, Answered, Item, Observer, Waiter, fail, next_batch
 from app.system.quota import Quota
 
 _ITEM = attrgetter("item")
 _NEWS = 0.2  # how much the last run counts in what runs take
+_BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth part
 
 
 class Batcher(Generic[Item, Answer]):
@@ -40,6 +44,8 @@ class Batcher(Generic[Item, Answer]):
         self._run, self._limits, self._observer = run, limits, observer
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
+        self._background: dict[Waiter[Item, Answer], None] = {}  # likewise
+        self.background_batch_size = max(1, limits.max_batch_size // _BACKGROUND_SHARE)
         self._running: dict[asyncio.Task[None], list[Waiter[Item, Answer]]] = {}
         in_runs = limits.instances * limits.max_batch_size
         self.admission = Admission(permits or Quota(limits.queue_capacity), in_runs + 1)
@@ -69,36 +75,60 @@ class Batcher(Generic[Item, Answer]):
         self._admit(count, deadline, here=True)
         return [Permit(self, self._clock(), here=True) for _ in range(count)]
 
-    def _admit(self, count: int, deadline: float, *, here: bool) -> None:
+    def admit_in_background(self, items: int, deadline: float = math.inf) -> "BackgroundPermits[Item, Answer]":
+        """Permits under which `items` are run behind all others, no more of them than half of the queue's at once.
+
+        Raises as admit does.
+        """
+        held = max(1, min(items, self._limits.queue_capacity // 2))
+        self._admit(held, deadline, here=True, in_background=items)
+        return BackgroundPermits(self, held, self._clock())
+
+    def _admit(self, count: int, deadline: float, *, here: bool, in_background: int = 0) -> None:
         if self._closing:
             self._observer.rejected("draining", count)
             raise NotReady("The service is draining; expected a request to another instance.")
+        now = asyncio.get_running_loop().time()
         try:
-            self.admission.take(count, asyncio.get_running_loop().time(), deadline, here=here)
+            if in_background:
+                self.admission.take_in_background(count, in_background, now, deadline)
+            else:
+                self.admission.take(count, now, deadline, here=here)
         except QueueFull:
             self._observer.rejected("queue_full", count)
             raise
         self._empty.clear()
-        self._observer.depth(len(self._waiting), self.admission.taken)
+        self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
 
     def release(self, *, here: bool) -> None:
         """Take one permit back. `here`: whether its item was."""
         self.admission.release(asyncio.get_running_loop().time(), here=here)
-        if not self.admission.taken:
+        if not self.admission.inside:
             self._empty.set()
-        self._observer.depth(len(self._waiting), self.admission.taken)
+        self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
+
+    def release_in_background(self, count: int) -> None:
+        """Take back `count` of the permits for what is run behind all others."""
+        self.admission.release_in_background(count)
+        if not self.admission.inside:
+            self._empty.set()
+        self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
 
     # --- waiting ---
 
-    def submit(self, item: Item, deadline: float, since: float) -> "asyncio.Future[Answered[Answer]]":
-        """As the permit's `answer`, for one that was given at `since`."""
+    def submit(
+        self, item: Item, deadline: float, since: float, *, in_background: bool = False
+    ) -> "asyncio.Future[Answered[Answer]]":
+        """As the permit's `answer`, for one that was given at `since`. `in_background`: whether all others go first."""
         if self._closed:
             raise NotReady("The service has shut down; expected a request to another instance.")
         loop = asyncio.get_running_loop()
-        waiter: Waiter[Item, Answer] = Waiter(item, deadline, loop.create_future(), self._clock(), since)
+        waiter: Waiter[Item, Answer] = Waiter(
+            item, deadline, loop.create_future(), self._clock(), since, in_background=in_background
+        )
         waiter.timer = loop.call_at(deadline, self._expire, waiter)
         waiter.future.add_done_callback(partial(self._told, waiter))
-        self._waiting[waiter] = None
+        (self._background if in_background else self._waiting)[waiter] = None
         self._dispatch_soon()
         return waiter.future
 
@@ -108,7 +138,7 @@ class Batcher(Generic[Item, Answer]):
             waiter.timer.cancel()
         if future.cancelled():
             self._give_up(waiter, "client_gone")
-        elif future.exception() is None:
+        elif future.exception() is None and not waiter.in_background:
             self.admission.took(self._clock() - waiter.since)
 
     def _expire(self, waiter: Waiter[Item, Answer]) -> None:
@@ -117,8 +147,11 @@ class Batcher(Generic[Item, Answer]):
             waiter.future.set_exception(DeadlinePassed("The picture was not classified before its deadline."))
 
     def _give_up(self, waiter: Waiter[Item, Answer], reason: str) -> None:
-        self._waiting.pop(waiter, None)
-        self._observer.dropped(waiter.stage, reason)
+        if waiter.in_background:
+            self._background.pop(waiter, None)
+        else:
+            self._waiting.pop(waiter, None)
+            self._observer.dropped(waiter.stage, reason)
 
     # --- dispatch ---
 
@@ -131,15 +164,22 @@ class Batcher(Generic[Item, Answer]):
     def _dispatch(self) -> None:
         self._dispatch_scheduled = False
         loop, limits = asyncio.get_running_loop(), self._limits
-        while self._waiting and len(self._running) < limits.instances and (not limits.max_wait_s or self._is_due()):
-            batch, late = next_batch(self._waiting, limits.max_batch_size, loop.time(), self._run_s)
-            if late or self._late:
-                self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
+        while len(self._running) < limits.instances:
+            if self._waiting:
+                if limits.max_wait_s and not self._is_due():
+                    break
+                batch, late = next_batch(self._waiting, limits.max_batch_size, loop.time(), self._run_s)
+                if late or self._late:
+                    self._late = [waiter for waiter in (*self._late, *late) if not waiter.future.done()]
+            elif self._background:
+                batch, _ = next_batch(self._background, self.background_batch_size, loop.time(), 0.0)
+            else:
+                break
             if batch:
                 task = loop.create_task(self._run_batch(batch))
                 self._running[task] = batch
                 task.add_done_callback(self._instance_freed)
-        self._observer.depth(len(self._waiting), self.admission.taken)
+        self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
 
     def _is_due(self) -> bool:
         """Full, or the first item has waited long enough; otherwise a timer is set for when it has."""
@@ -155,7 +195,7 @@ class Batcher(Generic[Item, Answer]):
 
     def _instance_freed(self, task: "asyncio.Task[None]") -> None:
         del self._running[task]
-        if self._waiting:
+        if self._waiting or self._background:
             self._dispatch_soon()
 
     async def _run_batch(self, batch: list[Waiter[Item, Answer]]) -> None:
@@ -174,9 +214,10 @@ class Batcher(Generic[Item, Answer]):
     def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer], started: float) -> None:
         """Give each item of a batch its answer, unless its future is done already."""
         self._observer.ran(len(batch))
-        self.admission.answered(len(batch), asyncio.get_running_loop().time())
         infer_s = self._clock() - started
-        self._run_s += (infer_s - self._run_s) * _NEWS
+        if not batch[0].in_background:
+            self.admission.answered(len(batch), asyncio.get_running_loop().time())
+            self._run_s += (infer_s - self._run_s) * _NEWS
         for waiter, answer in zip(batch, answers, strict=True):
             if not waiter.future.done():
                 waiter.future.set_result(Answered(answer, started - waiter.arrived, infer_s, len(batch)))
@@ -200,11 +241,13 @@ class Batcher(Generic[Item, Answer]):
             async with asyncio.timeout(drain_timeout_s):
                 await self._empty.wait()
         except TimeoutError:
-            stranded = [*self._waiting, *self._late, *(waiter for batch in self._running.values() for waiter in batch)]
+            running = (waiter for batch in self._running.values() for waiter in batch)
+            stranded = [*self._waiting, *self._background, *self._late, *running]
             words = "The service shut down before an answer; expected a request to another instance."
             fail(stranded, partial(NotReady, words))
         self._closed = True
         self._waiting.clear()
+        self._background.clear()
         self._on_their_way.close()
         if self._timer is not None:
             self._timer.cancel()

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from app.decoding.cost_checks import TakesLong
 from app.decoding.decoder import DecodeLimits, decode
@@ -32,6 +32,7 @@ _SMALL_BYTES, _LITTLE_WORK = 100_000, 2_000_000
 log = logging.getLogger("mixer.classifier")
 
 
+Decoded = TypeVar("Decoded")
 ImagePermit = Permit[Patches, Scores]
 Picture = bytes | Pixels  # a picture file, or pixels uint8 [H, W, 1 or 3]
 
@@ -89,7 +90,7 @@ class Classifier:
         self.spec = engine.spec
         self.max_batch_size = limits.max_batch_size
         self.named = {"name": engine.spec.name, "version": engine.spec.version, "precision": engine.precision}
-        self._decoding = decoding
+        self.decoding = decoding
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
@@ -144,7 +145,7 @@ class Classifier:
         Raises: ServiceError of the kind that fits (errors.py).
         """
         try:
-            patches, decode_s = await self._decoded(payload, deadline, client, patient=patient)
+            patches, decode_s = await self.decoded(self._decode, payload, deadline, client, patient=patient)
             answer = permit.answer(patches, deadline)
             try:
                 answered = await answer
@@ -176,39 +177,50 @@ class Classifier:
         """For how many seconds the longest run under way has run; 0 where none is."""
         return self._executor.busy_s()
 
-    async def _decoded(
-        self, payload: Picture, deadline: float, client: Hashable, *, patient: bool
-    ) -> tuple[Patches, float]:
-        """Patches of the picture, and the seconds that they took. Small pictures are tried first with little work."""
-        threads, size = self._decoding.threads, len(payload) if isinstance(payload, bytes) else payload.nbytes
+    async def decoded(
+        self,
+        work: Callable[[Picture, float], Decoded],
+        payload: Picture,
+        deadline: float,
+        client: Hashable = None,
+        *,
+        patient: bool,
+    ) -> Decoded:
+        """What `work` makes of the picture in a thread that decodes, tried first with little work for a small picture.
+
+        work: called with the picture and the most work that it may take, as of `decode`. Raises: DeadlinePassed, and
+        what `work` raises.
+        """
+        threads, size = self.decoding.threads, len(payload) if isinstance(payload, bytes) else payload.nbytes
         patient = patient or size > _SMALL_BYTES
         most_work = math.inf if patient else _LITTLE_WORK
-        decoded = threads.submit(
-            partial(self._decode, payload, most_work), patient=patient, client=client, payload_bytes=size
-        )
+        decoded = threads.submit(partial(work, payload, most_work), patient=patient, client=client, payload_bytes=size)
         timer = asyncio.get_running_loop().call_at(deadline, self._give_up, decoded)
         try:
             return await decoded
         except TakesLong:
-            return await self._decoded(payload, deadline, client, patient=True)
+            return await self.decoded(work, payload, deadline, client, patient=True)
         except asyncio.CancelledError:
             self._metrics.dropped("decode", "client_gone")
             raise
         finally:
             timer.cancel()
 
-    def _give_up(self, decoded: "asyncio.Future[tuple[Patches, float]]") -> None:
+    def _give_up(self, decoded: "asyncio.Future[Decoded]") -> None:
         if not decoded.done():
             self._metrics.dropped("decode", "deadline")
             decoded.set_exception(DeadlinePassed("The picture was not decoded before its deadline."))
 
+    def pixels_of(self, payload: Picture, most_work: float) -> Pixels:
+        """The picture as uint8 [H, W, C], no larger than the model has a use for. Raises as `decode`."""
+        limits, channels = self.decoding.limits, self.spec.channels
+        if isinstance(payload, bytes):
+            return decode(payload, channels, self._useful_side, limits, most_work)
+        return with_channels(payload, channels, limits.max_pixels)
+
     def _decode(self, payload: Picture, most_work: float) -> tuple[Patches, float]:
         started = time.perf_counter()
-        limits, channels = self._decoding.limits, self.spec.channels
-        if isinstance(payload, bytes):
-            pixels = decode(payload, channels, self._useful_side, limits, most_work)
-        else:
-            pixels = with_channels(payload, channels, limits.max_pixels)
+        pixels = self.pixels_of(payload, most_work)
         try:
             patches = to_patches(pixels, self.spec)
         except MemoryError:

@@ -1,6 +1,7 @@
 """The right of one item to be inside, from before it is there until its answer. Knows nothing of batches."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from app.inference.waiters import Answer, Answered, Item
@@ -52,6 +53,30 @@ class Permit(Generic[Item, Answer]):
         a broken run, or what the run itself raised for this very item.
         """
         return self._batcher.submit(item, deadline, self._since)
+
+
+class BackgroundPermits(Generic[Item, Answer]):
+    """`held` rights to be inside the batcher for work that is run behind all other, one part after the other."""
+
+    def __init__(self, batcher: "Batcher[Item, Answer]", held: int, since: float) -> None:
+        self._batcher, self._since = batcher, since
+        self.held = held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.keep(0)
+
+    def keep(self, count: int) -> None:
+        """Make room for others: no more than `count` are needed from here on."""
+        if (spare := self.held - count) > 0:
+            self.held = count
+            self._batcher.release_in_background(spare)
+
+    def answers(self, items: Sequence[Item], deadline: float) -> "list[asyncio.Future[Answered[Answer]]]":
+        """The answer to each, until `deadline` (the event loop's clock). Raises and fails as a permit's `answer`."""
+        return [self._batcher.submit(item, deadline, self._since, in_background=True) for item in items]
 
 
 class OnTheirWay:

@@ -38,13 +38,24 @@ class Observer(Protocol):
 
 
 class Waiter(Generic[Item, Answer]):
-    """One item on its way. Compared by identity. `since`: when it was let in; `arrived`: when it began to wait."""
+    """One item on its way. Compared by identity. `since`: when it was let in; `arrived`: when it began to wait.
 
-    __slots__ = ("arrived", "deadline", "future", "item", "since", "stage", "timer")
+    in_background: whether all others go before it.
+    """
+
+    __slots__ = ("arrived", "deadline", "future", "in_background", "item", "since", "stage", "timer")
 
     def __init__(
-        self, item: Item, deadline: float, future: "asyncio.Future[Answered[Answer]]", arrived: float, since: float
+        self,
+        item: Item,
+        deadline: float,
+        future: "asyncio.Future[Answered[Answer]]",
+        arrived: float,
+        since: float,
+        *,
+        in_background: bool = False,
     ) -> None:
+        self.in_background = in_background
         self.item, self.deadline, self.future, self.arrived, self.since = item, deadline, future, arrived, since
         self.stage = "queue"
         self.timer: asyncio.TimerHandle | None = None

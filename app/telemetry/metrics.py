@@ -11,7 +11,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from app.system.shared_memory import SharedMemory
+from app.system.shared_memory import Segment, SharedMemory
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,7 +29,24 @@ class Metrics:
     def __init__(self, shared_memory: SharedMemory | None = None, worker: int = 0) -> None:
         self._shared_memory = shared_memory or SharedMemory()
         segment = self._shared_memory.segment(worker)
-        counter, gauge, histogram = partial(Counter, segment), partial(Gauge, segment), partial(Histogram, segment)
+        self._count_requests(segment)
+        self._count_images(segment)
+        self._count_by_model(segment)
+        self._watch_service(segment)
+        self._registry = CollectorRegistry()
+        self._registry.register(_Scrape(self))
+        self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
+        self._padding = self.padding_images.labels()
+        self._answered = self.classified_requests.labels()
+        self._answered_seconds = {stage: self.classified_request_seconds.labels(stage) for stage in _STAGES[1:4]}
+        self._sizes, self._last_run = self.batch_size.labels(), self.last_run.labels()
+        self._uncertain = self.uncertain.labels()
+        self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")
+        self._stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
+
+    def _count_requests(self, segment: Segment) -> None:
+        """What clients sent, and what became of it, in whatever protocol."""
+        counter, histogram = partial(Counter, segment), partial(Histogram, segment)
         self.requests = counter("mixer_requests", "Requests answered, by endpoint and status.", ["endpoint", "status"])
         self.errors = counter(
             "mixer_errors", "Requests that failed, by endpoint and the code of their problem.", ["endpoint", "code"]
@@ -41,6 +58,18 @@ class Metrics:
             ["endpoint"],
         )
         self.key_requests = counter("mixer_key_requests", "Requests let in by an API key, by its name.", ["key"])
+        self.classified_requests = counter(
+            "mixer_classified_requests", "Requests of which every picture was classified, in whatever protocol."
+        )
+        self.classified_request_seconds = counter(
+            "mixer_classified_request_seconds",
+            "Seconds of those requests in decode, queue and infer; of several pictures, the mean.",
+            ["stage"],
+        )
+
+    def _count_images(self, segment: Segment) -> None:
+        """Pictures and explanations, their way and their answers."""
+        counter, gauge, histogram = partial(Counter, segment), partial(Gauge, segment), partial(Histogram, segment)
         self.images = counter("mixer_images", "Pictures, by what became of them.", ["outcome"])
         self.stage_seconds = histogram(
             "mixer_stage_seconds",
@@ -66,6 +95,16 @@ class Metrics:
         )
         self.predictions = counter("mixer_predictions", "Pictures, by their most probable label.", ["label"])
         self.uncertain = counter("mixer_uncertain", "Pictures whose answer was uncertain: below the energy threshold.")
+        self.explanations = counter(
+            "mixer_explanations", "Pictures to explain, by method and what became of them.", ["method", "outcome"]
+        )
+        self.explanation_rows = counter(
+            "mixer_explanation_rows", "Masked pictures that were run for explanations that were answered."
+        )
+
+    def _count_by_model(self, segment: Segment) -> None:
+        """The same by bundle; only of several."""
+        counter, gauge = partial(Counter, segment), partial(Gauge, segment)
         self.model_images = counter(
             "mixer_model_images",
             "Pictures, by the bundle that was asked and what became of them; only of several bundles.",
@@ -80,14 +119,6 @@ class Metrics:
             "mixer_model_uncertain",
             "Pictures whose answer was uncertain, by the bundle that was asked; only of several bundles.",
             ["model"],
-        )
-        self.classified_requests = counter(
-            "mixer_classified_requests", "Requests of which every picture was classified, in whatever protocol."
-        )
-        self.classified_request_seconds = counter(
-            "mixer_classified_request_seconds",
-            "Seconds of those requests in decode, queue and infer; of several pictures, the mean.",
-            ["stage"],
         )
         self.model_requests = counter(
             "mixer_model_classified_requests",
@@ -108,6 +139,10 @@ class Metrics:
             ["model"],
             max,
         )
+
+    def _watch_service(self, segment: Segment) -> None:
+        """How the service itself is."""
+        counter, gauge, histogram = partial(Counter, segment), partial(Gauge, segment), partial(Histogram, segment)
         self.reloads = counter("mixer_reloads", "Bundles looked at by a reload, by what became of it.", ["outcome"])
         self.ready = gauge("mixer_ready", "1 where pictures may be sent, 0 where not.", together=min)
         self.canary_seconds = gauge(
@@ -134,16 +169,6 @@ class Metrics:
         self.engine_info = gauge(
             "mixer_engine_info", "1 for what is really running.", ["provider", "precision", "model", "version"], max
         )
-        self._registry = CollectorRegistry()
-        self._registry.register(_Scrape(self))
-        self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
-        self._padding = self.padding_images.labels()
-        self._answered = self.classified_requests.labels()
-        self._answered_seconds = {stage: self.classified_request_seconds.labels(stage) for stage in _STAGES[1:4]}
-        self._sizes, self._last_run = self.batch_size.labels(), self.last_run.labels()
-        self._uncertain = self.uncertain.labels()
-        self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")
-        self._stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
 
     def render(self) -> bytes:
         """The metrics of the whole service in Prometheus' text format."""
@@ -201,6 +226,11 @@ class Metrics:
     def lost(self, outcome: str, count: int = 1) -> None:
         """Pictures got none."""
         self.images.labels(outcome).inc(count)
+
+    def explained(self, method: str, outcome: str, rows: int = 0) -> None:
+        """A picture got its explanation, of so many rows, or none."""
+        self.explanations.labels(method, outcome).inc()
+        self.explanation_rows.labels().inc(rows)
 
     def padded(self, count: int) -> None:
         """A run was padded with `count` empty images."""

@@ -1,0 +1,82 @@
+"""POST /explain: how much each part of a picture carries its label, as numbers or laid over it. HTTP only."""
+
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from fastapi import APIRouter, Request
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from app.api import descriptions
+from app.api.accept import VARY, prefers
+from app.api.classification import Classification
+from app.api.endpoint import add
+from app.errors import ServiceError
+from app.explanation.explainer import UNIT, Explainer, Explanation
+from app.explanation.overlay import overlay_png
+from app.explanation.wanted import Asked, Wanted, wanted_of
+from app.http.body import read_image
+from app.http.dispatcher import Application, AsgiEndpoint
+from app.http.request_log import Access, timing_of
+
+PNG, JSON = "image/png", "application/json"
+
+
+@dataclass(frozen=True)
+class Explain:
+    """The endpoint for explanations."""
+
+    classification: Classification
+
+    def add_to(self, app: Application) -> None:
+        """Add the endpoint, and dispatch its requests to it."""
+        classification = self.classification
+        endpoint = AsgiEndpoint("/explain", self.explain, descriptions.EXPLAIN_PARAMETERS, classification.in_flight)
+        router = APIRouter()
+        add(
+            router, endpoint.path, endpoint.described, descriptions.EXPLAIN,
+            method="POST", description=self.explain.__doc__, needs_key=classification.keys.locked,
+        )  # fmt: skip
+        app.dispatch("POST", endpoint.path, Access(endpoint, classification.metrics))
+        app.include_router(router)
+
+    async def explain(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
+        """One picture, sent as to /classify. It takes a run for each of its patches, behind all that are classified."""
+        classification = self.classification
+        classification.expect_key(request)
+        wanted_of(classification.models.classifier(model).spec, asked)
+        clients_deadline = classification.clients_deadline(request)
+        with classification.reserve() as reservation:
+            picture = await read_image(request, classification.body_limits, reservation)
+            timing = timing_of(request.scope)
+            timing.received()
+            deadline = min(clients_deadline, classification.deadline())
+            explainer = Explainer(classification.models.classifier(model))  # which may be another one by now
+            wanted = wanted_of(explainer.spec, asked)
+            try:
+                explanation = await explainer.explain(picture, wanted, deadline)
+            except ServiceError as error:
+                classification.metrics.explained(wanted.method, error.code)
+                raise
+            classification.metrics.explained(wanted.method, "explained", explanation.runs)
+            timing.stages |= explanation.seconds
+            if prefers(request.headers.get("accept", ""), PNG, JSON):
+                pixels = await explainer.shown(picture, deadline)
+                png = await explainer.in_thread(overlay_png, pixels, explanation.values, explanation.region)
+                return Response(png, headers=VARY, media_type=PNG)
+        return Response(to_json(body_of(explainer, wanted, explanation)), headers=VARY, media_type=JSON)
+
+
+def body_of(explainer: Explainer, wanted: Wanted, explanation: Explanation) -> dict[str, Any]:
+    """The answer in JSON."""
+    rows, columns = explanation.values.shape
+    return {
+        "model": explainer.named,
+        "target": explanation.target,
+        "method": wanted.method,
+        "baseline": wanted.baseline,
+        "unit": UNIT,
+        "runs": explanation.runs,
+        "grid": {"rows": rows, "columns": columns, "values": explanation.values.tolist()},
+        "region": explanation.region._asdict(),
+    }
