@@ -1,7 +1,8 @@
 """POST /explain: how much each part of a picture carries its label, as numbers or laid over it. HTTP only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import TypedDict, Unpack
 
 from fastapi import APIRouter, Request
 from pydantic_core import to_json
@@ -18,6 +19,7 @@ from app.explanation.wanted import Asked, Wanted, wanted_of
 from app.http.body import read_image
 from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.request_log import Access, timing_of
+from app.inference.answer import Prediction
 
 PNG, JSON = "image/png", "application/json"
 
@@ -67,8 +69,29 @@ class Explain:
         return Response(to_json(body_of(explainer, wanted, explanation)), headers=VARY, media_type=JSON)
 
 
-def body_of(explainer: Explainer, wanted: Wanted, explanation: Explanation) -> dict[str, Any]:
+class Grid(TypedDict):
+    """A number for each patch, in rows from the top."""
+
+    rows: int
+    columns: int
+    values: list[list[float]]
+
+
+class Explained(TypedDict):
     """The answer in JSON."""
+
+    model: Mapping[str, str]
+    target: Prediction
+    method: str
+    baseline: str
+    unit: str
+    runs: int
+    grid: Grid
+    region: Mapping[str, float]
+
+
+def body_of(explainer: Explainer, wanted: Wanted, explanation: Explanation) -> Explained:
+    """What a client gets of an explanation."""
     rows, columns = explanation.values.shape
     return {
         "model": explainer.named,

@@ -15,6 +15,7 @@ PROBLEM = {"$ref": "#/components/schemas/Problem"}
 NAMES = {
     ("post", "/classify"): ("classify", "classification"),
     ("post", "/classify/batch"): ("classify_batch", "classification"),
+    ("post", "/explain"): ("explain", "classification"),
     ("get", "/model"): ("get_model", "models"),
     ("get", "/model/card"): ("get_model_card", "models"),
     ("get", "/models"): ("list_models", "models"),
@@ -23,19 +24,21 @@ NAMES = {
     ("get", "/metrics"): ("metrics", "operators"),
     ("post", "/admin/reload"): ("reload", "operators"),
 }
+ONE_PICTURE = {
+    "400": {"bad_picture", "bad_request"},
+    "401": {"bad_api_key"},
+    "404": {"unknown_model"},
+    "413": {"too_many_bytes", "too_many_pixels"},
+    "415": {"unsupported_format"},
+    "422": {"bad_parameter"},
+    "429": {"queue_full", "uploads_full"},
+    "500": {"inference_failed", "internal_error"},
+    "503": {"not_ready", "out_of_memory"},
+    "504": {"deadline_passed"},
+}
 ERRORS = {
-    "classify": {
-        "400": {"bad_picture", "bad_request"},
-        "401": {"bad_api_key"},
-        "404": {"unknown_model"},
-        "413": {"too_many_bytes", "too_many_pixels"},
-        "415": {"unsupported_format"},
-        "422": {"bad_parameter"},
-        "429": {"queue_full", "uploads_full"},
-        "500": {"inference_failed", "internal_error"},
-        "503": {"not_ready", "out_of_memory"},
-        "504": {"deadline_passed"},
-    },
+    "classify": ONE_PICTURE,
+    "explain": ONE_PICTURE,
     "classify_batch": {
         "400": {"bad_request"},
         "401": {"bad_api_key"},

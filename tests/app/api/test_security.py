@@ -14,6 +14,7 @@ EITHER: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
 WITH_A_KEY = {
     ("post", "/classify"),
     ("post", "/classify/batch"),
+    ("post", "/explain"),
     ("get", "/model"),
     ("get", "/model/card"),
     ("get", "/models"),

@@ -352,7 +352,7 @@ async def test_logits_that_are_no_numbers_are_a_failure(wrong: float, build: Bui
 
 async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, metrics: WatchedMetrics) -> None:
     classifier, gate = build(engine_of(FakeSession(SPEC), SPEC)), threading.Event()
-    before = classifier._decoding.threads.submit(lambda: gate.wait(60))
+    before = classifier.decoding.threads.submit(lambda: gate.wait(60))
     with pytest.raises(DeadlinePassed, match="not decoded before its deadline"):
         await classify(classifier, image(RED), timeout_s=-1)
     gate.set()

@@ -33,6 +33,8 @@ NAMES = {
     "mixer_top1_probability": set(),
     "mixer_predictions": {"label"},
     "mixer_uncertain": set(),
+    "mixer_explanations": {"method", "outcome"},
+    "mixer_explanation_rows": set(),
     "mixer_engine_info": {"provider", "precision", "model", "version"},
     "mixer_connections": set(),
     "mixer_worker_restarts": set(),
@@ -131,6 +133,7 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
         'mixer_predictions_total{label="red"}': 2,
         'mixer_predictions_total{label="blue"}': 1,
         "mixer_uncertain_total": 0,
+        "mixer_explanation_rows_total": 0,
         'mixer_engine_info{model="colours",precision="fp32",provider="cpu",version="7"}': 1,
     }
 
