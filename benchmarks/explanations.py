@@ -28,7 +28,6 @@ from app.engine.engine import Engine, EngineOptions, open_engine
 from app.engine.runners import Patches
 from app.errors import ServiceError
 from app.explanation.baselines import baseline_of
-from app.explanation.explainer import log_odds_of
 from app.explanation.masks import METHODS
 from app.inference.scores import Scores, scores_of
 from model.data.scan import scan
@@ -54,8 +53,8 @@ def explained(engine: Engine, method: str, baseline: str, patches: Patches) -> V
     masks = METHODS[method].masks(patches, baseline_of(patches, engine.spec.patch_size, baseline))
     scores = run(engine, np.concatenate([patches[np.newaxis], masks.masked(0, masks.count)]))
     target = int(scores[0].order[0])
-    log_odds = np.array([log_odds_of(one, target, engine.spec.temperature) for one in scores])
-    return masks.values(log_odds[0], log_odds[1:])
+    logits = np.array([one.logits[target] for one in scores], dtype=np.float64)
+    return masks.values(logits[0], logits[1:])
 
 
 def by_chance(generator: np.random.Generator, patches: Patches) -> Values:

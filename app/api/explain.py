@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.api import descriptions
 from app.api.accept import VARY, prefers
-from app.api.classification import Classification
+from app.api.classification import Asker, Classification
 from app.api.endpoint import add
 from app.errors import ServiceError
 from app.explanation.explainer import UNIT, Explainer, Explanation
@@ -20,6 +20,7 @@ from app.http.body import read_image
 from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.request_log import Access, timing_of
 from app.inference.answer import Prediction
+from app.inference.classifier import Picture
 
 PNG, JSON = "image/png", "application/json"
 
@@ -50,23 +51,40 @@ class Explain:
         clients_deadline = classification.clients_deadline(request)
         with classification.reserve() as reservation:
             picture = await read_image(request, classification.body_limits, reservation)
-            timing = timing_of(request.scope)
-            timing.received()
+            timing_of(request.scope).received()
             deadline = min(clients_deadline, classification.deadline())
             explainer = Explainer(classification.models.classifier(model))  # which may be another one by now
             wanted = wanted_of(explainer.spec, asked)
-            try:
-                explanation = await explainer.explain(picture, wanted, deadline)
-            except ServiceError as error:
-                classification.metrics.explained(wanted.method, error.code)
-                raise
-            classification.metrics.explained(wanted.method, "explained", explanation.runs)
-            timing.stages |= explanation.seconds
+            explanation = await explained(classification, request, explainer, picture, wanted, deadline)
             if prefers(request.headers.get("accept", ""), PNG, JSON):
                 pixels = await explainer.shown(picture, deadline)
                 png = await explainer.in_thread(overlay_png, pixels, explanation.values, explanation.region)
                 return Response(png, headers=VARY, media_type=PNG)
         return Response(to_json(body_of(explainer, wanted, explanation)), headers=VARY, media_type=JSON)
+
+
+async def explained(
+    classification: Classification,
+    request: Asker,
+    explainer: Explainer,
+    picture: Picture,
+    wanted: Wanted,
+    deadline: float,
+) -> Explanation:
+    """The explanation of a picture of a request by whatever protocol, counted, its times added to the request's.
+
+    Raises: ServiceError.
+    """
+    try:
+        explanation = await explainer.explain(picture, wanted, deadline)
+    except ServiceError as error:
+        classification.metrics.explained(wanted.method, error.code)
+        raise
+    classification.metrics.explained(wanted.method, "explained", explanation.runs)
+    stages = timing_of(request.scope).stages
+    for stage, spent_s in explanation.seconds.items():
+        stages[stage] = stages.get(stage, 0.0) + spent_s
+    return explanation
 
 
 class Grid(TypedDict):

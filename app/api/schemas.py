@@ -77,7 +77,7 @@ class GridBody(BaseModel):
     rows: int
     columns: int
     values: list[list[float]] = Field(
-        description="How much the patch adds to the log-odds of the target; below 0 it speaks for other labels."
+        description="What the patch adds to the logit of the target; below 0 where it speaks against it."
     )
 
 

@@ -7,7 +7,7 @@ deadline, limits, metrics, timing. Knows no protocol.
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -64,6 +64,41 @@ class Route:
     key_of: Callable[[Request], str | None] = field(default=lambda request: None)
     method: str = "POST"
 
+    def handler(self, classification: Classification) -> "Handler":
+        """What answers its requests."""
+        return _Endpoint(Asking(classification), self)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class PictureRoute(Protocol):
+    """What a dialect dispatches past FastAPI."""
+
+    @property
+    def path(self) -> str:
+        """Where it is, {model} and {version} in it those that are asked for."""
+        ...
+
+    @property
+    def operation(self) -> Operation:
+        """How it is described."""
+        ...
+
+    @property
+    def form(self) -> Form:
+        """How it tells errors."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """Of HTTP."""
+        ...
+
+    def handler(self, classification: Classification) -> Handler:
+        """What answers its requests."""
+        ...
+
 
 @dataclass(frozen=True)
 class Info:
@@ -81,7 +116,7 @@ class Info:
 class Dialect:
     """All that one protocol adds."""
 
-    routes: tuple[Route, ...] = ()
+    routes: tuple[PictureRoute, ...] = ()
     info: tuple[Info, ...] = ()
 
     def add_to(self, app: Application, classification: Classification) -> None:
@@ -90,7 +125,7 @@ class Dialect:
         locked = classification.keys.locked
         for route in self.routes:
             endpoint = AsgiEndpoint(
-                route.path, _Endpoint(Asking(classification), route), None, classification.in_flight, route.form
+                route.path, route.handler(classification), None, classification.in_flight, route.form
             )
             add(
                 router, route.path, endpoint.described, route.operation,

@@ -26,7 +26,7 @@ from app.inference.permits import BackgroundPermits
 from app.inference.scores import Scores
 from model.preprocess import Pixels, seen_region, to_patches
 
-UNIT = "log-odds"
+UNIT = "logit"
 _ROWS_BEFORE_MASKS = 1  # the whole picture
 _COLORS = 3
 _SHOWN_SIDE = 600  # pixels, beyond which an overlay does not show more
@@ -48,10 +48,10 @@ class Region(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """How much each patch carries the answer `target`.
+    """What each patch of a picture has to do with the answer `target`.
 
-    values: float64 [rows, columns], in log-odds of the target: what the patch adds to them, below 0 where it speaks for
-    other labels. region: what the grid covers. seconds: in decode, queue and infer. runs: rows that were run.
+    values: float64 [rows, columns], what each patch adds to the target's logit; below 0 where it speaks against it.
+    region: what the grid covers. seconds: in decode, queue and infer. runs: rows that were run.
     """
 
     target: Prediction
@@ -81,17 +81,13 @@ class _Runs:
 
     async def run(self, rows: Patches) -> list[Scores]:
         """The scores of uint8 [n, S, P*P*C]. Raises: DeadlinePassed, InferenceFailed, NotReady."""
-        futures = self.permits.answers(list(rows), self.deadline)
         try:
-            answered = await asyncio.gather(*futures)
+            answered = await asyncio.gather(*self.permits.answers(list(rows), self.deadline))
         except DeadlinePassed:
             raise DeadlinePassed(
                 f"{self.done} of the {self.total} runs of this explanation were done by its deadline; expected all. "
                 "It may be tried again when less is asked of the service, or with more time."
             ) from None
-        finally:
-            for future in futures:
-                future.cancel()
         self.done += len(rows)
         self.permits.keep(self.total - self.done)
         self.queue_s += max(one.queue_s for one in answered)
@@ -130,13 +126,13 @@ class Explainer:
             (whole,) = await runs.run(patches[np.newaxis])
             target = int(whole.order[0]) if wanted.target is None else wanted.target
             scores = await runs.run_all(masks)
-        log_odds = np.array([log_odds_of(one, target, self.spec.temperature) for one in (whole, *scores)])
-        if not np.isfinite(log_odds).all():
+        logits = np.array([one.logits[target] for one in (whole, *scores)], dtype=np.float64)
+        if not np.isfinite(logits).all():
             raise InferenceFailed("The logits of this picture are not all finite numbers. This is a bug.")
         side = math.isqrt(len(patches))
         return Explanation(
             {"label": self.spec.labels[target], "index": target, "probability": float(whole.probabilities[target])},
-            masks.values(log_odds[0], log_odds[1:]).reshape(side, side),
+            masks.values(logits[0], logits[1:]).reshape(side, side),
             prepared.region,
             {"decode": prepared.seconds, "queue": runs.queue_s, "infer": runs.infer_s},
             total,
@@ -167,15 +163,6 @@ class Explainer:
         width, height = upload_size(picture, pixels) if isinstance(picture, bytes) else _size(picture)
         region = Region(*seen_region(width, height, self.spec.fit), width, height)
         return _Prepared(patches, region, time.perf_counter() - started)
-
-
-def log_odds_of(scores: Scores, target: int, temperature: float) -> float:
-    """The logarithm of the target's probability over that of all other labels; of one label alone, its logit."""
-    logits = scores.logits.astype(np.float64) / temperature
-    others = np.delete(logits, target)
-    if not len(others):
-        return float(logits[target])
-    return float(logits[target] - np.logaddexp.reduce(others))
 
 
 def _size(pixels: Pixels) -> tuple[int, int]:

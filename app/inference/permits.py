@@ -56,16 +56,22 @@ class Permit(Generic[Item, Answer]):
 
 
 class BackgroundPermits(Generic[Item, Answer]):
-    """`held` rights to be inside the batcher for work that is run behind all other, one part after the other."""
+    """`held` rights to be inside the batcher for work that is run behind all other, one part after the other.
+
+    At the end of the with statement, what has no answer yet is given up.
+    """
 
     def __init__(self, batcher: "Batcher[Item, Answer]", held: int, since: float) -> None:
         self._batcher, self._since = batcher, since
         self.held = held
+        self._asked: list[asyncio.Future[Answered[Answer]]] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
+        for future in self._asked:
+            future.cancel()
         self.keep(0)
 
     def keep(self, count: int) -> None:
@@ -76,7 +82,9 @@ class BackgroundPermits(Generic[Item, Answer]):
 
     def answers(self, items: Sequence[Item], deadline: float) -> "list[asyncio.Future[Answered[Answer]]]":
         """The answer to each, until `deadline` (the event loop's clock). Raises and fails as a permit's `answer`."""
-        return [self._batcher.submit(item, deadline, self._since, in_background=True) for item in items]
+        futures = [self._batcher.submit(item, deadline, self._since, in_background=True) for item in items]
+        self._asked = [future for future in self._asked if not future.done()] + futures
+        return futures
 
 
 class OnTheirWay:

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from app.errors import DeadlinePassed, NotReady, QueueFull
 from app.inference.admission import Limits
 from app.inference.batcher import Batcher
-from app.inference.permits import Permit
+from app.inference.permits import BackgroundPermits, Permit
 from app.inference.waiters import Answered
 from tests.app.fakes import Poison, RecordingObserver
 from tests.app.virtual_time import VirtualTimeLoop, clock_at, now
@@ -39,14 +39,37 @@ class Client:
     runs: int = 0
 
 
+@dataclass(eq=False)
+class Row:
+    """An item in the background."""
+
+    number: int
+    poisoned: bool
+    runs: int = 0
+
+
+@dataclass(eq=False)
+class Background:
+    """Items that are run behind everybody, as one task."""
+
+    rows: list[Row]
+    deadline: float
+    held: int
+    task: "asyncio.Task[list[Answered[int]]]" = field(init=False)
+    left: bool = False
+
+
+Asked = Client | Row
+
+
 class Instances:
     """A run that ends when it is told to, and fails where an item is poisoned."""
 
-    def __init__(self, expect_wanted: Callable[[list[Client]], None]) -> None:
-        self.running: list[tuple[list[Client], asyncio.Future[None]]] = []
+    def __init__(self, expect_wanted: Callable[[list[Asked]], None]) -> None:
+        self.running: list[tuple[list[Asked], asyncio.Future[None]]] = []
         self._expect_wanted = expect_wanted
 
-    async def __call__(self, batch: list[Client]) -> list[int]:
+    async def __call__(self, batch: list[Asked]) -> list[int]:
         self._expect_wanted(batch)
         run = batch, asyncio.get_running_loop().create_future()
         self.running.append(run)
@@ -73,12 +96,13 @@ class Machine(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
         self.observer = RecordingObserver()
         self.clients: list[Client] = []
+        self.background: list[Background] = []
         self.asked = 0
         self.ran: list[Client] = []
         self.broken: list[str] = []
         self.closing: asyncio.Task[None] | None = None
         self.instances = Instances(self._expect_wanted)
-        self.batcher: Batcher[Client, int] = Batcher(self.instances, self.limits, self.observer)
+        self.batcher: Batcher[Asked, int] = Batcher(self.instances, self.limits, self.observer)
 
     # --- what happens ---
 
@@ -89,6 +113,21 @@ class Machine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 4), culprit=st.integers(0, 6), timeout_s=st.sampled_from([0.5, 1000.0, 1000.0]))
     def arrive_together(self, *, count: int, culprit: int, timeout_s: float) -> None:
         self._do(lambda: self._admit(count, culprit, timeout_s, False, now() + timeout_s))
+
+    @rule(count=st.integers(1, 6), culprit=st.integers(0, 12), timeout_s=st.sampled_from([1.0, 1000.0, 1000.0]))
+    def arrive_in_background(self, *, count: int, culprit: int, timeout_s: float) -> None:
+        self._do(lambda: self._admit_in_background(count, culprit, now() + timeout_s))
+
+    @precondition(lambda self: self._in_background())
+    @rule(which=st.integers(0, 100))
+    def leave_the_background(self, which: int) -> None:
+        background = self._in_background()[which % len(self._in_background())]
+
+        def leave() -> None:
+            background.left = True
+            background.task.cancel()
+
+        self._do(leave)
 
     @precondition(lambda self: any(not client.decoded.is_set() for client in self._inside()))
     @rule(which=st.integers(0, 100))
@@ -133,12 +172,14 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def places_are_those_inside(self) -> None:
-        assert self.observer.in_flight == len(self._inside()) <= self.limits.queue_capacity
+        held = sum(background.held for background in self._in_background())
+        assert self.observer.in_flight == len(self._inside()) + held <= self.limits.queue_capacity
 
     @invariant()
     def who_waits_is_known(self) -> None:
         waiting = [client for client in self._inside() if client.asked and not client.runs]
-        assert self.observer.waiting <= len(waiting)  # who cannot be answered in time waits for no instance
+        rows = [row for background in self._in_background() for row in background.rows if not row.runs]
+        assert self.observer.waiting <= len(waiting) + len(rows)  # who cannot be answered in time waits for no instance
 
     @invariant()
     def nobody_waits_beyond_the_deadline(self) -> None:
@@ -151,7 +192,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def no_instance_is_idle_while_somebody_waits(self) -> None:
-        waits = self.observer.waiting
+        waits = len(self.batcher._waiting)
         due = self.limits.max_wait_s == 0 or waits >= self.limits.max_batch_size
         assert not (waits and due) or len(self.instances.running) == self.limits.instances or self._is_closed()
 
@@ -160,13 +201,19 @@ class Machine(RuleBasedStateMachine):
         order = [client.asked for client in self.ran]
         assert order == sorted(order)
         for batch, _ in self.instances.running:
-            assert [client.asked for client in batch] == sorted(client.asked for client in batch)
+            asked = [one.asked for one in batch if isinstance(one, Client)]
+            assert asked == sorted(asked)  # type: ignore[type-var]
+            assert len(asked) in (0, len(batch))  # and nobody shares a run with the background
+            assert asked or len(batch) <= self.batcher.background_batch_size
 
     @invariant()
     def everybody_who_is_gone_got_what_fits(self) -> None:
         for client in self.clients:
             if client.task.done():
                 self._expect_outcome(client)
+        for background in self.background:
+            if background.task.done():
+                self._expect_outcome_of(background)
 
     def teardown(self) -> None:
         """Whatever has happened before, an end is an end for everybody."""
@@ -179,7 +226,7 @@ class Machine(RuleBasedStateMachine):
         self.runner.run(self._clock_at(self.now() + 10.0))
         assert self.closing is not None
         assert self.closing.done()
-        assert self._inside() == []
+        assert self._inside() == self._in_background() == []
         assert self.instances.running == []
         assert (self.observer.waiting, self.observer.in_flight) == (0, 0)
         self.everybody_who_is_gone_got_what_fits()
@@ -197,6 +244,9 @@ class Machine(RuleBasedStateMachine):
     def _inside(self) -> list[Client]:
         return [client for client in self.clients if not client.task.done()]
 
+    def _in_background(self) -> list[Background]:
+        return [background for background in self.background if not background.task.done()]
+
     def _is_closed(self) -> bool:
         return self.closing is not None and self.closing.done()
 
@@ -212,7 +262,7 @@ class Machine(RuleBasedStateMachine):
         await _settled()
 
     def _admit(self, count: int, culprit: int, timeout_s: float, decoding: bool, deadline: float) -> None:
-        room = self.limits.queue_capacity - len(self._inside())
+        room = self._room()
         try:
             permits = self.batcher.admit_all(count, deadline)
         except QueueFull:
@@ -230,15 +280,40 @@ class Machine(RuleBasedStateMachine):
             if not decoding:
                 client.decoded.set()
 
-    async def _live(self, client: Client, permit: Permit[Client, int]) -> Answered[int]:
+    def _room(self) -> int:
+        return self.limits.queue_capacity - len(self._inside()) - sum(one.held for one in self._in_background())
+
+    def _admit_in_background(self, count: int, culprit: int, deadline: float) -> None:
+        room = self._room()
+        try:
+            permits = self.batcher.admit_in_background(count, deadline)
+        except QueueFull:
+            assert min(count, max(1, self.limits.queue_capacity // 2)) > room or deadline < math.inf
+            return
+        except NotReady:
+            assert self.closing is not None
+            return
+        assert permits.held <= room
+        rows = [Row(100 * len(self.background) + index, index == culprit) for index in range(count)]
+        background = Background(rows, deadline, permits.held)
+        background.task = asyncio.create_task(self._run_behind(background, permits))
+        self.background.append(background)
+
+    async def _run_behind(self, background: Background, permits: BackgroundPermits[Asked, int]) -> list[Answered[int]]:
+        with permits:
+            return await asyncio.gather(*permits.answers(background.rows, background.deadline))
+
+    async def _live(self, client: Client, permit: Permit[Asked, int]) -> Answered[int]:
         with permit:
             await client.decoded.wait()
             self.asked += 1
             client.asked = self.asked
             return await permit.answer(client, client.deadline)
 
-    def _expect_wanted(self, batch: list[Client]) -> None:
-        for client in batch:
+    def _expect_wanted(self, batch: list[Asked]) -> None:
+        for row in batch:
+            row.runs += isinstance(row, Row)
+        for client in (one for one in batch if isinstance(one, Client)):
             if client.left or client.task.done():
                 self.broken.append(f"{client.number} runs, and nobody waits for it.")
             if client.deadline <= now():
@@ -246,6 +321,22 @@ class Machine(RuleBasedStateMachine):
             if not client.runs:
                 self.ran.append(client)
             client.runs += 1
+
+    def _expect_outcome_of(self, background: Background) -> None:
+        if background.task.cancelled():
+            assert background.left
+            return
+        error = background.task.exception()
+        if error is None:
+            answers = [answered.answer for answered in background.task.result()]
+            assert answers == [row.number * 10 for row in background.rows]
+        elif isinstance(error, Poison):
+            assert any(row.poisoned and row.runs for row in background.rows)
+        elif isinstance(error, DeadlinePassed):
+            assert background.deadline <= self.now()
+        else:
+            assert isinstance(error, NotReady)
+            assert self.closing is not None
 
     def _expect_outcome(self, client: Client) -> None:
         if client.task.cancelled():

@@ -1,41 +1,76 @@
 """TorchServe's inference API, as its image_classifier answers: a picture's bytes in, labels with probabilities out.
 
-Its /explanations/{model} would be one more Route here, with the form of errors that is there for it.
+Its explanations are a bare list of numbers, channels by rows by columns; here there is one channel, and a number for
+each patch.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from app.api.endpoint import Operation
+from app.api.explain import Explained
 from app.api.openapi import CLASSIFICATION
-from app.dialects import forms
+from app.dialects import explanations, forms
 from app.dialects.descriptions import MODEL, VERSION, answered_as, asked_as
 from app.dialects.dialect import Answered, Dialect, Query, Route
+from app.dialects.explanations import ExplainRoute
 from app.dialects.reading import Body
 from app.dialects.serving import Serving
 
 _TOP_K = 5  # as image_classifier has it
 _FORM = "multipart/form-data"
 _FIELDS = ("data", "body", "file")  # which its handlers look at, and ours
+_FILE = {"type": "string", "format": "binary"}
+_REQUEST: dict[str, dict[str, Any]] = {
+    "application/octet-stream": _FILE,
+    _FORM: {"type": "object", "properties": {_FIELDS[0]: {**_FILE, "description": "A picture file."}}},
+}
+_VALUES = {
+    "type": "array",
+    "items": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+    "description": "1 by rows by columns: what each patch adds to the logit of the most probable label.",
+}
 
 
 def dialect(serving: Serving) -> Dialect:
     """POST /predictions/NAME and /predictions/NAME/VERSION; PUT too, which curl -T asks with."""
-    path = "/predictions/{model}"
+    path, why = "/predictions/{model}", "/explanations/{model}"
     return Dialect(
         (
             _route(path, "POST", "torchserve", MODEL),
             _route(path, "PUT", "torchserve_put", MODEL),
             _route(f"{path}/{{version}}", "POST", "torchserve_version", MODEL, VERSION),
             _route(f"{path}/{{version}}", "PUT", "torchserve_version_put", MODEL, VERSION),
+            _why(why, "torchserve_explanations", MODEL),
+            _why(f"{why}/{{version}}", "torchserve_explanations_version", MODEL, VERSION),
         )
     )
 
 
 def _route(path: str, method: str, operation_id: str, *parameters: dict[str, Any]) -> Route:
     return Route(path, _operation(operation_id, *parameters), _read, _answer, forms.TORCHSERVE, method=method)
+
+
+def _why(path: str, operation_id: str, *parameters: dict[str, Any]) -> ExplainRoute:
+    operation = Operation(
+        operation_id,
+        "Show what in a picture carries its label, as TorchServe's clients ask",
+        CLASSIFICATION,
+        answered_as(_VALUES, [[[0.1, -0.02], [1.7, 2.4]]], forms.TORCHSERVE),
+        asked_as(_REQUEST, *parameters),
+    )
+    return ExplainRoute(path, operation, _read_why, _answer_why, forms.TORCHSERVE)
+
+
+async def _read_why(body: Body) -> explanations.Query:
+    return explanations.Query((await _read(body)).pictures, {})
+
+
+def _answer_why(explained: Sequence[Explained]) -> Response:
+    return Response(to_json([one["grid"]["values"] for one in explained]), media_type="application/json")
 
 
 async def _read(body: Body) -> Query:
@@ -53,13 +88,11 @@ def _answer(answered: Answered) -> Response:
 
 
 def _operation(operation_id: str, *parameters: dict[str, Any]) -> Operation:
-    file = {"type": "string", "format": "binary"}
-    form = {"type": "object", "properties": {_FIELDS[0]: {**file, "description": "A picture file."}}}
     scores = {"type": "object", "additionalProperties": {"type": "number"}}
     return Operation(
         operation_id,
         "Classify one picture, as TorchServe's clients ask",
         CLASSIFICATION,
         answered_as(scores, {"pants": 0.9973, "dress": 0.0011}, forms.TORCHSERVE),
-        asked_as({"application/octet-stream": file, _FORM: form}, *parameters),
+        asked_as(_REQUEST, *parameters),
     )

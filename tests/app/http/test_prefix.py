@@ -130,8 +130,7 @@ async def test_the_first_name_of_every_path_of_the_service_is_known(serve: Serve
     async with serve() as service:
         paths = (await service.http.get("/openapi.json")).json()["paths"]
     first = {path.split("/")[1] for path in [*paths, "/docs", "/openapi.json"]}
-    nothing = {"explanations"}  # is there, as TorchServe says it
-    assert first - {"{model}", ""} == OWN_PATHS - nothing  # what stands for a model stands for none of these
+    assert first - {"{model}", ""} == OWN_PATHS  # what stands for a model stands for none of these
 
 
 def test_the_longest_prefix() -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.app.api.test_explain import half_red
 from tests.app.color_bundle import image
 from tests.app.dialects.wire import RED_PNG
 from tests.app.in_process import Serve
 
 PATH = "/predictions/colours"
+HALF_RED_PNG = half_red()
 
 
 def expect_refused(answer: httpx.Response, status: int, kind: str, *words: str) -> None:
@@ -83,10 +85,20 @@ async def test_a_key_is_asked_for_where_there_is_one(serve: Serve) -> None:
     expect_refused(answer, 401, "BadApiKeyException", "no API key")
 
 
-async def test_explanations_are_not_there_and_say_so_in_its_words(serve: Serve) -> None:
+async def test_explanations_are_a_bare_list_of_channels_rows_and_columns(serve: Serve) -> None:
     async with serve() as service:
         for path in ("/explanations/colours", "/explanations/colours/7"):
-            expect_refused(await service.http.post(path, content=RED_PNG), 404, "NotFoundException", path)
+            answer = await service.http.post(path, content=HALF_RED_PNG)
+            assert answer.status_code == 200
+            ((first, second),) = answer.json()
+            assert first[0] > 0 > first[1]
+            assert first == pytest.approx(second)
+        file = {"data": ("a.png", HALF_RED_PNG)}
+        assert (await service.http.post("/explanations/colours", files=file)).json() == answer.json()
+        assert (await service.http.put("/explanations/colours", content=RED_PNG)).status_code == 405
+        refused = await service.http.post("/explanations/flowers", content=RED_PNG)
+        expect_refused(refused, 404, "ModelNotFoundException", "flowers")
+        assert service.metrics.samples()['mixer_explanations_total{method="occlusion",outcome="explained"}'] == 3
 
 
 async def test_few_fields_of_a_form_are_passed_over(serve: Serve) -> None:

@@ -31,6 +31,38 @@ async def test_a_body_may_be_compressed_and_of_any_type(serve: Serve) -> None:
     assert answer.status_code == 200, answer.text
 
 
+async def test_explain_says_of_each_instance_what_explain_does(serve: Serve) -> None:
+    parameters = {"target": "red", "method": "occlusion", "baseline": "border"}
+    async with serve() as service:
+        answer = await service.http.post(f"{MODEL}:explain", json={**INSTANCES, "parameters": parameters})
+        own = await service.http.post("/explain?target=red&baseline=border", content=GREEN_PNG)
+        plain = await service.http.post(f"{MODEL}:explain", json=INSTANCES)
+    first, second = answer.json()["explanations"]
+    assert first == own.json()
+    assert (second["target"]["label"], second["baseline"]) == ("red", "border")
+    assert [one["target"]["label"] for one in plain.json()["explanations"]] == ["green", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ([], "parameters is a list; expected an object."),
+        ({"target": 1}, "parameters.target is a number; expected text."),
+        ({"method": "x"}, "method is 'x'; expected occlusion or rise."),
+    ],
+)
+async def test_explain_refuses_other_parameters(serve: Serve, parameters: object, words: str) -> None:
+    async with serve() as service:
+        answer = await service.http.post(f"{MODEL}:explain", json={**INSTANCES, "parameters": parameters})
+    expect_error(answer, 422, words)
+
+
+async def test_an_error_about_one_instance_of_several_names_it(serve: Serve) -> None:
+    both = {"instances": [{"b64": b64(GREEN_PNG)}, {"b64": b64(b"hello")}]}
+    async with serve() as service:
+        expect_error(await service.http.post(f"{MODEL}:explain", json=both), 400, "Picture 1: ")
+
+
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
