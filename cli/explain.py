@@ -37,13 +37,18 @@ def explain(
         chosen = chosen.model_copy(update={"bundle": bundle})
     asked: Asked = {"target": target, "method": method, "baseline": baseline}
     try:
-        body, png = asyncio.run(_explained(chosen, image.read_bytes(), asked, as_png=out is not None))
+        payload = image.read_bytes()
     except OSError as error:
         raise BadSettings(f"{image} cannot be read: {error.strerror}.") from error
+    try:
+        body, png = asyncio.run(_explained(chosen, payload, asked, as_png=out is not None))
     except ServiceError as error:
         raise BadSettings(f"{image}: {error}") from error
     if out is not None:
-        out.write_bytes(png)
+        try:
+            out.write_bytes(png)
+        except OSError as error:
+            raise BadSettings(f"{out} cannot be written: {error.strerror}.") from error
     typer.echo(json.dumps(body, ensure_ascii=False) if as_json else in_words(body))
 
 

@@ -97,7 +97,7 @@ async def test_explanations_are_a_bare_list_of_channels_rows_and_columns(serve: 
         assert (await service.http.post("/explanations/colours", files=file)).json() == answer.json()
         assert (await service.http.put("/explanations/colours", content=RED_PNG)).status_code == 405
         refused = await service.http.post("/explanations/flowers", content=RED_PNG)
-        expect_refused(refused, 404, "ModelNotFoundException", "flowers")
+        expect_refused(refused, 404, "UnknownModelException", "flowers")
         assert service.metrics.samples()['mixer_explanations_total{method="occlusion",outcome="explained"}'] == 3
 
 
