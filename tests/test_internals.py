@@ -41,7 +41,7 @@ BOUNDED = ("httptools", "uvicorn", "python-multipart", "pillow", "prometheus-cli
 DOCUMENTED = {
     "uvicorn": {"uvicorn"},
     "python_multipart": {"python_multipart"},
-    "PIL": {"PIL.Image", "PIL.ImageChops", "PIL.ImageFile", "PIL.UnidentifiedImageError"},
+    "PIL": {"PIL.Image", "PIL.ImageChops", "PIL.ImageFile", "PIL.ImageFilter", "PIL.UnidentifiedImageError"},
     "prometheus_client": {"prometheus_client", "prometheus_client.core", "prometheus_client.registry"},
     "starlette": {
         "starlette.convertors",
