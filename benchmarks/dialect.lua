@@ -23,7 +23,8 @@ end
 
 function done(summary, latency)
    local report = assert(io.open(os.getenv("REPORT"), "w"))
-   report:write(string.format('{"seconds": %.6f, "answers": %d, "failed": %d, "p50_ms": %.3f}\n',
-      summary.duration / 1e6, summary.requests, summary.errors.status, latency:percentile(50) / 1e3))
+   report:write(string.format('{"seconds": %.6f, "answers": %d, "failed": %d, "p50_ms": %.3f, "p99_ms": %.3f}\n',
+      summary.duration / 1e6, summary.requests, summary.errors.status, latency:percentile(50) / 1e3,
+      latency:percentile(99) / 1e3))
    report:close()
 end
