@@ -1,6 +1,6 @@
 """What a stream of explanations costs those who classify: p50 and p99 of /classify with and without it, in turns.
 
-    python -m benchmarks.explanations_beside [--bundle BUNDLE] [--rounds N] [--seconds S] [--connections C] [--streams E]
+    python -m benchmarks.explanations_beside [--bundle BUNDLE] [--rounds N] [--connections C] [--streams E]
 
 One service with its defaults. wrk sends the pictures of examples/ to /classify over C connections; beside it, E threads
 ask for one explanation after the other. Prints a line a round, the medians of the differences, and what an explanation
