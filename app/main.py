@@ -16,6 +16,7 @@ from app.api.explain import Explain
 from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
+from app.api.streaming.endpoint import Stream
 from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
 from app.dialects.forms import form_of
@@ -172,6 +173,7 @@ def _build_public(
     )
     Routes(classification).add_to(app)
     Explain(classification).add_to(app)
+    Stream(classification).add_to(app)
     for dialect in chosen(settings.spoken, serving):
         dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), *operators):

@@ -102,11 +102,15 @@ class Classification:
 
         Raises: QueueFull, NotReady.
         """
-        if HELD in request.scope:
-            request.scope.pop(HELD).release()
+        self.release(request)
         expected = classifier.expect(min(deadline, self.deadline()))
         request.scope[HELD] = expected
         return expected
+
+    def release(self, request: Asker) -> None:
+        """Give back the permit that the head of a request has got, where the request takes others itself."""
+        if HELD in request.scope:
+            request.scope.pop(HELD).release()
 
     async def classify_one(
         self, request: Asker, expected: Expected, picture: Picture, wanted: Wanted, deadline: float

@@ -183,6 +183,25 @@ CLASSIFY_BATCH = Operation(
     | described(*_REQUEST, *_BODY),
     _request({_FORM: {"schema": _MANY_FILES}}, "A form with a field for each picture."),
 )
+_TAR = {"application/x-tar": {"schema": _FILE}, _FORM: {"schema": _MANY_FILES}}
+_LINES = """{"position": 1, "name": "notes.txt", "error": {"code": "bad_picture", "detail": "The file is text; ..."}}
+{"position": 0, "name": "a.jpg", "model": {...}, "predictions": [...], "uncertain": false, "energy": 8.3}
+{"end": {"images": 2, "failed": 1}}
+"""
+_ANSWERED_IN_LINES: Responses = {
+    200: {
+        "description": "A line of JSON for each picture, in the order they are done, and one for the end, which says "
+        "how many there were, and what ended the body early if anything did",
+        "content": {"application/x-ndjson": {"schema": {"type": "string"}, "example": _LINES}},
+    }
+}
+STREAM = Operation(
+    "classify_stream",
+    "Classify any number of pictures, each answered as it is done",
+    CLASSIFICATION,
+    _ANSWERED_IN_LINES | described(*_REQUEST, *_BODY),
+    _request(_TAR, "A tar, be it compressed by gzip, or a form with a field for each picture, of any length."),
+)
 EXPLAIN = Operation(
     "explain",
     "Show what in a picture carries its label",

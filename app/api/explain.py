@@ -47,6 +47,7 @@ class Explain:
         """One picture, sent as to /classify. It takes a run for each of its patches, behind all that are classified."""
         classification = self.classification
         classification.expect_key(request)
+        classification.release(request)
         wanted_of(classification.models.classifier(model).spec, asked)
         clients_deadline = classification.clients_deadline(request)
         with classification.reserve() as reservation:

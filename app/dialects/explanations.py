@@ -55,6 +55,7 @@ class _Handler:
         """One request. Its pictures are explained one after the other. Raises: ServiceError, ClientGone."""
         classification, path = self.classification, request.path_params
         classification.expect_key(request)
+        classification.release(request)
         name, version = path.get("model"), path.get("version")
         classification.models.asked(name, version)
         clients_deadline = classification.clients_deadline(request)

@@ -1,6 +1,7 @@
 """A form as it arrives -> the files in it. Knows nothing of requests, and of pictures only their field's name."""
 
 import logging
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -25,13 +26,15 @@ class Upload:
 
     filename: str
     payload: bytes
+    is_too_large: bool = False  # and has been let go of
 
 
 class Form:
     """A multipart body on its way in, with at most `max_files` in these `fields`, which are `most` in words.
 
     Files stay in memory: their sum is limited, and a disk may be read-only. `strict`: whether a file has to have a
-    filename, and other fields are refused; a few of them are passed over else.
+    filename, and other fields are refused; a few of them are passed over else. `max_file_bytes`: what is larger is let
+    go of, for one who takes files as they come; else the sum alone counts.
 
     Raises: BadRequest, BadParameter, TooManyBytes.
     """
@@ -44,12 +47,15 @@ class Form:
         fields: Collection[str] = (FIELD,),
         *,
         strict: bool = True,
+        max_file_bytes: float = math.inf,
     ) -> None:
         if not boundary:
             raise BadRequest("The content type multipart/form-data has no boundary; expected one.")
         self._max_files, self._most, self._fields, self._strict = max_files, most, fields, strict
         self._field = " or ".join(map(repr, fields))
+        self._max_file_bytes = max_file_bytes
         self._files: list[Upload] = []
+        self._taken = 0
         self._begun = self._ended = False
         self._passed_over = 0
         self._begin_part()
@@ -85,12 +91,27 @@ class Form:
         """The parser and this one hold each other, and the files, until the garbage collector finds them."""
         del self._parser
 
-    def uploads(self) -> list[Upload]:
-        """The files of a form that is complete."""
+    @property
+    def held_bytes(self) -> int:
+        """Of the file that is on its way, and of those that are complete and not taken."""
+        return len(self._content) + sum(len(one.payload) for one in self._files)
+
+    def take(self) -> list[Upload]:
+        """The files that are complete, and were not taken before."""
+        taken, self._files = self._files, []
+        self._taken += len(taken)
+        return taken
+
+    def expect_end(self) -> None:
+        """It is complete, and there was a file in it."""
         if not self._ended:
             raise BadRequest("The multipart body ends before its closing boundary.")
-        if not self._files:
+        if not self._files and not self._taken:
             raise BadParameter(f"The form has no file in a field {self._field}; expected one.")
+
+    def uploads(self) -> list[Upload]:
+        """The files of a form that is complete."""
+        self.expect_end()
         return self._files
 
     def _begin_part(self) -> None:
@@ -98,6 +119,7 @@ class Form:
         self._headers: dict[bytes, bytes] = {}
         self._filename: bytes | None = None
         self._content = bytearray()
+        self._is_too_large = False
 
     def _on_header_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -148,7 +170,7 @@ class Form:
     def _expect_file(self, name: bytes) -> None:
         if _shown(name) not in self._fields:
             raise BadParameter(f"The form has a file in the field {_shown(name)!r}; expected {self._field}.")
-        if len(self._files) == self._max_files:
+        if len(self._files) == self._max_files and not self._taken:
             files = "1 file" if self._max_files == 1 else f"{self._max_files} files"
             raise TooManyBytes(f"The form has more than {files}, {self._most}.")
         encoding = self._headers.get(b"content-transfer-encoding", b"binary")
@@ -157,12 +179,18 @@ class Form:
             raise BadRequest(f"The multipart body has a part in the transfer encoding {shown!r}; expected its bytes.")
 
     def _on_content(self, data: bytes, start: int, end: int) -> None:
-        if self._filename is not None:
+        if self._filename is None:
+            return
+        self._is_too_large = self._is_too_large or len(self._content) + end - start > self._max_file_bytes
+        if self._is_too_large:
+            self._content.clear()
+        else:
             self._content += data[start:end]
 
     def _end_part(self) -> None:
         if self._filename is not None:
-            self._files.append(Upload(_shown(self._filename), bytes(self._content)))
+            self._files.append(Upload(_shown(self._filename), bytes(self._content), self._is_too_large))
+            self._content.clear()
 
     def _on_end(self) -> None:
         self._ended = True

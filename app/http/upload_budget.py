@@ -50,10 +50,22 @@ class BodyReservation:
                 raise self._budget.full(count)
             self._bytes += count
 
+    def try_add(self, count: int) -> bool:
+        """The same, for one who would wait: whether there was room."""
+        if not self._budget.room.try_take(count):
+            return False
+        self._bytes += count
+        return True
+
+    def release(self) -> None:
+        """Give all of it back."""
+        self._budget.room.give(self._bytes)
+        self._bytes = 0
+
     def __enter__(self) -> "BodyReservation":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._budget.room.give(self._bytes)
+        self.release()

@@ -23,7 +23,7 @@ from app.system.quota import Quota
 
 _ITEM = attrgetter("item")
 _NEWS = 0.2  # how much the last run counts in what runs take
-_BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth part
+BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth part
 
 
 class Batcher(Generic[Item, Answer]):
@@ -45,7 +45,7 @@ class Batcher(Generic[Item, Answer]):
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._background: dict[Waiter[Item, Answer], None] = {}  # likewise
-        self.background_batch_size = max(1, limits.max_batch_size // _BACKGROUND_SHARE)
+        self.background_batch_size = max(1, limits.max_batch_size // BACKGROUND_SHARE)
         self._running: dict[asyncio.Task[None], list[Waiter[Item, Answer]]] = {}
         in_runs = limits.instances * limits.max_batch_size
         self.admission = Admission(permits or Quota(limits.queue_capacity), in_runs + 1)
@@ -86,7 +86,8 @@ class Batcher(Generic[Item, Answer]):
 
     def _admit(self, count: int, deadline: float, *, here: bool, in_background: int = 0) -> None:
         if self._closing:
-            self._observer.rejected("draining", count)
+            if not in_background:
+                self._observer.rejected("draining", count)
             raise NotReady("The service is draining; expected a request to another instance.")
         now = asyncio.get_running_loop().time()
         try:
@@ -95,7 +96,8 @@ class Batcher(Generic[Item, Answer]):
             else:
                 self.admission.take(count, now, deadline, here=here)
         except QueueFull:
-            self._observer.rejected("queue_full", count)
+            if not in_background:  # what waits there comes again by itself, or is counted by who asked
+                self._observer.rejected("queue_full", count)
             raise
         self._empty.clear()
         self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)

@@ -16,9 +16,9 @@ from app.engine.runners import Patches
 from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.inference.admission import Limits
 from app.inference.answer import Certainty, Prediction, Wanted, certainty_of, predictions_of
-from app.inference.batcher import Batcher
+from app.inference.batcher import BACKGROUND_SHARE, Batcher
 from app.inference.executor import Executor
-from app.inference.permits import Permit
+from app.inference.permits import BackgroundPermits, Permit
 from app.inference.scores import NoEmbedding, Scores
 from app.system.quota import Quota
 from app.system.threads import Threads
@@ -74,6 +74,7 @@ class Classifier:
     """Decodes in threads, runs on the engine's instances, and lets the batcher decide what runs together.
 
     Nothing that it holds holds it, so that the engine's memory is free as soon as nobody needs the classifier.
+    background_window: how many pictures in the background keep it busy.
     `permits`: those that it has with other classifiers together; else queue_capacity of its own.
     """
 
@@ -93,6 +94,8 @@ class Classifier:
         self.decoding = decoding
         self._useful_side = smallest_useful_side(engine.spec)
         self._metrics = metrics
+        runs = 2 * limits.instances * max(1, limits.max_batch_size // BACKGROUND_SHARE)
+        self.background_window = max(1, min(limits.queue_capacity // 4, runs + 2 * decoding.threads.count))
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
         self._executor = Executor(engine, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
@@ -126,9 +129,13 @@ class Classifier:
             self._metrics.lost(error.code)
             raise
 
+    def admit_in_background(self, deadline: float) -> "BackgroundPermits[Patches, Scores]":
+        """A permit for a picture that all others go before. Raises as admit does, and counts nothing as lost."""
+        return self.batcher.admit_in_background(1, deadline)
+
     async def classify(
         self,
-        permit: ImagePermit,
+        permit: "ImagePermit | BackgroundPermits[Patches, Scores]",
         payload: Picture,
         *,
         wanted: Wanted,

@@ -80,6 +80,10 @@ class BackgroundPermits(Generic[Item, Answer]):
             self.held = count
             self._batcher.release_in_background(spare)
 
+    def answer(self, item: Item, deadline: float) -> "asyncio.Future[Answered[Answer]]":
+        """The answer to one item. As `answers`."""
+        return self.answers((item,), deadline)[0]
+
     def answers(self, items: Sequence[Item], deadline: float) -> "list[asyncio.Future[Answered[Answer]]]":
         """The answer to each, until `deadline` (the event loop's clock). Raises and fails as a permit's `answer`."""
         futures = [self._batcher.submit(item, deadline, self._since, in_background=True) for item in items]
