@@ -16,7 +16,7 @@ from mixer_client import calls, many, retries
 from mixer_client.answers import Classification, Explanation, Models, Result
 from mixer_client.attempts import Attempts
 from mixer_client.calls import Call, Target, Wish
-from mixer_client.client import LIMITS
+from mixer_client.connections import AsyncConnections
 from mixer_client.errors import MixerError
 from mixer_client.images import Image, Payload, payload_of
 from mixer_client.pace import Pace
@@ -43,7 +43,7 @@ class AsyncClient:
         self._retries, self._clock = retries, clock
         self._pace = Pace(retries)
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._http = httpx.AsyncClient(transport=transport, limits=LIMITS)
+        self._connections = AsyncConnections(self._target.address, transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close its connections. It can ask nothing after that."""
-        await self._http.aclose()
+        await self._connections.close()
 
     async def classify(
         self,
@@ -124,7 +124,7 @@ class AsyncClient:
         call = calls.readiness()
         with suppress(httpx.TransportError, TimeoutError):
             async with asyncio.timeout(left_s):
-                return call.read(await self._http.send(self._target.request(call, left_s)))
+                return call.read(await self._connections.send(self._target.request(call, left_s)))
         return False
 
     async def _ask(self, call: Call[T], timeout_s: float | None, *, is_patient: bool = False) -> T:
@@ -169,7 +169,7 @@ class AsyncClient:
         left_s = attempts.left_s
         try:
             async with asyncio.timeout(left_s):
-                answer = await self._http.send(self._target.request(call, left_s))
+                answer = await self._connections.send(self._target.request(call, left_s))
         except httpx.TransportError as error:
             self._notify()
             attempts.failed(error, self._target.address)

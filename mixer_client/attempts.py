@@ -32,7 +32,7 @@ class Attempts:
         self._pace, self._retries, self._clock = pace, retries, clock
         self._timeout_s = timeout_s
         self._deadline = math.inf if is_patient else clock() + timeout_s
-        self._sent = 0
+        self._ended = 0  # connections, after it was sent
         self._has_begun = False
 
     @property
@@ -56,7 +56,6 @@ class Attempts:
     def answered(self, answer: httpx.Response) -> httpx.Response | None:
         """An answer to hand on; None where the request is to be sent again. Raises ServiceError."""
         self._pace.leave()
-        self._sent += 1
         if answer.status_code < _FAILED:
             self._pace.answered(self._clock())
             return answer
@@ -71,7 +70,7 @@ class Attempts:
         """The connection failed. Raises ConnectFailed or TimedOut where the request is not to be sent again."""
         self._pace.leave()
         was_sent = not isinstance(error, _NEVER_SENT)
-        self._sent += was_sent
+        self._ended += was_sent
         if isinstance(error, httpx.TimeoutException):
             raise TimedOut(f"{address} gave no answer within {self._timeout_s:g} s.") from error
         failure = ConnectFailed(f"{address} does not answer: {error or type(error).__name__}")
@@ -91,7 +90,7 @@ class Attempts:
     def _pause(self, told: float | None, error: MixerError, *, is_paid: bool) -> None:
         now = self._clock()
         wait_s = self._pace.refused(now, told, error)
-        is_last = self._sent >= self._retries.max_attempts or self._retries.max_attempts == 1
+        is_last = self._ended >= self._retries.max_attempts or self._retries.max_attempts == 1
         if is_last or now + wait_s >= self._deadline or (is_paid and not self._pace.spend()):
             raise error
 

@@ -14,13 +14,13 @@ from mixer_client import calls, many, retries
 from mixer_client.answers import Classification, Explanation, Models, Result
 from mixer_client.attempts import Attempts
 from mixer_client.calls import Call, Target, Wish
+from mixer_client.connections import Connections
 from mixer_client.errors import MixerError
 from mixer_client.images import Image, payload_of
 from mixer_client.pace import Pace
 from mixer_client.retries import Retries
 
 T = TypeVar("T")
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=30)
 
 
 class Client:
@@ -49,7 +49,7 @@ class Client:
         self._retries, self._clock = retries, clock
         self._pace = Pace(retries)
         self._turns = threading.Condition()
-        self._http = httpx.Client(transport=transport, limits=LIMITS)
+        self._connections = Connections(self._target.address, transport)
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class Client:
 
     def close(self) -> None:
         """Close its connections. It can ask nothing after that."""
-        self._http.close()
+        self._connections.close()
 
     def classify(
         self,
@@ -137,7 +137,7 @@ class Client:
         left_s = self._timeout_s if timeout_s is None else calls.expect_seconds(timeout_s)
         call = calls.readiness()
         with suppress(httpx.TransportError):
-            return call.read(self._http.send(self._target.request(call, left_s)))
+            return call.read(self._connections.send(self._target.request(call, left_s)))
         return False
 
     def _ask(self, call: Call[T], timeout_s: float | None, *, is_patient: bool = False) -> T:
@@ -161,7 +161,7 @@ class Client:
     def _send(self, call: Call[T], attempts: Attempts) -> httpx.Response | None:
         """The answer; None where it is to be asked again."""
         try:
-            answer = self._http.send(self._target.request(call, attempts.left_s))
+            answer = self._connections.send(self._target.request(call, attempts.left_s))
         except httpx.TransportError as error:
             with self._turns:
                 self._turns.notify()

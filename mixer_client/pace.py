@@ -85,7 +85,7 @@ class Pace:
         """The service has no room, or is not there: pause. Returns the seconds until one may be sent again."""
         if now >= self._paused_until:  # those that were sent before the pause began say nothing new
             self._failures += 1
-            self._threshold = max(1.0, min(self._window, self._under_way) // 2)
+            self._threshold = max(1.0, min(self._window, self._under_way + 1) // 2)
             self._window = 1.0
         wait_s = self._retries.pause_s(told, self._failures)
         if now + wait_s > self._paused_until:

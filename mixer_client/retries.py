@@ -1,5 +1,6 @@
 """Whether a request may be sent again, and when. Knows no clock, no connection, and nothing of other requests."""
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,12 +18,12 @@ _SPREAD = 1.25  # of what the service tells
 class Retries:
     """How much may be asked anew.
 
-    max_attempts: how often one request is sent at most; 1: never again. budget: how many requests may be sent again for
-    each that is sent for the first time, over the whole client. reserve: so many more at its start, and so many images
-    may be under way at once before the service has answered any. jitter: a number between two, at random.
+    max_attempts: how often an image is sent whose connection ends without an answer, as it may be what ends it; 1: no
+    request is ever sent again. budget: how many requests may be sent again for each that is sent for the first time,
+    over the whole client; so many more than that are the `reserve`. jitter: a number between two, at random.
     """
 
-    max_attempts: int = 10
+    max_attempts: int = 4
     budget: float = 0.1
     reserve: int = 10
     jitter: Callable[[float, float], float] = random.uniform
@@ -58,9 +59,13 @@ def told_s(headers: Mapping[str, str]) -> float | None:
     if not told:
         return None
     try:
-        return max(0.0, float(told))
+        seconds = float(told)
     except ValueError:
-        pass
+        return _until(told)
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _until(told: str) -> float | None:
     try:
         at = parsedate_to_datetime(told)
     except ValueError:
