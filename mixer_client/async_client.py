@@ -4,7 +4,7 @@ import asyncio
 import time
 from array import array
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import suppress
 from os import PathLike
 from types import TracebackType
@@ -82,7 +82,7 @@ class AsyncClient:
         threshold: float | None = None,
         coverage: float | None = None,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """The labels of many images; `images` may be asynchronous."""
         wish = Wish(model, top_k, threshold, coverage)
 

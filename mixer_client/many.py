@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import count
+from typing import Self
 
 from mixer_client.answers import Result
 from mixer_client.errors import BadInput, MixerError
@@ -39,14 +40,20 @@ class _Read:
     """Images up to the end, or to an error that is kept until those before it are answered."""
 
     def __init__(self, images: Iterable[Image]) -> None:
-        self._images = images
+        self._images = iter(images)
         self.raised: Exception | None = None
 
-    def __iter__(self) -> Iterator[Image]:
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Image:
         try:
-            yield from self._images
+            return next(self._images)
+        except StopIteration:
+            raise
         except Exception as error:  # noqa: BLE001 -- whoever wrote the iterable knows it
             self.raised = error
+            raise StopIteration from None
 
 
 def _is_done(pending: deque[Future[Result]], *, ordered: bool) -> bool:
@@ -70,7 +77,7 @@ async def in_tasks(
     concurrency: int,
     *,
     ordered: bool,
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Results of `answered(position, image)`, which raises nothing, from `concurrency` tasks."""
     source = _Source(images, concurrency * _IN_HAND)
     results: asyncio.Queue[Result | BaseException | None] = asyncio.Queue()
@@ -84,6 +91,7 @@ async def in_tasks(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        await source.close()
 
 
 class _Source:
@@ -105,6 +113,10 @@ class _Source:
                 return next(self._positions), image
         self._room.release()  # for the next task to hear of the end
         return None
+
+    async def close(self) -> None:
+        """Take no more of them."""
+        await self._images.aclose()
 
 
 async def _work(
@@ -146,7 +158,7 @@ async def _taken(
         raise raised
 
 
-async def _asynchronous(images: Iterable[Image] | AsyncIterable[Image]) -> AsyncIterator[Image]:
+async def _asynchronous(images: Iterable[Image] | AsyncIterable[Image]) -> AsyncGenerator[Image, None]:
     if isinstance(images, AsyncIterable):
         async for image in images:
             yield image
