@@ -156,10 +156,14 @@ def sent_to(running: Server) -> int:
     return int(sum(float(line.rsplit(" ", 1)[1]) for line in counts))
 
 
+def room_for(count: int) -> list[str]:
+    return ["--queue-capacity", str(count), "--max-images-per-request", str(count)]
+
+
 @pytest.mark.parametrize("capacity", [2, 8])
 def test_a_service_with_little_room_gets_a_tenth_more_and_loses_nothing(bundle: Path, capacity: int) -> None:
     count = 1000
-    with served(bundle, "--workers", "1", "--queue-capacity", str(capacity)) as running:
+    with served(bundle, "--workers", "1", *room_for(capacity)) as running:
         running.wait_until_serving()
         with Client(address(running), timeout_s=PATIENCE_S) as client:
             for result in client.classify_many(colors(count), concurrency=32, top_k=1):
@@ -169,7 +173,7 @@ def test_a_service_with_little_room_gets_a_tenth_more_and_loses_nothing(bundle: 
 
 async def test_tasks_do_not_lose_anything_either(bundle: Path) -> None:
     count = 500
-    with served(bundle, "--workers", "1", "--queue-capacity", "4") as running:
+    with served(bundle, "--workers", "1", *room_for(4)) as running:
         running.wait_until_serving()
         async with AsyncClient(address(running), timeout_s=PATIENCE_S) as client:
             async for result in client.classify_many(colors(count), concurrency=32, top_k=1):
@@ -234,7 +238,7 @@ def test_a_service_that_is_killed_and_started_again_loses_nothing(bundle: Path) 
 
 
 def test_who_has_no_time_to_wait_is_told_at_once(bundle: Path) -> None:
-    with gated(bundle, "--queue-capacity", "1") as running:
+    with gated(bundle, *room_for(1)) as running:
         running.wait_until_serving()
         with Client(address(running)) as first, Client(address(running)) as second:
             held = threading.Thread(target=lambda: first.classify(image(RED), timeout_s=PATIENCE_S))
