@@ -24,13 +24,23 @@ _ENDED = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.CloseErro
 
 
 class Attempts:
-    """timeout_s: from now until the answer; where `is_patient`, from when it may first be sent."""
+    """timeout_s: from now until the answer; where `is_patient`, from when it may first be sent.
+
+    is_wanted: whether anybody still waits for the answer.
+    """
 
     def __init__(
-        self, pace: Pace, retries: Retries, clock: Callable[[], float], timeout_s: float, *, is_patient: bool
+        self,
+        pace: Pace,
+        retries: Retries,
+        clock: Callable[[], float],
+        timeout_s: float,
+        *,
+        is_patient: bool = False,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._pace, self._retries, self._clock = pace, retries, clock
-        self._timeout_s = timeout_s
+        self._timeout_s, self._is_wanted = timeout_s, is_wanted
         self._deadline = math.inf if is_patient else clock() + timeout_s
         self._ended = 0  # connections, after it was sent
         self._has_begun = False
@@ -45,6 +55,8 @@ class Attempts:
 
         Raises: TimedOut, or what the service said last, where it would be too late then.
         """
+        if not self._is_wanted():
+            raise TimedOut("Nobody waits for the answer any more.")
         now = self._clock()
         wait_s = self._pace.enter(now, self._deadline)
         if wait_s == 0 and not self._has_begun:

@@ -56,6 +56,8 @@ class Target:
             raise BadInput(f"base_url is {base_url!r}: {error}; expected http://HOST:PORT.") from error
         if not self.address.startswith(_PREFIXES) or not url.host or url.query or url.fragment:
             raise BadInput(f"base_url is {base_url!r}; expected http://HOST:PORT or https://HOST:PORT.")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise BadInput("key has characters that no header may have; expected printable ones of ASCII.")
         self._headers = {"Accept": "application/json", "User-Agent": "mixer-client"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"

@@ -99,17 +99,22 @@ class Client:
         they are read in the caller's thread, and what they raise is raised here. The time of an image begins when it
         may be sent.
         """
-        wish = Wish(model, top_k, threshold, coverage)
+        wish, stopped = Wish(model, top_k, threshold, coverage), threading.Event()
+
+        def stop() -> None:
+            stopped.set()
+            with self._turns:
+                self._turns.notify_all()
 
         def answered(position: int, image: Image) -> Result:
             try:
                 call = calls.classification(payload_of(image), wish)
-                classification = self._ask(call, timeout_s, is_patient=True)
+                classification = self._ask(call, timeout_s, stopped)
             except (MixerError, OSError) as error:
                 return Result(position, image, error=many.as_value(error))
             return Result(position, image, classification)
 
-        return many.in_threads(images, answered, many.expect_positive(concurrency), ordered=ordered)
+        return many.in_threads(images, answered, many.expect_positive(concurrency), stop, ordered=ordered)
 
     def embed(self, image: Image, *, model: str | None = None, timeout_s: float | None = None) -> "array[float]":
         """What the model sees in an image: float32 numbers, of length 1 together."""
@@ -140,9 +145,13 @@ class Client:
             return call.read(self._connections.send(self._target.request(call, left_s)))
         return False
 
-    def _ask(self, call: Call[T], timeout_s: float | None, *, is_patient: bool = False) -> T:
+    def _ask(self, call: Call[T], timeout_s: float | None, stopped: threading.Event | None = None) -> T:
+        """`stopped`: of one image of many, which may wait for its turn until nobody wants it."""
         given_s = self._timeout_s if timeout_s is None else calls.expect_seconds(timeout_s)
-        attempts = Attempts(self._pace, self._retries, self._clock, given_s, is_patient=is_patient)
+        attempts = Attempts(
+            self._pace, self._retries, self._clock, given_s,
+            is_patient=stopped is not None, is_wanted=lambda: stopped is None or not stopped.is_set(),
+        )  # fmt: skip
         while True:
             self._wait_for_turn(attempts)
             answer = self._send(call, attempts)

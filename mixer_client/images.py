@@ -42,7 +42,7 @@ def payload_of(image: Image) -> Payload:
     if isinstance(image, bytes | bytearray | memoryview):
         return Payload(bytes(image), "application/octet-stream")
     if isinstance(image, str | PathLike):
-        return Payload(Path(image).read_bytes(), "application/octet-stream")
+        return Payload(_content_of(image), "application/octet-stream")
     if _is_pillows(image):
         return Payload(_png(image), "image/png")
     if hasattr(image, "__array_interface__"):
@@ -73,6 +73,13 @@ def tiff(height: int, width: int, channels: int, pixels: bytes) -> bytes:
     return head + pixels
 
 
+def _content_of(path: str | PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except ValueError as error:  # a zero byte in it
+        raise BadInput(f"{path!r} is no path: {error}; expected one.") from error
+
+
 def _is_pillows(image: object) -> bool:
     """Whoever has an image of Pillow has imported it."""
     pillow = sys.modules.get("PIL.Image")
@@ -83,17 +90,17 @@ def _png(image: Any) -> bytes:
     file = io.BytesIO()
     try:
         image.save(file, "PNG", compress_level=_FAST, exif=image.getexif())
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(
-            f"The image of Pillow has the mode {image.mode}, which no PNG has; expected RGB, L or another that has: "
-            'image.convert("RGB").'
+            f"The image of Pillow, of mode {image.mode}, cannot be written as a PNG: {error}; expected one that "
+            'can, as image.convert("RGB").'
         ) from error
     return file.getvalue()
 
 
 def _tiff_of(image: Array) -> bytes:
     interface = image.__array_interface__
-    kind, shape = interface["typestr"], tuple(interface["shape"])
+    kind, shape = interface.get("typestr"), tuple(interface.get("shape", ()))
     channels = shape[2] if len(shape) == 3 else 1
     if kind != "|u1" or len(shape) not in (2, 3) or channels not in (1, 3) or not math.prod(shape):
         raise BadInput(

@@ -16,9 +16,17 @@ _IN_HAND = 2  # images for each that is under way: one slow image does not keep 
 
 
 def in_threads(
-    images: Iterable[Image], answered: Callable[[int, Image], Result], concurrency: int, *, ordered: bool
+    images: Iterable[Image],
+    answered: Callable[[int, Image], Result],
+    concurrency: int,
+    stop: Callable[[], None],
+    *,
+    ordered: bool,
 ) -> Iterator[Result]:
-    """Results of `answered(position, image)`, which raises nothing, from `concurrency` threads."""
+    """Results of `answered(position, image)`, which raises nothing, from `concurrency` threads.
+
+    `stop` is called at the end: whatever is still under way is wanted no longer.
+    """
     executor = ThreadPoolExecutor(concurrency, "mixer-client")
     pending: deque[Future[Result]] = deque()
     source = _Read(images)
@@ -31,6 +39,7 @@ def in_threads(
         while pending:
             yield _next(pending, ordered=ordered)
     finally:
+        stop()
         executor.shutdown(wait=False, cancel_futures=True)
     if source.raised is not None:
         raise source.raised

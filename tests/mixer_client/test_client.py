@@ -247,6 +247,14 @@ def test_what_is_no_address_is_refused(address: str) -> None:
             kind(address)
 
 
+@pytest.mark.parametrize("key", ["a\r\nX-Other: b", "schlüssel", "\0"])
+def test_a_key_that_no_header_may_have_is_refused_and_not_shown(key: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(BadInput, match="key has characters that no header may have") as raised:
+            kind(key=key)
+        assert key not in str(raised.value)
+
+
 @pytest.mark.parametrize("timeout_s", [0, -1, math.inf, math.nan])
 def test_an_impossible_time_is_refused(timeout_s: float, ask: Asking) -> None:
     service = Service(classified())
@@ -288,6 +296,20 @@ async def test_a_call_that_is_cancelled_makes_room_for_others() -> None:
         first.cancel()
         slow.may_answer.set()
         assert (await third).label == "red"
+
+
+def test_what_a_transport_raises_passes_through_and_makes_room(ask: Asking) -> None:
+    def breaks(_: httpx.Request) -> httpx.Response:
+        raise ZeroDivisionError
+
+    service = Service(breaks)
+    with pytest.raises(ZeroDivisionError):
+        ask(service, "classify", IMAGE, retries=Retries(reserve=1))
+    once = Service(breaks, classified())
+    with Client(transport=once.transport, retries=Retries(reserve=1), timeout_s=60) as client:
+        with pytest.raises(ZeroDivisionError):
+            client.classify(IMAGE)
+        assert client.classify(IMAGE).label == "red"
 
 
 def test_threads_share_a_client() -> None:

@@ -112,6 +112,18 @@ def test_an_image_of_pillow_that_no_png_holds_is_refused_with_the_way_out() -> N
         payload_of(Image.new("CMYK", (2, 2)))
 
 
+def test_an_image_of_pillow_whose_file_breaks_off_is_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(file, "PNG")
+    with pytest.raises(BadInput, match=r"cannot be written as a PNG: .*truncated"):
+        payload_of(Image.open(io.BytesIO(file.getvalue()[:2000])))
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(BadInput, match="is no path"):
+        payload_of("a\0b")
+
+
 @pytest.mark.parametrize("image", [None, 3, [1, 2], object()])
 def test_anything_else_is_refused(image: Any) -> None:
     with pytest.raises(BadInput, match=f"is of type {type(image).__name__}; expected a path"):

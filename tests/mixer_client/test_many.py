@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from mixer_client import AsyncClient, BadImage, BadInput, Client, Result
-from tests.mixer_client.stand_in import Service, classified, problem
+from tests.mixer_client.stand_in import Service, busy, classified, problem
 
 COUNT = 50
 
@@ -201,6 +201,28 @@ def test_who_stops_early_leaves_the_rest_unread() -> None:
             if result.position == 3:
                 break
     assert int(next(images)) < 100
+
+
+def test_who_stops_in_a_pause_leaves_no_thread_that_waits() -> None:
+    is_refused = threading.Event()
+
+    def first_then_busy(request: httpx.Request) -> httpx.Response:
+        if request.content == b"0":
+            assert is_refused.wait(60)
+            return classified()
+        is_refused.set()
+        return busy(3000)
+
+    with Client(transport=httpx.MockTransport(first_then_busy), timeout_s=6000) as client:
+        results = client.classify_many(numbered(), concurrency=4)
+        assert next(results).position == 0
+        threads = [one for one in threading.enumerate() if one.name.startswith("mixer-client")]
+        assert len(threads) == 4
+        assert any(thread.is_alive() for thread in threads)
+        results.close()  # type: ignore[attr-defined]  # it is a generator
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
 
 
 async def test_who_stops_early_leaves_the_rest_unread_of_tasks() -> None:

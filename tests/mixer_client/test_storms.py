@@ -2,12 +2,14 @@
 
 import asyncio
 import math
+import threading
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from mixer_client import AsyncClient, Result, Retries
+from mixer_client import AsyncClient, Client, Result, Retries
 from tests.app.virtual_time import in_virtual_time, now
 from tests.mixer_client.stand_in import busy, classified
 
@@ -64,6 +66,24 @@ async def test_a_service_that_refuses_all_for_a_while_gets_a_tenth_more_and_lose
     results = await many(server, 3000, concurrency)
     assert lost(results) == 0
     assert server.sent <= 1.1 * 3000
+
+
+def test_so_does_one_that_is_asked_by_threads() -> None:
+    """In real time: it refuses from the 200th request on, until the pauses have come to a second and a half."""
+    lock, sent, began = threading.Lock(), 0, time.monotonic() + 1e9
+
+    def refusing(_: httpx.Request) -> httpx.Response:
+        nonlocal sent, began
+        with lock:
+            sent += 1
+            if sent == 200:
+                began = time.monotonic()
+            return busy(0.2) if 0 <= time.monotonic() - began < 1.5 else classified()
+
+    with Client(transport=httpx.MockTransport(refusing), timeout_s=60) as client:
+        results = list(client.classify_many([IMAGE] * 1000, concurrency=32))
+    assert lost(results) == 0
+    assert 1000 < sent <= 1.1 * 1000
 
 
 @in_virtual_time
