@@ -4,10 +4,10 @@ import sys
 
 from cli import process
 
-_SERVERS = frozenset(
-    "PIL fastapi httptools numpy onnxruntime prometheus_client pydantic pydantic_settings python_multipart "
-    "pythonjsonlogger rich starlette typer uvicorn uvloop".split()
-)
+_SERVERS = {
+    "PIL", "fastapi", "httptools", "numpy", "onnxruntime", "prometheus_client", "pydantic", "pydantic_settings",
+    "python_multipart", "pythonjsonlogger", "rich", "starlette", "typer", "uvicorn", "uvloop",
+}  # fmt: skip
 
 
 def main() -> None:

@@ -23,10 +23,14 @@ from mixer_client.pace import Pace
 from mixer_client.retries import Retries
 
 T = TypeVar("T")
+_LONGEST_S = 3600  # one wait: no loop need take an endless one
 
 
 class AsyncClient:
-    """As Client, whose documentation holds here, too. transport: as httpx.AsyncHTTPTransport(verify=...)."""
+    """As Client, whose documentation holds here, too. transport: as httpx.AsyncHTTPTransport(verify=...).
+
+    A file is read, and an image of Pillow is compressed, in a thread.
+    """
 
     def __init__(
         self,
@@ -149,7 +153,7 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiting.append(waiter)
-        timer = loop.call_later(wait_s, _wake, waiter)
+        timer = loop.call_later(min(wait_s, _LONGEST_S), _wake, waiter)
         try:
             await waiter
         finally:

@@ -28,7 +28,7 @@ class Client:
 
     key: an API key, where the service asks for one. timeout_s: seconds for an answer, with all waiting and asking
     again; each method may be given another. retries: how much may be asked anew. transport: what connects, as
-    httpx.HTTPTransport(verify=...) for a certificate of one's own.
+    httpx.HTTPTransport(verify=...) for a certificate of one's own. clock: seconds, from any start.
 
     Every method that asks raises MixerError's children, among them BadInput before anything is sent; OSError where an
     image is a path that cannot be read.

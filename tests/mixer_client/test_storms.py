@@ -13,6 +13,8 @@ from mixer_client import AsyncClient, Client, Result, Retries
 from tests.app.virtual_time import in_virtual_time, now
 from tests.mixer_client.stand_in import busy, classified
 
+pytestmark = pytest.mark.heavy
+
 IMAGE = b"an image"
 
 
