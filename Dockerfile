@@ -9,8 +9,9 @@ RUN python3 -m venv /opt/mixer
 # Dependencies first: they change less often than the code, and their layer is reused.
 COPY pyproject.toml constraints.txt ./
 RUN /opt/mixer/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*project['dependencies'], *project['optional-dependencies']['${RUNTIME}'], \
-        *project['optional-dependencies']['grpc'], sep='\n')" > requirements.txt \
+        extras = ('server', '${RUNTIME}', 'grpc'); \
+        needed = [name for extra in extras for name in project['optional-dependencies'][extra]]; \
+        print(*(name for name in needed if not name.startswith('mixer-serve')), sep='\n')" > requirements.txt \
     && /opt/mixer/bin/pip install --no-compile --constraint constraints.txt --requirement requirements.txt
 COPY README.md LICENSE setup.py ./
 COPY app app

@@ -1,7 +1,8 @@
 """What pyproject.toml cannot say of a wheel: it has the folders of the repository under one name, mixer_serve.
 
 `app`, `model`, `export` and `cli` are names that anybody may have in site-packages. A wheel has them as mixer_serve.app
-and so on, with their imports rewritten to match; an editable install keeps the names of the repository.
+and so on, with their imports rewritten to match; an editable install keeps the names of the repository. mixer_client is
+what other programs import, and has that name in both.
 """
 
 import re
@@ -13,10 +14,12 @@ from setuptools.command.build_py import build_py
 
 NAMESPACE = "mixer_serve"
 FOLDERS = ("app", "cli", "export", "model")
+CLIENT = "mixer_client"
 SHIPPED = ["*/fp32.onnx", "*/fp16.onnx", "*/int8.onnx", "*/README.md", "*/card.json"]  # of a bundle
 IMPORT = re.compile(rf"^(\s*(?:from|import) )(?={'|'.join(FOLDERS)}\b)", re.MULTILINE)
 
 packages = find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
+client = find_packages(include=[CLIENT])  # none where an image is built
 
 bundles = ["bundles"] if Path("bundles").is_dir() else []  # data: the classifiers that ship; an image has its own
 
@@ -34,10 +37,10 @@ class BuildUnderOneName(build_py):
 
 
 if "editable_wheel" in sys.argv:
-    setup(packages=packages, entry_points={"console_scripts": ["mixer = cli.__main__:main"]})
+    setup(packages=[*packages, *client], entry_points={"console_scripts": ["mixer = cli.__main__:main"]})
 else:
     setup(
-        packages=[f"{NAMESPACE}.{package}" for package in (*packages, *bundles)],
+        packages=[*(f"{NAMESPACE}.{package}" for package in (*packages, *bundles)), *client],
         package_dir={f"{NAMESPACE}.{folder}": folder for folder in (*FOLDERS, *bundles)},
         package_data={
             **{
@@ -45,6 +48,7 @@ else:
                 for package in packages
             },
             **{f"{NAMESPACE}.{folder}": SHIPPED for folder in bundles},
+            **{package: ["py.typed"] for package in client},
         },
         entry_points={"console_scripts": [f"mixer = {NAMESPACE}.cli.__main__:main"]},
         cmdclass={"build_py": BuildUnderOneName},

@@ -8,7 +8,7 @@ import pytest
 from app.settings import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("app", "cli", "model", "export")
+PACKAGES = ("app", "cli", "model", "export", "mixer_client")
 SETTINGS = ROOT / "docs" / "settings.md"
 
 

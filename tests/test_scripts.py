@@ -109,7 +109,7 @@ def test_without_arguments_every_test_runs_and_coverage_is_held_to_its_bars(proj
     calls = project.run("test")
     assert calls[-4:] == [
         "python -m pytest -n auto --dist worksteal -m not docker --cov --cov-report= --durations=10",
-        "coverage report --include=app/*,cli/*,export/* --fail-under=95",
+        "coverage report --include=app/*,cli/*,export/*,mixer_client/* --fail-under=95",
         "coverage report --include=model/* --fail-under=90",
         "python -m pytest -m docker",
     ]

@@ -1,0 +1,24 @@
+// The labels of picture files: node examples/classify.mjs FILE ...   (Node 20 or later, without a package)
+import { readFile } from "node:fs/promises";
+
+const SERVICE = process.env.MIXER_URL ?? "http://127.0.0.1:8000";
+const WITHIN_MS = 10_000; // for one picture, with all waiting
+
+async function classify(picture, deadline = Date.now() + WITHIN_MS) {
+  const left = deadline - Date.now();
+  const headers = { "Content-Type": "application/octet-stream", "X-Request-Timeout-Ms": String(left) };
+  const signal = AbortSignal.timeout(left);
+  const answer = await fetch(`${SERVICE}/classify?top_k=1`, { method: "POST", body: picture, headers, signal });
+  const body = await answer.json().catch(() => ({ code: answer.status, detail: answer.statusText }));
+  if (answer.ok) return body.predictions[0];
+  const waitMs = Number(answer.headers.get("Retry-After") ?? 1) * 1000 * (1 + Math.random() / 4);
+  const mayWait = [429, 503].includes(answer.status) && Date.now() + waitMs < deadline;
+  if (!mayWait) throw new Error(`${body.code}: ${body.detail}`);
+  await new Promise((resolve) => setTimeout(resolve, waitMs));
+  return classify(picture, deadline);
+}
+
+for (const file of process.argv.slice(2)) {
+  const { label, probability } = await classify(await readFile(file));
+  console.log(`${file}: ${label} ${(probability * 100).toFixed(1)}%`);
+}

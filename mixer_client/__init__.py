@@ -1,0 +1,86 @@
+"""A client of mixer-serve over HTTP. Knows nothing of the service but its interface, and needs httpx alone.
+
+What stands here is the public interface; the modules behind it may change.
+"""
+
+from mixer_client.answers import (
+    Classification,
+    Explanation,
+    Grid,
+    LabelSet,
+    ModelInfo,
+    ModelName,
+    Models,
+    Prediction,
+    Region,
+    Result,
+)
+from mixer_client.async_client import AsyncClient
+from mixer_client.client import Client
+from mixer_client.errors import (
+    BadAnswer,
+    BadImage,
+    BadInput,
+    BadParameter,
+    BadRequest,
+    ConnectFailed,
+    DeadlinePassed,
+    Forbidden,
+    InferenceFailed,
+    MixerError,
+    NoEmbedding,
+    NotReady,
+    OutOfMemory,
+    QueueFull,
+    ServiceError,
+    TimedOut,
+    TooManyBytes,
+    TooManyConnections,
+    TooManyPixels,
+    Unauthorized,
+    UnknownModel,
+    UnsupportedFormat,
+    UploadsFull,
+)
+from mixer_client.images import Image
+from mixer_client.retries import Retries
+
+__all__ = [
+    "AsyncClient",
+    "BadAnswer",
+    "BadImage",
+    "BadInput",
+    "BadParameter",
+    "BadRequest",
+    "Classification",
+    "Client",
+    "ConnectFailed",
+    "DeadlinePassed",
+    "Explanation",
+    "Forbidden",
+    "Grid",
+    "Image",
+    "InferenceFailed",
+    "LabelSet",
+    "MixerError",
+    "ModelInfo",
+    "ModelName",
+    "Models",
+    "NoEmbedding",
+    "NotReady",
+    "OutOfMemory",
+    "Prediction",
+    "QueueFull",
+    "Region",
+    "Result",
+    "Retries",
+    "ServiceError",
+    "TimedOut",
+    "TooManyBytes",
+    "TooManyConnections",
+    "TooManyPixels",
+    "Unauthorized",
+    "UnknownModel",
+    "UnsupportedFormat",
+    "UploadsFull",
+]

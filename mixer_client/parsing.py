@@ -1,0 +1,135 @@
+"""Answers of HTTP -> values, or errors. Whatever is not as the service answers is a BadAnswer."""
+
+import json
+from array import array
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from sys import byteorder
+from typing import Any, TypeVar
+
+import httpx
+
+from mixer_client.answers import (
+    Classification,
+    Explanation,
+    Grid,
+    LabelSet,
+    ModelInfo,
+    ModelName,
+    Models,
+    Prediction,
+    Region,
+)
+from mixer_client.errors import BadAnswer, ServiceError, class_of
+from mixer_client.retries import told_s
+
+_T = TypeVar("_T")
+_SHOWN = 200  # characters of an answer that is not understood
+
+
+def classification_of(answer: httpx.Response) -> Classification:
+    """The answer of /classify. Raises BadAnswer."""
+    return _read(answer, _classification)
+
+
+def explanation_of(answer: httpx.Response) -> Explanation:
+    """The answer of /explain. Raises BadAnswer."""
+    return _read(answer, _explanation)
+
+
+def models_of(answer: httpx.Response) -> Models:
+    """The answer of /models. Raises BadAnswer."""
+    return _read(answer, _models)
+
+
+def embedding_of(answer: httpx.Response) -> "array[float]":
+    """The one embedding in an answer of /v1/embeddings: array of float32, of length 1. Raises BadAnswer."""
+    return _read(answer, _embedding)
+
+
+def error_of(answer: httpx.Response) -> ServiceError:
+    """The error that an answer with a status of 400 and above tells, in any of the service's forms."""
+    try:
+        body = answer.json()
+        told = body["error"] if isinstance(body.get("error"), dict) else body
+        code, detail = str(told["code"]), str(told["detail"] if "detail" in told else told["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        code, detail = "http_error", answer.text[:_SHOWN] or answer.reason_phrase
+    return class_of(code)(code, answer.status_code, detail, _request_id(answer), told_s(answer.headers))
+
+
+def timing_of(header: str) -> tuple[dict[str, float], int | None]:
+    """Server-Timing -> milliseconds by stage, and how many images ran together where it says so."""
+    stages: dict[str, float] = {}
+    batch_size = None
+    for part in header.split(","):
+        name, _, value = part.strip().partition(";")
+        kind, _, told = value.partition("=")
+        if kind == "dur":
+            stages[name] = float(told)
+        elif name == "batch" and kind == "desc":
+            batch_size = int(told.strip('"'))
+    return stages, batch_size
+
+
+def _read(answer: httpx.Response, read: Callable[[Any, httpx.Response], _T]) -> _T:
+    try:
+        return read(json.loads(answer.content), answer)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        shown = answer.content[:_SHOWN].decode("utf-8", "replace")
+        raise BadAnswer(f"{answer.url.path} answers {shown!r}; expected the JSON of mixer-serve.") from error
+
+
+def _classification(body: Any, answer: httpx.Response) -> Classification:
+    timing, batch_size = timing_of(answer.headers.get("server-timing", ""))
+    predictions = tuple(map(_prediction, body["predictions"]))
+    told = body.get("set")
+    return Classification(
+        model=_model(body["model"]),
+        predictions=(predictions[0], *predictions[1:]),  # IndexError where there is none
+        uncertain=body.get("uncertain"),
+        energy=body.get("energy"),
+        set=None if told is None else LabelSet(told["coverage"], tuple(told["labels"])),
+        request_id=_request_id(answer),
+        timing=timing,
+        batch_size=batch_size,
+    )
+
+
+def _explanation(body: Any, answer: httpx.Response) -> Explanation:
+    grid, region = body["grid"], body["region"]
+    return Explanation(
+        model=_model(body["model"]),
+        method=str(body["method"]),
+        baseline=str(body["baseline"]),
+        target=_prediction(body["target"]),
+        grid=Grid(grid["rows"], grid["columns"], tuple(tuple(map(float, row)) for row in grid["values"])),
+        region=Region(*(region[name] for name in ("left", "top", "right", "bottom", "width", "height"))),
+        request_id=_request_id(answer),
+        timing=timing_of(answer.headers.get("server-timing", ""))[0],
+    )
+
+
+def _models(body: Any, answer: httpx.Response) -> Models:
+    names = ("name", "model", "version", "precision", "num_classes", "ready")
+    return Models(str(body["default"]), tuple(ModelInfo(*(one[name] for name in names)) for one in body["models"]))
+
+
+def _embedding(body: Any, answer: httpx.Response) -> "array[float]":
+    embedding = array("f", b64decode(body["data"][0]["embedding"], validate=True))
+    if byteorder == "big":
+        embedding.byteswap()
+    return embedding
+
+
+def _model(told: Mapping[str, Any]) -> ModelName:
+    return ModelName(str(told["name"]), str(told["version"]), str(told["precision"]))
+
+
+def _prediction(told: Mapping[str, Any]) -> Prediction:
+    return Prediction(str(told["label"]), int(told["index"]), float(told["probability"]))
+
+
+def _request_id(answer: httpx.Response) -> str:
+    request_id: str = answer.headers.get("x-request-id", "")
+    return request_id
