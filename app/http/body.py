@@ -105,6 +105,11 @@ async def read_form(
     return await _written(form, request, max_bytes, limits.timeout_s, reservation)
 
 
+def boundary_of(request: Request) -> bytes | None:
+    """Of a form; None where its type names none. Raises: UnsupportedFormat for one that is compressed, BadRequest."""
+    return _content_type(request)[1].get(b"boundary")
+
+
 def media_type_of(request: Request) -> str:
     """The media type of the body in lower case, without its parameters; empty where none is named."""
     told = request.headers.get("content-type", "")

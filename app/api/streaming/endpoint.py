@@ -37,10 +37,6 @@ _RETRY_AFTER_S = 5
 _BYTES_RETRY_S = 0.5
 
 
-class TooManyStreams(QueueFull):
-    """No room for another stream."""
-
-
 @dataclass(frozen=True)
 class Stream:
     """The endpoint for streams."""
@@ -67,7 +63,7 @@ class Stream:
         classification.release(request)
         wanted_of(classification.models.classifier(model).spec, asked)
         if len(self.under_way) >= _MOST_STREAMS:
-            raise TooManyStreams(
+            raise QueueFull(
                 f"{len(self.under_way)} streams are under way in this process, the most expected. "
                 f"Try again in {_RETRY_AFTER_S} s.",
                 _RETRY_AFTER_S,

@@ -5,13 +5,12 @@ from asyncio import sleep
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
-from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from app.api.streaming.body_reader import Body, BodyReader
 from app.api.streaming.tar import members_of
 from app.errors import TooManyBytes, UnsupportedFormat
-from app.http.body import BodyLimits, media_type_of
+from app.http.body import BodyLimits, boundary_of, media_type_of
 from app.http.multipart import Form
 from app.http.upload_budget import BodyReservation
 
@@ -64,8 +63,7 @@ def images_of(request: Request, limits: BodyLimits, room: Room) -> Images:
     """
     media_type = media_type_of(request)
     if media_type == _FORM:
-        _, parameters = parse_options_header(request.headers["content-type"].encode("latin-1"))
-        form = Form(parameters.get(b"boundary"), -1, "", max_file_bytes=limits.max_image_bytes)
+        form = Form(boundary_of(request), -1, "", max_file_bytes=limits.max_image_bytes)
         return _files_of(form, request, limits, room)
     if media_type not in (*_TAR, *_GZIP, *_ANY):
         raise UnsupportedFormat(

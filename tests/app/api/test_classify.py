@@ -502,6 +502,7 @@ async def test_the_openapi_document_names_every_endpoint_and_resolves(serve: Ser
     assert operations == {
         ("post", "/classify"),
         ("post", "/classify/batch"),
+        ("post", "/classify/stream"),
         ("post", "/explain"),
         ("get", "/model"),
         ("get", "/model/card"),

@@ -15,6 +15,7 @@ PROBLEM = {"$ref": "#/components/schemas/Problem"}
 NAMES = {
     ("post", "/classify"): ("classify", "classification"),
     ("post", "/classify/batch"): ("classify_batch", "classification"),
+    ("post", "/classify/stream"): ("classify_stream", "classification"),
     ("post", "/explain"): ("explain", "classification"),
     ("get", "/model"): ("get_model", "models"),
     ("get", "/model/card"): ("get_model_card", "models"),
@@ -36,21 +37,23 @@ ONE_PICTURE = {
     "503": {"not_ready", "out_of_memory"},
     "504": {"deadline_passed"},
 }
+MANY_PICTURES = {
+    "400": {"bad_request"},
+    "401": {"bad_api_key"},
+    "404": {"unknown_model"},
+    "413": {"too_many_bytes"},
+    "415": {"unsupported_format"},
+    "422": {"bad_parameter"},
+    "429": {"queue_full", "uploads_full"},
+    "500": {"internal_error"},
+    "503": {"not_ready"},
+    "504": {"deadline_passed"},
+}
 ERRORS = {
     "classify": ONE_PICTURE,
     "explain": ONE_PICTURE,
-    "classify_batch": {
-        "400": {"bad_request"},
-        "401": {"bad_api_key"},
-        "404": {"unknown_model"},
-        "413": {"too_many_bytes"},
-        "415": {"unsupported_format"},
-        "422": {"bad_parameter"},
-        "429": {"queue_full", "uploads_full"},
-        "500": {"internal_error"},
-        "503": {"not_ready"},
-        "504": {"deadline_passed"},
-    },
+    "classify_batch": MANY_PICTURES,
+    "classify_stream": MANY_PICTURES,
     "get_model": {
         "401": {"bad_api_key"},
         "404": {"unknown_model"},
@@ -217,7 +220,7 @@ async def test_what_is_answered_is_described(keys: dict[str, Any], serve: Serve)
             described_as = operations[request.method.lower(), request.url.path]["responses"][str(answer.status_code)]
             media_type = answer.headers["content-type"].partition(";")[0]
             content = described_as["content"][media_type]
-            value = answer.text if media_type == "text/plain" else answer.json()
+            value = answer.text if media_type in ("text/plain", "application/x-ndjson") else answer.json()
             expect_valid(value, content["schema"], document)
             if answer.status_code >= 400:
                 assert value["code"] in content["examples"]
