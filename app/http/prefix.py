@@ -18,7 +18,9 @@ _OTHERS = {
     "v1",
     "v2",
 }  # of other protocols
-OWN_PATHS = frozenset({"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json"} | _OTHERS)
+OWN_PATHS = frozenset(
+    {"admin", "classify", "docs", "health", "metrics", "model", "models", "openapi.json", "page"} | _OTHERS
+)
 _SCOPE = "mixer.prefix"
 _HEADER = b"x-forwarded-prefix"
 _MOST = 256  # characters
