@@ -234,3 +234,14 @@ def test_of_several_models_one_is_chosen_and_asked_about_what_is_there(
     visitor.sees("#stage-answer", re.compile("^[A-Z]"))  # as its labels begin
     visitor.sees("#version", "fashion-mnist")
     assert "model=fashion-mnist" in (visitor.at("#command").text_content() or "")
+
+
+def test_what_is_no_file_does_not_lead_away_from_the_page(site: Site, visit: Visit) -> None:
+    visitor = visit(site)
+    stayed = visitor.page.evaluate("""() => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.setData("text/uri-list", "https://elsewhere.example/cat.jpg");
+        return !document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    }""")
+    assert stayed
+    visitor.sees("#notices", "That was no file.")

@@ -4,7 +4,7 @@ import { byId } from "./elements.js";
 
 const HIDDEN_FILE = /^\./;
 
-/** Call `take(files)` with what comes in, anywhere on the page. */
+/** Call `take(files)` with what comes in, anywhere on the page; none came where something else was dropped. */
 export function listen(take) {
   for (const id of ["choose", "photograph"]) {
     byId(id).addEventListener("change", ({ target }) => {
@@ -31,12 +31,13 @@ function listenForDrops(take) {
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
   document.addEventListener("dragenter", (event) => hasFiles(event) && show(1));
   document.addEventListener("dragleave", (event) => hasFiles(event) && show(-1));
-  document.addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+  const isText = (event) => event.target.localName === "input" && !hasFiles(event);
+  document.addEventListener("dragover", (event) => isText(event) || event.preventDefault());
   document.addEventListener("drop", async (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
+    if (isText(event)) return;
+    event.preventDefault(); // a browser would go to what was dropped, and leave the page
     show(-depth);
-    take(await filesOf(event.dataTransfer));
+    take(await filesOf(event.dataTransfer).catch(() => []));
   });
 }
 

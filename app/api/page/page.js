@@ -30,7 +30,10 @@ let due = false; // whether the page is to be drawn soon
 // --- pictures ---
 
 function take(files) {
-  if (files.length === 0) return;
+  if (files.length === 0) {
+    say("That was no file. Save the picture first, then drop its file here.", "busy");
+    return;
+  }
   const added = files.map((file) => new Picture(file));
   pictures.push(...added);
   byId("told").textContent = `${counted(added.length, "picture")} added.`;

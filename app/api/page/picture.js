@@ -2,13 +2,12 @@
 
 let next = 1;
 
-/** `state` is waiting, asking, answered or failed. */
+/** `state` is waiting, asking, answered or failed; `answer` is that of the service, `stages` where its time went. */
 export class Picture {
   constructor(file) {
     this.id = next++;
     this.file = file;
     this.name = file.name || "pasted picture";
-    this.thumbnail = null;
     this.explanations = new Map(); // by index of the label
     this.wait();
   }

@@ -12,6 +12,7 @@ export class Stage {
   #explain;
   #url = null; // of the picture in memory, until another one is shown
   #frame = null;
+  #shown = null; // what of the picture is said: its answer, its error or its state
 
   /** `explain(picture)` gives the answer of POST /explain, or null where the service does not explain. */
   constructor(explain) {
@@ -22,22 +23,30 @@ export class Stage {
   /** Show what is known of a picture now. `model`: the name that was asked for; `hasKey`: whether one is needed. */
   show(picture, { model, hasKey, explains }) {
     if (picture !== this.picture) this.#exchange(picture);
-    byId("stage-name").textContent = picture.name;
-    byId("stage-body").replaceChildren(...said(picture));
+    this.#say(picture);
     byId("stage").setAttribute("aria-busy", String(picture.state === "asking"));
     byId("again").hidden = picture.state !== "failed";
     byId("why").hidden = picture.state !== "answered" || !explains;
     if (byId("why").hidden) this.#hideHeat();
     byId("command").textContent = curlLine(picture.name, model, hasKey);
-    showTiming(picture);
   }
 
   /** Show nothing, and let go of the picture. */
   clear() {
     if (this.#url !== null) URL.revokeObjectURL(this.#url);
-    this.#url = this.#frame = this.picture = null;
+    this.#url = this.#frame = this.#shown = this.picture = null;
     byId("picture").replaceChildren();
     this.#hideHeat();
+  }
+
+  /** Nothing that stands there already is put there again: somebody may be reading it. */
+  #say(picture) {
+    const known = picture.answer ?? picture.error ?? picture.state;
+    if (known === this.#shown) return;
+    this.#shown = known;
+    byId("stage-name").textContent = picture.name;
+    byId("stage-body").replaceChildren(...said(picture));
+    showTiming(picture);
   }
 
   #exchange(picture) {

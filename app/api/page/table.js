@@ -44,7 +44,8 @@ export class Table {
 
   /** Bring the lines up to date: `pictures` in their order, `current` the one that is shown large. */
   render(pictures, current) {
-    for (const picture of [...this.#rows.keys()].filter((known) => !pictures.includes(known))) {
+    const there = new Set(pictures);
+    for (const picture of [...this.#rows.keys()].filter((known) => !there.has(known))) {
       this.#rows.get(picture).row.remove();
       this.#rows.delete(picture);
     }
@@ -58,8 +59,9 @@ export class Table {
 
   #updated(picture) {
     const line = this.#rows.get(picture) ?? this.#added(picture);
-    if (line.shown !== picture.state || picture.state === "answered") {
-      line.shown = picture.state;
+    const known = picture.answer ?? picture.state;
+    if (line.shown !== known) {
+      line.shown = known;
       line.row.replaceChildren(line.row.firstElementChild, ...cells(picture));
     }
     return line;
@@ -67,7 +69,9 @@ export class Table {
 
   #added(picture) {
     const thumbnail = make("span", { className: "thumbnail", "aria-hidden": "true" });
-    const button = make("button", { type: "button" }, picture.name);
+    const dot = picture.name.lastIndexOf("."); // where a long name is best broken
+    const button = make("button", { type: "button" },
+      ...(dot > 0 ? [picture.name.slice(0, dot), make("wbr"), picture.name.slice(dot)] : [picture.name]));
     const name = make("th", { scope: "row" }, make("div", { className: "file" }, thumbnail, button));
     const line = { row: make("tr", {}, name), shown: null };
     line.row.addEventListener("click", () => this.show(picture));
