@@ -1,6 +1,5 @@
 """Two services, one of which is locked and has little room, and a browser that looks at their pages."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -58,7 +57,9 @@ def browser() -> Iterator["Browser"]:
         pytest.skip("no Chromium; apt-get install chromium brings it")
     sync_api.expect.set_options(timeout=PATIENCE_S * 1000)
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=dict(os.environ))
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield chromium
         chromium.close()
 

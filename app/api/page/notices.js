@@ -1,13 +1,13 @@
 // What is wrong with the service as a whole, above everything else, and what can be done about it.
 
-import { byId, counted, make } from "./elements.js";
+import { byId, make } from "./elements.js";
 
 let timer = 0;
 
-/** Say why all pictures wait, and nothing where none does. `retry()`: somebody does not want to wait. */
-export function showHold(hold, waiting, retry) {
+/** Say why all pictures wait; null: none does. `retry()`: somebody does not want to wait. */
+export function showHold(hold, retry) {
   clearInterval(timer);
-  const notice = hold === null || waiting === 0 ? null : noticeOf(hold, waiting, retry);
+  const notice = hold === null ? null : noticeOf(hold, retry);
   byId("notices").replaceChildren(...(notice === null ? [] : [notice]));
 }
 
@@ -17,10 +17,10 @@ export function say(words, kind = "error", retry = null) {
   byId("notices").replaceChildren(noticed(kind, [words], retry));
 }
 
-function noticeOf(hold, waiting, retry) {
-  const wait = `${counted(waiting, "picture")} ${waiting === 1 ? "waits" : "wait"}`;
+function noticeOf(hold, retry) {
   if (hold.reason === "unreachable") {
-    return noticed("error", [make("b", {}, "The service cannot be reached. "), `${wait}, and nothing is lost.`], retry);
+    const words = [make("b", {}, "The service cannot be reached. "), "What has no answer yet waits, and nothing is lost."];
+    return noticed("error", words, retry);
   }
   if (hold.reason !== "busy") return null; // the form for the key says it
   const left = make("span", { "aria-hidden": "true" });
@@ -29,7 +29,7 @@ function noticeOf(hold, waiting, retry) {
   };
   count();
   timer = setInterval(count, 250);
-  return noticed("busy", [make("b", {}, "The service is busy. "), `${wait} for it.`, left], retry);
+  return noticed("busy", [make("b", {}, "The service is busy. "), "What has no answer yet waits.", left], retry);
 }
 
 function noticed(kind, words, retry) {

@@ -208,10 +208,12 @@ queue.addEventListener("change", ({ detail: picture }) => {
 });
 queue.addEventListener("hold", () => {
   if (queue.hold?.reason === "key") askForKey();
-  const waiting = pictures.filter(({ state }) => state === "waiting" || state === "asking").length;
-  showHold(queue.hold, waiting, () => queue.resume());
+  showHold(queue.hold, () => queue.resume());
 });
-window.addEventListener("online", () => queue.hold?.reason === "unreachable" && queue.resume());
+window.addEventListener("online", () => {
+  if (limits === null) meet();
+  else if (queue.hold?.reason === "unreachable") queue.resume();
+});
 
 byId("model").addEventListener("change", ({ target }) => {
   model = target.value;
