@@ -116,9 +116,11 @@ def test_a_bad_file_spoils_only_its_own_line(site: Site, visit: Visit, clothes: 
     visitor.sees("#picture", "This browser cannot show the file")
 
 
-def test_a_file_over_the_limit_is_told_so_before_it_is_sent(site: Site, visit: Visit) -> None:
+def test_a_file_over_the_limit_is_told_so_before_it_is_sent(site: Site, visit: Visit, tmp_path: Path) -> None:
     visitor = visit(site)
-    visitor.chooses(("large.jpg", bytes((20 << 20) + 1)))
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate((20 << 20) + 1)
+    visitor.page.set_input_files("#choose", tmp_path / "large.jpg")
     visitor.sees("#stage-body", "The file has 20.0 MiB; the service takes at most 20.0.")
     assert not any(url.endswith("/classify") for url in visitor.requested)
 

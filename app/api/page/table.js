@@ -70,7 +70,7 @@ export class Table {
   #added(picture) {
     const thumbnail = make("span", { className: "thumbnail", "aria-hidden": "true" });
     const dot = picture.name.lastIndexOf("."); // where a long name is best broken
-    const button = make("button", { type: "button" },
+    const button = make("button", { type: "button", "aria-label": picture.name },
       ...(dot > 0 ? [picture.name.slice(0, dot), make("wbr"), picture.name.slice(dot)] : [picture.name]));
     const name = make("th", { scope: "row" }, make("div", { className: "file" }, thumbnail, button));
     const line = { row: make("tr", {}, name), shown: null };
