@@ -50,7 +50,7 @@ def test_the_map_lies_over_what_the_model_has_seen_and_is_told_in_words(
     asked = explained(visitor, json=explanation([[0.5, 0, 0], [0, 0, 0], [0, 0, -0.25]]))
     visitor.chooses(clothes[0])
     why(visitor)
-    visitor.sees("#heat-words", "The label “dress” rests most on the upper left of the picture: >99.9% of what speaks")
+    visitor.sees("#heat-words", "The label “dress” rests most on the upper left of the picture: >99.9% of what")
     visitor.hears("rests most on the upper left")
     assert visitor.at("#why").get_attribute("aria-pressed") == "true"
     heat, picture = visitor.at("canvas.heat"), visitor.at(".frame img")

@@ -158,6 +158,20 @@ def test_one_of_many_is_looked_at_by_its_line_or_by_the_arrows(site: Site, visit
     visitor.sees("#list-title", "5 pictures")
 
 
+def test_on_a_phone_the_picture_that_is_looked_at_comes_into_view(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site, viewport={"width": 320, "height": 640})
+    visitor.chooses(*clothes)
+    visitor.answers_are_in(6)
+    visitor.at("#rows tr").last.click()
+    visitor.sees("#stage-name", "t-shirt.jpg")
+    visitor.hears(re.compile(r"^T-shirt, \d+\.\d%\.$"))
+    box = visitor.at("#picture").bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < 320
+
+
 def test_the_answers_are_saved_as_csv_in_which_nothing_is_a_formula(
     site: Site, visit: Visit, clothes: list[File]
 ) -> None:
@@ -217,6 +231,7 @@ def test_pictures_stay_in_memory_and_no_longer_than_they_are_shown(
     assert visitor.page.evaluate("() => objectUrls.size") == 1
     visitor.at("#clear").click()
     visitor.sees_no("#results")
+    assert visitor.page.evaluate("() => document.activeElement.id") == "choose"
     assert visitor.page.evaluate("() => objectUrls.size") == 0
     kept = visitor.page.context.storage_state(indexed_db=True)
     assert (kept["cookies"], kept["origins"]) == ([], [])
@@ -247,3 +262,5 @@ def test_what_is_no_file_does_not_lead_away_from_the_page(site: Site, visit: Vis
     }""")
     assert stayed
     visitor.sees("#notices", "That was no file.")
+    visitor.chooses(NOTES)
+    visitor.sees_no("#notices .notice")

@@ -1,11 +1,23 @@
 // The answers as CSV (RFC 4180), for spreadsheets: what one would take for a formula is given a quote before it.
 
+import { make } from "./elements.js";
+
+const MARK = "\ufeff"; // by which spreadsheets know UTF-8
 const MOST_LABELS = 5;
 const FORMULA = /^[=+\-@\t\r]/;
-const HEAD = ["file", "label", "probability", "uncertain", "energy", "model", "version", "precision", "time_ms", "error"];
+const HEAD = [
+  "file", "label", "probability", "uncertain", "energy", "model", "version", "precision", "time_ms", "error",
+];
+
+/** Let the browser save the answers as answers.csv. */
+export function save(pictures) {
+  const url = URL.createObjectURL(new Blob([MARK, csvOf(pictures)], { type: "text/csv" }));
+  make("a", { href: url, download: "answers.csv" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
 
 /** One line for each picture, the further labels last. */
-export function csvOf(pictures) {
+function csvOf(pictures) {
   const further = Array.from({ length: MOST_LABELS - 1 }, (_, at) => [`label_${at + 2}`, `probability_${at + 2}`]);
   const lines = [[...HEAD, ...further.flat()], ...pictures.map(line)];
   return lines.map((cells) => `${cells.map(cell).join(",")}\r\n`).join("");

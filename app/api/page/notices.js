@@ -19,8 +19,8 @@ export function say(words, kind = "error", retry = null) {
 
 function noticeOf(hold, retry) {
   if (hold.reason === "unreachable") {
-    const words = [make("b", {}, "The service cannot be reached. "), "What has no answer yet waits, and nothing is lost."];
-    return noticed("error", words, retry);
+    const what = make("b", {}, "The service cannot be reached. ");
+    return noticed("error", [what, "What has no answer yet waits, and nothing is lost."], retry);
   }
   if (hold.reason !== "busy") return null; // the form for the key says it
   const left = make("span", { "aria-hidden": "true" });

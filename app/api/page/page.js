@@ -1,6 +1,7 @@
 // The page: pictures come in, the service is asked, and what is known of them is shown. Everything is in memory only.
 
-import { csvOf } from "./csv.js";
+import { save } from "./csv.js";
+import { copyCommand } from "./curl.js";
 import { byId, counted, make, percent } from "./elements.js";
 import { listen } from "./intake.js";
 import { KeyForm } from "./key.js";
@@ -34,6 +35,7 @@ function take(files) {
     say("That was no file. Save the picture first, then drop its file here.", "busy");
     return;
   }
+  if (queue.hold === null) showHold(null);
   const added = files.map((file) => new Picture(file));
   pictures.push(...added);
   byId("told").textContent = `${counted(added.length, "picture")} added.`;
@@ -69,7 +71,8 @@ async function explain(picture) {
     picture.explanations.set(index, explanation);
     return explanation;
   } catch (error) {
-    if (!(error instanceof Refused) || ![404, 405].includes(error.status) || error.code === "unknown_model") throw error;
+    const isAbsent = error instanceof Refused && [404, 405].includes(error.status) && error.code !== "unknown_model";
+    if (!isAbsent) throw error;
     explains = false;
     say("This service does not explain its answers.", "busy");
     later();
@@ -81,8 +84,10 @@ function remove(gone) {
   queue.remove(gone);
   const order = table.sorted(pictures);
   const at = order.indexOf(current);
-  pictures = pictures.filter((picture) => !gone.includes(picture));
-  if (gone.includes(current)) current = order.slice(at).concat(order.slice(0, at).reverse()).find((one) => !gone.includes(one));
+  const stays = (picture) => !gone.includes(picture);
+  current = [...order.slice(at), ...order.slice(0, at).reverse()].find(stays) ?? null;
+  pictures = pictures.filter(stays);
+  if (current === null) byId("choose").focus(); // what had the focus is hidden
   later();
 }
 
@@ -97,10 +102,15 @@ function later() {
   });
 }
 
+/** Look at one of many. Where the window is narrow, its place is above the table. */
 function show(picture) {
   current = picture;
   later();
+  if (isDone(picture)) byId("told").textContent = inWords(picture);
+  if (byId("stage").getBoundingClientRect().bottom < innerHeight / 4) byId("stage").scrollIntoView();
 }
+
+const isDone = ({ state }) => state === "answered" || state === "failed";
 
 function render() {
   const some = pictures.length > 0;
@@ -139,7 +149,7 @@ function renderCount() {
 
 /** For who listens: the answer to a single picture, or that all of many have theirs. */
 function tell(picture) {
-  if (!pictures.every(({ state }) => state === "answered" || state === "failed")) return;
+  if (!pictures.every(isDone)) return;
   byId("told").textContent = pictures.length === 1 ? inWords(picture) : byId("count").textContent;
 }
 
@@ -225,7 +235,6 @@ byId("remove").addEventListener("click", () => remove([current]));
 byId("clear").addEventListener("click", () => {
   remove(pictures);
   byId("told").textContent = "All pictures removed.";
-  byId("choose").focus();
 });
 for (const [id, step] of [["previous", -1], ["next", 1]]) {
   byId(id).addEventListener("click", () => {
@@ -233,16 +242,7 @@ for (const [id, step] of [["previous", -1], ["next", 1]]) {
     show(order[(order.indexOf(current) + step + order.length) % order.length]);
   });
 }
-byId("copy").addEventListener("click", async () => {
-  const copied = await navigator.clipboard?.writeText(byId("command").textContent).then(() => true, () => false);
-  byId("copy").textContent = copied ? "Copied" : "Select it";
-  if (!copied) getSelection().selectAllChildren(byId("command"));
-  setTimeout(() => (byId("copy").textContent = "Copy"), 2000);
-});
-byId("csv").addEventListener("click", () => {
-  const url = URL.createObjectURL(new Blob(["\ufeff", csvOf(table.sorted(pictures))], { type: "text/csv" }));
-  make("a", { href: url, download: "answers.csv" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-});
+byId("copy").addEventListener("click", copyCommand);
+byId("csv").addEventListener("click", () => save(table.sorted(pictures)));
 
 meet();

@@ -5,8 +5,8 @@ import { Refused, Unreachable } from "./service.js";
 const AT_ONCE = 4;
 
 /**
- * `ask(picture, signal)` answers one picture or raises. Events: "change", with the picture in `detail`, and "hold", when
- * `hold` has changed: null, or why all wait: { reason: "busy", until } (until: in ms of Date.now()),
+ * `ask(picture, signal)` answers one picture or raises. Events: "change", with the picture in `detail`, and "hold",
+ * when `hold` has changed: null, or why all wait: { reason: "busy", until } (until: in ms of Date.now()),
  * { reason: "unreachable" } or { reason: "key" }.
  */
 export class Queue extends EventTarget {
