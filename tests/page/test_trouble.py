@@ -48,6 +48,19 @@ def test_a_busy_service_is_asked_again_when_it_says(site: Site, visit: Visit, cl
     assert len(asked) == 2
 
 
+def test_what_is_told_late_of_the_model_takes_no_notice_away(site: Site, visit: Visit, clothes: list[File]) -> None:
+    visitor = visit(site)
+    held: list[Any] = []
+    visitor.page.route("**/models", lambda route: held.append(route))  # noqa: PLW0108  # Playwright takes no built-in
+    refusing(visitor, 1, problem(429, "queue_full", "No room.", **{"Retry-After": "600"}))
+    visitor.opens()
+    visitor.chooses(clothes[0])
+    visitor.sees("#notices", "The service is busy.")
+    held[0].continue_()
+    visitor.sees("#version", "clothes 1")
+    visitor.sees("#notices", "The service is busy.")
+
+
 def test_who_does_not_want_to_wait_asks_again_at_once(site: Site, visit: Visit, clothes: list[File]) -> None:
     visitor = visit(site)
     refusing(visitor, 1, problem(503, "not_ready", "Draining.", **{"Retry-After": "600"}))

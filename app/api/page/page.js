@@ -35,7 +35,7 @@ function take(files) {
     say("That was no file. Save the picture first, then drop its file here.", "busy");
     return;
   }
-  if (queue.hold === null) showHold(null);
+  if (queue.hold === null) showWhyAllWait();
   const added = files.map((file) => new Picture(file));
   pictures.push(...added);
   byId("told").textContent = `${counted(added.length, "picture")} added.`;
@@ -106,11 +106,9 @@ function later() {
 function show(picture) {
   current = picture;
   later();
-  if (isDone(picture)) byId("told").textContent = inWords(picture);
+  if (picture.isDone) byId("told").textContent = inWords(picture);
   if (byId("stage").getBoundingClientRect().bottom < innerHeight / 4) byId("stage").scrollIntoView();
 }
-
-const isDone = ({ state }) => state === "answered" || state === "failed";
 
 function render() {
   const some = pictures.length > 0;
@@ -149,7 +147,7 @@ function renderCount() {
 
 /** For who listens: the answer to a single picture, or that all of many have theirs. */
 function tell(picture) {
-  if (!pictures.every(isDone)) return;
+  if (!pictures.every(({ isDone }) => isDone)) return;
   byId("told").textContent = pictures.length === 1 ? inWords(picture) : byId("count").textContent;
 }
 
@@ -168,7 +166,7 @@ async function meet() {
     await showModel();
     keyForm.taken(service.hasKey);
     if (queue.hold?.reason === "key" || queue.hold?.reason === "unreachable") queue.resume();
-    else byId("notices").replaceChildren();
+    else showWhyAllWait();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) askForKey();
     else say(error.message, "error", meet);
@@ -202,6 +200,10 @@ function askForKey() {
   service.useKey("");
 }
 
+function showWhyAllWait() {
+  showHold(queue.hold, () => queue.resume());
+}
+
 function useKey(key) {
   service.useKey(key);
   meet();
@@ -218,7 +220,7 @@ queue.addEventListener("change", ({ detail: picture }) => {
 });
 queue.addEventListener("hold", () => {
   if (queue.hold?.reason === "key") askForKey();
-  showHold(queue.hold, () => queue.resume());
+  showWhyAllWait();
 });
 window.addEventListener("online", () => {
   if (limits === null) meet();

@@ -26,6 +26,10 @@ export class Picture {
     return this.answer?.predictions[0] ?? null;
   }
 
+  get isDone() {
+    return this.state === "answered" || this.state === "failed";
+  }
+
   get isUnsure() {
     return this.answer?.uncertain === true;
   }
