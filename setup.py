@@ -44,7 +44,7 @@ else:
         package_dir={f"{NAMESPACE}.{folder}": folder for folder in (*FOLDERS, *bundles)},
         package_data={
             **{
-                f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.proto", "*.pyi", "*.txt", "swagger_ui/*"]
+                f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.proto", "*.pyi", "*.txt", "swagger_ui/*", "page/*"]
                 for package in packages
             },
             **{f"{NAMESPACE}.{folder}": SHIPPED for folder in bundles},

@@ -13,6 +13,7 @@ from app.api.classification import Classification
 from app.api.classify import Routes
 from app.api.documentation import Documentation
 from app.api.explain import Explain
+from app.api.front_page import FrontPage
 from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
@@ -73,8 +74,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
 
     Raises: StartError.
     """
-    keys = _build_keys(settings)
-    certificate = certificate_of(settings)
+    keys, certificate = _build_keys(settings), certificate_of(settings)
     running = _build_running(settings, worker or WorkerContext(), _reload_hooks(keys, certificate))
     models, health, metrics = running.models, running.health, running.metrics
     factory = running.model_factory if engine is None else running.model_factory.instead_of_opening(engine)
@@ -176,7 +176,7 @@ def _build_public(
     Stream(classification).add_to(app)
     for dialect in chosen(settings.spoken, serving):
         dialect.add_to(app, classification)
-    for router in (info, Documentation(app.openapi).router(), *operators):
+    for router in (info, Documentation(app.openapi).router(), FrontPage(shown=settings.page).router(), *operators):
         app.include_router(router)
     if settings.origins:
         allow_origins(app, settings.origins)

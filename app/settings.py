@@ -217,6 +217,11 @@ class Settings(Options):
         description="Origins whose pages may use the service from a browser, as https://shop.example, separated by "
         "commas; * means all. Empty: none.",
     )
+    page: bool = Field(
+        default=True,
+        description="Whether browsers get a page at / on which pictures can be tried without a terminal. false: they "
+        "are sent to /docs.",
+    )
     tls_cert_file: Path | None = Field(
         default=None,
         description="File with the certificate chain in PEM, read again at a reload; the service then speaks HTTPS "

@@ -90,7 +90,7 @@ def pytest_calls(project: Project, *flags: str) -> list[str]:
 
 
 def test_fast_runs_the_quick_tests_on_all_cores_and_hands_on_what_follows(project: Project):
-    fast = "python -m pytest -n auto --dist worksteal -m not (process or training or heavy or docker)"
+    fast = "python -m pytest -n auto --dist worksteal -m not (process or training or heavy or docker or browser)"
     assert pytest_calls(project, "--fast") == [fast]
     assert pytest_calls(project, "--fast", "tests/app", "--cov") == [f"{fast} tests/app --cov"]
 

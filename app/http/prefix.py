@@ -19,7 +19,7 @@ _OTHERS = {
     "v2",
 }  # of other protocols
 OWN_PATHS = frozenset(
-    {"admin", "classify", "docs", "explain", "health", "metrics", "model", "models", "openapi.json"} | _OTHERS
+    {"admin", "classify", "docs", "explain", "health", "metrics", "model", "models", "openapi.json", "page"} | _OTHERS
 )
 _SCOPE = "mixer.prefix"
 _HEADER = b"x-forwarded-prefix"

@@ -78,7 +78,7 @@ def test_its_licence_is_with_it() -> None:
     assert (FOLDER / "swagger-ui-bundle.js.LICENSE.txt").is_file()
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/docs.js", f"/docs/{SWAGGER_UI}/swagger-ui.css", "/openapi.json", "/"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/docs.js", f"/docs/{SWAGGER_UI}/swagger-ui.css", "/openapi.json"])
 async def test_head_answers_as_get_without_a_body(path: str, serve: Serve) -> None:
     async with serve() as service:
         got, head = await service.http.get(path), await service.http.head(path)
@@ -94,13 +94,3 @@ async def test_head_answers_as_get_without_a_body(path: str, serve: Serve) -> No
 async def test_nothing_else_is_served_beside_it(path: str, serve: Serve) -> None:
     async with serve() as service:
         assert (await service.http.get(path)).status_code == 404
-
-
-async def test_the_root_leads_to_the_page_without_naming_a_host(serve: Serve) -> None:
-    async with serve() as service:
-        answer = await service.http.get("/", headers={"host": "elsewhere.example", "accept": "text/html,*/*"})
-        told = await service.http.get("/")
-    assert answer.status_code == 307
-    assert answer.headers["location"] == "docs"
-    assert (told.status_code, told.json()) == (200, {"status": "alive"})  # as KServe's client asks
-    assert told.headers["vary"] == answer.headers["vary"] == "Accept"

@@ -20,7 +20,7 @@ from tests.app.problem_answers import expect_problem
 from tests.app.servers import PATIENCE_S, Server, free_port
 
 PROXY = "192.0.2.1"
-BROWSER = {"accept": "text/html"}  # others are not sent to the page
+BROWSER = {"accept": "text/html"}  # others are not sent to the documentation
 
 
 def client_of(service: Service, root_path: str = "", peer: str = PROXY) -> httpx.AsyncClient:
@@ -31,7 +31,7 @@ def client_of(service: Service, root_path: str = "", peer: str = PROXY) -> httpx
 
 @asynccontextmanager
 async def served_below(serve: Serve, root_path: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serve(root_path=root_path) as service, client_of(service, root_path) as http:
+    async with serve(root_path=root_path, page=False) as service, client_of(service, root_path) as http:
         yield http
 
 
@@ -129,7 +129,7 @@ async def test_with_a_root_path_paths_may_have_it_or_not(path: str, inside: str)
 async def test_the_first_name_of_every_path_of_the_service_is_known(serve: Serve) -> None:
     async with serve() as service:
         paths = (await service.http.get("/openapi.json")).json()["paths"]
-    first = {path.split("/")[1] for path in [*paths, "/docs", "/openapi.json"]}
+    first = {path.split("/")[1] for path in [*paths, "/docs", "/openapi.json", "/page"]}
     assert first - {"{model}", ""} == OWN_PATHS  # what stands for a model stands for none of these
 
 
@@ -163,7 +163,7 @@ async def test_with_a_root_path_everything_is_answered_with_it_and_without_it(be
 
 
 async def test_the_prefix_of_one_request_is_none_of_the_next(serve: Serve) -> None:
-    async with serve() as service, client_of(service) as http:
+    async with serve(page=False) as service, client_of(service) as http:
         for prefix in ("/one", "/two"):
             headers = {"x-forwarded-prefix": prefix, "host": "elsewhere.example"}
             assert (await http.get("/", headers={**headers, **BROWSER})).headers["location"] == f"{prefix}/docs"
@@ -173,7 +173,7 @@ async def test_the_prefix_of_one_request_is_none_of_the_next(serve: Serve) -> No
 
 
 async def test_of_whom_is_not_trusted_nothing_goes_out(serve: Serve) -> None:
-    async with serve() as service, client_of(service, peer="203.0.113.9") as http:
+    async with serve(page=False) as service, client_of(service, peer="203.0.113.9") as http:
         answer = await http.get("/", headers={"x-forwarded-prefix": "/evil", **BROWSER})
     assert answer.headers["location"] == "docs"
 
@@ -202,6 +202,8 @@ def test_a_server_believes_a_proxy_on_this_machine_and_its_setting(bundle: Path)
         "1",
         "--root-path",
         "/vision/",
+        "--page",
+        "false",
     )
     with Server("-m", "cli", "serve", *flags, port=port) as server:
         server.wait_until_serving()

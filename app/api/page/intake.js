@@ -1,0 +1,61 @@
+// Where pictures come from: dropped, also as folders, pasted, chosen, or photographed.
+
+import { byId } from "./elements.js";
+
+const HIDDEN_FILE = /^\./;
+
+/** Call `take(files)` with what comes in, anywhere on the page; none came where something else was dropped. */
+export function listen(take) {
+  for (const id of ["choose", "photograph"]) {
+    byId(id).addEventListener("change", ({ target }) => {
+      take([...target.files]);
+      target.value = ""; // the same file may be chosen again
+    });
+  }
+  document.addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    if (files.length === 0) return;
+    event.preventDefault();
+    take(files);
+  });
+  listenForDrops(take);
+}
+
+function listenForDrops(take) {
+  const veil = byId("veil");
+  let depth = 0; // of elements that what is dragged has entered and not left
+  const show = (change) => {
+    depth = Math.max(0, depth + change);
+    veil.hidden = depth === 0;
+  };
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("dragenter", (event) => hasFiles(event) && show(1));
+  document.addEventListener("dragleave", (event) => hasFiles(event) && show(-1));
+  const isText = (event) => event.target.localName === "input" && !hasFiles(event);
+  document.addEventListener("dragover", (event) => isText(event) || event.preventDefault());
+  document.addEventListener("drop", async (event) => {
+    if (isText(event)) return;
+    event.preventDefault(); // a browser would go to what was dropped, and leave the page
+    show(-depth);
+    take(await filesOf(event.dataTransfer).catch(() => []));
+  });
+}
+
+/** Every file that was dropped, those in folders too. The entries have to be asked for before anything is awaited. */
+async function filesOf(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
+  return (await Promise.all(entries.map(filesBelow))).flat();
+}
+
+async function filesBelow(entry) {
+  if (HIDDEN_FILE.test(entry.name)) return [];
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const files = [];
+  for (let batch = [null]; batch.length > 0; ) { // a reader gives a part of its entries at a time
+    batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    files.push(...(await Promise.all(batch.map(filesBelow))).flat());
+  }
+  return files;
+}

@@ -1,0 +1,1 @@
+"""The page at / as people see it: in Chromium, on a service in a process of its own."""
