@@ -102,16 +102,12 @@ class Form:
         self._taken += len(taken)
         return taken
 
-    def expect_end(self) -> None:
-        """It is complete, and there was a file in it."""
+    def uploads(self) -> list[Upload]:
+        """The files of a form that is complete, but for those that were taken."""
         if not self._ended:
             raise BadRequest("The multipart body ends before its closing boundary.")
         if not self._files and not self._taken:
             raise BadParameter(f"The form has no file in a field {self._field}; expected one.")
-
-    def uploads(self) -> list[Upload]:
-        """The files of a form that is complete."""
-        self.expect_end()
         return self._files
 
     def _begin_part(self) -> None:

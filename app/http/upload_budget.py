@@ -68,4 +68,4 @@ class BodyReservation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        self._budget.room.give(self._bytes)

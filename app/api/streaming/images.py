@@ -111,7 +111,7 @@ async def _files_of(form: Form, request: Request, limits: BodyLimits, room: Room
                     held = room.new()
                     await room.wait(held, len(upload.payload))
                     yield StreamedImage(upload.filename, None if upload.is_too_large else upload.payload, None, held)
-        form.expect_end()
+        form.uploads()  # or what is wrong with its end
     finally:
         form.close()
         reservation.release()
