@@ -33,6 +33,7 @@ class AsgiCall:
         self._incoming: asyncio.Queue[Message] = asyncio.Queue()
         self.sent: list[Message] = []
         self.listened = asyncio.Event()
+        self._was_sent = asyncio.Event()
 
     def send_body(self, piece: bytes, *, more: bool = False) -> None:
         self._incoming.put_nowait({"type": "http.request", "body": piece, "more_body": more})
@@ -45,6 +46,12 @@ class AsgiCall:
         """What the gate answers to the head, as a connection asks it; None where the request may come in."""
         url = self._scope["raw_path"]
         return gate.reject_early(self._scope["method"].encode(), url, self._scope, keep_alive=True)
+
+    async def until_sent(self, part: bytes) -> None:
+        """Until a piece of the answer has this in it."""
+        while not any(part in message.get("body", b"") for message in self.sent):
+            self._was_sent.clear()
+            await self._was_sent.wait()
 
     async def go(self, app: ASGIApp) -> None:
         await app(self._scope, self._receive, self._send)
@@ -64,3 +71,4 @@ class AsgiCall:
 
     async def _send(self, message: Message) -> None:
         self.sent.append(message)
+        self._was_sent.set()
