@@ -19,12 +19,12 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz
 ZIP_SUFFIXES = (".zip",)
 
 Open = Callable[[], BinaryIO]
-_COMPLETE = ("EOFHeaderError", "EmptyHeaderError")  # how a whole archive ends
+_END = "EOFHeaderError"  # what tarfile raises for the mark at the end of a whole archive
 _LINK = Failure(UNREADABLE, "It is a link inside an archive; expected the picture itself.")
 
 
 class _Header(tarfile.TarInfo):
-    """A header of a tar. One that is broken is an error: tarfile takes it for the end, and the rest would be lost."""
+    """A header of a tar. A broken or missing one is an error; tarfile takes it for the end, and the rest is lost."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Header":
@@ -32,9 +32,9 @@ class _Header(tarfile.TarInfo):
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.HeaderError as error:
-            if type(error).__name__ in _COMPLETE:
+            if type(error).__name__ == _END:
                 raise
-            raise tarfile.ReadError(str(error)) from error
+            raise tarfile.ReadError(f"it ends or breaks off at byte {tarfile_.offset}: {error}") from error
 
 
 def tar_entries(name: str, opened: Open, most: int, *, seekable: bool) -> Iterator[Entry]:

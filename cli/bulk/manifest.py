@@ -38,7 +38,7 @@ class Run:
         for what, mine, others in (("model's", self.model, other.model), ("option", self.options, other.options)):
             for name in dict.fromkeys([*mine, *others]):
                 if mine.get(name) != others.get(name):
-                    return f"the {what} {name} {mine.get(name)}, and this command has {others.get(name)}"
+                    return f"the {what} {name} {_word(mine.get(name))}, and this command has {_word(others.get(name))}"
         return None
 
 
@@ -92,6 +92,10 @@ class Manifest:
         self._file.close()
 
 
+def _word(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
 def created(path: Path, run: Run) -> Manifest:
     """A new one. Raises OutputError where there is one."""
     try:
@@ -108,16 +112,28 @@ def resumed(path: Path, run: Run) -> Manifest:
     Raises: OutputError where it is none, is another run's, or a process writes it now.
     """
     file = path.open("r+", encoding="utf-8", errors="surrogateescape")
-    _lock(file, path)
+    try:
+        _lock(file, path)
+        lines = _whole_lines(file)
+        return _read(file, path, run, lines) if lines else _begun(file, path, run)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _whole_lines(file: TextIO) -> list[str]:
+    """The lines of the file, which ends with the last whole one from here on."""
     text = file.read()
     whole = text[: text.rfind("\n") + 1]
     file.seek(0)
     file.truncate(len(whole.encode("utf-8", "surrogateescape")))
     file.seek(0, os.SEEK_END)
-    if not whole:
-        return _begun(file, path, run)
+    return whole.splitlines()
+
+
+def _read(file: TextIO, path: Path, run: Run, text: Iterable[str]) -> Manifest:
     try:
-        head, *lines = [json.loads(line) for line in whole.splitlines()]
+        head, *lines = map(json.loads, text)
         begun = Run(head["command"], tuple(head["sources"]), head["model"], head["options"])
         shards = [Shard(**line["shard"]) for line in lines if "shard" in line]
     except (KeyError, TypeError, ValueError) as error:

@@ -138,10 +138,13 @@ def opened(place: Place, run: Run, *, resume: bool) -> Output:
                 reason = "has no manifest to resume with" if resume else "exists"
                 raise OutputError(f"{path} {reason}; expected a new name{'' if resume else ', or --resume'}.")
     try:
-        place.parts.mkdir(exist_ok=True)
-        manifest = resumed(place.manifest, run) if known else created(place.manifest, run)
-        if manifest.is_complete and place.whole is not None and place.whole.exists() and _is_empty_folder(place.parts):
-            place.parts.rmdir()
+        if known:
+            manifest = resumed(place.manifest, run)
+        else:
+            place.parts.mkdir(exist_ok=True)
+            manifest = created(place.manifest, run)
+        if not manifest.is_complete:
+            place.parts.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{place.path} cannot be written: {error.strerror or error}.") from error
     return Output(place, manifest, embeds=run.command == "embed")

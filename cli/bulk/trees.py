@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from cli.bulk.entries import Entry, LocalFile, RemoteFile, shown
 from cli.bulk.outcomes import UNREADABLE, Failure
-from cli.bulk.stores import Store
+from cli.bulk.stores import SourceError, Store
 from model.data.scan import IMAGE_SUFFIXES, is_of_system, look
 from model.data.scan import shown as on_one_line
 
@@ -137,30 +137,38 @@ def is_pattern(path: str) -> bool:
 
 
 def matching(tree: Tree, pattern: str) -> Iterator[Child]:
-    """What a pattern names: * ? [] within a name, ** for any folders. Hidden names have to be named."""
+    """What a pattern names: * ? [] within a name, ** for any folders. Hidden names have to be named.
+
+    What is below a folder that it names is not named once more. Raises SourceError for ** more than once.
+    """
     parts = pattern.split("/")
+    if parts.count(_ANY_DEPTH) > 1:
+        raise SourceError(f"{pattern} has ** more than once, and would name pictures twice; expected it once.")
     fixed = next(at for at, part in enumerate(parts) if is_pattern(part))
     root = "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else ".")
-    for child in _matching(tree, root, parts[fixed:]):
+    for child in _matching(tree, root, parts[fixed:], set()):
         yield child._replace(path=child.path.removeprefix("./")) if root == "." else child
 
 
-def _matching(tree: Tree, folder: str, parts: list[str]) -> Iterator[Child]:
+def _matching(tree: Tree, folder: str, parts: list[str], named: set[str]) -> Iterator[Child]:
+    """named: folders that were, which grows."""
     first, rest = parts[0], parts[1:]
     if first == _ANY_DEPTH:
-        yield from _matching(tree, folder, rest or ["*"])
+        yield from _matching(tree, folder, rest or ["*"], named)
         for child in _children(tree, folder):
-            if child.is_folder and not is_of_system(child.name):
-                yield from _matching(tree, child.path, parts)
+            if child.is_folder and not is_of_system(child.name) and child.path not in named:
+                yield from _matching(tree, child.path, parts, named)
         return
     expected = re.compile(translate(first))
     for child in _children(tree, folder):
         if not expected.match(child.name) or (child.name.startswith(".") and not first.startswith(".")):
             continue
         if not rest:
+            if child.is_folder:
+                named.add(child.path)
             yield child
         elif child.is_folder:
-            yield from _matching(tree, child.path, rest)
+            yield from _matching(tree, child.path, rest, named)
 
 
 def _children(tree: Tree, folder: str) -> Iterator[Child]:
