@@ -15,10 +15,6 @@ from rich.progress import Progress
 from app import settings
 from app.errors import BadParameter, BadSettings, ServiceError, TooManyBytes
 from app.settings import Settings
-from cli.bulk.command import Job, run_job
-from cli.bulk.formats import Row
-from cli.bulk.formats import as_json as as_json_line
-from cli.bulk.labeler import Task
 from cli.bulk.options import (
     CONCURRENCY,
     SHARD_SIZE,
@@ -33,16 +29,13 @@ from cli.bulk.options import (
     UrlOption,
 )
 from cli.bulk.outcomes import UNREADABLE, Failure, Labelled
-from cli.bulk.sources import CONTAINER_SUFFIXES, Sources
-from cli.bulk.stores import is_url
-from cli.bulk.trees import is_pattern
 from cli.terminal import console
 
 if TYPE_CHECKING:
     from app.inference.answer import Asked, Certainty, Prediction
+    from cli.bulk.formats import Row
 
 STANDARD_INPUT = Path("-")
-_IN_SOURCE = "::"
 
 
 class Entry(NamedTuple):
@@ -91,27 +84,40 @@ def classify(
     few = 1 if top_k is None and not as_json and output is None else top_k
     asked: Asked = {"top_k": few, "threshold": threshold, "set": coverage}
     try:
-        if output is None and url is None and max_failure_rate is None and all(map(_is_plain, sources)):
+        if _is_plain(sources, options):
             failures = asyncio.run(classify_all(chosen, list(entries_of(map(Path, sources))), asked, as_json=as_json))
             raise typer.Exit(1 if failures else 0)
-        found = Sources(sources, chosen.max_image_bytes)
-        echo = partial(_print_row, as_json=as_json)
-        raise typer.Exit(run_job(Job("classify", "classifying", found, Task(False, asked), chosen, options, echo)))
+        raise typer.Exit(_run_in_bulk(chosen, sources, asked, options, as_json=as_json))
     except BadParameter as error:
         raise BadSettings(str(error)) from error
 
 
-def _is_plain(source: str) -> bool:
-    """Whether it is what this module knows by itself: a picture, a folder, standard input, or nothing."""
-    if is_url(source) or _IN_SOURCE in source or source.lower().endswith(CONTAINER_SUFFIXES):
-        return False
-    return Path(source).exists() or not is_pattern(source)
+def _is_plain(sources: Iterable[str], options: BulkOptions) -> bool:
+    """Whether it is what this module does by itself."""
+    from cli.bulk.sources import is_plain  # noqa: PLC0415
+
+    is_printed_here = options.output is None and options.url is None and options.max_failure_rate is None
+    return is_printed_here and all(map(is_plain, sources))
 
 
-def _print_row(model: Mapping[str, str], row: Row, *, as_json: bool) -> None:
+def _run_in_bulk(
+    chosen: Settings, sources: Iterable[str], asked: "Asked", options: BulkOptions, *, as_json: bool
+) -> int:
+    from cli.bulk.command import Job, run_job  # noqa: PLC0415
+    from cli.bulk.labeler import Task  # noqa: PLC0415
+    from cli.bulk.sources import Sources  # noqa: PLC0415
+
+    found = Sources(sources, chosen.max_image_bytes)
+    echo = partial(_print_row, as_json=as_json)
+    return run_job(Job("classify", "classifying", found, Task(False, asked), chosen, options, echo))
+
+
+def _print_row(model: Mapping[str, str], row: "Row", *, as_json: bool) -> None:
+    from cli.bulk import formats  # noqa: PLC0415
+
     name, outcome = row
     if as_json:
-        typer.echo(as_json_line(row, {part: model[part] for part in ("name", "version", "precision")}))
+        typer.echo(formats.as_json(row, {part: model[part] for part in ("name", "version", "precision")}))
     elif isinstance(outcome, Labelled):
         certainty: Certainty = {"uncertain": bool(outcome.uncertain)}
         if outcome.label_set is not None:

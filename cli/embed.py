@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app import settings
-from cli.bulk.command import Job, run_job
-from cli.bulk.formats import Row, as_json
-from cli.bulk.labeler import Task
 from cli.bulk.options import (
     CONCURRENCY,
     SHARD_SIZE,
@@ -23,7 +20,9 @@ from cli.bulk.options import (
     SourcesArgument,
     UrlOption,
 )
-from cli.bulk.sources import Sources
+
+if TYPE_CHECKING:
+    from cli.bulk.formats import Row
 
 
 def embed(
@@ -38,6 +37,10 @@ def embed(
     shard_size: ShardOption = SHARD_SIZE,
 ) -> None:
     """Embed pictures: a vector for each, as JSON lines or into a file. Exit code 1 where any could not be."""
+    from cli.bulk.command import Job, run_job  # noqa: PLC0415
+    from cli.bulk.labeler import Task  # noqa: PLC0415
+    from cli.bulk.sources import Sources  # noqa: PLC0415
+
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
@@ -47,6 +50,8 @@ def embed(
     raise typer.Exit(run_job(job))
 
 
-def _print(model: Mapping[str, str], row: Row) -> None:
+def _print(model: Mapping[str, str], row: "Row") -> None:
+    from cli.bulk.formats import as_json  # noqa: PLC0415
+
     del model  # the same for all, and a vector says nothing of it
     typer.echo(as_json(row))

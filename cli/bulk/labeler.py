@@ -1,18 +1,20 @@
 """The seam between pictures and what answers for them: this machine's processors, or a running service."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from app.inference.answer import Asked
 from cli.bulk.entries import Entry
 from cli.bulk.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from app.inference.answer import Asked
 
 
 class Task(NamedTuple):
     """What is wanted of every picture: its embedding, or labels as `asked` for."""
 
     embeds: bool
-    asked: Asked
+    asked: "Asked"
 
 
 class Labeler(Protocol):

@@ -1,12 +1,14 @@
 """What becomes of one picture: labels, an embedding, or why it has neither. Knows nothing of how it came about."""
 
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.errors import ServiceError
-from app.inference.answer import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from app.inference.answer import Prediction
 
 UNREADABLE = "unreadable_file"
 
@@ -31,7 +33,7 @@ class Labelled(NamedTuple):
     uncertain, energy: None where they are not known. label_set: None where none was asked for.
     """
 
-    predictions: list[Prediction]
+    predictions: "list[Prediction]"
     uncertain: bool | None = None
     energy: float | None = None
     label_set: SetOfLabels | None = None
@@ -40,7 +42,7 @@ class Labelled(NamedTuple):
 class Embedded(NamedTuple):
     """The embedding of a picture: float32 [C]."""
 
-    embedding: NDArray[np.float32]
+    embedding: "NDArray[np.float32]"
 
 
 Outcome = Labelled | Embedded | Failure

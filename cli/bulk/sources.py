@@ -12,7 +12,7 @@ from cli.bulk.stores import Stores, is_of_this_process, is_url
 from cli.bulk.tables import TABLE_SUFFIXES, table_entries
 from cli.bulk.trees import LocalTree, RemoteTree, Tree, is_pattern, matching, pictures_below
 
-CONTAINER_SUFFIXES = (*TAR_SUFFIXES, *ZIP_SUFFIXES, *TABLE_SUFFIXES)
+_CONTAINER_SUFFIXES = (*TAR_SUFFIXES, *ZIP_SUFFIXES, *TABLE_SUFFIXES)
 STANDARD_INPUT = "-"
 _IN_SOURCE = "::"
 _MISSING = Failure("missing_file", "It does not exist; expected a picture, a folder, an archive, a pattern or -.")
@@ -94,6 +94,14 @@ class Sources:
 
     def _open(self, path: str) -> BinaryIO:
         return self._stores.of(path).open(path) if is_url(path) else Path(path).open("rb")
+
+
+def is_plain(source: str) -> bool:
+    """Whether it is a picture, a folder or standard input of this machine, or nothing."""
+    place = _split(source)[0]
+    if is_url(place) or place.lower().endswith(_CONTAINER_SUFFIXES):
+        return False
+    return Path(place).exists() or not is_pattern(place)
 
 
 def _split(source: str) -> tuple[str, str | None]:

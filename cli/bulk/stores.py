@@ -80,8 +80,10 @@ class Store:
     def read(self, urls: Sequence[str]) -> Mapping[str, bytes | Failure]:
         """Whole files, side by side where the store can; of each its bytes, or why it has none."""
         paths = {self._system._strip_protocol(url): url for url in urls}  # noqa: SLF001 -- fsspec's own way
-        found = self._system.cat(list(paths), on_error="return")
-        return {url: _payload(found[path]) for path, url in paths.items()}
+        found = self._system.cat_ranges(
+            list(paths), None, None, on_error="return"
+        )  # cat asks first whether each exists
+        return {url: _payload(one) for url, one in zip(paths.values(), found, strict=True)}
 
 
 class Stores:
