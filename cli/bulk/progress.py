@@ -32,16 +32,19 @@ def progress(what: str, done: int, count: Callable[[], int | None]) -> Iterator[
 
 
 class Lines:
-    """A line every half minute."""
+    """A line every half minute, with the rate since the first picture."""
 
     def __init__(self, what: str, done: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._what, self._first, self._clock = what, done, clock
-        self._began = self._last = clock()
+        self._began: float | None = None
+        self._last = clock()
 
     def __call__(self, done: int, failures: int) -> None:
         """So many are done, of which so many failed."""
         now = self._clock()
-        if now - self._last >= _LINE_EVERY_S:
+        if self._began is None:
+            self._began, self._first = now, done
+        elif now - self._last >= _LINE_EVERY_S:
             self._last = now
             rate = (done - self._first) / (now - self._began)
             console.print(f"{self._what}: {done:,} pictures, {failures:,} of them failed, {rate:,.0f} images/s")

@@ -176,5 +176,5 @@ def test_where_there_is_no_terminal_a_line_tells_the_rate_now_and_then(capsys: p
     now = 140.0
     lines(9000, 3)
     lines(9001, 3)
-    assert capsys.readouterr().err == "classifying: 9,000 pictures, 3 of them failed, 200 images/s\n"
+    assert capsys.readouterr().err == "classifying: 9,000 pictures, 3 of them failed, 233 images/s\n"
     assert not console.is_terminal
