@@ -28,22 +28,23 @@ def progress(what: str, done: int, count: Callable[[], int | None]) -> Iterator[
         with _bar(what, done, count) as shown:
             yield shown
     else:
-        yield Lines(what, done)
+        yield Lines(what)
 
 
 class Lines:
     """A line every half minute, with the rate since the first picture."""
 
-    def __init__(self, what: str, done: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._what, self._first, self._clock = what, done, clock
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what, self._clock = what, clock
+        self._first = 0
         self._began: float | None = None
-        self._last = clock()
+        self._last = 0.0
 
     def __call__(self, done: int, failures: int) -> None:
         """So many are done, of which so many failed."""
         now = self._clock()
         if self._began is None:
-            self._began, self._first = now, done
+            self._first, self._began, self._last = done, now, now
         elif now - self._last >= _LINE_EVERY_S:
             self._last = now
             rate = (done - self._first) / (now - self._began)

@@ -170,7 +170,7 @@ async def test_printed_rows_come_at_once() -> None:
 
 def test_where_there_is_no_terminal_a_line_tells_the_rate_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     now = 100.0
-    lines = Lines("classifying", 1000, clock=lambda: now)
+    lines = Lines("classifying", clock=lambda: now)
     now = 110.0
     lines(2000, 0)
     now = 140.0
