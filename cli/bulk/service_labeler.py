@@ -129,7 +129,8 @@ async def service(url: str, key: str, task: Task, *, concurrency: int, most: int
             answer = await client.get("/model")
             answer.raise_for_status()
             body = answer.json()
-            named = {name: str(body[name]) for name in ("name", "version")} | {"precision": str(body["precision"])}
+            spec = body["spec"]
+            named = {"name": str(spec["name"]), "version": str(spec["version"]), "precision": str(body["precision"])}
         except httpx.HTTPStatusError as error:
             raise ServiceFailed(
                 f"{url} answers {error.response.status_code}: {_detail(error.response.text)}"

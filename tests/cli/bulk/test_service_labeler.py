@@ -1,6 +1,7 @@
 """Pictures sent to a running service: the same outcomes as here, and patience where it is busy."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cli.bulk.outcomes import Embedded, Failure, Labelled
 from cli.bulk.service_labeler import ServiceFailed, ServiceLabeler, service
 from tests.app.color_bundle import GREEN, RED, image
 from tests.app.in_process import Serve
+from tests.app.servers import Server, free_port
 from tests.cli.conftest import serve
 
 __all__ = ["serve"]
@@ -123,6 +125,26 @@ async def test_no_more_than_so_many_are_in_flight_and_they_are_told_in_order() -
     found = [name async for name, _ in labeler_of(answer, 4).outcomes(entries(*[b"x"] * 12))]
     assert found == [str(at) for at in range(12)]
     assert most == 4
+
+
+@pytest.mark.process
+def test_both_commands_work_with_a_running_service(
+    mixer: Callable[..., int], bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    flags = ["--port", str(port), "--bundle", str(bundle), "--workers", "1"]
+    with Server("-m", "cli", "serve", *flags, port=port) as server:
+        server.wait_until_serving()
+        for command in ("classify", "embed"):
+            for where in (["--url", f"http://127.0.0.1:{port}"], ["--bundle", bundle]):
+                output = tmp_path / f"{command}{where[0]}.jsonl"
+                assert mixer(command, images, "--output", output, *where) == 0
+    for command, without in (("classify", "energy"), ("embed", "")):
+        asked, here = (
+            [json.loads(line) for line in (tmp_path / f"{command}{where}.jsonl").read_text().splitlines()]
+            for where in ("--url", "--bundle")
+        )
+        assert asked == [{name: value for name, value in row.items() if name != without} for row in here]
 
 
 async def test_what_does_not_answer_is_one_line() -> None:
