@@ -230,11 +230,15 @@ def build_classifier(
 
 def build_decoding(settings: Settings, room: Quota | None = None) -> Decoding:
     """The threads that decode for all classifiers, and their limits. `room`: bytes that other processes share."""
+    return Decoding(settings.decode_threads or usable_cpus(), build_decode_limits(settings, room))
+
+
+def build_decode_limits(settings: Settings, room: Quota | None = None) -> DecodeLimits:
+    """The limits of decoding alone, for those who have threads of their own."""
     budget = DecodeBudget(room or Quota(settings.decode_memory_bytes))
-    limits = DecodeLimits(
+    return DecodeLimits(
         settings.max_image_bytes, settings.max_image_pixels, budget, reduced_scale=settings.reduced_scale
     )
-    return Decoding(settings.decode_threads or usable_cpus(), limits)
 
 
 def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, permits: Quota) -> ModelFactory:

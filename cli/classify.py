@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -14,20 +15,27 @@ from rich.progress import Progress
 from app import settings
 from app.errors import BadParameter, BadSettings, ServiceError, TooManyBytes
 from app.settings import Settings
+from cli.bulk.options import (
+    CONCURRENCY,
+    SHARD_SIZE,
+    BulkOptions,
+    ConcurrencyOption,
+    KeyOption,
+    OutputOption,
+    RateOption,
+    ResumeOption,
+    ShardOption,
+    SourcesArgument,
+    UrlOption,
+)
+from cli.bulk.outcomes import UNREADABLE, Failure, Labelled
 from cli.terminal import console
 
 if TYPE_CHECKING:
     from app.inference.answer import Asked, Certainty, Prediction
+    from cli.bulk.formats import Row
 
 STANDARD_INPUT = Path("-")
-_UNREADABLE = "unreadable_file"
-
-
-class Failure(NamedTuple):
-    """Why a path has no labels: the service's code or one of this command's, and the reason."""
-
-    code: str
-    detail: str
 
 
 class Entry(NamedTuple):
@@ -46,12 +54,10 @@ class Labels(NamedTuple):
 
 
 def classify(
-    paths: Annotated[
-        list[Path], typer.Argument(help="Pictures, folders to search for pictures, and - for standard input.")
-    ],
+    sources: SourcesArgument,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .onnx file. Default: MIXER_BUNDLE.")] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="How many labels for each picture. Default: 1, with --json 5.")
+        int | None, typer.Option(help="How many labels for each picture. Default: 1; with --json or --output 5.")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Energy below which an answer is uncertain. Default: the model's, if any.")
@@ -62,17 +68,63 @@ def classify(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line: path, and what the service answers, or error.")
     ] = False,
+    output: OutputOption = None,
+    resume: ResumeOption = False,
+    max_failure_rate: RateOption = None,
+    url: UrlOption = None,
+    key: KeyOption = "",
+    concurrency: ConcurrencyOption = CONCURRENCY,
+    shard_size: ShardOption = SHARD_SIZE,
 ) -> None:
-    """Classify pictures without a server, by the same code. Exit code 1 where any could not be."""
+    """Classify pictures, here by the server's own code or with --url. Exit code 1 where any could not be."""
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
-    asked: Asked = {"top_k": 1 if top_k is None and not as_json else top_k, "threshold": threshold, "set": coverage}
+    options = BulkOptions(output, resume, max_failure_rate, url, key, concurrency, shard_size)
+    few = 1 if top_k is None and not as_json and output is None else top_k
+    asked: Asked = {"top_k": few, "threshold": threshold, "set": coverage}
     try:
-        failures = asyncio.run(classify_all(chosen, list(entries_of(paths)), asked, as_json=as_json))
+        if _is_plain(sources, options):
+            failures = asyncio.run(classify_all(chosen, list(entries_of(map(Path, sources))), asked, as_json=as_json))
+            raise typer.Exit(1 if failures else 0)
+        raise typer.Exit(_run_in_bulk(chosen, sources, asked, options, as_json=as_json))
     except BadParameter as error:
         raise BadSettings(str(error)) from error
-    raise typer.Exit(1 if failures else 0)
+
+
+def _is_plain(sources: Iterable[str], options: BulkOptions) -> bool:
+    """Whether it is what this module does by itself."""
+    from cli.bulk.sources import is_plain  # noqa: PLC0415
+
+    is_printed_here = options.output is None and options.url is None and options.max_failure_rate is None
+    return is_printed_here and all(map(is_plain, sources))
+
+
+def _run_in_bulk(
+    chosen: Settings, sources: Iterable[str], asked: "Asked", options: BulkOptions, *, as_json: bool
+) -> int:
+    from cli.bulk.command import Job, run_job  # noqa: PLC0415
+    from cli.bulk.labeler import Task  # noqa: PLC0415
+    from cli.bulk.sources import Sources  # noqa: PLC0415
+
+    found = Sources(sources, chosen.max_image_bytes)
+    echo = partial(_print_row, as_json=as_json)
+    return run_job(Job("classify", "classifying", found, Task(False, asked), chosen, options, echo))
+
+
+def _print_row(model: Mapping[str, str], row: "Row", *, as_json: bool) -> None:
+    from cli.bulk import formats  # noqa: PLC0415
+
+    name, outcome = row
+    if as_json:
+        typer.echo(formats.as_json(row, {part: model[part] for part in ("name", "version", "precision")}))
+    elif isinstance(outcome, Labelled):
+        certainty: Certainty = {"uncertain": bool(outcome.uncertain)}
+        if outcome.label_set is not None:
+            certainty["set"] = {"coverage": outcome.label_set.coverage, "labels": list(outcome.label_set.labels)}
+        typer.echo(f"{name}: {_labels_in_words(outcome.predictions)}{_in_words(certainty)}")
+    elif isinstance(outcome, Failure):
+        console.print(f"{name}: {outcome.detail}")
 
 
 def entries_of(paths: Iterable[Path]) -> Iterator[Entry]:
@@ -94,7 +146,7 @@ def _below(folder: Path) -> list[Entry]:
     found = scan(folder)
     entries = [Entry(file.path) for file in found.images]
     for path, reason in found.unreadable:
-        entries.append(Entry(path, Failure(_UNREADABLE, f"It {reason.removeprefix(shown(path)).lstrip()}")))
+        entries.append(Entry(path, Failure(UNREADABLE, f"It {reason.removeprefix(shown(path)).lstrip()}")))
     return sorted(entries) or [Entry(folder, Failure("no_pictures", "It holds no pictures."))]
 
 
@@ -138,7 +190,7 @@ async def _outcomes(
         except ServiceError as error:
             return Failure(error.code, str(error))
         except OSError as error:
-            return Failure(_UNREADABLE, f"It cannot be read: {error.strerror}.")
+            return Failure(UNREADABLE, f"It cannot be read: {error.strerror}.")
         return Labels(classifier.named, classified.predictions, classified.certainty)
 
     pending: list[tuple[Path, asyncio.Task[Labels | Failure]]] = []
@@ -170,8 +222,12 @@ def _print(path: Path, outcome: Labels | Failure, *, as_json: bool) -> None:
     elif isinstance(outcome, Failure):
         console.print(f"{name}: {outcome.detail}")
     else:
-        words = ", ".join(f"{best['label']} {best['probability']:.1%}" for best in outcome.predictions)
+        words = _labels_in_words(outcome.predictions)
         typer.echo(f"{name}: {words}{_in_words(outcome.certainty)}")
+
+
+def _labels_in_words(best: "Iterable[Prediction]") -> str:
+    return ", ".join(f"{one['label']} {one['probability']:.1%}" for one in best)
 
 
 def _as_json(outcome: Labels | Failure) -> dict[str, object]:

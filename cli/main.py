@@ -17,6 +17,7 @@ from app.telemetry import logs
 from cli import process
 from cli.bench.measuring import bench
 from cli.classify import classify
+from cli.embed import embed
 from cli.explain import explain
 from cli.learning import register
 from cli.reload import reload
@@ -26,6 +27,7 @@ from model.errors import MixerError
 app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 register(app)
 app.command()(classify)
+app.command()(embed)
 app.command()(explain)
 app.command()(reload)
 app.command("bench", context_settings=PASS_ON, add_help_option=False)(bench)

@@ -10,6 +10,7 @@ import stat
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -111,6 +112,13 @@ def scan(folder: Path, *, deep: bool = True) -> Scan:
     return found
 
 
+def look(path: Path) -> Scan:
+    """What one file is: in a list as `scan` would have it."""
+    found = Scan()
+    _sort_in(path, path.is_symlink(), found)
+    return found
+
+
 def is_of_system(name: str) -> bool:
     """Whether a system made this file or folder for itself: hidden ones, trash, thumbnails, metadata."""
     return name.startswith(".") or name.casefold() in _SYSTEM_FOLDERS | _SYSTEM_FILES
@@ -126,7 +134,7 @@ def _sort_in(path: Path, is_link: bool, found: Scan) -> None:
     try:
         status = path.stat()
         reason = _no_file(status.st_mode)
-        is_image = reason is None and (path.suffix.lower() in IMAGE_SUFFIXES or _is_identified(path))
+        is_image = reason is None and (path.suffix.lower() in IMAGE_SUFFIXES or is_identified(path))
     except OSError as error:
         broken_link = is_link and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
         reason = "is a link that leads to no file" if broken_link else f"cannot be read: {error.strerror}"
@@ -150,10 +158,10 @@ def _no_file(mode: int) -> str | None:
     return "is a pipe, a socket or a device; expected a file"
 
 
-def _is_identified(path: Path) -> bool:
-    """By its first bytes. Raises OSError where they cannot be read."""
+def is_identified(file: Path | IO[bytes]) -> bool:
+    """Whether it is a picture by its first bytes. Raises OSError where they cannot be read."""
     try:
-        with Image.open(path, formats=FORMATS):
+        with Image.open(file, formats=FORMATS):
             return True
     except UnidentifiedImageError:
         return False
