@@ -27,7 +27,7 @@ from app.decoding.decoder import DecodeLimits, decode
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.engine.runners import Patches
 from app.errors import ServiceError
-from app.explanation.baselines import baseline_of
+from app.explanation.baselines import BASELINES, baseline_of
 from app.explanation.masks import METHODS
 from app.inference.scores import Scores, scores_of
 from model.data.scan import scan
@@ -116,8 +116,7 @@ def rankings(engine: Engine) -> Mapping[str, Ranking]:
     """Every way to rank the patches of a picture, by its name."""
     ways: dict[str, Ranking] = {
         f"{method}, {baseline}": partial(explained, engine, method, baseline)
-        for method in METHODS
-        for baseline in ("mean", "border", "blur")
+        for method, baseline in (*(("occlusion", name) for name in BASELINES), ("rise", "mean"))
     }
     ways["edges"] = partial(by_edges, engine.spec.patch_size)
     ways["chance"] = partial(by_chance, np.random.default_rng(SEED))
