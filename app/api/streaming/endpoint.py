@@ -20,7 +20,7 @@ from app.api.classification import Classification
 from app.api.endpoint import add
 from app.api.streaming.images import Images, Room, StreamedImage, images_of
 from app.engine.runners import Patches
-from app.errors import QueueFull, ServiceError, forget_frames
+from app.errors import NotReady, QueueFull, ServiceError, forget_frames
 from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation
@@ -149,6 +149,8 @@ class _Run:
     async def _admitted(self) -> tuple[Classifier, BackgroundPermits[Patches, Scores]]:
         """A permit for one more, once there is room for it. Raises: NotReady, UnknownModel."""
         while True:
+            if self._classification.in_flight.is_draining:
+                raise NotReady("The service is draining; expected the rest of this stream at another instance.")
             classifier = self._classification.models.classifier(self._model)  # which may be another one by now
             if len(self._tasks) < classifier.background_window and self._lines_bytes < _MOST_UNREAD_BYTES:
                 try:
