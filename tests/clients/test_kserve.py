@@ -44,6 +44,14 @@ def test_version_1_takes_pictures_that_have_a_name(base_url: str, client: Judge)
 
 
 @speaks("kserve")
+def test_version_1_explains_each_instance(base_url: str, client: Judge):
+    body = {"instances": [{"b64": picture} for picture in SENT[:2]], "parameters": {"method": "occlusion"}}
+    explanations = client("explain", base_url=base_url, model="clothes", body=body)["explanations"]
+    assert [one["target"]["label"] for one in explanations] == EXPECTED[:2]
+    assert {np.shape(one["grid"]["values"]) for one in explanations} == {(2, 2)}
+
+
+@speaks("kserve")
 def test_version_1_knows_whether_a_model_is_ready(base_url: str, client: Judge):
     assert client("is_model_ready", base_url=base_url, protocol="v1", model="clothes") is True
     with pytest.raises(RaisedError, match=r"HTTPStatusError: .*shoes.*404"):

@@ -25,6 +25,11 @@ async def predict(base_url: str, model: str, body: dict[str, Any]) -> Any:
     return await InferenceRESTClient(RESTConfig(protocol="v1")).infer(base_url, body, model_name=model)
 
 
+async def explain(base_url: str, model: str, body: dict[str, Any]) -> Any:
+    """Version 1: the answer as it is."""
+    return await InferenceRESTClient(RESTConfig(protocol="v1")).explain(base_url, model, body)
+
+
 async def infer(base_url: str, sent: list[str], *, binary: bool, model: str = "clothes", **asked: Any) -> Any:
     """Version 2 over HTTP: encoded pictures as BYTES, in the body or, as base64, in its JSON."""
     request = _request(model, sent, binary=binary, **asked)
