@@ -34,7 +34,7 @@ from app.http.dispatcher import Application
 from app.http.in_flight import InFlight
 from app.http.request_log import Access
 from app.http.upload_budget import UploadBudget
-from app.inference.admission import Limits
+from app.inference.admission import Limits, most_in_background
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import Running, lifespan_of, state_words
 from app.limits import body_limits, limits_body
@@ -114,7 +114,9 @@ def _build_running(
     metrics = Metrics(worker.shared_memory, worker.number)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
-    model_factory = _model_factory(settings, metrics, decoding, worker.quota("images", settings.queue_capacity))
+    permits = worker.quota("images", settings.queue_capacity)
+    background = worker.quota("background", most_in_background(settings.queue_capacity))
+    model_factory = _model_factory(settings, metrics, decoding, permits, background)
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
     in_flight = InFlight(lambda: metrics.rejected("draining", 1))
     health = Health(
@@ -212,8 +214,9 @@ def build_classifier(
     metrics: Metrics | ModelMetrics,
     decoding: Decoding,
     permits: Quota | None = None,
+    background: Quota | None = None,
 ) -> Classifier:
-    """A classifier over an open engine. `permits`: those that it has with others together."""
+    """A classifier over an open engine. `permits`, `background`: those that it has with others together."""
     return Classifier(
         engine,
         limits=Limits(
@@ -225,6 +228,7 @@ def build_classifier(
         decoding=decoding,
         metrics=metrics,
         permits=permits,
+        background=background,
     )
 
 
@@ -241,13 +245,16 @@ def build_decode_limits(settings: Settings, room: Quota | None = None) -> Decode
     )
 
 
-def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, permits: Quota) -> ModelFactory:
+def _model_factory(
+    settings: Settings, metrics: Metrics, decoding: Decoding, permits: Quota, background: Quota
+) -> ModelFactory:
     several = not is_one(settings.bundle)
     metrics_by_model = MetricsByModel(metrics, several=several)
     runtime = SharedSessions().runtime if several else ONNX_RUNTIME
 
     def build(name: str, opened: Opened) -> Model:
-        classifier = build_classifier(settings, opened.engine, metrics_by_model.of(name), decoding, permits)
+        metrics = metrics_by_model.of(name)
+        classifier = build_classifier(settings, opened.engine, metrics, decoding, permits, background)
         return Model(name, opened.state, classifier, opened.sessions.lost_provider, card=opened.card)
 
     return ModelFactory(partial(open_bundle, engine_options(settings), runtime=runtime), build)

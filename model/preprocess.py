@@ -30,6 +30,7 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_QUARTERS = tuple(turn for value, turn in _TO_UPRIGHT.items() if value >= 5)
 _ORIENTATION_SOURCES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info, beside TIFF tags
 _BACKDROP = "white"  # the background of transparent pictures on most pages and in most viewers
 
@@ -118,6 +119,11 @@ def seen_region(width: int, height: int, fit: Fit) -> tuple[float, float, float,
     side = max(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
+
+
+def is_on_its_side(image: Image.Image) -> bool:
+    """Whether an opened picture is meant to be seen turned by a quarter. Its pixels need not be loaded."""
+    return _turn(image) in _QUARTERS
 
 
 def to_patches(pixels: Pixels, spec: ModelSpec) -> Pixels:

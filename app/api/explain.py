@@ -1,7 +1,8 @@
 """POST /explain: how much each part of a picture carries its label, as numbers or laid over it. HTTP only."""
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
 from fastapi import APIRouter, Request
@@ -30,6 +31,7 @@ class Explain:
     """The endpoint for explanations."""
 
     classification: Classification
+    drawing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one overlay at a time
 
     def add_to(self, app: Application) -> None:
         """Add the endpoint, and dispatch its requests to it."""
@@ -58,8 +60,9 @@ class Explain:
             wanted = wanted_of(explainer.spec, asked)
             explanation = await explained(classification, request, explainer, picture, wanted, deadline)
             if prefers(request.headers.get("accept", ""), PNG, JSON):
-                pixels = await explainer.shown(picture, deadline)
-                png = await explainer.in_thread(overlay_png, pixels, explanation.values, explanation.region)
+                async with self.drawing:
+                    pixels = await explainer.shown(picture, deadline)
+                    png = await explainer.in_thread(overlay_png, pixels, explanation.values, explanation.region)
                 return Response(png, headers=VARY, media_type=PNG)
         return Response(to_json(body_of(explainer, wanted, explanation)), headers=VARY, media_type=JSON)
 

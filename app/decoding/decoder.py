@@ -13,7 +13,7 @@ from app.decoding.not_an_image import what_it_is
 from app.errors import BadImage, OutOfMemory, ServiceError, TooManyBytes, TooManyPixels, UnsupportedFormat
 from app.system.quota import Quota
 from model import color_profiles, samples
-from model.preprocess import Pixels, to_pixels
+from model.preprocess import Pixels, is_on_its_side, to_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _JPEG, _BMP, _RIFF = b"\xff\xd8\xff", b"BM", b"RIFF"
@@ -94,13 +94,15 @@ def decode(
 
 
 def upload_size(payload: bytes, decoded: Pixels) -> tuple[int, int]:
-    """Width and height of a picture file as it is meant to be seen, of which `decoded` may be a fraction.
+    """Width and height of a picture file as it is meant to be seen.
 
-    Its header is read again, which tells no orientation: that of the pixels [H, W, C] is taken. Raises as decode does.
+    Its header is read again. `decoded`: its pixels [H, W, C]; where a JPEG's are a fraction of them, and may have
+    become square, its orientation says which is which. Raises as decode does.
     """
     with _opened(webp.padded(payload) if payload.startswith(_RIFF) else payload) as image:
         width, height = image.size
-    is_turned = (width > height) != (decoded.shape[1] > decoded.shape[0]) and width != height
+        is_whole = decoded.shape[:2] in ((height, width), (width, height))
+        is_turned = decoded.shape[:2] != (height, width) if is_whole else is_on_its_side(image)
     return (height, width) if is_turned else (width, height)
 
 

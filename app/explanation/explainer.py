@@ -4,10 +4,12 @@ A row is a picture to the batcher, and none to the metrics of pictures.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from app.decoding.decoder import decode, upload_size
 from app.decoding.raw_pixels import with_channels
 from app.engine.runners import Patches
-from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory
+from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
 from app.explanation.baselines import baseline_of
 from app.explanation.masks import METHODS, Masks
 from app.explanation.wanted import Wanted
@@ -24,6 +26,7 @@ from app.inference.answer import Prediction
 from app.inference.classifier import Classifier, Picture
 from app.inference.permits import BackgroundPermits
 from app.inference.scores import Scores
+from app.system.threads import Threads
 from model.preprocess import Pixels, seen_region, to_patches
 
 UNIT = "logit"
@@ -32,6 +35,8 @@ _COLORS = 3
 _SHOWN_SIDE = 600  # pixels, beyond which an overlay does not show more
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger("mixer.explainer")
 
 Permits = BackgroundPermits[Patches, Scores]
 
@@ -63,6 +68,7 @@ class Explanation(NamedTuple):
 
 class _Prepared(NamedTuple):
     patches: Patches
+    masks: Masks
     region: Region
     seconds: float
 
@@ -83,23 +89,32 @@ class _Runs:
         """The scores of uint8 [n, S, P*P*C]. Raises: DeadlinePassed, InferenceFailed, NotReady."""
         try:
             answered = await asyncio.gather(*self.permits.answers(list(rows), self.deadline))
-        except DeadlinePassed:
-            raise DeadlinePassed(
-                f"{self.done} of the {self.total} runs of this explanation were done by its deadline; expected all. "
-                "It may be tried again when less is asked of the service, or with more time."
-            ) from None
+        except ServiceError as error:
+            if not isinstance(error, DeadlinePassed):
+                raise
+            raise self._late() from None
+        except Exception as error:
+            log.exception("the engine failed on an explanation")
+            raise InferenceFailed("The engine failed on this picture; the service's log says why.") from error
         self.done += len(rows)
         self.permits.keep(self.total - self.done)
         self.queue_s += max(one.queue_s for one in answered)
         self.infer_s += max(one.infer_s for one in answered)
         return [one.answer for one in answered]
 
-    async def run_all(self, masks: Masks) -> list[Scores]:
-        """The scores of all masked pictures, of which a chunk at a time is made."""
+    async def run_all(self, masks: Masks, threads: Threads) -> list[Scores]:
+        """The scores of all masked pictures, of which a chunk at a time is made, in a thread."""
         found: list[Scores] = []
         for start in range(0, masks.count, self.chunk):
-            found += await self.run(masks.masked(start, min(start + self.chunk, masks.count)))
+            stop = min(start + self.chunk, masks.count)
+            found += await self.run(await threads.submit(partial(masks.masked, start, stop), patient=True))
         return found
+
+    def _late(self) -> DeadlinePassed:
+        return DeadlinePassed(
+            f"{self.done} of the {self.total} runs of this explanation were done by its deadline; expected all. "
+            "It may be tried again when less is asked of the service, or with more time."
+        )
 
 
 class Explainer:
@@ -119,13 +134,12 @@ class Explainer:
         method = METHODS[wanted.method]
         total = _ROWS_BEFORE_MASKS + method.count(self.spec.num_patches)
         with batcher.admit_in_background(total, deadline) as permits:
-            prepared = await classifier.decoded(self._prepare, picture, deadline, patient=True)
-            patches = prepared.patches
-            masks = method.masks(patches, baseline_of(patches, self.spec.patch_size, wanted.baseline))
+            prepared = await classifier.decoded(partial(self._prepare, wanted), picture, deadline, patient=True)
+            patches, masks = prepared.patches, prepared.masks
             runs = _Runs(permits, deadline, batcher.background_batch_size * classifier.engine.instances, total)
             (whole,) = await runs.run(patches[np.newaxis])
             target = int(whole.order[0]) if wanted.target is None else wanted.target
-            scores = await runs.run_all(masks)
+            scores = await runs.run_all(masks, classifier.decoding.threads)
         logits = np.array([one.logits[target] for one in (whole, *scores)], dtype=np.float64)
         if not np.isfinite(logits).all():
             raise InferenceFailed("The logits of this picture are not all finite numbers. This is a bug.")
@@ -143,8 +157,8 @@ class Explainer:
         return await self._classifier.decoded(self._shown, picture, deadline, patient=True)
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `function` returns or raises, in a thread that decodes."""
-        return await self._classifier.decoding.threads.call(function, *args, **kwargs)
+        """What `function` returns or raises, in a thread that decodes, behind what waits to be decoded."""
+        return await self._classifier.decoding.threads.submit(partial(function, *args, **kwargs), patient=True)
 
     def _shown(self, picture: Picture, most_work: float) -> Pixels:
         limits = self._classifier.decoding.limits
@@ -152,7 +166,7 @@ class Explainer:
             return decode(picture, _COLORS, _SHOWN_SIDE, limits, most_work)
         return with_channels(picture, _COLORS, limits.max_pixels)
 
-    def _prepare(self, picture: Picture, most_work: float) -> _Prepared:
+    def _prepare(self, wanted: Wanted, picture: Picture, most_work: float) -> _Prepared:
         """In a thread that decodes."""
         started = time.perf_counter()
         pixels = self._classifier.pixels_of(picture, most_work)
@@ -162,7 +176,8 @@ class Explainer:
             raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
         width, height = upload_size(picture, pixels) if isinstance(picture, bytes) else _size(picture)
         region = Region(*seen_region(width, height, self.spec.fit), width, height)
-        return _Prepared(patches, region, time.perf_counter() - started)
+        masks = METHODS[wanted.method].masks(patches, baseline_of(patches, self.spec.patch_size, wanted.baseline))
+        return _Prepared(patches, masks, region, time.perf_counter() - started)
 
 
 def _size(pixels: Pixels) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from model.preprocess import Pixels
 
 LONGEST_SIDE = 768  # pixels of the overlay; a smaller picture is enlarged, up to this many times:
 _MOST_ENLARGED = 16
-_FOR = np.array([255, 94, 0])  # where the label rests on
-_AGAINST = np.array([0, 96, 255])  # what speaks for other labels
+_FOR, _AGAINST = (255, 94, 0), (0, 96, 255)  # what the label rests on, and what speaks against it
+_COMPRESS_LEVEL = 2  # of zlib: half of the time, and a tenth more bytes
 _MOST_OPAQUE = 0.75
 _LEAST = 1e-9  # of the largest value, below which nothing is shown
 
@@ -28,18 +28,17 @@ def overlay_png(pixels: Pixels, values: NDArray[np.float64], region: Region) -> 
     size = max(1, round(width * scale)), max(1, round(height * scale))
     image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
     heat = _heat(values, region, size, max(width, height) * scale / max(region.width, region.height))
-    grey = np.asarray(image.convert("L"), dtype=np.float64)[:, :, np.newaxis]  # H W 1
-    pale = 0.5 * np.asarray(image, dtype=np.float64) + 0.5 * grey  # H W 3
-    opacity = _MOST_OPAQUE * np.abs(heat)[:, :, np.newaxis]
-    color = np.where(heat[:, :, np.newaxis] > 0, _FOR, _AGAINST)
-    shown = (1 - opacity) * pale + opacity * color
+    shown = Image.blend(image, image.convert("L").convert("RGB"), 0.5)  # pale
+    for sign, color in ((1, _FOR), (-1, _AGAINST)):
+        opacity = Image.fromarray((heat * (sign * _MOST_OPAQUE * 255)).clip(0, 255).astype(np.uint8))
+        shown.paste(color, (0, 0, *size), opacity)
     buffer = io.BytesIO()
-    Image.fromarray(shown.round().clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
+    shown.save(buffer, "PNG", compress_level=_COMPRESS_LEVEL)
     return buffer.getvalue()
 
 
-def _heat(values: NDArray[np.float64], region: Region, size: tuple[int, int], scale: float) -> NDArray[np.float64]:
-    """The values over the picture, float64 [H, W] in -1 to 1, smooth from patch to patch; 0 outside the region.
+def _heat(values: NDArray[np.float64], region: Region, size: tuple[int, int], scale: float) -> NDArray[np.float32]:
+    """The values over the picture, float32 [H, W] in -1 to 1, smooth from patch to patch; 0 outside the region.
 
     scale: pixels of the overlay in one of the upload.
     """
@@ -48,4 +47,4 @@ def _heat(values: NDArray[np.float64], region: Region, size: tuple[int, int], sc
     smooth = Image.fromarray(scaled).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR)
     canvas = Image.new("F", size, 0.0)
     canvas.paste(smooth, (left, top))
-    return np.asarray(canvas, dtype=np.float64).clip(-1, 1)
+    return np.asarray(canvas, dtype=np.float32)

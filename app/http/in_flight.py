@@ -20,6 +20,7 @@ class InFlight:
 
     def __init__(self, on_refusal: Callable[[], object] = lambda: None) -> None:
         self.is_draining = False
+        self.drain_begun = asyncio.Event()  # for those who would not end by themselves
         self._on_refusal = on_refusal
         self._tasks: set[asyncio.Task[object]] = set()
         self._over = False
@@ -65,6 +66,7 @@ class InFlight:
     def start_draining(self) -> None:
         """Closing time: no new request from now on."""
         self.is_draining = True
+        self.drain_begun.set()
 
     async def wait(self, timeout_s: float) -> None:
         """Until the last has ended, or `timeout_s` is over; what is under way a moment later is cancelled."""

@@ -16,6 +16,7 @@ from app.system.quota import Quota
 _CERTAIN = 0.8  # of the measured rate: what is let in is answered in time, though the rate varies
 _PROMISED = 0.5  # of the rate, to those who come again; the rest is for those who come anew
 _LONGEST_RETRY_S = 60
+_BACKGROUND_RETRY_S = 1  # it reserves no part of a future second: whoever wants labels is to have them all
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,25 @@ class Limits:
     queue_capacity: int = 512
 
 
+def most_in_background(permits: int) -> int:
+    """How many of so many permits may be for work in the background."""
+    return max(1, permits // 2)
+
+
 class Admission:
     """Counts the permits that are `taken` here, of those that others may take, too, and those whose items are `here`.
 
     `inside`: all of them, those for work in the background, too, which everything else goes before: nobody waits for
-    it, and it says nothing of the rate.
+    it, and it says nothing of the rate. `background`: how many may be for that, which others may take, too; else half.
 
     `enough`: so many items at once keep everything busy, so that the rate is what can be done at most. Where a
     process's part of the permits is less, that many do.
     """
 
-    def __init__(self, permits: Quota, enough: int) -> None:
+    def __init__(self, permits: Quota, enough: int, background: Quota | None = None) -> None:
         self.taken = self.here = self.inside = 0
         self._permits = permits
+        self._background = background or Quota(most_in_background(permits.limit))
         self._enough = min(enough, math.ceil(permits.limit / permits.processes))
         self._throughput = Throughput()
         self.answered = self._throughput.note  # (count, now): so many answers were given
@@ -53,7 +60,7 @@ class Admission:
         """
         if not self._permits.try_take(count):
             raise self._full(count, now)
-        if self._throughput.is_known and (late := self._late(self.taken, count, now, deadline)) is not None:
+        if self._throughput.is_known and (late := self._late(count, now, deadline)) is not None:
             self._permits.give(count)
             raise late
         self.taken += count
@@ -66,16 +73,27 @@ class Admission:
 
         Raises: QueueFull.
         """
+        if not self._background.try_take(count):
+            raise self._busy(self._background, count)
         if not self._permits.try_take(count):
-            raise self._full(count, now)
-        if self._throughput.is_known and (late := self._late(self.inside, items, now, deadline)) is not None:
+            self._background.give(count)
+            raise self._busy(self._permits, count)
+        rate = self._throughput.lower_bound_per_s(now) if self._throughput.is_known else 0.0
+        if rate and now + (self.inside + items) / rate / _CERTAIN > deadline:
             self._permits.give(count)
-            raise late
+            self._background.give(count)
+            raise QueueFull(
+                f"{self.inside} pictures are before these {items} runs, which take about "
+                f"{(self.inside + items) / rate / _CERTAIN * 1000:.0f} ms with them; expected an answer within "
+                f"{max(0.0, deadline - now) * 1000:.0f} ms. Try again in {_BACKGROUND_RETRY_S} s.",
+                _BACKGROUND_RETRY_S,
+            )
         self.inside += count
 
     def release_in_background(self, count: int) -> None:
         """So many of those are free again."""
         self._permits.give(count)
+        self._background.give(count)
         self.inside -= count
 
     def arrive(self, count: int, now: float) -> None:
@@ -99,6 +117,16 @@ class Admission:
         if seconds > 0 and self._throughput.is_known:
             self._throughput.raise_to(1 / seconds)
 
+    def _busy(self, places: Quota, count: int) -> QueueFull:
+        """Why there is no room for `count` in the background."""
+        taken = max(places.taken, places.limit - count + 1)
+        whose = " that explanations and streams may have" if places is self._background else ""
+        return QueueFull(
+            f"{taken} of {places.limit} places in the queue{whose} are taken; expected room for {count}. "
+            f"Try again in {_BACKGROUND_RETRY_S} s.",
+            _BACKGROUND_RETRY_S,
+        )
+
     def _full(self, count: int, now: float) -> QueueFull:
         capacity, retry_after_s = self._permits.limit, self._reserve_retry_slot(count, now)
         taken = max(self._permits.taken, capacity - count + 1)  # as it was: some may have left since
@@ -108,9 +136,9 @@ class Admission:
             retry_after_s,
         )
 
-    def _late(self, taken: int, count: int, now: float, deadline: float) -> QueueFull | None:
-        """Why `count` items behind `taken` others are not answered by `deadline`, if so."""
-        rate = self._throughput.lower_bound_per_s(now)
+    def _late(self, count: int, now: float, deadline: float) -> QueueFull | None:
+        """Why `count` items behind those with permits here are not answered by `deadline`, if so."""
+        rate, taken = self._throughput.lower_bound_per_s(now), self.taken
         expected_s = (taken + count) / rate / _CERTAIN if rate else 0.0
         if now + expected_s > deadline and expected_s and (taken or now >= deadline):  # alone, it tries what is true
             retry_after_s = self._reserve_retry_slot(count, now)

@@ -30,7 +30,8 @@ class Batcher(Generic[Item, Answer]):
     """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order.
 
     Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
-    `permits`: those that it has with other batchers together; else queue_capacity of its own.
+    `permits`: those that it has with other batchers together; else queue_capacity of its own. `background`: of these,
+    those that work in the background may have; else half.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Batcher(Generic[Item, Answer]):
         observer: Observer,
         clock: Callable[[], float] | None = None,
         permits: Quota | None = None,
+        background: Quota | None = None,
     ) -> None:
         self._run, self._limits, self._observer = run, limits, observer
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
@@ -48,7 +50,7 @@ class Batcher(Generic[Item, Answer]):
         self.background_batch_size = max(1, limits.max_batch_size // BACKGROUND_SHARE)
         self._running: dict[asyncio.Task[None], list[Waiter[Item, Answer]]] = {}
         in_runs = limits.instances * limits.max_batch_size
-        self.admission = Admission(permits or Quota(limits.queue_capacity), in_runs + 1)
+        self.admission = Admission(permits or Quota(limits.queue_capacity), in_runs + 1, background)
         self._empty = asyncio.Event()
         self._empty.set()
         self._run_s = 0.0  # what a run has taken lately
@@ -76,11 +78,11 @@ class Batcher(Generic[Item, Answer]):
         return [Permit(self, self._clock(), here=True) for _ in range(count)]
 
     def admit_in_background(self, items: int, deadline: float = math.inf) -> "BackgroundPermits[Item, Answer]":
-        """Permits under which `items` are run behind all others, no more of them than half of the queue's at once.
+        """Permits under which `items` are run behind all others: one each, and an eighth of the queue's at most.
 
         Raises as admit does.
         """
-        held = max(1, min(items, self._limits.queue_capacity // 2))
+        held = max(1, min(items, self._limits.queue_capacity // 8))
         self._admit(held, deadline, here=True, in_background=items)
         return BackgroundPermits(self, held, self._clock())
 

@@ -75,7 +75,8 @@ class Classifier:
 
     Nothing that it holds holds it, so that the engine's memory is free as soon as nobody needs the classifier.
     background_window: how many pictures in the background keep it busy.
-    `permits`: those that it has with other classifiers together; else queue_capacity of its own.
+    `permits`: those that it has with other classifiers together; else queue_capacity of its own. `background`: of
+    these, those that work in the background may have; else half.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Classifier:
         decoding: Decoding,
         metrics: Metrics | ModelMetrics,
         permits: Quota | None = None,
+        background: Quota | None = None,
     ) -> None:
         self.engine = engine
         self.spec = engine.spec
@@ -99,7 +101,7 @@ class Classifier:
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
         self._executor = Executor(engine, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
-            self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits
+            self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits, background=background
         )
 
     def expect_embedding(self) -> int:

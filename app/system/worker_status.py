@@ -9,7 +9,7 @@ RESTARTS = '["mixer_worker_restarts"]'
 RELOADS_ASKED = '["mixer_reloads_asked"]'
 DOWN = '["mixer_workers_down"]'
 OVERRUNS = '["mixer_decode_overruns"]'
-Shared = Literal["images", "upload_bytes", "decode_bytes"]  # what the workers have limits of together
+Shared = Literal["images", "background", "upload_bytes", "decode_bytes"]  # what the workers have limits of together
 _DECODE_THREADS = 256  # of a worker, whose processor time the supervisor can see
 
 

@@ -89,7 +89,7 @@ class Machine(RuleBasedStateMachine):
         instances=st.integers(1, 3),
         max_batch_size=st.sampled_from([1, 2, 3, 4, 4]),
         max_wait_s=st.sampled_from([0.0, 0.0, 1.0]),
-        queue_capacity=st.sampled_from([1, 4, 8, 12]),
+        queue_capacity=st.sampled_from([1, 4, 8, 24]),
     )
     def open(self, **limits: Any) -> None:
         self.limits = Limits(**limits)
@@ -288,7 +288,9 @@ class Machine(RuleBasedStateMachine):
         try:
             permits = self.batcher.admit_in_background(count, deadline)
         except QueueFull:
-            assert min(count, max(1, self.limits.queue_capacity // 2)) > room or deadline < math.inf
+            held = max(1, min(count, self.limits.queue_capacity // 8))
+            in_background = sum(one.held for one in self._in_background())
+            assert held > min(room, max(1, self.limits.queue_capacity // 2) - in_background) or deadline < math.inf
             return
         except NotReady:
             assert self.closing is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from starlette.requests import Request
@@ -10,6 +11,8 @@ from app.errors import BadRequest, ClientGone, DeadlinePassed
 
 _GZIP = b"\x1f\x8b"
 _PIECE_BYTES = 64 << 10  # of what a compressed body stands for, at once
+
+Reserve = Callable[[int], Awaitable[object]]
 
 
 class Pieces(Protocol):
@@ -21,19 +24,26 @@ class Pieces(Protocol):
 
 
 class Body:
-    """The pieces of a request's body. A client that sends nothing for `patience_s` is given up.
+    """The pieces of a request's body. A client that lets wait for `patience_s` in all is given up, unless `renew`ed.
 
     Raises: ClientGone, DeadlinePassed.
     """
 
     def __init__(self, request: Request, patience_s: float) -> None:
         self._request, self._patience_s = request, patience_s
+        self._left_s = patience_s
         self._is_over = False
+
+    def renew(self) -> None:
+        """A picture has come: the next one has the same time."""
+        self._left_s = self._patience_s
 
     async def next(self) -> bytes:
         """The next piece, never empty but at the end."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._left_s):
                 while not self._is_over:
                     message = await self._request.receive()
                     if message["type"] == "http.disconnect":
@@ -42,21 +52,23 @@ class Body:
                     if piece := message.get("body", b""):
                         return bytes(piece)
         except TimeoutError:
-            raise DeadlinePassed(f"Nothing more of the body came within {self._patience_s:g} s.") from None
+            raise DeadlinePassed(f"The next picture had not come after {self._patience_s:g} s.") from None
+        finally:
+            self._left_s = max(0.0, self._left_s - (loop.time() - began))
         return b""
 
 
 class Gunzipped:
-    """What pieces in gzip stand for, a bounded piece at a time. Raises BadRequest."""
+    """What pieces in gzip, of one member or several, stand for, a bounded piece at a time. Raises BadRequest."""
 
     def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._zlib = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        self._zlib = _inflate()
         self._rest = b""
 
     async def next(self) -> bytes:
         """The next piece, never empty but at the end."""
-        while not self._zlib.eof:
+        while not self._zlib.eof or await self._goes_on():
             compressed = self._rest or await self._pieces.next()
             if not compressed:
                 raise BadRequest("The body ends before its gzip data do.")
@@ -68,9 +80,19 @@ class Gunzipped:
             await asyncio.sleep(0)  # a small body may stand for a large one
             if piece:
                 return piece
-        if self._zlib.unused_data or await self._pieces.next():
-            raise BadRequest("The body goes on behind its gzip data.")
         return b""
+
+    async def _goes_on(self) -> bool:
+        """Whether another member follows; zeros that fill a block are none."""
+        rest = self._zlib.unused_data.lstrip(b"\0")
+        while len(rest) < len(_GZIP) and (piece := await self._pieces.next()):
+            rest = (rest + piece).lstrip(b"\0")
+        if not rest:
+            return False
+        if not rest.startswith(_GZIP):
+            raise BadRequest("The body goes on behind its gzip data.")
+        self._zlib, self._rest = _inflate(), rest
+        return True
 
 
 class BodyReader:
@@ -88,9 +110,16 @@ class BodyReader:
             self._pieces = Gunzipped(_Before(bytes(self._held), self._pieces))
             self._held.clear()
 
-    async def exactly(self, count: int) -> bytes:
-        """So many bytes; fewer, or none, where the body ends before."""
-        while len(self._held) < count and (piece := await self._pieces.next()):
+    async def exactly(self, count: int, reserve: Reserve | None = None) -> bytes:
+        """So many bytes; fewer, or none, where the body ends before. `reserve`: awaited for those that have come."""
+        reserved = 0
+        while True:
+            come = min(count, len(self._held))
+            if reserve is not None and come > reserved:
+                await reserve(come - reserved)
+                reserved = come
+            if come == count or not (piece := await self._pieces.next()):
+                break
             self._held += piece
         taken = bytes(self._held[:count])
         del self._held[:count]
@@ -126,3 +155,7 @@ class _Before:
             first, self._first = self._first, b""
             return first
         return await self._then.next()
+
+
+def _inflate() -> "zlib._Decompress":
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)

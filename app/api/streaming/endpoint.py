@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Unpack
 
 from fastapi import APIRouter, Request
@@ -20,7 +21,7 @@ from app.api.classification import Classification
 from app.api.endpoint import add
 from app.api.streaming.images import Images, Room, StreamedImage, images_of
 from app.engine.runners import Patches
-from app.errors import NotReady, QueueFull, ServiceError, forget_frames
+from app.errors import BadRequest, NotReady, QueueFull, ServiceError, forget_frames
 from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation
@@ -34,6 +35,7 @@ _NDJSON = "application/x-ndjson"
 _MOST_STREAMS = 16  # in a process
 _MOST_UNREAD_BYTES = 1 << 20  # of lines that wait to be written
 _RETRY_AFTER_S = 5
+_RETRY_S = 1.0  # where there is no room for a picture, and none of the stream's own is inside
 _BYTES_RETRY_S = 0.5
 
 
@@ -62,6 +64,8 @@ class Stream:
         classification.expect_key(request)
         classification.release(request)
         wanted_of(classification.models.classifier(model).spec, asked)
+        if request.scope["http_version"] == "1.0":
+            raise BadRequest("The request is of HTTP/1.0, which has no chunks to answer in; expected HTTP/1.1.")
         if len(self.under_way) >= _MOST_STREAMS:
             raise QueueFull(
                 f"{len(self.under_way)} streams are under way in this process, the most expected. "
@@ -113,8 +117,16 @@ class _Run:
     async def answer(self, images: Images, send: Send) -> None:
         """Write a line for each picture, and one for the end. Raises ClientGone."""
         writer = asyncio.create_task(self._write(send))
+        reader = asyncio.create_task(self._read(images))
+        drain = asyncio.create_task(self._classification.in_flight.drain_begun.wait())
         try:
-            error = await self._read(images)
+            await asyncio.wait((reader, drain), return_when=asyncio.FIRST_COMPLETED)
+            error = (
+                reader.result()
+                if reader.done()
+                else NotReady("The service is draining; expected the rest of this stream at another instance.")
+            )
+            await _cancel((reader, drain))
             while self._tasks:
                 await self._until_room()
             self._add({"end": self._end(error)})
@@ -123,8 +135,8 @@ class _Run:
             await writer
         finally:
             timing_of(self._request.scope).errors = dict(self._errors)
+            await _cancel((reader, drain, writer, *self._tasks))
             await images.aclose()
-            await _cancel({writer, *self._tasks})
 
     # --- in ---
 
@@ -140,7 +152,7 @@ class _Run:
                 task = asyncio.create_task(self._one(self._count, image, classifier, permit))
                 self._count += 1
                 self._tasks.add(task)
-                task.add_done_callback(self._ended)
+                task.add_done_callback(partial(self._ended, image, permit))
         except ServiceError as error:
             forget_frames(error)
             return error
@@ -149,15 +161,13 @@ class _Run:
     async def _admitted(self) -> tuple[Classifier, BackgroundPermits[Patches, Scores]]:
         """A permit for one more, once there is room for it. Raises: NotReady, UnknownModel."""
         while True:
-            if self._classification.in_flight.is_draining:
-                raise NotReady("The service is draining; expected the rest of this stream at another instance.")
             classifier = self._classification.models.classifier(self._model)  # which may be another one by now
             if len(self._tasks) < classifier.background_window and self._lines_bytes < _MOST_UNREAD_BYTES:
                 try:
                     return classifier, classifier.admit_in_background(self._deadline())
                 except QueueFull as error:
                     if not self._tasks:
-                        await asyncio.sleep(error.retry_after_s)
+                        await asyncio.sleep(min(error.retry_after_s, _RETRY_S))
                         continue
             await self._until_room()
 
@@ -192,14 +202,11 @@ class _Run:
     ) -> None:
         line: dict[str, Any] = {"position": position, "name": image.name}
         try:
-            with permit:
-                line |= await self._classified(image, classifier, permit)
+            line |= await self._classified(image, classifier, permit)
         except ServiceError as error:
             forget_frames(error)
             self._errors[error.code] += 1
             line["error"] = {"code": error.code, "detail": error.detail}
-        finally:
-            image.reservation.release()
         self._add(line)
 
     async def _classified(
@@ -216,7 +223,11 @@ class _Run:
         )
         return {"model": classifier.named, "predictions": classified.predictions, **classified.certainty}
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(
+        self, image: StreamedImage, permit: BackgroundPermits[Patches, Scores], task: asyncio.Task[None]
+    ) -> None:
+        permit.__exit__()
+        image.reservation.release()
         self._tasks.discard(task)
         self._has_room.set()
 
@@ -242,7 +253,7 @@ class _Run:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """End them, whatever they are at."""
     for task in tasks:
         task.cancel()

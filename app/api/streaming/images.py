@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from app.api.streaming.body_reader import Body, BodyReader
 from app.api.streaming.tar import members_of
-from app.errors import TooManyBytes, UnsupportedFormat
+from app.errors import ServiceError, TooManyBytes, UnsupportedFormat
 from app.http.body import BodyLimits, boundary_of, media_type_of
 from app.http.multipart import Form
 from app.http.upload_budget import BodyReservation
@@ -17,6 +17,7 @@ from app.http.upload_budget import BodyReservation
 _FORM = "multipart/form-data"
 _TAR, _GZIP = ("application/x-tar", "application/tar"), ("application/gzip", "application/x-gzip")
 _ANY = ("application/octet-stream", "application/x-www-form-urlencoded", "")  # curl's default, and who says nothing
+_ENCODINGS = ("identity", "gzip", "x-gzip", "")  # of a tar, whose first bytes say whether it is compressed
 _FORM_BYTES_AT_ONCE = 8 << 10  # the worst that this can be takes 10 ms
 _TURN_S = 0.005  # of the event loop, while more of a form is there
 _SHOWN = 64  # characters
@@ -70,11 +71,15 @@ def images_of(request: Request, limits: BodyLimits, room: Room) -> Images:
             f"The content type is {media_type[:_SHOWN]!r}; expected multipart/form-data with fields 'file', or "
             "a tar as application/x-tar, be it compressed by gzip."
         )
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise UnsupportedFormat(f"The content encoding is {encoding[:_SHOWN]!r}; expected gzip or none.")
     return _members_of(request, limits, room)
 
 
 async def _members_of(request: Request, limits: BodyLimits, room: Room) -> Images:
-    reader = BodyReader(Body(request, limits.timeout_s))
+    body = Body(request, limits.timeout_s)
+    reader = BodyReader(body)
     await reader.expect_gzip_or_not()
     reservation = room.new()
 
@@ -83,6 +88,7 @@ async def _members_of(request: Request, limits: BodyLimits, room: Room) -> Image
 
     try:
         async for name, size, content in members_of(reader, limits.max_image_bytes, reserve):
+            body.renew()
             held, reservation = reservation, room.new()
             yield StreamedImage(_printable(name), content, size, held)
     finally:
@@ -90,27 +96,31 @@ async def _members_of(request: Request, limits: BodyLimits, room: Room) -> Image
 
 
 async def _files_of(form: Form, request: Request, limits: BodyLimits, room: Room) -> Images:
-    body, reservation = Body(request, limits.timeout_s), room.new()
-    counted = 0
+    body, reservation, counted = Body(request, limits.timeout_s), room.new(), 0
+    wrong: ServiceError | None = None
     try:
         while piece := await body.next():
             since = time.perf_counter()
             for start in range(0, len(piece), _FORM_BYTES_AT_ONCE):
-                form.write(piece[start : start + _FORM_BYTES_AT_ONCE])
+                try:
+                    form.write(piece[start : start + _FORM_BYTES_AT_ONCE])
+                except ServiceError as error:  # what was whole before it is answered first
+                    wrong = error
                 if form.held_bytes > counted:
                     await room.wait(reservation, form.held_bytes - counted)
                     counted = form.held_bytes
+                for upload in form.take():
+                    body.renew()
+                    reservation.release()
+                    counted, held = 0, room.new()
+                    await room.wait(held, len(upload.payload))
+                    payload = None if upload.is_too_large else upload.payload
+                    yield StreamedImage(upload.filename, payload, None, held)
+                if wrong is not None:
+                    raise wrong
                 if time.perf_counter() - since > _TURN_S:
                     await sleep(0)
                     since = time.perf_counter()
-                uploads = form.take()
-                if uploads:
-                    reservation.release()
-                    counted = 0
-                for upload in uploads:
-                    held = room.new()
-                    await room.wait(held, len(upload.payload))
-                    yield StreamedImage(upload.filename, None if upload.is_too_large else upload.payload, None, held)
         form.uploads()  # or what is wrong with its end
     finally:
         form.close()

@@ -19,6 +19,7 @@ from app.dialects.dialect import Answered, Dialect, Query, Route
 from app.dialects.explanations import ExplainRoute
 from app.dialects.reading import Body
 from app.dialects.serving import Serving
+from app.explanation.wanted import Asked
 
 _TOP_K = 5  # as image_classifier has it
 _FORM = "multipart/form-data"
@@ -66,7 +67,9 @@ def _why(path: str, operation_id: str, *parameters: dict[str, Any]) -> ExplainRo
 
 
 async def _read_why(body: Body) -> explanations.Query:
-    return explanations.Query((await _read(body)).pictures, {})
+    said = body.request.query_params
+    asked: Asked = {"target": said.get("target"), "method": said.get("method"), "baseline": said.get("baseline")}
+    return explanations.Query((await _read(body)).pictures, asked)
 
 
 def _answer_why(explained: Sequence[Explained]) -> Response:

@@ -112,6 +112,15 @@ async def test_the_region_is_in_pixels_of_the_upload_though_it_was_decoded_at_a_
     assert tuple(explanation.region) == (0, 400, 800, 1200, 800, 1600)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+async def test_a_picture_that_is_nearly_square_is_not_turned(build: Build, turned: bool) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    payload = image(RED, size=(1000, 999), kind="JPEG", exif=exif)  # decoded as 125 x 125
+    region = (await explain(build(engine_of(FakeSession(SPEC, means_of_colors), SPEC)), payload)).region
+    assert (region.width, region.height) == ((999, 1000) if turned else (1000, 999))
+
+
 async def test_the_shown_picture_is_in_color_upright_and_of_about_the_size_of_an_overlay(build: Build) -> None:
     spec = color_spec(1, canary=None)
     explainer = build(engine_of(FakeSession(spec, lambda patches: np.zeros((len(patches), 2), np.float32)), spec))
@@ -123,7 +132,7 @@ async def test_the_shown_picture_is_in_color_upright_and_of_about_the_size_of_an
 
 async def test_it_is_refused_before_any_work_where_the_queue_is_full(build: Build) -> None:
     explainer = build(engine_of(FakeSession(SPEC, means_of_colors), SPEC), queue_capacity=4)
-    permits = explainer._classifier.admit(3)
+    permits = explainer._classifier.admit(4)
     with permits, pytest.raises(QueueFull):
         await explain(explainer, b"no picture, which nobody finds out")
     with pytest.raises(BadImage):
@@ -137,6 +146,16 @@ async def test_one_that_is_late_says_how_far_it_came(build: Build) -> None:
     with pytest.raises(DeadlinePassed, match="0 of the 5 runs of this explanation were done by its deadline"):
         await explain(explainer, timeout_s=0.3)
     session.open_gate()
+    assert explainer._classifier.batcher.admission.inside == 0
+
+
+async def test_an_engine_that_fails_is_told_as_for_any_picture(build: Build) -> None:
+    def broken(_: Any) -> Any:
+        raise RuntimeError("the session is gone")
+
+    explainer = build(engine_of(FakeSession(SPEC, broken), SPEC))
+    with pytest.raises(InferenceFailed, match="the service's log says why"):
+        await explain(explainer)
     assert explainer._classifier.batcher.admission.inside == 0
 
 

@@ -445,7 +445,7 @@ supervisor._PAUSE_S = 1000.0
 def test_what_one_that_died_had_of_what_they_share_is_free_before_it_is_replaced() -> None:
     script = """
 def WORK(worker):
-    quotas = [worker.quota(what, 10) for what in ("images", "upload_bytes", "decode_bytes")]
+    quotas = [worker.quota(what, 10) for what in ("images", "background", "upload_bytes", "decode_bytes")]
     if worker.number:
         for quota in quotas:
             quota.try_take(9)

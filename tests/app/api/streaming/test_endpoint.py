@@ -108,6 +108,27 @@ async def test_what_is_known_before_the_body_is_refused_as_ever(serve: Serve) ->
         assert (await service.http.get(PATH)).status_code == 405
 
 
+async def test_what_is_whole_before_a_fault_of_a_form_is_answered(serve: Serve) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="%b"; filename="a.png"\r\n\r\n%b\r\n'
+    body = part % (b"file", image(RED)) + part % (b"picture", image(BLUE))
+    async with serve() as service:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = await service.http.post(PATH, content=body, headers=headers)
+    lines, end = lines_of(answer.text)
+    assert labels_of(lines) == ["red"]
+    assert (end["images"], end["error"]["code"]) == (1, "bad_parameter")
+
+
+async def test_encodings_and_versions_that_do_not_fit_are_refused(serve: Serve) -> None:
+    async with serve() as service:
+        answer = await service.http.post(PATH, content=b"", headers={**TAR, "Content-Encoding": "br"})
+        expect_problem(answer, 415, "unsupported_format", "The content encoding is 'br'")
+        call = AsgiCall(PATH, TAR)
+        call._scope["http_version"] = "1.0"
+        await call.go(service.app)
+        assert (call.status, call.body["code"]) == (400, "bad_request")
+
+
 def engine() -> Engine:
     return engine_of(FakeSession(SPEC, means_of_colors), SPEC)
 

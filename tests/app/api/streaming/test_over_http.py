@@ -69,9 +69,7 @@ def test_a_service_that_drains_ends_the_stream_with_what_is_answered(server: Ser
         connection.sendall(HEAD + chunk(content[:first]))
         read_until(connection, b'"red"')
         server.signal(signal.SIGTERM)
-        server.wait_for("Shutting down")
-        connection.sendall(chunk(content[first:]) + b"0\r\n\r\n")
-        rest = read_until(connection, b"}}}")
+        rest = read_until(connection, b"}}}")  # though no more of the body comes
     assert server.exit_code() == 0
     end = json.loads(rest[rest.index(b'{"end"') : rest.index(b"}}}") + 3])["end"]
     assert (end["images"], end["error"]["code"]) == (1, "not_ready")

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import tarfile
+import time
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -95,7 +96,25 @@ def test_a_file_over_the_limit_comes_without_its_content_and_the_next_one_with()
     reserved: list[int] = []
     found = read(tar_of([("large", b"x" * 5000), ("small", b"y" * 30)]), max_bytes=4999, reserved=reserved)
     assert found == [Member("large", 5000, None), Member("small", 30, b"y" * 30)]
-    assert reserved == [30]  # before it is read
+    assert sum(reserved) == 30  # of what is kept
+
+
+def test_bytes_are_reserved_as_they_come_and_not_because_a_header_says_so() -> None:
+    reserved: list[int] = []
+    content = tar_of([("a", b"x" * 5000)])
+    with pytest.raises(BadRequest, match="ends before its end mark"):
+        read(content[: 512 + 1500], size=500, reserved=reserved)
+    assert sum(reserved) == 1500
+
+
+def test_many_records_take_no_longer_than_their_bytes() -> None:
+    records = b"5 a=\n" * (65_000 // 6)
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, len(records)
+    header = info.tobuf() + records + bytes(-len(records) % 512)
+    began = time.process_time()
+    assert len(read(header * 10 + tar_of([("a", b"1")]))) == 1
+    assert time.process_time() - began < 2  # quadratic, it took ten times as long
 
 
 @pytest.mark.parametrize(
@@ -111,6 +130,7 @@ def test_a_file_over_the_limit_comes_without_its_content_and_the_next_one_with()
         (lambda tar: gzip.compress(tar)[:-30], "ends before its gzip data"),
         (lambda tar: gzip.compress(tar) + b"more", "goes on behind its gzip data"),
         (lambda tar: b"\x1f\x8bno gzip" + tar, "is no gzip"),
+        (lambda tar: gzip.compress(tar) + b"\0more", "goes on behind its gzip data"),
     ],
 )
 def test_what_is_no_whole_tar_is_refused(broken: Callable[[bytes], bytes], words: str) -> None:
@@ -134,6 +154,22 @@ def test_malformed_records_are_refused(records: bytes) -> None:
     info.type, info.size = tarfile.XHDTYPE, len(records)
     with pytest.raises(BadRequest, match="malformed"):
         read(info.tobuf() + records + bytes(-len(records) % 512) + bytes(1024))
+
+
+def test_gzip_may_have_several_members_and_zeros_behind_them() -> None:
+    content = tar_of(FILES.items())
+    compressed = gzip.compress(content[:700]) + gzip.compress(content[700:])
+    assert len(read(compressed + bytes(600))) == len(FILES)
+
+
+def test_what_holds_for_all_files_leaves_a_name_for_the_next() -> None:
+    def header(kind: bytes, records: bytes) -> bytes:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = kind, len(records)
+        return info.tobuf() + records + bytes(-len(records) % 512)
+
+    named = header(tarfile.XHDTYPE, b"13 path=real\n") + header(tarfile.XGLTYPE, b"13 comment=x\n")
+    assert [one.name for one in read(named + tar_of([("a", b"1")]))] == ["real"]
 
 
 def test_a_sparse_file_is_refused() -> None:
