@@ -18,6 +18,7 @@ COPY app app
 COPY model model
 COPY export export
 COPY cli cli
+COPY mixer_client mixer_client
 RUN /opt/mixer/bin/pip install --no-compile --no-deps . \
     && /opt/mixer/bin/pip uninstall --yes pip setuptools \
     && find /opt/mixer -depth \( -name tests -o -name __pycache__ \) -type d -exec rm -rf {} + \

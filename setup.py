@@ -19,7 +19,7 @@ SHIPPED = ["*/fp32.onnx", "*/fp16.onnx", "*/int8.onnx", "*/README.md", "*/card.j
 IMPORT = re.compile(rf"^(\s*(?:from|import) )(?={'|'.join(FOLDERS)}\b)", re.MULTILINE)
 
 packages = find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
-client = find_packages(include=[CLIENT])  # none where an image is built
+client = find_packages(include=[CLIENT])
 
 bundles = ["bundles"] if Path("bundles").is_dir() else []  # data: the classifiers that ship; an image has its own
 

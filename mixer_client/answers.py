@@ -64,7 +64,7 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How much each cell of a region speaks for the target: values[row][column]."""
+    """What each cell of a region adds to the target: values[row][column]; below 0 where it speaks against it."""
 
     rows: int
     columns: int
@@ -85,11 +85,17 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Which parts of an image speak for a label."""
+    """Which parts of an image speak for a label.
+
+    baseline: what a hidden part shows. unit: that of the numbers in the grid, `logit`. runs: how many images, masked or
+    whole, were run for it. request_id, timing: as in Classification.
+    """
 
     model: ModelName
     method: str
     baseline: str
+    unit: str
+    runs: int
     target: Prediction
     grid: Grid
     region: Region

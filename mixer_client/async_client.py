@@ -100,9 +100,12 @@ class AsyncClient:
 
         return many.in_tasks(images, answered, many.expect_positive(concurrency), ordered=ordered)
 
-    async def embed(self, image: Image, *, model: str | None = None, timeout_s: float | None = None) -> "array[float]":
-        """What the model sees in an image: float32 numbers, of length 1 together."""
-        return await self._ask(calls.embedding(await _payload_of(image), model), timeout_s)
+    async def embed(
+        self, image: Image, *, model: str | None = None, normalized: bool = True, timeout_s: float | None = None
+    ) -> "array[float]":
+        """What the model sees in an image: float32 numbers, of length 1 together where they are `normalized`."""
+        call = calls.embedding(await _payload_of(image), model, normalized=normalized)
+        return await self._ask(call, timeout_s)
 
     async def explain(
         self,

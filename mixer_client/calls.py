@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -87,12 +88,27 @@ def explanation(
     return Call("POST", "/explain", parsing.explanation_of, query, *payload)
 
 
-def embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
+def embedding(payload: Payload, model: str | None, *, normalized: bool) -> "Call[array[float]]":
+    """The request for an embedding of length 1, or for one of any length. Raises BadInput."""
+    return unit_embedding(payload, model) if normalized else raw_embedding(payload, model)
+
+
+def unit_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
     """POST /v1/embeddings: of all endpoints that give embeddings, the one that needs no model's name."""
     asked = {"input": b64encode(payload.body).decode(), "encoding_format": "base64"}
     if model is not None:
         asked["model"] = model
     return Call("POST", "/v1/embeddings", parsing.embedding_of, {}, json.dumps(asked).encode(), "application/json")
+
+
+def raw_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
+    """POST /v2/models/NAME/infer: the endpoint that gives an embedding as the graph does. Raises BadInput."""
+    if model is None:
+        raise BadInput("model is None; expected a name, by which an embedding has to be asked that is not normalized.")
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64encode(payload.body).decode()]}
+    asked = {"inputs": [image], "outputs": [{"name": "embedding"}]}
+    path = f"/v2/models/{quote(model, safe='')}/infer"
+    return Call("POST", path, parsing.raw_embedding_of, {}, json.dumps(asked).encode(), "application/json")
 
 
 def models() -> Call[Models]:

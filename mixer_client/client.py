@@ -116,9 +116,14 @@ class Client:
 
         return many.in_threads(images, answered, many.expect_positive(concurrency), stop, ordered=ordered)
 
-    def embed(self, image: Image, *, model: str | None = None, timeout_s: float | None = None) -> "array[float]":
-        """What the model sees in an image: float32 numbers, of length 1 together."""
-        return self._ask(calls.embedding(payload_of(image), model), timeout_s)
+    def embed(
+        self, image: Image, *, model: str | None = None, normalized: bool = True, timeout_s: float | None = None
+    ) -> "array[float]":
+        """What the model sees in an image: float32 numbers, of length 1 together.
+
+        normalized: False for the numbers as the model's graph gives them; `model` has to be named then.
+        """
+        return self._ask(calls.embedding(payload_of(image), model, normalized=normalized), timeout_s)
 
     def explain(
         self,

@@ -47,6 +47,11 @@ def embedding_of(answer: httpx.Response) -> "array[float]":
     return _read(answer, _embedding)
 
 
+def raw_embedding_of(answer: httpx.Response) -> "array[float]":
+    """The one output in an answer of the Open Inference Protocol: array of float32. Raises BadAnswer."""
+    return _read(answer, lambda body, _: array("f", body["outputs"][0]["data"]))
+
+
 def error_of(answer: httpx.Response) -> ServiceError:
     """The error that an answer with a status of 400 and above tells, in any of the service's forms."""
     try:
@@ -102,6 +107,8 @@ def _explanation(body: Any, answer: httpx.Response) -> Explanation:
         model=_model(body["model"]),
         method=str(body["method"]),
         baseline=str(body["baseline"]),
+        unit=str(body["unit"]),
+        runs=int(body["runs"]),
         target=_prediction(body["target"]),
         grid=Grid(grid["rows"], grid["columns"], tuple(tuple(map(float, row)) for row in grid["values"])),
         region=Region(*(region[name] for name in ("left", "top", "right", "bottom", "width", "height"))),

@@ -80,6 +80,7 @@ async def _consume(job: Job, labeler: Labeler, sink: Sink, tally: Tally, output:
 async def _labeler(job: Job) -> AsyncIterator[Labeler]:
     options, most = job.options, job.settings.max_image_bytes
     if options.url is not None:
+        require("httpx", f"Asking {options.url}")
         from cli.bulk.service_labeler import service  # noqa: PLC0415
 
         async with service(options.url, options.key, job.task, concurrency=options.concurrency, most=most) as asks:

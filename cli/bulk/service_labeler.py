@@ -1,28 +1,23 @@
-"""Answers by a running service, over HTTP: N pictures in flight, and a busy service is asked again when it says so."""
+"""Answers by a running service, through the project's own client: N pictures under way, at the client's pace."""
 
 import asyncio
-import base64
-import json
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.errors import StartError
+from app.errors import BadSettings, StartError, TooManyBytes
+from app.inference.answer import Prediction
 from cli.bulk.entries import Entry, LocalFile, Ready, RemoteFile, read_local, ready
 from cli.bulk.labeler import Task
-from cli.bulk.outcomes import UNREADABLE, Embedded, Failure, Labelled, Outcome, SetOfLabels
-from cli.bulk.stores import Stores, require
+from cli.bulk.outcomes import UNREADABLE, Embedded, Failure, Labelled, Outcome, SetOfLabels, failure_of
+from cli.bulk.stores import Stores
+from mixer_client import AsyncClient, BadInput, Classification, MixerError, ModelInfo, Retries, ServiceError
 
-if TYPE_CHECKING:
-    import httpx
-
-_BUSY, _UNAVAILABLE = 429, 503
-_OURS = (401, 403, 404, 405, 422)  # what is wrong with the command, not with one picture
-_TRIES, _PAUSE_S, _LONGEST_PAUSE_S = 8, 0.5, 60.0
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 120.0  # for one picture with all waiting: more than a restart of the service takes
+_OF_ALL = (401, 403, 404, 405, 422, 429, 503)  # what is wrong with the command or the service, not with one picture
+_BETWEEN, _FIRST_OF_SERVERS = "http_error", 500  # a proxy that answers so has no service behind it
 
 
 class ServiceFailed(StartError):
@@ -30,13 +25,12 @@ class ServiceFailed(StartError):
 
 
 class ServiceLabeler:
-    """A Labeler over a service. `most`: bytes that a picture may have."""
+    """A Labeler over a service. `info`: the model that is asked. `most`: bytes that a picture may have."""
 
-    def __init__(
-        self, client: "httpx.AsyncClient", task: Task, model: Mapping[str, str], *, concurrency: int, most: int
-    ) -> None:
-        self.model = model
-        self._client, self._task, self._concurrency, self._most = client, task, concurrency, most
+    def __init__(self, client: AsyncClient, task: Task, info: ModelInfo, *, concurrency: int, most: int) -> None:
+        self.model = {"name": info.model, "version": info.version, "precision": info.precision}
+        self._client, self._task, self._name = client, task, info.name
+        self._concurrency, self._most = concurrency, most
         self._stores = Stores(most)
 
     async def outcomes(self, entries: Iterator[Entry]) -> AsyncGenerator[tuple[str, Outcome]]:
@@ -60,55 +54,35 @@ class ServiceLabeler:
         payload = await asyncio.to_thread(self._payload, entry)
         if isinstance(payload, Failure):
             return payload
-        for tries in range(_TRIES):
-            found = await self._asked(payload, last=tries == _TRIES - 1)
-            if not isinstance(found, float):
-                return found
-            await asyncio.sleep(min(found or _PAUSE_S * 2**tries, _LONGEST_PAUSE_S))
-        raise AssertionError("the last try answers or raises")
-
-    async def _asked(self, payload: bytes, *, last: bool) -> Outcome | float:
-        """The outcome; or for how many seconds to wait before it is asked again, 0 where nobody says."""
-        import httpx  # noqa: PLC0415
-
         try:
-            answer = await self._client.send(self._request(payload))
-        except httpx.TransportError as error:
-            if last:
-                raise ServiceFailed(f"{self._client.base_url} does not answer: {error!r}.") from error
-            return 0.0
-        if answer.status_code in (_BUSY, _UNAVAILABLE) and not last:
-            return _seconds(answer.headers.get("Retry-After"))
-        if answer.status_code in (*_OURS, _BUSY, _UNAVAILABLE):
-            raise ServiceFailed(f"{self._client.base_url} answers {answer.status_code}: {_detail(answer.text)}")
-        if answer.status_code != httpx.codes.OK:
-            return _failure(answer.status_code, answer.text)
-        return self._told(answer.json())
+            return await self._asked(payload)
+        except ServiceError as error:
+            return _failure(error)
+        except MixerError as error:
+            raise ServiceFailed(str(error)) from error
 
-    def _request(self, payload: bytes) -> "httpx.Request":
+    async def _asked(self, payload: bytes) -> Outcome:
         if self._task.embeds:
-            picture = base64.b64encode(payload).decode()
-            image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [picture]}
-            path = f"/v2/models/{self.model['name']}/infer"
-            return self._client.build_request(
-                "POST", path, json={"inputs": [image], "outputs": [{"name": "embedding"}]}
+            embedding = await self._client.embed(payload, model=self._name, normalized=False)
+            return Embedded(np.array(embedding, dtype=np.float32))
+        asked = self._task.asked
+        return _labelled(
+            await self._client.classify(
+                payload,
+                model=self._name,
+                top_k=asked.get("top_k"),
+                threshold=asked.get("threshold"),
+                coverage=asked.get("set"),
             )
-        asked = {name: str(value) for name, value in self._task.asked.items() if value is not None}
-        headers = {"Content-Type": "application/octet-stream"}
-        return self._client.build_request("POST", "/classify", params=asked, content=payload, headers=headers)
-
-    def _told(self, body: Any) -> Outcome:
-        if self._task.embeds:
-            return Embedded(np.array(body["outputs"][0]["data"], dtype=np.float32))
-        chosen = body.get("set")
-        label_set = None if chosen is None else SetOfLabels(chosen["coverage"], tuple(chosen["labels"]))
-        return Labelled(body["predictions"], body.get("uncertain"), body.get("energy"), label_set)
+        )
 
     def _payload(self, entry: Ready) -> bytes | Failure:
         content = entry.content
         if isinstance(content, LocalFile):
             try:
                 return read_local(content.path, self._most)
+            except TooManyBytes as error:
+                return failure_of(error)
             except OSError as error:
                 return Failure(UNREADABLE, f"It cannot be read: {error.strerror}.")
         if isinstance(content, RemoteFile):
@@ -118,48 +92,39 @@ class ServiceLabeler:
 
 @asynccontextmanager
 async def service(url: str, key: str, task: Task, *, concurrency: int, most: int) -> AsyncIterator[ServiceLabeler]:
-    """A labeler over the service at `url`. Raises ServiceFailed where it does not answer, MixerError without httpx."""
-    require("httpx", f"Asking {url}")
-    import httpx  # noqa: PLC0415
+    """A labeler over the default model of the service at `url`. Raises ServiceFailed, BadSettings."""
+    try:
+        info = await _default_model(url, key)
+    except BadInput as error:
+        raise BadSettings(f"--url or --key cannot be used: {error}") from error
+    async with AsyncClient(url, key=key or None, timeout_s=_TIMEOUT_S) as client:
+        yield ServiceLabeler(client, task, info, concurrency=concurrency, most=most)
 
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    limits = httpx.Limits(max_connections=concurrency)
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT_S, limits=limits) as client:
+
+async def _default_model(url: str, key: str) -> ModelInfo:
+    """Asked once: a service that is not there is told of at once. Raises ServiceFailed, BadInput."""
+    async with AsyncClient(url, key=key or None, retries=Retries(max_attempts=1)) as once:
         try:
-            answer = await client.get("/model")
-            answer.raise_for_status()
-            body = answer.json()
-            spec = body["spec"]
-            named = {"name": str(spec["name"]), "version": str(spec["version"]), "precision": str(body["precision"])}
-        except httpx.HTTPStatusError as error:
-            raise ServiceFailed(
-                f"{url} answers {error.response.status_code}: {_detail(error.response.text)}"
-            ) from error
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-            raise ServiceFailed(f"{url} does not answer as this service does: {error!r}.") from error
-        if task.embeds and body.get("embedding_dim") is None:
-            raise ServiceFailed(f"{url} serves {named['name']}, which gives no embedding; expected a model that does.")
-        yield ServiceLabeler(client, task, named, concurrency=concurrency, most=most)
+            served = await once.models()
+        except MixerError as error:
+            raise ServiceFailed(f"{url} cannot be asked for its models: {error}") from error
+    info = next((one for one in served.models if one.name == served.default), None)
+    if info is None:
+        raise ServiceFailed(f"{url} has no model {served.default!r}, its default; expected one of its models.")
+    return info
 
 
-def _seconds(retry_after: str | None) -> float:
-    try:
-        return max(0.0, float(retry_after or 0))
-    except ValueError:
-        return 0.0
+def _labelled(found: Classification) -> Labelled:
+    label_set = None if found.set is None else SetOfLabels(found.set.coverage, found.set.labels)
+    predictions = [
+        Prediction(label=one.label, index=one.index, probability=one.probability) for one in found.predictions
+    ]
+    return Labelled(predictions, found.uncertain, found.energy, label_set)
 
 
-def _failure(status: int, text: str) -> Failure:
-    try:
-        body = json.loads(text)
-        return Failure(str(body["code"]), str(body["detail"]))
-    except (ValueError, KeyError, TypeError):
-        return Failure(f"http_{status}", _detail(text))
-
-
-def _detail(text: str) -> str:
-    try:
-        body = json.loads(text)
-        return str(body.get("detail") or body.get("error"))
-    except (ValueError, AttributeError):
-        return " ".join(text.split())[:200]
+def _failure(error: ServiceError) -> Failure:
+    """What is wrong with one picture. Raises ServiceFailed for what is wrong with all of them."""
+    is_of_all = error.status in _OF_ALL or (error.code == _BETWEEN and error.status >= _FIRST_OF_SERVERS)
+    if is_of_all:
+        raise ServiceFailed(f"The service answers {error}") from error
+    return Failure(error.code, error.detail)

@@ -101,6 +101,23 @@ def test_an_embedding_is_asked_for_in_base64(ask: Asking) -> None:
     assert body == {"encoding_format": "base64", "model": "clothes"}
 
 
+def test_an_embedding_that_is_not_normalized_is_asked_for_over_the_open_inference_protocol(ask: Asking) -> None:
+    service = Service(httpx.Response(200, json={"outputs": [{"name": "embedding", "data": [3.0, -4.5]}]}))
+    found = ask(service, "embed", IMAGE, model="a/b", normalized=False)
+    assert list(found) == [3.0, -4.5]
+    (request,) = service.requests
+    assert request.url.raw_path == b"/v2/models/a%2Fb/infer"
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64encode(IMAGE).decode()]}
+    assert json.loads(request.content) == {"inputs": [image], "outputs": [{"name": "embedding"}]}
+
+
+def test_an_embedding_that_is_not_normalized_needs_the_name_of_a_model(ask: Asking) -> None:
+    service = Service(classified())
+    with pytest.raises(BadInput, match="model is None; expected a name"):
+        ask(service, "embed", IMAGE, normalized=False)
+    assert service.requests == []
+
+
 @pytest.mark.parametrize(("target", "sent"), [(None, {}), ("red", {"target": "red"}), (0, {"target": "0"})])
 def test_an_explanation_is_asked_for_with_a_target_by_label_or_index(
     target: str | int | None, sent: dict[str, str], ask: Asking

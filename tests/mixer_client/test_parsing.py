@@ -20,6 +20,8 @@ EXPLAINED = {
     "model": {"name": "colours", "version": "7", "precision": "fp32"},
     "method": "occlusion",
     "baseline": "mean",
+    "unit": "logit",
+    "runs": 3,
     "target": {"label": "red", "index": 0, "probability": 0.9},
     "grid": {"rows": 1, "columns": 2, "values": [[0.5, -0.25]]},
     "region": {"left": 0, "top": 1, "right": 7, "bottom": 8, "width": 9, "height": 10},
@@ -53,6 +55,7 @@ def test_what_is_not_answered_is_none() -> None:
 def test_an_explanation_has_all_that_is_answered() -> None:
     found = parsing.explanation_of(asked(httpx.Response(200, json=EXPLAINED, headers={"Server-Timing": TIMING})))
     assert (found.method, found.baseline, found.target) == ("occlusion", "mean", Prediction("red", 0, 0.9))
+    assert (found.unit, found.runs) == ("logit", 3)
     assert (found.grid.rows, found.grid.columns, found.grid.values) == (1, 2, ((0.5, -0.25),))
     region = found.region
     assert (region.left, region.top, region.right, region.bottom, region.width, region.height) == (0, 1, 7, 8, 9, 10)
@@ -88,9 +91,17 @@ def test_what_is_no_answer_of_this_service_is_a_bad_answer(content: bytes) -> No
         parsing.classification_of(asked(httpx.Response(200, content=content)))
 
 
+def test_an_output_of_the_open_inference_protocol_is_read_as_it_is() -> None:
+    found = parsing.raw_embedding_of(asked(httpx.Response(200, json={"outputs": [{"data": [3, -4.5]}]})))
+    assert (found.typecode, list(found)) == ("f", [3.0, -4.5])
+
+
 def test_a_bad_embedding_or_timing_is_a_bad_answer() -> None:
     with pytest.raises(errors.BadAnswer):
         parsing.embedding_of(asked(httpx.Response(200, json={"data": [{"embedding": "AAA"}]})))
+    for outputs in ([], [{"data": None}], [{"data": ["a"]}]):
+        with pytest.raises(errors.BadAnswer):
+            parsing.raw_embedding_of(asked(httpx.Response(200, json={"outputs": outputs})))
     with pytest.raises(errors.BadAnswer):
         parsing.classification_of(asked(httpx.Response(200, json=CLASSIFIED, headers={"Server-Timing": "a;dur=b"})))
 

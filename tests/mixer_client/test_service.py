@@ -21,6 +21,7 @@ from mixer_client import (
     Client,
     NoEmbedding,
     QueueFull,
+    Region,
     ServiceError,
     TimedOut,
     Unauthorized,
@@ -90,6 +91,43 @@ def test_an_embedding_has_length_one(client: Client) -> None:
     found = client.embed(image(RED))
     assert len(found) == 48
     assert math.sqrt(sum(value * value for value in found)) == pytest.approx(1, abs=1e-6)
+
+
+def test_an_embedding_that_is_not_normalized_is_what_the_graph_gives(client: Client) -> None:
+    found = client.embed(image(RED), model="colours", normalized=False)
+    assert list(found) == [255.0, 0.0, 0.0] * 16
+    with pytest.raises(UnknownModel):
+        client.embed(image(RED), model="none", normalized=False)
+
+
+def test_an_explanation_tells_what_of_the_image_speaks_for_a_label(client: Client) -> None:
+    """Red above and green below: four patches, each of which is hidden once, and the whole image."""
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    pixels[:4, :, 0] = pixels[4:, :, 1] = 255
+    found = client.explain(pixels, "red")
+    (upper, lower) = found.grid.values
+    assert (found.grid.rows, found.grid.columns) == (2, 2)
+    assert min(upper) > 1
+    assert max(lower) < -1
+    assert (found.target.label, found.target.index) == ("red", 0)
+    assert (found.method, found.baseline, found.unit, found.runs) == ("occlusion", "mean", "logit", 5)
+    assert found.region == Region(0, 0, 8, 8, 8, 8)
+    assert found.model.name == "colours"
+    assert len(found.request_id) == 32
+    assert set(found.timing) == {"receive", "decode", "queue", "infer", "total"}
+
+
+def test_an_explanation_may_be_asked_for_by_index_in_another_way_and_not_of_what_is_unknown(client: Client) -> None:
+    found = client.explain(image(BLUE), 1, method="rise", baseline="border", model="colours")
+    assert (found.target.label, found.method, found.baseline) == ("green", "rise", "border")
+    assert client.explain(image(BLUE)).target.label == "blue"
+    for options in ({"target": "grey"}, {"target": 3}, {"method": "lime"}, {"baseline": "noise"}):
+        with pytest.raises(BadParameter):
+            client.explain(image(BLUE), **options)  # type: ignore[arg-type]
+    with pytest.raises(BadImage):
+        client.explain(b"no picture")
+    with pytest.raises(UnknownModel):
+        client.explain(image(BLUE), model="none")
 
 
 def test_the_models_and_whether_it_is_ready_are_told(client: Client) -> None:

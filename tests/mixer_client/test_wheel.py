@@ -56,7 +56,7 @@ def test_the_client_needs_httpx_alone_and_no_extra_nothing(unpacked: Path) -> No
     assert needed(unpacked, "") == set()
 
 
-@pytest.mark.parametrize("extra", ["cpu", "gpu", "grpc", "train", "export", "distillation", "dev"])
+@pytest.mark.parametrize("extra", ["cpu", "gpu", "bulk", "grpc", "train", "export", "distillation", "dev"])
 def test_every_other_extra_brings_the_server(extra: str, unpacked: Path) -> None:
     assert needed(unpacked, "server") <= needed(unpacked, extra)
 

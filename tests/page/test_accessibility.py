@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.page.conftest import KEY, Site, Visit
-from tests.page.test_heat import explained, explanation
 from tests.page.test_trouble import problem, refusing
 from tests.page.visitor import File, Visitor
 
@@ -33,7 +32,6 @@ def unsure(visitor: Visitor, files: list[File], drawing: File) -> None:
 
 
 def why(visitor: Visitor, files: list[File], drawing: File) -> None:
-    explained(visitor, json=explanation([[0.5, 0], [0, -0.5]]))
     one(visitor, files, drawing)
     visitor.at("#why").click()
     visitor.sees("canvas.heat")

@@ -1,15 +1,16 @@
-"""Why a label: a map over the picture, and the same in words. A stand-in explains."""
+"""Why a label: a map over the picture, and the same in words. A stand-in explains what no service would."""
 
+import re
 from typing import Any
 
 import pytest
 
-from tests.page.conftest import Site, Visit
+from tests.page.conftest import KEY, Site, Visit
 from tests.page.visitor import File, Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
-_ALPHA_AT = """(canvas, [x, y]) => {
+_COLOR_AT = """(canvas, [x, y]) => {
     const at = (share, size) => Math.min(size - 1, Math.floor(share * size));
     return [...canvas.getContext("2d").getImageData(at(x, canvas.width), at(y, canvas.height), 1, 1).data];
 }"""
@@ -21,6 +22,8 @@ def explanation(values: list[list[float]]) -> dict[str, Any]:
         "model": {"name": "clothes", "version": "1", "precision": "int8"},
         "method": "occlusion",
         "baseline": "mean",
+        "unit": "logit",
+        "runs": len(values) * len(values[0]) + 1,
         "target": {"label": "dress", "index": 0, "probability": 0.97},
         "grid": {"rows": len(values), "columns": len(values[0]), "values": values},
         "region": {"left": 0, "top": 60, "right": 360, "bottom": 420, "width": 360, "height": 480},
@@ -43,36 +46,72 @@ def why(visitor: Visitor) -> None:
     visitor.page.get_by_role("button", name="Why?").click()
 
 
-def test_the_map_lies_over_what_the_model_has_seen_and_is_told_in_words(
-    site: Site, visit: Visit, clothes: list[File]
-) -> None:
-    visitor = visit(site)
-    asked = explained(visitor, json=explanation([[0.5, 0, 0], [0, 0, 0], [0, 0, -0.25]]))
-    visitor.chooses(clothes[0])
-    why(visitor)
-    visitor.sees("#heat-words", "The label “dress” rests most on the upper left of the picture: >99.9% of what")
-    visitor.hears("rests most on the upper left")
-    assert visitor.at("#why").get_attribute("aria-pressed") == "true"
-    heat, picture = visitor.at("canvas.heat"), visitor.at(".frame img")
-    red, _, blue, alpha = heat.evaluate(_ALPHA_AT, [0.1, 0.1])
-    assert red > blue
-    assert alpha > 180
-    assert heat.evaluate(_ALPHA_AT, [0.9, 0.1])[3] == 0
-    red, _, blue, _ = heat.evaluate(_ALPHA_AT, [0.95, 0.95])
-    assert blue > red
-    drawn, shown = heat.bounding_box(), picture.bounding_box()
+def expect_over_its_middle(visitor: Visitor) -> None:
+    """The map lies over the square in the middle of a picture of 3 x 4."""
+    drawn, shown = visitor.at("canvas.heat").bounding_box(), visitor.at(".frame img").bounding_box()
     assert drawn is not None
     assert shown is not None
+    assert shown["height"] / shown["width"] == pytest.approx(4 / 3, abs=0.01)
     assert (drawn["x"], drawn["width"]) == pytest.approx((shown["x"], shown["width"]), abs=1)
     assert drawn["height"] / shown["height"] == pytest.approx(0.75, abs=0.01)
     assert (drawn["y"] - shown["y"]) / shown["height"] == pytest.approx(0.125, abs=0.01)
-    assert asked[0].url.endswith("/explain?target=0&method=occlusion&baseline=mean")
-    assert asked[0].post_data_buffer == clothes[0][1]
+
+
+def test_the_service_explains_its_label_over_the_picture_and_in_words(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    visitor.chooses(clothes[0])
+    with visitor.page.expect_response("**/explain?*") as awaited:
+        why(visitor)
+    visitor.sees("canvas.heat")
+    expected = re.compile(r"The label “dress” rests most on the [a-z ]+ of the picture(, and .*)?: \d+\.\d% of what")
+    visitor.sees("#heat-words", expected)
+    visitor.hears("The label “dress” rests most on")
+    assert visitor.at("#why").get_attribute("aria-pressed") == "true"
+    expect_over_its_middle(visitor)
+    answer = awaited.value
+    assert answer.url.endswith("/explain?target=0&method=occlusion&baseline=mean")
+    assert answer.request.headers["accept"] == "application/json"
+    assert answer.request.post_data_buffer == clothes[0][1]
+    expect_drawn(visitor, answer.json()["grid"])
+
+
+def expect_drawn(visitor: Visitor, grid: dict[str, Any]) -> None:
+    """What speaks most for the label is nearly opaque and red, what speaks most against it blue."""
+    places = [(row, column) for row in range(grid["rows"]) for column in range(grid["columns"])]
+    places.sort(key=lambda place: grid["values"][place[0]][place[1]])
+
+    def color_at(row: int, column: int) -> list[int]:
+        middle = [(column + 0.5) / grid["columns"], (row + 0.5) / grid["rows"]]
+        found: list[int] = visitor.at("canvas.heat").evaluate(_COLOR_AT, middle)
+        return found
+
+    red, _, blue, alpha = color_at(*places[-1])
+    assert red > blue
+    assert alpha > 180
+    red, _, blue, _ = color_at(*places[0])
+    assert blue > red
+
+
+def test_a_map_has_the_color_and_the_place_of_each_number(site: Site, visit: Visit, clothes: list[File]) -> None:
+    visitor = visit(site)
+    explained(visitor, json=explanation([[0.5, 0, 0], [0, 0, 0], [0, 0, -0.25]]))
+    visitor.chooses(clothes[0])
+    why(visitor)
+    visitor.sees("#heat-words", "The label “dress” rests most on the upper left of the picture: >99.9% of what")
+    heat = visitor.at("canvas.heat")
+    red, _, blue, alpha = heat.evaluate(_COLOR_AT, [0.1, 0.1])
+    assert red > blue
+    assert alpha > 180
+    assert heat.evaluate(_COLOR_AT, [0.9, 0.1])[3] == 0
+    red, _, blue, _ = heat.evaluate(_COLOR_AT, [0.95, 0.95])
+    assert blue > red
+    expect_over_its_middle(visitor)
 
 
 def test_it_goes_at_a_second_press_and_is_asked_for_once(site: Site, visit: Visit, clothes: list[File]) -> None:
     visitor = visit(site)
-    asked = explained(visitor, json=explanation([[0, 1], [0, 1]]))
     visitor.chooses(*clothes[:2])
     visitor.sees("#stage-answer", "dress")
     why(visitor)
@@ -82,9 +121,26 @@ def test_it_goes_at_a_second_press_and_is_asked_for_once(site: Site, visit: Visi
     visitor.sees_no("#heat-legend")
     why(visitor)
     visitor.sees("canvas.heat")
-    assert len(asked) == 1
+    assert len([url for url in visitor.requested if "/explain?" in url]) == 1
     visitor.at("#next").click()
     visitor.sees_no("canvas.heat")  # it is of the other picture
+
+
+def test_below_a_prefix_with_a_key_and_for_the_model_that_is_chosen_it_is_explained_too(
+    locked_site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(locked_site, "/mixer/")
+    visitor.at("#key-value").fill(KEY)
+    visitor.at("#key-value").press("Enter")
+    visitor.sees("#chooser")
+    visitor.at("#model").select_option("fashion-mnist")
+    visitor.chooses(clothes[0])
+    why(visitor)
+    visitor.sees("canvas.heat")
+    asked = [url for url in visitor.requested if "/explain?" in url]
+    assert len(asked) == 1
+    assert asked[0].startswith(f"{locked_site.origin}/mixer/explain?")
+    assert "model=fashion-mnist" in asked[0]
 
 
 def test_where_nothing_speaks_for_the_label_that_is_said(site: Site, visit: Visit, clothes: list[File]) -> None:
@@ -111,14 +167,18 @@ def test_a_service_that_does_not_explain_is_not_asked_twice(
     visitor.sees_no("#why")
 
 
-def test_what_went_wrong_is_said_and_may_be_tried_again(site: Site, visit: Visit, clothes: list[File]) -> None:
+def test_where_there_is_no_room_that_is_said_and_it_may_be_tried_again(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
     visitor = visit(site)
-    explained(visitor, status=429, json={"code": "queue_full", "detail": "No room for 64 more pictures."})
+    detail = "400 of 512 places in the queue are taken; expected room for 65. Try again in 3 s."
+    explained(visitor, status=429, headers={"Retry-After": "3"}, json={"code": "queue_full", "detail": detail})
     visitor.chooses(clothes[0])
     why(visitor)
-    visitor.sees("#heat-words", "No room for 64 more pictures.")
+    visitor.sees("#heat-words", detail)
+    visitor.hears(detail)
     visitor.sees_no("canvas.heat")
     visitor.page.unroute_all()
-    explained(visitor, json=explanation([[1, 0], [0, 0]]))
     why(visitor)
     visitor.sees("canvas.heat")
+    visitor.sees("#heat-words", "The label “dress” rests most on")

@@ -33,7 +33,7 @@ function small({ rows, columns, values }) {
     const share = Math.abs(value) / most;
     const [little, much] = value < 0 ? AGAINST : FOR;
     const color = little.map((channel, index) => channel + (much[index] - channel) * share ** 2);
-    pixels.data.set([...color, share ** 0.7 * MOST_OPAQUE * 255], at * 4);
+    pixels.data.set([...color, share * MOST_OPAQUE * 255], at * 4);
   });
   pen.putImageData(pixels, 0, 0);
   return canvas;
