@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI
 
+from app.collection.collection import Collection
 from app.http.api_keys import ApiKeys
 from app.http.in_flight import InFlight
 from app.inference.classifier import Decoding
@@ -47,6 +48,7 @@ class Running:
     health: Health
     reload: Reload
     overruns: OverrunWatch
+    collection: Collection | None
 
 
 def lifespan_of(
@@ -94,8 +96,9 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, running.decoding):
-                collaborator.close()
+            for collaborator in (reload, models, running.decoding, running.collection):
+                if collaborator is not None:
+                    collaborator.close()
 
     return lifespan
 

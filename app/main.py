@@ -13,9 +13,13 @@ from app.api.classification import Classification
 from app.api.classify import Routes
 from app.api.documentation import Documentation
 from app.api.explain import Explain
+from app.api.feedback import Feedback
 from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
+from app.collection.collection import Collection
+from app.collection.folder import Folder, FolderLimits
+from app.collection.rules import Rules
 from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
 from app.dialects.forms import form_of
@@ -24,7 +28,7 @@ from app.dialects.table import chosen
 from app.engine.engine import Engine, EngineOptions
 from app.engine.session import ONNX_RUNTIME
 from app.engine.sessions import SharedSessions
-from app.errors import ServiceError
+from app.errors import BadSettings, ServiceError
 from app.http import problems
 from app.http.api_keys import ApiKeys, KeySource
 from app.http.browser_headers import PageHeaders, allow_origins
@@ -36,6 +40,7 @@ from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import Running, lifespan_of, state_words
 from app.limits import body_limits, limits_body
+from app.options import split
 from app.server import rpc_port
 from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
@@ -126,7 +131,31 @@ def _build_running(
         default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
-    return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns)
+    collection = _build_collection(settings, metrics)
+    return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection)
+
+
+def _build_collection(settings: Settings, metrics: Metrics) -> Collection | None:
+    """What keeps pictures; None where nothing is kept. Raises BadSettings for a folder that cannot be one."""
+    if settings.collect_dir is None:
+        return None
+    folder = Folder(
+        settings.collect_dir,
+        FolderLimits(settings.collect_max_images, settings.collect_max_bytes, settings.collect_max_days),
+    )
+    try:
+        folder.make()
+    except OSError as error:
+        raise BadSettings(
+            f"MIXER_COLLECT_DIR is {folder.path}: {error.strerror}; expected a folder to write to."
+        ) from error
+    rules = Rules(
+        settings.collect_share,
+        settings.collect_below_probability,
+        frozenset(split(settings.collect_classes)),
+        settings.collect_uncertain,
+    )
+    return Collection(rules, folder, metrics)
 
 
 def _build_applications(
@@ -172,6 +201,7 @@ def _build_public(
     )
     Routes(classification).add_to(app)
     Explain(classification).add_to(app)
+    Feedback(classification).add_to(app)
     for dialect in chosen(settings.spoken, serving):
         dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), *operators):
@@ -187,8 +217,9 @@ def _build_classification(settings: Settings, running: Running, keys: ApiKeys) -
     room = running.worker.quota("upload_bytes", settings.upload_memory_bytes)
     budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
     return Classification(
-        running.models, running.in_flight, metrics, keys, body_limits(settings), budget, settings.request_timeout_s
-    )
+        running.models, running.in_flight, metrics, keys, body_limits(settings), budget, settings.request_timeout_s,
+        running.collection,
+    )  # fmt: skip
 
 
 def _dress(app: FastAPI, metrics: Metrics) -> None:

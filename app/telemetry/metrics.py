@@ -33,6 +33,7 @@ class Metrics:
         self._count_images(segment)
         self._count_by_model(segment)
         self._watch_service(segment)
+        self._count_kept(segment)
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
@@ -168,6 +169,18 @@ class Metrics:
         )
         self.engine_info = gauge(
             "mixer_engine_info", "1 for what is really running.", ["provider", "precision", "model", "version"], max
+        )
+
+    def _count_kept(self, segment: Segment) -> None:
+        """Pictures that are kept for people to look at, and what these say."""
+        self.collected = Counter(
+            segment, "mixer_collected", "Pictures that a rule chose to keep, by what became of them.", ["outcome"]
+        )
+        self.feedback = Counter(
+            segment,
+            "mixer_feedback",
+            "Kept pictures whose true label somebody said first: whether the most probable one was right or wrong.",
+            ["model", "outcome"],
         )
 
     def render(self) -> bytes:
