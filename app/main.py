@@ -57,6 +57,7 @@ from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
 from app.system.worker_context import WorkerContext
+from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
 
@@ -118,8 +119,9 @@ def _build_running(
     metrics = Metrics(worker.shared_memory, worker.number)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
-    model_factory = _model_factory(settings, metrics, decoding, worker.quota("images", settings.queue_capacity))
+    model_factory = _model_factory(settings, metrics, decoding, worker)
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
+    metrics.drift.windows = models.windows
     in_flight = InFlight(lambda: metrics.rejected("draining", 1))
     health = Health(
         models, metrics,
@@ -241,8 +243,10 @@ def build_classifier(
     metrics: Metrics | ModelMetrics,
     decoding: Decoding,
     permits: Quota | None = None,
+    processes: int = 1,
 ) -> Classifier:
     """A classifier over an open engine. `permits`: those that it has with others together."""
+    reference = engine.spec.reference
     return Classifier(
         engine,
         limits=Limits(
@@ -254,6 +258,7 @@ def build_classifier(
         decoding=decoding,
         metrics=metrics,
         permits=permits,
+        window=None if reference is None else Window(reference, processes),
     )
 
 
@@ -266,13 +271,15 @@ def build_decoding(settings: Settings, room: Quota | None = None) -> Decoding:
     return Decoding(settings.decode_threads or usable_cpus(), limits)
 
 
-def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, permits: Quota) -> ModelFactory:
+def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, worker: WorkerContext) -> ModelFactory:
+    permits = worker.quota("images", settings.queue_capacity)
     several = not is_one(settings.bundle)
     metrics_by_model = MetricsByModel(metrics, several=several)
     runtime = SharedSessions().runtime if several else ONNX_RUNTIME
 
     def build(name: str, opened: Opened) -> Model:
-        classifier = build_classifier(settings, opened.engine, metrics_by_model.of(name), decoding, permits)
+        counts = metrics_by_model.of(name)
+        classifier = build_classifier(settings, opened.engine, counts, decoding, permits, worker.workers)
         return Model(name, opened.state, classifier, opened.sessions.lost_provider, card=opened.card)
 
     return ModelFactory(partial(open_bundle, engine_options(settings), runtime=runtime), build)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from app.collection.record import REQUEST_ID, Label
 from model import spec
+from model.reference import Reference
 
 
 class ModelName(BaseModel):
@@ -165,6 +166,7 @@ class ModelSpec(spec.ModelSpec):
 
     source: Source
     conformal: spec.Conformal | None = Field(default=None, exclude=True)  # up to 1000 numbers: SetsBody tells of them
+    reference: Reference | None = Field(default=None, exclude=True)  # a number for each class: mixer inspect has it
 
 
 class SetsBody(BaseModel):

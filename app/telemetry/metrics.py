@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from app.system.shared_memory import Segment, SharedMemory
+from app.telemetry.drift import Drift
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -182,6 +183,11 @@ class Metrics:
             "Kept pictures whose true label somebody said first: whether the most probable one was right or wrong.",
             ["model", "outcome"],
         )
+        self.drift = Drift(
+            segment,
+            "mixer_drift_psi",
+            "Population stability index of a model's last answers against those to its held-out pictures.",
+        )
 
     def render(self) -> bytes:
         """The metrics of the whole service in Prometheus' text format."""
@@ -189,9 +195,10 @@ class Metrics:
 
     def families(self) -> Iterator[Family]:
         """Every metric with its samples, from all rows of the shared memory."""
+        self.drift.publish()
         samples = self.numbers()
         for metric in vars(self).values():
-            if isinstance(metric, Counter | Histogram):
+            if isinstance(metric, Counter | Histogram | Drift):
                 yield metric.family(samples.get(metric.name, {}))
 
     def numbers(self) -> dict[str, Samples]:

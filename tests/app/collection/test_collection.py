@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.collection.collection import Collection, UnknownRequest
-from app.collection.folder import Folder, FolderLimits
+from app.collection.folder import Folder, FolderLimits, write_file
 from app.collection.rules import Rules
 from app.errors import DeadlinePassed, NotReady
 from app.telemetry.metrics import Metrics
@@ -32,7 +32,11 @@ def collection_in(path: Path, write: Callable[[Path, bytes], None]) -> Iterator[
 
 async def test_a_label_that_is_not_written_in_time_is_late(tmp_path: Path) -> None:
     go = threading.Event()
-    with collection_in(tmp_path, lambda _path, _content: None if go.wait(PATIENCE_S) else None) as collection:
+
+    def hang(_path: Path, _content: bytes) -> None:
+        go.wait(PATIENCE_S)
+
+    with collection_in(tmp_path, hang) as collection:
         with pytest.raises(DeadlinePassed, match=r"within 0\.01 s"):
             await collection.correct("abc", 0, "blue", 0.01)
         go.set()
@@ -47,6 +51,5 @@ async def test_a_label_that_cannot_be_written_says_why(tmp_path: Path) -> None:
 
 
 async def test_what_is_not_kept_is_unknown(tmp_path: Path) -> None:
-    with collection_in(tmp_path, lambda _path, _content: None) as collection:
-        with pytest.raises(UnknownRequest, match="abc-1"):
-            await collection.correct("abc", 1, "blue", PATIENCE_S)
+    with collection_in(tmp_path, write_file) as collection, pytest.raises(UnknownRequest, match="abc-1"):
+        await collection.correct("abc", 1, "blue", PATIENCE_S)
