@@ -12,15 +12,13 @@ REQUEST_ID = r"[A-Za-z0-9._-]{1,64}"  # what http/request_log.py takes of a clie
 _NAME = re.compile(rf"({REQUEST_ID})-(\d{{1,6}})")
 
 
-def _may_name_a_folder(label: str) -> str:
-    if not label.isprintable() or label != label.strip() or label.startswith(".") or "/" in label:
-        raise ValueError("expected a label of printable characters, without / and not beginning with a dot")
+def _is_plain(label: str) -> str:
+    if not label.isprintable() or label != label.strip():
+        raise ValueError("expected a label of printable characters, without blanks around it")
     return label
 
 
-Label = Annotated[
-    str, Field(min_length=1, max_length=MOST_LABEL_CHARACTERS), AfterValidator(_may_name_a_folder)
-]  # of a person
+Label = Annotated[str, Field(min_length=1, max_length=MOST_LABEL_CHARACTERS), AfterValidator(_is_plain)]  # of a person
 
 
 class _Written(BaseModel):
