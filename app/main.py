@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
+from typing import TypeVar
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
@@ -17,9 +18,7 @@ from app.api.feedback import Feedback
 from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
-from app.collection.collection import Collection
-from app.collection.folder import Folder, FolderLimits
-from app.collection.rules import Rules
+from app.collection.opening import CollectionOptions, log_unknown_classes, open_collection
 from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
 from app.dialects.forms import form_of
@@ -28,7 +27,7 @@ from app.dialects.table import chosen
 from app.engine.engine import Engine, EngineOptions
 from app.engine.session import ONNX_RUNTIME
 from app.engine.sessions import SharedSessions
-from app.errors import BadSettings, ServiceError
+from app.errors import ServiceError
 from app.http import problems
 from app.http.api_keys import ApiKeys, KeySource
 from app.http.browser_headers import PageHeaders, allow_origins
@@ -40,7 +39,6 @@ from app.inference.admission import Limits
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import Running, lifespan_of, state_words
 from app.limits import body_limits, limits_body
-from app.options import split
 from app.server import rpc_port
 from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
@@ -62,6 +60,8 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
 
 log = logging.getLogger("mixer.main")
+
+Options = TypeVar("Options", EngineOptions, CollectionOptions)
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     )  # fmt: skip
     if running.worker.number == 0:
         log_passed_over(settings.bundle)
+        labels = (label for model in models for label in model.classifier.spec.labels)
+        log_unknown_classes(_part_of(settings, CollectionOptions), labels)
     app, admin = _build_applications(settings, running, keys, certificate)
     # What the gate answers has no headers for other origins, and a browser would hide it.
     # What comes while the service drains is refused by the application, which counts it.
@@ -133,31 +135,8 @@ def _build_running(
         default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
-    collection = _build_collection(settings, metrics)
+    collection = open_collection(_part_of(settings, CollectionOptions), metrics)
     return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection)
-
-
-def _build_collection(settings: Settings, metrics: Metrics) -> Collection | None:
-    """What keeps pictures; None where nothing is kept. Raises BadSettings for a folder that cannot be one."""
-    if settings.collect_dir is None:
-        return None
-    folder = Folder(
-        settings.collect_dir,
-        FolderLimits(settings.collect_max_images, settings.collect_max_bytes, settings.collect_max_days),
-    )
-    try:
-        folder.make()
-    except OSError as error:
-        raise BadSettings(
-            f"MIXER_COLLECT_DIR is {folder.path}: {error.strerror}; expected a folder to write to."
-        ) from error
-    rules = Rules(
-        settings.collect_share,
-        settings.collect_below_probability,
-        frozenset(split(settings.collect_classes)),
-        settings.collect_uncertain,
-    )
-    return Collection(rules, folder, metrics)
 
 
 def _build_applications(
@@ -234,7 +213,12 @@ def _dress(app: FastAPI, metrics: Metrics) -> None:
 
 def engine_options(settings: Settings) -> EngineOptions:
     """The part of the settings that an engine needs, by the same names."""
-    return EngineOptions(**{field.name: getattr(settings, field.name) for field in fields(EngineOptions)})
+    return _part_of(settings, EngineOptions)
+
+
+def _part_of(settings: Settings, options: type[Options]) -> Options:
+    """Some of the settings, by the same names."""
+    return options(**{field.name: getattr(settings, field.name) for field in fields(options)})
 
 
 def build_classifier(

@@ -50,7 +50,11 @@ class Collection:
         if not chosen_by:
             return
         size_bytes = size_of(picture)
-        if not self._writer.has_room(size_bytes):
+        try:
+            kept = held(picture) if self._writer.has_room(size_bytes) else None
+        except MemoryError:
+            kept = None
+        if kept is None:
             self._outcomes["dropped_full"].inc()
             return
         answer = {
@@ -63,7 +67,7 @@ class Collection:
             "energy": energy,
             "chosen_by": chosen_by,
         }
-        self._writer.put(partial(self._keep, answer, held(picture)), size_bytes)
+        self._writer.put(partial(self._keep, answer, kept), size_bytes)
 
     async def correct(self, request_id: str, index: int, label: str, timeout_s: float) -> Corrected:
         """Write a kept picture's true label beside it, behind what is to be written of this process, and count it.

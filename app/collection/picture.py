@@ -1,11 +1,13 @@
 """A picture as a file: its bytes as they came, or pixels as a PNG. Decodes nothing."""
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from app.inference.classifier import Picture
+if TYPE_CHECKING:  # the command line reads kept pictures without loading an engine
+    from app.inference.classifier import Picture
 
 _MAGIC = (
     (b"\xff\xd8\xff", "jpg"),
@@ -21,17 +23,17 @@ PNG, UNKNOWN = "png", "bin"
 ENDINGS = frozenset(ending for _, ending in _MAGIC) | {"webp", UNKNOWN}
 
 
-def size_of(picture: Picture) -> int:
+def size_of(picture: "Picture") -> int:
     """How many bytes it takes until it is written."""
     return len(picture) if isinstance(picture, bytes) else picture.nbytes
 
 
-def held(picture: Picture) -> Picture:
+def held(picture: "Picture") -> "Picture":
     """The picture, apart from the request that it may be a part of."""
     return picture if isinstance(picture, bytes) or picture.base is None else picture.copy()
 
 
-def as_file(picture: Picture) -> tuple[bytes, str]:
+def as_file(picture: "Picture") -> tuple[bytes, str]:
     """Its bytes, and the ending of their file: by what they begin with, never by what the client calls them."""
     if isinstance(picture, bytes):
         return picture, _ending(picture)

@@ -216,3 +216,12 @@ async def test_a_folder_that_cannot_be_one_stops_the_start(serve: Serve, tmp_pat
     with pytest.raises(BadSettings, match=r"MIXER_COLLECT_DIR is .*file: File exists; expected a folder"):
         async with serve(engine(), collect_dir=tmp_path / "file", collect_share=1):
             pass
+
+
+async def test_a_class_that_no_model_has_is_warned_of(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(engine(), collect_dir=tmp_path, collect_classes="red,geen"):
+        pass
+    (line,) = [record.getMessage() for record in caplog.records if "COLLECT_CLASSES" in record.getMessage()]
+    assert line == "MIXER_COLLECT_CLASSES has 'geen', which no model has as a label; did you mean green?"
