@@ -7,10 +7,12 @@ import onnx
 import pytest
 
 from export.bundle import publish
+from export.target import PRECISIONS
 from model.data.dataset import ImageSet
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint
 from model.spec import METADATA_KEY, ModelSpec
+from tests.app.servers import ROOT
 from tests.cli.test_calibration import run, write_split
 from tests.model.toys import random_mixer, toy_config, toy_images, toy_spec
 
@@ -30,7 +32,7 @@ def data_of(folder: Path, images: ImageSet) -> Path:
 
 
 def graphs(bundle: Path) -> dict[str, tuple[ModelSpec, onnx.GraphProto]]:
-    read = {path.name: onnx.load(path) for path in bundle.glob("*.onnx")}
+    read = {path.name: onnx.load(path) for path in bundle.glob("*.onnx") if path.stem in PRECISIONS}
     metadata = {name: {entry.key: entry.value for entry in graph.metadata_props} for name, graph in read.items()}
     return {name: (ModelSpec.model_validate_json(metadata[name][METADATA_KEY]), read[name].graph) for name in read}
 
@@ -54,3 +56,10 @@ def test_too_few_pictures_and_no_bundle_are_refused(bundle: Path, tmp_path: Path
     bundle.mkdir()
     with pytest.raises(ExportError, match="has no graph"):
         run("reference", bundle, data)
+
+
+@pytest.mark.parametrize(("name", "pictures"), [("clothes", 341), ("fashion-mnist", 3000)])
+def test_the_bundles_that_ship_have_one(name: str, pictures: int) -> None:
+    for path, (spec, _) in graphs(ROOT / "bundles" / name).items():
+        assert spec.reference is not None, path
+        assert spec.reference.num_pictures == pictures
