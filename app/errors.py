@@ -9,6 +9,7 @@ Exception
 │   ├── NoCard              404  a bundle without a model card (serving/cards.py)
 │   ├── NoEmbedding         404  a model whose graph gives no embeddings (inference/scores.py)
 │   ├── UnknownModel        404  no bundle of that name (serving/registry.py)
+│   ├── UnknownRequest      404  no picture is kept of it (collection/collection.py)
 │   ├── ReloadRefused       409  a bundle cannot take over (serving/reload.py)
 │   ├── TooManyBytes        413  a body, part or file over its limit
 │   ├── TooManyPixels       413  a picture whose header declares more than the limit

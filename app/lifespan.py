@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI
 
+from app.collection.collection import Collection
 from app.http.api_keys import ApiKeys
 from app.http.in_flight import InFlight
 from app.inference.classifier import Decoding
@@ -23,6 +24,7 @@ from app.settings import Settings
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
+from app.telemetry.drift import Drift
 from app.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fork
@@ -30,6 +32,7 @@ if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fo
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
+_DRIFT_S = 2.0
 
 log = logging.getLogger("mixer.main")
 
@@ -47,6 +50,7 @@ class Running:
     health: Health
     reload: Reload
     overruns: OverrunWatch
+    collection: Collection | None
 
 
 def lifespan_of(
@@ -94,8 +98,9 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, running.decoding):
-                collaborator.close()
+            for collaborator in (reload, models, running.decoding, running.collection):
+                if collaborator is not None:
+                    collaborator.close()
 
     return lifespan
 
@@ -104,6 +109,14 @@ def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
     """What runs from the start to the end."""
     yield from (running.health.watch(), running.reload.watch(), running.overruns.watch())
     yield from (heartbeat(running.worker, running.metrics), keep_trimmed(_TRIM_S))
+    yield _keep_published(running.metrics.drift)
+
+
+async def _keep_published(drift: Drift) -> None:
+    """Let a scrape of another process know what this one has answered of late."""
+    while True:
+        drift.publish()
+        await asyncio.sleep(_DRIFT_S)
 
 
 def _log_what_is_served(models: Models) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
+from typing import TypeVar
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
@@ -13,11 +14,13 @@ from app.api.classification import Classification
 from app.api.classify import Routes
 from app.api.documentation import Documentation
 from app.api.explain import Explain
+from app.api.feedback import Feedback
 from app.api.front_page import FrontPage
 from app.api.info import Info
 from app.api.openapi import ABOUT
 from app.api.operators import Admin, Operators
 from app.api.streaming.endpoint import Stream
+from app.collection.opening import CollectionOptions, log_unknown_classes, open_collection
 from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
 from app.dialects.forms import form_of
@@ -54,10 +57,13 @@ from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
 from app.system.worker_context import WorkerContext
+from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
 
 log = logging.getLogger("mixer.main")
+
+Options = TypeVar("Options", EngineOptions, CollectionOptions)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     )  # fmt: skip
     if running.worker.number == 0:
         log_passed_over(settings.bundle)
+        labels = (label for model in models for label in model.classifier.spec.labels)
+        log_unknown_classes(_part_of(settings, CollectionOptions), labels)
     app, admin = _build_applications(settings, running, keys, certificate)
     # What the gate answers has no headers for other origins, and a browser would hide it.
     # What comes while the service drains is refused by the application, which counts it.
@@ -114,10 +122,9 @@ def _build_running(
     metrics = Metrics(worker.shared_memory, worker.number)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
-    permits = worker.quota("images", settings.queue_capacity)
-    background = worker.quota("background", most_in_background(settings.queue_capacity))
-    model_factory = _model_factory(settings, metrics, decoding, permits, background)
+    model_factory = _model_factory(settings, metrics, decoding, worker)
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
+    metrics.drift.windows = models.windows
     in_flight = InFlight(lambda: metrics.rejected("draining", 1))
     health = Health(
         models, metrics,
@@ -129,7 +136,8 @@ def _build_running(
         default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
-    return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns)
+    collection = open_collection(_part_of(settings, CollectionOptions), metrics)
+    return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection)
 
 
 def _build_applications(
@@ -176,6 +184,7 @@ def _build_public(
     Routes(classification).add_to(app)
     Explain(classification).add_to(app)
     Stream(classification).add_to(app)
+    Feedback(classification).add_to(app)
     for dialect in chosen(settings.spoken, serving):
         dialect.add_to(app, classification)
     for router in (info, Documentation(app.openapi).router(), FrontPage(shown=settings.page).router(), *operators):
@@ -191,8 +200,9 @@ def _build_classification(settings: Settings, running: Running, keys: ApiKeys) -
     room = running.worker.quota("upload_bytes", settings.upload_memory_bytes)
     budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
     return Classification(
-        running.models, running.in_flight, metrics, keys, body_limits(settings), budget, settings.request_timeout_s
-    )
+        running.models, running.in_flight, metrics, keys, body_limits(settings), budget, settings.request_timeout_s,
+        running.collection,
+    )  # fmt: skip
 
 
 def _dress(app: FastAPI, metrics: Metrics) -> None:
@@ -205,7 +215,12 @@ def _dress(app: FastAPI, metrics: Metrics) -> None:
 
 def engine_options(settings: Settings) -> EngineOptions:
     """The part of the settings that an engine needs, by the same names."""
-    return EngineOptions(**{field.name: getattr(settings, field.name) for field in fields(EngineOptions)})
+    return _part_of(settings, EngineOptions)
+
+
+def _part_of(settings: Settings, options: type[Options]) -> Options:
+    """Some of the settings, by the same names."""
+    return options(**{field.name: getattr(settings, field.name) for field in fields(options)})
 
 
 def build_classifier(
@@ -215,8 +230,10 @@ def build_classifier(
     decoding: Decoding,
     permits: Quota | None = None,
     background: Quota | None = None,
+    processes: int = 1,
 ) -> Classifier:
     """A classifier over an open engine. `permits`, `background`: those that it has with others together."""
+    reference = engine.spec.reference
     return Classifier(
         engine,
         limits=Limits(
@@ -229,6 +246,7 @@ def build_classifier(
         metrics=metrics,
         permits=permits,
         background=background,
+        window=None if reference is None else Window(reference, processes),
     )
 
 
@@ -245,16 +263,17 @@ def build_decode_limits(settings: Settings, room: Quota | None = None) -> Decode
     )
 
 
-def _model_factory(
-    settings: Settings, metrics: Metrics, decoding: Decoding, permits: Quota, background: Quota
-) -> ModelFactory:
+def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, worker: WorkerContext) -> ModelFactory:
+    permits = worker.quota("images", settings.queue_capacity)
+    background = worker.quota("background", most_in_background(settings.queue_capacity))
     several = not is_one(settings.bundle)
     metrics_by_model = MetricsByModel(metrics, several=several)
     runtime = SharedSessions().runtime if several else ONNX_RUNTIME
 
     def build(name: str, opened: Opened) -> Model:
-        metrics = metrics_by_model.of(name)
-        classifier = build_classifier(settings, opened.engine, metrics, decoding, permits, background)
+        classifier = build_classifier(
+            settings, opened.engine, metrics_by_model.of(name), decoding, permits, background, worker.workers
+        )
         return Model(name, opened.state, classifier, opened.sessions.lost_provider, card=opened.card)
 
     return ModelFactory(partial(open_bundle, engine_options(settings), runtime=runtime), build)

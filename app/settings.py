@@ -233,6 +233,36 @@ class Settings(Options):
     tls_key_password: SecretStr = Field(
         default=SecretStr(""), description="Password of that key. Empty: it is not encrypted."
     )
+    collect_dir: Path | None = Field(
+        default=None,
+        description="Folder, made where it is missing, in which pictures that a rule chooses are kept with their "
+        "answers, for POST /feedback and for training. Not set: nothing is kept, and no rule may be set.",
+    )
+    collect_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0,
+        description="Rule: keep this share of all pictures, at random; only these tell how often the service is right.",
+    )
+    collect_below_probability: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0, description="Rule: keep pictures whose most probable label is less probable than this."
+    )
+    collect_classes: str = Field(
+        default="",
+        description="Rule: keep pictures whose most probable label is one of these, separated by commas.",
+    )
+    collect_uncertain: bool = Field(
+        default=False,
+        description="Rule: keep pictures whose answer is uncertain by the model's own energy threshold, if it has one.",
+    )
+    collect_max_images: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=10_000, description="Most pictures in collect_dir; beyond it new ones are not kept."
+    )
+    collect_max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 39)] = Field(
+        default=1 << 30, description="Most bytes in collect_dir; beyond it new pictures are not kept."
+    )
+    collect_max_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        default=30,
+        description="Days after which a kept picture is deleted with its answer and its label. 0: never.",
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="How log lines look.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe level that is logged; access lines are info."
@@ -263,6 +293,16 @@ class Settings(Options):
             raise ValueError(f"grpc_port is {self.grpc_port}, which is port or admin_port, too; expected another one.")
         if self.grpc_port and self.tls_key_password.get_secret_value():
             raise ValueError(f"grpc_port is {self.grpc_port}, and gRPC opens no encrypted key; expected a plain one.")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_have_a_folder(self) -> Self:
+        rules = ("collect_share", "collect_below_probability", "collect_classes", "collect_uncertain")
+        given = [f"{rule} is {getattr(self, rule)}" for rule in rules if getattr(self, rule)]
+        if self.collect_dir is None and given:
+            raise ValueError(f"{given[0]}, and no pictures are kept; expected collect_dir beside it.")
+        if self.collect_dir is not None and not given:
+            raise ValueError(f"collect_dir is {self.collect_dir}, and no rule chooses; expected {' or '.join(rules)}.")
         return self
 
     @property

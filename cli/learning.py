@@ -14,6 +14,7 @@ from cli.calibration import calibrate
 from cli.card import card, card_of_export
 from cli.distillation import distil, lessons
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
+from cli.reference import reference
 from cli.terminal import bar, console, require_extra, task_of
 from cli.training import train
 from model.errors import ExportError
@@ -38,6 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
     app.command("evaluate")(evaluate)
     app.command("calibrate")(calibrate)
+    app.command("reference")(reference)
     app.command("card")(card)
 
 

@@ -17,6 +17,7 @@ from app.telemetry import logs
 from cli import process
 from cli.bench.measuring import bench
 from cli.classify import classify
+from cli.collected.commands import collected
 from cli.embed import embed
 from cli.explain import explain
 from cli.learning import register
@@ -30,6 +31,7 @@ app.command()(classify)
 app.command()(embed)
 app.command()(explain)
 app.command()(reload)
+app.add_typer(collected)
 app.command("bench", context_settings=PASS_ON, add_help_option=False)(bench)
 
 _USAGE_ERROR = 2

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from model.old_names import renamed
+from model.reference import Reference
 
 METADATA_KEY = "mixer.spec"
 PRECISION_KEY = "mixer.precision"
@@ -136,6 +137,7 @@ class ModelSpec(_Value):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     energy_threshold: FiniteFloat | None = None  # of the logits' log-sum-exp; an answer below it is uncertain
     conformal: Conformal | None = None
+    reference: Reference | None = None  # what live answers are compared with; without it nothing tells of drift
     metrics: Metrics | None = None
     canary: Canary | None = None
     network: Network | None = None  # every graph written by mixer export has it
@@ -176,6 +178,10 @@ class ModelSpec(_Value):
             raise ValueError(f"image_size is {self.image_size}; expected a multiple of patch_size {self.patch_size}.")
         if len(self.labels) != self.num_classes:
             raise ValueError(f"labels has {len(self.labels)} entries; expected num_classes {self.num_classes}.")
+        if self.reference is not None and len(self.reference.classes) != self.num_classes:
+            raise ValueError(
+                f"reference.classes has {len(self.reference.classes)} entries; expected num_classes {self.num_classes}."
+            )
         if self.canary is not None and len(self.canary.logits) != self.num_classes:
             raise ValueError(
                 f"canary.logits has {len(self.canary.logits)} entries; expected num_classes {self.num_classes}."

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from starlette.types import Scope
 
+from app.collection.collection import Collection
 from app.errors import BadParameter, ServiceError, forget_frames
 from app.http.api_keys import ApiKeys
 from app.http.body import BodyLimits
@@ -63,6 +64,7 @@ class Classification:
     body_limits: BodyLimits
     budget: UploadBudget
     timeout_s: float
+    collection: Collection | None = None  # None: no picture is kept
 
     def expect_key(self, request: Asker, api_key: str | None = None) -> None:
         """As the function of this name, with the service's keys."""
@@ -121,6 +123,8 @@ class Classification:
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
         expected.classifier.count_request(classified.seconds)
+        if self.collection is not None:
+            self.collection.offer(timing.request_id, expected.classifier, picture, classified)
         return classified
 
     async def classify_all(
@@ -131,14 +135,19 @@ class Classification:
         Raises: QueueFull, NotReady.
         """
 
+        request_id, collection = timing_of(request.scope).request_id, self.collection
+
         async def one(permit: ImagePermit, picture: Picture, before: int) -> Classified | ServiceError:
             try:
-                return await classifier.classify(
+                classified = await classifier.classify(
                     permit, picture, wanted=wanted, deadline=deadline, patient=before >= _IMPATIENT, client=request
                 )
             except ServiceError as error:
                 forget_frames(error)
                 return error
+            if collection is not None:
+                collection.offer(request_id, classifier, picture, classified, before)
+            return classified
 
         with classifier.admit(len(pictures), deadline=deadline) as permits:
             each = zip(permits, pictures, strict=True)

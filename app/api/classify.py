@@ -65,6 +65,8 @@ class Routes:
             classifier = expected.classifier  # asked here and not by classify_one: a coroutine less to enter again
             classified = await classifier.classify(expected.permit, payload, wanted=wanted, deadline=deadline)
         classifier.count_request(classified.seconds)
+        if classification.collection is not None:
+            classification.collection.offer(timing.request_id, classifier, payload, classified)
         timing.stages |= classified.seconds
         timing.batch_size = classified.batch_size
         return _json({"model": classifier.named, "predictions": classified.predictions, **classified.certainty})

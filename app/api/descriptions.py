@@ -9,13 +9,15 @@ from typing import Any
 from app.api.classification import TIMEOUT
 from app.api.endpoint import Operation
 from app.api.openapi import CLASSIFICATION, HEALTH, MODELS, Responses, answered, described
-from app.api.schemas import BatchBody, ClassifyBody, ExplanationBody
+from app.api.schemas import BatchBody, ClassifyBody, ExplanationBody, FeedbackBody, FeedbackWanted
+from app.collection.collection import UnknownRequest
 from app.errors import (
     BadApiKey,
     BadImage,
     BadParameter,
     BadRequest,
     DeadlinePassed,
+    Forbidden,
     InferenceFailed,
     NotReady,
     OutOfMemory,
@@ -216,6 +218,28 @@ EXPLAIN = Operation(
     | described(*_REQUEST, *_BODY, *_IMAGE),
     _request(_ONE_IMAGE, _ANY_IMAGE, EXPLAIN_PARAMETERS),
 )
+_REQUEST_ID = "4c1c5f9d2f6b4e0f9a4be9d7c1d3b2a0"
+_SAID = {"request_id": _REQUEST_ID, "label": "Sneaker"}
+FEEDBACK = Operation(
+    "feedback",
+    "Say what a picture really shows",
+    CLASSIFICATION,
+    answered(
+        "The label is written beside the picture",
+        {"request_id": _REQUEST_ID, "index": 0, "label": "Sneaker", "predicted": "Ankle boot", "right": False},
+        model=FeedbackBody,
+    )
+    | described(
+        BadApiKey, BadParameter, BadRequest, DeadlinePassed, Forbidden, NotReady, QueueFull, TooManyBytes,
+        UnknownRequest, UnsupportedFormat, UploadsFull,
+    ),
+    {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": FeedbackWanted.model_json_schema(), "example": _SAID}},
+        }
+    },
+)  # fmt: skip
 MODEL = Operation(
     "get_model",
     "What answers here",

@@ -36,6 +36,8 @@ _DETAILS = {
     "no_card": "fashion-mnist has no model card; expected README.md and card.json in its bundle, as mixer card writes.",
     "no_embedding": "flowers has no output 'embedding'; expected a bundle exported by this version or later.",
     "unknown_model": "model is 'flowers'; this service has fashion-mnist.",
+    "unknown_request": "No picture is kept as 4c1c5f9d2f6b4e0f-0; expected the X-Request-ID of an answer whose picture "
+    "a rule chose, and its position in the request.",
     "reload_refused": "fashion-mnist: The canary picture's logits are off by 3.2; expected at most 0.05.",
     "too_many_bytes": "The body has 30000000 bytes; expected at most 20971520.",
     "too_many_pixels": "The picture declares 20000 x 20000 pixels; expected at most 50000000 in all.",

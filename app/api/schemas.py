@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from app.collection.record import REQUEST_ID, Label
 from model import spec
+from model.reference import Reference
 
 
 class ModelName(BaseModel):
@@ -105,6 +107,26 @@ class ExplanationBody(BaseModel):
     region: RegionBody
 
 
+class FeedbackWanted(BaseModel):
+    """What a kept picture really shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(pattern=rf"^{REQUEST_ID}$", description="The X-Request-ID of its answer.")
+    label: Label = Field(description="Its true label; one that the model does not have is a new class.")
+    index: int = Field(0, ge=0, le=999_999, description="Its position in the request, from 0.")
+
+
+class FeedbackBody(BaseModel):
+    """A label that was written down."""
+
+    request_id: str
+    index: int
+    label: str
+    predicted: str = Field(description="What the model had said.")
+    right: bool = Field(description="Whether these are the same.")
+
+
 class LimitsBody(BaseModel):
     """What a client may send, and how much of it the service has inside at once."""
 
@@ -144,6 +166,7 @@ class ModelSpec(spec.ModelSpec):
 
     source: Source
     conformal: spec.Conformal | None = Field(default=None, exclude=True)  # up to 1000 numbers: SetsBody tells of them
+    reference: Reference | None = Field(default=None, exclude=True)  # a number for each class: mixer inspect has it
 
 
 class SetsBody(BaseModel):

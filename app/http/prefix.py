@@ -19,7 +19,8 @@ _OTHERS = {
     "v2",
 }  # of other protocols
 OWN_PATHS = frozenset(
-    {"admin", "classify", "docs", "explain", "health", "metrics", "model", "models", "openapi.json", "page"} | _OTHERS
+    {"admin", "classify", "docs", "explain", "feedback", "health", "metrics", "model", "models", "openapi.json", "page"}
+    | _OTHERS
 )
 _SCOPE = "mixer.prefix"
 _HEADER = b"x-forwarded-prefix"

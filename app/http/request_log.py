@@ -39,6 +39,7 @@ class Timing:
     """Where one request's time went, and whose it was. Stages in seconds, in the order they happened."""
 
     key: str | None = None  # the name of the API key that let it in
+    request_id: str = ""  # as it is answered and logged
     errors: Mapping[str, int] | None = None  # of a batch that is answered: how many entries failed, by code
 
     def __init__(self) -> None:
@@ -88,7 +89,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         timing = scope[TIMING] = Timing()
-        request_id = request_id_of(scope["headers"])
+        request_id = timing.request_id = request_id_of(scope["headers"])
         status = CLIENT_GONE_STATUS
 
         async def send_with_headers(message: Message) -> None:

@@ -22,6 +22,7 @@ from app.inference.permits import BackgroundPermits, Permit
 from app.inference.scores import NoEmbedding, Scores
 from app.system.quota import Quota
 from app.system.threads import Threads
+from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
 from model.preprocess import Pixels, smallest_useful_side, to_patches
@@ -77,6 +78,7 @@ class Classifier:
     background_window: how many pictures in the background keep it busy.
     `permits`: those that it has with other classifiers together; else queue_capacity of its own. `background`: of
     these, those that work in the background may have; else half.
+    `window`: remembers its last answers; None where there is nothing to compare them with.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class Classifier:
         metrics: Metrics | ModelMetrics,
         permits: Quota | None = None,
         background: Quota | None = None,
+        window: Window | None = None,
     ) -> None:
         self.engine = engine
+        self.window = window
         self.spec = engine.spec
         self.max_batch_size = limits.max_batch_size
         self.named = {"name": engine.spec.name, "version": engine.spec.version, "precision": engine.precision}
@@ -180,6 +184,8 @@ class Classifier:
         if is_counted:
             best = predictions[0]
             self._metrics.classified(best["label"], best["probability"], seconds, certainty.get("uncertain", False))
+            if self.window is not None:
+                self.window.answers.append((best["index"], best["probability"], scores.energy))
         return Classified(predictions, certainty, scores, seconds, answered.batch_size)
 
     def stuck_s(self) -> float:

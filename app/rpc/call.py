@@ -52,7 +52,7 @@ class Call:
         self.context, self.timing = context, timing
         self.headers = _headers(context) if headers is None else headers
         given = self.headers.get(_ID)
-        self.request_id = request_id_of(() if given is None else ((REQUEST_ID, given.encode()),))
+        self.request_id = timing.request_id = request_id_of(() if given is None else ((REQUEST_ID, given.encode()),))
         self.scope: Scope = {
             TIMING: timing,
             "method": "gRPC",

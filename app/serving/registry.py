@@ -6,7 +6,7 @@ is answered by it, and who comes next gets the new one.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from app.inference.classifier import Classifier, Expected
 from app.serving.bundles import State
 from app.serving.canary import HealthFailure
 from app.serving.cards import Card
+from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 
 STARTING = HealthFailure("starting", "The service is starting.")
@@ -113,6 +114,11 @@ class Models:
     def body(self) -> ModelsBody:
         """What is served."""
         return ModelsBody(default=self._default.name, models=[_entry(model) for model in self])
+
+    def windows(self) -> Mapping[str, Window]:
+        """The last answers of each that there is something to compare with, by name."""
+        found = ((model.name, model.classifier.window) for model in self)
+        return {name: window for name, window in found if window is not None}
 
     def take(self, model: Model) -> None:
         """Serve the model from now on, in place of the one with its name."""

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from app.system.shared_memory import Segment, SharedMemory
+from app.telemetry.drift import Drift
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,6 +34,7 @@ class Metrics:
         self._count_images(segment)
         self._count_by_model(segment)
         self._watch_service(segment)
+        self._count_kept(segment)
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
@@ -170,15 +172,33 @@ class Metrics:
             "mixer_engine_info", "1 for what is really running.", ["provider", "precision", "model", "version"], max
         )
 
+    def _count_kept(self, segment: Segment) -> None:
+        """Pictures that are kept for people to look at, and what these say."""
+        self.collected = Counter(
+            segment, "mixer_collected", "Pictures that a rule chose to keep, by what became of them.", ["outcome"]
+        )
+        self.feedback = Counter(
+            segment,
+            "mixer_feedback",
+            "Kept pictures whose true label somebody said first: whether the most probable one was right or wrong.",
+            ["model", "outcome"],
+        )
+        self.drift = Drift(
+            segment,
+            "mixer_drift_psi",
+            "Population stability index of a model's last answers against those to its held-out pictures.",
+        )
+
     def render(self) -> bytes:
         """The metrics of the whole service in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def families(self) -> Iterator[Family]:
         """Every metric with its samples, from all rows of the shared memory."""
+        self.drift.publish()
         samples = self.numbers()
         for metric in vars(self).values():
-            if isinstance(metric, Counter | Histogram):
+            if isinstance(metric, Counter | Histogram | Drift):
                 yield metric.family(samples.get(metric.name, {}))
 
     def numbers(self) -> dict[str, Samples]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.evaluate import LEAST_TO_CALIBRATE, expect_finite, fit_temperature, probabilities_of
+from model.reference import ENERGY_BINS, PROBABILITY_BINS, Reference, probability_bin
 from model.spec import Conformal, ModelSpec
 
 _SHARE = 0.95
@@ -21,6 +22,7 @@ class Calibration:
     temperature: float
     energy_threshold: float | None = None
     conformal: Conformal | None = None
+    reference: Reference | None = None
 
     def completed(self, spec: ModelSpec) -> ModelSpec:
         """The spec with this calibration in place of its own."""
@@ -32,7 +34,8 @@ def fit_calibration(logits: NDArray[np.float64], labels: NDArray[np.int64], data
     expect_finite(logits)
     temperature = fit_temperature(logits, labels)
     conformal = fit_conformal(logits, labels, temperature, data_set)
-    return Calibration(temperature, fit_energy_threshold(logits), conformal)
+    reference = fit_reference(logits, temperature, data_set)
+    return Calibration(temperature, fit_energy_threshold(logits), conformal, reference)
 
 
 def energies(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,6 +72,34 @@ def fit_conformal(
     kept = min(count, _MOST_SCORES)
     ranks = -(-np.arange(1, kept + 1) * count // kept)  # 1 to count, the last one always among them
     return Conformal(data_set=data_set, num_pictures=count, scores=tuple(scores[ranks - 1].tolist()))
+
+
+def fit_reference(logits: NDArray[np.float64], temperature: float, data_set: str) -> Reference | None:
+    """What the answers to these pictures look like together, rounded to 6 decimals; None below 100 pictures.
+
+    Raises: ArithmeticError where a logit is not a finite number.
+    """
+    expect_finite(logits)
+    count, num_classes = logits.shape
+    if count < LEAST_TO_CALIBRATE:
+        return None
+    found = energies(logits)
+    edges = np.round(np.quantile(found, np.arange(1, ENERGY_BINS) / ENERGY_BINS), 6)
+    best = np.bincount(logits.argmax(axis=1), minlength=num_classes)
+    likely = probabilities_of(logits, temperature).max(axis=1)
+    likely_bins = np.bincount([probability_bin(one) for one in likely.tolist()], minlength=PROBABILITY_BINS)
+    energy_bins = np.bincount(np.searchsorted(edges, found, side="right"), minlength=ENERGY_BINS)
+    classes, probability, energy = (
+        tuple(np.round(counts / count, 6).tolist()) for counts in (best, likely_bins, energy_bins)
+    )
+    return Reference(
+        data_set=data_set,
+        num_pictures=count,
+        classes=classes,
+        probability=probability,
+        energy_edges=tuple(edges.tolist()),
+        energy=energy,
+    )
 
 
 def label_sets(probabilities: NDArray[np.float64], conformal: Conformal, coverage: float) -> NDArray[np.bool_]:

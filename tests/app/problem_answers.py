@@ -25,6 +25,7 @@ _TITLES = {
     "deadline_passed": "Deadline passed",
     "not_found": "Not found",
     "unknown_model": "Unknown model",
+    "unknown_request": "Unknown request",
     "no_card": "No model card",
     "no_embedding": "No embedding",
     "reload_refused": "Reload refused",

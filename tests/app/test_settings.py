@@ -144,3 +144,9 @@ def test_what_is_no_path_of_plain_names_is_refused_as_root_path(given: str) -> N
 @pytest.mark.parametrize("given", ["/classify", "/docs/", "/model", "/health/x", "/openapi.json"])
 def test_a_root_path_that_begins_as_a_path_of_the_service_is_refused(given: str) -> None:
     assert "begins as a path of the service itself does; expected another one." in refusal("--root-path", given)
+
+
+def test_rules_and_a_folder_of_kept_pictures_need_each_other(tmp_path: Path) -> None:
+    assert "collect_share is 0.5, and no pictures are kept; expected collect_dir" in refusal("--collect-share", "0.5")
+    assert "and no rule chooses; expected collect_share or " in refusal("--collect-dir", str(tmp_path))
+    assert load(["--collect-dir", str(tmp_path), "--collect-uncertain", "true"]).collect_dir == tmp_path

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.network.mixer import VARIANTS, MixerConfig, MlpMixer, variant_name
+from model.reference import Reference
 from model.spec import Canary, Conformal, Fit, Metrics, ModelSpec, Network, Source
 from tests.model.toys import random_mixer, random_pixels, toy_config, toy_spec
 
@@ -15,6 +16,16 @@ CONFORMAL = Conformal(data_set="toy", num_pictures=3, scores=(0.0, 0.25, 1.0))
 NETWORK = Network(hidden_dim=16, num_blocks=2, tokens_mlp_dim=8, channels_mlp_dim=32)
 
 
+REFERENCE = Reference(
+    data_set="toy",
+    num_pictures=100,
+    classes=(0.25, 0.75),
+    probability=(0.1,) * 10,
+    energy_edges=tuple(range(9)),
+    energy=(0.1,) * 10,
+)
+
+
 def test_a_full_spec_survives_json() -> None:
     spec = toy_spec(
         fit=Fit(mode="pad", background="dark"),
@@ -22,6 +33,7 @@ def test_a_full_spec_survives_json() -> None:
         temperature=1.5,
         energy_threshold=-2.5,
         conformal=CONFORMAL,
+        reference=REFERENCE,
         metrics=METRICS,
         canary=CANARY,
         network=NETWORK,
@@ -226,3 +238,9 @@ def test_of_thinned_scores_the_next_one_stands_for_those_left_out() -> None:
     found = [thinned.quantile(rank / 10) for rank in range(1, 10)]
     assert found == [0.3] * 3 + [0.6] * 3 + [0.9] * 3
     assert thinned.quantile(0.91) == 1.0
+
+
+def test_a_reference_is_of_as_many_classes() -> None:
+    fewer = REFERENCE.model_copy(update={"classes": (1.0,)})
+    with pytest.raises(ValidationError, match=r"reference\.classes has 1 entries; expected num_classes 2"):
+        ModelSpec.model_validate(toy_spec().model_dump() | {"reference": fewer.model_dump()})

@@ -202,7 +202,7 @@ class _Run:
     ) -> None:
         line: dict[str, Any] = {"position": position, "name": image.name}
         try:
-            line |= await self._classified(image, classifier, permit)
+            line |= await self._classified(position, image, classifier, permit)
         except ServiceError as error:
             forget_frames(error)
             self._errors[error.code] += 1
@@ -210,7 +210,11 @@ class _Run:
         self._add(line)
 
     async def _classified(
-        self, image: StreamedImage, classifier: Classifier, permit: BackgroundPermits[Patches, Scores]
+        self,
+        position: int,
+        image: StreamedImage,
+        classifier: Classifier,
+        permit: BackgroundPermits[Patches, Scores],
     ) -> dict[str, Any]:
         try:
             payload = image.expect_payload(self._classification.body_limits.max_image_bytes)
@@ -221,6 +225,8 @@ class _Run:
         classified = await classifier.classify(
             permit, payload, wanted=wanted, deadline=self._deadline(), patient=True, client=self
         )
+        if (collection := self._classification.collection) is not None:
+            collection.offer(timing_of(self._request.scope).request_id, classifier, payload, classified, position)
         return {"model": classifier.named, "predictions": classified.predictions, **classified.certainty}
 
     def _ended(

@@ -343,7 +343,7 @@ async def test_the_model_its_provider_and_the_limits(serve: Serve) -> None:
     assert answer.status_code == 200
     spec = json.loads(color_spec().model_dump_json())
     spec["source"]["licence"] = spec["source"]["license"]  # by its old name, too
-    del spec["conformal"]
+    del spec["conformal"], spec["reference"]
     assert answer.json() == {
         "card": None,
         "spec": spec,
@@ -504,6 +504,7 @@ async def test_the_openapi_document_names_every_endpoint_and_resolves(serve: Ser
         ("post", "/classify/batch"),
         ("post", "/classify/stream"),
         ("post", "/explain"),
+        ("post", "/feedback"),
         ("get", "/model"),
         ("get", "/model/card"),
         ("get", "/models"),

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.evaluation.confidence import energies, fit_calibration, fit_conformal, fit_energy_threshold, label_sets
+from model.evaluation.confidence import (
+    energies,
+    fit_calibration,
+    fit_conformal,
+    fit_energy_threshold,
+    fit_reference,
+    label_sets,
+)
 from model.evaluation.evaluate import fit_temperature, probabilities_of
+from model.reference import stability_index
 from model.spec import Conformal
 from tests.model.toys import toy_spec
 
@@ -142,11 +150,13 @@ def test_a_calibration_completes_a_spec() -> None:
     assert calibration.temperature == fit_temperature(logits, labels) == pytest.approx(2, rel=0.2)
     assert calibration.conformal == fit_conformal(logits, labels, calibration.temperature, "drawn")
     spec = calibration.completed(toy_spec(temperature=3.0))
-    assert spec == toy_spec(
-        temperature=calibration.temperature,
-        energy_threshold=fit_energy_threshold(logits),
-        conformal=calibration.conformal,
-    )
+    completed = {
+        "temperature": calibration.temperature,
+        "energy_threshold": fit_energy_threshold(logits),
+        "conformal": calibration.conformal,
+        "reference": fit_reference(logits, calibration.temperature, "drawn"),
+    }
+    assert spec == toy_spec().model_copy(update=completed)
 
 
 def test_few_pictures_tell_nothing() -> None:
@@ -165,3 +175,31 @@ def test_logits_that_are_not_finite_are_refused(wrong: float) -> None:
     ):
         with pytest.raises(ArithmeticError, match="not all finite"):
             fit()
+
+
+# --- the reference for drift ---
+
+
+def test_a_reference_counts_the_answers_to_these_pictures() -> None:
+    logits, _ = drawn(400, 4)
+    reference = fit_reference(logits, 1.7, "drawn")
+    assert reference is not None
+    assert (reference.data_set, reference.num_pictures) == ("drawn", 400)
+    likely = probabilities_of(logits, 1.7).max(axis=1)
+    answers = list(zip(logits.argmax(axis=1).tolist(), likely.tolist(), energies(logits).tolist(), strict=True))
+    counted, shares = reference.counted(answers), reference.expected()
+    for of in ("classes", "probability", "energy"):
+        assert stability_index(getattr(counted, of), getattr(shares, of), 400) == pytest.approx(0, abs=1e-6)
+    assert reference.energy == pytest.approx([0.1] * 10, abs=0.01)
+
+
+def test_a_reference_of_one_answer_has_equal_edges() -> None:
+    reference = fit_reference(np.tile([1.0, 0.0], (100, 1)), 1.0, "drawn")
+    assert reference is not None
+    assert (reference.classes, sorted(reference.energy)) == ((1.0, 0.0), [0.0] * 9 + [1.0])
+
+
+def test_few_pictures_are_no_reference_and_no_number_is_none_at_all() -> None:
+    assert fit_reference(drawn(99, 1)[0], 1.0, "drawn") is None
+    with pytest.raises(ArithmeticError):
+        fit_reference(np.full((100, 2), np.nan), 1.0, "drawn")

@@ -1,0 +1,1 @@
+"""Pictures that are kept with their answers, for people to correct and for training."""
