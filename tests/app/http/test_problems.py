@@ -75,6 +75,7 @@ def test_codes_are_stable_and_no_two_errors_share_one_but_the_two_that_are_not_r
         "no_card": 404,
         "no_embedding": 404,
         "unknown_model": 404,
+        "unknown_request": 404,
         "reload_refused": 409,
         "too_many_bytes": 413,
         "too_many_pixels": 413,
