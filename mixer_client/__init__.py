@@ -39,6 +39,7 @@ from mixer_client.errors import (
     TooManyPixels,
     Unauthorized,
     UnknownModel,
+    UnknownRequest,
     UnsupportedFormat,
     UploadsFull,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "TooManyPixels",
     "Unauthorized",
     "UnknownModel",
+    "UnknownRequest",
     "UnsupportedFormat",
     "UploadsFull",
 ]

@@ -12,6 +12,7 @@ MixerError
     ├── Unauthorized       401  no API key, or a wrong one
     ├── Forbidden          403  closed, as the service is configured
     ├── UnknownModel       404  no model of that name
+    ├── UnknownRequest     404  no image is kept of a request with this id
     ├── NoEmbedding        404  the model gives no embeddings
     ├── TooManyBytes       413  the file is over the service's limit
     ├── TooManyPixels      413  the image is over the service's limit
@@ -100,6 +101,12 @@ class UnknownModel(ServiceError):
     """No model of that name."""
 
     codes = ("unknown_model", "model_not_found")
+
+
+class UnknownRequest(ServiceError):
+    """No image is kept of a request with this id."""
+
+    codes = ("unknown_request",)
 
 
 class NoEmbedding(ServiceError):

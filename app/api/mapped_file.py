@@ -1,4 +1,8 @@
-"""A file of the service's own as an answer. Knows nothing of what is in it."""
+"""A file of the service's own as an answer. Knows nothing of what is in it.
+
+A large one is mapped into memory: the processes of a service share what the system has read of it. A map holds a file
+open, so a small one is read.
+"""
 
 import mmap
 from pathlib import Path
@@ -10,12 +14,16 @@ _PIECE_BYTES = 64 << 10  # of a file, until its client has taken what went befor
 
 
 class MappedFile(Response):
-    """A file, mapped into memory: the processes of a service share what the system has read of it."""
+    """A file, large or small."""
 
     def __init__(self, path: Path, media_type: str) -> None:
         super().__init__(media_type=media_type)
+        self._content: bytes | mmap.mmap = b""
         with path.open("rb") as file:
-            self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if path.stat().st_size > _PIECE_BYTES:
+                self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            else:
+                self._content = file.read()
         self.headers["content-length"] = str(len(self._content))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.types import Message
 
+from app.dialects import explanations
 from app.dialects.dialect import Query, Route
 from app.dialects.names import NAMES
 from app.dialects.reading import Body
@@ -124,8 +125,10 @@ class Fuzzed:
         return outcome, told
 
 
-def _expected(query: Query, held: int) -> list[bytes]:
+def _expected(query: Query | explanations.Query, held: int) -> list[bytes]:
     """The bytes of the pictures, which are of their kinds and counted. Raises Finding."""
+    if isinstance(query, explanations.Query):
+        query = Query(query.pictures)
     if not query.timeout_s > 0 or math.isnan(query.timeout_s) or (query.top_k is not None and query.top_k < 1):
         raise Finding(f"It asks for {query.top_k} labels within {query.timeout_s} s; expected some of both.")
     contents = []

@@ -94,7 +94,7 @@ def test_a_locked_service_gets_its_key_which_is_kept_nowhere(
     visitor.sees("#stage-answer", "dress")
     visitor.sees_no("#key")
     visitor.at("#curl summary").click()
-    visitor.sees("#command", '-H "Authorization: Bearer $MIXER_KEY"')
+    visitor.sees("#command", '-H "Authorization: Bearer $API_KEY"')
     assert KEY not in visitor.page.content()
     assert visitor.at("#key-value").input_value() == ""
     assert not any(KEY in url for url in visitor.requested)

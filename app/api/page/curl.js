@@ -1,4 +1,4 @@
-// The command that asks what the page asks. It never has the key: $MIXER_KEY stands for it.
+// The command that asks what the page asks. It never has the key: $API_KEY stands for it.
 
 import { byId } from "./elements.js";
 import { address } from "./service.js";
@@ -7,7 +7,7 @@ const PLAIN = /^[A-Za-z0-9_@%+=:,./-]+$/;
 
 /** The curl line for one picture. */
 export function curlLine(name, model, hasKey) {
-  const key = hasKey ? ['-H "Authorization: Bearer $MIXER_KEY"'] : [];
+  const key = hasKey ? ['-H "Authorization: Bearer $API_KEY"'] : [];
   return ["curl", ...key, "--data-binary", quoted(`@${name}`), quoted(address("classify", { model }))].join(" ");
 }
 

@@ -26,6 +26,7 @@ let current = null;
 let model; // the name to ask for; undefined: that of the service's choice
 let limits = null;
 let explains = true; // until the service says otherwise
+let unmet = false; // whether a notice says that the service could not be met
 let due = false; // whether the page is to be drawn soon
 
 // --- pictures ---
@@ -166,8 +167,10 @@ async function meet() {
     await showModel();
     keyForm.taken(service.hasKey);
     if (queue.hold?.reason === "key" || queue.hold?.reason === "unreachable") queue.resume();
-    else showWhyAllWait();
+    else if (unmet) showWhyAllWait();
+    unmet = false;
   } catch (error) {
+    unmet = true;
     if (error instanceof Refused && error.status === 401) askForKey();
     else say(error.message, "error", meet);
   }

@@ -14,7 +14,7 @@ from typing import Any, Unpack
 from fastapi import APIRouter, Request
 from pydantic_core import to_json
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app.api import descriptions
 from app.api.classification import Classification
@@ -22,6 +22,7 @@ from app.api.endpoint import add
 from app.api.streaming.images import Images, Room, StreamedImage, images_of
 from app.engine.runners import Patches
 from app.errors import BadRequest, NotReady, QueueFull, ServiceError, forget_frames
+from app.http import problems
 from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation
@@ -93,8 +94,10 @@ class _Lines(Response):
         under_way.add(self._run)
         try:
             with self._stream.classification.in_flight.entered(scope):
-                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-                await self._run.answer(self._images, send)
+                start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                refused = await self._run.answer(self._images, start, send)
+            if refused is not None:
+                await problems.of(refused)(scope, receive, send)
         finally:
             under_way.discard(self._run)
 
@@ -114,9 +117,12 @@ class _Run:
         self._errors: Counter[str] = Counter()
         self.room = Room(classification.reserve, self._wait_for_bytes)
 
-    async def answer(self, images: Images, send: Send) -> None:
-        """Write a line for each picture, and one for the end. Raises ClientGone."""
-        writer = asyncio.create_task(self._write(send))
+    async def answer(self, images: Images, start: Message, send: Send) -> ServiceError | None:
+        """Write `start`, a line for each picture, and one for the end. Raises ClientGone.
+
+        Returns why the body is refused, where nothing of it could be read: nothing is written then.
+        """
+        writer = asyncio.create_task(self._write(start, send))
         reader = asyncio.create_task(self._read(images))
         drain = asyncio.create_task(self._classification.in_flight.drain_begun.wait())
         try:
@@ -127,12 +133,15 @@ class _Run:
                 else NotReady("The service is draining; expected the rest of this stream at another instance.")
             )
             await _cancel((reader, drain))
+            if error is not None and not self._count:
+                return error
             while self._tasks:
                 await self._until_room()
             self._add({"end": self._end(error)})
             self._is_complete = True
             self._has_lines.set()
             await writer
+            return None
         finally:
             timing_of(self._request.scope).errors = dict(self._errors)
             await _cancel((reader, drain, writer, *self._tasks))
@@ -248,8 +257,10 @@ class _Run:
         end: dict[str, Any] = {"images": self._count, "failed": self._errors.total()}
         return end if error is None else {**end, "error": {"code": error.code, "detail": error.detail}}
 
-    async def _write(self, send: Send) -> None:
+    async def _write(self, start: Message, send: Send) -> None:
         """What is there, together, as often as the client has taken what went before."""
+        await self._has_lines.wait()
+        await send(start)
         while not self._is_complete or self._lines:
             await self._has_lines.wait()
             self._has_lines.clear()

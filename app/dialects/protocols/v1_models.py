@@ -98,7 +98,7 @@ def dialect(serving: Serving) -> Dialect:
 class _Name(Convertor[str]):
     """The last part of a path that is not what POST asks: GET is then no method of /v1/models/NAME:predict."""
 
-    regex = "[^/]+(?<!:predict)(?<!:classify)"
+    regex = "[^/]+(?<!:predict)(?<!:classify)(?<!:explain)"
 
     def convert(self, value: str) -> str:
         """As it is."""

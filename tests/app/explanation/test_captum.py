@@ -73,8 +73,9 @@ async def _explained(folder: Path, settings: Settings, payload: bytes, baseline:
     decoding = build_decoding(settings)
     explainer = Explainer(build_classifier(settings, engine, Metrics(), decoding))
     deadline = asyncio.get_running_loop().time() + 60
-    explanation = await explainer.explain(payload, Wanted(None, "occlusion", baseline), deadline)
-    patches = explainer._prepare(payload, math.inf).patches
+    wanted = Wanted(None, "occlusion", baseline)
+    explanation = await explainer.explain(payload, wanted, deadline)
+    patches = explainer._prepare(wanted, payload, math.inf).patches
     decoding.close()
     hidden = baseline_of(patches, engine.spec.patch_size, baseline)
     return Explained(explanation, patches, hidden, engine.spec.patch_size)

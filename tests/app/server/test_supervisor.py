@@ -454,10 +454,10 @@ def WORK(worker):
         worker.heartbeat()
         signal.pause()
     quotas[0].try_take(1)
-    while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [10, 9, 9, 7, 3]:
+    while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [10, 9, 9, 9, 7, 3]:
         time.sleep(0.01)
     say("all is taken")
-    while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [1, 0, 0, 0, 0]:
+    while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [1, 0, 0, 0, 0, 0]:
         time.sleep(0.01)
     say("its own is left")
     return until_told(worker)

@@ -119,6 +119,6 @@ def test_every_variable_that_the_project_names_is_known(caplog: pytest.LogCaptur
     ]
     text = "\n".join(file.read_text(errors="replace") for file in files if "tutorial" not in file.parts)
     old = {f"{ENV_PREFIX}{name}".upper() for name in OLD_NAMES}
-    named = set(re.findall(r"\bMIXER_[A-Z0-9_]*[A-Z0-9]\b(?![_*])", text)) - {"MIXER_NAME", *old}
+    named = set(re.findall(r"\bMIXER_[A-Z0-9_]*[A-Z0-9]\b(?![_*])", text)) - {"MIXER_NAME", "MIXER_API_KEY", *old}
     assert {"MIXER_BUNDLE", "MIXER_GOOGLE_MODELS_URL"} <= named
     assert told(caplog, dict.fromkeys(named, "1")) == []
