@@ -28,7 +28,7 @@ def is_of_this_process(url: str) -> bool:
 def require(module: str, why: str) -> None:
     """Raises MixerError, with what to install, where a module is missing."""
     if find_spec(module) is None:
-        raise MixerError(f"{why} needs {module}; install it with: pip install {module}")
+        raise MixerError(f"{why} needs {module}; expected scripts/install cpu,bulk, or the extra mixer-serve[bulk].")
 
 
 class Store:
