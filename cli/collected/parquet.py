@@ -14,7 +14,9 @@ def write(kept: Sequence[Kept], output: Path) -> int:
     try:
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        raise MixerError("A Parquet file needs pyarrow; expected scripts/install cpu,bulk, or the extra mixer-serve[bulk].") from error
+        raise MixerError(
+            "A Parquet file needs pyarrow; expected scripts/install cpu,bulk, or the extra mixer-serve[bulk]."
+        ) from error
     parquet.write_table(pyarrow.Table.from_pylist([row_of(one) for one in kept]), output)
     return len(kept)
 
