@@ -21,7 +21,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with fp32.onnx: red, green and blue pictures of 8 x 8 pixels."""
-    return write_bundle(tmp_path_factory.mktemp("colours"), color_spec())
+    return write_bundle(tmp_path_factory.mktemp("asked"), color_spec())
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ HEAD = (
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bundle(tmp_path_factory.mktemp("colours"), color_spec())
+    return write_bundle(tmp_path_factory.mktemp("streamed"), color_spec())
 
 
 def chunk(content: bytes) -> bytes:
