@@ -27,7 +27,7 @@ def no_options_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with fp32.onnx: red, green and blue pictures of 8 x 8 pixels."""
-    return write_bundle(tmp_path_factory.mktemp("colours"), color_spec())
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "colours0", color_spec())  # the name that clients see
 
 
 @pytest.fixture(scope="session")
