@@ -87,7 +87,7 @@ class Output:
             raise OutputError(f"{self.place.parts / file} cannot be written: {error.strerror or error}.") from error
 
     def finish(self) -> None:
-        """All sources are through: join the shards where they are to be one file. May be done again. Raises OutputError."""
+        """All sources are through: join shards that are to be one file. May be done again. Raises OutputError."""
         whole = self.place.whole
         try:
             if not self.manifest.is_complete:
