@@ -298,9 +298,7 @@ def _payloads(source: str) -> list[bytes | Failure]:
 
 def test_a_url_whose_host_is_no_part_of_its_paths_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsspec.get_filesystem_class("webhdfs"), "_connect", lambda _self: None)
-    with pytest.raises(
-        MixerError, match=r"^webhdfs://one:9870/a\.png cannot be read: paths of webhdfs do not"
-    ):
+    with pytest.raises(MixerError, match=r"^webhdfs://one:9870/a\.png cannot be read: paths of webhdfs do not"):
         names_of("webhdfs://one:9870/a.png")
 
 
