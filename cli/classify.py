@@ -132,9 +132,9 @@ def entries_of(paths: Iterable[Path]) -> Iterator[Entry]:
     for path in paths:
         if path == STANDARD_INPUT:
             yield Entry(path)
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 -- no error for a name that is too long
             yield from _below(path)
-        elif path.exists():
+        elif os.path.exists(path):  # noqa: PTH110
             yield Entry(path)
         else:
             yield Entry(path, Failure("missing_file", "It does not exist; expected a picture, a folder or -."))
@@ -205,9 +205,11 @@ async def _outcomes(
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A whole file; of a pipe, whose length is not known, at most `most` bytes. Raises TooManyBytes."""
-    if path.is_file() and path != STANDARD_INPUT:
-        return path.read_bytes()
+    """A whole file; of a pipe, whose length is not known, at most `most` bytes. Raises TooManyBytes, OSError."""
+    from cli.bulk.entries import read_local  # noqa: PLC0415
+
+    if path != STANDARD_INPUT and path.is_file():
+        return read_local(str(path), most)
     with open(sys.stdin.fileno() if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT) as file:
         payload = file.read(most + 1)
     if len(payload) > most:

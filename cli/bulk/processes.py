@@ -125,7 +125,8 @@ def _died() -> ProcessDied:
 
 def _work(settings: Settings, task: Task, hello: Connection, channels: Sequence[Connection]) -> None:
     """What runs in the process: opens the model, then answers on every channel in a thread of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    for number in (signal.SIGINT, signal.SIGTERM):  # which a terminal, or an init system, sends to all of a group
+        signal.signal(number, signal.SIG_IGN)  # they are for the process that started this one, and ends it
     from cli.bulk.local_model import open_local  # noqa: PLC0415
 
     with suppress(OSError):  # nobody listens any more

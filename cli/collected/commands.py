@@ -50,8 +50,7 @@ def export(
     found = _kept_in(folder, labelled_only=labelled_only)
     if not found:
         raise MixerError(f"{folder} has no {'labelled ' if labelled_only else ''}picture; expected some to export.")
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise MixerError(f"{output} is there already; expected a new {'folder' if to is Form.FOLDERS else 'file'}.")
+    _expect_new(output, to)
     write = {
         Form.FOLDERS: class_folders.write,
         Form.LABEL_STUDIO: label_studio.write,
@@ -82,6 +81,16 @@ def _kept_in(folder: Path, *, labelled_only: bool) -> Sequence[Kept]:
     _expect_folder(folder)
     pictures = Folder(folder, FolderLimits(_NO_LIMIT, _NO_LIMIT, 0)).pictures()
     return [one for one in pictures if one.label is not None or not labelled_only]
+
+
+def _expect_new(output: Path, to: Form) -> None:
+    expected = "folder" if to is Form.FOLDERS else "file"
+    if to is Form.LABEL_STUDIO and output.suffix == label_studio.CONFIGURATION:
+        raise MixerError(f"{output} is where the labelling configuration goes; expected another ending, as .json.")
+    beside = [output.with_suffix(label_studio.CONFIGURATION)] if to is Form.LABEL_STUDIO else []
+    for path in (output, *beside):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise MixerError(f"{path} is there already; expected a new {expected}.")
 
 
 def _expect_folder(folder: Path) -> None:

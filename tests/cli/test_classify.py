@@ -243,3 +243,23 @@ def test_an_impossible_top_k_is_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"mixer: top_k is {top_k}; expected 1 to 3, the number of classes.\n"
+
+
+def test_a_file_that_is_larger_than_a_picture_is_not_read(
+    mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (images / "large.png").open("wb") as file:
+        file.truncate(1 << 40)  # a terabyte, none of it on the disk
+    assert mixer("classify", images / "large.png", images / "green.png", "--bundle", bundle) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"{images}/green.png: green 100.0%\n"
+    assert "has 1099511627776 bytes; expected at most" in captured.err
+
+
+def test_a_path_that_is_too_long_does_not_exist(
+    mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "a" * 300, images / "green.png", "--bundle", bundle) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"{images}/green.png: green 100.0%\n"
+    assert captured.err == f"{'a' * 300}: It does not exist; expected a picture, a folder or -.\n"

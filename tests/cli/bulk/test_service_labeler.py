@@ -216,3 +216,18 @@ async def test_what_is_no_address_or_no_key_is_told(url: str, key: str) -> None:
     with pytest.raises(BadSettings, match=r"^--url or --key cannot be used: (base_url is|key has)"):
         async with service(url, key, CLASSIFY, concurrency=1, most=1):
             pass
+
+
+@pytest.mark.parametrize("change", [{"name": "others"}, {"version": "8"}, {"precision": "int8"}])
+async def test_another_model_that_answers_under_way_stops_the_command(change: dict[str, str]) -> None:
+    answers = [LABELS, LABELS | {"model": NAMED | change}]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        del request
+        return httpx.Response(200, json=answers.pop(0))
+
+    found = labeler_of(answer, concurrency=1).outcomes(entries(b"x", b"x"))
+    _, first = await anext(found)
+    assert isinstance(first, Labelled)
+    with pytest.raises(ServiceFailed, match=r"answers with .* now; expected colours 7 fp32, with which this began"):
+        await anext(found)

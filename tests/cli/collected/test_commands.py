@@ -46,7 +46,13 @@ def test_what_cannot_be_exported_is_refused(kept: Path, tmp_path: Path) -> None:
         run("export", kept, "--output", tmp_path / "file")
     with pytest.raises(MixerError, match="cannot be written"):
         run("export", kept, "--output", tmp_path / "file" / "out")
-    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "tasks.xml").write_text("mine")
+    with pytest.raises(MixerError, match=r"tasks\.xml is there already; expected a new file"):
+        run("export", kept, "--to", "label-studio", "--output", tmp_path / "tasks.json")
+    with pytest.raises(MixerError, match=r"is where the labelling configuration goes; expected another ending"):
+        run("export", kept, "--to", "label-studio", "--output", tmp_path / "new.xml")
+    assert {(tmp_path / name).read_text() for name in ("file", "tasks.xml")} == {"mine"}
+    assert not (tmp_path / "tasks.json").exists()
     with pytest.raises(MixerError, match="nowhere is no folder; expected that of a service's kept pictures"):
         run("list", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
