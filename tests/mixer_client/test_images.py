@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,28 @@ def test_an_image_of_pillow_whose_file_breaks_off_is_refused() -> None:
     Image.fromarray(RNG.integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(file, "PNG")
     with pytest.raises(BadInput, match=r"cannot be written as a PNG: .*truncated"):
         payload_of(Image.open(io.BytesIO(file.getvalue()[:2000])))
+
+
+def test_an_image_of_pillow_whose_exif_is_broken_is_sent_without_it() -> None:
+    header, text, count = b"Exif\0\0II*\0\x08\0\0\0", 2, 4
+    for exif in (b"garbage", header + struct.pack("<HHHI4sI", 1, 0x0112, text, count, b"six", 0)):
+        image = Image.fromarray(PIXELS)
+        image.info["exif"] = exif
+        assert np.array_equal(shown(payload_of(image).body), PIXELS)
+
+
+def test_whatever_pillow_raises_the_image_is_refused() -> None:
+    image = Image.fromarray(PIXELS)
+    image.info["icc_profile"] = "no bytes"
+    with pytest.raises(BadInput, match="cannot be written as a PNG: a bytes-like object is required"):
+        payload_of(image)
+
+
+def test_memory_that_has_been_released_is_refused() -> None:
+    view = memoryview(b"a file")
+    view.release()
+    with pytest.raises(BadInput, match="released memoryview"):
+        payload_of(view)
 
 
 def test_a_path_that_no_file_can_have_is_refused() -> None:

@@ -23,30 +23,32 @@ export function listen(take) {
 
 function listenForDrops(take) {
   const veil = byId("veil");
-  let depth = 0; // of elements that what is dragged has entered and not left
-  const show = (change) => {
-    depth = Math.max(0, depth + change);
-    veil.hidden = depth === 0;
-  };
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
-  document.addEventListener("dragenter", (event) => hasFiles(event) && show(1));
-  document.addEventListener("dragleave", (event) => hasFiles(event) && show(-1));
+  document.addEventListener("dragenter", (event) => {
+    if (hasFiles(event)) veil.hidden = false;
+  });
+  document.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (relatedTarget === null) veil.hidden = true; // it has left the window, whatever became of what it was over
+  });
   const isText = (event) => event.target.localName === "input" && !hasFiles(event);
   document.addEventListener("dragover", (event) => isText(event) || event.preventDefault());
   document.addEventListener("drop", async (event) => {
     if (isText(event)) return;
     event.preventDefault(); // a browser would go to what was dropped, and leave the page
-    show(-depth);
+    veil.hidden = true;
     take(await filesOf(event.dataTransfer).catch(() => []));
   });
 }
 
-/** Every file that was dropped, those in folders too. The entries have to be asked for before anything is awaited. */
+/** Every file that was dropped and can be read, those in folders too. The entries have to be asked for before anything is awaited. */
 async function filesOf(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
-  return (await Promise.all(entries.map(filesBelow))).flat();
+  return (await Promise.all(entries.map(readBelow))).flat();
 }
+
+/** One that cannot be read, as no one may, keeps the others from nobody. */
+const readBelow = (entry) => filesBelow(entry).catch(() => []);
 
 async function filesBelow(entry) {
   if (HIDDEN_FILE.test(entry.name)) return [];
@@ -55,7 +57,7 @@ async function filesBelow(entry) {
   const files = [];
   for (let batch = [null]; batch.length > 0; ) { // a reader gives a part of its entries at a time
     batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    files.push(...(await Promise.all(batch.map(filesBelow))).flat());
+    files.push(...(await Promise.all(batch.map(readBelow))).flat());
   }
   return files;
 }

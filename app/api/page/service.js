@@ -4,12 +4,13 @@ export const ROOT = new URL("../../", import.meta.url); // this file is ROOT/pag
 
 const BUSY = [429, 503];
 const BUSY_S = 5; // where the service does not say when to come again
+const LEAST_S = 1; // a service that says 0, or less, is asked no faster
 const MOST_S = 600;
 
 /** The service has answered, with an error. `retryAfterS`: when to come again, where that helps; else null. */
 export class Refused extends Error {
   constructor(status, problem, retryAfterS) {
-    super(problem.detail ?? `The service answered with status ${status}.`);
+    super(typeof problem.detail === "string" ? problem.detail : `The service answered with status ${status}.`);
     this.status = status;
     this.code = problem.code ?? "";
     this.retryAfterS = retryAfterS;
@@ -41,9 +42,11 @@ export class Service {
     return (await this.#ask("model", { model: name })).body;
   }
 
-  /** The answer to one picture. `bytes` are sent as they are. */
-  classify(bytes, type, { model, signal }) {
-    return this.#ask("classify", { model }, { method: "POST", body: bytes, type, signal });
+  /** The answer to one picture. `bytes` are sent as they are. Raises where somebody else has answered. */
+  async classify(bytes, type, { model, signal }) {
+    const answer = await this.#ask("classify", { model }, { method: "POST", body: bytes, type, signal });
+    if (!isClassification(answer.body)) throw new Error("The answer is none of this service.");
+    return answer;
   }
 
   /** How much each patch of the picture carries the label with this index. */
@@ -83,6 +86,11 @@ export function address(path, query = {}) {
   return url.href;
 }
 
+function isClassification({ predictions }) {
+  const isOne = (prediction) => typeof prediction?.label === "string" && typeof prediction.probability === "number";
+  return Array.isArray(predictions) && predictions.length > 0 && predictions.every(isOne);
+}
+
 async function fetched(url, options) {
   try {
     return await fetch(url, options);
@@ -97,5 +105,5 @@ function retryAfterS(answer) {
   if (!BUSY.includes(answer.status)) return null;
   const said = answer.headers.get("Retry-After") ?? "";
   const seconds = /^\d+$/.test(said) ? Number(said) : (Date.parse(said) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), MOST_S) : BUSY_S;
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, LEAST_S), MOST_S) : BUSY_S;
 }

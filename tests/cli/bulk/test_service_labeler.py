@@ -160,7 +160,8 @@ async def test_an_answer_of_somebody_else_stops_all() -> None:
         del request
         return httpx.Response(200, text="<h1>Welcome</h1>")
 
-    with pytest.raises(ServiceFailed, match="/classify answers '<h1>Welcome</h1>'; expected the JSON of mixer-serve"):
+    expected = "/classify answers 200 '<h1>Welcome</h1>'; expected the JSON of mixer-serve"
+    with pytest.raises(ServiceFailed, match=expected):
         await outcomes_of(labeler_of(answer))
 
 
