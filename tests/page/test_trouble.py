@@ -79,6 +79,28 @@ def test_a_service_with_room_for_one_answers_twelve_all_the_same(
     visitor.answers_are_in(12)
 
 
+def test_what_was_said_of_a_key_that_is_used_no_more_says_nothing_of_the_next(
+    locked_site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(locked_site)
+    unlock(visitor, KEY)
+    visitor.sees("#forget")
+    held: list[Any] = []
+
+    def hold_first(route: Any) -> None:
+        route.continue_() if held else held.append(route)
+
+    visitor.page.route("**/classify*", hold_first)
+    visitor.chooses(clothes[0])
+    visitor.sees("#stage-answer", "Looking")
+    visitor.at("#forget").click()
+    unlock(visitor, KEY)
+    visitor.sees("#forget")
+    held[0].fulfill(**problem(401, "unauthorized", "No such key."))
+    visitor.sees("#stage-answer", "dress")
+    visitor.sees_no("#key")
+
+
 def test_a_locked_service_gets_its_key_which_is_kept_nowhere(
     locked_site: Site, visit: Visit, clothes: list[File]
 ) -> None:

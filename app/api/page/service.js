@@ -22,6 +22,7 @@ export class Unreachable extends Error {}
 
 export class Service {
   #key = ""; // here and nowhere else
+  #changes = 0; // of the key
 
   get hasKey() {
     return this.#key !== "";
@@ -30,6 +31,7 @@ export class Service {
   /** Send this key from now on; none where it is empty. It has only what a header may have. */
   useKey(key) {
     this.#key = key;
+    this.#changes += 1;
   }
 
   /** The names of the models, and which answers where none is named. */
@@ -67,10 +69,13 @@ export class Service {
 
   async #ask(path, query = {}, { type, ...options } = {}) {
     const headers = { Accept: "application/json" };
+    const changes = this.#changes;
     if (this.hasKey) headers.Authorization = `Bearer ${this.#key}`;
     if (type !== undefined) headers["Content-Type"] = type;
     const answer = await fetched(address(path, query), { ...options, headers, mode: "same-origin", redirect: "error" });
     const body = await answer.json().catch(() => null);
+    const isOfAnotherKey = answer.status === 401 && this.hasKey && changes !== this.#changes;
+    if (isOfAnotherKey) return this.#ask(path, query, { type, ...options });
     if (!answer.ok) throw new Refused(answer.status, body ?? {}, retryAfterS(answer));
     if (body === null) throw new Unreachable("The answer broke off.");
     return { body, serverTiming: answer.headers.get("Server-Timing") ?? "" };
