@@ -82,6 +82,8 @@ def _held(file: bytes | bytearray | memoryview) -> bytes:
 
 
 def _content_of(path: str | PathLike[str]) -> bytes:
+    if isinstance(path, str) and path.startswith(("http://", "https://")):
+        raise BadInput(f"{path!r} is a URL; expected a path, or the bytes of the file that is there.")
     try:
         return Path(path).read_bytes()
     except ValueError as error:  # a zero byte in it

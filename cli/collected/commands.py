@@ -30,7 +30,10 @@ class Form(StrEnum):
 @collected.command("list")
 def list_pictures(folder: FolderArgument, labelled_only: LabelledOption = False) -> None:
     """Print a line for each kept picture: its file, what the model said, what somebody said, why it was kept."""
-    for one in _kept_in(folder, labelled_only=labelled_only):
+    found = _kept_in(folder, labelled_only=labelled_only)
+    if not found:
+        console.print(f"{folder} has no {'labelled ' if labelled_only else ''}picture.")
+    for one in found:
         best, record = one.record.predictions[0], one.record
         told = (best.label, f"{best.probability:.3f}", one.label or "-", ",".join(record.chosen_by), record.model.name)
         typer.echo("\t".join((one.picture.relative_to(folder).as_posix(), *told)))
@@ -61,7 +64,7 @@ def export(
     except OSError as error:
         raise MixerError(f"{output} cannot be written: {error}") from error
     said = sum(one.label is not None for one in found)
-    typer.echo(f"{output}: {written} pictures; of {len(found)}, somebody has labelled {said}")
+    typer.echo(f"{output}: {written} pictures; somebody has labelled {said} of {len(found)}")
     if said < len(found):
         console.print("The others have the model's own labels, right or wrong; --labelled-only leaves them out.")
 

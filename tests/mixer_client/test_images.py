@@ -147,6 +147,11 @@ def test_a_path_that_no_file_can_have_is_refused() -> None:
         payload_of("a\0b")
 
 
+def test_a_url_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"'https://shop\.example/a\.jpg' is a URL; expected a path, or the bytes"):
+        payload_of("https://shop.example/a.jpg")
+
+
 @pytest.mark.parametrize("image", [None, 3, [1, 2], object()])
 def test_anything_else_is_refused(image: Any) -> None:
     with pytest.raises(BadInput, match=f"is of type {type(image).__name__}; expected a path"):

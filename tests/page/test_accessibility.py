@@ -88,6 +88,11 @@ def test_axe_finds_nothing_where_a_key_is_asked_for(scheme: str, locked_site: Si
     expect_no_violation(visitor)
 
 
+_CUT_HEADINGS = """() => [...document.querySelectorAll("thead th")]
+    .filter((head) => head.firstElementChild.getBoundingClientRect().right > head.getBoundingClientRect().right + 0.5)
+    .map((head) => head.textContent)"""
+
+
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_on_a_small_phone_nothing_is_cut_off(
     state: Callable[..., None], site: Site, visit: Visit, clothes: list[File], drawing: File
@@ -95,6 +100,7 @@ def test_on_a_small_phone_nothing_is_cut_off(
     visitor = visit(site, viewport=PHONE)
     state(visitor, clothes, drawing)
     assert visitor.page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    assert visitor.page.evaluate(_CUT_HEADINGS) == []
     expect_no_violation(visitor)
 
 

@@ -268,7 +268,7 @@ def test_what_is_no_file_does_not_lead_away_from_the_page(site: Site, visit: Vis
 _FOLDER = """() => {
     DataTransferItem.prototype.webkitGetAsEntry = function () {
         const file = this.getAsFile();
-        const found = { isFile: true, name: file.name, file: (take) => take(file) };
+        const found = { isFile: true, name: file.name, fullPath: `/folder/${file.name}`, file: (take) => take(file) };
         const unread = { isFile: true, name: "none.jpg", file: (_, fail) => fail(new DOMException("no right to it")) };
         const parts = [[unread, found], []];
         const reader = { readEntries: (take) => take(parts.shift()) };
@@ -284,6 +284,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_keeps_the_others_from_nobody(
     visitor.page.evaluate(_FOLDER)
     visitor.drops(named(clothes, "dress.jpg"))
     visitor.sees("#stage-answer", "dress")
+    visitor.sees("#stage-name", "folder/dress.jpg")  # so that files of one name in two folders are told apart
     visitor.sees_no("#notices .notice")
 
 

@@ -31,13 +31,13 @@ let due = false; // whether the page is to be drawn soon
 
 // --- pictures ---
 
-function take(files) {
-  if (files.length === 0) {
+function take(found) {
+  if (found.length === 0) {
     say("That was no file. Save the picture first, then drop its file here.", "busy");
     return;
   }
   if (queue.hold === null) showWhyAllWait();
-  const added = files.map((file) => new Picture(file));
+  const added = found.map((one) => new Picture(one));
   pictures.push(...added);
   byId("told").textContent = `${counted(added.length, "picture")} added.`;
   current = added[0];
