@@ -502,7 +502,9 @@ def test_a_class_folder_without_a_file_stops_the_run(tmp_path: Path) -> None:
         load(tmp_path, GREY)
 
 
-@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", ".Trash-1000", ".thumbnails"])
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", ".Trash-1000", ".thumbnails", "@__thumb", "RECYCLED"]
+)
 def test_folders_that_systems_make_are_no_classes_and_hold_no_pictures(tmp_path: Path, name: str) -> None:
     _two_classes(tmp_path)
     write_class(tmp_path / name, 2, 1)

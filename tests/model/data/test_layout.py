@@ -14,7 +14,8 @@ from model.errors import DataError
     [
         ("train", "train"), ("Training", "train"), ("training_set", "train"), ("TRAIN-images", "train"),
         ("val", "val"), ("Valid", "val"), ("validation", "val"), ("dev", "val"), ("Validation Data", "val"),
-        ("test", "test"), ("Testing", "test"), ("test_set", "test"),
+        ("test", "test"), ("Testing", "test"), ("test_set", "test"), ("eval", "test"), ("Evaluation", "test"),
+        ("train2017", "train"), ("val_2017", "val"), ("test1", None), ("2017", None),
         ("trainer", None), ("training shoes", None), ("valley", None), ("testament", None), ("set", None),
     ],
 )  # fmt: skip
