@@ -103,6 +103,12 @@ def _expect_label(folder: Path) -> None:
         )
 
 
+def expect_outside(folder: Path, data: Path) -> None:
+    """Raises DataError where `folder`, which is written to, is DATA or within it: it would become a class."""
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise DataError(f"{shown(folder)} is within DATA, {shown(data)}; expected a folder outside of the pictures.")
+
+
 def inner_classes(folder: Path) -> str:
     """A hint where the single class folder of DATA holds folders, and may be DATA itself; else nothing."""
     inside = [path.name for path in subfolders(folder)]

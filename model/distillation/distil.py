@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from model.data.dataset import Dataset, ImageSet, PreprocessConfig, read_pixels
-from model.data.layout import read_labels
+from model.data.layout import expect_outside, read_labels
 from model.data.loading import load_for
 from model.distillation.bank import IMAGE_SUFFIXES
 from model.distillation.head import HEAD, Head, fit_head
@@ -49,6 +49,7 @@ class DistilCallbacks:
 
 def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Checkpoint:
     """Train a pupil, or go on with one, and write its checkpoint. Raises MixerError of every kind."""
+    expect_outside(options.out, options.data)
     labels = read_labels(options.lessons / LABELS)
     config = _config(options, len(labels))
     preprocess_config = PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION)

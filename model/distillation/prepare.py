@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from model.data.layout import read_labels
+from model.data.layout import expect_outside, read_labels
 from model.distillation.bank import read_bank
 from model.distillation.head import HEAD, fit_head
 from model.distillation.lessons import LessonWriter, Progress, read_lessons
@@ -16,6 +16,7 @@ from model.distillation.views import Variation
 
 def prepare(options: LessonOptions, on_note: Callable[[str], None], on_reading: Progress, on_lesson: Progress) -> None:
     """Read the pictures, and write lessons and the teacher's head. Raises MixerError of every kind."""
+    expect_outside(options.lessons, options.data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = FeatureTeacher(device)
     labels = read_labels(options.labels) if options.labels is not None else None
