@@ -13,7 +13,8 @@ import torch
 from model.data.dataset import Dataset, ImageSet, PreprocessConfig, read_pixels
 from model.data.layout import expect_outside, read_labels
 from model.data.loading import load_for
-from model.distillation.bank import IMAGE_SUFFIXES
+from model.data.pillow_warnings import silenced
+from model.data.scan import scan
 from model.distillation.head import HEAD, Head, fit_head
 from model.distillation.learner import Learner
 from model.distillation.lessons import LABELS, read_codes, read_lessons
@@ -188,10 +189,11 @@ def _pictures(folder: Path | None, preprocess_config: PreprocessConfig) -> Pixel
     """The pictures of a folder as the network sees them, in the order of their names."""
     if folder is None:
         return None
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
+    files = scan(folder, deep=False).images
+    if not files:
         raise TrainingError(f"{folder} has no picture; expected some for the checkpoint to carry along.")
-    return np.stack([read_pixels(path, preprocess_config) for path in paths])
+    with silenced():
+        return np.stack([read_pixels(file.path, preprocess_config) for file in files])
 
 
 def _config(options: DistilOptions, num_classes: int) -> MixerConfig:

@@ -21,7 +21,7 @@ def prepare(options: LessonOptions, on_note: Callable[[str], None], on_reading: 
     teacher = FeatureTeacher(device)
     labels = read_labels(options.labels) if options.labels is not None else None
     others: list[Path] = [] if options.others is None else [options.others]
-    bank = read_bank(options.data, others, SIDE, labels, options.seed, on_reading).to(device)
+    bank = read_bank(options.data, others, SIDE, labels, options.seed, on_reading, on_note).to(device)
     known = int((bank.labels >= 0).sum())
     on_note(f"{known} pictures with one of {len(bank.names)} labels, {len(bank) - known} without")
     writer = LessonWriter(bank, teacher, options.image_size, options.labelled, Variation(), seed=options.seed)
