@@ -112,10 +112,11 @@ def evaluate(
         from model.evaluation.sections import sections_of  # noqa: PLC0415
 
         settings = {
-            "model": str(source),
+            "model": str(folder),
             "data": f"{data}, {len(images)} {split} pictures",
             "held out": f"{recipe.val_fraction:g} of each class, seed {recipe.seed}" if dataset.is_held_out else "no",
             **_settings_of(spec),
+            **_training_of(remembered),
         }
         sections = sections_of(findings)
         typer.echo(write_report(report, title, spec.labels, logits, images, spec.temperature, settings, sections))
@@ -131,6 +132,14 @@ def _settings_of(spec: ModelSpec) -> dict[str, str]:
         "temperature": f"{spec.temperature:.4g}",
         "origin": spec.source.origin,
     }
+
+
+def _training_of(recipe: Recipe | None) -> dict[str, str]:
+    """How a checkpoint was trained, for a report; nothing where that is not known."""
+    if recipe is None:
+        return {}
+    words = f"{recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.learning_rate:g}"
+    return {"training": f"{words}, seed {recipe.seed}"}
 
 
 def better_weights(source: Path, weights: WeightsChoice) -> Path:

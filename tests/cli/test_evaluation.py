@@ -49,6 +49,15 @@ def test_a_trained_checkpoint_is_judged_by_what_it_held_out_and_an_imported_one_
     assert _said("evaluate", source, "photos", *flags).startswith(first)
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_report_says_which_weights_it_is_of_and_how_they_were_trained() -> None:
+    _said("evaluate", "trained", "photos", "--report", "report")
+    page = Path("report/report.html").read_text(encoding="utf-8")
+    recipe = Recipe()
+    assert "<td>model</td><td>trained</td>" in page
+    assert f"<td>{recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate " in page
+
+
 @pytest.mark.parametrize(
     "command",
     [
