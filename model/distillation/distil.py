@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from model.data.dataset import Dataset, ImageSet, PreprocessConfig, read_pixels
-from model.data.layout import expect_outside, read_labels
+from model.data.layout import expect_outside, find_splits, read_labels
 from model.data.loading import load_for
 from model.data.pillow_warnings import silenced
 from model.data.scan import scan
@@ -54,9 +54,12 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     labels = read_labels(options.lessons / LABELS)
     config = _config(options, len(labels))
     preprocess_config = PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION)
+    no_val = TrainingError(f"{options.data} has no val/; expected it, as the lessons show all other pictures.")
+    if options.data.is_dir() and "val" not in find_splits(options.data):  # known before pictures are read
+        raise no_val
     dataset = load_for(options.data, preprocess_config, labels, to_calibrate=True)
-    if dataset.is_held_out:
-        raise TrainingError(f"{options.data} has no val/; expected it, as the lessons show all other pictures.")
+    if dataset.is_held_out:  # its val/ has no class folders
+        raise no_val
     pictures = _pictures(options.pictures, preprocess_config)
     codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
     if not (options.lessons / HEAD).exists():
