@@ -77,6 +77,8 @@ def classify(
     shard_size: ShardOption = SHARD_SIZE,
 ) -> None:
     """Classify pictures, here by the server's own code or with --url. Exit code 1 where any could not be."""
+    from model.data.pillow_warnings import silenced  # noqa: PLC0415
+
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
@@ -84,10 +86,12 @@ def classify(
     few = 1 if top_k is None and not as_json and output is None else top_k
     asked: Asked = {"top_k": few, "threshold": threshold, "set": coverage}
     try:
-        if _is_plain(sources, options):
-            failures = asyncio.run(classify_all(chosen, list(entries_of(map(Path, sources))), asked, as_json=as_json))
-            raise typer.Exit(1 if failures else 0)
-        raise typer.Exit(_run_in_bulk(chosen, sources, asked, options, as_json=as_json))
+        with silenced():
+            if _is_plain(sources, options):
+                entries = list(entries_of(map(Path, sources)))
+                failures = asyncio.run(classify_all(chosen, entries, asked, as_json=as_json))
+                raise typer.Exit(1 if failures else 0)
+            raise typer.Exit(_run_in_bulk(chosen, sources, asked, options, as_json=as_json))
     except BadParameter as error:
         raise BadSettings(str(error)) from error
 
