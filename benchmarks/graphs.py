@@ -40,8 +40,9 @@ from export.wide_mlps import split_wide_mlps
 from model.data.dataset import ImageSet, PreprocessConfig
 from model.data.loading import load
 from model.network import checkpoint
-from model.network.mixer import VARIANTS, MixerBlock, MixerConfig, MlpMixer
+from model.network.mixer import MixerBlock, MlpMixer
 from model.preprocess import patchify
+from model.weights.config import VARIANTS, MixerConfig
 
 NETWORKS = {
     "D": MixerConfig(28, 4, 128, 8, 64, 512, channels=1, num_classes=10),

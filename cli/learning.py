@@ -67,12 +67,12 @@ def import_weights(
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     require_extra("torch")
     from model.data.layout import read_labels  # noqa: PLC0415
-    from model.network import checkpoint, download, names, zoo  # noqa: PLC0415
+    from model.network import checkpoint, checkpoint_folder, download, foreign, names, zoo  # noqa: PLC0415
 
-    checkpoint.expect_checkpoint_folder(out)
+    checkpoint_folder.expect_checkpoint_folder(out)
     words = None
     if labels is not None:
-        words = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
+        words = foreign.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
     remote = names.find(source)
     path = Path(source)
     if remote is not None:

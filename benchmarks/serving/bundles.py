@@ -47,7 +47,8 @@ def _publish(variant: str, folder: Path) -> None:
 
     from export.bundle import ExportData, generated_images, publish  # noqa: PLC0415
     from model.network.checkpoint import Checkpoint  # noqa: PLC0415
-    from model.network.mixer import VARIANTS, MlpMixer  # noqa: PLC0415
+    from model.network.mixer import MlpMixer  # noqa: PLC0415
+    from model.weights.config import VARIANTS  # noqa: PLC0415
 
     torch.manual_seed(0)
     config = replace(VARIANTS[variant], num_classes=NUM_CLASSES, gelu="erf")  # timm's, as every figure has it

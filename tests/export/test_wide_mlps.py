@@ -9,8 +9,9 @@ from export.bundle import Published, publish
 from export.parity import THRESHOLDS, GraphRunner
 from export.wide_mlps import SplitMlp, part_width, split_wide_mlps
 from model.network.checkpoint import Checkpoint, torch_logits
-from model.network.mixer import VARIANTS, MixerBlock, MlpBlock, MlpMixer
+from model.network.mixer import MixerBlock, MlpBlock, MlpMixer
 from model.preprocess import Pixels
+from model.weights.config import VARIANTS
 from tests.export.toy_checkpoints import clear_images, toy_checkpoint
 from tests.export.toy_graphs import constants, op_types
 
