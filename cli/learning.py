@@ -107,6 +107,7 @@ def export(
     require_extra("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
     from export.target import expect_bundle_folder  # noqa: PLC0415
+    from export.to_onnx import TorchNetwork  # noqa: PLC0415
     from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
     from model.network import checkpoint  # noqa: PLC0415
 
@@ -114,11 +115,11 @@ def export(
     expect_bundle_folder(bundle)
     loaded = checkpoint.load(better_weights(source, weights))
     export_data = _export_data(loaded, data)
-    published = publish(loaded, bundle, export_data, named or export_data.precisions)
+    published = publish(TorchNetwork(loaded), bundle, export_data, named or export_data.precisions)
     for graph in published.graphs.values():
         typer.echo(
-            f"{graph.path}: differs from torch by {graph.parity.relative_difference:.1e} of the logits' range "
-            f"on {graph.parity.num_pictures} pictures, same best label on {graph.parity.top1_agreement:.1%}"
+            f"{graph.path}: differs from {graph.parity.judge} by {graph.parity.relative_difference:.1e} of the logits' "
+            f"range on {graph.parity.num_pictures} pictures, same best label on {graph.parity.top1_agreement:.1%}"
         )
         if data is not None and graph.spec.metrics is not None:
             metrics = graph.spec.metrics
@@ -150,9 +151,10 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
 def _export_data(loaded: "Checkpoint", data: Path | None) -> "ExportData":
     """The pictures to make a bundle with: DATA's, or the checkpoint's own."""
     from export.bundle import ExportData, export_data_of  # noqa: PLC0415
+    from export.to_onnx import TorchNetwork  # noqa: PLC0415
 
     if data is None:
-        return export_data_of(loaded)
+        return export_data_of(TorchNetwork(loaded))
     dataset = dataset_for(loaded.spec, data, recipe_of(loaded), with_training=True)
     _, images = dataset.judged
     if not len(dataset.train):

@@ -81,7 +81,7 @@ def _half(values: Array, sign: Array) -> Array:
 
 
 def _layer_norm(rows: Array, scale: Array, bias: Array) -> Array:
-    centred = rows - rows.mean(axis=-1, keepdims=True)
+    centred: Array = rows - rows.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
     centred *= scale / np.sqrt(variance + np.float32(LAYER_NORM_EPS))
     centred += bias
