@@ -12,7 +12,7 @@ from model.preprocess import Pixels
 from model.spec import ModelSpec, Network, Precision
 from model.weights.config import MixerConfig
 
-_GFLOP, _FEWEST = 250, 4  # that all parity images may take in one pass; and how many there are at least
+_GFLOP, _FEWEST = 100, 4  # that all parity images may take in one pass; and how many there are at least
 
 
 def convert(
