@@ -1,6 +1,6 @@
 """The commands around a checkpoint: `mixer import | export`; the others come from neighbouring modules.
 
-They need the extras train and export; torch is loaded when one of them runs, and not before.
+They need the extras train and export; torch is loaded when one of them needs it, and not before.
 """
 
 import math
@@ -65,9 +65,10 @@ def import_weights(
     ] = None,
 ) -> None:
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
-    require_extra("torch")
+    require_extra("safetensors")
     from model.data.layout import read_labels  # noqa: PLC0415
-    from model.network import checkpoint, checkpoint_folder, download, foreign, names, zoo  # noqa: PLC0415
+    from model.network import checkpoint_folder, download, foreign, names  # noqa: PLC0415
+    from model.weights.mixer_weights import TORCH_SUFFIXES  # noqa: PLC0415
 
     checkpoint_folder.expect_checkpoint_folder(out)
     words = None
@@ -78,9 +79,15 @@ def import_weights(
     if remote is not None:
         with bar() as progress:
             path = download.fetch(remote, cache, task_of(progress, f"downloading {source}"))
-    imported = zoo.read(path, words, remote)
-    checkpoint.save(imported, out)
-    config = imported.model.config
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        require_extra("torch")
+        from model.network import zoo  # noqa: PLC0415
+
+        imported = zoo.read_any(path, words, remote)
+    else:
+        imported = foreign.read(path, words, remote)
+    foreign.save(imported, out)
+    config = imported.weights.config
     typer.echo(
         f"{out}: Mixer {imported.spec.variant}, {config.image_size} pixels, patch {config.patch_size}, "
         f"{config.num_classes} classes, {config.gelu} GELU"

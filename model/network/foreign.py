@@ -6,8 +6,11 @@ Knows the names of public weights, and leaves fetching them to download.py and w
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.numpy import save_file
+
 from model.data.layout import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
+from model.network.checkpoint_folder import Description, save_folder
 from model.network.names import Remote
 from model.spec import Fit, ModelSpec, Source
 from model.weights.config import MixerConfig, variant_name
@@ -34,6 +37,13 @@ def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | Non
     Raises: CheckpointError, naming the file and the tensor that is missing, extra or misshapen.
     """
     return described(path, *read_weights(path), labels, remote)
+
+
+def save(model: ForeignModel, folder: Path) -> None:
+    """Write it as a checkpoint folder. Raises CheckpointError where it cannot be read, or the folder not be written."""
+    tensors = {name: tensor.read() for name, tensor in model.weights.tensors.items()}
+    description = Description(model.weights.config, model.spec)
+    save_folder(description, folder, lambda path: save_file(tensors, path))
 
 
 def described(

@@ -15,14 +15,14 @@ from model.weights.config import LAYER_NORM_EPS, GeluFlavour
 from model.weights.mixer_weights import MixerWeights
 from model.weights.tensor_file import Array
 
-_HIDDEN_BYTES = 1 << 20  # of one block of hidden rows
+_HIDDEN_BYTES = 1 << 20
 _DEGREE = 9
 _FAR = np.float32(6)  # where erf is 1, to the last bit
 _SPAN = np.float32(0.75)  # of 1 / (1 + x / 2), for x from 0 to there
 
 
-def forward(weights: MixerWeights, pixels: Pixels) -> Array:
-    """Logits float32 [N, K] of uint8 [N, H, W, C_in]."""
+def forward(weights: MixerWeights, pixels: Pixels, *, hidden_bytes: int = _HIDDEN_BYTES) -> Array:
+    """Logits float32 [N, K] of uint8 [N, H, W, C_in]. `hidden_bytes`: how large a block of hidden rows may be."""
     config = weights.config
     patches = patchify(np.ascontiguousarray(pixels), config.patch_size)  # N S P*P*C_in
     count, num_patches, patch_dim = patches.shape
@@ -36,10 +36,10 @@ def forward(weights: MixerWeights, pixels: Pixels) -> Array:
     for index in range(config.num_blocks):
         block = f"blocks.{index}"
         columns = _turned(_layer_norm(tokens, *_pair(weights, f"{block}.layer_norm_0")), count)  # N*C S
-        mixed = _mlp(columns, weights, f"{block}.token_mixing", GELU[config.gelu])  # N*C S
+        mixed = _mlp(columns, weights, f"{block}.token_mixing", GELU[config.gelu], hidden_bytes)  # N*C S
         tokens += _turned(mixed, count)  # N*S C
         rows = _layer_norm(tokens, *_pair(weights, f"{block}.layer_norm_1"))  # N*S C
-        tokens += _mlp(rows, weights, f"{block}.channel_mixing", GELU[config.gelu])  # N*S C
+        tokens += _mlp(rows, weights, f"{block}.channel_mixing", GELU[config.gelu], hidden_bytes)  # N*S C
     tokens = _layer_norm(tokens, *_pair(weights, "pre_head_layer_norm"))
     pre_logits = tokens.reshape(count, num_patches, -1).mean(axis=1)  # N C
     return _dense(pre_logits, *_pair(weights, "head"))  # N K
@@ -88,12 +88,12 @@ def _layer_norm(rows: Array, scale: Array, bias: Array) -> Array:
     return centred
 
 
-def _mlp(rows: Array, weights: MixerWeights, name: str, gelu: Callable[[Array], Array]) -> Array:
+def _mlp(rows: Array, weights: MixerWeights, name: str, gelu: Callable[[Array], Array], hidden_bytes: int) -> Array:
     """[rows, dim] -> [rows, dim]."""
     kernel, bias = _pair(weights, f"{name}.dense_0")
     last_kernel, last_bias = _pair(weights, f"{name}.dense_1")
     mixed = np.empty_like(rows)
-    block = max(1, _HIDDEN_BYTES // (4 * len(kernel)))
+    block = max(1, hidden_bytes // (4 * len(kernel)))
     for start in range(0, len(rows), block):
         hidden = gelu(_dense(rows[start : start + block], kernel, bias))  # block mlp_dim
         mixed[start : start + block] = _dense(hidden, last_kernel, last_bias)

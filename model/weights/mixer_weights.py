@@ -67,6 +67,18 @@ def by_our_names(path: Path, layout: Layout, wrapped: StoredTensors) -> MixerWei
     )
 
 
+def own_weights(path: Path, config: MixerConfig, tensors: StoredTensors) -> MixerWeights:
+    """Tensors that bear our names already. Raises CheckpointError where they are not those of such a Mixer."""
+    shapes = dict(tensor_shapes(config))
+    if shapes.keys() != tensors.keys():
+        missing, extra = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys()
+        raise CheckpointError(f"{path} {differences(missing, extra, 'checkpoint')}")
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise CheckpointError(f"{path}: the tensor {name!r} is {tensors[name].shape}; expected {shape}.")
+    return MixerWeights(config, tensors)
+
+
 def _reader(entry: Entry, tensors: Mapping[str, StoredTensor]) -> Callable[[], Array]:
     return lambda: np.ascontiguousarray(entry.convert(tensors[entry.theirs].read()))
 

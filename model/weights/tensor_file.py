@@ -48,10 +48,8 @@ def open_npz(path: Path) -> dict[str, StoredTensor]:
 
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a .safetensors file, of any type of numbers. Raises CheckpointError."""
-    with reading(path):
-        path.open("rb").close()  # whose error says why
-        with safe_open(path, framework="np") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 -- no dict
+    with reading(path), _safetensors(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 -- no dict
     return {name: StoredTensor(shape, _safetensors_reader(path, name)) for name, shape in shapes.items()}
 
 
@@ -87,9 +85,16 @@ def _npy_shape(archive: Any, name: str) -> tuple[int, ...]:
         return tuple(read(file)[0])
 
 
+@contextmanager
+def _safetensors(path: Path) -> Iterator[Any]:
+    path.open("rb").close()  # its error says why, and safe_open's does not
+    with safe_open(path, framework="np") as file:
+        yield file
+
+
 def _safetensors_reader(path: Path, name: str) -> Callable[[], Array]:
     def read() -> Array:
-        with reading(path), safe_open(path, framework="np") as file:
+        with reading(path), _safetensors(path) as file:
             return _floats(file.get_tensor(name))
 
     return read

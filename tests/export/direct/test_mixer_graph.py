@@ -54,7 +54,7 @@ def without_names(path: Path) -> tuple[list[Node], list[NDArray[Any]]]:
                 constants.append(stored[name])
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         nodes.append((node.op_type, [places[name] for name in node.input], attributes))
-        places |= {name: f"node {index}" for name in node.output}
+        places |= dict.fromkeys(node.output, f"node {index}")
     assert [places[value.name] for value in graph.output] == [places["logits"], places["embedding"]]
     return nodes, constants
 
