@@ -46,20 +46,19 @@ def convert(way: str, weights: Path, bundle: Path) -> None:
     if way == "direct":
         sys.modules["torch"] = None  # type: ignore[assignment]
     from export.bundle import ExportData, publish  # noqa: PLC0415
-    from export.direct.convert import few_images  # noqa: PLC0415
+    from export.direct import convert as direct  # noqa: PLC0415
     from export.direct.network import ArrayNetwork  # noqa: PLC0415
     from model.network import foreign  # noqa: PLC0415
 
-    found = foreign.read(weights)
-    network = ArrayNetwork(found.weights, found.spec)
-    data = ExportData(few_images(network))
-    if way == "torch":
+    if way == "direct":
+        published = direct.convert(weights, None, None, bundle)
+    else:
         from export.to_onnx import TorchNetwork  # noqa: PLC0415
         from model.network import zoo  # noqa: PLC0415
 
-        published = publish(TorchNetwork(zoo.read(weights)), bundle, data, ("fp32", "fp16"))
-    else:
-        published = publish(network, bundle, data, ("fp32", "fp16"))
+        found = foreign.read(weights)
+        data = ExportData(direct.few_images(ArrayNetwork(found.weights, found.spec)))
+        published = publish(TorchNetwork(zoo.read(weights)), bundle, data, data.precisions)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     differences = {precision: graph.parity.relative_difference for precision, graph in published.graphs.items()}
     print(json.dumps({"peak_mb": peak, "cpu_s": time.process_time(), "differences": differences}))

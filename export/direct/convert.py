@@ -1,6 +1,8 @@
 """A file of foreign weights, or a checkpoint folder, -> a proved bundle, without torch. Fetches nothing."""
 
+import ctypes
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from export.bundle import ExportData, Published, export_data_of, generated_images, publish
@@ -16,6 +18,8 @@ from model.weights.mixer_weights import own_weights
 from model.weights.tensor_file import open_safetensors
 from model.weights.tensor_names import unwrapped
 
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+_LARGE_BLOCK_BYTES = 1 << 20
 _GFLOP, _FEWEST = 100, 4  # that all parity images may take in one pass; and how many there are at least
 
 
@@ -34,6 +38,7 @@ def convert(
     Raises: CheckpointError for a file that is no Mixer's; ExportError where fp32 misses its thresholds, or `bundle`
     cannot be written.
     """
+    _return_large_blocks()
     network = _opened(weights, remote, labels)
     export_data = export_data_of(network)
     if network.images is None:
@@ -51,6 +56,12 @@ def _opened(weights: Path, remote: Remote | None, labels: tuple[str, ...] | None
     path = weights / WEIGHTS
     own = own_weights(path, description.config, unwrapped(path, open_safetensors(path), FIRST))
     return ArrayNetwork(own, description.spec, description.images)
+
+
+def _return_large_blocks() -> None:
+    """Have glibc return large blocks to the system as they are freed, or it keeps the weights of the graph before."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def few_images(network: ArrayNetwork) -> Pixels:

@@ -1,9 +1,7 @@
 """A network of which there are weights alone: written node by node, and judged by the forward pass in NumPy."""
 
-import ctypes
 import math
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +48,6 @@ class ArrayNetwork:
 
     def write_graph(self, path: Path, form: Form) -> None:
         """Write the network as ONNX. Raises ExportError; CheckpointError; OSError."""
-        _give_memory_back()
         write_model(*mixer_graph(self.weights, form), path)
 
     def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision) -> None:
@@ -59,9 +56,3 @@ class ArrayNetwork:
             graph.write_metadata(path, spec, precision)
         else:
             append_metadata(path, graph.metadata_of(spec, precision))
-
-
-def _give_memory_back() -> None:
-    """glibc keeps what ONNX Runtime has freed of the graph before: as much as the weights take."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
