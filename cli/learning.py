@@ -47,7 +47,9 @@ def import_weights(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="google:FOLDER/NAME, timm:NAME, or a file: Google's .npz, timm's .safetensors or .pth."
+            metavar="SRC",
+            help="google:FOLDER/NAME, timm:NAME, hf-hub:ORG/REPO[@REVISION], or a file: Google's .npz, timm's "
+            ".safetensors or .pth.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder to write.")],
@@ -67,18 +69,16 @@ def import_weights(
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     require_extra("torch")
     from model.data.layout import read_labels  # noqa: PLC0415
-    from model.network import checkpoint, download, names, zoo  # noqa: PLC0415
+    from model.hubs import weights as hub_weights  # noqa: PLC0415
+    from model.network import checkpoint, zoo  # noqa: PLC0415
 
     checkpoint.expect_checkpoint_folder(out)
     words = None
     if labels is not None:
         words = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
-    remote = names.find(source)
-    path = Path(source)
-    if remote is not None:
-        with bar() as progress:
-            path = download.fetch(remote, cache, task_of(progress, f"downloading {source}"))
-    imported = zoo.read(path, words, remote)
+    with bar() as progress:
+        found = hub_weights.fetch(source, cache, task_of(progress, f"downloading {source}"))
+    imported = zoo.read(found.path, words, found.remote)
     checkpoint.save(imported, out)
     config = imported.model.config
     typer.echo(

@@ -1,6 +1,6 @@
 """Foreign checkpoints in: Google's .npz and timm's .safetensors or .pth, of any sizes, become a Checkpoint.
 
-Sizes are read off the tensors. Knows the names of public weights, and leaves fetching them to download.py.
+Sizes are read off the tensors. Leaves names and fetching to model/hubs/.
 """
 
 import math
@@ -19,28 +19,27 @@ from safetensors.torch import load_file
 
 from model.data.layout import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
-from model.network import checkpoint, download, names
+from model.hubs import weights
+from model.hubs.remote import PAPER_FIT, Remote
+from model.hubs.transfer import Progress
+from model.network import checkpoint
 from model.network.checkpoint import Checkpoint
 from model.network.layouts import GOOGLE, TIMM, Entry, Layout, Tensors
 from model.network.mixer import MixerConfig, MlpMixer, variant_name
-from model.network.names import Remote
 from model.network.state_dict import differences, read_torch, unwrapped
-from model.spec import Fit, ModelSpec, Source
+from model.spec import ModelSpec, Source
 
 _BLOCK = re.compile(r"(?:MixerBlock_|blocks\.)(\d+)[/.]")
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
-_PAPER_FIT = Fit(mode="crop", crop_percentage=0.875)  # shorter side to 256, central 224
 
 
-def open_weights(source: str, progress: download.Progress = lambda done, total: None) -> Checkpoint:
+def open_weights(source: str, progress: Progress = lambda done, total: None) -> Checkpoint:
     """A checkpoint folder, or public weights by their name, downloaded where they are not in the cache.
 
     Raises: CheckpointError.
     """
-    remote = names.find(source)
-    if remote is None:
-        return checkpoint.load(Path(source))
-    return read(download.fetch(remote, progress=progress), None, remote)
+    found = weights.fetch(source, progress=progress)
+    return checkpoint.load(found.path) if found.remote is None else read(found.path, None, found.remote)
 
 
 def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | None = None) -> Checkpoint:
@@ -55,7 +54,7 @@ def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | Non
     tensors = unwrapped(path, wrapped, layout.first)
     config = _infer(path, layout, tensors)
     if remote is not None:
-        config = replace(config, pixel_mean=(remote.pixel_mean,), pixel_std=(remote.pixel_std,))
+        config = _prepared(path, config, remote)
     entries = list(layout.entries(config))
     _expect_names(path, layout, {entry.theirs for entry in entries}, set(tensors))
     model = MlpMixer(config)
@@ -63,20 +62,30 @@ def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | Non
     return Checkpoint(model.eval(), _spec(path, layout, config, labels, remote))
 
 
+def _prepared(path: Path, config: MixerConfig, remote: Remote) -> MixerConfig:
+    """The sizes of `config` with the normalization and the GELU that go with where the file is from."""
+    mean, std, gelu = remote.pixel_mean, remote.pixel_std, remote.gelu or config.gelu
+    try:
+        return replace(config, pixel_mean=mean, pixel_std=std, gelu=gelu)
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not go with its preprocessing: {error}") from error
+
+
 def _spec(
     path: Path, layout: Layout, config: MixerConfig, labels: tuple[str, ...] | None, remote: Remote | None
 ) -> ModelSpec:
+    labels = labels if labels is not None or remote is None else remote.labels
     if labels is not None and len(labels) != config.num_classes:
         raise CheckpointError(f"{path} has {config.num_classes} classes; expected as many labels, not {len(labels)}.")
     return ModelSpec(
-        name=path.stem,
+        name=path.stem if remote is None else Path(remote.filename).stem,
         variant=variant_name(config),
         image_size=config.image_size,
         patch_size=config.patch_size,
         channels=3 if config.channels == 3 else 1,
         num_classes=config.num_classes,
         labels=labels or _default_labels(config.num_classes, remote),
-        fit=_PAPER_FIT,
+        fit=PAPER_FIT if remote is None else remote.fit,
         interpolation=layout.interpolation if remote is None else remote.interpolation,
         source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else remote.url),
     )

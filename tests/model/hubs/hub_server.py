@@ -26,7 +26,11 @@ class HubServer(ThreadingHTTPServer):
 
     def gets(self) -> list[str | None]:
         """The ranges of the file that were asked for; None for all of it."""
-        return [headers.get("range") for method, _, headers in self.requests if method == "GET"]
+        return [
+            headers.get("range")
+            for method, path, headers in self.requests
+            if method == "GET" and path.startswith("/cdn/")
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):

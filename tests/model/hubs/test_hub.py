@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from model.errors import CheckpointError
-from model.network import download, hub, names, zoo
-from tests.model.network.hub_server import COMMIT, HubServer, serving
+from model.hubs import download, hub, names
+from model.hubs.hub import HubFile
+from model.network import zoo
+from tests.model.hubs.hub_server import COMMIT, HubServer, serving
 
 ROOT = Path(__file__).parents[3]
 CONTENT = (ROOT / "tests" / "vectors" / "timm_tiny.safetensors").read_bytes()
@@ -32,12 +34,13 @@ def server() -> Iterator[HubServer]:
 
 
 def fetch(server: HubServer, cache: Path) -> Path:
-    return hub.fetch(REPOSITORY, FILE, server.url, cache)
+    return hub.fetch(HubFile(REPOSITORY, FILE, server.url), cache)
 
 
 def test_a_file_is_downloaded_once_with_progress(server: HubServer, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    path = hub.fetch(REPOSITORY, FILE, server.url, tmp_path, lambda done, total: seen.append((done, total)))
+    wanted = HubFile(REPOSITORY, FILE, server.url)
+    path = hub.fetch(wanted, tmp_path, lambda done, total: seen.append((done, total)))
     assert path.read_bytes() == CONTENT
     assert path.parent.name == COMMIT
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -47,10 +50,7 @@ def test_a_file_is_downloaded_once_with_progress(server: HubServer, tmp_path: Pa
     assert server.gets() == [None]
 
 
-def test_a_download_that_broke_off_goes_on_from_there(
-    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)
+def test_a_download_that_broke_off_goes_on_from_there(server: HubServer, tmp_path: Path) -> None:
     server.break_off_after = 1000
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert server.gets() == [None, "bytes=1000-"]
@@ -82,13 +82,13 @@ def test_a_refusal_is_one_line_with_its_status(
 )
 def test_a_hub_that_cannot_be_reached_is_one_line_at_once(tmp_path: Path, endpoint: str) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be downloaded: ") as caught:
-        hub.fetch(REPOSITORY, FILE, endpoint, tmp_path)
+        hub.fetch(HubFile(REPOSITORY, FILE, endpoint), tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(server: HubServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match=r"cannot be downloaded: .*Not a directory"):
+    with pytest.raises(CheckpointError, match=r"cannot be written: .*Not a directory"):
         fetch(server, tmp_path / "file" / "cache")
 
 
