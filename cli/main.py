@@ -21,6 +21,8 @@ from cli.collected.commands import collected
 from cli.embed import embed
 from cli.explain import explain
 from cli.learning import register
+from cli.pulling.child import with_bundle
+from cli.pulling.command import pull
 from cli.reload import reload
 from cli.terminal import console
 from model.errors import MixerError
@@ -30,6 +32,7 @@ register(app)
 app.command()(classify)
 app.command()(embed)
 app.command()(explain)
+app.command()(pull)
 app.command()(reload)
 app.add_typer(collected)
 app.command("bench", context_settings=PASS_ON, add_help_option=False)(bench)
@@ -69,7 +72,7 @@ def mixer(
 
 @app.command(context_settings=PASS_ON, add_help_option=False)
 def serve(context: typer.Context) -> None:
-    """Serve a bundle over HTTP. Every option is also a MIXER_* variable; see mixer serve --help."""
+    """Serve MODEL, a bundle or what one is made of, over HTTP. mixer serve --help has every option and variable."""
     with signals.hang_ups_noted():
         from app import main as composition  # noqa: PLC0415
         from app.server import serve as server  # noqa: PLC0415
@@ -78,7 +81,7 @@ def serve(context: typer.Context) -> None:
         chosen = settings.load(context.args)
         logs.configure(chosen.log_format, chosen.log_level)
         environment.log_oddities(Settings.model_fields, settings.ENV_PREFIX)
-        planned = topology.planned(chosen)
+        planned = topology.planned(with_bundle(chosen))
         raise typer.Exit(server.serve(lambda worker: composition.create_service(planned, worker=worker), planned))
 
 

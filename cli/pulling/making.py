@@ -1,0 +1,58 @@
+"""A model as it is asked for -> its bundle in the cache: fetched, converted and checked, once. Knows no options."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from cli.pulling import conversion, self_check
+from cli.pulling.asked import Asked
+from cli.pulling.store import Made, Store
+from model.errors import CheckpointError
+from model.hubs import names, weights
+from model.hubs.transfer import Progress
+from model.hubs.weights import Weights
+
+Say = Callable[[str], None]
+Bar = Callable[[str], AbstractContextManager[Progress]]
+
+
+def make(asked: Asked, store: Store, say: Say, bar: Bar, *, again: bool = False) -> Made:
+    """The bundle of a model; the one in the store, if it is there. `again`: unless its host has newer weights.
+
+    Raises: MixerError, in one line.
+    """
+    if not again and (made := store.find(asked)) is not None:
+        return made
+    waiting = f"{asked.source} is being made by another process; waiting for it."
+    with store.making(asked, lambda: say(waiting)) as folder:
+        if not again and (made := store.find(asked)) is not None:
+            return made
+        found = _fetched(asked, bar, again=again)
+        key, name = conversion.key_of(found, asked.labels), _name(found)
+        if (made := store.find(asked)) is not None and made.bundle.parent.name == key:
+            return made
+        return _made(asked, found, folder / key / name, store, say)
+
+
+def _fetched(asked: Asked, bar: Bar, *, again: bool) -> Weights:
+    if names.find(asked.source) is not None:
+        conversion.expect_fetchers()
+    with bar(f"fetching {asked.source}") as progress:
+        return weights.fetch(asked.source, progress=progress, again=again)
+
+
+def _made(asked: Asked, found: Weights, bundle: Path, store: Store, say: Say) -> Made:
+    if asked.labels is not None and found.path.is_dir():
+        raise CheckpointError(f"{asked.source} is a checkpoint, which has its labels; expected no others for it.")
+    say(f"converting {asked.source}")
+    for line in conversion.convert(found, asked.labels, bundle):
+        say(line)
+    outcome = self_check.check(bundle)
+    return store.put(asked, bundle.parent.name, Made(bundle, outcome.passed, outcome.line))
+
+
+def _name(found: Weights) -> str:
+    """What the bundle is called, and the model where it is served."""
+    if found.remote is not None:
+        return Path(found.remote.filename).stem
+    return found.path.name if found.path.is_dir() else found.path.stem
