@@ -78,6 +78,29 @@ def test_a_refusal_is_one_line_with_its_status(
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (403, "GatedRepo", "403, as access is granted to those who ask on its page; expected a token that may read it"),
+        (401, None, "401, as for what is private or is not there; expected a token that may read it in HF_TOKEN"),
+        (404, "RepoNotFound", "404, as for what is private or is not there; expected a token that may read it in HF_"),
+        (404, "RevisionNotFound", f"404; expected another revision than main, which {REPOSITORY} does not have."),
+        (404, "EntryNotFound", f"404; {REPOSITORY} has no {FILE}."),
+        (404, None, "404; expected a repository that is there, and has the file."),
+    ],
+)
+def test_a_refusal_says_what_it_means_and_what_to_do(
+    server: HubServer, tmp_path: Path, status: int, code: str | None, words: str
+) -> None:
+    server.status, server.error_code = status, code
+    remote = names.find(NAME, {"HF_ENDPOINT": server.url})
+    assert remote is not None
+    with pytest.raises(CheckpointError) as caught:
+        download.fetch(remote, tmp_path)
+    assert f"{FILE} cannot be downloaded: {words}" in str(caught.value)
+    assert "HTTPS_PROXY" not in str(caught.value), "neither a mirror nor a proxy would help"
+
+
+@pytest.mark.parametrize(
     "endpoint", ["http://127.0.0.1:9", "models.test", "ftp://models.test", "http://models.test:port"]
 )
 def test_a_hub_that_cannot_be_reached_is_one_line_at_once(tmp_path: Path, endpoint: str) -> None:
@@ -154,3 +177,25 @@ def test_cache_and_offline_mode_are_the_hubs_own(server: HubServer, tmp_path: Pa
     asked = len(server.requests)
     assert run(HF_HUB_OFFLINE="1").returncode == 0
     assert len(server.requests) == asked
+
+
+def test_what_a_killed_process_had_fetched_is_not_fetched_again(server: HubServer, tmp_path: Path) -> None:
+    blob = tmp_path / f"models--{REPOSITORY.replace('/', '--')}" / "blobs" / server.digest
+    blob.parent.mkdir(parents=True)
+    blob.with_name(f"{server.digest}.part").write_bytes(CONTENT[:1000])
+    assert fetch(server, tmp_path).resolve() == blob
+    assert blob.read_bytes() == CONTENT
+    assert server.gets() == ["bytes=1000-"]
+
+
+def test_another_revision_is_another_file(server: HubServer, tmp_path: Path) -> None:
+    hub.fetch(HubFile(REPOSITORY, FILE, server.url, "v2"), tmp_path)
+    assert {path.split("/resolve/")[1] for _, path, _ in server.requests} == {f"v2/{FILE}"}
+
+
+def test_the_hub_is_asked_again_where_that_is_wanted(server: HubServer, tmp_path: Path) -> None:
+    fetch(server, tmp_path)
+    asked = len(server.requests)
+    hub.fetch(HubFile(REPOSITORY, FILE, server.url), tmp_path, again=True)
+    assert len(server.requests) > asked
+    assert len(server.gets()) == 1, "and gives nothing twice"
