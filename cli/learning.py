@@ -69,7 +69,7 @@ def import_weights(
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     require_extra("torch")
     from model.data.layout import read_labels  # noqa: PLC0415
-    from model.hubs import weights as hub_weights  # noqa: PLC0415
+    from model.hubs import source as hub_source  # noqa: PLC0415
     from model.network import checkpoint, zoo  # noqa: PLC0415
 
     checkpoint.expect_checkpoint_folder(out)
@@ -77,7 +77,7 @@ def import_weights(
     if labels is not None:
         words = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
     with bar() as progress:
-        found = hub_weights.fetch(source, cache, task_of(progress, f"downloading {source}"))
+        found = hub_source.fetch(source, cache, task_of(progress, f"downloading {source}"))
     imported = zoo.read(found.path, words, found.remote)
     checkpoint.save(imported, out)
     config = imported.model.config

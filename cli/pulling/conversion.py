@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.pulling.asked import VERSION
 from model.errors import MixerError
-from model.hubs.weights import Weights
+from model.hubs.source import Weights
 
 _CONVERTERS = ("torch", "onnx", "onnxscript", "safetensors")
 _FETCHERS = ("httpx", "huggingface_hub")

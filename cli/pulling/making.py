@@ -8,9 +8,10 @@ from cli.pulling import conversion, self_check
 from cli.pulling.asked import Asked
 from cli.pulling.store import Made, Store
 from model.errors import CheckpointError
-from model.hubs import names, weights
+from model.hubs import names
+from model.hubs import source as hub_source
+from model.hubs.source import Weights
 from model.hubs.transfer import Progress
-from model.hubs.weights import Weights
 
 Say = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -38,7 +39,7 @@ def _fetched(asked: Asked, bar: Bar, *, again: bool) -> Weights:
     if names.find(asked.source) is not None:
         conversion.expect_fetchers()
     with bar(f"fetching {asked.source}") as progress:
-        return weights.fetch(asked.source, progress=progress, again=again)
+        return hub_source.fetch(asked.source, progress=progress, again=again)
 
 
 def _made(asked: Asked, found: Weights, bundle: Path, store: Store, say: Say) -> Made:

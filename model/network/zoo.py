@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from model.data.layout import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
-from model.hubs import weights
+from model.hubs import source as hub_source
 from model.hubs.remote import PAPER_FIT, Remote
 from model.hubs.transfer import Progress
 from model.network import checkpoint
@@ -38,7 +38,7 @@ def open_weights(source: str, progress: Progress = lambda done, total: None) -> 
 
     Raises: CheckpointError.
     """
-    found = weights.fetch(source, progress=progress)
+    found = hub_source.fetch(source, progress=progress)
     return checkpoint.load(found.path) if found.remote is None else read(found.path, None, found.remote)
 
 

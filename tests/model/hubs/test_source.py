@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model.errors import CheckpointError
-from model.hubs import weights
+from model.hubs import source
 from model.network import zoo
 from tests.model.hubs.hub_server import COMMIT, HubServer, serving
 
@@ -35,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 def test_a_repository_comes_with_its_labels_and_its_preprocessing(server: HubServer, tmp_path: Path) -> None:
-    found = weights.fetch("hf-hub:someone/mixer", tmp_path)
+    found = source.fetch("hf-hub:someone/mixer", tmp_path)
     assert found.remote is not None
     imported = zoo.read(found.path, None, found.remote)
     assert imported.spec.labels == tuple(CONFIG["label_names"])
@@ -47,7 +47,7 @@ def test_a_repository_comes_with_its_labels_and_its_preprocessing(server: HubSer
 
 
 def test_the_weights_are_of_the_commit_that_the_config_is_of(server: HubServer, tmp_path: Path) -> None:
-    weights.fetch("hf-hub:someone/mixer@v2", tmp_path)
+    source.fetch("hf-hub:someone/mixer@v2", tmp_path)
     asked = {path.split("/resolve/")[1] for _, path, _ in server.requests}
     assert asked == {"v2/config.json", f"{COMMIT}/model.safetensors"}
 
@@ -57,7 +57,7 @@ def test_a_repository_of_another_network_is_one_line_before_its_weights_are_fetc
 ) -> None:
     server.small["config.json"] = json.dumps({**CONFIG, "architecture": "resnet50"}).encode()
     with pytest.raises(CheckpointError) as caught:
-        weights.fetch("hf-hub:someone/resnet", tmp_path)
+        source.fetch("hf-hub:someone/resnet", tmp_path)
     assert str(caught.value) == (
         "config.json of someone/resnet has the architecture 'resnet50'; expected a Mixer of timm's, as mixer_b16_224."
     )
@@ -76,7 +76,7 @@ def test_a_repository_that_lacks_a_file_is_one_line(
 ) -> None:
     server.small[missing] = None
     with pytest.raises(CheckpointError) as caught:
-        weights.fetch("hf-hub:someone/mixer", tmp_path)
+        source.fetch("hf-hub:someone/mixer", tmp_path)
     assert str(caught.value).endswith(f"404; someone/mixer has no {missing}. {expected}")
 
 
@@ -85,7 +85,7 @@ def test_without_a_way_to_the_hub_two_files_in_a_folder_will_do(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CheckpointError) as caught:
-        weights.fetch("hf-hub:someone/mixer", tmp_path / "cache")
+        source.fetch("hf-hub:someone/mixer", tmp_path / "cache")
     assert str(caught.value).endswith(
         ". A mirror may be named in HF_ENDPOINT, a proxy in HTTPS_PROXY; or fetch config.json and model.safetensors on "
         "another machine into a folder, and name that folder."
@@ -94,7 +94,7 @@ def test_without_a_way_to_the_hub_two_files_in_a_folder_will_do(
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "model.safetensors").write_bytes(CONTENT)
-    found = weights.fetch(str(folder))
+    found = source.fetch(str(folder))
     assert found.path == folder / "model.safetensors"
     assert found.remote is not None
     assert zoo.read(found.path, None, found.remote).spec.labels == tuple(CONFIG["label_names"])
@@ -103,5 +103,5 @@ def test_without_a_way_to_the_hub_two_files_in_a_folder_will_do(
 def test_a_checkpoints_folder_and_a_file_are_themselves(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model": {}, "spec": {}}')
     (tmp_path / "model.safetensors").touch()
-    assert weights.fetch(str(tmp_path)) == weights.Weights(tmp_path)
-    assert weights.fetch(str(tmp_path / "a.npz")) == weights.Weights(tmp_path / "a.npz")
+    assert source.fetch(str(tmp_path)) == source.Weights(tmp_path)
+    assert source.fetch(str(tmp_path / "a.npz")) == source.Weights(tmp_path / "a.npz")
