@@ -83,7 +83,7 @@ def as_written(path: Path) -> str:
 
 
 def _google(rest: str, environment: Mapping[str, str]) -> Remote:
-    base = environment.get(GOOGLE_VARIABLE, _GOOGLE).rstrip("/")
+    base = (environment.get(GOOGLE_VARIABLE) or _GOOGLE).rstrip("/")
     folder, _, model = rest.partition("/")
     filename, tuned = f"google-{folder}-{model}.npz", folder != "imagenet21k"
     return Remote(f"{base}/{rest}.npz", filename, interpolation="bilinear", is_imagenet1k=tuned, mirror=GOOGLE_VARIABLE)
@@ -106,7 +106,7 @@ def _hub(name: str, repository: str, revision: str, environment: Mapping[str, st
 
 
 def _on_hub(repository: str, revision: str, filename: str, environment: Mapping[str, str]) -> Remote:
-    base = environment.get(ENDPOINT_VARIABLE, _HUGGING_FACE).rstrip("/")
+    base = (environment.get(ENDPOINT_VARIABLE) or _HUGGING_FACE).rstrip("/")
     at = "" if revision == "main" else f"-{revision.replace('/', '-')}"
     return Remote(
         f"{base}/{repository}/resolve/{revision}/{TIMM_FILE}",

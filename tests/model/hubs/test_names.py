@@ -32,6 +32,11 @@ def test_names_have_their_public_addresses(name: str, url: str) -> None:
     assert (remote.pixel_mean, remote.pixel_std) == ((127.5,), (127.5,))
 
 
+@pytest.mark.parametrize("name", ["google:gsam/Mixer-S_8", "timm:mixer_b16_224.goog_in21k"])
+def test_an_empty_variable_names_no_mirror(name: str) -> None:
+    assert names.find(name, {"MIXER_GOOGLE_MODELS_URL": "", "HF_ENDPOINT": ""}) == names.find(name, {})
+
+
 def test_the_miil_weights_take_pixels_in_0_to_1_resized_bilinearly() -> None:
     remote = names.find("timm:mixer_b16_224.miil_in21k_ft_in1k", {})
     assert remote is not None
