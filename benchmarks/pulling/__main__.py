@@ -27,7 +27,7 @@ from benchmarks.pulling.memory import Memory
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pants.jpg"
 HEAD = (
-    "| model | first start, s | second, s | its bundle as a folder, s | maker, MB | service, MB | second, MB | HOME, MB "
+    "| model | first start, s | second, s | its folder, s | maker, MB | service, MB | second, MB | HOME, MB "
     "| bundle, MB |\n|---|---|---|---|---|---|---|---|---|"
 )
 SLOW = 40_000_000  # bytes a second, so that a kill finds the middle of a download

@@ -30,6 +30,8 @@ def convert(weights: Weights, labels: tuple[str, ...] | None, bundle: Path) -> l
     from model.network import checkpoint, run_folder, zoo  # noqa: PLC0415
 
     if weights.path.is_dir():
+        if labels is not None:
+            raise MixerError(f"{weights.path} is a checkpoint, which has its labels; expected no others for it.")
         loaded = checkpoint.load(run_folder.better(weights.path))
     else:
         loaded = zoo.read(weights.path, labels, weights.remote)

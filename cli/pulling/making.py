@@ -7,19 +7,30 @@ from pathlib import Path
 from cli.pulling import conversion, self_check
 from cli.pulling.asked import Asked
 from cli.pulling.store import Made, Store
-from model.errors import CheckpointError
 from model.hubs import names
 from model.hubs import source as hub_source
 from model.hubs.source import Weights
 from model.hubs.transfer import Progress
 
+Convert = Callable[[Weights, tuple[str, ...] | None, Path], list[str]]
+Check = Callable[[Path], self_check.Outcome]
 Say = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Progress]]
 
 
-def make(asked: Asked, store: Store, say: Say, bar: Bar, *, again: bool = False) -> Made:
+def make(
+    asked: Asked,
+    store: Store,
+    say: Say,
+    bar: Bar,
+    *,
+    again: bool = False,
+    convert: Convert = conversion.convert,
+    check: Check = self_check.check,
+) -> Made:
     """The bundle of a model; the one in the store, if it is there. `again`: unless its host has newer weights.
 
+    say: takes lines that tell what happens. bar: shows how far the download is.
     Raises: MixerError, in one line.
     """
     if not again and (made := store.find(asked)) is not None:
@@ -32,7 +43,11 @@ def make(asked: Asked, store: Store, say: Say, bar: Bar, *, again: bool = False)
         key, name = conversion.key_of(found, asked.labels), _name(found)
         if (made := store.find(asked)) is not None and made.bundle.parent.name == key:
             return made
-        return _made(asked, found, folder / key / name, store, say)
+        say(f"converting {asked.source}")
+        for line in convert(found, asked.labels, folder / key / name):
+            say(line)
+        outcome = check(folder / key / name)
+        return store.put(asked, key, Made(folder / key / name, outcome.passed, outcome.line))
 
 
 def _fetched(asked: Asked, bar: Bar, *, again: bool) -> Weights:
@@ -40,16 +55,6 @@ def _fetched(asked: Asked, bar: Bar, *, again: bool) -> Weights:
         conversion.expect_fetchers()
     with bar(f"fetching {asked.source}") as progress:
         return hub_source.fetch(asked.source, progress=progress, again=again)
-
-
-def _made(asked: Asked, found: Weights, bundle: Path, store: Store, say: Say) -> Made:
-    if asked.labels is not None and found.path.is_dir():
-        raise CheckpointError(f"{asked.source} is a checkpoint, which has its labels; expected no others for it.")
-    say(f"converting {asked.source}")
-    for line in conversion.convert(found, asked.labels, bundle):
-        say(line)
-    outcome = self_check.check(bundle)
-    return store.put(asked, bundle.parent.name, Made(bundle, outcome.passed, outcome.line))
 
 
 def _name(found: Weights) -> str:

@@ -153,6 +153,7 @@ def _meant(text: str) -> list[str]:
         return [known[max(held, key=len)]]
     part = _letters(re.split("[/:]", text.removesuffix(".npz").removesuffix(".safetensors"))[-1])
     whole = [known[letters] for letters in known if len(part) > 5 and part in letters]  # all names have "mixer"
+    whole.sort(key=lambda name: name.partition(":")[0] != text.partition(":")[0].lower())  # its own origin first
     like = difflib.get_close_matches(part, known, n=_MOST_NAMED, cutoff=0.7)
     return whole[:_MOST_NAMED] or [known[letters] for letters in like]
 

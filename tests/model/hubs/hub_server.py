@@ -15,6 +15,7 @@ class HubServer(ThreadingHTTPServer):
     """Serves `content` as every file of every repository, a large one: with a redirect that says its SHA-256.
 
     small: content of files that are sent as they are, by their names; None for one that is not there.
+    stands_still_after: bytes of a file after which nothing more comes until goes_on.
     error_code: what the hub tells beside a status that is not 200.
     """
 
@@ -28,6 +29,8 @@ class HubServer(ThreadingHTTPServer):
         self.status = 200
         self.error_code: str | None = None
         self.break_off_after: int | None = None
+        self.stands_still_after: int | None = None
+        self.stands_still, self.goes_on = threading.Event(), threading.Event()
         self.requests: list[tuple[str, str, dict[str, str]]] = []
 
     def gets(self) -> list[str | None]:
@@ -84,6 +87,12 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.break_off_after is not None:
             body, hub.break_off_after = body[: hub.break_off_after], None
             self.close_connection = True
+        if hub.stands_still_after is not None:
+            self.wfile.write(body[: hub.stands_still_after])
+            self.close_connection = True
+            hub.stands_still.set()
+            hub.goes_on.wait(60)
+            return
         self.wfile.write(body)
 
     def _head(self, status: int, headers: dict[str, str]) -> None:

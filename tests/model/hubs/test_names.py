@@ -80,6 +80,7 @@ def test_an_unlike_name_is_told_all_of_its_origin(name: str) -> None:
     ("name", "meant"),
     [
         ("mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
+        ("timm:mixer_b16", "timm:mixer_b16_224.miil_in21k"),
         ("timm:mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
         ("timm/mixer_b16_224.goog_in21k", "timm:mixer_b16_224.goog_in21k"),
         ("hf_hub:timm/mixer_l16_224.goog_in21k_ft_in1k", "timm:mixer_l16_224.goog_in21k_ft_in1k"),
