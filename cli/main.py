@@ -21,7 +21,7 @@ from cli.collected.commands import collected
 from cli.embed import embed
 from cli.explain import explain
 from cli.learning import register
-from cli.pulling.child import with_bundle
+from cli.pulling.child import bundle_of, with_bundle
 from cli.pulling.command import pull
 from cli.reload import reload
 from cli.terminal import console
@@ -86,10 +86,11 @@ def serve(context: typer.Context) -> None:
 
 
 @app.command()
-def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder or .onnx file.")]) -> None:
+def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder, .onnx file or model (mixer pull).")]) -> None:
     """Print a bundle's spec, and which precisions it has, as JSON."""
     from app.engine.engine import EngineOptions, find_graphs, open_engine  # noqa: PLC0415
 
+    bundle = bundle_of(bundle)
     engine = open_engine(EngineOptions(bundle, provider="cpu", max_batch_size=1))
     content = {
         "precisions": {precision: str(path) for precision, path in find_graphs(bundle).items()},

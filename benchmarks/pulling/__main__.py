@@ -150,7 +150,7 @@ def main() -> None:
         print(HEAD)
         for model in models:
             print(bench.row(model), flush=True)
-        print(bench.log.read_text())
+        print(*re.findall(r"^(?!\d{4}-).+$", bench.log.read_text(), re.MULTILINE), sep="\n")
         for told in (bench.killed(models[0]), bench.two_at_once(models[-1]), *map(bench.offline, models)):
             print(told, flush=True)
 

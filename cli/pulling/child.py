@@ -15,26 +15,32 @@ from app.settings import Settings
 from cli.pulling.asked import asked_of
 from cli.pulling.store import Store
 from cli.terminal import console
-from model.hubs.download import cache_folder
+from model.hubs.cache import cache_folder
 
 _MODULE = __name__.removesuffix(".pulling.child")
 
 
 def with_bundle(chosen: Settings) -> Settings:
-    """The settings with a bundle's folder in place of a model.
+    """The settings with a bundle's folder in place of a model. Raises: as `bundle_of`."""
+    bundle = bundle_of(chosen.bundle)
+    return chosen if bundle == chosen.bundle else chosen.model_copy(update={"bundle": bundle})
+
+
+def bundle_of(model: Path) -> Path:
+    """A bundle's folder in place of a model; any other path as it is.
 
     Raises: CheckpointError for an unknown name; SystemExit with the exit code of a process that failed, which has said
     why.
     """
-    asked = asked_of(chosen.bundle)
+    asked = asked_of(model)
     if asked is None:
-        return chosen
+        return model
     made = Store(cache_folder()).find(asked)
     if made is None:
-        return chosen.model_copy(update={"bundle": _pulled(asked.source)})
+        return _pulled(asked.source)
     if not made.passed:
         console.print(f"warning: {asked.source}: {made.told}")
-    return chosen.model_copy(update={"bundle": made.bundle})
+    return made.bundle
 
 
 def _pulled(source: str) -> Path:

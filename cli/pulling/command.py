@@ -34,7 +34,7 @@ def pull(
     from cli.pulling.telling import bytes_told  # noqa: PLC0415
     from model.data.layout import IMAGENET_1K, read_labels  # noqa: PLC0415
     from model.errors import CheckpointError  # noqa: PLC0415
-    from model.hubs.download import cache_folder  # noqa: PLC0415
+    from model.hubs.cache import cache_folder  # noqa: PLC0415
 
     words = None if labels is None else read_labels(IMAGENET_1K if str(labels) == "imagenet1k" else labels)
     asked = asked_of(Path(model), words)

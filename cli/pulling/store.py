@@ -18,8 +18,8 @@ from tempfile import NamedTemporaryFile
 
 from cli.pulling.asked import Asked
 from model.errors import CheckpointError
+from model.hubs.cache import write_failure
 from model.hubs.lock import alone_with
-from model.hubs.transfer import write_failure
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,17 @@
 Knows neither the names of checkpoints nor tensors.
 """
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from model.errors import CheckpointError
 from model.hubs import hub
+from model.hubs.cache import cache_folder
 from model.hubs.names import TIMM_FILE
 from model.hubs.remote import Remote
 from model.hubs.transfer import Progress, Transfer, Unreachable
 from model.hubs.transfer import fetch as transfer_file
 
-CACHE_VARIABLE = "MIXER_CACHE"
 CONFIG_FILE = "config.json"
-
-
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where downloads and bundles made of them are kept: $MIXER_CACHE, else $XDG_CACHE_HOME/mixer-serve.
-
-    Without either variable it is ~/.cache/mixer-serve.
-    """
-    if named := environment.get(CACHE_VARIABLE):
-        return Path(named)
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixer-serve"
 
 
 def fetch(

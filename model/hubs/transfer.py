@@ -4,7 +4,6 @@ Proxies and certificates are taken from the usual variables. Knows neither hubs 
 """
 
 import base64
-import errno
 import hashlib
 import os
 import shutil
@@ -16,11 +15,11 @@ from pathlib import Path
 import httpx
 
 from model.errors import CheckpointError
+from model.hubs.cache import write_failure
 from model.hubs.lock import alone_with
 
 TRIES = 5
 _TIMEOUT = httpx.Timeout(30)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = Callable[[int, int], None]
 
@@ -73,14 +72,6 @@ def fetch(transfer: Transfer, progress: Progress = lambda done, total: None, tri
         raise Unreachable(f"{transfer.url} cannot be downloaded: {reason(error)}.") from error
     except OSError as error:
         raise CheckpointError(write_failure(transfer.path.parent, error)) from error
-
-
-def write_failure(folder: Path, error: OSError) -> str:
-    """Why `folder` cannot be written, with the free space where that is the reason."""
-    if error.errno not in _FULL:
-        return f"{folder} cannot be written: {error}"
-    free = shutil.disk_usage(folder).free >> 20
-    return f"{folder} cannot be written: {error.strerror}, {free} MiB are free. Make room, and give the command again."
 
 
 def reason(error: Exception) -> str:

@@ -62,6 +62,17 @@ def test_a_check_that_failed_is_told_at_every_start(store: Store, capsys: pytest
     assert capsys.readouterr().err == f"warning: {NAME}: self-check: as the test has it.\n"
 
 
+@pytest.mark.process
+def test_a_bundle_is_served_without_a_word_of_hubs_or_converters(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cli import main; from cli.pulling.child import bundle_of;"
+        f"bundle_of(Path({str(write_bundle(tmp_path, color_spec()))!r}));"
+        "print({'huggingface_hub', 'httpx', 'httpx2', 'torch', 'onnx', 'safetensors', 'tqdm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_an_unknown_name_starts_nothing(store: Store) -> None:
     with pytest.raises(CheckpointError, match=r"^timm:resnet50 is not a checkpoint that is known here; expected"):
         child.with_bundle(Settings(bundle=Path("timm:resnet50")))

@@ -37,11 +37,6 @@ def google(store: Store, name: str = "google:imagenet1k/Mixer-B_16") -> names.Re
     return remote
 
 
-def test_the_cache_follows_the_usual_variable() -> None:
-    assert download.cache_folder({"XDG_CACHE_HOME": "/somewhere"}) == Path("/somewhere/mixer-serve")
-    assert download.cache_folder({}) == Path.home() / ".cache" / "mixer-serve"
-
-
 # --- downloads ---
 
 

@@ -143,10 +143,3 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     with pytest.raises(CheckpointError, match=r" has 0 MiB free; expected 0 MiB, which http://127.*/file takes\.$"):
         transfer.fetch(wanted(store, tmp_path))
     assert in_the_folder(tmp_path) == []
-
-
-def test_a_disk_that_fills_up_is_one_line_and_what_came_is_kept(tmp_path: Path) -> None:
-    error = OSError(28, "No space left on device")
-    message = transfer.write_failure(tmp_path, error)
-    assert message.startswith(f"{tmp_path} cannot be written: No space left on device, ")
-    assert message.endswith(" MiB are free. Make room, and give the command again.")
