@@ -2,22 +2,16 @@
 
 import hashlib
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
+from cli.pulling import packages
 from cli.pulling.asked import VERSION
 from model.errors import MixerError
 from model.hubs.source import Weights
 
-_CONVERTERS = ("torch", "onnx", "onnxscript", "safetensors")
-_FETCHERS = ("httpx", "huggingface_hub")
+_CONVERTERS = ("torch", "onnxscript")
 _OF_A_CHECKPOINT = ("config.json", "model.safetensors", "pictures/*", "best/config.json", "best/model.safetensors")
 _SHA256 = re.compile("[0-9a-f]{64}")
-
-
-def expect_fetchers() -> None:
-    """Raises MixerError where a package that fetches is missing, with what brings it."""
-    _expect_installed(_FETCHERS, "Fetching models", "pull")
 
 
 def convert(weights: Weights, labels: tuple[str, ...] | None, bundle: Path) -> list[str]:
@@ -25,7 +19,7 @@ def convert(weights: Weights, labels: tuple[str, ...] | None, bundle: Path) -> l
 
     Raises: MixerError, in one line, and where a package is missing, with what brings it.
     """
-    _expect_installed(_CONVERTERS, "Making a bundle of weights", "train,export")
+    packages.expect_installed(_CONVERTERS, "train,export")
     from export.bundle import export_data_of, publish  # noqa: PLC0415
     from model.network import checkpoint, run_folder, zoo  # noqa: PLC0415
 
@@ -60,12 +54,3 @@ def _digest(path: Path) -> str:
         return " ".join(f"{file.relative_to(path)} {_digest(file)}" for file in files)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _expect_installed(modules: tuple[str, ...], what: str, extras: str) -> None:
-    missing = next((module for module in modules if find_spec(module) is None), None)
-    if missing is not None:
-        raise MixerError(
-            f"{what} needs {missing}, which is not installed; expected scripts/install cpu,{extras}, or "
-            f"pip install 'mixer-serve[cpu,{extras}]'."
-        )

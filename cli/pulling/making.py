@@ -7,7 +7,6 @@ from pathlib import Path
 from cli.pulling import conversion, self_check
 from cli.pulling.asked import Asked
 from cli.pulling.store import Made, Store
-from model.hubs import names
 from model.hubs import source as hub_source
 from model.hubs.source import Weights
 from model.hubs.transfer import Progress
@@ -51,8 +50,6 @@ def make(
 
 
 def _fetched(asked: Asked, bar: Bar, *, again: bool) -> Weights:
-    if names.find(asked.source) is not None:
-        conversion.expect_fetchers()
     with bar(f"fetching {asked.source}") as progress:
         return hub_source.fetch(asked.source, progress=progress, again=again)
 

@@ -33,15 +33,6 @@ def test_labels_for_a_checkpoint_are_refused(tmp_path: Path) -> None:
         conversion.convert(Weights(tmp_path), ("a",), tmp_path / "bundle")
 
 
-def test_a_package_that_is_missing_is_named_with_what_brings_it() -> None:
-    with pytest.raises(MixerError) as caught:
-        conversion._expect_installed(("json", "no_such_package"), "Fetching models", "pull")
-    assert str(caught.value) == (
-        "Fetching models needs no_such_package, which is not installed; expected scripts/install cpu,pull, or "
-        "pip install 'mixer-serve[cpu,pull]'."
-    )
-
-
 # --- keys ---
 
 
