@@ -3,13 +3,16 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli.pulling import packages
 from cli.pulling.asked import VERSION
-from model.errors import MixerError
 from model.hubs.source import Weights
 
-_CONVERTERS = ("torch", "onnxscript")
+if TYPE_CHECKING:
+    from export.bundle import Published
+
+_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 _OF_A_CHECKPOINT = ("config.json", "model.safetensors", "pictures/*", "best/config.json", "best/model.safetensors")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -17,26 +20,34 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 def convert(weights: Weights, labels: tuple[str, ...] | None, bundle: Path) -> list[str]:
     """Write the bundle of a file of weights or of a checkpoint folder. Returns lines that tell what was found.
 
-    Raises: MixerError, in one line, and where a package is missing, with what brings it.
+    Only files of torch.save need torch. Raises: MixerError, in one line; of what is missing, with what brings it.
     """
-    packages.expect_installed(_CONVERTERS, "train,export")
-    from export.bundle import export_data_of, publish  # noqa: PLC0415
-    from model.network import checkpoint, run_folder, zoo  # noqa: PLC0415
+    packages.expect_installed()
+    from export.direct import convert as direct  # noqa: PLC0415
+    from model.network import run_folder  # noqa: PLC0415
 
-    if weights.path.is_dir():
-        if labels is not None:
-            raise MixerError(f"{weights.path} is a checkpoint, which has its labels; expected no others for it.")
-        loaded = checkpoint.load(run_folder.better(weights.path))
+    if weights.path.suffix.lower() in _OF_TORCH and weights.path.is_file():
+        published = _published_by_torch(weights, labels, bundle)
     else:
-        loaded = zoo.read(weights.path, labels, weights.remote)
-    pictures = export_data_of(loaded)
-    published = publish(loaded, bundle, pictures, pictures.precisions)
+        path = run_folder.better(weights.path) if weights.path.is_dir() else weights.path
+        published = direct.convert(path, weights.remote, labels, bundle)
+    spec = published.graphs["fp32"].spec
     notes = () if weights.remote is None else weights.remote.notes
     return [
-        f"Mixer {loaded.spec.variant}, {loaded.spec.image_size} pixels, {loaded.spec.num_classes} classes: "
-        f"{', '.join(published.graphs)}",
+        f"Mixer {spec.variant}, {spec.image_size} pixels, {spec.num_classes} classes: {', '.join(published.graphs)}",
         *(f"warning: {line}" for line in (*notes, *published.warnings, *published.refused.values())),
     ]
+
+
+def _published_by_torch(weights: Weights, labels: tuple[str, ...] | None, bundle: Path) -> "Published":
+    packages.expect_installed(("torch", "onnxscript"), "train,export")
+    from export.bundle import export_data_of, publish  # noqa: PLC0415
+    from export.to_onnx import TorchNetwork  # noqa: PLC0415
+    from model.network import zoo  # noqa: PLC0415
+
+    network = TorchNetwork(zoo.read(weights.path, labels, weights.remote))
+    pictures = export_data_of(network)
+    return publish(network, bundle, pictures, pictures.precisions)
 
 
 def key_of(weights: Weights, labels: tuple[str, ...] | None) -> str:

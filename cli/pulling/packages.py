@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from model.errors import MixerError
 
-PULL = ("httpx", "huggingface_hub", "onnx", "safetensors")  # the extra of that name
+PULL = ("httpx", "huggingface_hub", "ml_dtypes", "onnx", "safetensors", "threadpoolctl")  # the extra of that name
 
 
 def expect_installed(modules: tuple[str, ...] = PULL, extras: str = "pull") -> None:

@@ -29,7 +29,7 @@ def test_a_file_of_weights_becomes_a_bundle(tmp_path: Path, name: str) -> None:
 
 
 def test_labels_for_a_checkpoint_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MixerError, match="is a checkpoint, which has its labels; expected no others for it"):
+    with pytest.raises(MixerError, match="is a checkpoint, which has labels of its own; expected none beside it"):
         conversion.convert(Weights(tmp_path), ("a",), tmp_path / "bundle")
 
 

@@ -21,7 +21,8 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it() -> None:
 
 
 def test_the_extra_brings_what_is_asked_for() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    brought = {name.replace("-", "_") for name in project["optional-dependencies"]["pull"]}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    brought = {name.replace("-", "_") for name in (*extras["pull"], *extras["convert"])}
+    assert "mixer-serve[convert]" in extras["pull"]
     assert brought >= set(packages.PULL)
     packages.expect_installed()
