@@ -23,13 +23,13 @@ import httpx
 
 from benchmarks.pulling.files import MODELS, write
 from benchmarks.pulling.hub import Hub, answering
-from benchmarks.pulling.memory import Memory
+from benchmarks.pulling.usage import Usage
 
 PICTURE = Path(__file__).parents[2] / "examples" / "pants.jpg"
-HEAD = (
-    "| model | first start, s | second, s | its folder, s | maker, MB | service, MB | second, MB | HOME, MB "
-    "| bundle, MB |\n|---|---|---|---|---|---|---|---|---|"
-)
+COLUMNS = (
+    "model", "first start, s", "second, s", "its folder, s", "processor: first, s", "second, s", "its folder, s",
+    "maker, MB", "service, MB", "second, MB", "HOME, MB", "bundle, MB",
+)  # fmt: skip
 SLOW = 40_000_000  # bytes a second, so that a kill finds the middle of a download
 
 
@@ -47,26 +47,27 @@ class Bench:
         second_s, second = self.started(model, home)
         assert self.server.sent == sent, "a second start fetches nothing"
         (graph,) = (home / ".cache" / "mixer-serve" / "models").glob("*/*/fp32.onnx")
-        plain_s, _ = self.started(str(graph.parent), home)
+        plain_s, plain = self.started(str(graph.parent), home)
+        seconds = (first_s, second_s, plain_s, first.processor_s, second.processor_s, plain.processor_s)
         sizes = (first.maker, first.service, second.service, disk(home), disk(graph.parent))
-        cells = [model, *(f"{seconds:.1f}" for seconds in (first_s, second_s, plain_s))]
-        return f"| {' | '.join([*cells, *(f'{size / 1e6:.0f}' for size in sizes)])} |"
+        return line(model, *(f"{value:.1f}" for value in seconds), *(f"{size / 1e6:.0f}" for size in sizes))
 
-    def started(self, model: str, home: Path) -> tuple[float, Memory]:
-        """Seconds until the first answer of `mixer serve MODEL`, and its memory. It is stopped then."""
-        memory, begun = Memory(), time.perf_counter()
+    def started(self, model: str, home: Path) -> tuple[float, Usage]:
+        """Seconds until the first answer of `mixer serve MODEL`, and what it took. It is stopped then."""
+        usage, begun = Usage(), time.perf_counter()
         command = [str(self.mixer), "serve", model, "--port", str(self.port), "--workers", "1"]
         with self.log.open("ab") as lines:
             process = subprocess.Popen(command, env=self.environment(home), stderr=lines)
         try:
             while process.poll() is None:
-                memory.look(process.pid)
+                usage.look(process.pid)
                 if self.answers():
-                    return time.perf_counter() - begun, memory
+                    usage.look(process.pid)
+                    return time.perf_counter() - begun, usage
                 time.sleep(0.05)
             raise SystemExit(f"mixer serve {model} ended with {process.returncode}: {self.log.read_text()}")
         finally:
-            memory.look(process.pid)
+            usage.look(process.pid)
             process.terminate()
             process.wait(60)
 
@@ -132,6 +133,11 @@ class Bench:
         return {**kept, **hosts, "HOME": str(home), "NO_PROXY": "127.0.0.1,localhost"}
 
 
+def line(*cells: str) -> str:
+    """A row of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
 def disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
@@ -147,7 +153,7 @@ def main() -> None:
         bench = Bench(options.mixer.absolute(), options.port, server, Path(name))
         for model in models:
             server.files |= write(model, bench.folder)
-        print(HEAD)
+        print(line(*COLUMNS), line(*["---"] * len(COLUMNS)), sep="\n")
         for model in models:
             print(bench.row(model), flush=True)
         print(*re.findall(r"^(?!\d{4}-).+$", bench.log.read_text(), re.MULTILINE), sep="\n")
