@@ -1,4 +1,4 @@
-"""A foreign file, its spec, and the checkpoint folder that becomes of it; test_zoo.py has what can be wrong."""
+"""A foreign file, its spec, and the checkpoint folder made of it. test_zoo.py has what can be wrong with one."""
 
 from pathlib import Path
 
