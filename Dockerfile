@@ -22,7 +22,8 @@ COPY cli cli
 COPY mixer_client mixer_client
 RUN /opt/mixer/bin/pip install --no-compile --no-deps . \
     && /opt/mixer/bin/pip uninstall --yes pip setuptools hf-xet \
-    && rm -r /opt/mixer/lib/python3*/site-packages/onnx/backend /opt/mixer/lib/python3*/site-packages/onnx/reference \
+    && cd /opt/mixer/lib/python3*/site-packages && rm -r onnx/backend onnx/reference \
+    && find onnx \( -name '*.cc' -o -name '*.h' \) -delete \
     && find /opt/mixer -depth \( -name tests -o -name __pycache__ \) -type d -exec rm -rf {} + \
     && /opt/mixer/bin/python -m compileall -q /opt/mixer/lib
 
