@@ -47,7 +47,9 @@ def import_weights(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="google:FOLDER/NAME, timm:NAME, or a file: Google's .npz, timm's .safetensors or .pth."
+            metavar="SRC",
+            help="google:FOLDER/NAME, timm:NAME, hf-hub:ORG/REPO[@REVISION], or a file: Google's .npz, timm's "
+            ".safetensors or .pth.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder to write.")],
@@ -67,25 +69,23 @@ def import_weights(
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
     require_extra("safetensors")
     from model.data.layout import read_labels  # noqa: PLC0415
-    from model.network import checkpoint_folder, download, foreign, names  # noqa: PLC0415
+    from model.hubs import source as hub_source  # noqa: PLC0415
+    from model.network import checkpoint_folder, foreign  # noqa: PLC0415
     from model.weights.mixer_weights import TORCH_SUFFIXES  # noqa: PLC0415
 
     checkpoint_folder.expect_checkpoint_folder(out)
     words = None
     if labels is not None:
         words = foreign.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
-    remote = names.find(source)
-    path = Path(source)
-    if remote is not None:
-        with bar() as progress:
-            path = download.fetch(remote, cache, task_of(progress, f"downloading {source}"))
-    if path.suffix.lower() in TORCH_SUFFIXES:
+    with bar() as progress:
+        found = hub_source.fetch(source, cache, task_of(progress, f"downloading {source}"))
+    if found.path.suffix.lower() in TORCH_SUFFIXES:
         require_extra("torch")
         from model.network import zoo  # noqa: PLC0415
 
-        imported = zoo.read_any(path, words, remote)
+        imported = zoo.read_any(found.path, words, found.remote)
     else:
-        imported = foreign.read(path, words, remote)
+        imported = foreign.read(found.path, words, found.remote)
     foreign.save(imported, out)
     config = imported.weights.config
     typer.echo(

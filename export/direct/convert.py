@@ -9,9 +9,9 @@ from export.bundle import ExportData, Published, export_data_of, generated_image
 from export.direct.network import ArrayNetwork
 from export.target import PRECISIONS
 from model.errors import CheckpointError
+from model.hubs.remote import Remote
 from model.network import foreign
 from model.network.checkpoint_folder import FIRST, WEIGHTS, load_description
-from model.network.names import Remote
 from model.preprocess import Pixels
 from model.spec import Network, Precision
 from model.weights.mixer_weights import own_weights

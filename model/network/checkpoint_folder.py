@@ -5,7 +5,6 @@ Writes are atomic: a reader sees the old file or the new one, never half of one.
 
 import errno
 import json
-import re
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from model.errors import CheckpointError
-from model.network.names import WEIGHT_SUFFIXES, is_name
+from model.hubs.names import WEIGHT_SUFFIXES, as_written, is_name
 from model.preprocess import Pixels, to_pixels
 from model.spec import ModelSpec
 from model.weights.config import MixerConfig
@@ -123,7 +122,7 @@ def expect_checkpoint_folder(folder: Path) -> None:
 
 def _no_checkpoint(folder: Path) -> str:
     """Describes a path without a checkpoint's config, and the nearest known name."""
-    written = re.sub("^(https?:/)(?!/)", r"\1/", str(folder))  # as it was written, before it became a path
+    written = as_written(folder)
     if is_name(written) or folder.suffix in WEIGHT_SUFFIXES:
         kind = "is a file of weights" if folder.suffix in WEIGHT_SUFFIXES else "stands for public weights"
         imported = shlex.join(["mixer", "import", written, "CHECKPOINT"])

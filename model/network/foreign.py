@@ -10,14 +10,12 @@ from safetensors.numpy import save_file
 
 from model.data.layout import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
+from model.hubs.remote import PAPER_FIT, Remote
 from model.network.checkpoint_folder import Description, save_folder
-from model.network.names import Remote
-from model.spec import Fit, ModelSpec, Source
+from model.spec import ModelSpec, Source
 from model.weights.config import MixerConfig, variant_name
 from model.weights.layouts import Layout
 from model.weights.mixer_weights import MixerWeights, read_weights
-
-_PAPER_FIT = Fit(mode="crop", crop_percentage=0.875)  # shorter side to 256, central 224
 
 
 @dataclass(frozen=True)
@@ -51,24 +49,33 @@ def described(
 ) -> ForeignModel:
     """The weights of a file with their spec, as `read` has it. Raises CheckpointError where the labels do not fit."""
     if remote is not None:
-        weights = weights.scaled(remote.pixel_mean, remote.pixel_std)
+        weights = _prepared(path, weights, remote)
     return ForeignModel(weights, _spec(path, layout, weights.config, labels, remote))
+
+
+def _prepared(path: Path, weights: MixerWeights, remote: Remote) -> MixerWeights:
+    """The weights with the normalization and the GELU that go with where the file is from."""
+    try:
+        return weights.prepared(remote.pixel_mean, remote.pixel_std, remote.gelu or weights.config.gelu)
+    except ValueError as error:
+        raise CheckpointError(f"{path} does not go with its preprocessing: {error}") from error
 
 
 def _spec(
     path: Path, layout: Layout, config: MixerConfig, labels: tuple[str, ...] | None, remote: Remote | None
 ) -> ModelSpec:
+    labels = labels if labels is not None or remote is None else remote.labels
     if labels is not None and len(labels) != config.num_classes:
         raise CheckpointError(f"{path} has {config.num_classes} classes; expected as many labels, not {len(labels)}.")
     return ModelSpec(
-        name=path.stem,
+        name=path.stem if remote is None else Path(remote.filename).stem,
         variant=variant_name(config),
         image_size=config.image_size,
         patch_size=config.patch_size,
         channels=3 if config.channels == 3 else 1,
         num_classes=config.num_classes,
         labels=labels or _default_labels(config.num_classes, remote),
-        fit=_PAPER_FIT,
+        fit=PAPER_FIT if remote is None else remote.fit,
         interpolation=layout.interpolation if remote is None else remote.interpolation,
         source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else remote.url),
     )

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import torch
 
-from model.network import checkpoint, download, foreign, names
+from model.hubs import source as hub_source
+from model.hubs.remote import Remote
+from model.hubs.transfer import Progress
+from model.network import checkpoint, foreign
 from model.network.checkpoint import Checkpoint
 from model.network.foreign import ForeignModel
 from model.network.mixer import MlpMixer
-from model.network.names import Remote
 from model.network.state_dict import read_torch
 from model.weights.layouts import TIMM
 from model.weights.mixer_weights import TORCH_SUFFIXES, by_our_names
 from model.weights.tensor_file import StoredTensors, held, reading
 
 
-def open_weights(source: str, progress: download.Progress = lambda done, total: None) -> Checkpoint:
+def open_weights(source: str, progress: Progress = lambda done, total: None) -> Checkpoint:
     """A checkpoint folder, or public weights by their name, downloaded where they are not in the cache.
 
     Raises: CheckpointError.
     """
-    remote = names.find(source)
-    if remote is None:
-        return checkpoint.load(Path(source))
-    return read(download.fetch(remote, progress=progress), None, remote)
+    found = hub_source.fetch(source, progress=progress)
+    return checkpoint.load(found.path) if found.remote is None else read(found.path, None, found.remote)
 
 
 def read(path: Path, labels: tuple[str, ...] | None = None, remote: Remote | None = None) -> Checkpoint:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from model.errors import CheckpointError
-from model.weights.config import MixerConfig, tensor_shapes
+from model.weights.config import GeluFlavour, MixerConfig, tensor_shapes
 from model.weights.layouts import GOOGLE, TIMM, Entry, Layout
 from model.weights.tensor_file import Array, StoredTensor, StoredTensors, open_npz, open_safetensors
 from model.weights.tensor_names import differences, unwrapped
@@ -28,9 +28,11 @@ class MixerWeights:
     config: MixerConfig
     tensors: StoredTensors
 
-    def scaled(self, pixel_mean: float, pixel_std: float) -> "MixerWeights":
-        """The same with another scale of its input, in 0..255 and alike for every channel."""
-        return replace(self, config=replace(self.config, pixel_mean=(pixel_mean,), pixel_std=(pixel_std,)))
+    def prepared(
+        self, pixel_mean: tuple[float, ...], pixel_std: tuple[float, ...], gelu: GeluFlavour
+    ) -> "MixerWeights":
+        """The same with another scale of its input, in 0..255, and another GELU. Raises ValueError, as MixerConfig."""
+        return replace(self, config=replace(self.config, pixel_mean=pixel_mean, pixel_std=pixel_std, gelu=gelu))
 
 
 def read_weights(path: Path) -> tuple[MixerWeights, Layout]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from model.network.names import find
 from safetensors.numpy import load_file
 
 from export.direct.convert import convert, few_images
@@ -15,7 +16,6 @@ from export.direct.network import ArrayNetwork
 from export.parity import THRESHOLDS, GraphRunner
 from model.errors import CheckpointError
 from model.network import checkpoint
-from model.network.names import find
 from model.preprocess import Pixels
 from model.spec import Fit, ModelSpec, Source
 from model.weights.config import VARIANTS

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.network import checkpoint, foreign, names, zoo
+from model.hubs import names
+from model.network import checkpoint, foreign, zoo
 from model.spec import Fit
 
 VECTORS = Path(__file__).parents[2] / "vectors"

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from model.errors import CheckpointError
-from model.network import checkpoint, foreign, names, zoo
+from model.hubs import names
+from model.network import checkpoint, foreign, zoo
 from model.network.mixer import MlpMixer
 from model.preprocess import patchify
 from model.spec import Fit

@@ -27,7 +27,7 @@ def test_every_tensor_has_the_name_and_the_shape_that_follow_from_the_sizes(file
 
 def test_another_scale_of_the_input_changes_nothing_else():
     weights, _ = read_weights(VECTORS / "timm_tiny.safetensors")
-    scaled = weights.scaled(0.0, 255.0)
+    scaled = weights.prepared((0.0,), (255.0,), "erf")
     assert (scaled.config.pixel_mean, scaled.config.pixel_std) == ((0.0,), (255.0,))
     assert scaled.tensors is weights.tensors
 
