@@ -67,6 +67,12 @@ class Settings(Options):
         description="Folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file; or a folder of such folders, "
         "each of which is then served under its name, with instances and memory of its own.",
     )
+    bundle_key: Path | None = Field(
+        default=None,
+        description="File with a public key in PEM (P-256, P-384 or P-521) whose owner has signed every bundle, as "
+        "mixer sign does; one that is not what was signed stops the start, and is refused by a reload. Needs the extra "
+        "signing. Not set: bundles need no signature.",
+    )
     default_model: str = Field(
         default="",
         description="Name of the bundle that answers where a request names none. Empty: the only one, or the first by "
