@@ -15,6 +15,7 @@ from cli.card import card, card_of_export
 from cli.distillation import distil, lessons
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
 from cli.outgoing.commands import export_timm
+from cli.outgoing.push import push
 from cli.outgoing.signing import sign
 from cli.reference import reference
 from cli.terminal import bar, console, require_extra, task_of
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
     app.command("calibrate")(calibrate)
     app.command("reference")(reference)
     app.command("card")(card)
+    app.command("push")(push)
     app.command("sign")(sign)
 
 

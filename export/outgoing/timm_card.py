@@ -22,6 +22,13 @@ def timm_readme(checkpoint: Checkpoint, prose: CardProse, num_bytes: int, graphs
     return readme(facts, prose, (), "\n\n".join(_usage(checkpoint)), libraries)
 
 
+def with_timm(card: str, checkpoint: Checkpoint) -> str:
+    """A bundle's card, which tells of timm's layout, too."""
+    library, tag = f"library_name: {BUNDLE[0]}\n", f"- {BUNDLE[-1]}\n"
+    card = card.replace(library, f"library_name: {TIMM}\n", 1).replace(tag, f"{tag}- {TIMM}\n", 1)
+    return card.rstrip("\n") + "\n\n" + "\n\n".join(_usage(checkpoint)) + "\n"
+
+
 def _usage(checkpoint: Checkpoint) -> Iterator[str]:
     """The part below the card: a program, and what it does otherwise."""
     spec = checkpoint.spec
