@@ -114,7 +114,7 @@ def export(
 ) -> None:
     """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
     if timm is not None:
-        export_timm(better_weights(source, weights), timm)
+        export_timm(better_weights(source, weights), timm, prose=source)
         if bundle is None:
             return
     if bundle is None:

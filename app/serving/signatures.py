@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from app.errors import BadSettings, EngineError, StartError
 
 SIGNATURE = "model.sig"  # in the bundle's folder
+_KEY = "key.pem"  # beside the copy
 _VARIABLE = "MIXER_BUNDLE_KEY"
 _MODULE = "model_signing"
 _PATIENCE_S = 600.0
@@ -47,13 +48,18 @@ def verified(bundle: Path, key: Path | None) -> Iterator[Path]:
     if key is None:
         yield bundle
         return
-    with TemporaryDirectory(prefix="mixer-verified-") as name:
-        private, copy = Path(name), Path(name) / "bundle"
-        trusted = private / "key.pem"
-        trusted.write_bytes(_public_key(key))
+    pem = _public_key(key)
+    try:
+        private = TemporaryDirectory(prefix="mixer-verified-")
+    except OSError as error:
+        raise EngineError(
+            f"The bundle {bundle} cannot be copied to verify it: {error.strerror}; see TMPDIR."
+        ) from error
+    with private as name:
+        copy = Path(name) / "bundle"
         try:
-            _copy(bundle, copy)
-            _expect_signed(bundle, copy, trusted)
+            _copy(bundle, copy, pem)
+            _expect_signed(bundle, copy)
             yield copy
         except StartError as error:
             raise type(error)(str(error).replace(str(copy), str(bundle))) from error
@@ -100,13 +106,17 @@ def _is_elliptic(pem: bytes) -> bool:
         return False
 
 
-def _copy(bundle: Path, copy: Path) -> None:
-    """Raises EngineError: a file is no folder, has no place for a signature; links and pipes are not signed."""
+def _copy(bundle: Path, copy: Path, key: bytes) -> None:
+    """Copy the bundle, and put the key beside the copy.
+
+    Raises: EngineError; a single file has no place for a signature, and pipes cannot be copied.
+    """
     if not bundle.is_dir():
         raise EngineError(f"The bundle {bundle} is no folder; {_VARIABLE} is set: expected one with {SIGNATURE}.")
     if not (bundle / SIGNATURE).is_file():
         raise EngineError(f"The bundle {bundle} has no {SIGNATURE}; {_VARIABLE} is set: expected it to be signed.")
     try:
+        copy.with_name(_KEY).write_bytes(key)
         shutil.copytree(bundle, copy, symlinks=True, ignore=shutil.ignore_patterns(_UNSIGNED))
     except shutil.Error as error:
         path, _, why = error.args[0][0]
@@ -115,9 +125,9 @@ def _copy(bundle: Path, copy: Path) -> None:
         raise EngineError(f"The bundle {bundle} cannot be copied to verify it: {error}") from error
 
 
-def _expect_signed(bundle: Path, copy: Path, key: Path) -> None:
-    """Verify the copy, whose signature goes out of it. Raises EngineError."""
-    signature = (copy / SIGNATURE).replace(copy.parent / SIGNATURE)
+def _expect_signed(bundle: Path, copy: Path) -> None:
+    """Verify the copy, whose signature goes out of it. Links in it are refused. Raises EngineError."""
+    signature, key = (copy / SIGNATURE).replace(copy.with_name(SIGNATURE)), copy.with_name(_KEY)
     try:
         run_model_signing("verify", "key", copy, "--signature", signature, "--public_key", key)
     except SignatureProcessFailed as error:

@@ -51,7 +51,7 @@ def _parts(facts: CardFacts, prose: CardProse, charts: Collection[str], *, is_bu
     yield f"# {spec.name}"
     yield prose.overview or overview_of(spec)
     yield from _list_of("## What it is for", prose.uses)
-    if is_bundle:
+    if is_bundle or any(graph.spec.metrics for graph in facts.graphs):
         yield from _graphs(facts)
     if facts.findings is not None:
         yield from _findings(facts.findings, facts.judged, charts)

@@ -17,6 +17,7 @@ from export.target import graphs_in
 from model.errors import ExportError
 from model.network import checkpoint as checkpoints
 from model.network.checkpoint import CONFIG, WEIGHTS, Checkpoint
+from model.network.run_folder import better
 
 SIGNATURE = "model.sig"
 CHECKPOINT = "checkpoint"  # the folder in a bundle that holds what its graphs were made of
@@ -27,12 +28,14 @@ _CHARTS = "charts"
 def collect(source: Path, folder: Path) -> None:
     """Fill `folder`, which is empty, with what is pushed of `source`: a bundle, or a checkpoint.
 
-    Of a checkpoint graphs are made, and proved, first. Raises: ExportError, CheckpointError.
+    Of a checkpoint, of its best epoch where it has one, graphs are made, and proved, first.
+
+    Raises: ExportError, CheckpointError.
     """
     if graphs_in(source):
         _collect_bundle(source, folder)
     elif (source / CONFIG).is_file():
-        loaded = checkpoints.load(source)
+        loaded = checkpoints.load(better(source))
         publish(loaded, folder)
         bring_prose(source, folder)
         write_card(folder, CardFacts(read_graphs(folder)))

@@ -13,7 +13,7 @@ README = "README.md"
 
 
 def write_timm(checkpoint: Checkpoint, source: Path, folder: Path) -> None:
-    """Write timm's layout with a model card, whose prose is that of card.toml in `source`, the checkpoint's folder.
+    """Write timm's layout with a model card, whose prose is that of card.toml in `source`.
 
     Raises: ExportError where `folder` holds anything but an earlier one, or cannot be written.
     """

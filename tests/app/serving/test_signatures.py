@@ -204,6 +204,15 @@ def test_the_longer_curves_are_known_too(bundle: Path, tmp_path: Path, curve: ec
         assert (folder / "fp32.onnx").is_file()
 
 
+def test_where_nothing_can_be_copied_that_is_told(bundle: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(bundle / "none"))
+    with (
+        pytest.raises(EngineError, match="cannot be copied to verify it: No such file or directory; see TMPDIR"),
+        verified(bundle, keys.public),
+    ):
+        pass
+
+
 # --- the key ---
 
 

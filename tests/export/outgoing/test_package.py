@@ -1,6 +1,7 @@
 """What of a model goes to a hub: graphs, timm's layout and the card; of a signed bundle all of it, as it is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from export.outgoing.timm_layout import timm_tensors
 from model.errors import ExportError
 from model.network import checkpoint as checkpoints
 from model.network.checkpoint import Checkpoint
+from model.spec import Metrics
 from tests.export.toy_checkpoints import toy_checkpoint
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
@@ -83,3 +85,14 @@ def test_a_signed_bundle_goes_as_it_is(bundle: Path, toy: Checkpoint, tmp_path: 
 def test_any_other_folder_is_refused(tmp_path: Path):
     with pytest.raises(ExportError, match="photos is neither a bundle nor a checkpoint"):
         collected(tmp_path / "photos", tmp_path / "out")
+
+
+def test_of_a_run_the_best_epoch_goes(toy: Checkpoint, tmp_path: Path):
+    other = toy_checkpoint(num_blocks=1)
+    for checkpoint, folder, epoch, top1 in ((toy, "run", 2, 0.5), (other, "run/best", 1, 0.75)):
+        metrics = Metrics(data_set="maps", num_pictures=4, top1=top1, top5=1, calibration_error=0)
+        spec = checkpoint.spec.model_copy(update={"metrics": metrics})
+        history = {"history": [{"epoch": epoch}]}
+        checkpoints.save(replace(checkpoint, spec=spec, training=history), tmp_path / folder)
+    collected(tmp_path / "run", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_args"]["num_blocks"] == 1

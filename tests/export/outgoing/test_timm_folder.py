@@ -1,6 +1,7 @@
 """The folder of an export to timm's layout: what it holds, what it takes the place of, and what its card says."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from export.outgoing.timm_folder import README, write_timm
 from export.outgoing.timm_layout import ENTRY_POINT
 from model.errors import ExportError
 from model.network import checkpoint as checkpoints
-from model.spec import Fit
+from model.spec import Fit, Metrics
 from tests.export.toy_checkpoints import toy_checkpoint
 
 
@@ -70,3 +71,14 @@ def test_a_file_in_its_place_is_told(tmp_path: Path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ExportError, match="out is a file; expected a folder"):
         written(tmp_path)
+
+
+def test_what_was_measured_stands_in_the_card(tmp_path: Path):
+    metrics = Metrics(data_set="maps", num_pictures=4, top1=0.75, top5=1, calibration_error=0)
+    checkpoint = toy_checkpoint()
+    measured = replace(checkpoint, spec=checkpoint.spec.model_copy(update={"metrics": metrics}))
+    write_timm(measured, tmp_path, tmp_path / "out")
+    card = (tmp_path / "out" / README).read_text()
+    assert "| `model.safetensors` |" in card
+    assert "75.00%" in card
+    assert "## Accuracy" not in written(tmp_path)
