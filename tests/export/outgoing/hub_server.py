@@ -1,4 +1,4 @@
-"""A server on this machine that plays the part of the Hugging Face hub that takes files: repositories, LFS, commits."""
+"""A server on this machine that plays the Hugging Face hub: it takes files as commits and LFS, and gives them back."""
 
 import base64
 import hashlib
@@ -64,9 +64,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.objects[digest] = body
         self._answer(200, {})
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
-        if not self._is_refused():
+        """A file by its address, with what huggingface_hub asks to know of it."""
+        if self._is_refused():
+            return
+        found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
+        content = self._file(*found.groups()) if found else None
+        if content is None:
             self._answer(404, {"error": "Repository not found"})
+            return
+        self.send_response(200)
+        for name, value in (("ETag", f'"{hashlib.sha256(content).hexdigest()}"'), ("X-Repo-Commit", _COMMIT)):
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def _file(self, repository: str, branch: str, name: str) -> bytes | None:
+        return self.server.repositories.get(repository, {}).get(branch, {}).get(name)
 
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"

@@ -40,6 +40,18 @@ def test_all_of_a_folder_comes_as_one_commit(server: WritableHub, folder: Path):
     assert list(server.objects.values()) == [FILES["fp32.onnx"]]  # the others are in the commit itself
 
 
+def test_what_was_pushed_comes_back_as_it_was(
+    server: WritableHub, folder: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    upload(folder, revision="v2")
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 -- after upload has said how it is to work
+
+    cache = tmp_path_factory.mktemp("cache")
+    for name, content in FILES.items():
+        path = hf_hub_download("shop/clothes", name, revision="v2", cache_dir=cache, endpoint=server.url)
+        assert Path(path).read_bytes() == content
+
+
 def test_a_second_push_goes_into_the_same_repository(server: WritableHub, folder: Path):
     upload(folder)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Another\n")
