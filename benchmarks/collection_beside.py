@@ -2,15 +2,14 @@
 
     python -m benchmarks.collection_beside [--bundle BUNDLE] [--rounds N] [--connections C]
 
-Four services with their defaults: one keeps nothing, one keeps every picture, one on a disk that is full (a tmpfs of
-1 MB; needs root), one on a disk that hangs (this process holds the folder's lock). wrk sends the pictures of examples/
-to one after the other, and every service has to give the answers of the first. Prints a line a round, the medians of
-the ratios to the first, and what became of the pictures.
+Five services with their defaults: two keep nothing (what tells them apart is noise), one keeps every picture, one is on
+a disk that is full (a tmpfs of 1 MB; needs root), one on a disk that hangs (this process holds the folder's lock). wrk
+sends the pictures of examples/ to one after the other, and every service has to give the answers of the first. Prints a
+line a round, the medians of the ratios to the first, and what became of the pictures.
 """
 
 import argparse
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -23,13 +22,13 @@ from statistics import median
 
 import httpx
 
-from benchmarks.explanations_beside import measured
+from benchmarks.explanations_beside import measured, write_plan
 from benchmarks.serving.configurations import Configuration
 from benchmarks.serving.processes import adopt_orphans
 from benchmarks.serving.server import Probe, serving
 
 ROOT = Path(__file__).resolve().parents[1]
-OFF = "keeps nothing"
+OFF, OFF_TOO = "keeps nothing", "keeps nothing, too"
 
 
 @contextmanager
@@ -80,11 +79,11 @@ def main() -> int:
     pictures = [path.read_bytes() for path in sorted((ROOT / "examples").glob("*.jpg"))]
     with tempfile.TemporaryDirectory(prefix="bench-collection-") as made, ExitStack() as stack:
         folder = Path(made)
-        folders: dict[str, Path | None] = {OFF: None, "keeps all": folder / "kept"}
+        folders: dict[str, Path | None] = {OFF: None, OFF_TOO: None, "keeps all": folder / "kept"}
         if os.geteuid() == 0:
             folders["full disk"] = stack.enter_context(full_disk(folder / "full"))
         folders["hanging disk"] = stack.enter_context(hanging_disk(folder / "hanging"))
-        _write_plan(folder, pictures)
+        write_plan(folder, pictures)
         probe = Probe("/classify", "image/jpeg", pictures[0])
         ports: dict[str, int] = {}
         for number, (name, kept) in enumerate(folders.items()):
@@ -97,16 +96,6 @@ def main() -> int:
             ports[name] = stack.enter_context(entered).port
         _in_turns(asked, pictures, ports, folder)
     return 0
-
-
-def _write_plan(folder: Path, pictures: list[bytes]) -> None:
-    files = []
-    for index, picture in enumerate(pictures):
-        (folder / f"body-{index}").write_bytes(picture)
-        files.append(json.dumps(str(folder / f"body-{index}")))
-    headers = '["content-type"] = "image/jpeg"'
-    plan = f'return {{ path = "/classify", headers = {{ {headers} }}, files = {{ {", ".join(files)} }} }}\n'
-    (folder / "plan.lua").write_text(plan, encoding="utf-8")
 
 
 def _in_turns(asked: argparse.Namespace, pictures: list[bytes], ports: Mapping[str, int], folder: Path) -> None:

@@ -65,6 +65,17 @@ class Stream:
                     self.refused += 1
 
 
+def write_plan(folder: Path, pictures: list[bytes]) -> None:
+    """What wrk sends: the pictures to /classify, one after the other."""
+    files = []
+    for index, picture in enumerate(pictures):
+        (folder / f"body-{index}").write_bytes(picture)
+        files.append(json.dumps(str(folder / f"body-{index}")))
+    headers = '["content-type"] = "image/jpeg"'
+    plan = f'return {{ path = "/classify", headers = {{ {headers} }}, files = {{ {", ".join(files)} }} }}\n'
+    (folder / "plan.lua").write_text(plan, encoding="utf-8")
+
+
 def measured(port: int, connections: int, seconds: float, folder: Path) -> dict[str, float]:
     """What wrk tells of /classify."""
     report = folder / "report.json"
@@ -99,13 +110,7 @@ def main() -> int:
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="bench-explanations-") as made:
         folder = Path(made)
-        files = []
-        for index, picture in enumerate(pictures):
-            (folder / f"body-{index}").write_bytes(picture)
-            files.append(json.dumps(str(folder / f"body-{index}")))
-        headers = '["content-type"] = "image/jpeg"'
-        plan = f'return {{ path = "/classify", headers = {{ {headers} }}, files = {{ {", ".join(files)} }} }}\n'
-        (folder / "plan.lua").write_text(plan, encoding="utf-8")
+        write_plan(folder, pictures)
         probe = Probe("/classify", "image/jpeg", pictures[0])
         with serving(configuration, ROOT / ".venv" / "bin", probe, folder / "log") as server:
             _in_turns(asked, pictures, server.port, folder)

@@ -10,11 +10,17 @@ _SERVERS = {
 }  # fmt: skip
 
 
+_STOPPED = 130  # as a shell has it for SIGINT
+
+
 def main() -> None:
     """Run a command. Where the server's packages are not installed, one line says what brings them."""
     process.prepare()
     try:
         _run()
+    except KeyboardInterrupt:  # while the command line was loading
+        sys.stderr.write("\nmixer: stopped.\n")
+        sys.exit(_STOPPED)
     except ModuleNotFoundError as error:
         if error.name not in _SERVERS:
             raise

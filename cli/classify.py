@@ -77,6 +77,8 @@ def classify(
     shard_size: ShardOption = SHARD_SIZE,
 ) -> None:
     """Classify pictures, here by the server's own code or with --url. Exit code 1 where any could not be."""
+    from model.data.pillow_warnings import silenced  # noqa: PLC0415
+
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
@@ -84,10 +86,12 @@ def classify(
     few = 1 if top_k is None and not as_json and output is None else top_k
     asked: Asked = {"top_k": few, "threshold": threshold, "set": coverage}
     try:
-        if _is_plain(sources, options):
-            failures = asyncio.run(classify_all(chosen, list(entries_of(map(Path, sources))), asked, as_json=as_json))
-            raise typer.Exit(1 if failures else 0)
-        raise typer.Exit(_run_in_bulk(chosen, sources, asked, options, as_json=as_json))
+        with silenced():
+            if _is_plain(sources, options):
+                entries = list(entries_of(map(Path, sources)))
+                failures = asyncio.run(classify_all(chosen, entries, asked, as_json=as_json))
+                raise typer.Exit(1 if failures else 0)
+            raise typer.Exit(_run_in_bulk(chosen, sources, asked, options, as_json=as_json))
     except BadParameter as error:
         raise BadSettings(str(error)) from error
 
@@ -132,9 +136,9 @@ def entries_of(paths: Iterable[Path]) -> Iterator[Entry]:
     for path in paths:
         if path == STANDARD_INPUT:
             yield Entry(path)
-        elif path.is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112 -- no error for a name that is too long
             yield from _below(path)
-        elif path.exists():
+        elif os.path.exists(path):  # noqa: PTH110
             yield Entry(path)
         else:
             yield Entry(path, Failure("missing_file", "It does not exist; expected a picture, a folder or -."))
@@ -205,9 +209,11 @@ async def _outcomes(
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A whole file; of a pipe, whose length is not known, at most `most` bytes. Raises TooManyBytes."""
-    if path.is_file() and path != STANDARD_INPUT:
-        return path.read_bytes()
+    """A whole file; of a pipe, whose length is not known, at most `most` bytes. Raises TooManyBytes, OSError."""
+    from cli.bulk.entries import read_local  # noqa: PLC0415
+
+    if path != STANDARD_INPUT and path.is_file():
+        return read_local(str(path), most)
     with open(sys.stdin.fileno() if path == STANDARD_INPUT else path, "rb", closefd=path != STANDARD_INPUT) as file:
         payload = file.read(most + 1)
     if len(payload) > most:

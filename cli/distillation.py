@@ -35,7 +35,7 @@ def distil(context: typer.Context) -> None:
                 on_step = task_of(progress, "learning", each=options.batch_size)
                 run(options, DistilCallbacks(on_note=console.print, on_step=on_step, should_stop=signals.came))
         except (TrainingStopped, StopNow) as stopped:
-            console.print(f"{stopped}. To go on, give the same command again:")
+            console.print(f"{str(stopped) or 'stopped at once'}. To go on, give the same command again:")
             console.print(f"  {command_line('distil', *context.args)}")
             sys.exit(signals.exit_code)
     typer.echo("next:\n  " + command_line("export", options.out, f"bundles/{options.out.name}", "--data", options.data))

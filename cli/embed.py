@@ -40,6 +40,7 @@ def embed(
     from cli.bulk.command import Job, run_job  # noqa: PLC0415
     from cli.bulk.labeler import Task  # noqa: PLC0415
     from cli.bulk.sources import Sources  # noqa: PLC0415
+    from model.data.pillow_warnings import silenced  # noqa: PLC0415
 
     chosen = settings.load()
     if bundle is not None:
@@ -47,7 +48,8 @@ def embed(
     options = BulkOptions(output, resume, max_failure_rate, url, key, concurrency, shard_size)
     task = Task(embeds=True, asked={})
     job = Job("embed", "embedding", Sources(sources, chosen.max_image_bytes), task, chosen, options, _print)
-    raise typer.Exit(run_job(job))
+    with silenced():
+        raise typer.Exit(run_job(job))
 
 
 def _print(model: Mapping[str, str], row: "Row") -> None:

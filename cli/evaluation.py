@@ -9,7 +9,7 @@ import typer
 
 from cli.judging import AT_ONCE, MOST_PICTURES, Beyond, PicturesOption, UnfamiliarOption, judge, print_findings
 from cli.terminal import bar, console, require_extra, task_of
-from model.network.run_folder import best_and_last, better
+from model.network.run_folder import CONFIG, best_and_last, better
 from model.recipe import Recipe
 from model.spec import ModelSpec
 
@@ -68,6 +68,13 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write report.html there, with every class and two diagrams.")
     ] = None,
+    judge_all: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Judge by all of DATA where it has no test/ and no val/, as of what the model was not trained on.",
+        ),
+    ] = False,
     robustness: Annotated[
         bool, typer.Option(help="Also under fifteen corruptions, moved, and against pictures of no class.")
     ] = False,
@@ -77,11 +84,18 @@ def evaluate(
 ) -> None:
     """Judge a checkpoint or a bundle on DATA's test pictures, or its validation pictures where there are none.
 
-    DATA's class folders are the model's labels, or some of them.
+    DATA's class folders are the model's labels, or some of them. Where there are only training pictures, those are
+    judged that training held out; with --all, for an imported checkpoint and for some of the classes alone, all are.
     """
-    spec, logits_of, remembered = opened(better_weights(source, weights), precision)
+    from model.data.layout import expect_outside  # noqa: PLC0415
+
+    if report is not None:
+        expect_outside(report, data)
+    folder = better_weights(source, weights)
+    spec, logits_of, remembered = opened(folder, precision)
     recipe = remembered or Recipe(val_fraction=val_fraction, seed=seed)
-    dataset = dataset_for(spec, data, recipe)
+    is_imported = remembered is None and (folder / CONFIG).is_file()
+    dataset = dataset_for(spec, data, recipe, judge_all=judge_all or is_imported)
     split, images = dataset.judged
     name = data_set(data, dataset)
     title = f"{spec.name} on {name}"
@@ -98,10 +112,11 @@ def evaluate(
         from model.evaluation.sections import sections_of  # noqa: PLC0415
 
         settings = {
-            "model": str(source),
+            "model": str(folder),
             "data": f"{data}, {len(images)} {split} pictures",
             "held out": f"{recipe.val_fraction:g} of each class, seed {recipe.seed}" if dataset.is_held_out else "no",
             **_settings_of(spec),
+            **_training_of(remembered),
         }
         sections = sections_of(findings)
         typer.echo(write_report(report, title, spec.labels, logits, images, spec.temperature, settings, sections))
@@ -117,6 +132,14 @@ def _settings_of(spec: ModelSpec) -> dict[str, str]:
         "temperature": f"{spec.temperature:.4g}",
         "origin": spec.source.origin,
     }
+
+
+def _training_of(recipe: Recipe | None) -> dict[str, str]:
+    """How a checkpoint was trained, for a report; nothing where that is not known."""
+    if recipe is None:
+        return {}
+    words = f"{recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.learning_rate:g}"
+    return {"training": f"{words}, seed {recipe.seed}"}
 
 
 def better_weights(source: Path, weights: WeightsChoice) -> Path:
@@ -146,13 +169,14 @@ def recipe_of(loaded: "Checkpoint") -> Recipe:
 
 
 def opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels], Logits], Recipe | None]":
-    """A checkpoint or a bundle as a function from pixels to logits, and the recipe where it has one."""
-    if (source / "config.json").is_file():
+    """A checkpoint or a bundle as a function from pixels to logits, and the recipe of a checkpoint that was trained."""
+    if (source / CONFIG).is_file():
         require_extra("torch")
         from model.network import checkpoint  # noqa: PLC0415
 
         loaded: Checkpoint = checkpoint.load(source)
-        return loaded.spec, lambda pixels: checkpoint.torch_logits(loaded.model, pixels), recipe_of(loaded)
+        recipe = recipe_of(loaded) if "recipe" in loaded.training else None
+        return loaded.spec, lambda pixels: checkpoint.torch_logits(loaded.model, pixels), recipe
     from app.engine.engine import EngineOptions, open_engine  # noqa: PLC0415
     from model.preprocess import patchify  # noqa: PLC0415
 
@@ -162,7 +186,13 @@ def opened(source: Path, precision: str) -> "tuple[ModelSpec, Callable[[Pixels],
 
 
 def dataset_for(
-    spec: ModelSpec, data: Path, recipe: Recipe, *, with_training: bool = False, to_calibrate: bool = False
+    spec: ModelSpec,
+    data: Path,
+    recipe: Recipe,
+    *,
+    with_training: bool = False,
+    to_calibrate: bool = False,
+    judge_all: bool = False,
 ) -> "Dataset":
     """DATA as this classifier sees it, read under a progress bar; prints what was found. Raises DataError."""
     from model.data.dataset import PreprocessConfig  # noqa: PLC0415
@@ -176,6 +206,7 @@ def dataset_for(
             spec.labels,
             with_training=with_training,
             to_calibrate=to_calibrate,
+            judge_all=judge_all,
             val_fraction=recipe.val_fraction,
             seed=recipe.seed,
             progress=task_of(progress, "reading pictures"),

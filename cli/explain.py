@@ -32,6 +32,8 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print what POST /explain answers.")] = False,
 ) -> None:
     """Show what in a picture carries its label: a number for each patch, as text, JSON or laid over the picture."""
+    from model.data.pillow_warnings import silenced  # noqa: PLC0415
+
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
@@ -41,7 +43,8 @@ def explain(
     except OSError as error:
         raise BadSettings(f"{image} cannot be read: {error.strerror}.") from error
     try:
-        body, png = asyncio.run(_explained(chosen, payload, asked, as_png=out is not None))
+        with silenced():
+            body, png = asyncio.run(_explained(chosen, payload, asked, as_png=out is not None))
     except ServiceError as error:
         raise BadSettings(f"{image}: {error}") from error
     if out is not None:

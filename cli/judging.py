@@ -101,16 +101,21 @@ def _pixels_of(folder: Path, spec: ModelSpec, most: int) -> "Pixels":
     import numpy as np  # noqa: PLC0415
 
     from model.data.dataset import PreprocessConfig, evenly_spaced, read_pixels  # noqa: PLC0415
+    from model.data.pillow_warnings import collected_warnings  # noqa: PLC0415
     from model.data.scan import scan, shown  # noqa: PLC0415
 
     files = scan(folder).images
     config = PreprocessConfig(spec.image_size, spec.channels, spec.fit, spec.interpolation)
     read = []
-    for row in evenly_spaced(len(files), most):
-        try:
-            read.append(read_pixels(files[row].path, config))
-        except DataError as error:
-            console.print(f"passed over: {error}")
+    with collected_warnings() as warnings:
+        for row in evenly_spaced(len(files), most):
+            try:
+                with warnings.reading(files[row].path):
+                    read.append(read_pixels(files[row].path, config))
+            except DataError as error:
+                console.print(f"passed over: {error}")
+    for line in warnings.lines():
+        console.print(line)
     if not read:
         raise DataError(f"{shown(folder)} has no readable picture; expected some of none of the classes.")
     return np.stack(read)

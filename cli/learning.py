@@ -129,11 +129,14 @@ def _export_bundle(
     require_extra("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
     from export.target import expect_bundle_folder  # noqa: PLC0415
+    from model.data.layout import expect_outside  # noqa: PLC0415
     from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
     from model.network import checkpoint  # noqa: PLC0415
 
     named = None if precisions is None else _precisions(precisions)
     expect_bundle_folder(bundle)
+    if data is not None:
+        expect_outside(bundle, data)
     loaded = checkpoint.load(better_weights(source, weights))
     export_data = _export_data(loaded, data)
     published = publish(loaded, bundle, export_data, named or export_data.precisions)

@@ -5,9 +5,10 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from app import settings
 from app.errors import StartError
@@ -25,7 +26,22 @@ from cli.reload import reload
 from cli.terminal import console
 from model.errors import MixerError
 
-app = typer.Typer(name="mixer", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+class Commands(TyperGroup):
+    """The commands; one that Ctrl-C ends and that has no words of its own for it gets a line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises KeyboardInterrupt, which ends the process with 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            console.print(f"\nmixer: {ctx.invoked_subcommand} was stopped.")
+            raise
+
+
+app = typer.Typer(
+    name="mixer", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 register(app)
 app.command()(classify)
 app.command()(embed)

@@ -15,7 +15,7 @@ import httpx
 
 EXAMPLES = Path(__file__).parent
 SHOWN = ("pants", "t-shirt", "dress", "skirt")
-ROW, WIDTH, BAR = 104, 760, 240
+ROW, WIDTH, BAR = 104, 840, 240
 STYLE = "text{font:14px ui-monospace,monospace;fill:#d7dde4}.dim{fill:#8b96a3}"
 
 
@@ -33,7 +33,8 @@ def row(top: int, image: Path, predictions: list[dict[str, Any]], total_ms: str)
     parts = [
         f'<image x="20" y="{top}" width="84" height="84" preserveAspectRatio="xMidYMid slice" '
         f'href="data:image/jpeg;base64,{jpeg}"/>',
-        f'<text x="124" y="{top + 12}">$ curl -F file=@examples/{image.name} :8000/classify?top_k=3'
+        f'<text x="124" y="{top + 12}">$ curl -F file=@examples/{image.name} '
+        "&apos;127.0.0.1:8000/classify?top_k=3&apos;"
         f'<tspan class="dim">  {total_ms} ms</tspan></text>',
     ]
     for place, prediction in enumerate(predictions):

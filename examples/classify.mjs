@@ -1,4 +1,5 @@
 // The labels of picture files: node examples/classify.mjs FILE ...   (Node 20 or later, without a package)
+// MIXER_URL is where the service is, http://127.0.0.1:8000 without it.
 import { readFile } from "node:fs/promises";
 
 const SERVICE = process.env.MIXER_URL ?? "http://127.0.0.1:8000";
@@ -18,7 +19,12 @@ async function classify(picture, deadline = Date.now() + WITHIN_MS) {
   return classify(picture, deadline);
 }
 
-for (const file of process.argv.slice(2)) {
+const files = process.argv.slice(2);
+if (files.length === 0) {
+  console.error("usage: [MIXER_URL=http://HOST:PORT] node examples/classify.mjs FILE ...");
+  process.exitCode = 2;
+}
+for (const file of files) {
   const { label, probability } = await classify(await readFile(file));
   console.log(`${file}: ${label} ${(probability * 100).toFixed(1)}%`);
 }

@@ -129,7 +129,7 @@ class AsyncClient:
         """Whether the service is there and classifies rightly. Asks once, and raises nothing where it is not."""
         left_s = self._timeout_s if timeout_s is None else calls.expect_seconds(timeout_s)
         call = calls.readiness()
-        with suppress(httpx.TransportError, TimeoutError):
+        with suppress(httpx.RequestError, TimeoutError):
             async with asyncio.timeout(left_s):
                 return call.read(await self._connections.send(self._target.request(call, left_s)))
         return False
@@ -177,7 +177,7 @@ class AsyncClient:
         try:
             async with asyncio.timeout(left_s):
                 answer = await self._connections.send(self._target.request(call, left_s))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             self._notify()
             attempts.failed(error, self._target.address)
             return None

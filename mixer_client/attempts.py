@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import httpx
 
-from mixer_client.errors import ConnectFailed, MixerError, TimedOut
+from mixer_client.errors import BadAnswer, ConnectFailed, MixerError, TimedOut
 from mixer_client.pace import Pace
 from mixer_client.parsing import error_of
 from mixer_client.retries import Retries, is_busy
@@ -78,15 +78,18 @@ class Attempts:
         self._pause(error.retry_after_s, error, is_paid=True)
         return None
 
-    def failed(self, error: httpx.TransportError, address: str) -> None:
-        """The connection failed. Raises ConnectFailed or TimedOut where the request is not to be sent again."""
+    def failed(self, error: httpx.RequestError, address: str) -> None:
+        """The connection failed. Raises BadAnswer, ConnectFailed or TimedOut where it is not to be sent again."""
         self._pace.leave()
+        if isinstance(error, httpx.DecodingError):
+            self._pace.answered(self._clock())
+            raise BadAnswer(f"{address} gives an answer whose compression is broken: {error}") from error
         was_sent = not isinstance(error, _NEVER_SENT)
         self._ended += was_sent
         if isinstance(error, httpx.TimeoutException):
             raise TimedOut(f"{address} gave no answer within {self._timeout_s:g} s.") from error
         failure = ConnectFailed(f"{address} does not answer: {error or type(error).__name__}")
-        if not isinstance(error, _ENDED) or _is_about_certificates(error):
+        if not isinstance(error, _ENDED) or _is_about_tls(error):
             raise failure from error
         failure.__cause__ = error
         self._pause(None, failure, is_paid=was_sent)
@@ -107,10 +110,11 @@ class Attempts:
             raise error
 
 
-def _is_about_certificates(error: BaseException) -> bool:
+def _is_about_tls(error: BaseException) -> bool:
+    """Whether the two sides disagree, as about a certificate. A connection that ends is none of that."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, ssl.SSLError):
-            return True
+            return not isinstance(link, ssl.SSLEOFError | ssl.SSLZeroReturnError)
         link = link.__cause__ or link.__context__
     return False

@@ -18,6 +18,7 @@ from mixer_client.images import Payload
 
 T = TypeVar("T")
 _PREFIXES = ("http://", "https://")
+_LONGEST_S = 1e9  # 31 years: no socket takes an endless time
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,28 @@ class Target:
             url = httpx.URL(self.address)
         except httpx.InvalidURL as error:
             raise BadInput(f"base_url is {base_url!r}: {error}; expected http://HOST:PORT.") from error
+        if url.userinfo:
+            raise BadInput("base_url has a user or a password, which is not sent; expected http://HOST:PORT.")
         if not self.address.startswith(_PREFIXES) or not url.host or url.query or url.fragment:
             raise BadInput(f"base_url is {base_url!r}; expected http://HOST:PORT or https://HOST:PORT.")
         if key is not None and not (key.isascii() and key.isprintable()):
             raise BadInput("key has characters that no header may have; expected printable ones of ASCII.")
+        if key is not None and (not key or key != key.strip()):
+            raise BadInput("key is empty, or has a space before or after it; expected it alone, or None.")
         self._headers = {"Accept": "application/json", "User-Agent": "mixer-client"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
 
     def request(self, call: Call[T], left_s: float) -> httpx.Request:
-        """The request, which says how much time is left for it."""
+        """The request, which says how much time is left for it. Raises BadInput where no address holds its query."""
         headers = {**self._headers, "X-Request-Timeout-Ms": f"{left_s * 1000:.0f}"}
         if call.content_type:
             headers["Content-Type"] = call.content_type
-        url = httpx.URL(self.address + call.path, params=call.query) if call.query else self.address + call.path
-        timeout = dict.fromkeys(("connect", "read", "write", "pool"), left_s)
+        timeout = dict.fromkeys(("connect", "read", "write", "pool"), min(left_s, _LONGEST_S))
+        try:
+            url = httpx.URL(self.address + call.path, params=call.query or None)
+        except httpx.InvalidURL as error:
+            raise BadInput(f"The arguments of {call.path} make no address: {error}; expected shorter ones.") from error
         return httpx.Request(
             call.method, url, headers=headers, content=call.body or None, extensions={"timeout": timeout}
         )
@@ -107,7 +115,7 @@ def raw_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
         raise BadInput("model is None; expected a name, by which an embedding has to be asked that is not normalized.")
     image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64encode(payload.body).decode()]}
     asked = {"inputs": [image], "outputs": [{"name": "embedding"}]}
-    path = f"/v2/models/{quote(model, safe='')}/infer"
+    path = f"/v2/models/{quote(_text('model', model), safe='')}/infer"
     return Call("POST", path, parsing.raw_embedding_of, {}, json.dumps(asked).encode(), "application/json")
 
 
@@ -129,4 +137,12 @@ def expect_seconds(timeout_s: float) -> float:
 
 
 def _query(**values: str | float | None) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items() if value is not None}
+    return {name: _text(name, str(value)) for name, value in values.items() if value is not None}
+
+
+def _text(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{name} is {value!r}; expected text that UTF-8 can hold.") from error
+    return value

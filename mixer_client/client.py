@@ -146,7 +146,7 @@ class Client:
         """Whether the service is there and classifies rightly. Asks once, and raises nothing where it is not."""
         left_s = self._timeout_s if timeout_s is None else calls.expect_seconds(timeout_s)
         call = calls.readiness()
-        with suppress(httpx.TransportError):
+        with suppress(httpx.RequestError):
             return call.read(self._connections.send(self._target.request(call, left_s)))
         return False
 
@@ -176,7 +176,7 @@ class Client:
         """The answer; None where it is to be asked again."""
         try:
             answer = self._connections.send(self._target.request(call, attempts.left_s))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             with self._turns:
                 self._turns.notify()
                 attempts.failed(error, self._target.address)

@@ -5,8 +5,11 @@ connections that takes longer than all the rest. Here each connection is a pool 
 last is taken first.
 """
 
+import asyncio
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,28 +21,51 @@ _Transport = TypeVar("_Transport")
 
 
 class _Idle(Generic[_Transport]):
-    """Transports of which each is used by one at a time; a given one is used by all."""
+    """Transports of which each is used by one at a time; a given one is used by all.
 
-    def __init__(self, given: _Transport | None, make: Callable[[], _Transport]) -> None:
-        self._given, self._make = given, make
+    owner: the process or the event loop that asks. No other may use its connections: after a fork two processes would
+    read each other's answers.
+    """
+
+    def __init__(
+        self,
+        given: _Transport | None,
+        make: Callable[[], _Transport],
+        owner: Callable[[], object],
+        owned_by: object = None,
+    ) -> None:
+        self._given, self._make, self._owner, self._owned_by = given, make, owner, owned_by
         self._idle: list[_Transport] = []
-        self.all: list[_Transport] = [] if given is None else [given]
+        self._is_closed = False
 
     def take(self) -> _Transport:
-        """One that nobody uses."""
+        """One that nobody uses. Raises httpx.LocalProtocolError once it is closed."""
+        if self._is_closed:
+            raise httpx.LocalProtocolError("the client is closed.")
         if self._given is not None:
             return self._given
+        if self._owned_by != self._owner():
+            self._idle, self._owned_by = [], self._owner()
         try:
             return self._idle.pop()
         except IndexError:
-            made = self._make()
-            self.all.append(made)
-            return made
+            return self._make()
 
-    def give(self, transport: _Transport) -> None:
-        """It is used no longer."""
-        if self._given is None:
+    def give(self, transport: _Transport) -> Iterator[_Transport]:
+        """It is used no longer. Yields what is to be closed now."""
+        if self._given is None and self._owned_by == self._owner():
             self._idle.append(transport)
+        return self._drained() if self._is_closed else iter(())
+
+    def close(self) -> Iterator[_Transport]:
+        """Give no more. Yields what is to be closed now: those that are in use end with their answers."""
+        self._is_closed = True
+        return iter((self._given,)) if self._given is not None else self._drained()
+
+    def _drained(self) -> Iterator[_Transport]:
+        with suppress(IndexError):
+            while True:
+                yield self._idle.pop()
 
 
 class Connections:
@@ -47,10 +73,15 @@ class Connections:
 
     def __init__(self, address: str, transport: httpx.BaseTransport | None) -> None:
         proxy, context = proxy_of(address), _context(address)
-        self._idle = _Idle(transport, lambda: httpx.HTTPTransport(verify=context, limits=_ONE, proxy=proxy))
+        self._idle = _Idle(
+            transport,
+            lambda: httpx.HTTPTransport(verify=context, limits=_ONE, proxy=proxy),
+            os.getpid,
+            os.getpid(),
+        )
 
     def send(self, request: httpx.Request) -> httpx.Response:
-        """The whole answer. Raises httpx.TransportError."""
+        """The whole answer. Raises httpx.RequestError."""
         transport = self._idle.take()
         try:
             answer = transport.handle_request(request)
@@ -60,24 +91,29 @@ class Connections:
             finally:
                 answer.close()
         finally:
-            self._idle.give(transport)
+            for unwanted in self._idle.give(transport):
+                unwanted.close()
         return answer
 
     def close(self) -> None:
-        """Close all of them."""
-        for transport in self._idle.all:
+        """Close all of them, those in use when their answers are there: a thread may wait at one."""
+        for transport in self._idle.close():
             transport.close()
 
 
 class AsyncConnections:
-    """Connections to one service, for one event loop."""
+    """Connections to one service, for one event loop at a time."""
 
     def __init__(self, address: str, transport: httpx.AsyncBaseTransport | None) -> None:
         proxy, context = proxy_of(address), _context(address)
-        self._idle = _Idle(transport, lambda: httpx.AsyncHTTPTransport(verify=context, limits=_ONE, proxy=proxy))
+        self._idle = _Idle(
+            transport,
+            lambda: httpx.AsyncHTTPTransport(verify=context, limits=_ONE, proxy=proxy),
+            asyncio.get_running_loop,
+        )
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """The whole answer. Raises httpx.TransportError."""
+        """The whole answer. Raises httpx.RequestError."""
         transport = self._idle.take()
         try:
             answer = await transport.handle_async_request(request)
@@ -87,12 +123,13 @@ class AsyncConnections:
             finally:
                 await answer.aclose()
         finally:
-            self._idle.give(transport)
+            for unwanted in self._idle.give(transport):
+                await unwanted.aclose()
         return answer
 
     async def close(self) -> None:
-        """Close all of them."""
-        for transport in self._idle.all:
+        """Close all of them, those in use when their answers are there."""
+        for transport in self._idle.close():
             await transport.aclose()
 
 
@@ -102,7 +139,8 @@ def proxy_of(address: str) -> str | None:
     if proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _context(address: str) -> ssl.SSLContext | bool:

@@ -27,6 +27,7 @@ Image: TypeAlias = str | PathLike[str] | bytes | bytearray | memoryview | Array
 
 _FAST = 1  # of zlib's levels: the others take several times as long, and are not much smaller
 _SHORT, _LONG = 3, 4
+_ORIENTATION = 0x0112
 _HEAD_BYTES = 8 + 2 + 10 * 12 + 4 + 6  # of a TIFF: header, one directory of ten entries, three numbers of bits
 
 
@@ -40,7 +41,7 @@ class Payload(NamedTuple):
 def payload_of(image: Image) -> Payload:
     """The file to send for an image. Raises BadInput; OSError where a file cannot be read."""
     if isinstance(image, bytes | bytearray | memoryview):
-        return Payload(bytes(image), "application/octet-stream")
+        return Payload(_held(image), "application/octet-stream")
     if isinstance(image, str | PathLike):
         return Payload(_content_of(image), "application/octet-stream")
     if _is_pillows(image):
@@ -73,7 +74,16 @@ def tiff(height: int, width: int, channels: int, pixels: bytes) -> bytes:
     return head + pixels
 
 
+def _held(file: bytes | bytearray | memoryview) -> bytes:
+    try:
+        return bytes(file)
+    except ValueError as error:  # of memory that has been released
+        raise BadInput(f"The bytes of the file cannot be read: {error}; expected ones that can.") from error
+
+
 def _content_of(path: str | PathLike[str]) -> bytes:
+    if isinstance(path, str) and path.startswith(("http://", "https://")):
+        raise BadInput(f"{path!r} is a URL; expected a path, or the bytes of the file that is there.")
     try:
         return Path(path).read_bytes()
     except ValueError as error:  # a zero byte in it
@@ -89,13 +99,26 @@ def _is_pillows(image: object) -> bool:
 def _png(image: Any) -> bytes:
     file = io.BytesIO()
     try:
-        image.save(file, "PNG", compress_level=_FAST, exif=image.getexif())
-    except (OSError, ValueError, SyntaxError) as error:
+        image.save(file, "PNG", compress_level=_FAST, exif=_orientation(image))
+    except Exception as error:  # the file behind it may be broken in any way that Pillow knows
         raise BadInput(
             f"The image of Pillow, of mode {image.mode}, cannot be written as a PNG: {error}; expected one that "
             'can, as image.convert("RGB").'
         ) from error
     return file.getvalue()
+
+
+def _orientation(image: Any) -> Any:
+    """The Exif to write: of all tags the one that counts; none where they cannot be read, as the service does."""
+    try:
+        exif = image.getexif()
+        kept, orientation = type(exif)(), exif.get(_ORIENTATION)
+    except Exception:  # noqa: BLE001 -- cameras write what breaks Pillow, and the pixels are whole all the same
+        return None
+    if orientation not in range(2, 9):
+        return None
+    kept[_ORIENTATION] = orientation
+    return kept
 
 
 def _tiff_of(image: Array) -> bytes:

@@ -4,6 +4,7 @@ import json
 from array import array
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from sys import byteorder
 from typing import Any, TypeVar
 
@@ -24,7 +25,8 @@ from mixer_client.errors import BadAnswer, ServiceError, class_of
 from mixer_client.retries import told_s
 
 _T = TypeVar("_T")
-_SHOWN = 200  # characters of an answer that is not understood
+_SHOWN = 200  # bytes of an answer that is not understood
+_MISFITS = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError)
 
 
 def classification_of(answer: httpx.Response) -> Classification:
@@ -55,34 +57,44 @@ def raw_embedding_of(answer: httpx.Response) -> "array[float]":
 def error_of(answer: httpx.Response) -> ServiceError:
     """The error that an answer with a status of 400 and above tells, in any of the service's forms."""
     try:
-        body = answer.json()
+        body = json.loads(answer.content)
         told = body["error"] if isinstance(body.get("error"), dict) else body
         code, detail = str(told["code"]), str(told["detail"] if "detail" in told else told["message"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        code, detail = "http_error", answer.text[:_SHOWN] or answer.reason_phrase
+    except _MISFITS:
+        code, detail = "http_error", _beginning(answer) or answer.reason_phrase
     return class_of(code)(code, answer.status_code, detail, _request_id(answer), told_s(answer.headers))
 
 
 def timing_of(header: str) -> tuple[dict[str, float], int | None]:
-    """Server-Timing -> milliseconds by stage, and how many images ran together where it says so."""
+    """Server-Timing -> milliseconds by stage, and how many images ran together where it says so.
+
+    What is no number is left out: proxies add theirs.
+    """
     stages: dict[str, float] = {}
     batch_size = None
     for part in header.split(","):
-        name, _, value = part.strip().partition(";")
-        kind, _, told = value.partition("=")
-        if kind == "dur":
-            stages[name] = float(told)
-        elif name == "batch" and kind == "desc":
-            batch_size = int(told.strip('"'))
+        name, *parameters = map(str.strip, part.split(";"))
+        for parameter in parameters:
+            kind, _, told = parameter.partition("=")
+            with suppress(ValueError):
+                if kind == "dur":
+                    stages[name] = float(told.strip('"'))
+                elif name == "batch" and kind == "desc":
+                    batch_size = int(told.strip('"'))
     return stages, batch_size
 
 
 def _read(answer: httpx.Response, read: Callable[[Any, httpx.Response], _T]) -> _T:
     try:
         return read(json.loads(answer.content), answer)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        shown = answer.content[:_SHOWN].decode("utf-8", "replace")
-        raise BadAnswer(f"{answer.url.path} answers {shown!r}; expected the JSON of mixer-serve.") from error
+    except _MISFITS as error:
+        shown = f"{answer.status_code} {_beginning(answer)!r}"
+        raise BadAnswer(f"{answer.url.path} answers {shown}; expected the JSON of mixer-serve.") from error
+
+
+def _beginning(answer: httpx.Response) -> str:
+    """As text, whatever character set it claims to have."""
+    return answer.content[:_SHOWN].decode("utf-8", "replace")
 
 
 def _classification(body: Any, answer: httpx.Response) -> Classification:

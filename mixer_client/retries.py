@@ -68,6 +68,6 @@ def told_s(headers: Mapping[str, str]) -> float | None:
 def _until(told: str) -> float | None:
     try:
         at = parsedate_to_datetime(told)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

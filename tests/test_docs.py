@@ -54,6 +54,21 @@ def test_every_room_has_a_paragraph():
         assert len(section.split()) > 25, f"{room} has {section!r}; expected what enters, leaves, and is not known"
 
 
+def test_a_contributors_recipes_name_what_is_there():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipes = page.split("## A new field in an answer")[1].split("\nSecurity problems")[0]
+    steps = [step for step in re.split(r"^\d+\. ", recipes, flags=re.MULTILINE) if "`" in step]
+    assert len(steps) == 12
+    for step in steps:
+        for sentence in re.split(r"(?<=[.;])\s+", step):
+            paths = re.findall(r"`([\w/]+(?:\.\w+|/))`", sentence)
+            assert all((ROOT / path).exists() for path in paths), f"{paths} in CONTRIBUTING.md; expected what is there"
+            modules = [(ROOT / path).read_text(encoding="utf-8") for path in paths if path.endswith(".py")]
+            for name in re.findall(r"`(_?[A-Za-z]\w+)`", sentence):
+                defined = re.compile(rf"(?:class|def) {name}\b|^{name}\b", re.MULTILINE)
+                assert not modules or any(map(defined.search, modules)), f"{name} is not defined in {paths}"
+
+
 def test_every_link_leads_somewhere():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]
     for page in pages:

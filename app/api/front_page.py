@@ -5,6 +5,7 @@ prefix of the request where one is known, and relative where none is, as there m
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -26,6 +27,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_ADDRESS = re.compile("FOLDER|ROOT")
 _VARY = {"vary": "Accept"}
 
 
@@ -57,7 +59,8 @@ class FrontPage:
         if self._page is None:
             return RedirectResponse(prefix + DOCUMENTATION if prefix else DOCUMENTATION[1:], headers=_VARY)
         root = f"{prefix}/" if prefix else ""  # a prefix is plain names: it needs no escaping
-        page = self._page.replace("FOLDER", root + self._folder).replace("ROOT", root)
+        addresses = {"FOLDER": root + self._folder, "ROOT": root}
+        page = _ADDRESS.sub(lambda found: addresses[found[0]], self._page)  # at once: a prefix may have these names
         return Response(page, headers={**_VARY, "Content-Security-Policy": _POLICY}, media_type="text/html")
 
     async def file(self, request: Request) -> Response:

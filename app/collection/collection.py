@@ -4,6 +4,8 @@ Knows nothing of HTTP.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -23,6 +25,7 @@ from app.telemetry.metrics import Metrics
 MOST_WAITING, MOST_WAITING_BYTES = 256, 64 << 20  # pictures of a process that are to be written
 _MOST_PREDICTIONS = 5
 _TIDY_S = 600.0
+REST_S = 1.0  # after a picture that the disk refused: each try costs the answers of others
 
 
 class UnknownRequest(ServiceError):
@@ -32,13 +35,16 @@ class UnknownRequest(ServiceError):
 
 
 class Collection:
-    """One process's part of it."""
+    """One process's part of it. `clock`: seconds, which never go back."""
 
-    def __init__(self, rules: Rules, folder: Folder, metrics: Metrics, writer: Writer | None = None) -> None:
-        self._rules, self._folder, self._metrics = rules, folder, metrics
+    def __init__(
+        self, rules: Rules, folder: Folder, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rules, self._folder, self._metrics, self._clock = rules, folder, metrics, clock
+        self._rests_until = -math.inf
         # Named here: a name is added to the shared memory by one thread only, and the writer's counts, too.
         self._outcomes: Mapping[Outcome, Number] = {one: metrics.collected.labels(one) for one in get_args(Outcome)}
-        self._writer = writer or Writer(MOST_WAITING, MOST_WAITING_BYTES, self._tidy, _TIDY_S)
+        self._writer = Writer(MOST_WAITING, MOST_WAITING_BYTES, self._tidy, _TIDY_S)
 
     def offer(
         self, request_id: str, classifier: Classifier, picture: Picture, classified: Classified, index: int = 0
@@ -48,6 +54,9 @@ class Collection:
         uncertain = None if spec.energy_threshold is None else energy < spec.energy_threshold
         chosen_by = self._rules.choosing(best["label"], best["probability"], uncertain=bool(uncertain))
         if not chosen_by:
+            return
+        if self._clock() < self._rests_until:
+            self._outcomes["dropped_failing"].inc()
             return
         size_bytes = size_of(picture)
         try:
@@ -105,6 +114,9 @@ class Collection:
             content, ending = as_file(picture)
             named = f"{answer['request_id']}-{answer['index']}.{ending}"
             outcome = self._folder.keep(Record.model_validate({**answer, "picture": named}), content)
+        except OSError:
+            self._rests_until = self._clock() + REST_S
+            raise
         finally:
             self._outcomes[outcome].inc()
 

@@ -16,11 +16,14 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from app.collection.record import Correction, Outcome, Record, is_name, name_of
+from app.collection.picture import ENDINGS
+from app.collection.record import NAME, Correction, Outcome, Record, is_name, name_of
 from app.collection.usage import Usage, locked
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _RECORD, _LABEL, _PART = ".json", ".label.json", ".part"
+_MINE = re.compile(rf"{NAME}\.(?:json|label\.json|{'|'.join(sorted(ENDINGS))})(?:\.part)?")
+_MOST_DAYS = 700_000  # back from 1970, and still a date
 _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 
 
@@ -110,11 +113,16 @@ class Folder:
             stem = day / name_of(request_id, index)
             record = _read_record(Path(f"{stem}{_RECORD}"))
             if record is not None:
-                path = Path(f"{stem}{_LABEL}")
-                is_first = not path.exists()
-                self.write(path, Correction(time=self.now(), label=label).model_dump_json().encode())
-                return Corrected(record, is_first)
+                return Corrected(record, self._correct(Path(f"{stem}{_LABEL}"), label))
         return None
+
+    def _correct(self, path: Path, label: str) -> bool:
+        """Write a label while no other process does. Returns whether it is the first of its picture."""
+        content = Correction(time=self.now(), label=label).model_dump_json().encode()
+        with locked(self.path, self.clock(), self._tidied):
+            is_first = not path.exists()
+            self.write(path, content)
+        return is_first
 
     def tidy(self) -> Usage:
         """Delete what is too old, and count the rest. Raises: OSError."""
@@ -133,17 +141,15 @@ class Folder:
     def _tidied(self) -> Usage:
         usage = Usage(counted_at=self.clock())
         for day in self._days():
-            if self.limits.max_days and day.name < self._oldest():
-                _delete(day)
-                continue
-            for entry in os.scandir(day):
-                with suppress(FileNotFoundError):  # somebody deletes pictures meanwhile
-                    usage.bytes += entry.stat().st_size
-                    usage.images += is_name(entry.name.removesuffix(_RECORD))
+            with suppress(FileNotFoundError):  # somebody deletes days meanwhile
+                if self.limits.max_days and day.name < self._oldest():
+                    _delete(day)
+                else:
+                    _count(day, usage)
         return usage
 
     def _oldest(self) -> str:
-        day = datetime.fromtimestamp(self.clock(), UTC) - timedelta(days=self.limits.max_days)
+        day = datetime.fromtimestamp(self.clock(), UTC) - timedelta(days=min(self.limits.max_days, _MOST_DAYS))
         return day.date().isoformat()
 
     def _days(self) -> Iterator[Path]:
@@ -151,10 +157,17 @@ class Folder:
             yield from (path for path in self.path.iterdir() if _DAY.fullmatch(path.name) and path.is_dir())
 
 
+def _count(day: Path, usage: Usage) -> None:
+    for entry in os.scandir(day):
+        with suppress(FileNotFoundError):  # somebody deletes pictures meanwhile
+            usage.bytes += entry.stat().st_size
+            usage.images += is_name(entry.name.removesuffix(_RECORD))
+
+
 def _delete(day: Path) -> None:
-    """A day's folder, and what is in it that may be ours; anything else stays."""
+    """A day's folder, and what is in it that has a name of ours; anything else stays, and the folder with it."""
     for entry in day.iterdir():
-        if entry.is_file():
+        if _MINE.fullmatch(entry.name) and entry.is_file():
             entry.unlink(missing_ok=True)
     with suppress(OSError):
         day.rmdir()

@@ -9,7 +9,7 @@ from model.spec import Precision
 
 MOST_LABEL_CHARACTERS = 100
 REQUEST_ID = r"[A-Za-z0-9._-]{1,64}"  # what http/request_log.py takes of a client
-_NAME = re.compile(rf"({REQUEST_ID})-(\d{{1,6}})")
+NAME = rf"{REQUEST_ID}-\d{{1,6}}"  # of the files of a picture, without their endings
 
 
 def _is_plain(label: str) -> str:
@@ -65,7 +65,7 @@ class Correction(_Written):
     label: Label
 
 
-Outcome = Literal["kept", "repeated", "dropped_limit", "dropped_full", "failed"]
+Outcome = Literal["kept", "repeated", "dropped_limit", "dropped_full", "dropped_failing", "failed"]
 
 
 def name_of(request_id: str, index: int) -> str:
@@ -75,4 +75,4 @@ def name_of(request_id: str, index: int) -> str:
 
 def is_name(name: str) -> bool:
     """Whether files of a picture are called so."""
-    return _NAME.fullmatch(name) is not None
+    return re.fullmatch(NAME, name) is not None

@@ -95,8 +95,8 @@ async def _labeler(job: Job) -> AsyncIterator[Labeler]:
 
 
 def _tell(job: Job, tally: Tally, place: Place, *, was_complete: bool) -> None:
-    failed = f", {tally.failures:,} of them with an error" if tally.failures else ""
-    done = f"{place.path} has {tally.count:,} pictures{failed}"
+    failed = f", {tally.failures:,} of them with an error (their rows say why)" if tally.failures else ""
+    done = f"{place.path} has {tally.count:,} {'picture' if tally.count == 1 else 'pictures'}{failed}"
     if was_complete:
         console.print(f"{done}; it is complete, and nothing is left to do.")
     elif tally.stopped_by is not None:

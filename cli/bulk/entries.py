@@ -16,7 +16,8 @@ from typing import NamedTuple
 from app.errors import ServiceError, TooManyBytes
 from cli.bulk.outcomes import UNREADABLE, Failure, failure_of
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+# What tarfile and zipfile raise of what they read; ValueError is for numbers and names that are none.
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 
 class LocalFile(NamedTuple):
@@ -59,7 +60,7 @@ def ready(entry: Entry) -> Ready:
         return Ready(entry.name, failure_of(error))
     except OSError as error:
         return Ready(entry.name, Failure(UNREADABLE, f"It cannot be read: {error.strerror or error}."))
-    except _BROKEN as error:
+    except BROKEN as error:
         return Ready(entry.name, broken(error))
 
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -89,7 +90,8 @@ class Manifest:
 
     def close(self) -> None:
         """Let another process have it."""
-        self._file.close()
+        with suppress(OSError):  # of a line that could not be written, as the writer of it was told
+            self._file.close()
 
 
 def _word(value: Any) -> str:

@@ -78,25 +78,25 @@ class Output:
         """One more shard. Raises OutputError."""
         shards = self.manifest.shards
         file = f"part-{len(shards):05}{self.place.format.suffix}"
-        try:
-            self._write(rows, self.place.parts / file)
-        except OSError as error:
-            raise OutputError(f"{self.place.parts / file} cannot be written: {error.strerror or error}.") from error
         failures = sum(isinstance(outcome, Failure) for _, outcome in rows)
         digest = _digest(name for name, _ in rows)
-        self.manifest.add(Shard(file, self.manifest.count, len(rows), failures, digest))
+        try:
+            self._write(rows, self.place.parts / file)
+            self.manifest.add(Shard(file, self.manifest.count, len(rows), failures, digest))
+        except OSError as error:
+            raise OutputError(f"{self.place.parts / file} cannot be written: {error.strerror or error}.") from error
 
     def finish(self) -> None:
-        """All sources are through: join the shards where they are to be one file. May be done again."""
-        if not self.manifest.is_complete:
-            self.manifest.complete()
+        """All sources are through: join shards that are to be one file. May be done again. Raises OutputError."""
         whole = self.place.whole
-        if whole is not None and self.place.parts.exists():
-            try:
+        try:
+            if not self.manifest.is_complete:
+                self.manifest.complete()
+            if whole is not None and self.place.parts.exists():
                 self._join(whole)
                 shutil.rmtree(self.place.parts)
-            except OSError as error:
-                raise OutputError(f"{whole} cannot be written: {error.strerror or error}.") from error
+        except OSError as error:
+            raise OutputError(f"{self.place.path} cannot be written: {error.strerror or error}.") from error
 
     def close(self) -> None:
         """Let another process go on with it."""
@@ -129,25 +129,42 @@ class Output:
 def opened(place: Place, run: Run, *, resume: bool) -> Output:
     """An output to write to: a new one, or with `resume` the one that is there, if any.
 
-    Raises: OutputError where there is one and nobody said to resume it, or it is another run's.
+    Raises: OutputError where there is one and nobody said to resume it, it is another run's, or rows of it are gone.
     """
+    try:
+        manifest = _manifest(place, run, resume=resume)
+    except OSError as error:
+        raise OutputError(f"{place.path} cannot be written: {error.strerror or error}.") from error
+    try:
+        _expect_shards(place, manifest)
+    except OutputError:
+        manifest.close()
+        raise
+    return Output(place, manifest, embeds=run.command == "embed")
+
+
+def _manifest(place: Place, run: Run, *, resume: bool) -> Manifest:
     known = place.manifest.exists()
     if not (resume and known):
         for path in (place.path, place.parts, place.manifest):
             if path.exists() and not _is_empty_folder(path):
                 reason = "has no manifest to resume with" if resume else "exists"
                 raise OutputError(f"{path} {reason}; expected a new name{'' if resume else ', or --resume'}.")
-    try:
-        if known:
-            manifest = resumed(place.manifest, run)
-        else:
-            place.parts.mkdir(exist_ok=True)
-            manifest = created(place.manifest, run)
-        if not manifest.is_complete:
-            place.parts.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{place.path} cannot be written: {error.strerror or error}.") from error
-    return Output(place, manifest, embeds=run.command == "embed")
+    if not known:
+        place.parts.mkdir(exist_ok=True)
+    manifest = resumed(place.manifest, run) if known else created(place.manifest, run)
+    if not manifest.is_complete:
+        place.parts.mkdir(exist_ok=True)
+    return manifest
+
+
+def _expect_shards(place: Place, manifest: Manifest) -> None:
+    if manifest.is_complete and place.whole is not None and place.whole.exists():
+        return
+    for shard in manifest.shards:
+        path = place.parts / shard.file
+        if not path.exists():
+            raise OutputError(f"{path} is gone, and {place.manifest} tells of its rows; expected it, or a new output.")
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -125,8 +125,10 @@ def _died() -> ProcessDied:
 
 def _work(settings: Settings, task: Task, hello: Connection, channels: Sequence[Connection]) -> None:
     """What runs in the process: opens the model, then answers on every channel in a thread of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    for number in (signal.SIGINT, signal.SIGTERM):  # which a terminal, or an init system, sends to all of a group
+        signal.signal(number, signal.SIG_IGN)  # they are for the process that started this one, and ends it
     from cli.bulk.local_model import open_local  # noqa: PLC0415
+    from model.data.pillow_warnings import silenced  # noqa: PLC0415
 
     with suppress(OSError):  # nobody listens any more
         try:
@@ -136,10 +138,11 @@ def _work(settings: Settings, task: Task, hello: Connection, channels: Sequence[
             return
         hello.send(named)
     threads = [threading.Thread(target=_serve, args=(channel, model.outcomes)) for channel in channels]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with silenced():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 def _serve(channel: Connection, answer: Answer) -> None:

@@ -13,7 +13,17 @@ from cli.bulk.entries import Entry, LocalFile, Ready, RemoteFile, read_local, re
 from cli.bulk.labeler import Task
 from cli.bulk.outcomes import UNREADABLE, Embedded, Failure, Labelled, Outcome, SetOfLabels, failure_of
 from cli.bulk.stores import Stores
-from mixer_client import AsyncClient, BadInput, Classification, MixerError, ModelInfo, Retries, ServiceError
+from mixer_client import (
+    AsyncClient,
+    BadInput,
+    Classification,
+    MixerError,
+    ModelInfo,
+    ModelName,
+    Retries,
+    ServiceError,
+    Unauthorized,
+)
 
 _TIMEOUT_S = 120.0  # for one picture with all waiting: more than a restart of the service takes
 _OF_ALL = (401, 403, 404, 405, 422, 429, 503)  # what is wrong with the command or the service, not with one picture
@@ -66,15 +76,22 @@ class ServiceLabeler:
             embedding = await self._client.embed(payload, model=self._name, normalized=False)
             return Embedded(np.array(embedding, dtype=np.float32))
         asked = self._task.asked
-        return _labelled(
-            await self._client.classify(
-                payload,
-                model=self._name,
-                top_k=asked.get("top_k"),
-                threshold=asked.get("threshold"),
-                coverage=asked.get("set"),
-            )
+        found = await self._client.classify(
+            payload,
+            model=self._name,
+            top_k=asked.get("top_k"),
+            threshold=asked.get("threshold"),
+            coverage=asked.get("set"),
         )
+        self._expect_same(found.model)
+        return _labelled(found)
+
+    def _expect_same(self, model: ModelName) -> None:
+        """Raises ServiceFailed where another model answers than at the beginning: a reload, or another replica."""
+        answering = {"name": model.name, "version": model.version, "precision": model.precision}
+        if answering != self.model:
+            now, before = (" ".join(one.values()) for one in (answering, self.model))
+            raise ServiceFailed(f"The service answers with {now} now; expected {before}, with which this began.")
 
     def _payload(self, entry: Ready) -> bytes | Failure:
         content = entry.content
@@ -107,7 +124,8 @@ async def _default_model(url: str, key: str) -> ModelInfo:
         try:
             served = await once.models()
         except MixerError as error:
-            raise ServiceFailed(f"{url} cannot be asked for its models: {error}") from error
+            hint = " The key is --key or MIXER_API_KEY." if isinstance(error, Unauthorized) else ""
+            raise ServiceFailed(f"{url} cannot be asked for its models: {error}{hint}") from error
     info = next((one for one in served.models if one.name == served.default), None)
     if info is None:
         raise ServiceFailed(f"{url} has no model {served.default!r}, its default; expected one of its models.")

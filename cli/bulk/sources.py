@@ -101,7 +101,7 @@ def is_plain(source: str) -> bool:
     place = _split(source)[0]
     if is_url(place) or place.lower().endswith(_CONTAINER_SUFFIXES):
         return False
-    return Path(place).exists() or not is_pattern(place)
+    return LocalTree().kind(place) is not None or not is_pattern(place)
 
 
 def _split(source: str) -> tuple[str, str | None]:

@@ -34,7 +34,8 @@ def require(module: str, why: str) -> None:
 class Store:
     """The file system of one URL's scheme. Nothing is cached: listings of a million names would stay.
 
-    Raises: MixerError where its package is missing, or nobody knows the scheme.
+    Raises: MixerError where its package is missing, nobody knows the scheme, or its paths tell less than the URL: the
+    host of ftp://HOST/PATH is no part of them, and pictures would be read from another.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,10 +49,14 @@ class Store:
         except ValueError as error:
             raise MixerError(f"{url} cannot be read: {str(error).rstrip('.')}.") from error
         self._scheme = url.partition("://")[0]
+        said_by = type(self._system)._get_kwargs_from_urls  # noqa: SLF001 -- fsspec's own way
+        if said_by(self.url_of(url)) != said_by(url):
+            raise MixerError(f"{url} cannot be read: paths of {self._scheme} do not say where; expected a copy of it.")
 
     def url_of(self, path: str) -> str:
         """A path of the file system as a URL."""
-        return f"{self._scheme}://{str(self._system._strip_protocol(path)).lstrip('/')}"  # noqa: SLF001 -- fsspec's own way
+        plain = str(self._system._strip_protocol(path))  # noqa: SLF001 -- fsspec's own way
+        return f"{self._scheme}://{plain.lstrip('/') if self._scheme in _IN_THIS_PROCESS else plain}"
 
     def list(self, folder: str) -> Sequence[dict[str, Any]]:
         """What is in a folder: name, size, type. Raises SourceError."""

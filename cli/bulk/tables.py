@@ -4,6 +4,7 @@ A column holds pictures' bytes, or the structs of bytes and path that Hugging Fa
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ from cli.bulk.stores import SourceError, require
 
 TABLE_SUFFIXES = (".parquet",)
 _ROWS = 64  # read at a time
+_BUFFER_BYTES = 1 << 20  # of a column that is held; without it a whole row group's, however large
 _BYTES = "bytes"
 
 
@@ -25,9 +27,10 @@ def table_entries(name: str, opened: Callable[[], BinaryIO], most: int, column: 
     import pyarrow  # noqa: PLC0415
     import pyarrow.parquet  # noqa: PLC0415
 
-    with opened() as file:
+    with ExitStack() as stack:
         try:
-            table = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
+            file = stack.enter_context(opened())
+            table = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         except (pyarrow.ArrowException, OSError) as error:
             yield Entry(name, broken(error))
             return
@@ -50,9 +53,9 @@ class _Cells:
         self._start = self._end = 0
 
     def payload(self, row: int) -> bytes:
-        """The bytes in a row of the group. Raises BadRequest where it has none, TooManyBytes."""
+        """The bytes in a row of the group. Raises BadRequest where it has none, TooManyBytes, EOFError, OSError."""
         while row >= self._end:
-            batch = next(self._batches)
+            batch = self._next()
             self._start, self._end = self._end, self._end + batch.num_rows
             self._column = _bytes_in(batch, self._path)
         payload = self._column[row - self._start].as_py()
@@ -61,6 +64,18 @@ class _Cells:
         if len(payload) > self._most:
             raise too_many_bytes(len(payload), self._most)
         return bytes(payload)
+
+    def _next(self) -> Any:
+        """The next rows. After an error there are none: each later row of the group fails, too."""
+        from pyarrow import ArrowException  # noqa: PLC0415
+
+        try:
+            batch = next(self._batches, None)
+        except ArrowException as error:
+            raise EOFError(str(error)) from error
+        if batch is None:
+            raise EOFError("its row group breaks off before this row")
+        return batch
 
 
 def _bytes_in(batch: Any, path: str) -> Any:

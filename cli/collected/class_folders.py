@@ -7,6 +7,8 @@ from pathlib import Path
 from app.collection.folder import Kept
 from app.collection.picture import UNKNOWN
 
+_MOST_NAME_BYTES = 200  # file systems take 255
+
 
 def write(kept: Sequence[Kept], output: Path) -> int:
     """Copy each picture to OUTPUT/LABEL/DAY_NAME; returns how many. Bytes of no known kind are left out.
@@ -30,6 +32,7 @@ def label_of(one: Kept) -> str:
 
 
 def folder_name(label: str) -> str:
-    """A label as the name of a folder: what cannot stand in one becomes a hyphen."""
+    """A label as the name of a folder: what cannot stand in one becomes a hyphen, and what is too long is cut off."""
     name = "".join(character if character.isprintable() and character != "/" else "-" for character in label)
+    name = name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
     return f"-{name[1:]}" if name.startswith(".") else name

@@ -30,7 +30,10 @@ class Form(StrEnum):
 @collected.command("list")
 def list_pictures(folder: FolderArgument, labelled_only: LabelledOption = False) -> None:
     """Print a line for each kept picture: its file, what the model said, what somebody said, why it was kept."""
-    for one in _kept_in(folder, labelled_only=labelled_only):
+    found = _kept_in(folder, labelled_only=labelled_only)
+    if not found:
+        console.print(f"{folder} has no {'labelled ' if labelled_only else ''}picture.")
+    for one in found:
         best, record = one.record.predictions[0], one.record
         told = (best.label, f"{best.probability:.3f}", one.label or "-", ",".join(record.chosen_by), record.model.name)
         typer.echo("\t".join((one.picture.relative_to(folder).as_posix(), *told)))
@@ -50,8 +53,7 @@ def export(
     found = _kept_in(folder, labelled_only=labelled_only)
     if not found:
         raise MixerError(f"{folder} has no {'labelled ' if labelled_only else ''}picture; expected some to export.")
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise MixerError(f"{output} is there already; expected a new {'folder' if to is Form.FOLDERS else 'file'}.")
+    _expect_new(output, to)
     write = {
         Form.FOLDERS: class_folders.write,
         Form.LABEL_STUDIO: label_studio.write,
@@ -62,7 +64,7 @@ def export(
     except OSError as error:
         raise MixerError(f"{output} cannot be written: {error}") from error
     said = sum(one.label is not None for one in found)
-    typer.echo(f"{output}: {written} pictures; of {len(found)}, somebody has labelled {said}")
+    typer.echo(f"{output}: {written} pictures; somebody has labelled {said} of {len(found)}")
     if said < len(found):
         console.print("The others have the model's own labels, right or wrong; --labelled-only leaves them out.")
 
@@ -82,6 +84,16 @@ def _kept_in(folder: Path, *, labelled_only: bool) -> Sequence[Kept]:
     _expect_folder(folder)
     pictures = Folder(folder, FolderLimits(_NO_LIMIT, _NO_LIMIT, 0)).pictures()
     return [one for one in pictures if one.label is not None or not labelled_only]
+
+
+def _expect_new(output: Path, to: Form) -> None:
+    expected = "folder" if to is Form.FOLDERS else "file"
+    if to is Form.LABEL_STUDIO and output.suffix == label_studio.CONFIGURATION:
+        raise MixerError(f"{output} is where the labelling configuration goes; expected another ending, as .json.")
+    beside = [output.with_suffix(label_studio.CONFIGURATION)] if to is Form.LABEL_STUDIO else []
+    for path in (output, *beside):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise MixerError(f"{path} is there already; expected a new {expected}.")
 
 
 def _expect_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 from app.collection.folder import Kept
 
+CONFIGURATION = ".xml"  # the ending of what lies beside the tasks
 _FROM, _TO = "label", "image"
 _MEDIA_TYPES = {".jpg": "jpeg"}
 
@@ -20,7 +21,7 @@ def write(kept: Sequence[Kept], output: Path) -> int:
     """
     tasks = [task_of(one) for one in kept]
     output.write_text(json.dumps(tasks, ensure_ascii=False), encoding="utf-8")
-    output.with_suffix(".xml").write_text(configuration_of(kept), encoding="utf-8")
+    output.with_suffix(CONFIGURATION).write_text(configuration_of(kept), encoding="utf-8")
     return len(tasks)
 
 

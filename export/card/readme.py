@@ -9,10 +9,11 @@ from export.card.prose import CardProse, DataSheet
 from model.errors import ExportError
 from model.evaluation.evaluate import top1_interval
 from model.evaluation.findings import Findings
-from model.evaluation.scores import percent
+from model.evaluation.scores import macro_f1, percent, worst_first
 
 BEGIN = "<!-- mixer card: from here to its end, mixer card writes anew; prose belongs into card.toml, or below -->"
 END = "<!-- /mixer card -->"
+_MOST_CLASSES, _WORST = 50, 20
 _CAPTIONS = {
     "reliability": "How often the best label is right, by its probability",
     "risk-coverage": "Error among the pictures kept, the surest first, against their share",
@@ -93,12 +94,7 @@ def _findings(found: Findings, judged: str, charts: Collection[str]) -> Iterator
         f"All below is of `{judged}` on {found.data_set}, {found.num_pictures:,} pictures: top-1 {found.top1:.2%} "
         f"(95 % interval {low:.1%} to {high:.1%})."
     )
-    rows = [
-        (one.label, one.num_pictures, *map(percent, (one.precision, one.recall, one.f1)))
-        for one in found.classes
-        if one.num_pictures
-    ]
-    yield _table(("class", "pictures", "precision", "recall", "F1"), rows)
+    yield from _classes(found)
     yield "## Confidence"
     yield f"Expected {found.calibration_words}. Loss {found.loss:.4f}."
     yield from _drawn("reliability", charts)
@@ -121,6 +117,17 @@ def _findings(found: Findings, judged: str, charts: Collection[str]) -> Iterator
         rows_of = [(name, one.num_pictures, f"{one.auroc:.3f}") for name, one in found.unfamiliar.items()]
         yield _table(("pictures", "number", "AUROC"), rows_of)
         yield from _drawn("unfamiliar", charts)
+
+
+def _classes(found: Findings) -> Iterator[str]:
+    """Every class in the order of the labels; of many, the worst."""
+    classes = [one for one in found.classes if one.num_pictures]
+    if len(classes) > _MOST_CLASSES:
+        mean = macro_f1(classes)
+        yield f"The {_WORST} of {len(classes)} classes with the lowest F1, the lowest first; mean F1 {mean:.1%}:"
+        classes = worst_first(classes)[:_WORST]
+    rows = [(one.label, one.num_pictures, *map(percent, (one.precision, one.recall, one.f1))) for one in classes]
+    yield _table(("class", "pictures", "precision", "recall", "F1"), rows)
 
 
 def _cost(facts: CardFacts, *, is_bundle: bool) -> Iterator[str]:

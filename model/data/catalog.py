@@ -3,11 +3,21 @@
 Two ways: for training, where the folders give the labels, and for a classifier whose labels are known already.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.data.layout import Split, alike, class_folders, find_splits, match, subfolders
+from model.data.layout import (
+    Split,
+    alike,
+    class_folders,
+    find_splits,
+    inner_classes,
+    match,
+    simplified,
+    subfolders,
+    within_several,
+)
 from model.data.scan import File, Scan, is_of_system, scan, shown
 from model.errors import DataError
 
@@ -45,17 +55,22 @@ def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
     classes = class_folders(roots["train"])
     if not classes:
         raise DataError(_without_classes(folder, roots["train"]))
+    if len(classes) == 1:
+        raise DataError(f"{shown(roots['train'])} has 1 class; expected at least 2.{inner_classes(classes[0])}")
     names = tuple(path.name for path in classes)
     indices = {name: index for index, name in enumerate(names)} if labels is None else match(names, labels, folder)
     if labels is not None and len(indices) < len(labels):
         missing = [label for index, label in enumerate(labels) if index not in indices.values()]
         raise DataError(f"{shown(folder)} has no class folder for {_some(map(repr, missing))}; expected one each.")
     found = _Finding(folder, indices)
-    for split, root in roots.items():
+    found.notes += within_several(classes)
+    for split, root in found.labelled(roots):
         found.look(split, root)
     found.expect_images(roots["train"])
     found.notes += [f"warning: the classes {a!r} and {b!r} are written almost alike." for a, b in alike(names)]
-    return found.finish(tuple(labels) if labels is not None else names, splits)
+    finished = found.finish(tuple(labels) if labels is not None else names, splits)
+    found.expect_own_images(finished.rows["train"])
+    return finished
 
 
 def catalog_for(
@@ -75,6 +90,7 @@ def catalog_for(
     found = _Finding(folder, match(names, labels, folder))
     if len(names) < len(labels):
         found.notes.append(f"{shown(folder)} has {len(names)} of the model's {len(labels)} classes.")
+    roots = dict(found.labelled(roots))
     judged = next((split for split in judged_by if split in roots), None)
     if judged is None:
         alone = " and ".join(path.name for path in roots.values())
@@ -95,18 +111,30 @@ class _Finding:
         self._unreadable: dict[str, list[tuple[Path, str]]] = {}
         self.skipped: list[tuple[Path, str]] = []
         self.notes: list[str] = []
+        self._same: list[tuple[Path, int, Path]] = []  # names of files that have another, with it
+
+    def labelled(self, roots: Mapping[Split, Path]) -> Iterator[tuple[Split, Path]]:
+        """The splits that have class folders; the others are noted."""
+        for split, root in roots.items():
+            if class_folders(root):
+                yield split, root
+                continue
+            count = len(scan(root, deep=False).images)
+            what = f"{count} picture{'s' * (count != 1)} in no class folder" if count else "no class folders"
+            self.notes.append(f"warning: {shown(root)} is not used: it has {what}; expected LABEL/*.jpg or the like.")
 
     def look(self, split: Split, root: Path) -> None:
         """Scan the class folders of a split."""
-        files = self._files.setdefault(split, [])
+        files, unknown = self._files.setdefault(split, []), []
         for path in class_folders(root):
             seen = scan(path)
             index = self._indices.get(path.name)
             if index is None and seen.images:
-                raise DataError(f"{shown(path)} is a class that the training pictures do not have.")
+                unknown.append(path.name)
             if index is not None:
                 files += [(file, index) for file in seen.images]
             self._note(path, seen, split)
+        self._expect_known(root, unknown)
         self._note_beside(root)
 
     def expect_images(self, root: Path) -> None:
@@ -119,6 +147,22 @@ class _Finding:
                 raise DataError(
                     f"{shown(root / name)} is a class without a picture; expected some, or no folder.{because}"
                 )
+
+    def _expect_known(self, root: Path, unknown: Sequence[str]) -> None:
+        """Raises DataError for class folders of a split that are none of the training pictures'."""
+        if not unknown:
+            return
+        written = {simplified(name): name for name in self._indices}
+        near = next(
+            (f" {name!r} is written {written[k]!r} there." for name in unknown if (k := simplified(name)) in written),
+            "",
+        )
+        if len(unknown) == 1:
+            raise DataError(f"{shown(root / unknown[0])} is a class that the training pictures do not have.{near}")
+        some = _some(map(repr, unknown))
+        raise DataError(
+            f"{shown(root)} has {len(unknown)} classes that the training pictures do not have: {some}.{near}"
+        )
 
     def finish(self, labels: tuple[str, ...], splits: Mapping[Split, Path]) -> Catalog:
         """The catalog, each file once."""
@@ -133,6 +177,17 @@ class _Finding:
             )
         return Catalog(labels, self._each_once(labels), self.skipped, self.notes)
 
+    def expect_own_images(self, rows: Rows) -> None:
+        """Raises DataError for a class all of whose files are others' too, as a link to a class folder has."""
+        present = {index for _, index in rows}
+        for path, index, first in self._same:
+            if index not in present:
+                name = next(name for name, own in self._indices.items() if own == index)
+                raise DataError(
+                    f"The class {name!r} has no picture of its own: {shown(path)} is the same file as {shown(first)}. "
+                    "Expected other pictures, or no folder."
+                )
+
     def _note(self, path: Path, seen: Scan, split: Split) -> None:
         self.skipped += seen.unreadable
         self._others += seen.others
@@ -142,7 +197,7 @@ class _Finding:
     def _note_beside(self, root: Path) -> None:
         """Note files and folders beside the class folders."""
         seen = scan(root, deep=False)
-        self.skipped += seen.unreadable
+        self.skipped += [(path, reason) for path, reason in seen.unreadable if not path.is_dir()]
         if seen.images:
             some = _some(shown(file.path) for file in seen.images)
             self.notes.append(f"warning: not used, because they lie in no class folder: {some}.")
@@ -160,6 +215,7 @@ class _Finding:
         for (file, index), (first, other) in ((row, kept[row[0].identity]) for row in dropped[:_MOST_NAMED]):
             also = f", and its label is {labels[other]!r}, not {labels[index]!r}" if index != other else ""
             self.notes.append(f"warning: {shown(file.path)} is the same file as {shown(first.path)}{also}.")
+        self._same = [(file.path, index, kept[file.identity][0].path) for file, index in dropped]
         if len(dropped) > _MOST_NAMED:
             self.notes.append(f"warning: {len(dropped)} names lead to a file that has another; each counts once.")
         return {
@@ -172,7 +228,9 @@ def _without_classes(folder: Path, root: Path) -> str:
     loose = scan(root, deep=False).images
     also = f" {len(loose)} picture{'s lie' if len(loose) > 1 else ' lies'} in no class folder." if loose else ""
     what = "holds no class folders with pictures and no IDX files; expected LABEL/*.jpg or the like."
-    return f"{shown(folder)} {what}{also}"
+    if root != folder and loose:
+        also += f" If {root.name!r} is a class, give it another name: this one stands for a part of the data."
+    return f"{shown(root)} {what}{also}"
 
 
 def _some(words: Iterable[str]) -> str:

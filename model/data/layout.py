@@ -20,16 +20,20 @@ _SPLITS: dict[str, Split] = {
     "dev": "val",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
 }
 _CONTROLS = ("Cc", "Zl", "Zp")
 IMAGENET_1K = Path(__file__).with_name("imagenet1k.txt")
 _WORDNET_ID = re.compile(r"n\d{8}")
+_YEAR = re.compile(r"(19|20)\d\d$")
 _MOST_NAMED = 5
 
 
 def split_named(name: str) -> Split | None:
-    """Which split a folder is: `train`, `Training`, `valid`, `test_set`, ...; None where it is none."""
-    word = re.sub(r"[\W_]", "", name.casefold())
+    """Which split a folder is: `train`, `Training`, `valid`, `test_set`, `train2017`, ...; None where it is none."""
+    word = _YEAR.sub("", re.sub(r"[\W_]", "", name.casefold()))
     return _SPLITS.get(word) or _SPLITS.get(re.sub(r"(set|split|data|images)$", "", word))
 
 
@@ -94,8 +98,44 @@ def _expect_label(folder: Path) -> None:
     splits = [path.name for path in subfolders(folder) if split_named(path.name) is not None]
     if len(splits) > 1:
         raise DataError(
-            f"{shown(folder)} holds {' and '.join(splits)}; expected splits above the classes, as in train/LABEL/*."
+            f"{shown(folder)} holds {' and '.join(splits)}; expected splits above the classes, as in train/LABEL/*, in "
+            "DATA itself."
         )
+
+
+def expect_outside(folder: Path, data: Path) -> None:
+    """Raises DataError where `folder`, which is written to, is DATA or within it: it would become a class."""
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise DataError(f"{shown(folder)} is within DATA, {shown(data)}; expected a folder outside of the pictures.")
+
+
+def inner_classes(folder: Path) -> str:
+    """A hint where the single class folder of DATA holds folders, and may be DATA itself; else nothing."""
+    inside = [path.name for path in subfolders(folder)]
+    return f" {shown(folder)} holds the folders {_some(inside)}; is it DATA itself?" if len(inside) > 1 else ""
+
+
+def within_several(classes: Sequence[Path]) -> list[str]:
+    """A line where class folders hold folders of the same names, which may be the classes themselves.
+
+    Raises: DataError where the name of such a class folder has a split's name in it, as `pets-train` has.
+    """
+    inside = {folder: {path.name for path in subfolders(folder)} for folder in classes}
+    holders = [
+        folder for folder in classes if any(inside[folder] & inside[other] for other in classes if other != folder)
+    ]
+    if not holders:
+        return []
+    names, shared = _some([folder.name for folder in holders]), _some(sorted(set.union(*(inside[f] for f in holders))))
+    if any(split_named(word) for folder in holders for word in re.split(r"[\W_\d]+", folder.name) if word):
+        raise DataError(
+            f"{shown(holders[0].parent)} has {names}, which look like splits, as each holds {shared}; expected folders "
+            "named train, val and test."
+        )
+    return [
+        f"warning: the classes {names} hold folders of the same names, {shared}. Where these are the classes, name "
+        "the folders above them train, val and test."
+    ]
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

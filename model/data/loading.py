@@ -57,6 +57,7 @@ def load_for(
     *,
     with_training: bool = False,
     to_calibrate: bool = False,
+    judge_all: bool = False,
     val_fraction: float = 0.1,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
@@ -65,7 +66,8 @@ def load_for(
 
     Either `test` comes back or `val`; where there is neither, `val` is a share of the training pictures, as in load().
     with_training: whether `train` comes back too, where there are training pictures. to_calibrate: `val` comes back,
-    whether there is a test set or not.
+    whether there is a test set or not. judge_all: where there is neither test/ nor val/, `val` is all of the training
+    pictures. So it is where the folders are some of the classes alone, as their share is not training's.
 
     Raises: DataError, naming the folder and what was expected, before a picture is read where the classes do not match.
     """
@@ -78,6 +80,9 @@ def load_for(
         with collected_warnings() as warnings:
             judged_by = CALIBRATED_BY if to_calibrate else JUDGED_BY
             found = catalog_for(folder, labels, judged_by=judged_by, with_training=with_training)
+            are_some = len({index for rows in found.rows.values() for _, index in rows}) < len(labels)
+            if list(found.rows) == ["train"] and (judge_all or (are_some and not with_training and not to_calibrate)):
+                found = _all_judged(found, folder, may_be_known=not judge_all)
             rows = found.rows if "test" in found.rows else _with_val(found.rows, val_fraction, seed)
             if not with_training:
                 rows = {split: files for split, files in rows.items() if split != "train"}
@@ -127,6 +132,15 @@ def _with_val(rows: dict[Split, Rows], val_fraction: float, seed: int) -> dict[S
     train = rows["train"]
     kept, held_out = hold_out(np.array([label for _, label in train], dtype=np.int64), val_fraction, seed)
     return {**rows, "train": [train[i] for i in kept], "val": [train[i] for i in held_out]}
+
+
+def _all_judged(found: Catalog, folder: Path, *, may_be_known: bool) -> Catalog:
+    """The training pictures as validation pictures. may_be_known: whether the network may have been trained on them."""
+    known = "; those that the network was trained on make the accuracy look better than it is" if may_be_known else ""
+    note = (
+        f"{'warning: ' if known else ''}{shown(folder)} has no val/ and no test/: all its pictures are judged{known}."
+    )
+    return replace(found, rows={"val": found.rows["train"]}, notes=[*found.notes, note])
 
 
 def _read_catalog(

@@ -51,6 +51,7 @@ _SYSTEM_FOLDERS = frozenset(
         "recycler",
     }
     | {"lost+found", "__pycache__", "node_modules", "cvs"}
+    | {"recycled", "lost.dir", "found.000", "~snapshot", "@__thumb", "ipod photo cache"}
     | {"system volume information", "network trash folder", "temporary items"}
 )
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from model.data.catalog import catalog
 from model.data.pillow_warnings import collected_warnings
+from model.data.scan import FORMATS, scan, shown
 from model.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _LARGE = 3.0  # sides of the bank's squares in the shorter side of a picture that is cut
 _MOST_CUTS = 32
 
@@ -54,24 +54,33 @@ class Bank:
 def read_bank(
     data: Path, others: Sequence[Path], side: int, labels: Sequence[str] | None = None, seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> Bank:  # fmt: skip
     """The training pictures of DATA with their labels, and all pictures below the folders `others` without.
 
-    `labels` gives the order of the class folders.
+    `labels` gives the order of the class folders. `on_note` is told of what is left out, and of what Pillow warns.
 
     Raises: DataError where DATA has no class folders.
     """
     rng = np.random.default_rng(seed)
     squares, indices, aspects = [], [], []
-    with collected_warnings():
+    with collected_warnings() as warnings:
         found = catalog(data, labels)
         rows = [*found.rows["train"], *((path, -1) for folder in others for path in _pictures_below(folder))]
         for done, (path, index) in enumerate(rows, start=1):
-            for square, aspect in _squares(path, side, rng, cut=index < 0):
+            progress(done, len(rows))
+            try:
+                with warnings.reading(path):
+                    image = _opened(path)
+            except DataError as error:
+                found.skipped.append((path, str(error)))
+                continue
+            for square, aspect in _squares(image, side, rng, cut=index < 0):
                 squares.append(square)
                 indices.append(index)
                 aspects.append(aspect)
-            progress(done, len(rows))
+    for line in (*(f"skipped: {reason}" for _, reason in found.skipped), *found.notes, *warnings.lines()):
+        on_note(line)
     if not squares:
         raise DataError(f"{data} has no readable picture; expected some in class folders.")
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
@@ -81,16 +90,20 @@ def read_bank(
 
 
 def _pictures_below(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_symlink())
+    return [file.path for file in scan(folder).images if not file.is_link]
 
 
-def _squares(path: Path, side: int, rng: np.random.Generator, *, cut: bool) -> Iterator[tuple[Square, float]]:
-    """A picture as one square, or a large one as several; nothing of a file that is no readable picture."""
+def _opened(path: Path) -> Image.Image:
+    """A file as RGBA. Raises DataError where it is no readable picture."""
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGBA")
-    except (OSError, ValueError, SyntaxError):
-        return
+        with Image.open(path, formats=FORMATS) as opened:
+            return opened.convert("RGBA")
+    except Exception as error:  # broken files raise almost anything inside a decoder
+        raise DataError(f"{shown(path)} is not a readable picture: {shown(str(error))}") from error
+
+
+def _squares(image: Image.Image, side: int, rng: np.random.Generator, *, cut: bool) -> Iterator[tuple[Square, float]]:
+    """A picture as one square, or a large one as several; nothing of a tiny one."""
     shorter = min(image.size)
     if shorter < 8:
         return

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from model.data.dataset import Dataset, ImageSet, PreprocessConfig, read_pixels
-from model.data.layout import read_labels
+from model.data.layout import expect_outside, find_splits, read_labels
 from model.data.loading import load_for
-from model.distillation.bank import IMAGE_SUFFIXES
+from model.data.pillow_warnings import silenced
+from model.data.scan import scan
 from model.distillation.head import HEAD, Head, fit_head
 from model.distillation.learner import Learner
 from model.distillation.lessons import LABELS, read_codes, read_lessons
@@ -49,12 +50,16 @@ class DistilCallbacks:
 
 def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Checkpoint:
     """Train a pupil, or go on with one, and write its checkpoint. Raises MixerError of every kind."""
+    expect_outside(options.out, options.data)
     labels = read_labels(options.lessons / LABELS)
     config = _config(options, len(labels))
     preprocess_config = PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION)
+    no_val = TrainingError(f"{options.data} has no val/; expected it, as the lessons show all other pictures.")
+    if options.data.is_dir() and "val" not in find_splits(options.data):  # known before pictures are read
+        raise no_val
     dataset = load_for(options.data, preprocess_config, labels, to_calibrate=True)
-    if dataset.is_held_out:
-        raise TrainingError(f"{options.data} has no val/; expected it, as the lessons show all other pictures.")
+    if dataset.is_held_out:  # its val/ has no class folders
+        raise no_val
     pictures = _pictures(options.pictures, preprocess_config)
     codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
     if not (options.lessons / HEAD).exists():
@@ -187,10 +192,11 @@ def _pictures(folder: Path | None, preprocess_config: PreprocessConfig) -> Pixel
     """The pictures of a folder as the network sees them, in the order of their names."""
     if folder is None:
         return None
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
+    files = scan(folder, deep=False).images
+    if not files:
         raise TrainingError(f"{folder} has no picture; expected some for the checkpoint to carry along.")
-    return np.stack([read_pixels(path, preprocess_config) for path in paths])
+    with silenced():
+        return np.stack([read_pixels(file.path, preprocess_config) for file in files])
 
 
 def _config(options: DistilOptions, num_classes: int) -> MixerConfig:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from model.data.layout import read_labels
+from model.data.layout import expect_outside, read_labels
 from model.distillation.bank import read_bank
 from model.distillation.head import HEAD, fit_head
 from model.distillation.lessons import LessonWriter, Progress, read_lessons
@@ -16,11 +16,12 @@ from model.distillation.views import Variation
 
 def prepare(options: LessonOptions, on_note: Callable[[str], None], on_reading: Progress, on_lesson: Progress) -> None:
     """Read the pictures, and write lessons and the teacher's head. Raises MixerError of every kind."""
+    expect_outside(options.lessons, options.data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = FeatureTeacher(device)
     labels = read_labels(options.labels) if options.labels is not None else None
     others: list[Path] = [] if options.others is None else [options.others]
-    bank = read_bank(options.data, others, SIDE, labels, options.seed, on_reading).to(device)
+    bank = read_bank(options.data, others, SIDE, labels, options.seed, on_reading, on_note).to(device)
     known = int((bank.labels >= 0).sum())
     on_note(f"{known} pictures with one of {len(bank.names)} labels, {len(bank) - known} without")
     writer = LessonWriter(bank, teacher, options.image_size, options.labelled, Variation(), seed=options.seed)

@@ -31,7 +31,10 @@ class Judged:
 
 
 def expect_run_folder(out: Path, data: Path) -> None:
-    """Raises TrainingError where `out` holds other things than a run, lies among the pictures or is not writable."""
+    """Raises TrainingError where `out` holds other things than a run, lies among the pictures or is not writable.
+
+    Known before a picture is read.
+    """
     if out.resolve() == data.resolve() or data.resolve() in out.resolve().parents:
         raise TrainingError(f"--out {out} is within DATA, {data}; expected a folder outside of the pictures.")
     existing = next((path for path in (out, *out.absolute().parents) if path.exists()), Path())
@@ -40,6 +43,8 @@ def expect_run_folder(out: Path, data: Path) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise TrainingError(f"{out} cannot be written: {existing} may not be written to by this user.")
     if existing == out and not (out / RESUME).exists():
+        if (out / CONFIG).exists():
+            raise TrainingError(f"{out} already holds a checkpoint; expected a new folder or a killed run's.")
         _expect_only_ours(out)
 
 

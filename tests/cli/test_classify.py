@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 
 from app.settings import Settings
 from cli import classify
@@ -17,6 +18,7 @@ from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image, write_bu
 from tests.app.servers import ROOT, clean_environment
 
 Mixer = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
 
 
 def test_classify_prints_the_best_label_of_each_picture_in_order(
@@ -52,6 +54,19 @@ def test_classify_as_json_prints_one_object_a_line(
     assert first["model"] == {"name": "colours", "version": "7", "precision": "fp32"}
     assert [(best["label"], best["index"]) for best in first["predictions"]] == [("blue", 2), ("red", 0), ("green", 1)]
     assert first["predictions"][0]["probability"] == pytest.approx(0.9999, abs=1e-3)
+
+
+@pytest.mark.parametrize("command", [["classify"], ["classify", "--output", "rows.jsonl"], ["embed"], ["explain"]])
+def test_what_pillow_warns_of_a_picture_is_not_told(
+    command: list[str], tmp_path: Path, mixer: Mixer, bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cut_short = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01"
+    Image.new("RGB", (24, 24)).save("odd.jpg", exif=cut_short)
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        ImageOps.exif_transpose(Image.open("odd.jpg"))
+    assert mixer(*command, "odd.jpg", "--bundle", bundle) == 0
+    assert "Corrupt EXIF" not in capfd.readouterr().err
 
 
 @pytest.fixture
@@ -243,3 +258,23 @@ def test_an_impossible_top_k_is_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"mixer: top_k is {top_k}; expected 1 to 3, the number of classes.\n"
+
+
+def test_a_file_that_is_larger_than_a_picture_is_not_read(
+    mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (images / "large.png").open("wb") as file:
+        file.truncate(1 << 40)  # a terabyte, none of it on the disk
+    assert mixer("classify", images / "large.png", images / "green.png", "--bundle", bundle) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"{images}/green.png: green 100.0%\n"
+    assert "has 1099511627776 bytes; expected at most" in captured.err
+
+
+def test_a_path_that_is_too_long_does_not_exist(
+    mixer: Mixer, bundle: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mixer("classify", "a" * 300, images / "green.png", "--bundle", bundle) == 1
+    captured = capsys.readouterr()
+    assert captured.out == f"{images}/green.png: green 100.0%\n"
+    assert captured.err == f"{'a' * 300}: It does not exist; expected a picture, a folder or -.\n"

@@ -11,16 +11,46 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from app.server import serve as server
 from app.server import topology
 from app.settings import Settings
 from app.system.worker_context import WorkerContext
+from cli import __main__ as entrance
+from cli.main import Commands
 from tests.app.color_bundle import color_spec, write_bundle
 from tests.app.servers import ROOT, clean_environment, free_port
 from tests.pace import slowness_at_first
 
 Mixer = Callable[..., int]
+
+
+# --- Ctrl-C ---
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_a_command_with_130_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = typer.Typer(cls=Commands)
+    commands.command("export")(_interrupted)
+    commands.command("other")(lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        commands(["export"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\nmixer: export was stopped.\n"
+
+
+def test_ctrl_c_while_the_command_line_loads_ends_with_130_and_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(entrance, "_run", _interrupted)
+    with pytest.raises(SystemExit) as ended:
+        entrance.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "\nmixer: stopped.\n"
 
 
 # --- inspect ---

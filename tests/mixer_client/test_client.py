@@ -235,6 +235,14 @@ def test_a_certificate_that_is_not_trusted_is_not_asked_again(ask: Asking) -> No
     assert len(service.requests) == 1
 
 
+def test_a_connection_that_ends_below_tls_is_asked_again(ask: Asking) -> None:
+    error = httpx.ConnectError("EOF occurred in violation of protocol")
+    error.__cause__ = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+    service = Service(error, classified())
+    assert ask(service, "classify", IMAGE).label == "red"
+    assert len(service.requests) == 2
+
+
 def test_no_answer_in_time_is_not_asked_again(ask: Asking) -> None:
     for error in (httpx.ReadTimeout("slow"), httpx.ConnectTimeout("slow")):
         service = Service(error)
@@ -254,6 +262,22 @@ def test_an_answer_of_somebody_else_is_a_bad_answer(ask: Asking) -> None:
         ask(Service(httpx.Response(200, content=b"<html>")), "classify", IMAGE)
 
 
+def test_an_answer_whose_compression_is_broken_is_a_bad_answer(ask: Asking) -> None:
+    def broken(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
+
+    service = Service(broken)
+    with pytest.raises(BadAnswer, match=r"^http://127\.0\.0\.1:8000 gives an answer whose compression is broken"):
+        ask(service, "classify", IMAGE)
+    assert len(service.requests) == 1
+    assert ask(service, "ready") is False
+
+
+def test_where_somebody_between_leads_elsewhere_the_status_is_told(ask: Asking) -> None:
+    with pytest.raises(BadAnswer, match=r"^/classify answers 301 ''; expected"):
+        ask(Service(httpx.Response(301, headers={"Location": "https://elsewhere/"})), "classify", IMAGE)
+
+
 # --- what cannot be asked ---
 
 
@@ -262,6 +286,29 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     for kind in (Client, AsyncClient):
         with pytest.raises(BadInput, match="expected http://HOST:PORT"):
             kind(address)
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown() -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(BadInput, match="base_url has a user or a password") as raised:
+            kind("http://somebody:secret@host:8000")
+        assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["", " ", "a-key ", " a-key"])
+def test_a_key_with_nothing_or_space_around_it_is_refused_and_not_shown(key: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(BadInput, match=r"^key is empty, or has a space before or after it") as raised:
+            kind(key=key)
+        assert "a-key" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("model", "told"), [("\udcff", "model is '.udcff'"), ("a" * 70_000, "make no address")])
+def test_what_no_address_can_hold_is_refused(model: str, told: str, ask: Asking) -> None:
+    service = Service(classified())
+    with pytest.raises(BadInput, match=told):
+        ask(service, "classify", IMAGE, model=model)
+    assert service.requests == []
 
 
 @pytest.mark.parametrize("key", ["a\r\nX-Other: b", "schlüssel", "\0"])

@@ -1,6 +1,9 @@
 """Connections over real sockets: used again, broken, and through a proxy."""
 
+import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +12,7 @@ import pytest
 
 from mixer_client import AsyncClient, Client, ConnectFailed, Retries
 from mixer_client.connections import proxy_of
-from tests.app.servers import free_port, read_until
+from tests.app.servers import ROOT, free_port, read_until
 from tests.mixer_client.stand_in import classified
 
 AT_ONCE = Retries(jitter=lambda low, high: 0.0)
@@ -129,3 +132,92 @@ def test_no_proxy_is_asked_for_what_is_exempt(monkeypatch: pytest.MonkeyPatch) -
     assert proxy_of("http://127.0.0.1:8000") is None
     assert proxy_of("http://elsewhere:8000") == "http://proxy:3128"
     assert proxy_of("https://elsewhere:8000") is None
+    monkeypatch.setenv("http_proxy", "proxy:3128")
+    assert proxy_of("http://elsewhere:8000") == "http://proxy:3128"
+
+
+@both
+async def test_a_client_that_is_closed_asks_nothing(kind: type[Client | AsyncClient]) -> None:
+    with served(lambda _, connection: answer_all(connection)) as (address, accepted):
+        client = kind(address, timeout_s=60)
+        if isinstance(client, Client):
+            client.close()
+            with pytest.raises(ConnectFailed, match="the client is closed"):
+                client.classify(b"")
+            assert client.ready() is False
+        else:
+            await client.close()
+            with pytest.raises(ConnectFailed, match="the client is closed"):
+                await client.classify(b"")
+            assert await client.ready() is False
+        assert accepted == []
+
+
+def test_who_closes_a_client_lets_a_thread_have_the_answer_it_waits_for() -> None:
+    """Where its socket was closed below it, it would ask anew, or wait until its time is over."""
+    asked, may_answer, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def late(_: int, connection: socket.socket) -> None:
+        read_until(connection, b"\r\n\r\n")
+        asked.set()
+        assert may_answer.wait(30)
+        connection.sendall(ANSWER)
+        assert connection.recv(1) == b""  # the connection is closed once it is used no longer
+        ended.set()
+
+    labels: list[str] = []
+    with served(late) as (address, accepted):
+        client = Client(address, timeout_s=600)
+        thread = threading.Thread(target=lambda: labels.append(client.classify(b"").label), daemon=True)
+        thread.start()
+        assert asked.wait(30)
+        client.close()
+        may_answer.set()
+        thread.join(30)
+        assert labels == ["red"]
+        assert ended.wait(30)
+        assert accepted == [0]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # nobody can close what a loop has left that is over
+def test_a_second_event_loop_gets_connections_of_its_own() -> None:
+    def once(_: int, connection: socket.socket) -> None:
+        read_until(connection, b"\r\n\r\n")
+        connection.sendall(ANSWER)
+
+    with served(once) as (address, accepted):
+        client = AsyncClient(address, timeout_s=60)
+
+        async def ask_and_close() -> str:
+            async with client:
+                return (await client.classify(b"")).label
+
+        assert asyncio.run(client.classify(b"")).label == "red"
+        assert asyncio.run(ask_and_close()) == "red"
+        assert accepted == [0, 1]
+
+
+FORKED = """
+import os, sys
+from mixer_client import Client
+client = Client(sys.argv[1], timeout_s=60)
+assert client.classify(b"").label == "red"
+child = os.fork()
+if child == 0:
+    os._exit(0 if client.classify(b"").label == "red" else 1)
+client.close()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.process
+def test_a_forked_process_gets_connections_of_its_own() -> None:
+    with served(lambda _, connection: answer_all(connection)) as (address, accepted):
+        subprocess.run([sys.executable, "-c", FORKED, address], cwd=ROOT, check=True, timeout=60)
+        assert accepted == [0, 1]
+
+
+@both
+async def test_a_time_that_no_socket_takes_is_as_good_as_any(kind: type[Client | AsyncClient]) -> None:
+    with served(lambda _, connection: answer_all(connection)) as (address, _):
+        assert await ask(kind, address, timeout_s=1e300) == ["red"]

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -119,9 +120,36 @@ def test_an_image_of_pillow_whose_file_breaks_off_is_refused() -> None:
         payload_of(Image.open(io.BytesIO(file.getvalue()[:2000])))
 
 
+def test_an_image_of_pillow_whose_exif_is_broken_is_sent_without_it() -> None:
+    header, text, count = b"Exif\0\0II*\0\x08\0\0\0", 2, 4
+    for exif in (b"garbage", header + struct.pack("<HHHI4sI", 1, 0x0112, text, count, b"six", 0)):
+        image = Image.fromarray(PIXELS)
+        image.info["exif"] = exif
+        assert np.array_equal(shown(payload_of(image).body), PIXELS)
+
+
+def test_whatever_pillow_raises_the_image_is_refused() -> None:
+    image = Image.fromarray(PIXELS)
+    image.info["icc_profile"] = "no bytes"
+    with pytest.raises(BadInput, match="cannot be written as a PNG: a bytes-like object is required"):
+        payload_of(image)
+
+
+def test_memory_that_has_been_released_is_refused() -> None:
+    view = memoryview(b"a file")
+    view.release()
+    with pytest.raises(BadInput, match="released memoryview"):
+        payload_of(view)
+
+
 def test_a_path_that_no_file_can_have_is_refused() -> None:
     with pytest.raises(BadInput, match="is no path"):
         payload_of("a\0b")
+
+
+def test_a_url_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"'https://shop\.example/a\.jpg' is a URL; expected a path, or the bytes"):
+        payload_of("https://shop.example/a.jpg")
 
 
 @pytest.mark.parametrize("image", [None, 3, [1, 2], object()])

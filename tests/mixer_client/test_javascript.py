@@ -79,6 +79,13 @@ def test_it_prints_the_label_of_each_file() -> None:
     assert 0 < int(headers["X-Request-Timeout-Ms"]) <= 10_000
 
 
+def test_without_a_file_it_says_how_it_is_used() -> None:
+    with service() as server:
+        ended = run(server)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "node examples/classify.mjs FILE ..." in ended.stderr
+
+
 def test_it_comes_again_where_the_service_is_busy_with_less_time_left() -> None:
     with service((429, "0.1"), (503, "0")) as server:
         ended = run(server, PICTURE)

@@ -84,6 +84,8 @@ def test_an_embedding_is_read_from_little_endian_floats() -> None:
         json.dumps({**CLASSIFIED, "predictions": []}).encode(),
         json.dumps({**CLASSIFIED, "predictions": [{"label": "red"}]}).encode(),
         json.dumps({**CLASSIFIED, "model": "a"}).encode(),
+        json.dumps({**CLASSIFIED, "predictions": [{"label": "a", "index": math.inf, "probability": 1}]}).encode(),
+        b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_is_no_answer_of_this_service_is_a_bad_answer(content: bytes) -> None:
@@ -96,14 +98,28 @@ def test_an_output_of_the_open_inference_protocol_is_read_as_it_is() -> None:
     assert (found.typecode, list(found)) == ("f", [3.0, -4.5])
 
 
-def test_a_bad_embedding_or_timing_is_a_bad_answer() -> None:
+def test_a_bad_embedding_is_a_bad_answer() -> None:
     with pytest.raises(errors.BadAnswer):
         parsing.embedding_of(asked(httpx.Response(200, json={"data": [{"embedding": "AAA"}]})))
     for outputs in ([], [{"data": None}], [{"data": ["a"]}]):
         with pytest.raises(errors.BadAnswer):
             parsing.raw_embedding_of(asked(httpx.Response(200, json={"outputs": outputs})))
-    with pytest.raises(errors.BadAnswer):
-        parsing.classification_of(asked(httpx.Response(200, json=CLASSIFIED, headers={"Server-Timing": "a;dur=b"})))
+
+
+@pytest.mark.parametrize(
+    ("told", "timing"),
+    [
+        ('app;dur=5.5;desc="x"', {"app": 5.5}),
+        ('db; desc="x"; dur="1.5"', {"db": 1.5}),
+        ("a;dur=b, x;dur, miss", {}),
+        ('batch;desc="many"', {}),
+    ],
+)
+def test_timings_of_a_proxy_spoil_no_answer(told: str, timing: dict[str, float]) -> None:
+    headers = {"Server-Timing": f"total;dur=2.00, {told}"}
+    found = parsing.classification_of(asked(httpx.Response(200, json=CLASSIFIED, headers=headers)))
+    assert found.timing == {"total": 2.0, **timing}
+    assert found.batch_size is None
 
 
 def services_errors() -> list[type[services.ServiceError]]:
@@ -139,6 +155,17 @@ def test_an_error_of_somebody_between_keeps_its_status_and_text(content: bytes) 
     error = parsing.error_of(httpx.Response(502, content=content))
     assert type(error) is errors.ServiceError
     assert (error.code, error.status, error.detail) == ("http_error", 502, content.decode())
+
+
+@pytest.mark.parametrize("charset", ["hex", "undefined", "idna"])
+def test_an_error_of_somebody_between_may_claim_any_character_set(charset: str) -> None:
+    answer = httpx.Response(502, content=b"<h1>No\xff", headers={"Content-Type": f"text/html; charset={charset}"})
+    assert parsing.error_of(answer).detail == "<h1>No\ufffd"
+
+
+def test_an_error_that_is_nested_beyond_reading_keeps_its_status() -> None:
+    error = parsing.error_of(httpx.Response(503, content=b"[" * 100_000))
+    assert (error.code, error.status, len(error.detail)) == ("http_error", 503, 200)
 
 
 def test_what_passed_the_services_deadline_has_timed_out() -> None:

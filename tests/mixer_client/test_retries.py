@@ -38,6 +38,7 @@ def test_retry_after_may_be_a_date() -> None:
     assert found is not None
     assert 90 < found <= 100
     assert told_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert told_s({"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}) is None
 
 
 def test_no_header_tells_nothing() -> None:

@@ -88,6 +88,11 @@ def test_axe_finds_nothing_where_a_key_is_asked_for(scheme: str, locked_site: Si
     expect_no_violation(visitor)
 
 
+_CUT_HEADINGS = """() => [...document.querySelectorAll("thead th")]
+    .filter((head) => head.firstElementChild.getBoundingClientRect().right > head.getBoundingClientRect().right + 0.5)
+    .map((head) => head.textContent)"""
+
+
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_on_a_small_phone_nothing_is_cut_off(
     state: Callable[..., None], site: Site, visit: Visit, clothes: list[File], drawing: File
@@ -95,6 +100,7 @@ def test_on_a_small_phone_nothing_is_cut_off(
     visitor = visit(site, viewport=PHONE)
     state(visitor, clothes, drawing)
     assert visitor.page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    assert visitor.page.evaluate(_CUT_HEADINGS) == []
     expect_no_violation(visitor)
 
 
@@ -153,3 +159,50 @@ def test_who_wants_no_motion_gets_none(site: Site, visit: Visit, clothes: list[F
     names = "() => [...document.querySelectorAll('.skeleton span')].map((one) => getComputedStyle(one).animationName)"
     assert set(visitor.page.evaluate(names)) == {"none"}
     visitor.page.unroute_all(behavior="ignoreErrors")
+
+
+def test_long_names_of_models_and_labels_are_not_cut_off_on_a_small_phone(site: Site, visit: Visit) -> None:
+    visitor = visit(site, viewport=PHONE)
+    long = "W" * 300
+    models = {"default": long, "models": [{"name": long}, {"name": "other"}]}
+    spec = {"name": long, "version": long, "labels": [long, "<b>short</b>"]}
+    visitor.page.route("**/models", lambda route: route.fulfill(json=models))
+    visitor.page.route("**/model", lambda route: route.fulfill(json={"spec": spec, "precision": "int8", "limits": {}}))
+    visitor.opens()
+    visitor.sees("#known", "<b>short</b>")
+    assert visitor.page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+_FOCUSED = "() => document.activeElement.ariaLabel ?? document.activeElement.id"
+
+
+def test_a_line_keeps_the_focus_when_its_answer_comes_and_moves_it(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    held: list[Any] = []
+    visitor.page.route("**/classify", lambda route: held.append(route))  # noqa: PLW0108  # Playwright takes no built-in
+    visitor.chooses(*clothes[:3])
+    visitor.sees_rows("looking", "looking", "looking")
+    heading = visitor.at("th[data-column=label] button")
+    heading.click()
+    heading.click()  # the last label first
+    visitor.at("#rows button").first.focus()
+    for route in held:
+        route.continue_()
+    visitor.sees_rows("pants", "long sleeve", "dress")
+    assert visitor.page.evaluate(_FOCUSED) == "dress.jpg"
+
+
+def test_the_focus_goes_on_where_what_had_it_goes(locked_site: Site, visit: Visit, clothes: list[File]) -> None:
+    visitor = visit(locked_site)
+    visitor.at("#key-value").fill(KEY)
+    visitor.at("#key-value").press("Enter")
+    visitor.sees_no("#key")
+    assert visitor.page.evaluate(_FOCUSED) == "choose"
+    refusing(visitor, 1, problem(500, "inference_failed", "No."))
+    visitor.chooses(clothes[0])
+    visitor.sees("#again")
+    visitor.at("#again").press("Enter")
+    visitor.sees("#stage-answer", "dress")
+    assert visitor.page.evaluate(_FOCUSED) == "stage"

@@ -1,9 +1,11 @@
 """Why a label: a map over the picture, and the same in words. A stand-in explains what no service would."""
 
+import io
 import re
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.page.conftest import KEY, Site, Visit
 from tests.page.visitor import File, Visitor
@@ -182,3 +184,35 @@ def test_where_there_is_no_room_that_is_said_and_it_may_be_tried_again(
     why(visitor)
     visitor.sees("canvas.heat")
     visitor.sees("#heat-words", "The label “dress” rests most on")
+
+
+def test_of_an_answer_that_is_gone_nothing_is_explained(locked_site: Site, visit: Visit, clothes: list[File]) -> None:
+    visitor = visit(locked_site)
+    visitor.at("#key-value").fill(KEY)
+    visitor.at("#key-value").press("Enter")
+    held: list[Any] = []
+    visitor.page.route("**/explain?*", lambda route: held.append(route))  # noqa: PLW0108  # Playwright takes no built-in
+    visitor.chooses(clothes[0])
+    visitor.sees("#stage-answer", "dress")
+    with visitor.page.expect_request("**/explain?*"):
+        why(visitor)
+    with visitor.page.expect_response("**/classify?model=fashion-mnist"):
+        visitor.at("#model").select_option("fashion-mnist")
+    visitor.sees("#stage-answer", re.compile("^[A-Z]"))  # as the labels of that model begin
+    held[0].fulfill(json=explanation([[0.5, 0]]))
+    visitor.sees("#why", "Why?")
+    visitor.sees_no("#heat-legend")
+    visitor.sees_no("canvas.heat")
+
+
+def test_where_the_browser_turns_the_picture_otherwise_there_are_words_alone(site: Site, visit: Visit) -> None:
+    picture, turned = io.BytesIO(), Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (480, 360), "gray").save(picture, "WEBP", exif=turned)
+    visitor = visit(site)
+    explained(visitor, json=explanation([[0.5, 0], [0, 0]]))
+    visitor.chooses(("turned.webp", picture.getvalue()))
+    why(visitor)
+    visitor.sees("#heat-words", "The label “dress” rests most on")
+    drawn = visitor.page.evaluate("() => document.querySelector('.frame img').naturalWidth") == 360
+    assert visitor.at("canvas.heat").count() == int(drawn)  # a browser that turns WebP may draw

@@ -263,3 +263,49 @@ def test_what_is_no_file_does_not_lead_away_from_the_page(site: Site, visit: Vis
     visitor.sees("#notices", "That was no file.")
     visitor.chooses(NOTES)
     visitor.sees_no("#notices .notice")
+
+
+_FOLDER = """() => {
+    DataTransferItem.prototype.webkitGetAsEntry = function () {
+        const file = this.getAsFile();
+        const found = { isFile: true, name: file.name, fullPath: `/folder/${file.name}`, file: (take) => take(file) };
+        const unread = { isFile: true, name: "none.jpg", file: (_, fail) => fail(new DOMException("no right to it")) };
+        const parts = [[unread, found], []];
+        const reader = { readEntries: (take) => take(parts.shift()) };
+        return { isDirectory: true, name: "folder", createReader: () => reader };
+    };
+}"""
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_keeps_the_others_from_nobody(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    visitor.page.evaluate(_FOLDER)
+    visitor.drops(named(clothes, "dress.jpg"))
+    visitor.sees("#stage-answer", "dress")
+    visitor.sees("#stage-name", "folder/dress.jpg")  # so that files of one name in two folders are told apart
+    visitor.sees_no("#notices .notice")
+
+
+def test_what_is_dragged_away_is_noticed_though_it_was_over_what_is_gone(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    transfer = visitor._transfer((NOTES,))
+    visitor.page.dispatch_event(".motif", "dragenter", {"dataTransfer": transfer})
+    visitor.sees("#veil")
+    visitor.page.evaluate("() => document.querySelector('.motif').remove()")
+    visitor.page.dispatch_event("#drop", "dragenter", {"dataTransfer": transfer})
+    visitor.page.dispatch_event("#drop", "dragleave", {"dataTransfer": transfer})
+    visitor.sees_no("#veil")
+
+
+def test_timings_of_a_proxy_are_left_out(site: Site, visit: Visit, clothes: list[File]) -> None:
+    visitor = visit(site)
+    answer = {"model": {}, "predictions": [{"label": "sock", "index": 0, "probability": 0.5}]}
+    told = "toString;dur=1, infer;dur=2.0, total;dur=2.5.1"
+    visitor.page.route("**/classify", lambda route: route.fulfill(json=answer, headers={"Server-Timing": told}))
+    visitor.chooses(clothes[0])
+    visitor.sees("#timing-title", "Answered in 2.5 ms")
+    assert visitor.at("#timing-legend").inner_text().split("\n") == ["the network 2.0 ms", "the rest 0.5 ms"]

@@ -79,6 +79,28 @@ def test_a_service_with_room_for_one_answers_twelve_all_the_same(
     visitor.answers_are_in(12)
 
 
+def test_what_was_said_of_a_key_that_is_used_no_more_says_nothing_of_the_next(
+    locked_site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(locked_site)
+    unlock(visitor, KEY)
+    visitor.sees("#forget")
+    held: list[Any] = []
+
+    def hold_first(route: Any) -> None:
+        route.continue_() if held else held.append(route)
+
+    visitor.page.route("**/classify*", hold_first)
+    visitor.chooses(clothes[0])
+    visitor.sees("#stage-answer", "Looking")
+    visitor.at("#forget").click()
+    unlock(visitor, KEY)
+    visitor.sees("#forget")
+    held[0].fulfill(**problem(401, "unauthorized", "No such key."))
+    visitor.sees("#stage-answer", "dress")
+    visitor.sees_no("#key")
+
+
 def test_a_locked_service_gets_its_key_which_is_kept_nowhere(
     locked_site: Site, visit: Visit, clothes: list[File]
 ) -> None:
@@ -193,3 +215,74 @@ def test_what_breaks_the_policy_is_noticed_by_these_tests(site: Site, visit: Vis
         visitor.page.evaluate("() => { document.body.setAttribute('style', 'color: blue'); }")
     assert visitor.wrong != []
     visitor.wrong.clear()
+
+
+NO_ANSWERS = [{}, {"predictions": []}, [], "x", {"predictions": [{"label": None, "index": 0, "probability": "x"}]}]
+
+
+@pytest.mark.parametrize("body", NO_ANSWERS, ids=str)
+def test_an_answer_of_somebody_else_spoils_only_its_own_line(
+    body: Any, site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    refusing(visitor, 1, {"status": 200, "json": body})
+    visitor.chooses(*clothes[:3])
+    visitor.sees("#count", "2 answered · 1 without an answer")
+    visitor.page.get_by_role("button", name="dress.jpg").click()
+    visitor.sees("#stage-body", "The answer is none of this service.")
+
+
+def test_an_error_of_another_shape_is_told_by_its_status(site: Site, visit: Visit, clothes: list[File]) -> None:
+    visitor = visit(site)
+    refusing(visitor, 1, {"status": 422, "json": {"detail": [{"msg": "wrong"}]}})
+    visitor.chooses(clothes[0])
+    visitor.sees("#stage-body", "The service answered with status 422.")
+
+
+def test_what_waits_is_asked_for_when_all_that_is_on_its_way_is_removed(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    on_their_way: list[Any] = []
+
+    def held(route: Any) -> None:
+        on_their_way.append(route)
+        if len(on_their_way) > 4:
+            route.continue_()
+
+    visitor.page.route("**/classify", held)
+    visitor.chooses(*((f"{number}.jpg", clothes[0][1]) for number in range(6)))
+    visitor.sees_rows(*["looking"] * 4, *["waiting"] * 2)
+    for left in (5, 4, 3, 2):
+        visitor.at("#remove").click()
+        visitor.sees("#list-title", f"{left} pictures")
+    visitor.answers_are_in(2)
+
+
+def test_a_service_that_says_to_come_at_once_is_not_asked_without_pause(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    visitor.page.clock.install()
+    for told in ("0", "-5", "1.5"):
+        asked = refusing(visitor, 1, problem(429, "queue_full", "No room.", **{"Retry-After": told}))
+        visitor.chooses(clothes[0])
+        visitor.sees("#notices", "Next try in 1 s.")
+        assert len(asked) == 1
+        visitor.at("#clear" if visitor.at("#clear").is_visible() else "#remove").click()
+        visitor.sees_no("#results")
+
+
+def test_of_two_models_the_one_that_was_chosen_last_is_told_of(locked_site: Site, visit: Visit) -> None:
+    visitor = visit(locked_site)
+    unlock(visitor, KEY)
+    held: list[Any] = []
+    visitor.page.route("**/model?model=fashion-mnist", lambda route: held.append(route))  # noqa: PLW0108
+    with visitor.page.expect_request("**/model?model=fashion-mnist"):
+        visitor.at("#model").select_option("fashion-mnist")
+    with visitor.page.expect_response("**/model?model=clothes"):
+        visitor.at("#model").select_option("clothes")
+    with visitor.page.expect_response("**/model?model=fashion-mnist"):
+        held[0].continue_()
+    visitor.page.evaluate("() => new Promise(requestAnimationFrame)")
+    visitor.sees("#version", "clothes 1")

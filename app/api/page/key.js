@@ -28,6 +28,7 @@ export class KeyForm {
 
   /** The service answers, with a key or without one. */
   taken(hasKey) {
+    if (byId("key").contains(document.activeElement)) byId("choose").focus(); // the form goes
     byId("key").hidden = true;
     byId("key-error").textContent = "";
     byId("forget").hidden = !hasKey;

@@ -31,13 +31,13 @@ let due = false; // whether the page is to be drawn soon
 
 // --- pictures ---
 
-function take(files) {
-  if (files.length === 0) {
+function take(found) {
+  if (found.length === 0) {
     say("That was no file. Save the picture first, then drop its file here.", "busy");
     return;
   }
   if (queue.hold === null) showWhyAllWait();
-  const added = files.map((file) => new Picture(file));
+  const added = found.map((one) => new Picture(one));
   pictures.push(...added);
   byId("told").textContent = `${counted(added.length, "picture")} added.`;
   current = added[0];
@@ -65,10 +65,11 @@ async function ask(picture, signal) {
 }
 
 async function explain(picture) {
-  const { index } = picture.best;
+  const { answer, best: { index } } = picture;
   if (picture.explanations.has(index)) return picture.explanations.get(index);
   try {
     const explanation = await service.explain(await picture.bytes(), picture.type, { model, target: index });
+    if (picture.answer !== answer) return null; // it was asked again, of another model
     picture.explanations.set(index, explanation);
     return explanation;
   } catch (error) {
@@ -185,7 +186,9 @@ function showModels(models, usual) {
 }
 
 async function showModel() {
-  const { spec, precision, limits: kept } = await service.model(model);
+  const asked = model;
+  const { spec, precision, limits: kept } = await service.model(asked);
+  if (asked !== model) return; // another one was chosen meanwhile
   limits = kept;
   byId("lead").textContent =
     `Drop a photograph here, and the model says which of ${counted(spec.labels.length, "thing")} it shows.`;
@@ -235,7 +238,10 @@ byId("model").addEventListener("change", ({ target }) => {
   queue.again(pictures);
   showModel().catch((error) => say(error.message));
 });
-byId("again").addEventListener("click", () => queue.again([current]));
+byId("again").addEventListener("click", () => {
+  byId("stage").focus(); // the button goes
+  queue.again([current]);
+});
 byId("remove").addEventListener("click", () => remove([current]));
 byId("clear").addEventListener("click", () => {
   remove(pictures);

@@ -4,10 +4,10 @@ let next = 1;
 
 /** `state` is waiting, asking, answered or failed; `answer` is that of the service, `stages` where its time went. */
 export class Picture {
-  constructor(file) {
+  constructor({ file, name }) {
     this.id = next++;
     this.file = file;
-    this.name = file.name || "pasted picture";
+    this.name = name || "pasted picture";
     this.explanations = new Map(); // by index of the label
     this.wait();
   }

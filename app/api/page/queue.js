@@ -45,6 +45,7 @@ export class Queue extends EventTarget {
       this.#asked.delete(picture);
     }
     if (this.#waiting.length === 0 && this.hold?.reason !== "key") this.resume();
+    else this.#fill(); // into the place of what was on its way
   }
 
   /** Nobody waits any more. */

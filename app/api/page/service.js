@@ -4,12 +4,13 @@ export const ROOT = new URL("../../", import.meta.url); // this file is ROOT/pag
 
 const BUSY = [429, 503];
 const BUSY_S = 5; // where the service does not say when to come again
+const LEAST_S = 1; // a service that says 0, or less, is asked no faster
 const MOST_S = 600;
 
 /** The service has answered, with an error. `retryAfterS`: when to come again, where that helps; else null. */
 export class Refused extends Error {
   constructor(status, problem, retryAfterS) {
-    super(problem.detail ?? `The service answered with status ${status}.`);
+    super(typeof problem.detail === "string" ? problem.detail : `The service answered with status ${status}.`);
     this.status = status;
     this.code = problem.code ?? "";
     this.retryAfterS = retryAfterS;
@@ -21,6 +22,7 @@ export class Unreachable extends Error {}
 
 export class Service {
   #key = ""; // here and nowhere else
+  #changes = 0; // of the key
 
   get hasKey() {
     return this.#key !== "";
@@ -29,6 +31,7 @@ export class Service {
   /** Send this key from now on; none where it is empty. It has only what a header may have. */
   useKey(key) {
     this.#key = key;
+    this.#changes += 1;
   }
 
   /** The names of the models, and which answers where none is named. */
@@ -41,9 +44,11 @@ export class Service {
     return (await this.#ask("model", { model: name })).body;
   }
 
-  /** The answer to one picture. `bytes` are sent as they are. */
-  classify(bytes, type, { model, signal }) {
-    return this.#ask("classify", { model }, { method: "POST", body: bytes, type, signal });
+  /** The answer to one picture. `bytes` are sent as they are. Raises where somebody else has answered. */
+  async classify(bytes, type, { model, signal }) {
+    const answer = await this.#ask("classify", { model }, { method: "POST", body: bytes, type, signal });
+    if (!isClassification(answer.body)) throw new Error("The answer is none of this service.");
+    return answer;
   }
 
   /** How much each patch of the picture carries the label with this index. */
@@ -64,10 +69,13 @@ export class Service {
 
   async #ask(path, query = {}, { type, ...options } = {}) {
     const headers = { Accept: "application/json" };
+    const changes = this.#changes;
     if (this.hasKey) headers.Authorization = `Bearer ${this.#key}`;
     if (type !== undefined) headers["Content-Type"] = type;
     const answer = await fetched(address(path, query), { ...options, headers, mode: "same-origin", redirect: "error" });
     const body = await answer.json().catch(() => null);
+    const isOfAnotherKey = answer.status === 401 && this.hasKey && changes !== this.#changes;
+    if (isOfAnotherKey) return this.#ask(path, query, { type, ...options });
     if (!answer.ok) throw new Refused(answer.status, body ?? {}, retryAfterS(answer));
     if (body === null) throw new Unreachable("The answer broke off.");
     return { body, serverTiming: answer.headers.get("Server-Timing") ?? "" };
@@ -81,6 +89,11 @@ export function address(path, query = {}) {
     if (value !== undefined && value !== "") url.searchParams.set(name, value);
   }
   return url.href;
+}
+
+function isClassification({ predictions }) {
+  const isOne = (prediction) => typeof prediction?.label === "string" && typeof prediction.probability === "number";
+  return Array.isArray(predictions) && predictions.length > 0 && predictions.every(isOne);
 }
 
 async function fetched(url, options) {
@@ -97,5 +110,5 @@ function retryAfterS(answer) {
   if (!BUSY.includes(answer.status)) return null;
   const said = answer.headers.get("Retry-After") ?? "";
   const seconds = /^\d+$/.test(said) ? Number(said) : (Date.parse(said) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), MOST_S) : BUSY_S;
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, LEAST_S), MOST_S) : BUSY_S;
 }

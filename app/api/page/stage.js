@@ -83,8 +83,16 @@ export class Stage {
     byId("told").textContent = byId("heat-words").textContent;
     if (failed) return;
     byId("why").setAttribute("aria-pressed", "true");
+    if (!this.#isShownAs(explanation.region)) return;
     this.#frame.classList.add("heated");
     this.#frame.append(heatOver(explanation));
+  }
+
+  /** Whether the browser shows the picture as the service sees it. Not every one turns WebP, or can show TIFF. */
+  #isShownAs({ width, height }) {
+    const image = this.#frame.querySelector("img");
+    if (image === null) return false;
+    return Math.abs(image.naturalWidth * height - image.naturalHeight * width) <= 0.02 * image.naturalWidth * height;
   }
 
   #hideHeat() {

@@ -49,12 +49,14 @@ export class Table {
       this.#rows.get(picture).row.remove();
       this.#rows.delete(picture);
     }
+    const focused = document.activeElement;
     pictures.forEach((picture, at) => {
       const { row } = this.#updated(picture);
       row.classList.toggle("current", picture === current);
       row.querySelector("button").setAttribute("aria-current", String(picture === current));
       if (byId("rows").children[at] !== row) byId("rows").insertBefore(row, byId("rows").children[at] ?? null);
     });
+    if (focused !== document.activeElement) focused.focus({ preventScroll: true }); // a line that moves loses it
   }
 
   #updated(picture) {
@@ -62,7 +64,8 @@ export class Table {
     const known = picture.answer ?? picture.state;
     if (line.shown !== known) {
       line.shown = known;
-      line.row.replaceChildren(line.row.firstElementChild, ...cells(picture));
+      while (line.row.children.length > 1) line.row.lastElementChild.remove(); // the first may have the focus
+      line.row.append(...cells(picture));
     }
     return line;
   }

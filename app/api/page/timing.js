@@ -15,9 +15,9 @@ export function stagesOf(serverTiming) {
   const stages = [];
   let totalMs = null;
   for (const part of serverTiming.split(",")) {
-    const [, name, duration] = /^\s*([\w-]+)\s*;(?:.*;)?\s*dur=([\d.]+)/.exec(part) ?? [];
+    const [, name, duration] = /^\s*([\w-]+)\s*;(?:.*;)?\s*dur=(\d+(?:\.\d+)?)/.exec(part) ?? [];
     if (name === "total") totalMs = Number(duration);
-    else if (name in WORDS) stages.push({ name, ms: Number(duration) });
+    else if (Object.hasOwn(WORDS, name)) stages.push({ name, ms: Number(duration) });
   }
   const rest = (totalMs ?? 0) - stages.reduce((sum, stage) => sum + stage.ms, 0);
   if (rest >= 0.05) stages.push({ name: "rest", ms: rest });

@@ -77,7 +77,7 @@ def _info_of(block: bytes) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
-        raise BadRequest(f"The body is no tar: {error}.") from None
+        raise BadRequest(f"The body is no tar: {error}; expected one, as it is or compressed by gzip.") from None
     if info.size < 0:
         raise BadRequest(f"The tar has a file of {info.size} bytes; expected 0 or more.")
     if info.type == tarfile.GNUTYPE_SPARSE:

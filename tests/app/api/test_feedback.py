@@ -199,7 +199,9 @@ async def test_a_disk_that_refuses_costs_pictures_and_no_answer(
         for request_id in ("b", "c"):
             assert (await ask(service.http, BLUE, request_id)).json()["predictions"][0]["label"] == "blue"
         expect_problem(await say(service.http, "b", "red"), 404, "unknown_request")
-        assert counted(service.metrics.samples(), "mixer_collected_total") == {"kept": 1, "failed": 2}
+        outcomes = counted(service.metrics.samples(), "mixer_collected_total")
+        assert (outcomes.pop("kept"), sum(outcomes.values())) == (1, 2)
+        assert outcomes.keys() <= {"failed", "dropped_failing"}  # the second, where it comes within a second
     assert [line.levelname for line in caplog.records if line.name == "mixer.collection"] == ["ERROR"]
 
 

@@ -107,7 +107,9 @@ def test_scripts_import_each_other_and_nothing_else() -> None:
     assert imported == {f"./{name}" for name in names - {"page.js"}}
 
 
-@pytest.mark.parametrize(("forwarded", "root"), [("/vision/mixer", "/vision/mixer/"), ("", "")])
+@pytest.mark.parametrize(
+    ("forwarded", "root"), [("/vision/mixer", "/vision/mixer/"), ("/ROOT/FOLDER", "/ROOT/FOLDER/"), ("", "")]
+)
 async def test_behind_a_proxy_every_address_has_its_prefix(forwarded: str, root: str, serve: Serve) -> None:
     async with serve() as service:
         transport = httpx.ASGITransport(behind(PROXY, service.app, ""), client=(PROXY, 1))

@@ -1,9 +1,10 @@
 """The folder of kept pictures: names, modes, limits, age, corrections, and disks that are full."""
 
 import errno
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,46 @@ def test_a_file_cannot_be_the_folder(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("")
     with pytest.raises(FileExistsError):
         Folder(tmp_path / "kept", LIMITS).make()
+
+
+def test_files_of_others_in_the_folder_of_a_day_stay(tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    folder.keep(record(folder), b"picture")
+    folder.correct("abc", 0, "blue")
+    day = folder.path / "2025-11-29"
+    theirs = {"IMG_1.jpg", "diary.txt", "abc-0.jpg.old", "0.json", "abc.label.json"}
+    for name in theirs | {"half-0.jpg.part", "alone-3.webp"}:
+        (day / name).write_bytes(b"content")
+    folder_in(tmp_path, now=NOON + 99 * DAY_S).tidy()
+    assert {path.name for path in day.iterdir()} == theirs
+
+
+def test_any_number_of_days_is_a_limit(tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    folder.keep(record(folder), b"picture")
+    for now in (0, NOON):
+        assert folder_in(tmp_path, replace(LIMITS, max_days=1 << 40), now).tidy().images == 1
+
+
+def test_a_day_that_somebody_deletes_meanwhile_costs_nothing(tmp_path: Path) -> None:
+    class Vanishing(Folder):
+        def _days(self) -> Iterator[Path]:
+            yield from (self.path / "2001-01-01", self.path / "2030-01-01", *super()._days())
+
+    folder = folder_in(tmp_path)
+    folder.keep(record(folder), b"picture")
+    assert Vanishing(folder.path, LIMITS, lambda: NOON).tidy().images == 1
+
+
+def test_a_label_is_written_while_no_other_process_writes(tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    folder.keep(record(folder), b"picture")
+
+    def write(path: Path, content: bytes) -> None:
+        with (folder.path / ".usage").open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write_file(path, content)
+
+    corrected = replace(folder, write=write).correct("abc", 0, "blue")
+    assert corrected is not None
+    assert corrected.is_first

@@ -49,7 +49,7 @@ def test_a_failure_is_a_row_and_exit_code_1_unless_so_many_may_fail(
     assert mixer("classify", images, *flags) == 1
     row = pq.read_table(at["output"]).to_pylist()[1]
     assert (row["path"], row["label"], row["error_code"]) == (f"{images}/broken.png", None, "bad_picture")
-    assert capsys.readouterr().err == f"{at['output']} has 4 pictures, 1 of them with an error.\n"
+    assert capsys.readouterr().err == f"{at['output']} has 4 pictures, 1 of them with an error (their rows say why).\n"
     assert mixer("classify", images, *flags, "--resume", "--max-failure-rate", 0.25) == 0
     assert mixer("classify", images, *flags, "--resume", "--max-failure-rate", 0.2) == 1
 

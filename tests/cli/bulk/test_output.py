@@ -8,7 +8,7 @@ import pytest
 
 from cli.bulk.entries import Entry
 from cli.bulk.formats import Row
-from cli.bulk.manifest import OutputError, Run
+from cli.bulk.manifest import Manifest, OutputError, Run
 from cli.bulk.outcomes import Failure
 from cli.bulk.output import Output, opened, place_of
 from cli.bulk.stores import SourceError
@@ -209,3 +209,48 @@ def test_a_name_without_a_known_suffix_or_folder_is_one_line(tmp_path: Path) -> 
         place_of(tmp_path / "o.xlsx")
     with pytest.raises(OutputError, match="expected a name in a folder that exists"):
         place_of(tmp_path / "gone" / "o.csv")
+
+
+@pytest.mark.parametrize("name", ["o.parquet", "o.csv"])
+def test_an_output_whose_rows_are_gone_is_not_gone_on_with(begun: Begin, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    stopped_after_two_shards(path)
+    (place_of(path).parts / f"part-00001{path.suffix}").unlink()
+    with pytest.raises(OutputError, match=r"part-00001\.\w+ is gone, and .*manifest\.jsonl tells of its rows"):
+        begun(path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["o.parquet", "o.csv"])
+def test_a_complete_output_that_is_gone_is_not_called_complete(begun: Begin, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    output = begun(path)
+    output.write(rows("a"))
+    output.finish()
+    output.close()
+    begun(path, resume=True).close()
+    (path / "part-00000.parquet" if path.is_dir() else path).unlink()
+    with pytest.raises(OutputError, match="is gone"):
+        begun(path, resume=True)
+
+
+def full(path: Path) -> Output:
+    """An output whose manifest has no room for another line."""
+    place = place_of(path)
+    opened(place, RUN, resume=False).close()
+    return Output(place, Manifest(Path("/dev/full").open("w"), RUN), embeds=False)
+
+
+def test_a_manifest_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    output = full(tmp_path / "o.csv")
+    with pytest.raises(OutputError, match=r"part-00000\.csv cannot be written: No space left on device\.$"):
+        output.write(rows("a"))
+    output.close()
+    output = full(tmp_path / "o.jsonl")
+    with pytest.raises(OutputError, match=r"o\.jsonl cannot be written: No space left on device\.$"):
+        output.finish()
+    output.close()
+
+
+def test_a_name_that_is_too_long_is_one_line(begun: Begin, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written: File name too long"):
+        begun(tmp_path / f"{'o' * 300}.csv")

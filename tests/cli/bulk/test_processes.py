@@ -57,3 +57,13 @@ def test_a_process_that_dies_is_an_error_and_no_wait(bundle: Path) -> None:
         for answer in found.answers:
             with pytest.raises(ProcessDied, match="has ended by itself"):
                 answer([Ready("a", image(RED))])
+
+
+def test_a_stop_signal_for_the_whole_group_is_for_the_process_that_started_them(bundle: Path) -> None:
+    before = children()
+    with answering(Settings(bundle=bundle, workers=2), CLASSIFY) as found:
+        for pid in children() - before:
+            os.kill(pid, signal.SIGTERM)
+        for answer in found.answers:
+            assert len(answer([Ready("a", image(RED))])) == 1
+    assert children() <= before

@@ -89,7 +89,7 @@ def test_three_kills_at_random_moments_leave_every_row_once(
             process.wait()
             until(lambda workers=workers: not any(map(_is_alive, workers)))  # type: ignore[misc]
     assert finished(source, *flags, "--output", output, "--resume") == (
-        0, f"{output} has 3,000 pictures, 6 of them with an error.\n",
+        0, f"{output} has 3,000 pictures, 6 of them with an error (their rows say why).\n",
     )  # fmt: skip
     assert finished(source, *flags, "--output", undisturbed)[0] == 0
     rows = rows_of(output)

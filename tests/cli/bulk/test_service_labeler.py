@@ -160,7 +160,8 @@ async def test_an_answer_of_somebody_else_stops_all() -> None:
         del request
         return httpx.Response(200, text="<h1>Welcome</h1>")
 
-    with pytest.raises(ServiceFailed, match="/classify answers '<h1>Welcome</h1>'; expected the JSON of mixer-serve"):
+    expected = "/classify answers 200 '<h1>Welcome</h1>'; expected the JSON of mixer-serve"
+    with pytest.raises(ServiceFailed, match=expected):
         await outcomes_of(labeler_of(answer))
 
 
@@ -211,8 +212,38 @@ async def test_what_does_not_answer_is_one_line() -> None:
             pass
 
 
+async def test_a_service_that_asks_for_a_key_is_told_with_where_one_is_given() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"code": "bad_api_key", "detail": "The request has no API key."}'
+        head = "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
+        writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(ServiceFailed, match=r"has no API key\. The key is --key or MIXER_API_KEY\.$"):
+            async with service(url, "", CLASSIFY, concurrency=1, most=1):
+                pass
+
+
 @pytest.mark.parametrize(("url", "key"), [("http://", ""), ("http://127.0.0.1:1", "schlüssel")])
 async def test_what_is_no_address_or_no_key_is_told(url: str, key: str) -> None:
     with pytest.raises(BadSettings, match=r"^--url or --key cannot be used: (base_url is|key has)"):
         async with service(url, key, CLASSIFY, concurrency=1, most=1):
             pass
+
+
+@pytest.mark.parametrize("change", [{"name": "others"}, {"version": "8"}, {"precision": "int8"}])
+async def test_another_model_that_answers_under_way_stops_the_command(change: dict[str, str]) -> None:
+    answers = [LABELS, LABELS | {"model": NAMED | change}]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        del request
+        return httpx.Response(200, json=answers.pop(0))
+
+    found = labeler_of(answer, concurrency=1).outcomes(entries(b"x", b"x"))
+    _, first = await anext(found)
+    assert isinstance(first, Labelled)
+    with pytest.raises(ServiceFailed, match=r"answers with .* now; expected colours 7 fp32, with which this began"):
+        await anext(found)

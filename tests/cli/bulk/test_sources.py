@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli.bulk.entries import LocalFile, Ready, ready
+from cli.bulk.entries import LocalFile, Ready, RemoteFile, ready
 from cli.bulk.outcomes import Failure
 from cli.bulk.sources import Sources
-from cli.bulk.stores import SourceError
+from cli.bulk.stores import SourceError, Stores
 from model.errors import MixerError
 from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.cli.bulk.conftest import MOST, contents, names_of, sources
@@ -124,13 +124,18 @@ def test_the_members_of_a_tar_need_not_be_read_to_be_named(tmp_path: Path) -> No
 
 
 def test_a_tar_holds_none_of_its_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[tarfile.TarFile] = []
-    really = tarfile.open
-    monkeypatch.setattr(tarfile, "open", lambda *of, **options: opened.append(really(*of, **options)) or opened[-1])
+    held: list[int] = []
+    really = tarfile.TarFile.next
+
+    def next_of(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+        held.append(len(archive.members))
+        return really(archive)
+
+    monkeypatch.setattr(tarfile.TarFile, "next", next_of)
     archive = tar(tmp_path / "x.tar", "w", {f"{at}.png": image(RED) for at in range(9)})
-    held = [len(opened[-1].members) for _ in Sources([str(archive)], MOST).entries()]
-    assert len(held) == 9
-    assert max(held) == 0
+    assert len(names_of(archive)) == 9
+    assert len(held) > 9
+    assert max(held) <= 1  # the first is read when the archive is opened
 
 
 @pytest.mark.parametrize("broken_at", [lambda size: size // 2, lambda size: 512 + 100])
@@ -278,6 +283,23 @@ def test_patterns_archives_and_single_files_may_be_behind_urls(memory: str) -> N
 def test_a_scheme_that_nobody_knows_is_one_line() -> None:
     with pytest.raises(MixerError, match=r"^nosuch://x cannot be read: .*nosuch"):
         names_of("nosuch://x")
+
+
+def test_a_url_may_be_of_this_machine(images: Path) -> None:
+    assert names_of(f"file://{images}") == [f"file://{name}" for name in names_of(images)]
+    assert _payloads(f"file://{images}/*.png") == [image(GREEN)]
+
+
+def _payloads(source: str) -> list[bytes | Failure]:
+    stores = Stores(MOST)
+    urls = [entry.content for entry in sources(source) if isinstance(entry.content, RemoteFile)]
+    return [stores.read({url: size})[url] for url, size in urls]
+
+
+def test_a_url_whose_host_is_no_part_of_its_paths_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsspec.get_filesystem_class("webhdfs"), "_connect", lambda _self: None)
+    with pytest.raises(MixerError, match=r"^webhdfs://one:9870/a\.png cannot be read: paths of webhdfs do not"):
+        names_of("webhdfs://one:9870/a.png")
 
 
 def test_a_store_whose_package_is_missing_says_what_to_install() -> None:

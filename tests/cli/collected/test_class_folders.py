@@ -34,7 +34,14 @@ def test_bytes_of_no_kind_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("label", "name"),
-    [("dress", "dress"), ("long sleeve", "long sleeve"), ("T-shirt/top", "T-shirt-top"), ("..", "-."), ("a\nb", "a-b")],
+    [
+        ("dress", "dress"),
+        ("long sleeve", "long sleeve"),
+        ("T-shirt/top", "T-shirt-top"),
+        ("..", "-."),
+        ("a\nb", "a-b"),
+        ("é" * 101, "é" * 100),
+    ],
 )
 def test_a_label_names_a_folder_and_no_other_place(label: str, name: str) -> None:
     assert folder_name(label) == name

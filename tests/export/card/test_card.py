@@ -125,6 +125,18 @@ def test_a_class_that_was_never_predicted_has_no_precision(findings: Findings) -
     assert "| dog \\| fox | 1 | n/a | 0.0% | 0.0% |" in text
 
 
+def test_of_many_classes_the_worst_are_told() -> None:
+    labels = tuple(f"class{index:02}" for index in range(60))
+    logits = np.eye(60)
+    logits[[7, 8]] = logits[[8, 7]]  # these two are taken for each other
+    text = readme(
+        replace(FACTS, findings=findings_of("pets", logits, np.arange(60), labels, 1.0)), prose.CardProse(), ()
+    )
+    assert "The 20 of 60 classes with the lowest F1, the lowest first; mean F1 96.7%:" in text
+    told = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| class") and line[7].isdigit()]
+    assert (len(told), told[:3]) == (20, ["| class07", "| class08", "| class00"])
+
+
 def test_a_written_readme_is_kept_below_and_stays_there() -> None:
     earlier = "---\nlicense: mit\nlanguage:\n- en\n# a note\ninference: false\n---\n# By hand\n\nProse.\n"
     once = readme(FACTS, prose.CardProse(), (), earlier)

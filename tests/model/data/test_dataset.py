@@ -502,7 +502,9 @@ def test_a_class_folder_without_a_file_stops_the_run(tmp_path: Path) -> None:
         load(tmp_path, GREY)
 
 
-@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", ".Trash-1000", ".thumbnails"])
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", ".Trash-1000", ".thumbnails", "@__thumb", "RECYCLED"]
+)
 def test_folders_that_systems_make_are_no_classes_and_hold_no_pictures(tmp_path: Path, name: str) -> None:
     _two_classes(tmp_path)
     write_class(tmp_path / name, 2, 1)
@@ -660,6 +662,30 @@ def test_to_calibrate_by_idx_files_takes_a_share_of_the_training_split(tmp_path:
 def test_plain_class_folders_are_split_for_a_known_classifier_as_they_are_for_training(tmp_path: Path) -> None:
     trained, judged = load(_two_classes(tmp_path), GREY, seed=3), load_for(tmp_path, GREY, ("cat", "dog"), seed=3)
     assert _levels(judged.val) == _levels(trained.val)
+
+
+def test_all_training_pictures_are_judged_where_that_is_asked_for(tmp_path: Path) -> None:
+    judged = load_for(_two_classes(tmp_path), GREY, ("cat", "dog"), judge_all=True)
+    assert (len(judged.train), len(judged.val), judged.is_held_out) == (0, 10, False)
+    assert judged.notes == (f"{tmp_path} has no val/ and no test/: all its pictures are judged.",)
+
+
+def test_some_of_the_classes_alone_are_judged_as_a_whole_with_a_warning(tmp_path: Path) -> None:
+    judged = load_for(_two_classes(tmp_path), GREY, ("cat", "dog", "emu"))
+    assert (len(judged.train), len(judged.val), judged.is_held_out) == (0, 10, False)
+    assert judged.notes[-1].startswith(f"warning: {tmp_path} has no val/ and no test/: all its pictures are judged; th")
+
+
+@pytest.mark.parametrize("asked", [{"with_training": True}, {"to_calibrate": True}])
+def test_some_of_the_classes_are_split_where_they_calibrate(tmp_path: Path, asked: dict[str, bool]) -> None:
+    dataset = load_for(_two_classes(tmp_path), GREY, ("cat", "dog", "emu"), val_fraction=0.4, **asked)
+    assert (len(dataset.val), dataset.is_held_out) == (4, True)
+
+
+def test_a_set_of_its_own_is_judged_whatever_is_asked_for(tmp_path: Path) -> None:
+    _two_classes(tmp_path / "train")
+    _two_classes(tmp_path / "val", 2)
+    assert len(load_for(tmp_path, GREY, ("cat", "dog"), judge_all=True).val) == 4
 
 
 def test_a_folder_that_is_no_label_is_refused_before_a_picture_is_read(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.data.layout import alike, match, read_labels, split_named, subfolders
+from model.data.layout import alike, expect_outside, match, read_labels, split_named, subfolders
 from model.errors import DataError
 
 
@@ -14,7 +14,8 @@ from model.errors import DataError
     [
         ("train", "train"), ("Training", "train"), ("training_set", "train"), ("TRAIN-images", "train"),
         ("val", "val"), ("Valid", "val"), ("validation", "val"), ("dev", "val"), ("Validation Data", "val"),
-        ("test", "test"), ("Testing", "test"), ("test_set", "test"),
+        ("test", "test"), ("Testing", "test"), ("test_set", "test"), ("eval", "test"), ("Evaluation", "test"),
+        ("train2017", "train"), ("val_2017", "val"), ("test1", None), ("2017", None),
         ("trainer", None), ("training shoes", None), ("valley", None), ("testament", None), ("set", None),
     ],
 )  # fmt: skip
@@ -36,6 +37,18 @@ def test_links_to_folders_are_folders_and_files_are_not(tmp_path: Path) -> None:
     (tmp_path / "data" / "dog").write_bytes(b"a file")
     (tmp_path / "data" / "gone").symlink_to("nowhere")
     assert subfolders(tmp_path / "data") == [tmp_path / "data" / "cat"]
+
+
+@pytest.mark.parametrize("folder", ["photos", "photos/cat/new", "other/../photos/x"])
+def test_nothing_is_written_among_the_pictures(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"is within DATA, .*photos; expected a folder outside of the pictures\.$"):
+        expect_outside(tmp_path / folder, tmp_path / "photos")
+
+
+def test_a_folder_beside_the_pictures_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    expect_outside(tmp_path / "photos2", tmp_path / "photos")
 
 
 # --- labels ---

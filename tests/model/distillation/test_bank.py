@@ -1,9 +1,11 @@
 """Pictures in memory: their labels, shapes, cut-outs and large ones in parts."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from model.distillation.bank import Bank, read_bank
 from model.errors import DataError
@@ -27,6 +29,23 @@ def test_a_large_picture_becomes_several_squares_and_a_broken_file_none(bank: Ba
 
 def test_only_what_fills_its_square_is_a_background(bank: Bank) -> None:
     assert bank.backgrounds.tolist() == list(range(25, len(bank)))  # not the cut-out
+
+
+def test_what_is_left_out_is_said_with_the_reason(data: Path, tmp_path: Path) -> None:
+    notes: list[str] = []
+    data = Path(shutil.copytree(data, tmp_path / "data"))
+    (data / "train" / "dark" / "broken.jpg").write_bytes(b"no picture")
+    (data / "train" / "dark" / "notes.txt").write_bytes(b"text")
+    read_bank(data, [], 16, on_note=notes.append)
+    broken, other = notes
+    assert broken.startswith(f"skipped: {data}/train/dark/broken.jpg is not a readable picture: ")
+    assert other == f"not used: 1 other file: {data}/train/dark/notes.txt."
+
+
+def test_pictures_without_a_label_are_known_by_their_bytes(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "others" / "one.jfif", "JPEG")
+    assert read_bank(data, [tmp_path / "others"], 16).labels.tolist().count(-1) == 1
 
 
 def test_the_order_of_labels_may_be_given(data: Path) -> None:

@@ -144,6 +144,7 @@ def test_without_validation_pictures_nothing_is_learned(lessons_folder: Path, da
     for folder in (data / "train", tmp_path / "only"):
         if folder.name == "only":
             shutil.copytree(data / "train", folder / "train")
+            (folder / "val").mkdir()
         with pytest.raises(TrainingError, match=r"has no val/; expected it, as the lessons show all other pictures\."):
             distil(options(lessons_folder, folder, tmp_path / "pupil"), DistilCallbacks())
     assert not (tmp_path / "pupil").exists()

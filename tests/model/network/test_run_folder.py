@@ -51,6 +51,12 @@ def test_a_folder_of_other_things_is_refused_with_some_of_their_names(tmp_path: 
         expect_run_folder(tmp_path / "out", tmp_path / "data")
 
 
+def test_a_checkpoint_that_no_run_goes_on_with_is_refused(tmp_path: Path) -> None:
+    _judged(tmp_path / "out", 0.5, 1)
+    with pytest.raises(TrainingError, match=r"out already holds a checkpoint; expected a new folder or a killed run's"):
+        expect_run_folder(tmp_path / "out", tmp_path / "data")
+
+
 @pytest.mark.parametrize("out", ["data", "data/run", "data/../data/x"])
 def test_a_folder_among_the_pictures_is_refused(tmp_path: Path, out: str) -> None:
     (tmp_path / "data").mkdir()
