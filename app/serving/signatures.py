@@ -12,12 +12,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from app.errors import BadSettings, EngineError, StartError
+from app.serving.private_folder import private_folder
 
 SIGNATURE = "model.sig"  # in the bundle's folder
 _KEY = "key.pem"  # beside the copy
@@ -49,14 +49,12 @@ def verified(bundle: Path, key: Path | None) -> Iterator[Path]:
         yield bundle
         return
     pem = _public_key(key)
-    try:
-        private = TemporaryDirectory(prefix="mixer-verified-")
-    except OSError as error:
-        raise EngineError(
-            f"The bundle {bundle} cannot be copied to verify it: {error.strerror}; see TMPDIR."
-        ) from error
-    with private as name:
-        copy = Path(name) / "bundle"
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(private_folder("mixer-verified-")) / "bundle"
+        except OSError as error:
+            why = f"{error.strerror}; see TMPDIR"
+            raise EngineError(f"The bundle {bundle} cannot be copied to verify it: {why}.") from error
         try:
             _copy(bundle, copy, pem)
             _expect_signed(bundle, copy)
