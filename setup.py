@@ -16,6 +16,7 @@ NAMESPACE = "mixer_serve"
 FOLDERS = ("app", "cli", "export", "model")
 CLIENT = "mixer_client"
 SHIPPED = ["*/fp32.onnx", "*/fp16.onnx", "*/int8.onnx", "*/README.md", "*/card.json"]  # of a bundle
+BESIDE = ["swagger_ui/*", "page/*", "pictures/*"]  # data in a package's folder
 IMPORT = re.compile(rf"^(\s*(?:from|import) )(?={'|'.join(FOLDERS)}\b)", re.MULTILINE)
 
 packages = find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
@@ -44,7 +45,7 @@ else:
         package_dir={f"{NAMESPACE}.{folder}": folder for folder in (*FOLDERS, *bundles)},
         package_data={
             **{
-                f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.proto", "*.pyi", "*.txt", "swagger_ui/*", "page/*"]
+                f"{NAMESPACE}.{package}": ["py.typed", "*.onnx", "*.proto", "*.pyi", "*.txt", *BESIDE]
                 for package in packages
             },
             **{f"{NAMESPACE}.{folder}": SHIPPED for folder in bundles},

@@ -15,7 +15,7 @@ from app.dialects.names import ALL, NAMES, NONE
 from app.errors import BadSettings
 from app.options import Count, Dialects, Options, Origins, PlatformRoute, RootPath, Seconds, split
 from model.errors import FlagError
-from model.flags import parse
+from model.flags import Word, parse
 
 ENV_PREFIX = "MIXER_"
 FORM_BYTES = 64 << 10  # boundaries, part headers and small fields around a picture
@@ -62,10 +62,12 @@ class Settings(Options):
         description="Processes that share the port. Each has the model and a queue of its own; limits, metrics and "
         "readiness are those of all. 0: on a CPU as many as keep every usable CPU busy, 16 at most; one on a GPU.",
     )
-    bundle: Path = Field(
+    bundle: Annotated[Path, Word("MODEL")] = Field(
         default=_SHIPPED_BUNDLE,
         description="Folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file; or a folder of such folders, "
-        "each of which is then served under its name, with instances and memory of its own.",
+        "each of which is then served under its name, with instances and memory of its own. timm:NAME, "
+        "google:FOLDER/NAME, hf-hub:ORG/REPO@REVISION, a file of weights or a checkpoint folder is made into a bundle "
+        "first, once (docs/checkpoints.md).",
     )
     bundle_key: Path | None = Field(
         default=None,

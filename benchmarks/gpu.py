@@ -118,10 +118,12 @@ from cli.bench.findings import Findings
 from cli.bench.rig import Opened, Split
 from cli.bench.samples import Samples, generated
 from cli.bench.stopwatch import Candidate, Measured, measure, ratio
-from export.to_onnx import write_graph, write_metadata
-from model.network.mixer import VARIANTS, MixerConfig, MlpMixer
+from export.graph import write_metadata
+from export.to_onnx import write_graph
+from model.network.mixer import MlpMixer
 from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec, Network, Source
+from model.weights.config import VARIANTS, MixerConfig
 
 Patches = NDArray[np.uint8]  # of one picture: [S, P*P*C]
 Logits = NDArray[np.float32]  # of a batch: [n, K]

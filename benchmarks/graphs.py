@@ -34,14 +34,16 @@ from app.system.cpu_limits import usable_cpus
 from cli.bench.stopwatch import Candidate, measure, ratio
 from export.calibration import calibrate
 from export.dense import find_dense
+from export.graph import EMBEDDING, INPUT, LOGITS, OPSET
 from export.quantize import quantize
-from export.to_onnx import EMBEDDING, INPUT, LOGITS, OPSET, RowGraph, write_graph
+from export.to_onnx import RowGraph, write_graph
 from export.wide_mlps import split_wide_mlps
 from model.data.dataset import ImageSet, PreprocessConfig
 from model.data.loading import load
 from model.network import checkpoint
-from model.network.mixer import VARIANTS, MixerBlock, MixerConfig, MlpMixer
+from model.network.mixer import MixerBlock, MlpMixer
 from model.preprocess import patchify
+from model.weights.config import VARIANTS, MixerConfig
 
 NETWORKS = {
     "D": MixerConfig(28, 4, 128, 8, 64, 512, channels=1, num_classes=10),

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from model.network.mixer import MixerConfig, MlpMixer
+from model.network.mixer import MlpMixer
 from model.training.muon import StackedMuon
+from model.weights.config import MixerConfig
 
 DEFAULT = MixerConfig(64, 8, 128, 8, 64, 512, channels=3, num_classes=10)  # what `mixer train` builds
 

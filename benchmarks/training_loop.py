@@ -19,11 +19,12 @@ import torch
 from torch.nn import functional
 
 from model.data.dataset import Dataset, ImageSet
-from model.network.mixer import MixerConfig, MlpMixer, num_parameters
+from model.network.mixer import MlpMixer, num_parameters
 from model.recipe import RECIPES, Recipe
 from model.training.optimizers import build_optimizers
 from model.training.run import Run
 from model.training.run_config import RunConfig
+from model.weights.config import MixerConfig
 
 NETWORKS = {
     "28x28 grey, patch 4, C 128, 8 blocks": MixerConfig(28, 4, 128, 8, 64, 512, channels=1, num_classes=10),

@@ -39,7 +39,7 @@ def calibrate(
     require_extra("torch")
     from model.evaluation.confidence import fit_calibration  # noqa: PLC0415
     from model.evaluation.evaluate import all_logits, evaluate_logits  # noqa: PLC0415
-    from model.network import checkpoint  # noqa: PLC0415
+    from model.network import checkpoint, checkpoint_folder  # noqa: PLC0415
 
     folder = better_weights(source, weights)
     loaded = checkpoint.load(folder)
@@ -53,7 +53,7 @@ def calibrate(
     before = evaluate_logits(logits, images.labels, loaded.spec.temperature)
     after = evaluate_logits(logits, images.labels, calibration.temperature)
     spec = calibration.completed(loaded.spec).model_copy(update={"metrics": after.metrics(named)})
-    checkpoint.save_spec(spec, folder)
+    checkpoint_folder.save_spec(spec, folder)
     typer.echo(
         f"{folder}: temperature {loaded.spec.temperature:.4g} -> {spec.temperature:.4g}, "
         f"calibration error {before.calibration_error:.4f} -> {after.calibration_error:.4f} on {named}"

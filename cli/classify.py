@@ -29,6 +29,7 @@ from cli.bulk.options import (
     UrlOption,
 )
 from cli.bulk.outcomes import UNREADABLE, Failure, Labelled
+from cli.pulling.child import with_bundle
 from cli.terminal import console
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def classify(
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
+    chosen = with_bundle(chosen)
     options = BulkOptions(output, resume, max_failure_rate, url, key, concurrency, shard_size)
     few = 1 if top_k is None and not as_json and output is None else top_k
     asked: Asked = {"top_k": few, "threshold": threshold, "set": coverage}

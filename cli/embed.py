@@ -20,6 +20,7 @@ from cli.bulk.options import (
     SourcesArgument,
     UrlOption,
 )
+from cli.pulling.child import with_bundle
 
 if TYPE_CHECKING:
     from cli.bulk.formats import Row
@@ -45,6 +46,7 @@ def embed(
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
+    chosen = with_bundle(chosen)
     options = BulkOptions(output, resume, max_failure_rate, url, key, concurrency, shard_size)
     task = Task(embeds=True, asked={})
     job = Job("embed", "embedding", Sources(sources, chosen.max_image_bytes), task, chosen, options, _print)

@@ -10,6 +10,7 @@ import typer
 from app import settings
 from app.errors import BadSettings, ServiceError
 from app.settings import Settings
+from cli.pulling.child import with_bundle
 
 if TYPE_CHECKING:
     from app.api.explain import Explained
@@ -37,6 +38,7 @@ def explain(
     chosen = settings.load()
     if bundle is not None:
         chosen = chosen.model_copy(update={"bundle": bundle})
+    chosen = with_bundle(chosen)
     asked: Asked = {"target": target, "method": method, "baseline": baseline}
     try:
         payload = image.read_bytes()

@@ -1,6 +1,6 @@
 """The commands around a checkpoint: `mixer import | export`; the others come from neighbouring modules.
 
-They need the extras train and export; torch is loaded when one of them runs, and not before.
+They need the extras train and export; torch is loaded when one of them needs it, and not before.
 """
 
 import math
@@ -52,7 +52,9 @@ def import_weights(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="google:FOLDER/NAME, timm:NAME, or a file: Google's .npz, timm's .safetensors or .pth."
+            metavar="SRC",
+            help="google:FOLDER/NAME, timm:NAME, hf-hub:ORG/REPO[@REVISION], or a file: Google's .npz, timm's "
+            ".safetensors or .pth.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder to write.")],
@@ -70,22 +72,27 @@ def import_weights(
     ] = None,
 ) -> None:
     """Turn a public Mixer's weights into a checkpoint folder, downloading them where a name is given."""
-    require_extra("torch")
+    require_extra("safetensors")
     from model.data.layout import read_labels  # noqa: PLC0415
-    from model.network import checkpoint, download, names, zoo  # noqa: PLC0415
+    from model.hubs import source as hub_source  # noqa: PLC0415
+    from model.network import checkpoint_folder, foreign  # noqa: PLC0415
+    from model.weights.mixer_weights import TORCH_SUFFIXES  # noqa: PLC0415
 
-    checkpoint.expect_checkpoint_folder(out)
+    checkpoint_folder.expect_checkpoint_folder(out)
     words = None
     if labels is not None:
-        words = zoo.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
-    remote = names.find(source)
-    path = Path(source)
-    if remote is not None:
-        with bar() as progress:
-            path = download.fetch(remote, cache, task_of(progress, f"downloading {source}"))
-    imported = zoo.read(path, words, remote)
-    checkpoint.save(imported, out)
-    config = imported.model.config
+        words = foreign.imagenet1k_labels() if labels == _IMAGENET else read_labels(labels)
+    with bar() as progress:
+        found = hub_source.fetch(source, cache, task_of(progress, f"downloading {source}"))
+    if found.path.suffix.lower() in TORCH_SUFFIXES:
+        require_extra("torch")
+        from model.network import zoo  # noqa: PLC0415
+
+        imported = zoo.read_any(found.path, words, found.remote)
+    else:
+        imported = foreign.read(found.path, words, found.remote)
+    foreign.save(imported, out)
+    config = imported.weights.config
     typer.echo(
         f"{out}: Mixer {imported.spec.variant}, {config.image_size} pixels, patch {config.patch_size}, "
         f"{config.num_classes} classes, {config.gelu} GELU"
@@ -129,6 +136,7 @@ def _export_bundle(
     require_extra("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
     from export.target import expect_bundle_folder  # noqa: PLC0415
+    from export.to_onnx import TorchNetwork  # noqa: PLC0415
     from model.data.layout import expect_outside  # noqa: PLC0415
     from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
     from model.network import checkpoint  # noqa: PLC0415
@@ -139,11 +147,11 @@ def _export_bundle(
         expect_outside(bundle, data)
     loaded = checkpoint.load(better_weights(source, weights))
     export_data = _export_data(loaded, data)
-    published = publish(loaded, bundle, export_data, named or export_data.precisions)
+    published = publish(TorchNetwork(loaded), bundle, export_data, named or export_data.precisions)
     for graph in published.graphs.values():
         typer.echo(
-            f"{graph.path}: differs from torch by {graph.parity.relative_difference:.1e} of the logits' range "
-            f"on {graph.parity.num_pictures} pictures, same best label on {graph.parity.top1_agreement:.1%}"
+            f"{graph.path}: differs from {graph.parity.judge} by {graph.parity.relative_difference:.1e} of the logits' "
+            f"range on {graph.parity.num_pictures} pictures, same best label on {graph.parity.top1_agreement:.1%}"
         )
         if data is not None and graph.spec.metrics is not None:
             metrics = graph.spec.metrics
@@ -175,9 +183,10 @@ def _precisions(text: str) -> "tuple[Precision, ...]":
 def _export_data(loaded: "Checkpoint", data: Path | None) -> "ExportData":
     """The pictures to make a bundle with: DATA's, or the checkpoint's own."""
     from export.bundle import ExportData, export_data_of  # noqa: PLC0415
+    from export.to_onnx import TorchNetwork  # noqa: PLC0415
 
     if data is None:
-        return export_data_of(loaded)
+        return export_data_of(TorchNetwork(loaded))
     dataset = dataset_for(loaded.spec, data, recipe_of(loaded), with_training=True)
     _, images = dataset.judged
     if not len(dataset.train):

@@ -22,6 +22,8 @@ from cli.collected.commands import collected
 from cli.embed import embed
 from cli.explain import explain
 from cli.learning import register
+from cli.pulling.child import bundle_of, with_bundle
+from cli.pulling.command import pull
 from cli.reload import reload
 from cli.terminal import console
 from model.errors import MixerError
@@ -46,6 +48,7 @@ register(app)
 app.command()(classify)
 app.command()(embed)
 app.command()(explain)
+app.command()(pull)
 app.command()(reload)
 app.add_typer(collected)
 app.command("bench", context_settings=PASS_ON, add_help_option=False)(bench)
@@ -85,7 +88,7 @@ def mixer(
 
 @app.command(context_settings=PASS_ON, add_help_option=False)
 def serve(context: typer.Context) -> None:
-    """Serve a bundle over HTTP. Every option is also a MIXER_* variable; see mixer serve --help."""
+    """Serve MODEL, a bundle or what one is made of, over HTTP. mixer serve --help has every option and variable."""
     with signals.hang_ups_noted():
         from app import main as composition  # noqa: PLC0415
         from app.server import serve as server  # noqa: PLC0415
@@ -94,15 +97,16 @@ def serve(context: typer.Context) -> None:
         chosen = settings.load(context.args)
         logs.configure(chosen.log_format, chosen.log_level)
         environment.log_oddities(Settings.model_fields, settings.ENV_PREFIX)
-        planned = topology.planned(chosen)
+        planned = topology.planned(with_bundle(chosen))
         raise typer.Exit(server.serve(lambda worker: composition.create_service(planned, worker=worker), planned))
 
 
 @app.command()
-def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder or .onnx file.")]) -> None:
+def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder, .onnx file or model (mixer pull).")]) -> None:
     """Print a bundle's spec, and which precisions it has, as JSON."""
     from app.engine.engine import EngineOptions, find_graphs, open_engine  # noqa: PLC0415
 
+    bundle = bundle_of(bundle)
     engine = open_engine(EngineOptions(bundle, provider="cpu", max_batch_size=1))
     content = {
         "precisions": {precision: str(path) for precision, path in find_graphs(bundle).items()},

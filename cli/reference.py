@@ -25,8 +25,8 @@ def reference(
     An exported bundle has this from its training; an older one gets it so. Nothing else of the graphs changes.
     """
     require_extra("onnx")
+    from export.graph import write_metadata  # noqa: PLC0415
     from export.target import PRECISIONS  # noqa: PLC0415
-    from export.to_onnx import write_metadata  # noqa: PLC0415
     from model.evaluation.confidence import fit_reference  # noqa: PLC0415
     from model.evaluation.evaluate import LEAST_TO_CALIBRATE, all_logits  # noqa: PLC0415
 

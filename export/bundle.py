@@ -1,4 +1,4 @@
-"""Checkpoint -> bundle: write the graphs, prove each, give each a canary, publish them.
+"""A network -> bundle: write the graphs, prove each, give each a canary, publish them.
 
 A graph is moved into the bundle only after its checks.
 """
@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from export.canary import canary_of, tells_apart
+from export.network import Exportable
 from export.parity import GraphRunner, Parity, expect_accurate, expect_equal, measure
 from export.quantize import write_int8
 from export.target import PRECISIONS, Earlier, clear_others, expect_bundle_folder, graphs_in
-from export.to_onnx import write_graph, write_metadata
 from model.data.dataset import ImageSet
 from model.errors import ExportError
-from model.evaluation.evaluate import evaluate
-from model.network.checkpoint import Checkpoint
+from model.evaluation.evaluate import Logits, evaluate
 from model.preprocess import Pixels
 from model.spec import Metrics, ModelSpec, Network, Precision
 
 _NUM_GENERATED = 32
+_NUM_COMPARED = 16  # pictures, each with its negative, by which a constant network is known
 _UNTRAINED = (
     "The network gives every picture the same answer, as an untrained head does: the bundle classifies nothing, and "
     "has no canary. Train it with --init first.",
@@ -33,8 +33,8 @@ _UNTRAINED = (
 class ExportData:
     """The pictures that a bundle is made with, uint8 [n, H, W, C].
 
-    parity_images: every graph is compared with torch on them. calibration: their activations give int8 its scales;
-    None: no int8. test: the name and pictures of a data set on which every graph is measured.
+    parity_images: every graph is compared with its network on them. calibration: their activations give int8 its
+    scales; None: no int8. test: the name and pictures of a data set on which every graph is measured.
     """
 
     parity_images: Pixels
@@ -69,15 +69,23 @@ class Published:
     warnings: tuple[str, ...] = ()
 
 
-def export_data_of(checkpoint: Checkpoint) -> ExportData:
-    """The checkpoint's own pictures, which also calibrate int8; or generated ones, which do not."""
-    if checkpoint.images is None:
-        return ExportData(generated_images(checkpoint.spec))
-    return ExportData(checkpoint.images, calibration=checkpoint.images)
+@dataclass(frozen=True)
+class _Answers:
+    """What the network itself answers to the parity images [n, K], and whether it answers alike to all."""
+
+    logits: Logits
+    constant: bool
+
+
+def export_data_of(network: Exportable) -> ExportData:
+    """The network's own pictures, which also calibrate int8; or generated ones, which do not."""
+    if network.images is None:
+        return ExportData(generated_images(network.spec))
+    return ExportData(network.images, calibration=network.images)
 
 
 def publish(
-    checkpoint: Checkpoint,
+    network: Exportable,
     bundle: Path,
     export_data: ExportData | None = None,
     precisions: Collection[Precision] = PRECISIONS,
@@ -90,22 +98,23 @@ def publish(
     folder is then untouched.
     """
     expect_bundle_folder(bundle)
-    export_data = export_data or export_data_of(checkpoint)
-    constant = not tells_apart(checkpoint.model, export_data.parity_images)
+    export_data = export_data or export_data_of(network)
+    answers = _answers_of(network, export_data.parity_images)
     try:
         bundle.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=bundle, prefix=".export-") as folder:
-            fp32 = _made("fp32", checkpoint, export_data, Path(folder), None, constant=constant)
+            fp32 = _made("fp32", network, answers, export_data, Path(folder), None)
             graphs: dict[Precision, Graph] = {"fp32": fp32}
             refused: dict[Precision, str] = {}
             for precision in (other for other in PRECISIONS if other in precisions and other != "fp32"):
                 try:
-                    graphs[precision] = _made(precision, checkpoint, export_data, Path(folder), fp32, constant=constant)
+                    graphs[precision] = _made(precision, network, answers, export_data, Path(folder), fp32)
                 except ExportError as error:
                     refused[precision] = str(error)
             before = tuple(graphs_in(bundle))
             placed = _put_in_place(graphs, bundle)
-            return Published(placed, refused, clear_others(bundle, graphs, before), _UNTRAINED if constant else ())
+            warnings = _UNTRAINED if answers.constant else ()
+            return Published(placed, refused, clear_others(bundle, graphs, before), warnings)
     except OSError as error:
         raise ExportError(f"{bundle} cannot be written: {error}") from error
 
@@ -125,47 +134,50 @@ def generated_images(spec: ModelSpec) -> Pixels:
     return np.stack(images)
 
 
+def _answers_of(network: Exportable, pixels: Pixels) -> _Answers:
+    both = network.logits(np.concatenate([pixels, 255 - pixels[:_NUM_COMPARED]]))
+    logits, of_negatives = np.split(both, [len(pixels)])
+    return _Answers(logits, constant=not tells_apart(np.concatenate([logits[:_NUM_COMPARED], of_negatives])))
+
+
 def _made(
     precision: Precision,
-    checkpoint: Checkpoint,
+    network: Exportable,
+    answers: _Answers,
     export_data: ExportData,
     folder: Path,
     fp32: Graph | None,
-    *,
-    constant: bool,
 ) -> Graph:
     """Write one graph to `folder` and check it. Raises ExportError."""
     path = folder / f"{precision}.onnx"
-    _write(precision, checkpoint, export_data, path)
-    runner = GraphRunner(path, checkpoint.spec.patch_size, precision)
-    parity = measure(checkpoint.model, runner, export_data.parity_images)
+    _write(precision, network, export_data, path)
+    runner = GraphRunner(path, network.spec.patch_size, precision)
+    parity = measure(answers.logits, runner, export_data.parity_images, network.judge)
     expect_equal(parity, precision)
-    spec = _completed(checkpoint, export_data, runner, precision, constant=constant)
+    spec = _completed(network, export_data, runner, precision, constant=answers.constant)
     if fp32 is not None and fp32.spec.metrics is not None and spec.metrics is not None and export_data.test is not None:
         expect_accurate(spec.metrics, fp32.spec.metrics, precision, parity.top1_agreement)
-    write_metadata(path, spec, precision)
+    network.write_metadata(path, spec, precision)
     return Graph(path, spec, parity)
 
 
-def _write(precision: Precision, checkpoint: Checkpoint, export_data: ExportData, path: Path) -> None:
+def _write(precision: Precision, network: Exportable, export_data: ExportData, path: Path) -> None:
     if precision != "int8":
-        write_graph(checkpoint.model, path, precision)
+        network.write_graph(path, precision)
     elif export_data.calibration is None:
         raise ExportError("int8.onnx is not published: there are no pictures to take its scales from; expected some.")
     else:
         rows = path.with_name("rows.onnx")
-        write_graph(checkpoint.model, rows, "rows")
-        write_int8(rows, path, export_data.calibration, checkpoint.spec.patch_size)
+        network.write_graph(rows, "rows")
+        write_int8(rows, path, export_data.calibration, network.spec.patch_size)
 
 
 def _completed(
-    checkpoint: Checkpoint, export_data: ExportData, runner: GraphRunner, precision: Precision, *, constant: bool
+    network: Exportable, export_data: ExportData, runner: GraphRunner, precision: Precision, *, constant: bool
 ) -> ModelSpec:
     """The spec with the graph's canary and metrics, and the network's sizes."""
-    spec, config = checkpoint.spec, checkpoint.model.config
-    own = (
-        checkpoint.images if checkpoint.images is not None else export_data.parity_images
-    )  # data may not be given away
+    spec, config = network.spec, network.config
+    own = network.images if network.images is not None else export_data.parity_images  # data may not be given away
     found: dict[str, object] = {
         "network": Network(**{size: getattr(config, size) for size in Network.model_fields}),
         "canary": None if constant else canary_of(runner, spec, own[0], precision),

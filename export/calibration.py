@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.dense import find_dense
-from export.to_onnx import INPUT
+from export.graph import INPUT
 from model.preprocess import Pixels, patchify
 
 _LEVELS = 255

@@ -1,4 +1,4 @@
-"""Compares an exported graph with the torch network. Each precision has its own thresholds."""
+"""Compares an exported graph with what its network answers. Each precision has its own thresholds."""
 
 import math
 from collections.abc import Mapping
@@ -9,11 +9,9 @@ from typing import cast
 import numpy as np
 import onnxruntime
 
-from export.to_onnx import INPUT, LOGITS
+from export.graph import INPUT, LOGITS
 from model.errors import ExportError
 from model.evaluation.evaluate import Logits
-from model.network.checkpoint import torch_logits
-from model.network.mixer import MlpMixer
 from model.preprocess import Pixels, patchify
 from model.spec import Metrics, Precision
 
@@ -22,10 +20,10 @@ from model.spec import Metrics, Precision
 class Thresholds:
     """What a graph must reach to be published.
 
-    Differences of logits are relative to the range of the network's logits: `difference` from torch's, and
+    Differences of logits are relative to the range of the network's logits: `difference` from these, and
     `batch_difference` between the same picture's in batches of different sizes. `agreement` is the share of pictures
-    whose best label must be torch's, less one picture or what chance adds. `lost_points` are the hundredths of top-1
-    that may be lost against fp32 on labelled pictures.
+    whose best label must be the network's, less one picture or what chance adds. `lost_points` are the hundredths of
+    top-1 that may be lost against fp32 on labelled pictures.
     """
 
     difference: float
@@ -50,12 +48,14 @@ class Parity:
     """Differences are relative to the range of the network's logits; agreement is that of the best label.
 
     `batch_difference` is the largest between the answers to the same picture in batches of different sizes.
+    `judge`: what computed the network's logits.
     """
 
     num_pictures: int
     relative_difference: float
     top1_agreement: float
     batch_difference: float
+    judge: str = "torch"
 
 
 class GraphRunner:
@@ -78,12 +78,11 @@ class GraphRunner:
         return cast(Logits, logits)
 
 
-def measure(model: MlpMixer, runner: GraphRunner, pixels: Pixels) -> Parity:
-    """Compare torch and ONNX Runtime on uint8 [n, H, W, C].
+def measure(expected: Logits, runner: GraphRunner, pixels: Pixels, judge: str = "torch") -> Parity:
+    """Compare the network's logits [n, K], which `judge` computed, with ONNX Runtime's on uint8 [n, H, W, C].
 
     The first pictures and their negatives are also run in batches of several sizes, so that each has other neighbours.
     """
-    expected = torch_logits(model, pixels)
     span = float(np.ptp(expected)) or 1.0
     found = _in_batches(runner, pixels, _BATCH_SIZE)
     repeated = np.concatenate([pixels[:_NUM_REPEATED], 255 - pixels[:_NUM_REPEATED]])
@@ -94,6 +93,7 @@ def measure(model: MlpMixer, runner: GraphRunner, pixels: Pixels) -> Parity:
         relative_difference=float(np.abs(found - expected).max()) / span,
         top1_agreement=float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
         batch_difference=max(float(np.abs(other - together).max()) for other in others) / span,
+        judge=judge,
     )
 
 
@@ -106,7 +106,7 @@ def expect_equal(parity: Parity, precision: Precision) -> None:
     if not parity.relative_difference <= thresholds.difference:
         raise _refusal(
             precision,
-            f"its logits differ from torch's by {parity.relative_difference:.3g} of their range",
+            f"its logits differ from {parity.judge}'s by {parity.relative_difference:.3g} of their range",
             f"at most {thresholds.difference:g}",
         )
     if not parity.batch_difference <= thresholds.batch_difference:
@@ -121,7 +121,7 @@ def expect_equal(parity: Parity, precision: Precision) -> None:
     if others > allowed:
         raise _refusal(
             precision,
-            f"on {others} of {parity.num_pictures} pictures its best label is not torch's",
+            f"on {others} of {parity.num_pictures} pictures its best label is not {parity.judge}'s",
             f"at most {allowed}",
         )
 

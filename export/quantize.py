@@ -22,7 +22,7 @@ from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
 from export.calibration import Scale, calibrate
 from export.dense import Dense, Kernel, find_dense
-from export.to_onnx import INPUT, LOGITS
+from export.graph import INPUT, LOGITS
 from model.errors import ExportError
 from model.preprocess import Pixels
 

@@ -1,25 +1,25 @@
-"""A Mixer as an ONNX graph: uint8 patches in, logits and embedding out, its spec inside. Knows nothing of parity."""
+"""A Mixer in torch as an ONNX graph: uint8 patches in, logits and embedding out. Knows nothing of parity."""
 
 import copy
 import logging
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
-import onnx
 import torch
 from torch import Tensor, nn
 
+from export.graph import CENTRE, EMBEDDING, INPUT, LOGITS, OPSET, Form, write_metadata
 from export.wide_mlps import split_wide_mlps
 from model.errors import ExportError
+from model.evaluation.evaluate import Logits
+from model.network.checkpoint import Checkpoint, torch_logits
 from model.network.mixer import MixerBlock, MlpMixer
-from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
+from model.preprocess import Pixels
+from model.spec import ModelSpec, Precision
+from model.weights.config import MixerConfig
 
-Form = Literal["fp32", "fp16", "rows"]
-
-OPSET = 20  # the first with Gelu as one node
-INPUT, LOGITS, EMBEDDING = "patches", "logits", "embedding"
-_CENTRE = 128.0  # of the pixels in half precision
 _TRACED_BATCH = 2  # a batch of 1 can freeze the dimension
 
 
@@ -67,19 +67,19 @@ class HalfGraph(nn.Module):
 
     def __init__(self, model: MlpMixer) -> None:
         super().__init__()
-        self.stem = model.folded_stem(centre=_CENTRE).half()
+        self.stem = model.folded_stem(centre=CENTRE).half()
         self.model = copy.deepcopy(model).half()
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Map patches uint8 [N, S, P*P*C_in] to logits float32 [N, K] and embedding float32 [N, C]."""
-        embedding = self.model.mix(self.stem(patches.half() - _CENTRE))  # N C
+        embedding = self.model.mix(self.stem(patches.half() - CENTRE))  # N C
         return self.model.classify(embedding).float(), embedding.float()
 
 
 def write_graph(model: MlpMixer, path: Path, form: Form = "fp32") -> None:
     """Write `model` as ONNX with a dynamic batch, in one file. Raises ExportError.
 
-    "rows" is fp32 with undivided dense layers, the source of an int8 graph.
+    It is not whole without its metadata, and holds the exporter's stack traces until then.
     """
     config = model.config
     example = torch.zeros(_TRACED_BATCH, config.num_patches, config.patch_dim, dtype=torch.uint8)
@@ -110,25 +110,36 @@ def _graph(model: MlpMixer, form: Form) -> nn.Module:
     return RowGraph(split_wide_mlps(model) if form == "fp32" else model)
 
 
-def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:
-    """Put the spec into the graph's metadata, in place, and check the whole graph. Raises ExportError."""
-    graph = onnx.load(path)
-    kept = {entry.key: entry.value for entry in graph.metadata_props}
-    kept |= {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
-    if precision == "int8":
-        kept[INT8_KERNELS_KEY] = PAIRS_FIT_INT16
-    del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, kept)
-    graph.producer_name = "mixer-serve"
-    forget_traces(graph)
-    try:
-        onnx.checker.check_model(graph, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"The exported graph is not valid ONNX: {error}") from error
-    onnx.save(graph, path)
+@dataclass(frozen=True)
+class TorchNetwork:
+    """A checkpoint as export/bundle.py publishes it: traced by torch.onnx, and judged by torch."""
 
+    checkpoint: Checkpoint
+    judge: str = "torch"
 
-def forget_traces(graph: onnx.ModelProto) -> None:
-    """Remove, in place, the exporter's stack traces from every node: they have this machine's paths."""
-    for node in graph.graph.node:
-        del node.metadata_props[:]
+    @property
+    def config(self) -> MixerConfig:
+        """Its sizes."""
+        return self.checkpoint.model.config
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What its graphs take and answer."""
+        return self.checkpoint.spec
+
+    @property
+    def images(self) -> Pixels | None:
+        """Real pictures, uint8 [n, H, W, C], not in the training set."""
+        return self.checkpoint.images
+
+    def logits(self, pixels: Pixels) -> Logits:
+        """Logits float32 [n, K] of uint8 [n, H, W, C]."""
+        return torch_logits(self.checkpoint.model, pixels)
+
+    def write_graph(self, path: Path, form: Form) -> None:
+        """Write the network as ONNX. Raises ExportError."""
+        write_graph(self.checkpoint.model, path, form)
+
+    def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision) -> None:
+        """Put the spec into a graph of this network. Raises ExportError."""
+        write_metadata(path, spec, precision)

@@ -11,10 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from export.direct.parts import part_width
 from model.network.mixer import MixerBlock, MlpBlock, MlpMixer
-
-_COLLIDING = 1024  # floats
-_WIDEST, _NARROWEST, _STEP = 768, 512, 16  # of a part
 
 
 def split_wide_mlps(model: MlpMixer) -> MlpMixer:
@@ -26,13 +24,6 @@ def split_wide_mlps(model: MlpMixer) -> MlpMixer:
         if (width := part_width(hidden_dim)) < hidden_dim:
             block.register_module("channel_mixing", SplitMlp(block.channel_mixing, width))
     return copied
-
-
-def part_width(mlp_dim: int) -> int:
-    """How wide each part of a hidden layer is: all of it, or an even share of 512 to 768 where its rows collide."""
-    if mlp_dim % _COLLIDING:
-        return mlp_dim
-    return next(width for width in range(_WIDEST, _NARROWEST - 1, -_STEP) if mlp_dim % width == 0)
 
 
 class SplitMlp(nn.Module):

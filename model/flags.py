@@ -6,6 +6,7 @@ Errors have one line. typer is imported only to parse. Knows none of the options
 import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -25,6 +26,15 @@ _POSITIONAL, _TOGGLE, _SWITCH = object(), object(), object()
 Positional = Annotated[Value, _POSITIONAL]  # a field that is given without its name
 Toggle = Annotated[Value, _TOGGLE]  # a field that is true where its name is given, without a value
 Switch = Annotated[Value, _SWITCH]  # the same, and false where its name is given after "no-"
+
+
+@dataclass(frozen=True)
+class Word:
+    """In a field's annotation: it may also be given without its flag, and is then called `name` in the help."""
+
+    name: str
+
+
 _METAVARS = {int: "INTEGER", float: "NUMBER", bool: "true|false", Path: "PATH"}
 
 
@@ -58,7 +68,26 @@ def _given(options: type[BaseModel], flags: Sequence[str], command: str) -> dict
         raise FlagError(f"{_usage_error(error, options, command)}. See {command} --help.") from error
     if not isinstance(given, Mapping):  # --help has been answered
         raise SystemExit(given)
-    return dict(given)
+    return _with_words(options, dict(given))
+
+
+def _with_words(options: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
+    """What was given without a flag, by the field that it stands for. Raises FlagError where both are given."""
+    for name, word in _words(options):
+        value = given.pop(word.name.lower(), None)
+        if value is not None and name in given:
+            flag = _flag(name, options.model_fields[name])
+            raise FlagError(f"{word.name} is {value!r} and {flag} {given[name]!r}; expected one of the two.")
+        if value is not None:
+            given[name] = value
+    return given
+
+
+def _words(options: type[BaseModel]) -> Iterator[tuple[str, Word]]:
+    for name, field in options.model_fields.items():
+        for mark in field.metadata:
+            if isinstance(mark, Word):
+                yield name, mark
 
 
 def _parameters(options: type[BaseModel]) -> Iterator[inspect.Parameter]:
@@ -68,6 +97,9 @@ def _parameters(options: type[BaseModel]) -> Iterator[inspect.Parameter]:
     """
     import typer  # noqa: PLC0415
 
+    for name, word in _words(options):
+        argument = typer.Argument(help=_help(options.model_fields[name]), metavar=word.name, show_default=False)
+        yield _parameter(word.name.lower(), str | None, argument)
     owners = [inspect.get_annotations(owner) for owner in options.__mro__]
     depth = {name: next(i for i, owned in enumerate(owners) if name in owned) for name in options.model_fields}
     for name in sorted(depth, key=depth.__getitem__):
@@ -82,10 +114,12 @@ def _parameters(options: type[BaseModel]) -> Iterator[inspect.Parameter]:
             kind, shown["metavar"] = bool | None, None
         if _SWITCH in field.metadata:
             kind, shown["metavar"], words = bool | None, None, [f"{words[0]}/--no-{words[0].removeprefix('--')}"]
-        annotation = Annotated[kind, make(*words, **shown)]
-        yield inspect.Parameter(
-            field.alias or name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-        )
+        yield _parameter(field.alias or name, kind, make(*words, **shown))
+
+
+def _parameter(name: str, kind: Any, of_typer: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, of_typer]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _flag(name: str, field: FieldInfo) -> str:

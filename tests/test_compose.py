@@ -143,8 +143,8 @@ def test_memory_and_restart_policy_are_set(healthy: Stack):
 
 def test_there_is_no_torch_and_no_compiler_inside(healthy: Stack):
     code = (
-        "import importlib.util as u, shutil;"
-        "print([m for m in ('torch', 'onnx', 'pip') if u.find_spec(m)], [c for c in ('gcc', 'cc') if shutil.which(c)])"
+        "import importlib.util as u, shutil; modules, compilers = ('torch', 'onnxscript', 'pip'), ('gcc', 'cc');"
+        "print([m for m in modules if u.find_spec(m)], [c for c in compilers if shutil.which(c)])"
     )
     assert healthy.run("exec", healthy.container, "python", "-c", code) == "[] []"
 

@@ -272,7 +272,7 @@ class Imported:
 
 @pytest.fixture(scope="module")
 def imported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Imported]:
-    """One of CASES, downloaded in two attempts. Its files are up to half a gigabyte, and gone afterwards."""
+    """One of CASES, imported twice; the first downloads it. Its files are up to half a gigabyte, and gone then."""
     case = CASES[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     try:
@@ -355,12 +355,7 @@ def variant_of(case: Case) -> str:
 @every_case
 def test_an_import_that_breaks_off_goes_on_from_there(imported: Imported):
     first, second = imported.tries
-    if imported.case.is_google:
-        assert first.returncode == 2
-        assert " cannot be downloaded: peer closed connection" in first.stderr.splitlines()[-1]
-        assert "Traceback" not in first.stderr
-    else:  # the hub's client tries again by itself
-        assert (first.returncode, first.stderr) == (0, "")
+    assert (first.returncode, first.stderr) == (0, "")
     variant = variant_of(imported.case)
     sizes = f"Mixer {variant}, 224 pixels, patch 16, 1000 classes, {imported.case.gelu} GELU"
     assert second.stdout == f"checkpoint: {sizes}\n"

@@ -37,10 +37,11 @@ class Project:
         path.write_text(script)
         path.chmod(0o755)
 
-    def run(self, *command: str) -> list[str]:
+    def run(self, *command: str, **variables: str) -> list[str]:
         """The calls of pip and mixer that a script makes."""
         self.calls_file.write_text("")
         environment = {"PATH": f"{self.folder / 'driver'}:{os.environ['PATH']}", "CALLS": str(self.calls_file)}
+        environment |= variables
         subprocess.run(
             [str(self.folder / "scripts" / command[0]), *command[1:]], env=environment, check=True, capture_output=True
         )
@@ -55,6 +56,31 @@ def project(tmp_path: Path) -> Project:
 def test_a_second_start_installs_nothing(project: Project):
     assert any("pip install" in call and ".[cpu]" in call for call in project.run("serve"))
     assert project.run("serve", "--port", "9") == ["mixer serve --port 9"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["timm:mixer_b16_224.goog_in21k"], ["--port", "9", "hf-hub:a/b@v2"], ["--bundle=google:gsam/Mixer-S_16"],
+        ["--bundle", "weights/Mixer-B_16.npz"], ["mixer.safetensors"], ["a checkpoint"],
+    ],
+)  # fmt: skip
+def test_a_model_that_is_no_bundle_brings_what_fetches_and_converts_it(project: Project, words: list[str]):
+    for name in ("config.json", "model.safetensors"):
+        project.fake(f"a checkpoint/{name}")
+    calls = project.run("serve", *(str(project.folder / word) if word == "a checkpoint" else word for word in words))
+    assert any(".[cpu,pull]" in call for call in calls)
+
+
+def test_a_bundle_brings_nothing_of_it(project: Project):
+    project.fake("bundles/pets/fp32.onnx")
+    calls = project.run("serve", str(project.folder / "bundles/pets"), "--log-format", "json")
+    assert any(".[cpu]" in call for call in calls)
+
+
+def test_a_model_in_the_variable_brings_it_too(project: Project):
+    calls = project.run("serve", MIXER_BUNDLE="timm:mixer_b16_224.goog_in21k")
+    assert any(".[cpu,pull]" in call for call in calls)
 
 
 def test_changed_constraints_are_installed(project: Project):

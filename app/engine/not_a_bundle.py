@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_WEIGHTS = (".npz", ".safetensors")  # that `mixer import` reads
+_WEIGHTS = (".npz", ".safetensors")  # that `mixer pull` reads
 _FOREIGN_WEIGHTS = (".bin", ".ckpt", ".h5", ".keras", ".msgpack", ".pb", ".pkl", ".pt", ".pth", ".tflite")
 _CHECKPOINT = ("config.json", "model.safetensors")
 _EXPECTED = "fp32.onnx, fp16.onnx or int8.onnx"
@@ -32,8 +32,7 @@ def _why_no_graph(file: Path) -> str | None:
     if kind in _WEIGHTS and file.name == _CHECKPOINT[1] and (file.parent / _CHECKPOINT[0]).is_file():
         return f"The bundle {file} belongs to a checkpoint; make a bundle of it: mixer export {file.parent} BUNDLE"
     if kind in _WEIGHTS:
-        commands = f"mixer import {file} CHECKPOINT, then mixer export CHECKPOINT BUNDLE"
-        return f"The bundle {file} is a file of weights; make a bundle of it: {commands}"
+        return f"The bundle {file} is a file of weights; make a bundle of it: mixer pull {file}"
     if kind in _FOREIGN_WEIGHTS:
         return f"The bundle {file} is a {kind} file; expected an .onnx file, or a folder with {_EXPECTED}."
     return None

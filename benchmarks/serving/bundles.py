@@ -46,8 +46,10 @@ def _publish(variant: str, folder: Path) -> None:
     import torch  # noqa: PLC0415
 
     from export.bundle import ExportData, generated_images, publish  # noqa: PLC0415
+    from export.to_onnx import TorchNetwork  # noqa: PLC0415
     from model.network.checkpoint import Checkpoint  # noqa: PLC0415
-    from model.network.mixer import VARIANTS, MlpMixer  # noqa: PLC0415
+    from model.network.mixer import MlpMixer  # noqa: PLC0415
+    from model.weights.config import VARIANTS  # noqa: PLC0415
 
     torch.manual_seed(0)
     config = replace(VARIANTS[variant], num_classes=NUM_CLASSES, gelu="erf")  # timm's, as every figure has it
@@ -67,9 +69,8 @@ def _publish(variant: str, folder: Path) -> None:
     with torch.inference_mode():
         embeddings = model.embed(patchify(torch.from_numpy(pixels), config.patch_size))  # N C
     model.head = _prototypes(embeddings)
-    published = publish(
-        Checkpoint(model, spec), folder, ExportData(pixels, calibration=pixels), precisions=("fp32", "int8")
-    )
+    network = TorchNetwork(Checkpoint(model, spec))
+    published = publish(network, folder, ExportData(pixels, calibration=pixels), precisions=("fp32", "int8"))
     if published.refused:
         shutil.rmtree(folder)
         raise ExportError("; ".join(published.refused.values()))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.to_onnx import forget_traces
+from export.graph import forget_traces
 from model.data.augment import augment
 from model.data.batch_rng import BatchRng
 from model.data.dataset import ImageSet, PreprocessConfig

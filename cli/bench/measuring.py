@@ -10,6 +10,7 @@ from rich.console import Console
 
 from app import settings
 from app.errors import BadSettings
+from cli.pulling.child import bundle_of
 from cli.terminal import bar, console, require_extra, task_of
 from model.flags import Positional, Toggle, parse
 
@@ -70,7 +71,7 @@ def _run(options: BenchOptions) -> "Report":
 
     service = settings.load()
     plan = Plan(
-        options.bundle,
+        bundle_of(options.bundle),
         DecodeLimits(service.max_image_bytes, service.max_image_pixels),
         **options.model_dump(exclude={"bundle", "as_json", "plot"}),
     )

@@ -8,7 +8,7 @@ from export.card.model_card import model_card
 from export.card.prose import read_prose
 from export.card.readme import readme
 from model.errors import ExportError
-from model.network.checkpoint import write_atomically
+from model.network.checkpoint_folder import write_atomically
 
 README, JSON, CHARTS = "README.md", "card.json", "charts"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import ExportError
-from model.network.hub import ENDPOINT_VARIABLE
+from model.hubs.names import ENDPOINT_VARIABLE
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError

@@ -14,9 +14,11 @@ from export.card.writing import README, write_card
 from export.outgoing.timm_card import timm_readme, with_timm
 from export.outgoing.timm_layout import write_layout
 from export.target import graphs_in
+from export.to_onnx import TorchNetwork
 from model.errors import ExportError
 from model.network import checkpoint as checkpoints
-from model.network.checkpoint import CONFIG, WEIGHTS, Checkpoint
+from model.network.checkpoint import Checkpoint
+from model.network.checkpoint_folder import CONFIG, WEIGHTS
 from model.network.run_folder import better
 
 SIGNATURE = "model.sig"
@@ -36,7 +38,7 @@ def collect(source: Path, folder: Path) -> None:
         _collect_bundle(source, folder)
     elif (source / CONFIG).is_file():
         loaded = checkpoints.load(better(source))
-        publish(loaded, folder)
+        publish(TorchNetwork(loaded), folder)
         bring_prose(source, folder)
         write_card(folder, CardFacts(read_graphs(folder)))
         _add_timm(loaded, folder)

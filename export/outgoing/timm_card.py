@@ -7,7 +7,8 @@ from export.card.front_matter import BUNDLE
 from export.card.prose import CardProse
 from export.card.readme import readme
 from export.outgoing.timm_layout import ENTRY_POINT, needs_entry_point, transform_notes
-from model.network.checkpoint import WEIGHTS, Checkpoint
+from model.network.checkpoint import Checkpoint
+from model.network.checkpoint_folder import WEIGHTS
 from model.spec import ModelSpec, Network
 
 TIMM = "timm"

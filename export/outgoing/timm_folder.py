@@ -7,7 +7,8 @@ from export.card.prose import read_prose
 from export.outgoing.timm_card import timm_readme
 from export.outgoing.timm_layout import write_layout
 from model.errors import ExportError
-from model.network.checkpoint import CONFIG, WEIGHTS, Checkpoint, write_failure
+from model.network.checkpoint import Checkpoint
+from model.network.checkpoint_folder import CONFIG, WEIGHTS, write_failure
 
 README = "README.md"
 

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from model.errors import ExportError
-from model.network.checkpoint import CONFIG, WEIGHTS, Checkpoint, write_failure
-from model.network.layouts import TIMM
-from model.network.mixer import MixerConfig
+from model.network.checkpoint import Checkpoint
+from model.network.checkpoint_folder import CONFIG, WEIGHTS, write_failure
 from model.spec import Fit, ModelSpec
+from model.weights.config import MixerConfig
+from model.weights.layouts import TIMM
 
 ENTRY_POINT = "timm_mixer.py"
 _OWN_NAME = "mixer_of_any_size"
@@ -28,6 +29,7 @@ _NAMES = {  # hidden_dim, num_blocks, patch_size: what timm's own entry points f
     (1024, 24, 32): "mixer_l32_224",
     (1024, 24, 16): "mixer_l16_224",
 }
+_GELUS = {"erf": "gelu", "tanh": "gelu_tanh"}  # by timm's names
 _CROP_MODES = {"crop": "center", "pad": "border", "stretch": "squash"}
 _ENTRY_POINT_CODE = f'''"""Makes timm know the network of this folder: import it before timm.create_model.
 
@@ -42,10 +44,11 @@ from torch import nn
 
 
 @register_model
-def {_OWN_NAME}(pretrained=False, gelu="erf", **kwargs):
-    """An MLP-Mixer (arXiv 2105.01601) of the sizes in kwargs. gelu: "erf", or "tanh" for its approximation."""
-    kwargs.setdefault("act_layer", partial(nn.GELU, approximate="tanh") if gelu == "tanh" else nn.GELU)
-    return build_model_with_cfg(MlpMixer, "{_OWN_NAME}", pretrained, **kwargs)
+def {_OWN_NAME}(pretrained=False, act_layer="gelu", **kwargs):
+    """An MLP-Mixer (arXiv 2105.01601) of the sizes in kwargs. act_layer: "gelu", "gelu_tanh", or a class."""
+    known = {{"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, approximate="tanh")}}
+    act_layer = known.get(act_layer, act_layer)
+    return build_model_with_cfg(MlpMixer, "{_OWN_NAME}", pretrained, act_layer=act_layer, **kwargs)
 '''
 
 
@@ -100,7 +103,7 @@ def model_args(config: MixerConfig) -> dict[str, Any]:
     }
     if needs_entry_point(config):
         args |= {"embed_dim": config.hidden_dim, "num_blocks": config.num_blocks, "patch_size": config.patch_size}
-        args["gelu"] = config.gelu
+        args["act_layer"] = _GELUS[config.gelu]
     return args
 
 

@@ -23,11 +23,11 @@ from model.errors import TrainingError, TrainingStopped
 from model.evaluation.confidence import fit_calibration
 from model.evaluation.curves import draw_curves
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits
-from model.network import checkpoint
-from model.network.mixer import MixerConfig, variant_name
+from model.network import checkpoint, checkpoint_folder
 from model.preprocess import Pixels, patchify
 from model.spec import Fit, Interpolation, ModelSpec, Source
 from model.training.pace import Pace
+from model.weights.config import MixerConfig, variant_name
 
 STATE = "distil.pt"
 LOG = "metrics.jsonl"
@@ -79,7 +79,7 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
         _draw(options.out)
     except OSError as error:
         raise TrainingError(
-            f"{options.out} cannot hold the run: {checkpoint.write_failure(error, options.out)}"
+            f"{options.out} cannot hold the run: {checkpoint_folder.write_failure(error, options.out)}"
         ) from error
     return _finished(options, learner, dataset, pictures)
 

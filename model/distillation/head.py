@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.distillation.lessons import Lessons
-from model.network.checkpoint import write_atomically
+from model.network.checkpoint_folder import write_atomically
 
 HEAD = "head.npz"
 _MOST = 4.0  # deviations: rectified features have long tails

@@ -20,11 +20,12 @@ from model.distillation.lessons import Lessons
 from model.distillation.options import DistilOptions
 from model.distillation.pupil import Pupil, Targets, Weights, at_tokens, make_local, targets_of
 from model.errors import TrainingError
-from model.network.checkpoint import write_atomically
-from model.network.mixer import MixerConfig, MlpMixer
+from model.network.checkpoint_folder import write_atomically
+from model.network.mixer import MlpMixer
 from model.preprocess import patchify
 from model.training.muon import StackedMuon
 from model.training.precision import has_bf16
+from model.weights.config import MixerConfig
 
 _PARTS = Weights._fields
 _LIGHT, _SHIFT = 0.1, 8.0  # deviations of a pupil's own light: of a factor's logarithm, and in grey levels

@@ -20,7 +20,7 @@ from model.distillation.codes import Codes
 from model.distillation.teacher import SIDE, Maps
 from model.distillation.views import Variation, ViewMaker
 from model.errors import TrainingError
-from model.network.checkpoint import write_atomically, write_failure
+from model.network.checkpoint_folder import write_atomically, write_failure
 
 CODES = "codes.npz"
 LABELS = "labels.txt"

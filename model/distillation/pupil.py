@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.distillation.head import label_shares
-from model.network.mixer import MixerBlock, MixerConfig, MlpMixer
+from model.network.mixer import MixerBlock, MlpMixer
+from model.weights.config import MixerConfig
 
 
 class Targets(NamedTuple):

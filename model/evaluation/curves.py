@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.network.checkpoint import write_atomically
+from model.network.checkpoint_folder import write_atomically
 
 CURVES = "curves.png"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.network import checkpoint
+from model.network import checkpoint_folder
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
@@ -45,4 +45,4 @@ class Journal:
     def write_rows(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all of metrics.jsonl atomically."""
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        checkpoint.write_atomically(out / METRICS, lambda path: path.write_text(lines))
+        checkpoint_folder.write_atomically(out / METRICS, lambda path: path.write_text(lines))

@@ -36,7 +36,7 @@ from model.evaluation.scores import (
     percent,
     worst_first,
 )
-from model.network.checkpoint import write_atomically
+from model.network.checkpoint_folder import write_atomically
 from model.preprocess import Pixels
 
 _MOST_PAIRS, _MOST_WRONG = 20, 60

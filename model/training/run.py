@@ -16,7 +16,7 @@ from model.errors import TrainingError, TrainingStopped
 from model.evaluation.confidence import Calibration, fit_calibration
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits
 from model.evaluation.journal import Journal
-from model.network import checkpoint
+from model.network import checkpoint, checkpoint_folder
 from model.network.run_folder import CONFIG, RESUME
 from model.training.pace import Pace
 from model.training.processes import shard_slices
@@ -205,7 +205,7 @@ class Run:
                 raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError | RuntimeError) -> TrainingError:
-        return TrainingError(f"{self.out} cannot be written: {checkpoint.write_failure(error, self.out)}")
+        return TrainingError(f"{self.out} cannot be written: {checkpoint_folder.write_failure(error, self.out)}")
 
 
 def _tell(line: str | None, callbacks: TrainCallbacks) -> None:

@@ -12,12 +12,13 @@ import torch
 from model.data.dataset import Dataset
 from model.evaluation.confidence import Calibration
 from model.evaluation.evaluate import Evaluation
-from model.network.mixer import MixerConfig, MlpMixer
+from model.network.mixer import MlpMixer
 from model.recipe import Recipe
 from model.training.precision import Precision, precision_for
 from model.training.processes import Processes
 from model.training.stored_logits import StoredLogits
 from model.training.teacher import Teacher
+from model.weights.config import MixerConfig
 
 
 @dataclass(frozen=True)

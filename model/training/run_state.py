@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from model.errors import TrainingError
-from model.network import checkpoint
+from model.network import checkpoint_folder
 from model.network.mixer import MlpMixer
 from model.network.run_folder import RESUME
 from model.old_names import renamed
@@ -65,7 +65,7 @@ class RunState:
             "scaler": self.scaler.state_dict(),
         }
         out.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_atomically(out / RESUME, lambda path: _write(saved, path))
+        checkpoint_folder.write_atomically(out / RESUME, lambda path: _write(saved, path))
 
     def read(self, out: Path, steps_per_epoch: int) -> dict[str, Any]:
         """Load the state that was saved in `out`. Returns that run's `epochs` and `autocast`, those that have changed.

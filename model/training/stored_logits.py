@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.errors import TrainingError
-from model.network.checkpoint import write_atomically, write_failure
+from model.network.checkpoint_folder import write_atomically, write_failure
 from model.network.run_folder import LESSONS, LESSONS_KEY
 from model.recipe import Augmentation, Recipe
 from model.training.processes import Processes

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.errors import TrainingError
-from model.network import checkpoint
+from model.network import checkpoint, checkpoint_folder
 from model.preprocess import patchify
 from model.spec import METADATA_KEY, ModelSpec
 
@@ -58,7 +58,7 @@ def read_teacher(path: Path, labels: tuple[str, ...], channels: int, device: tor
 
 def teacher_name(path: Path) -> str:
     """The SHA-256 of a teacher's weights or graph, wherever it lies. Raises TrainingError."""
-    file = path / checkpoint.WEIGHTS if path.is_dir() else path
+    file = path / checkpoint_folder.WEIGHTS if path.is_dir() else path
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:

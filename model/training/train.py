@@ -24,8 +24,8 @@ from model.evaluation.curves import write_curves
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.inventory import describe
 from model.flags import parse
-from model.network import checkpoint, zoo
-from model.network.mixer import MixerConfig, MlpMixer, variant_name
+from model.network import checkpoint, checkpoint_folder, zoo
+from model.network.mixer import MlpMixer
 from model.network.provenance import versions
 from model.network.run_folder import BEST, expect_run_folder
 from model.network.transfer import at_resolution, with_new_head
@@ -41,6 +41,7 @@ from model.training.run_config import RunConfig, TrainCallbacks
 from model.training.stored_logits import StoredLogits
 from model.training.teacher import Teacher
 from model.training.teaching import teaching
+from model.weights.config import MixerConfig, variant_name
 
 _NUM_PARITY_IMAGES = 32
 _SAVE_EVERY_S = 60.0
@@ -112,7 +113,7 @@ def _draw(history: Sequence[Mapping[str, Any]], out: Path) -> None:
     try:
         write_curves(history, out)
     except OSError as error:
-        raise TrainingError(f"{out} cannot hold the curves: {checkpoint.write_failure(error, out)}") from error
+        raise TrainingError(f"{out} cannot hold the curves: {checkpoint_folder.write_failure(error, out)}") from error
 
 
 def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.Checkpoint:

@@ -79,7 +79,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("flags", [["--prot", "3"], ["extra"], ["--port"], ["--port", "1", "--nonsense"]])
+@pytest.mark.parametrize("flags", [["--prot", "3"], ["one", "two"], ["--port"], ["--port", "1", "--nonsense"]])
 def test_a_flag_that_does_not_exist_or_lacks_its_value_is_refused(flags: list[str]) -> None:
     assert refusal(*flags).endswith(". See mixer serve --help.")
 

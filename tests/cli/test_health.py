@@ -148,6 +148,7 @@ def test_no_proxy_is_asked(name: str, listen: Listen, monkeypatch: pytest.Monkey
     [
         ("/opt/mixer/bin/python", "/opt/mixer/bin/mixer", "serve", "--port", "{}"),
         ("/sbin/docker-init", "--", "mixer", "serve", "--port={}"),
+        ("/opt/mixer/bin/mixer", "serve", "timm:mixer_b16_224.goog_in21k", "--port", "{}"),
     ],
 )
 def test_flags_of_the_first_process_count(words: tuple[str, ...], listen: Listen, tmp_path: Path) -> None:

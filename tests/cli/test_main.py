@@ -168,7 +168,8 @@ def test_what_cannot_start_ends_with_its_exit_code_and_one_line(
     ("arguments", "words"),
     [
         (["--prot", "3"], "--prot is no option of mixer serve; the nearest is --port. See mixer serve --help."),
-        (["extra"], "Got unexpected extra argument(s) (extra). See mixer serve --help."),
+        (["a", "b"], "Got unexpected extra argument(s) (b). See mixer serve --help."),
+        (["extra"], "MODEL is 'extra' and --bundle '"),
         (["--port", "0"], "MIXER_PORT is '0': input should be greater than or equal to 1."),
         (["--api-keys", "short"], "MIXER_API_KEYS, entry 1: the key has 5 characters; expected at least 16."),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from export.bundle import publish
 from export.target import PRECISIONS
+from export.to_onnx import TorchNetwork
 from model.data.dataset import ImageSet
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint
@@ -21,7 +22,8 @@ pytestmark = [pytest.mark.training, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    publish(Checkpoint(random_mixer(toy_config()), toy_spec(), {}, toy_images(40, 7).pixels), tmp_path / "bundle")
+    checkpoint = Checkpoint(random_mixer(toy_config()), toy_spec(), {}, toy_images(40, 7).pixels)
+    publish(TorchNetwork(checkpoint), tmp_path / "bundle")
     return tmp_path / "bundle"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from export.bundle import ExportData, Published, publish
+from export.to_onnx import TorchNetwork
 from model.data.dataset import ImageSet
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels
@@ -31,7 +32,7 @@ def bundle(images: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Publishe
     labels = torch_logits(checkpoint.model, images).argmax(axis=1).astype(np.int64)
     labels[:10] = (labels[:10] + 1) % 4
     export_data = ExportData(images, calibration=images, test=("forty, test", ImageSet(images, labels)))
-    return publish(checkpoint, tmp_path_factory.mktemp("package") / "bundle", export_data)
+    return publish(TorchNetwork(checkpoint), tmp_path_factory.mktemp("package") / "bundle", export_data)
 
 
 @pytest.fixture

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 from tests.export.toy_checkpoints import clear_images, toy_checkpoint
 from export.bundle import ExportData, publish
+from export.to_onnx import TorchNetwork
 from model.network.checkpoint import torch_logits
 from model.data.dataset import ImageSet
 checkpoint = toy_checkpoint(num_blocks=1)
 images = clear_images(checkpoint.model)
 labels = torch_logits(checkpoint.model, images).argmax(axis=1).astype(np.int64)
 export_data = ExportData(images, calibration=images, test=("forty, test", ImageSet(images, labels)))
-print(*publish(checkpoint, Path(sys.argv[1]), export_data, ("fp32", "int8")).graphs)
+print(*publish(TorchNetwork(checkpoint), Path(sys.argv[1]), export_data, ("fp32", "int8")).graphs)
 """
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from export.bundle import ExportData, Published, export_data_of, generated_images, publish
 from export.parity import THRESHOLDS, GraphRunner
+from export.to_onnx import TorchNetwork
 from model.data.dataset import ImageSet
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint, torch_logits
@@ -100,7 +101,7 @@ def test_every_graph_has_its_own_canary(bundle: Published):
 def test_a_canary_is_one_of_the_checkpoints_own_pictures_where_it_has_some(checkpoint: Checkpoint, tmp_path: Path):
     assert checkpoint.images is not None
     data = ExportData(noise(8), calibration=noise(8))  # pictures that may not be given away
-    canary = publish(checkpoint, tmp_path, data, precisions=()).graphs["fp32"].spec.canary
+    canary = publish(TorchNetwork(checkpoint), tmp_path, data, precisions=()).graphs["fp32"].spec.canary
     assert canary is not None
     pixels = to_pixels(Image.open(io.BytesIO(base64.b64decode(canary.picture))), 3)
     assert (pixels == checkpoint.images[0]).all()
@@ -109,7 +110,7 @@ def test_a_canary_is_one_of_the_checkpoints_own_pictures_where_it_has_some(check
 def test_grey_pictures_have_canaries_too(tmp_path: Path):
     checkpoint = toy_checkpoint(1, fit=Fit(mode="pad"))
     imaged = replace(checkpoint, images=clear_images(checkpoint.model))
-    published = publish(imaged, tmp_path, precisions=("fp32", "int8"))
+    published = publish(TorchNetwork(imaged), tmp_path, precisions=("fp32", "int8"))
     assert tuple(published.graphs) == ("fp32", "int8")
     for precision, graph in published.graphs.items():
         expect_canary(graph.spec, graph.path, precision)
@@ -119,7 +120,7 @@ def test_grey_pictures_have_canaries_too(tmp_path: Path):
 
 
 def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, images: Pixels):
-    export_data = export_data_of(checkpoint)
+    export_data = export_data_of(TorchNetwork(checkpoint))
     assert export_data.parity_images is images
     assert export_data.calibration is images
     assert export_data.test is None
@@ -127,7 +128,7 @@ def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, 
 
 @pytest.mark.heavy
 def test_without_pictures_generated_ones_prove_and_nothing_calibrates(tmp_path: Path):
-    published = publish(toy_checkpoint(), with_stale_graphs(tmp_path), precisions=("int8",))
+    published = publish(TorchNetwork(toy_checkpoint()), with_stale_graphs(tmp_path), precisions=("int8",))
     assert published.graphs["fp32"].parity.num_pictures == 32
     assert list(published.graphs) == ["fp32"], "which is always written"
     assert published.refused == {
@@ -153,7 +154,7 @@ def test_fp32_that_misses_its_bar_leaves_the_old_bundle_untouched(checkpoint: Ch
     before = contents(with_stale_graphs(tmp_path))
     torch.nn.init.constant_(checkpoint.model.head.bias, float("nan"))
     with pytest.raises(ExportError, match=r"fp32.onnx is not published: .* by nan of their range; expected at most"):
-        publish(checkpoint, tmp_path)
+        publish(TorchNetwork(checkpoint), tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -161,7 +162,7 @@ def test_fp32_that_misses_its_bar_leaves_the_old_bundle_untouched(checkpoint: Ch
 def test_fp16_that_misses_its_bar_is_left_out_and_the_others_are_not(checkpoint: Checkpoint, tmp_path: Path):
     with torch.no_grad():
         checkpoint.model.head.weight *= 1e6  # more than half precision holds
-    published = publish(checkpoint, with_stale_graphs(tmp_path))
+    published = publish(TorchNetwork(checkpoint), with_stale_graphs(tmp_path))
     assert list(published.graphs) == ["fp32", "int8"]
     assert list(published.refused) == ["fp16"]
     assert published.earlier.replaced == (tmp_path / "fp32.onnx", tmp_path / "int8.onnx")
@@ -182,7 +183,7 @@ def test_int8_that_loses_accuracy_is_left_out(
     assert len(lost) > 1, "or there is nothing to show"
     test = ("undecided", ImageSet(lost, fp32[fp32 != int8].astype(np.int64)))
     export_data = ExportData(images, calibration=images, test=test)
-    published = publish(checkpoint, with_stale_graphs(tmp_path), export_data, precisions=("fp32", "int8"))
+    published = publish(TorchNetwork(checkpoint), with_stale_graphs(tmp_path), export_data, precisions=("fp32", "int8"))
     assert published.refused == {
         "int8": "int8.onnx is not published: its top-1 is 0.00% and fp32's 100.00%, "
         f"{len(lost)} of {len(lost)} pictures less; expected at most 1 less."
@@ -193,7 +194,7 @@ def test_int8_that_loses_accuracy_is_left_out(
 def test_a_bundle_that_cannot_be_written_is_one_clear_error(checkpoint: Checkpoint, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ExportError, match=r"file.bundle cannot be written"):
-        publish(checkpoint, tmp_path / "file" / "bundle")
+        publish(TorchNetwork(checkpoint), tmp_path / "file" / "bundle")
 
 
 # --- a network that has learnt nothing ---
@@ -207,7 +208,7 @@ def test_a_network_that_gives_every_picture_the_same_answer_has_no_canary_and_sa
     torch.nn.init.zeros_(checkpoint.model.head.weight)
     with torch.no_grad():
         checkpoint.model.head.bias.copy_(bias * torch.arange(4))
-    published = publish(checkpoint, tmp_path, precisions=("fp32",))
+    published = publish(TorchNetwork(checkpoint), tmp_path, precisions=("fp32",))
     assert published.warnings[0].startswith("The network gives every picture the same answer")
     assert metadata(tmp_path / "fp32.onnx")[0].canary is None
 
@@ -222,7 +223,7 @@ def test_a_trained_network_is_published_without_a_warning(bundle: Published):
 def test_a_folder_of_other_things_is_refused_and_left_as_it_is(checkpoint: Checkpoint, tmp_path: Path):
     (tmp_path / "cat").mkdir()
     with pytest.raises(ExportError, match=r"is no bundle and holds cat; expected a new folder, an empty one or a bu"):
-        publish(checkpoint, tmp_path)
+        publish(TorchNetwork(checkpoint), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["cat"]
 
 

@@ -42,7 +42,9 @@ def metrics(top1: float, num_pictures: int) -> Metrics:
 def test_a_faithful_graph_passes(
     checkpoint: Checkpoint, bundle: Published, images: Pixels, precision: Precision, least: float, most: float
 ):
-    parity = measure(checkpoint.model, GraphRunner(bundle.graphs[precision].path, 4, precision), images)
+    parity = measure(
+        torch_logits(checkpoint.model, images), GraphRunner(bundle.graphs[precision].path, 4, precision), images
+    )
     assert parity.num_pictures == len(images)
     assert least <= parity.relative_difference < most
     assert parity.top1_agreement == 1
@@ -53,7 +55,7 @@ def test_a_bias_that_is_off_is_refused_with_the_bar_and_the_distance(
     checkpoint: Checkpoint, fp32: Path, images: Pixels, tmp_path: Path
 ):
     amount = 1e-3 * float(np.ptp(torch_logits(checkpoint.model, images)))
-    parity = measure(checkpoint.model, changed(fp32, tmp_path, "head.bias", 1, amount), images)
+    parity = measure(torch_logits(checkpoint.model, images), changed(fp32, tmp_path, "head.bias", 1, amount), images)
     assert parity.relative_difference == pytest.approx(1e-3, rel=0.01)
     with pytest.raises(
         ExportError, match=r"fp32.onnx is not published: .* by 0.001 of their range; expected at most 0.0001"
@@ -65,7 +67,7 @@ def test_a_bias_that_is_off_is_refused_with_the_bar_and_the_distance(
 def test_agreement_is_that_of_the_best_label(checkpoint: Checkpoint, fp32: Path, images: Pixels, tmp_path: Path):
     runner = changed(fp32, tmp_path, "head.weight", -1)
     expected = (runner.logits(images).argmax(axis=1) == torch_logits(checkpoint.model, images).argmax(axis=1)).mean()
-    assert measure(checkpoint.model, runner, images).top1_agreement == expected < 0.5
+    assert measure(torch_logits(checkpoint.model, images), runner, images).top1_agreement == expected < 0.5
 
 
 def test_a_network_whose_logits_are_all_zero_still_compares(
@@ -75,7 +77,11 @@ def test_a_network_whose_logits_are_all_zero_still_compares(
     torch.nn.init.zeros_(checkpoint.model.head.bias)
     (tmp_path / "half").mkdir()
     changed(fp32, tmp_path / "half", "head.weight", 0)
-    parity = measure(checkpoint.model, changed(tmp_path / "half" / "changed.onnx", tmp_path, "head.bias", 0), images)
+    parity = measure(
+        torch_logits(checkpoint.model, images),
+        changed(tmp_path / "half" / "changed.onnx", tmp_path, "head.bias", 0),
+        images,
+    )
     assert (parity.relative_difference, parity.batch_difference) == (0, 0)
 
 
@@ -91,7 +97,7 @@ class Swaying:
 
 def test_the_same_picture_in_batches_of_other_sizes_is_compared(checkpoint: Checkpoint, images: Pixels):
     span = float(np.ptp(torch_logits(checkpoint.model, images)))
-    parity = measure(checkpoint.model, Swaying(checkpoint, 1e-4 * span), images)  # type: ignore[arg-type]
+    parity = measure(torch_logits(checkpoint.model, images), Swaying(checkpoint, 1e-4 * span), images)  # type: ignore[arg-type]
     assert parity.batch_difference == pytest.approx(7e-4, rel=0.01), "eight at once against one alone"
     assert parity.relative_difference == pytest.approx(32e-4, rel=0.01)
 

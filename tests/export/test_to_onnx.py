@@ -12,7 +12,8 @@ import torch
 from onnx import TensorProto
 
 from export.bundle import Published
-from export.to_onnx import HalfGraph, RowGraph, write_graph, write_metadata
+from export.graph import write_metadata
+from export.to_onnx import HalfGraph, RowGraph, write_graph
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels, patchify

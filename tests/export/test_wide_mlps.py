@@ -7,9 +7,10 @@ import torch
 
 from export.bundle import Published, publish
 from export.parity import THRESHOLDS, GraphRunner
-from export.wide_mlps import SplitMlp, part_width, split_wide_mlps
+from export.to_onnx import TorchNetwork
+from export.wide_mlps import SplitMlp, split_wide_mlps
 from model.network.checkpoint import Checkpoint, torch_logits
-from model.network.mixer import VARIANTS, MixerBlock, MlpBlock, MlpMixer
+from model.network.mixer import MixerBlock, MlpBlock, MlpMixer
 from model.preprocess import Pixels
 from tests.export.toy_checkpoints import clear_images, toy_checkpoint
 from tests.export.toy_graphs import constants, op_types
@@ -31,33 +32,13 @@ def wide(wide_images: Pixels) -> Checkpoint:
 @pytest.fixture(scope="module")
 def published(wide_images: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Published:
     return publish(
-        toy_checkpoint(channels_mlp_dim=1024, images=wide_images), tmp_path_factory.mktemp("wide"),
+        TorchNetwork(toy_checkpoint(channels_mlp_dim=1024, images=wide_images)), tmp_path_factory.mktemp("wide"),
         precisions=("fp32", "int8"),
     )  # fmt: skip
 
 
 def channel_mixings(model: MlpMixer) -> list[torch.nn.Module]:
     return [block.channel_mixing for block in model.blocks if isinstance(block, MixerBlock)]
-
-
-# --- how wide ---
-
-
-@pytest.mark.parametrize(("variant", "expected"), [("S/16", 512), ("B/16", 768), ("L/16", 512), ("H/14", 640)])
-def test_the_papers_hidden_layers_fall_into_even_parts(variant: str, expected: int):
-    assert part_width(VARIANTS[variant].channels_mlp_dim) == expected
-
-
-@pytest.mark.parametrize("mlp_dim", [1, 24, 512, 1023, 1040, 1536, 2000])
-def test_rows_that_do_not_collide_stay_whole(mlp_dim: int):
-    assert part_width(mlp_dim) == mlp_dim
-
-
-def test_every_part_is_as_wide_as_the_others_and_fills_the_vector_units():
-    for mlp_dim in range(1024, 64 * 1024, 1024):
-        width = part_width(mlp_dim)
-        assert 512 <= width <= 768
-        assert (mlp_dim % width, width % 16) == (0, 0)
 
 
 # --- the same network ---

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 
 from model.network.checkpoint import Checkpoint, torch_logits
-from model.network.mixer import MixerConfig, MlpMixer
+from model.network.mixer import MlpMixer
 from model.preprocess import Pixels
 from model.spec import Fit, ModelSpec, Source
+from model.weights.config import MixerConfig
 
 
 def toy_checkpoint(

@@ -1,12 +1,12 @@
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import FlagError
-from model.flags import Positional, Switch, Toggle, parse
+from model.flags import Positional, Switch, Toggle, Word, parse
 from model.training.options import TrainOptions
 
 
@@ -40,6 +40,38 @@ class _Prefixed(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="toy_")
 
     width: int = 1
+
+
+class _Worded(BaseModel):
+    """Serves something."""
+
+    place: Annotated[Path, Word("MODEL")] = Field(default=Path("here"), description="What to serve.")
+    port: int = 1
+
+
+@pytest.mark.parametrize("flags", [["there"], ["--place", "there"], ["--port", "2", "there"], ["there", "--port=2"]])
+def test_a_word_stands_for_its_flag(flags: list[str]) -> None:
+    options = parse(_Worded, flags, "toy")
+    assert options.place == Path("there")
+    assert options.port == 1 + ("2" in "".join(flags))
+
+
+def test_a_word_may_be_left_out() -> None:
+    assert parse(_Worded, ["--port", "2"], "toy").place == Path("here")
+
+
+def test_a_word_and_its_flag_are_one_too_many() -> None:
+    with pytest.raises(FlagError) as caught:
+        parse(_Worded, ["there", "--place", "here"], "toy")
+    assert str(caught.value) == "MODEL is 'there' and --place 'here'; expected one of the two."
+
+
+def test_help_has_the_word_beside_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(_Worded, ["--help"], "toy")
+    told = capsys.readouterr().out
+    assert "Usage: toy [OPTIONS] [MODEL]" in told
+    assert "--place PATH" in told
 
 
 def test_flags_become_options() -> None:

@@ -5,9 +5,10 @@ import torch
 from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.network.mixer import VARIANTS, MixerConfig, MlpMixer, variant_name
+from model.network.mixer import MlpMixer
 from model.reference import Reference
 from model.spec import Canary, Conformal, Fit, Metrics, ModelSpec, Network, Source
+from model.weights.config import VARIANTS, MixerConfig, variant_name
 from tests.model.toys import random_mixer, random_pixels, toy_config, toy_spec
 
 CANARY = Canary(picture="iVBORw0=", logits=(0.5, -0.5), atol=1e-3)

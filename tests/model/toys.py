@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.data.dataset import Dataset, ImageSet
-from model.network.mixer import MixerConfig, MlpMixer
+from model.network.mixer import MlpMixer
 from model.recipe import Recipe
 from model.spec import ModelSpec, Source
+from model.weights.config import MixerConfig
 
 
 def toy_config(**changes: Any) -> MixerConfig:

@@ -84,10 +84,7 @@ def test_weights_and_checkpoints_are_told_the_commands_that_make_a_bundle_of_the
     weights = checkpoint / "model.safetensors"
     assert refusal(weights) == f"The bundle {weights} belongs to a checkpoint; make a bundle of it: {export}"
     for file in (npz, timm):
-        assert refusal(file) == (
-            f"The bundle {file} is a file of weights; make a bundle of it: "
-            f"mixer import {file} CHECKPOINT, then mixer export CHECKPOINT BUNDLE"
-        )
+        assert refusal(file) == f"The bundle {file} is a file of weights; make a bundle of it: mixer pull {file}"
     assert refusal(torch).startswith(f"The bundle {torch} is a .pth file; expected an .onnx file, or a folder with ")
 
 

@@ -85,7 +85,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _file(self, repository: str, branch: str, name: str) -> bytes | None:
-        return self.server.repositories.get(repository, {}).get(branch, {}).get(name)
+        """Every branch has the same commit: by that it is the file of the first branch that has it."""
+        branches = self.server.repositories.get(repository, {})
+        found = branches.values() if branch == _COMMIT else [branches.get(branch, {})]
+        return next((files[name] for files in found if name in files), None)
 
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"

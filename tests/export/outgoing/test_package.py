@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from export.bundle import publish
 from export.outgoing.package import collect
 from export.outgoing.timm_layout import timm_tensors
+from export.to_onnx import TorchNetwork
 from model.errors import ExportError
 from model.network import checkpoint as checkpoints
 from model.network.checkpoint import Checkpoint
@@ -29,7 +30,7 @@ def toy() -> Checkpoint:
 @pytest.fixture
 def bundle(toy: Checkpoint, tmp_path: Path) -> Path:
     """A bundle with a card, and with things that nobody asked for."""
-    publish(toy, tmp_path / "ways", precisions=())
+    publish(TorchNetwork(toy), tmp_path / "ways", precisions=())
     (tmp_path / "ways" / "README.md").write_text(CARD)
     (tmp_path / "ways" / "metrics.jsonl").write_text("{}")
     (tmp_path / "ways" / "charts").mkdir()

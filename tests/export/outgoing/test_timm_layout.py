@@ -21,10 +21,12 @@ from export.outgoing.timm_layout import (
     write_layout,
 )
 from model.network import zoo
-from model.network.checkpoint import WEIGHTS, Checkpoint, torch_logits
-from model.network.mixer import VARIANTS, MixerConfig, MlpMixer
+from model.network.checkpoint import Checkpoint, torch_logits
+from model.network.checkpoint_folder import WEIGHTS
+from model.network.mixer import MlpMixer
 from model.preprocess import Pixels, to_square
 from model.spec import Fit, FitMode, Interpolation
+from model.weights.config import VARIANTS, MixerConfig
 from tests.export.outgoing.timm_judge import import_timm, load
 from tests.export.toy_checkpoints import noise, toy_checkpoint
 from tests.numpy_mixer import timm_logits

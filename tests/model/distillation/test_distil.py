@@ -17,7 +17,8 @@ from model.distillation.pupil import Pupil, at_tokens, make_local, targets_of
 from model.errors import TrainingError, TrainingStopped
 from model.evaluation.curves import CURVES
 from model.network import checkpoint
-from model.network.mixer import MixerConfig, MlpMixer
+from model.network.mixer import MlpMixer
+from model.weights.config import MixerConfig
 from tests.model.distillation.conftest import write_pictures
 
 CONFIG = MixerConfig(32, 8, 24, 4, 16, 48, num_classes=2, gelu="tanh")

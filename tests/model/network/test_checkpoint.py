@@ -9,15 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.errors import CheckpointError
-from model.network.checkpoint import (
-    Checkpoint,
-    expect_checkpoint_folder,
-    load,
-    save,
-    save_spec,
-    torch_logits,
-    write_atomically,
-)
+from model.network.checkpoint import Checkpoint, load, save, torch_logits
+from model.network.checkpoint_folder import expect_checkpoint_folder, save_spec, write_atomically
 from model.spec import Fit
 from tests.model.toys import random_mixer, random_pixels, toy_config, toy_spec
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model.network.mixer import VARIANTS, MlpBlock, MlpMixer, num_parameters, stochastic_depth, variant_name
+from model.network.mixer import MlpBlock, MlpMixer, num_parameters, stochastic_depth
 from model.preprocess import patchify
+from model.weights.config import VARIANTS, variant_name
 from tests.model.toys import random_mixer, random_pixels, toy_config
 
 GOLDEN_PARAMETERS = {  # at 224x224, 3 channels, 1000 classes

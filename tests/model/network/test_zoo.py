@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from model.errors import CheckpointError
-from model.network import checkpoint, names, zoo
+from model.hubs import names
+from model.network import checkpoint, foreign, zoo
 from model.network.mixer import MlpMixer
 from model.preprocess import patchify
 from model.spec import Fit
@@ -98,7 +99,7 @@ def _known(name: str) -> names.Remote:
 
 
 def test_imagenet_1k_has_a_thousand_different_words() -> None:
-    labels = zoo.imagenet1k_labels()
+    labels = foreign.imagenet1k_labels()
     assert len(labels) == len(set(labels)) == 1000
     assert all(label == label.strip() and label.isascii() and label.isprintable() for label in labels)
 
@@ -123,7 +124,7 @@ def test_imagenet_1k_has_a_thousand_different_words() -> None:
     ],
 )
 def test_imagenet_1ks_words_are_in_their_usual_order(index: int, word: str) -> None:
-    assert zoo.imagenet1k_labels()[index] == word
+    assert foreign.imagenet1k_labels()[index] == word
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_imagenet_1ks_words_are_in_their_usual_order(index: int, word: str) -> N
 )
 def test_a_name_with_imagenet_1ks_classes_brings_their_words(tmp_path: Path, name: str) -> None:
     path = _with_a_thousand_classes(tmp_path)
-    assert zoo.read(path, None, _known(name)).spec.labels == zoo.imagenet1k_labels()
+    assert zoo.read(path, None, _known(name)).spec.labels == foreign.imagenet1k_labels()
     own = tuple(f"thing {index}" for index in range(1000))
     assert zoo.read(path, own, _known(name)).spec.labels == own, "unless others are given"
 
@@ -149,7 +150,7 @@ def test_a_name_whose_file_has_other_classes_than_it_says_gets_numbers() -> None
 
 
 def test_imagenet_1ks_words_can_be_given_to_a_file_with_as_many_classes(tmp_path: Path) -> None:
-    words = zoo.imagenet1k_labels()
+    words = foreign.imagenet1k_labels()
     assert zoo.read(_with_a_thousand_classes(tmp_path), words).spec.labels == words
     with pytest.raises(CheckpointError) as caught:
         zoo.read(VECTORS / FILES["google"], words)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from model.evaluation.evaluate import all_logits, evaluate_logits, fit_temperature
 from model.evaluation.journal import METRICS
-from model.network import checkpoint
+from model.network import checkpoint, checkpoint_folder
 from model.network.run_folder import LESSONS, RESUME
 from model.training.processes import Processes, joined, shard_slices
 from model.training.train import BEST, main
@@ -127,7 +127,7 @@ def _expect_nearly_equal(one: Path, other: Path) -> None:
         assert our == pytest.approx(their, abs=ALONE)
         assert our["val_top1"] == their["val_top1"]
     for folder in (".", BEST):
-        mine, yours = (load_file(out / folder / checkpoint.WEIGHTS) for out in (one, other))
+        mine, yours = (load_file(out / folder / checkpoint_folder.WEIGHTS) for out in (one, other))
         for name, tensor in mine.items():
             torch.testing.assert_close(tensor, yours[name], rtol=0, atol=ALONE)
 
@@ -140,7 +140,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, errors = _torchrun(script, out, "before")
     assert code != 0
     assert "SIGKILL" in errors, errors
-    assert not (out / "killed" / checkpoint.CONFIG).exists()
+    assert not (out / "killed" / checkpoint_folder.CONFIG).exists()
     assert torch.load(out / "killed" / RESUME, weights_only=True)["step"] == SAVED_AT
     code, errors = _torchrun(script, out, "after")
     assert code == 0, errors
@@ -169,7 +169,7 @@ def test_two_processes_that_were_killed_go_on_to_the_very_same_weights_and_metri
         assert our.pop("train_loss") == pytest.approx(their.pop("train_loss"), rel=1e-12)  # summed in another order
         assert our == their
     for folder in (".", BEST):
-        ours, theirs = (load_file(out / folder / checkpoint.WEIGHTS) for out in (one, other))
+        ours, theirs = (load_file(out / folder / checkpoint_folder.WEIGHTS) for out in (one, other))
         assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
 
 
@@ -177,14 +177,14 @@ def test_where_one_process_is_told_to_stop_both_stop_at_the_same_step(together: 
     first, second = ((together / f"stopped-{rank}.txt").read_text() for rank in range(2))
     assert first == second
     assert "holds 0 of 2 epochs and 25 of 29 steps of the next" in first  # they ask each other every 25 steps
-    assert not (together / "stopped" / checkpoint.CONFIG).exists()
+    assert not (together / "stopped" / checkpoint_folder.CONFIG).exists()
 
 
 def test_a_loss_that_is_not_finite_ends_both_for_the_same_reason(together: Path) -> None:
     first, second = ((together / f"error-{rank}.txt").read_text() for rank in range(2))
     assert first == second
     assert first.startswith("the loss is nan by step ")
-    assert not (together / "ruined" / checkpoint.CONFIG).exists()
+    assert not (together / "ruined" / checkpoint_folder.CONFIG).exists()
 
 
 def test_shares_of_the_validation_pictures_are_judged_as_the_whole(together: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from export.bundle import publish
+from export.to_onnx import TorchNetwork
 from model.errors import CheckpointError, TrainingError
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
@@ -183,7 +184,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[MlpMixer, Path]:
     folder = tmp_path_factory.mktemp("bundle")
     model = random_mixer(toy_config(channels=3, image_size=12))
     taught = checkpoint.Checkpoint(model, toy_spec(channels=3, image_size=12))
-    return model, publish(taught, folder / "bundle", precisions=("fp32",)).graphs["fp32"].path
+    return model, publish(TorchNetwork(taught), folder / "bundle", precisions=("fp32",)).graphs["fp32"].path
 
 
 @pytest.mark.heavy

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.evaluation.journal import METRICS
-from model.network import checkpoint
+from model.network import checkpoint_folder
 from model.network.run_folder import LESSONS, LESSONS_KEY
 from model.recipe import Recipe
 from model.training.run_config import TrainCallbacks
@@ -62,7 +62,7 @@ def _train(
 
 
 def _weights(out: Path) -> dict[str, Tensor]:
-    return load_file(out / checkpoint.WEIGHTS)
+    return load_file(out / checkpoint_folder.WEIGHTS)
 
 
 def _expect_equal(one: Path, other: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_teacher_of_whom_all_is_there_is_not_loaded(folders: Path) -> None:
     (folders / "teacher" / "config.json").write_text("no longer readable")
     tune = ("--recipe", "small", "--init", folders / "first", "--epochs", 1)
     _taught(folders, "second", *tune, "--lessons", folders / "lessons")
-    assert (folders / "second" / checkpoint.WEIGHTS).exists()
+    assert (folders / "second" / checkpoint_folder.WEIGHTS).exists()
 
 
 def test_lessons_of_other_settings_are_known_before_a_run_begins(

@@ -25,7 +25,7 @@ from model.errors import CheckpointError, TrainingError, TrainingStopped
 from model.evaluation.confidence import Calibration, fit_calibration
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.journal import METRICS
-from model.network import checkpoint
+from model.network import checkpoint, checkpoint_folder
 from model.network.mixer import MlpMixer
 from model.network.provenance import versions
 from model.network.run_folder import RESUME
@@ -72,7 +72,7 @@ def _halves(pixels: Tensor) -> Tensor:
 
 
 def _weights(out: Path) -> dict[str, Tensor]:
-    return load_file(out / checkpoint.WEIGHTS)
+    return load_file(out / checkpoint_folder.WEIGHTS)
 
 
 def _saved(out: Path) -> dict[str, Any]:
@@ -397,7 +397,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(
             process.stdin.flush()
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert not (out / checkpoint.CONFIG).exists()
+    assert not (out / checkpoint_folder.CONFIG).exists()
     saved = {"0": step - 1, "1e9": 6}[save_every_s]
     assert _saved(out)["step"] == saved
 
@@ -434,8 +434,8 @@ def test_a_run_killed_at_every_step_ends_in_the_same_weights(tmp_path: Path, cha
     _train(killed, recipe, teacher=teacher)
     _train(whole, recipe, teacher=teacher)
     _expect_equal(killed, whole)
-    for name, tensor in load_file(whole / BEST / checkpoint.WEIGHTS).items():
-        assert torch.equal(tensor, load_file(killed / BEST / checkpoint.WEIGHTS)[name])
+    for name, tensor in load_file(whole / BEST / checkpoint_folder.WEIGHTS).items():
+        assert torch.equal(tensor, load_file(killed / BEST / checkpoint_folder.WEIGHTS)[name])
 
 
 def test_the_scale_of_half_precision_is_picked_up_where_it_was_left(tmp_path: Path) -> None:
@@ -478,7 +478,7 @@ def test_a_run_killed_while_it_evaluates_ends_in_the_same_weights_and_metrics(
 def test_metrics_lost_after_the_last_save_are_written_again(tmp_path: Path, uninterrupted: Path) -> None:
     _train(tmp_path)
     (tmp_path / METRICS).unlink()
-    (tmp_path / checkpoint.CONFIG).unlink()
+    (tmp_path / checkpoint_folder.CONFIG).unlink()
     _train(tmp_path)
     _expect_equal(tmp_path, uninterrupted)
 
@@ -751,7 +751,7 @@ def test_the_best_epochs_weights_are_kept_beside_the_last_ones(tmp_path: Path) -
             save_every_s=1e9,
         )
     average = _saved(tmp_path / "again")["average"]  # at the end of the best epoch
-    for name, tensor in load_file(tmp_path / BEST / checkpoint.WEIGHTS).items():
+    for name, tensor in load_file(tmp_path / BEST / checkpoint_folder.WEIGHTS).items():
         assert torch.equal(tensor, average[name])
         assert torch.equal(tensor, heard[-1][0][name])
     assert not torch.equal(average["head.weight"], _weights(tmp_path)["head.weight"])
@@ -947,7 +947,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_overwrites_nothing(tmp_path
 def test_a_last_step_that_ruins_the_weights_is_a_training_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="not all finite"):
         _train(tmp_path, ONE_STEP.model_copy(update={"learning_rate": 1e30}))
-    assert not (tmp_path / checkpoint.CONFIG).exists()
+    assert not (tmp_path / checkpoint_folder.CONFIG).exists()
 
 
 @pytest.mark.parametrize("name", ["run", "file/run"])
@@ -958,7 +958,7 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_first_step(tmp_path
 
 
 def test_a_checkpoint_that_cannot_be_put_in_place_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / checkpoint.WEIGHTS / "full").mkdir(parents=True)
+    (tmp_path / checkpoint_folder.WEIGHTS / "full").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="cannot be written"):
         _train(tmp_path, ONE_STEP)
 

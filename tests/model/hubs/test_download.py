@@ -4,72 +4,18 @@ import base64
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from model.errors import CheckpointError
-from model.network import download, names, zoo
+from model.hubs import download, names
+from model.network import zoo
+from tests.model.hubs.store_server import Store, serving
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 CONTENT = (VECTORS / "google_tiny.npz").read_bytes()
-
-
-class Store(ThreadingHTTPServer):
-    """Serves CONTENT under every path; what it does besides is set by its attributes."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.content = CONTENT
-        self.etag = '"one"'
-        self.headers: dict[str, str] = {}
-        self.break_off_after: int | None = None
-        self.status = 200
-        self.requests: list[tuple[str, str | None]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Store
-
-    def do_GET(self) -> None:
-        store = self.server
-        wanted = self.headers.get("Range")
-        store.requests.append((self.path, wanted))
-        if store.status != 200:
-            self._head(store.status, {"Content-Length": "0"})
-            return
-        start = 0
-        if wanted is not None and self.headers.get("If-Range") == store.etag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(store.content):
-                self._head(416, {"Content-Length": "0"})
-                return
-        body = store.content[start:]
-        headers = {"ETag": store.etag, "Content-Length": str(len(body)), **store.headers}
-        self._head(206 if start else 200, headers)
-        if store.break_off_after is not None:
-            body, store.break_off_after = body[: store.break_off_after], None
-            self.close_connection = True
-        self.wfile.write(body)
-
-    def do_CONNECT(self) -> None:
-        """What a proxy is asked for an https address; this one refuses."""
-        self.server.requests.append((self.path, None))
-        self._head(403, {"Content-Length": "0"})
-
-    def _head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
 
 
 @pytest.fixture(autouse=True)
@@ -81,23 +27,14 @@ def no_proxies_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    with Store() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    with serving(CONTENT) as answering:
+        yield answering
 
 
 def google(store: Store, name: str = "google:imagenet1k/Mixer-B_16") -> names.Remote:
     remote = names.find(name, {names.GOOGLE_VARIABLE: store.url})
     assert remote is not None
     return remote
-
-
-def test_the_cache_follows_the_usual_variable() -> None:
-    assert download.cache_folder({"XDG_CACHE_HOME": "/somewhere"}) == Path("/somewhere/mixer-serve")
-    assert download.cache_folder({}) == Path.home() / ".cache" / "mixer-serve"
 
 
 # --- downloads ---
@@ -112,49 +49,6 @@ def test_a_checkpoint_is_downloaded_once_with_progress(store: Store, tmp_path: P
     assert download.fetch(remote, tmp_path) == path
     assert store.requests == [("/imagenet1k/Mixer-B_16.npz", None)]
     assert [file.name for file in tmp_path.iterdir()] == ["google-imagenet1k-Mixer-B_16.npz"]
-
-
-def test_a_download_that_broke_off_goes_on_from_there(store: Store, tmp_path: Path) -> None:
-    store.break_off_after = 1000
-    with pytest.raises(CheckpointError, match="cannot be downloaded"):
-        download.fetch(google(store), tmp_path)
-    assert download.fetch(google(store), tmp_path).read_bytes() == CONTENT
-    assert [wanted for _, wanted in store.requests] == [None, "bytes=1000-"]
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_what_was_downloaded_in_pieces_is_checked_as_a_whole(store: Store, tmp_path: Path, *, right: bool) -> None:
-    digest = hashlib.md5(CONTENT).digest()  # noqa: S324 -- it is what that server sends
-    store.headers = {"x-goog-hash": f"md5={base64.b64encode(digest).decode()}"}
-    store.content = CONTENT if right else CONTENT[::-1]
-    for pieces in (1, 2):
-        store.break_off_after = 1000
-        with pytest.raises(CheckpointError, match="cannot be downloaded"):
-            download.fetch(google(store), tmp_path)
-        assert (tmp_path / f"{google(store).filename}.part").stat().st_size == 1000 * pieces
-    store.content = CONTENT
-    if right:
-        assert download.fetch(google(store), tmp_path).read_bytes() == CONTENT
-    else:
-        with pytest.raises(CheckpointError, match=f"arrived with the md5 .*; expected {digest.hex()}"):
-            download.fetch(google(store), tmp_path)
-        assert download.fetch(google(store), tmp_path).read_bytes() == CONTENT, "from its start"
-    assert [wanted for _, wanted in store.requests] == [None, "bytes=1000-", "bytes=2000-", *([] if right else [None])]
-
-
-def test_another_file_on_the_server_is_fetched_from_its_start(store: Store, tmp_path: Path) -> None:
-    store.break_off_after = 1000
-    with pytest.raises(CheckpointError):
-        download.fetch(google(store), tmp_path)
-    store.etag, store.content = '"two"', CONTENT[::-1]
-    assert download.fetch(google(store), tmp_path).read_bytes() == CONTENT[::-1]
-
-
-def test_a_beginning_that_is_longer_than_the_file_is_thrown_away(store: Store, tmp_path: Path) -> None:
-    partial = tmp_path / "google-imagenet1k-Mixer-B_16.npz.part"
-    partial.write_bytes(CONTENT + b"more")
-    download._validator(partial).write_text(store.etag)
-    assert download.fetch(google(store), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -5,14 +5,24 @@ Key layouts: google-research/vision_transformer `models_mixer.py`, timm `mlp_mix
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.network.mixer import GeluFlavour, MixerConfig
 from model.spec import Interpolation
+from model.weights.config import GeluFlavour, MixerConfig
 
-Tensors = Mapping[str, NDArray[np.float32]]
+
+class Shaped(Protocol):
+    """All that tells a network's sizes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a tensor, in memory or in a file."""
+
+
+Tensors = Mapping[str, Shaped]
 
 
 @dataclass(frozen=True)

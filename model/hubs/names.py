@@ -1,22 +1,23 @@
 """Public Mixer checkpoints by name: their addresses, and the preprocessing of their pictures.
 
 `google:imagenet1k/Mixer-B_16` is a file of the reference implementation's bucket (arXiv 2105.01601, 2106.01548,
-2203.08065), `timm:mixer_b16_224.goog_in21k_ft_in1k` one of timm's on the Hugging Face hub. A misspelt name is
-answered with the nearest ones. Knows nothing of downloads, nor of tensors.
+2203.08065), `timm:mixer_b16_224.goog_in21k_ft_in1k` one of timm's on the Hugging Face hub, and `hf-hub:ORG/REPO` any
+repository there in timm's layout. `@REVISION` after a name of the hub is a branch, a tag or a commit. A misspelt name
+is answered with the nearest ones. Knows nothing of downloads, nor of tensors.
 """
 
 import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from model.errors import CheckpointError
-from model.network.hub import ENDPOINT_VARIABLE
-from model.spec import Interpolation
+from model.hubs.remote import Remote
 
 GOOGLE_VARIABLE = "MIXER_GOOGLE_MODELS_URL"
+ENDPOINT_VARIABLE = "HF_ENDPOINT"
 _GOOGLE = "https://storage.googleapis.com/mixer_models"
 _HUGGING_FACE = "https://huggingface.co"
 _GOOGLE_FILES = {
@@ -41,37 +42,26 @@ WEIGHT_SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar
 _FOLDERS = ((), ("timm",), ("google",), *((folder,) for folder in _GOOGLE_FILES))  # that may stand before a bare name
 TIMM_FILE = "model.safetensors"  # in every repository of timm's
 _MOST_NAMED = 4
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A checkpoint's address, the name of its file in the cache, and how its pictures are prepared.
-
-    repository, endpoint: of a file on a Hugging Face hub; None for a plain address.
-    pixel_mean, pixel_std: in 0..255, for every channel alike. is_imagenet1k: its classes are those of ILSVRC 2012.
-    mirror: the variable of the environment that names another host.
-    """
-
-    url: str
-    filename: str
-    pixel_mean: float = 127.5
-    pixel_std: float = 127.5
-    interpolation: Interpolation = "bicubic"
-    is_imagenet1k: bool = False
-    mirror: str = GOOGLE_VARIABLE
-    repository: str | None = None
-    endpoint: str | None = None
+_HUB = "hf-hub:"
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]*", re.ASCII)  # as git has names, without those that leave a folder
+_HUB_ADDRESS = re.compile(r"https?://(?:www\.)?huggingface\.co/(\w[\w.-]*/\w[\w.-]*)/?(?:tree/([\w.-]+)/?)?", re.ASCII)
 
 
 def find(name: str, environment: Mapping[str, str] = os.environ) -> Remote | None:
-    """The checkpoint called `google:...` or `timm:...`; None for a path.
+    """The checkpoint called `google:...`, `timm:...[@REVISION]` or `hf-hub:ORG/REPO[@REVISION]`; None for a path.
 
     The environment may name mirrors: MIXER_GOOGLE_MODELS_URL, and HF_ENDPOINT as for every client of that hub.
     Raises: CheckpointError for an unknown name and for an address, with the nearest names.
     """
-    if name in _NAMES:
-        origin, _, rest = name.partition(":")
-        return _google(rest, environment) if origin == "google" else _timm(rest, environment)
+    origin, _, rest = name.partition(":")
+    if name in _NAMES and origin == "google":
+        return _google(rest, environment)
+    plain, at, revision = name.partition("@")
+    if plain in _NAMES and origin == "timm":
+        return _timm(rest.partition("@")[0], _revision(name, at, revision), environment)
+    if name.startswith(_HUB):
+        return _hub(name, plain.removeprefix(_HUB), _revision(name, at, revision), environment)
     if is_name(name):
         raise CheckpointError(f"{name} {_unknown(name)}")
     return None
@@ -87,40 +77,73 @@ def is_name(text: str) -> bool:
     return path.parts[:-1] in _FOLDERS and bool(_meant(text))
 
 
+def as_written(path: Path) -> str:
+    """A name or an address as it was before it became a path, which loses one of two slashes."""
+    return re.sub("^(https?:/)(?!/)", r"\1/", str(path))
+
+
 def _google(rest: str, environment: Mapping[str, str]) -> Remote:
-    base = environment.get(GOOGLE_VARIABLE, _GOOGLE).rstrip("/")
+    base = (environment.get(GOOGLE_VARIABLE) or _GOOGLE).rstrip("/")
     folder, _, model = rest.partition("/")
     filename, tuned = f"google-{folder}-{model}.npz", folder != "imagenet21k"
-    return Remote(f"{base}/{rest}.npz", filename, interpolation="bilinear", is_imagenet1k=tuned)
+    return Remote(f"{base}/{rest}.npz", filename, interpolation="bilinear", is_imagenet1k=tuned, mirror=GOOGLE_VARIABLE)
 
 
-def _timm(rest: str, environment: Mapping[str, str]) -> Remote:
-    base = environment.get(ENDPOINT_VARIABLE, _HUGGING_FACE).rstrip("/")
-    remote = Remote(
-        f"{base}/timm/{rest}/resolve/main/{TIMM_FILE}",
-        f"timm-{rest}.safetensors",
-        is_imagenet1k=rest.endswith("_ft_in1k"),
-        mirror=ENDPOINT_VARIABLE,
-        repository=f"timm/{rest}",
-        endpoint=base,
+def _timm(rest: str, revision: str, environment: Mapping[str, str]) -> Remote:
+    remote = replace(
+        _on_hub(f"timm/{rest}", revision, f"timm-{rest}", environment), is_imagenet1k=rest.endswith("_ft_in1k")
     )
     if ".miil" in rest:  # trained on pixels in [0, 1], as they are
-        return replace(remote, pixel_mean=0.0, pixel_std=255.0, interpolation="bilinear")
+        return replace(remote, pixel_mean=(0.0,), pixel_std=(255.0,), interpolation="bilinear")
     return remote
+
+
+def _hub(name: str, repository: str, revision: str, environment: Mapping[str, str]) -> Remote:
+    if not _REPOSITORY.fullmatch(repository):
+        raise CheckpointError(f"{name} names no repository; expected {_HUB}ORG/REPO, or {_HUB}ORG/REPO@REVISION.")
+    filename = f"hf-hub-{repository.replace('/', '-')}"
+    return replace(_on_hub(repository, revision, filename, environment), has_config=True)
+
+
+def _on_hub(repository: str, revision: str, filename: str, environment: Mapping[str, str]) -> Remote:
+    base = (environment.get(ENDPOINT_VARIABLE) or _HUGGING_FACE).rstrip("/")
+    at = "" if revision == "main" else f"-{revision.replace('/', '-')}"
+    return Remote(
+        f"{base}/{repository}/resolve/{revision}/{TIMM_FILE}",
+        f"{filename}{at}.safetensors",
+        mirror=ENDPOINT_VARIABLE,
+        repository=repository,
+        endpoint=base,
+        revision=revision,
+    )
+
+
+def _revision(name: str, at: str, revision: str) -> str:
+    if not at:
+        return "main"
+    if not _REVISION.fullmatch(revision):
+        raise CheckpointError(f"{name} has the revision {revision!r}; expected a branch, a tag or a commit.")
+    return revision
 
 
 def _unknown(name: str) -> str:
     """Describes an unknown name or an address, with the nearest names."""
     meant = _meant(name)
     if re.match("https?:/", name):
-        return "is an address; expected " + (
-            f"the name {meant[0]}."
-            if meant
-            else "google:FOLDER/NAME, timm:NAME, or a file that was downloaded from there."
-        )
+        return f"is an address; expected {_instead_of(name, meant)}"
     known = [known for known in _NAMES if known.startswith(f"{name.partition(':')[0].lower()}:")]
+    if repository := re.fullmatch(r"(?:hf|hf_hub|huggingface):(.+)", name, re.IGNORECASE):
+        known = [f"{_HUB}{repository[1]}"]
     names = ", ".join(meant or known or _NAMES)
     return f"is not a checkpoint that is known here; expected {'one of ' if ', ' in names else ''}{names}."
+
+
+def _instead_of(address: str, meant: list[str]) -> str:
+    if meant:
+        return f"the name {meant[0]}."
+    if page := _HUB_ADDRESS.fullmatch(address):
+        return f"the name {_HUB}{page[1]}{'@' + page[2] if page[2] else ''}."
+    return f"google:FOLDER/NAME, timm:NAME, {_HUB}ORG/REPO, or a file that was downloaded from there."
 
 
 def _meant(text: str) -> list[str]:
@@ -130,6 +153,7 @@ def _meant(text: str) -> list[str]:
         return [known[max(held, key=len)]]
     part = _letters(re.split("[/:]", text.removesuffix(".npz").removesuffix(".safetensors"))[-1])
     whole = [known[letters] for letters in known if len(part) > 5 and part in letters]  # all names have "mixer"
+    whole.sort(key=lambda name: name.partition(":")[0] != text.partition(":")[0].lower())  # its own origin first
     like = difflib.get_close_matches(part, known, n=_MOST_NAMED, cutoff=0.7)
     return whole[:_MOST_NAMED] or [known[letters] for letters in like]
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from model.errors import CheckpointError
-from model.network import download, hub, names, zoo
-from tests.model.network.hub_server import COMMIT, HubServer, serving
+from model.hubs import download, hub, names
+from model.hubs.hub import HubFile
+from model.network import zoo
+from tests.model.hubs.hub_server import COMMIT, HubServer, serving
 
 ROOT = Path(__file__).parents[3]
 CONTENT = (ROOT / "tests" / "vectors" / "timm_tiny.safetensors").read_bytes()
@@ -32,12 +34,13 @@ def server() -> Iterator[HubServer]:
 
 
 def fetch(server: HubServer, cache: Path) -> Path:
-    return hub.fetch(REPOSITORY, FILE, server.url, cache)
+    return hub.fetch(HubFile(REPOSITORY, FILE, server.url), cache)
 
 
 def test_a_file_is_downloaded_once_with_progress(server: HubServer, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    path = hub.fetch(REPOSITORY, FILE, server.url, tmp_path, lambda done, total: seen.append((done, total)))
+    wanted = HubFile(REPOSITORY, FILE, server.url)
+    path = hub.fetch(wanted, tmp_path, lambda done, total: seen.append((done, total)))
     assert path.read_bytes() == CONTENT
     assert path.parent.name == COMMIT
     assert seen[-1] == (len(CONTENT), len(CONTENT))
@@ -47,10 +50,7 @@ def test_a_file_is_downloaded_once_with_progress(server: HubServer, tmp_path: Pa
     assert server.gets() == [None]
 
 
-def test_a_download_that_broke_off_goes_on_from_there(
-    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 500)
+def test_a_download_that_broke_off_goes_on_from_there(server: HubServer, tmp_path: Path) -> None:
     server.break_off_after = 1000
     assert fetch(server, tmp_path).read_bytes() == CONTENT
     assert server.gets() == [None, "bytes=1000-"]
@@ -78,17 +78,40 @@ def test_a_refusal_is_one_line_with_its_status(
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (403, "GatedRepo", "403, as access is granted to those who ask on its page; expected a token that may read it"),
+        (401, None, "401, as for what is private or is not there; expected a token that may read it in HF_TOKEN"),
+        (404, "RepoNotFound", "404, as for what is private or is not there; expected a token that may read it in HF_"),
+        (404, "RevisionNotFound", f"404; expected another revision than main, which {REPOSITORY} does not have."),
+        (404, "EntryNotFound", f"404; {REPOSITORY} has no {FILE}."),
+        (404, None, "404; expected a repository that is there, and has the file."),
+    ],
+)
+def test_a_refusal_says_what_it_means_and_what_to_do(
+    server: HubServer, tmp_path: Path, status: int, code: str | None, words: str
+) -> None:
+    server.status, server.error_code = status, code
+    remote = names.find(NAME, {"HF_ENDPOINT": server.url})
+    assert remote is not None
+    with pytest.raises(CheckpointError) as caught:
+        download.fetch(remote, tmp_path)
+    assert f"{FILE} cannot be downloaded: {words}" in str(caught.value)
+    assert "HTTPS_PROXY" not in str(caught.value), "neither a mirror nor a proxy would help"
+
+
+@pytest.mark.parametrize(
     "endpoint", ["http://127.0.0.1:9", "models.test", "ftp://models.test", "http://models.test:port"]
 )
 def test_a_hub_that_cannot_be_reached_is_one_line_at_once(tmp_path: Path, endpoint: str) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be downloaded: ") as caught:
-        hub.fetch(REPOSITORY, FILE, endpoint, tmp_path)
+        hub.fetch(HubFile(REPOSITORY, FILE, endpoint), tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(server: HubServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match=r"cannot be downloaded: .*Not a directory"):
+    with pytest.raises(CheckpointError, match=r"cannot be written: .*Not a directory"):
         fetch(server, tmp_path / "file" / "cache")
 
 
@@ -154,3 +177,25 @@ def test_cache_and_offline_mode_are_the_hubs_own(server: HubServer, tmp_path: Pa
     asked = len(server.requests)
     assert run(HF_HUB_OFFLINE="1").returncode == 0
     assert len(server.requests) == asked
+
+
+def test_what_a_killed_process_had_fetched_is_not_fetched_again(server: HubServer, tmp_path: Path) -> None:
+    blob = tmp_path / f"models--{REPOSITORY.replace('/', '--')}" / "blobs" / server.digest
+    blob.parent.mkdir(parents=True)
+    blob.with_name(f"{server.digest}.part").write_bytes(CONTENT[:1000])
+    assert fetch(server, tmp_path).resolve() == blob
+    assert blob.read_bytes() == CONTENT
+    assert server.gets() == ["bytes=1000-"]
+
+
+def test_another_revision_is_another_file(server: HubServer, tmp_path: Path) -> None:
+    hub.fetch(HubFile(REPOSITORY, FILE, server.url, "v2"), tmp_path)
+    assert {path.split("/resolve/")[1] for _, path, _ in server.requests} == {f"v2/{FILE}"}
+
+
+def test_the_hub_is_asked_again_where_that_is_wanted(server: HubServer, tmp_path: Path) -> None:
+    fetch(server, tmp_path)
+    asked = len(server.requests)
+    hub.fetch(HubFile(REPOSITORY, FILE, server.url), tmp_path, again=True)
+    assert len(server.requests) > asked
+    assert len(server.gets()) == 1, "and gives nothing twice"

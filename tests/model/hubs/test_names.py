@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import CheckpointError
-from model.network import names
+from model.hubs import names
 
 
 def test_a_path_is_no_name() -> None:
@@ -29,13 +29,18 @@ def test_names_have_their_public_addresses(name: str, url: str) -> None:
     remote = names.find(name, {})
     assert remote is not None
     assert remote.url == url
-    assert (remote.pixel_mean, remote.pixel_std) == (127.5, 127.5)
+    assert (remote.pixel_mean, remote.pixel_std) == ((127.5,), (127.5,))
+
+
+@pytest.mark.parametrize("name", ["google:gsam/Mixer-S_8", "timm:mixer_b16_224.goog_in21k"])
+def test_an_empty_variable_names_no_mirror(name: str) -> None:
+    assert names.find(name, {"MIXER_GOOGLE_MODELS_URL": "", "HF_ENDPOINT": ""}) == names.find(name, {})
 
 
 def test_the_miil_weights_take_pixels_in_0_to_1_resized_bilinearly() -> None:
     remote = names.find("timm:mixer_b16_224.miil_in21k_ft_in1k", {})
     assert remote is not None
-    assert (remote.pixel_mean, remote.pixel_std, remote.interpolation) == (0.0, 255.0, "bilinear")
+    assert (remote.pixel_mean, remote.pixel_std, remote.interpolation) == ((0.0,), (255.0,), "bilinear")
 
 
 @pytest.mark.parametrize(
@@ -75,9 +80,9 @@ def test_an_unlike_name_is_told_all_of_its_origin(name: str) -> None:
     ("name", "meant"),
     [
         ("mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
+        ("timm:mixer_b16", "timm:mixer_b16_224.miil_in21k"),
         ("timm:mixer_b16_224", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
         ("timm/mixer_b16_224.goog_in21k", "timm:mixer_b16_224.goog_in21k"),
-        ("hf-hub:timm/mixer_l16_224.goog_in21k", "timm:mixer_l16_224.goog_in21k"),
         ("hf_hub:timm/mixer_l16_224.goog_in21k_ft_in1k", "timm:mixer_l16_224.goog_in21k_ft_in1k"),
         ("TIMM:Mixer_B16_224.miil_in21k", "timm:mixer_b16_224.miil_in21k"),
         ("timm:mixer_b16_224_miil_in21k", "timm:mixer_b16_224.miil_in21k"),
@@ -108,7 +113,10 @@ def test_what_is_nearly_a_name_is_told_the_name(name: str, meant: str) -> None:
             "the name timm:mixer_b16_224.goog_in21k_ft_in1k.",
         ),
         ("http://models.test/mixer_models/sam/Mixer-B_16.npz?download=true", "the name google:sam/Mixer-B_16."),
-        ("https://models.test/other.npz", "google:FOLDER/NAME, timm:NAME, or a file that was downloaded from there."),
+        (
+            "https://models.test/other.npz",
+            "google:FOLDER/NAME, timm:NAME, hf-hub:ORG/REPO, or a file that was downloaded from there.",
+        ),
     ],
 )
 def test_an_address_is_no_path(address: str, expected: str) -> None:
@@ -129,3 +137,42 @@ def test_a_folder_that_exists_is_no_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert names.is_name("mixer_b16_224")
     Path("mixer_b16_224").mkdir()
     assert not names.is_name("mixer_b16_224")
+
+
+# --- repositories of the hub ---
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "revision"),
+    [
+        ("hf-hub:someone/a-mixer_2.0", "someone/a-mixer_2.0", "main"),
+        ("hf-hub:someone/mixer@v1.2", "someone/mixer", "v1.2"),
+        ("hf-hub:someone/mixer@refs/pr/3", "someone/mixer", "refs/pr/3"),
+        ("timm:mixer_b16_224.goog_in21k@c0ffee", "timm/mixer_b16_224.goog_in21k", "c0ffee"),
+    ],
+)
+def test_a_repository_may_be_named_with_a_revision(name: str, repository: str, revision: str) -> None:
+    remote = names.find(name, {"HF_ENDPOINT": "https://mirror.test/"})
+    assert remote is not None
+    assert (remote.repository, remote.revision) == (repository, revision)
+    assert remote.url == f"https://mirror.test/{repository}/resolve/{revision}/model.safetensors"
+    assert remote.has_config == name.startswith("hf-hub:"), "timm's own are known without it"
+    assert "/" not in remote.filename
+
+
+@pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:mixer", "hf-hub:a/b/c", "hf-hub:../etc", "hf-hub:a b/c"])
+def test_what_is_no_repository_is_told_how_one_is_named(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"names no repository; expected hf-hub:ORG/REPO, or"):
+        names.find(name, {})
+
+
+@pytest.mark.parametrize("revision", ["", "../..", "a b", "-x", "/a"])
+def test_what_can_be_no_revision_is_refused(revision: str) -> None:
+    with pytest.raises(CheckpointError, match=r"has the revision .*; expected a branch, a tag or a commit"):
+        names.find(f"hf-hub:someone/mixer@{revision}", {})
+
+
+@pytest.mark.parametrize("name", ["hf:someone/thing", "hf_hub:someone/thing", "huggingface:someone/thing"])
+def test_other_spellings_of_the_hub_are_told_ours(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"expected hf-hub:someone/thing\.$"):
+        names.find(name, {})

@@ -1,0 +1,1 @@
+"""From nothing to an answering service: `python -m benchmarks.pulling`."""

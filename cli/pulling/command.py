@@ -1,0 +1,63 @@
+"""`mixer pull MODEL`: its bundle, fetched and made where it is not in the cache. Loads little before it runs."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.terminal import console
+from model.errors import CheckpointError
+
+
+def pull(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="timm:NAME, google:FOLDER/NAME or hf-hub:ORG/REPO, the hub's with @REVISION; a file of weights "
+            "(.npz, .safetensors); or a checkpoint folder.",
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="File with one label a line, or the word imagenet1k. Default: those that MODEL has."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Copy the bundle there, too, and print this folder.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Ask the hub whether there are newer weights.")] = False,
+) -> None:
+    """Make a model's bundle, once: fetch it, convert it, check it, and keep it. Prints the bundle's folder."""
+    from cli.pulling import packages  # noqa: PLC0415
+    from cli.pulling.asked import asked_of  # noqa: PLC0415
+
+    asked = asked_of(Path(model), _words(labels))
+    if asked is None:
+        raise CheckpointError(f"{model} is no name, weights or checkpoint; expected one (mixer pull --help).")
+    if out is not None:
+        _expect_free(out)
+    packages.expect_installed()
+    from cli.pulling.making import make  # noqa: PLC0415
+    from cli.pulling.store import Store  # noqa: PLC0415
+    from cli.pulling.telling import bytes_told  # noqa: PLC0415
+    from model.hubs.cache import cache_folder  # noqa: PLC0415
+
+    made = make(asked, Store(cache_folder()), console.print, bytes_told, again=again)
+    console.print(f"{'' if made.passed else 'warning: '}{model}: {made.told}")
+    if out is not None:
+        shutil.copytree(made.bundle, out, dirs_exist_ok=True)
+    typer.echo(out or made.bundle)
+
+
+def _words(labels: Path | None) -> tuple[str, ...] | None:
+    from model.data.layout import IMAGENET_1K, read_labels  # noqa: PLC0415
+
+    return None if labels is None else read_labels(IMAGENET_1K if str(labels) == "imagenet1k" else labels)
+
+
+def _expect_free(out: Path) -> None:
+    """Raises ExportError where the folder holds other things than a bundle does."""
+    from export.target import expect_bundle_folder  # noqa: PLC0415
+
+    expect_bundle_folder(out)

@@ -1,0 +1,79 @@
+"""Bundles that were made of models, in a cache folder: found, made by one process at a time, complete or not there.
+
+    models/KEY/NAME/        a bundle; KEY is of its weights, what is known of them, its labels and the conversion
+    models/asked/X.json     which of them a name or a path stands for
+    models/asked/X.lock     held while that is made
+    models/.making-X/       where it is made; what a kill leaves there is removed by the next one
+
+Knows nothing of weights.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from cli.pulling.asked import Asked
+from model.errors import CheckpointError
+from model.hubs.cache import write_failure
+from model.hubs.lock import alone_with
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle, and what its self-check found: `passed`, and a line that tells."""
+
+    bundle: Path
+    passed: bool
+    told: str
+
+
+class Store:
+    """The bundles below a cache folder."""
+
+    def __init__(self, cache: Path) -> None:
+        self._models = cache / "models"
+        self._asked = self._models / "asked"
+
+    def find(self, asked: Asked) -> Made | None:
+        """The bundle that was made of it, if it is there."""
+        try:
+            content = json.loads((self._asked / f"{asked.key}.json").read_text(encoding="utf-8"))
+            made = Made(self._models / content["bundle"], content["passed"], content["told"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return made if made.bundle.is_dir() else None
+
+    @contextmanager
+    def making(self, asked: Asked, waiting: Callable[[], None]) -> Iterator[Path]:
+        """An empty folder to make it in, while no other process makes the same. `waiting`: called where one does.
+
+        Raises: CheckpointError where the cache cannot be written.
+        """
+        folder = self._models / f".making-{asked.key}"
+        try:
+            self._asked.mkdir(parents=True, exist_ok=True)
+            with alone_with(self._asked / f"{asked.key}.lock", waiting):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            raise CheckpointError(write_failure(self._models, error)) from error
+
+    def put(self, asked: Asked, key: str, made: Made) -> Made:
+        """Move a finished bundle out of its folder, and remember what it is of. Raises: OSError."""
+        place = self._models / key / made.bundle.name
+        if not place.is_dir():
+            shutil.rmtree(place.parent, ignore_errors=True)
+            made.bundle.parent.rename(place.parent)
+        content = {"source": asked.source, "bundle": f"{key}/{place.name}", "passed": made.passed, "told": made.told}
+        with NamedTemporaryFile("w", encoding="utf-8", dir=self._asked, prefix=".", delete=False) as file:
+            json.dump(content, file, indent=2)
+        Path(file.name).replace(self._asked / f"{asked.key}.json")
+        return Made(place, made.passed, made.told)

@@ -1,0 +1,40 @@
+"""A foreign file, its spec, and the checkpoint folder made of it. test_zoo.py has what can be wrong with one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.hubs import names
+from model.network import checkpoint, foreign, zoo
+from model.spec import Fit
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+FILES = ["google_tiny.npz", "timm_tiny.safetensors"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_it_is_what_torch_gets(file: str):
+    found, expected = foreign.read(VECTORS / file), zoo.read(VECTORS / file)
+    assert found.spec == expected.spec
+    assert found.weights.config == expected.model.config
+    for name, tensor in expected.model.state_dict().items():
+        np.testing.assert_array_equal(found.weights.tensors[name].read(), tensor.numpy())
+
+
+def test_a_name_says_how_the_input_is_scaled():
+    remote = names.find("timm:mixer_b16_224.miil_in21k", {})
+    found = foreign.read(VECTORS / "timm_tiny.safetensors", tuple("abcdefg"), remote)
+    assert (found.weights.config.pixel_mean, found.weights.config.pixel_std) == ((0.0,), (255.0,))
+    assert (found.spec.interpolation, found.spec.labels) == ("bilinear", tuple("abcdefg"))
+    assert found.spec.fit == Fit(mode="crop", crop_percentage=0.875)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_it_is_saved_as_torch_would_save_it(file: str, tmp_path: Path):
+    foreign.save(foreign.read(VECTORS / file), tmp_path / "ours")
+    checkpoint.save(zoo.read(VECTORS / file), tmp_path / "torchs")
+    ours, torchs = checkpoint.load(tmp_path / "ours"), checkpoint.load(tmp_path / "torchs")
+    assert (tmp_path / "ours" / "config.json").read_bytes() == (tmp_path / "torchs" / "config.json").read_bytes()
+    for name, tensor in torchs.model.state_dict().items():
+        np.testing.assert_array_equal(ours.model.state_dict()[name].numpy(), tensor.numpy())
