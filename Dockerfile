@@ -1,16 +1,18 @@
 # The service in one image. RUNTIME=cpu (default) or gpu chooses the ONNX Runtime inside; neither has torch or a compiler.
+# EXTRAS=signing adds what MIXER_BUNDLE_KEY needs.
 # What MIXER_BUNDLE names as timm:NAME and the like is kept in /var/cache/mixer, which a volume should hold.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG RUNTIME=cpu
+ARG EXTRAS=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
 RUN python3 -m venv /opt/mixer
 # Dependencies first: they change less often than the code, and their layer is reused.
 COPY pyproject.toml constraints.txt ./
 RUN /opt/mixer/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        extras = ('server', '${RUNTIME}', 'grpc', 'convert', 'pull'); \
+        extras = ('server', '${RUNTIME}', 'grpc', 'convert', 'pull', *'${EXTRAS}'.split()); \
         needed = [name for extra in extras for name in project['optional-dependencies'][extra]]; \
         print(*(name for name in needed if not name.startswith('mixer-serve')), sep='\n')" > requirements.txt \
     && /opt/mixer/bin/pip install --no-compile --constraint constraints.txt --requirement requirements.txt

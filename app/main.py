@@ -46,7 +46,7 @@ from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
 from app.server.topology import may_run_on_gpu
 from app.server.uvicorn_server import Service
-from app.serving.bundles import Opened, is_one, log_passed_over, open_bundle
+from app.serving.bundles import Opened, is_one, log_passed_over, open_bundle, read_card_again
 from app.serving.health import Health
 from app.serving.loading import ModelFactory, load_all
 from app.serving.overruns import Overruns, OverrunWatch
@@ -276,7 +276,10 @@ def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, wor
         )
         return Model(name, opened.state, classifier, opened.sessions.lost_provider, card=opened.card)
 
-    return ModelFactory(partial(open_bundle, engine_options(settings), runtime=runtime), build)
+    options = engine_options(settings)
+    return ModelFactory(
+        partial(open_bundle, options, runtime=runtime), build, partial(read_card_again, options.bundle_key)
+    )
 
 
 def _at_once(settings: Settings, workers: int) -> int:

@@ -69,6 +69,12 @@ class Settings(Options):
         "google:FOLDER/NAME, hf-hub:ORG/REPO@REVISION, a file of weights or a checkpoint folder is made into a bundle "
         "first, once (docs/checkpoints.md).",
     )
+    bundle_key: Path | None = Field(
+        default=None,
+        description="File with a public key in PEM (P-256, P-384 or P-521) whose owner has signed every bundle, as "
+        "mixer sign does; one that is not what was signed stops the start, and is refused by a reload. Needs the extra "
+        "signing. Not set: bundles need no signature.",
+    )
     default_model: str = Field(
         default="",
         description="Name of the bundle that answers where a request names none. Empty: the only one, or the first by "

@@ -14,6 +14,9 @@ from cli.calibration import calibrate
 from cli.card import card, card_of_export
 from cli.distillation import distil, lessons
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
+from cli.outgoing.commands import export_timm
+from cli.outgoing.push import push
+from cli.outgoing.signing import sign
 from cli.reference import reference
 from cli.terminal import bar, console, require_extra, task_of
 from cli.training import train
@@ -41,6 +44,8 @@ def register(app: typer.Typer) -> None:
     app.command("calibrate")(calibrate)
     app.command("reference")(reference)
     app.command("card")(card)
+    app.command("push")(push)
+    app.command("sign")(sign)
 
 
 def import_weights(
@@ -96,7 +101,7 @@ def import_weights(
 
 def export(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder.")],
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to write the graphs to.")],
+    bundle: Annotated[Path | None, typer.Argument(metavar="BUNDLE", help="Folder to write the graphs to.")] = None,
     weights: WeightsOption = WeightsChoice.BEST,
     data: Annotated[
         Path | None,
@@ -109,8 +114,25 @@ def export(
             "holds are removed. Default: all, but int8 only where there are pictures to take its scales from."
         ),
     ] = None,
+    timm: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to write timm's layout to, too, or alone where BUNDLE is left out."),
+    ] = None,
 ) -> None:
     """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
+    if timm is not None:
+        export_timm(better_weights(source, weights), timm, prose=source)
+        if bundle is None:
+            return
+    if bundle is None:
+        raise ExportError("BUNDLE is missing; expected a folder for the graphs, or --timm DIR.")
+    raise typer.Exit(_export_bundle(source, bundle, weights, data, precisions))
+
+
+def _export_bundle(
+    source: Path, bundle: Path, weights: WeightsChoice, data: Path | None, precisions: str | None
+) -> int:
+    """Write the bundle, and print what became of each graph. Returns the exit code."""
     require_extra("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
     from export.target import expect_bundle_folder  # noqa: PLC0415
@@ -144,7 +166,7 @@ def export(
     if named is None and export_data.calibration is None:
         console.print("int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.")
     card_of_export(source, bundle, export_data.test)
-    raise typer.Exit(1 if published.refused else 0)
+    return 1 if published.refused else 0
 
 
 def _precisions(text: str) -> "tuple[Precision, ...]":

@@ -37,7 +37,7 @@ log = logging.getLogger("mixer.engine")
 class EngineOptions:
     """What to open. `provider` and `precision` may be "auto"; 0 instances, threads or pictures in a run are chosen.
 
-    The rest is for a GPU.
+    `bundle_key`: what whoever opens a bundle verifies it with, before an engine is opened. The rest is for a GPU.
     """
 
     bundle: Path
@@ -49,6 +49,7 @@ class EngineOptions:
     device_id: int = 0
     gpu_memory_bytes: int = 0
     tensorrt_cache: Path | None = None
+    bundle_key: Path | None = None
 
 
 class Engine:

@@ -14,6 +14,7 @@ from app.engine.session import ONNX_RUNTIME, Runtime
 from app.engine.sessions import Sessions
 from app.errors import EngineError
 from app.serving.cards import Card, read_card
+from app.serving.signatures import verified
 
 log = logging.getLogger("mixer.bundles")
 
@@ -109,11 +110,23 @@ class Opened(NamedTuple):
 def open_bundle(options: EngineOptions, bundle: Path, runtime: Runtime = ONNX_RUNTIME) -> Opened:
     """Open the bundle in place of that of the options, through `runtime`. Takes long: not for the event loop.
 
-    Raises: EngineError; OSError where the bundle goes meanwhile.
+    Where the options have a key, nothing of a bundle is read before it is verified.
+
+    Raises: EngineError, BadSettings; OSError where the bundle goes meanwhile.
     """
     state, sessions = state_of(bundle), Sessions(runtime)
-    engine = open_engine(replace(options, bundle=bundle), sessions.runtime)
-    return Opened(state, engine, sessions, read_card(bundle))
+    with verified(bundle, options.bundle_key) as folder:
+        engine = open_engine(replace(options, bundle=folder), sessions.runtime)
+        return Opened(state, engine, sessions, read_card(folder))
+
+
+def read_card_again(key: Path | None, bundle: Path) -> Card | None:
+    """The card of a bundle whose graphs are as they were; all of it is verified anew, where there is a key.
+
+    Raises: EngineError, BadSettings.
+    """
+    with verified(bundle, key) as folder:
+        return read_card(folder)
 
 
 def open_all(open_one: Callable[[Path], Opened], bundles: Sequence[Path], at_once: int) -> Iterator[Opened]:

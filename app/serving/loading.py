@@ -8,16 +8,20 @@ from app.engine.engine import Engine
 from app.engine.sessions import Sessions
 from app.errors import BadSettings
 from app.serving.bundles import Opened, find_bundles, open_all, state_of
-from app.serving.cards import read_card
+from app.serving.cards import Card, read_card
 from app.serving.registry import Model, Models
 from app.system.allocator import malloc_trim
 
 
 class ModelFactory(NamedTuple):
-    """How a model is made of a bundle: `open` takes long, in a thread; `build` does not, in the event loop."""
+    """How a model is made of a bundle: `open` takes long, in a thread; `build` does not, in the event loop.
+
+    `read_card`: the card of a bundle that is open already, as one of `open` is read.
+    """
 
     open: Callable[[Path], Opened]
     build: Callable[[str, Opened], Model]
+    read_card: Callable[[Path], Card | None] = read_card
 
     def instead_of_opening(self, engine: Engine) -> "ModelFactory":
         """The same over an engine that is open: that of the only bundle."""

@@ -17,7 +17,6 @@ from pydantic import BaseModel, Field
 from app.errors import DeadlinePassed, QueueFull, ServiceError, StartError
 from app.serving.bundles import State, find_bundles, log_passed_over, state_of
 from app.serving.canary import HealthFailure, failure_of
-from app.serving.cards import read_card
 from app.serving.changes import NOTHING, changes, in_words, nothing_has_changed
 from app.serving.health import Health
 from app.serving.loading import ModelFactory, expect_default
@@ -176,7 +175,7 @@ class Reload:
         running = self._models.get(name)
         try:
             if running is not None and running.failure is None and await self._state(bundle) == running.state:
-                running.card = await self._opener.call(read_card, bundle)
+                running.card = await self._opener.call(self._model_factory.read_card, bundle)
                 return Outcome(name=name, outcome="unchanged")
             model = await self._proved(name, bundle, running)
         except (_Refused, StartError, OSError) as error:

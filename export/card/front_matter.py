@@ -5,26 +5,27 @@ Written as a small part of YAML: blocks of mappings and lists, strings in JSON's
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from export.card.facts import CardFacts
 from export.card.prose import CardProse
 
+BUNDLE = ("onnx", "onnxruntime")  # libraries that read a bundle
 _FENCE = "---\n"
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _WRITTEN = frozenset({"license", "library_name", "pipeline_tag", "tags", "datasets", "metrics", "model-index"})
 _NOT_STRINGS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
-def front_matter(facts: CardFacts, prose: CardProse, kept: str = "") -> str:
-    """kept: lines of YAML with other keys, which stay below."""
+def front_matter(facts: CardFacts, prose: CardProse, kept: str = "", libraries: Sequence[str] = BUNDLE) -> str:
+    """kept: lines of YAML with other keys, which stay below. libraries: that read the files, the foremost first."""
     spec = facts.spec
     fields: dict[str, Any] = {
         "license": spec.source.license.lower(),
-        "library_name": "onnx",
+        "library_name": libraries[0],
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "mlp-mixer", "onnx", "onnxruntime"],
+        "tags": ["image-classification", "mlp-mixer", *libraries],
         "datasets": list(prose.hub_datasets),
         "metrics": ["accuracy"],
         "model-index": _model_index(facts, prose),

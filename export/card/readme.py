@@ -1,9 +1,9 @@
 """Facts and prose as Markdown, between two markers; what people wrote around them is kept. Writes no file."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from export.card.facts import CardFacts
-from export.card.front_matter import front_matter, split_front_matter
+from export.card.front_matter import BUNDLE, front_matter, split_front_matter
 from export.card.model_card import COVERAGES, architecture_of, input_of, overview_of
 from export.card.prose import CardProse, DataSheet
 from model.errors import ExportError
@@ -23,8 +23,16 @@ _CAPTIONS = {
 }
 
 
-def readme(facts: CardFacts, prose: CardProse, charts: Collection[str], earlier: str = "") -> str:
+def readme(
+    facts: CardFacts,
+    prose: CardProse,
+    charts: Collection[str],
+    earlier: str = "",
+    libraries: Sequence[str] = BUNDLE,
+) -> str:
     """charts: those that lie in charts/, by name. earlier: the README.md that this one takes the place of.
+
+    libraries: that read the files beside it, the foremost first.
 
     Raises: ExportError where only the first of the markers is there.
     """
@@ -33,22 +41,23 @@ def readme(facts: CardFacts, prose: CardProse, charts: Collection[str], earlier:
     if begin and END not in rest:
         raise ExportError(f"README.md has {BEGIN!r} and no {END!r} below; expected both, or neither.")
     after = rest.partition(END)[2] if begin else before
-    body = "\n\n".join(_parts(facts, prose, charts))
+    body = "\n\n".join(_parts(facts, prose, charts, is_bundle="onnx" in libraries))
     above = before.strip("\n") + "\n\n" if begin and before.strip() else ""
     below = "\n" + after.strip("\n") + "\n" if after.strip() else ""
-    return f"{front_matter(facts, prose, kept_fields)}{above}{BEGIN}\n\n{body}\n\n{END}\n{below}"
+    return f"{front_matter(facts, prose, kept_fields, libraries)}{above}{BEGIN}\n\n{body}\n\n{END}\n{below}"
 
 
-def _parts(facts: CardFacts, prose: CardProse, charts: Collection[str]) -> Iterator[str]:
+def _parts(facts: CardFacts, prose: CardProse, charts: Collection[str], *, is_bundle: bool) -> Iterator[str]:
     spec = facts.spec
     yield f"# {spec.name}"
     yield prose.overview or overview_of(spec)
     yield from _list_of("## What it is for", prose.uses)
-    yield from _graphs(facts)
+    if is_bundle or any(graph.spec.metrics for graph in facts.graphs):
+        yield from _graphs(facts)
     if facts.findings is not None:
         yield from _findings(facts.findings, facts.judged, charts)
     yield "## What it is and costs"
-    yield "\n".join(f"- {line}" for line in _cost(facts))
+    yield "\n".join(f"- {line}" for line in _cost(facts, is_bundle=is_bundle))
     if prose.data:
         yield "## Data"
         yield from map(_sheet, prose.data)
@@ -56,7 +65,8 @@ def _parts(facts: CardFacts, prose: CardProse, charts: Collection[str]) -> Itera
     yield from _list_of("## Trade-offs", prose.tradeoffs)
     yield from _list_of("## Risks", (" ".join(filter(None, (one.name, one.mitigation))) for one in prose.risks))
     yield from _list_of("## References", prose.references)
-    yield "`card.json` has the same for programs, with every number."
+    if is_bundle:
+        yield "`card.json` has the same for programs, with every number."
 
 
 def _graphs(facts: CardFacts) -> Iterator[str]:
@@ -120,10 +130,11 @@ def _classes(found: Findings) -> Iterator[str]:
     yield _table(("class", "pictures", "precision", "recall", "F1"), rows)
 
 
-def _cost(facts: CardFacts) -> Iterator[str]:
+def _cost(facts: CardFacts, *, is_bundle: bool) -> Iterator[str]:
     spec, throughput = facts.spec, facts.throughput
     yield architecture_of(facts)
-    yield f"takes {input_of(spec)}"
+    if is_bundle:
+        yield f"takes {input_of(spec)}"
     if facts.mmac is not None:
         yield f"{facts.mmac:,.1f} million multiply-adds a picture"
     if throughput is not None:

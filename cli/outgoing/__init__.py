@@ -1,0 +1,1 @@
+"""The commands that bring a model out: to timm's layout, to a hub, and under a signature."""

@@ -1,0 +1,1 @@
+"""Models on their way out: in timm's layout, to a hub, and signed."""
