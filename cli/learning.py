@@ -99,14 +99,14 @@ def export(
         str | None,
         typer.Option(
             help="Which graphs to write, as fp32,fp16,int8; fp32 is always written, and others that BUNDLE "
-            "holds are removed. Default: all, but int8 only where there are pictures to take its scales from."
+            "holds are removed. Default: all."
         ),
     ] = None,
 ) -> None:
     """Write a checkpoint as an ONNX bundle, each graph once it has been proved. Exit code 1 where one was refused."""
     require_extra("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
-    from export.target import expect_bundle_folder  # noqa: PLC0415
+    from export.target import PRECISIONS, expect_bundle_folder  # noqa: PLC0415
     from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
     from model.network import checkpoint  # noqa: PLC0415
 
@@ -114,7 +114,7 @@ def export(
     expect_bundle_folder(bundle)
     loaded = checkpoint.load(better_weights(source, weights))
     export_data = _export_data(loaded, data)
-    published = publish(loaded, bundle, export_data, named or export_data.precisions)
+    published = publish(loaded, bundle, export_data, named or PRECISIONS)
     for graph in published.graphs.values():
         typer.echo(
             f"{graph.path}: differs from torch by {graph.parity.relative_difference:.1e} of the logits' range "
@@ -130,8 +130,10 @@ def export(
         console.print(f"warning: {line}")
     for reason in published.refused.values():
         console.print(f"mixer: {reason}")
-    if named is None and export_data.calibration is None:
-        console.print("int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.")
+    if "int8" in published.graphs and export_data.int8_scales == "rows":
+        console.print(
+            "int8.onnx takes its scales from every row, as the checkpoint has no pictures; with --data it is faster."
+        )
     card_of_export(source, bundle, export_data.test)
     raise typer.Exit(1 if published.refused else 0)
 

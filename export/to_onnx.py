@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from export.wide_mlps import split_wide_mlps
 from model.errors import ExportError
 from model.network.mixer import MixerBlock, MlpMixer
-from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
+from model.spec import (
+    INT8_KERNELS_KEY,
+    INT8_SCALES_KEY,
+    METADATA_KEY,
+    PAIRS_FIT_INT16,
+    PRECISION_KEY,
+    Int8Scales,
+    ModelSpec,
+    Precision,
+)
 
 Form = Literal["fp32", "fp16", "rows"]
 
@@ -110,13 +119,16 @@ def _graph(model: MlpMixer, form: Form) -> nn.Module:
     return RowGraph(split_wide_mlps(model) if form == "fp32" else model)
 
 
-def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:
-    """Put the spec into the graph's metadata, in place, and check the whole graph. Raises ExportError."""
+def write_metadata(path: Path, spec: ModelSpec, precision: Precision, int8_scales: Int8Scales = "pictures") -> None:
+    """Put the spec into the graph's metadata, in place, and check the whole graph. Raises ExportError.
+
+    int8_scales: where an int8 graph's come from.
+    """
     graph = onnx.load(path)
     kept = {entry.key: entry.value for entry in graph.metadata_props}
     kept |= {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
     if precision == "int8":
-        kept[INT8_KERNELS_KEY] = PAIRS_FIT_INT16
+        kept |= {INT8_KERNELS_KEY: PAIRS_FIT_INT16, INT8_SCALES_KEY: int8_scales}
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, kept)
     graph.producer_name = "mixer-serve"
