@@ -39,7 +39,7 @@ from model.spec import ModelSpec, Source
 MIDDLE = 128  # the pixels' mean, where nobody knows it
 OUTLIERS, OUTLIER_FACTOR = 4, 20  # channels of every second layer norm, and by how much
 PICTURES = {".jpg", ".jpeg", ".png"}
-TWIN = ", smoothed"  # has the speed of the graph that is not
+PUBLISHED = "by row, smoothed, rounded together (what is published)"
 LEAST_SIDE = 96  # smaller pictures are icons
 
 
@@ -103,8 +103,17 @@ def static(rows: onnx.ModelProto, pixels: Pixels, patch_size: int) -> onnx.Model
         return quantize(rows, calibrate(Path(file.name), pixels, patch_size), MIDDLE)
 
 
-def methods(model: MlpMixer, spec: ModelSpec) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Every way, fp32 first."""
+def rounded_together(rows: onnx.ModelProto, pixels: Pixels, patch_size: int) -> onnx.ModelProto:
+    """What is published."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, path = Path(folder) / "rows.onnx", Path(folder) / "int8.onnx"
+        onnx.save(rows, source)
+        by_row.write_int8_by_row(source, path, pixels, patch_size)
+        return onnx.load(path)
+
+
+def methods(model: MlpMixer, spec: ModelSpec, *, twins: bool) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Every way, fp32 first. `twins`: also those that differ from another in their numbers alone, not in speed."""
     with tempfile.TemporaryDirectory() as folder:
         graphs = {}
         for form in ("fp32", "rows", "fp16"):
@@ -113,12 +122,14 @@ def methods(model: MlpMixer, spec: ModelSpec) -> Iterator[tuple[str, onnx.ModelP
     rows, general = graphs["rows"], generated_images(spec)
     yield "fp32", graphs["fp32"]
     yield "static, generated pictures", static(rows, general, spec.patch_size)
-    yield "static, generated pictures, smoothed", static(smooth(rows), general, spec.patch_size)
     yield "by picture (Scan)", one_picture_at_a_time(rewrite(rows, MIDDLE, of_each_picture))
-    yield "by picture (Scan), smoothed", one_picture_at_a_time(rewrite(smooth(rows), MIDDLE, of_each_picture))
     yield "by array (depends on the batch)", rewrite(rows, MIDDLE, of_each_picture)
     yield "by row", rewrite(rows, MIDDLE, by_row._write_dense)
-    yield "by row, smoothed (what is published)", by_row.quantize_by_row(rows)
+    if twins:
+        yield "static, generated pictures, smoothed", static(smooth(rows), general, spec.patch_size)
+        yield "by picture (Scan), smoothed", one_picture_at_a_time(rewrite(smooth(rows), MIDDLE, of_each_picture))
+        yield "by row, smoothed", by_row.quantize_by_row(smooth(rows))
+        yield PUBLISHED, rounded_together(rows, general, spec.patch_size)
     for block in (32, 128, None):
         yield f"MatMulNBits, 8 bits, blocks of {block or 'all rows'}", rewrite(rows, MIDDLE, in_blocks(block))
     yield "fp16", graphs["fp16"]
@@ -135,7 +146,7 @@ def report_speed(name: str, batches: list[int], threads: list[int], rounds: int)
     """Print how often each graph runs in fp32's time: the median of the rounds' ratios."""
     model = MlpMixer(VARIANTS[name]).eval()
     nn.init.normal_(model.head.weight, std=0.02)
-    graphs = {title: graph for title, graph in methods(model, random_spec(name)) if not title.endswith(TWIN)}
+    graphs = dict(methods(model, random_spec(name), twins=False))
     cases = [(count, size) for count in threads for size in batches]
     print(f"\n### {name}, times fp32\n\n| graph | " + " | ".join(f"{t} thread(s), batch {b}" for t, b in cases) + " |")
     print("|---" * (len(cases) + 1) + "|")
@@ -174,7 +185,7 @@ def random_spec(name: str) -> ModelSpec:
 def report_answers(title: str, model: MlpMixer, spec: ModelSpec, pixels: Pixels) -> None:
     """Print how near each graph's logits are to fp32's, and whether they are the same alone and in a batch."""
     reference = None
-    for name, graph in methods(model, spec):
+    for name, graph in methods(model, spec, twins=True):
         session = session_of(graph, 1)
         logits = np.concatenate([run(session, pixels[at : at + 16], spec) for at in range(0, len(pixels), 16)])
         if reference is None:

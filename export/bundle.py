@@ -156,7 +156,7 @@ def _write(precision: Precision, checkpoint: Checkpoint, export_data: ExportData
     rows = path.with_name("rows.onnx")
     write_graph(checkpoint.model, rows, "rows")
     if export_data.calibration is None:
-        write_int8_by_row(rows, path)
+        write_int8_by_row(rows, path, export_data.parity_images, checkpoint.spec.patch_size)
     else:
         write_int8(rows, path, export_data.calibration, checkpoint.spec.patch_size)
 

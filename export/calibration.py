@@ -36,7 +36,7 @@ def calibrate(graph_path: Path, pixels: Pixels, patch_size: int, *, percentile: 
     """
     graph = onnx.load(graph_path)
     names = [dense.input for dense in find_dense(graph.graph)]
-    session = _exposing(graph, names)
+    session = exposing(graph, names)
     patches_name = graph.graph.input[0].name
     ends: list[list[NDArray[np.float64]]] = []
     for start in range(0, len(pixels), _BATCH_SIZE):
@@ -46,7 +46,7 @@ def calibrate(graph_path: Path, pixels: Pixels, patch_size: int, *, percentile: 
     return {name: _scale(batches[:, index], percentile) for index, name in enumerate(names)}
 
 
-def _exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+def exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
     """A session without graph optimizations that also returns the values of these names."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(graph)

@@ -1,9 +1,9 @@
-"""fp32 graph -> int8 graph without any pictures: the graph itself takes a scale from every row that it multiplies.
+"""fp32 graph -> int8 graph without the user's pictures: the graph takes a scale from every row that it multiplies.
 
 A row is one token of one picture, or in token mixing one channel of one picture, so that an answer does not depend on
 what else is in the batch. ONNX Runtime's products take one scale an array: rows are multiplied as if theirs were one,
 and their own scale comes after, in one more pass over the output. What is multiplied is what export/quantize.py
-multiplies, and as exact on every processor. docs/decisions/0023 says what else was measured.
+multiplies, and as exact on every processor. docs/decisions/0024 says what else was measured.
 """
 
 from pathlib import Path
@@ -13,8 +13,11 @@ import onnx
 from onnx import helper
 
 from export.dense import Dense
+from export.int8.moments import measure_moments
+from export.int8.rounding import round_together
 from export.int8.smoothing import smooth
-from export.int8.writer import GraphWriter, rewrite
+from export.int8.writer import GraphWriter, Rounding, rewrite, to_nearest
+from model.preprocess import Pixels
 
 _MIDDLE = 128  # the byte of zero where a row has both signs
 _GELU_ZERO = 32  # where it comes from a GELU, which is never less than:
@@ -23,14 +26,19 @@ _LEAST = 1e-20  # of a row's largest number: a row of zeros has a scale as well
 _PIXEL_MEAN = 128
 
 
-def write_int8_by_row(fp32: Path, path: Path) -> None:
-    """Write the int8 form of the graph `fp32`, which has its dense layers whole. Raises ExportError."""
-    onnx.save(quantize_by_row(onnx.load(fp32)), path)
+def write_int8_by_row(fp32: Path, path: Path, pixels: Pixels, patch_size: int) -> None:
+    """Write the int8 form of the graph `fp32`, which has its dense layers whole. Raises ExportError.
+
+    pixels: uint8 [n, H, W, C], any pictures at all: only the rounding of kernels depends on them.
+    """
+    smoothed = smooth(onnx.load(fp32))
+    moments = measure_moments(smoothed, pixels, patch_size, _PIXEL_MEAN)
+    onnx.save(quantize_by_row(smoothed, lambda layer: round_together(layer.kernel, moments[layer.input])), path)
 
 
-def quantize_by_row(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph with every dense layer but the head in bytes. Raises ExportError."""
-    return rewrite(smooth(graph), _PIXEL_MEAN, _write_dense)
+def quantize_by_row(graph: onnx.ModelProto, rounding: Rounding = to_nearest) -> onnx.ModelProto:
+    """A copy of a smoothed graph with every dense layer but the head in bytes. Raises ExportError."""
+    return rewrite(graph, _PIXEL_MEAN, _write_dense, rounding)
 
 
 def _write_dense(writer: GraphWriter, layer: Dense) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from export.dense import Kernel
 
-_MOST = 127  # of a byte of a kernel
-_MOST_OF_A_PAIR = 127  # of two neighbouring bytes of one sign together; 128 once both are rounded up
-_INT16_PRODUCTS = 32767 // 255  # the most that such a sum may be, as every byte of an activation may be 255
+LARGEST = 127  # of a byte of a kernel
+LARGEST_PAIR = 32767 // 255  # of two neighbouring bytes of one sign together, as an activation's byte may be 255
+_BEFORE_ROUNDING = LARGEST_PAIR - 1  # once both are rounded up, they are one more
 
 
 def quantize_kernel(kernel: Kernel) -> tuple[NDArray[np.int8], Kernel]:
@@ -22,14 +22,20 @@ def quantize_kernel(kernel: Kernel) -> tuple[NDArray[np.int8], Kernel]:
 
     The products of rows 2k and 2k + 1 fit 16 bits together: see `pairs_fit_int16`.
     """
-    largest = np.maximum(np.abs(kernel).max(axis=0) / _MOST, _pair_sums(kernel).max(axis=0) / _MOST_OF_A_PAIR)
-    scale = np.maximum(largest, np.finfo(np.float32).tiny)
-    return np.rint(kernel / scale).astype(np.int8), scale.astype(np.float32)
+    scale = kernel_scales(kernel)
+    return np.rint(kernel / scale).astype(np.int8), scale
+
+
+def kernel_scales(kernel: Kernel) -> Kernel:
+    """The smallest scale [N] for each column of a kernel [K, N] with which its bytes fit, alone and in pairs."""
+    largest = np.maximum(np.abs(kernel).max(axis=0) / LARGEST, _pair_sums(kernel).max(axis=0) / _BEFORE_ROUNDING)
+    scale: Kernel = np.maximum(largest, np.finfo(np.float32).tiny).astype(np.float32)
+    return scale
 
 
 def pairs_fit_int16(kernel: NDArray[np.int8]) -> bool:
     """Whether no activations (0..255) times rows 2k and 2k + 1 of a kernel [K, N] exceed 16 bits in sum."""
-    return bool((_pair_sums(kernel.astype(np.int32)) <= _INT16_PRODUCTS).all())
+    return bool((_pair_sums(kernel.astype(np.int32)) <= LARGEST_PAIR).all())
 
 
 def _pair_sums(kernel: NDArray[Any]) -> NDArray[Any]:

@@ -8,18 +8,30 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
-from export.dense import Dense, find_dense
+from export.dense import Dense, Kernel, find_dense
 from export.int8.kernels import pairs_fit_int16, quantize_kernel
 from model.errors import ExportError
 
 _CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
 _MOVES = ("Reshape", "Transpose")  # may be done to bytes instead: a quarter of the size
 
+Rounding = Callable[[Dense], tuple[NDArray[np.int8], Kernel]]
+"""A layer's kernel in signed bytes [K, N], and a scale for each column [N]."""
+
+
+def to_nearest(layer: Dense) -> tuple[NDArray[np.int8], Kernel]:
+    """Every weight by itself."""
+    return quantize_kernel(layer.kernel)
+
 
 def rewrite(
-    graph: onnx.ModelProto, pixel_mean: int, write_dense: Callable[["GraphWriter", Dense], None]
+    graph: onnx.ModelProto,
+    pixel_mean: int,
+    write_dense: Callable[["GraphWriter", Dense], None],
+    rounding: Rounding = to_nearest,
 ) -> onnx.ModelProto:
     """A copy of the graph with every dense layer but the head in bytes.
 
@@ -29,7 +41,7 @@ def rewrite(
     """
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(graph)
-    writer = GraphWriter(rewritten.graph)
+    writer = GraphWriter(rewritten.graph, rounding)
     logits = graph.graph.output[0].name
     dense = {layer.output: layer for layer in find_dense(graph.graph) if layer.output != logits}
     for node in graph.graph.node:
@@ -48,8 +60,9 @@ def rewrite(
 class GraphWriter:
     """Collects the nodes and constants of the new graph."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, rounding: Rounding) -> None:
         self._graph = graph
+        self._rounding = rounding
         self._input = graph.input[0].name
         self._pixels = {
             node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] == self._input
@@ -82,7 +95,7 @@ class GraphWriter:
 
         One pass over the output. Raises ExportError.
         """
-        kernel, kernel_scale = quantize_kernel(layer.kernel)
+        kernel, kernel_scale = self._rounding(layer)
         if not pairs_fit_int16(kernel):
             raise ExportError(f"The int8 kernel of {layer.output} has pairs that leave 16 bits. This is a bug.")
         names = [self.constant(layer, "kernel", kernel), scale, self.constant(layer, "kernel_scale", kernel_scale)]

@@ -14,7 +14,7 @@ from export.parity import GraphRunner
 from export.to_onnx import write_graph
 from model.preprocess import Pixels, patchify
 from tests.export.test_neighbours import largest_difference
-from tests.export.toy_checkpoints import toy_checkpoint
+from tests.export.toy_checkpoints import noise, toy_checkpoint
 from tests.export.toy_graphs import constants, dense_graph, op_types
 from tests.processors import exact_product, int8_logits, product_in_int16_pairs
 
@@ -32,7 +32,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_row(rows: Path) -> Path:
-    write_int8_by_row(rows, rows.with_name("int8.onnx"))
+    write_int8_by_row(rows, rows.with_name("int8.onnx"), noise(8), 4)
     return rows.with_name("int8.onnx")
 
 
