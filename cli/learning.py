@@ -111,7 +111,7 @@ def export(
         str | None,
         typer.Option(
             help="Which graphs to write, as fp32,fp16,int8; fp32 is always written, and others that BUNDLE "
-            "holds are removed. Default: all, but int8 only where there are pictures to take its scales from."
+            "holds are removed. Default: all."
         ),
     ] = None,
     timm: Annotated[
@@ -135,7 +135,7 @@ def _export_bundle(
     """Write the bundle, and print what became of each graph. Returns the exit code."""
     require_extra("onnxscript")
     from export.bundle import publish  # noqa: PLC0415
-    from export.target import expect_bundle_folder  # noqa: PLC0415
+    from export.target import PRECISIONS, expect_bundle_folder  # noqa: PLC0415
     from export.to_onnx import TorchNetwork  # noqa: PLC0415
     from model.data.layout import expect_outside  # noqa: PLC0415
     from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
@@ -147,7 +147,7 @@ def _export_bundle(
         expect_outside(bundle, data)
     loaded = checkpoint.load(better_weights(source, weights))
     export_data = _export_data(loaded, data)
-    published = publish(TorchNetwork(loaded), bundle, export_data, named or export_data.precisions)
+    published = publish(TorchNetwork(loaded), bundle, export_data, named or PRECISIONS)
     for graph in published.graphs.values():
         typer.echo(
             f"{graph.path}: differs from {graph.parity.judge} by {graph.parity.relative_difference:.1e} of the logits' "
@@ -163,8 +163,10 @@ def _export_bundle(
         console.print(f"warning: {line}")
     for reason in published.refused.values():
         console.print(f"mixer: {reason}")
-    if named is None and export_data.calibration is None:
-        console.print("int8.onnx is not written: the checkpoint has no pictures to take its scales from; --data has.")
+    if "int8" in published.graphs and export_data.int8_scales == "rows":
+        console.print(
+            "int8.onnx takes its scales from every row, as the checkpoint has no pictures; with --data it is faster."
+        )
     card_of_export(source, bundle, export_data.test)
     return 1 if published.refused else 0
 

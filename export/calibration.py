@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.dense import find_dense
-from export.graph import INPUT
 from model.preprocess import Pixels, patchify
 
 _LEVELS = 255
@@ -37,16 +36,17 @@ def calibrate(graph_path: Path, pixels: Pixels, patch_size: int, *, percentile: 
     """
     graph = onnx.load(graph_path)
     names = [dense.input for dense in find_dense(graph.graph)]
-    session = _exposing(graph, names)
+    session = exposing(graph, names)
+    patches_name = graph.graph.input[0].name
     ends: list[list[NDArray[np.float64]]] = []
     for start in range(0, len(pixels), _BATCH_SIZE):
         patches = patchify(np.ascontiguousarray(pixels[start : start + _BATCH_SIZE]), patch_size)
-        ends.append([_ends(values, percentile) for values in session.run(names, {INPUT: patches})])
+        ends.append([_ends(values, percentile) for values in session.run(names, {patches_name: patches})])
     batches = np.array(ends)  # batches names 2
     return {name: _scale(batches[:, index], percentile) for index, name in enumerate(names)}
 
 
-def _exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
+def exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
     """A session without graph optimizations that also returns the values of these names."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(graph)

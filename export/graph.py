@@ -6,7 +6,16 @@ from typing import Literal
 import onnx
 
 from model.errors import ExportError
-from model.spec import INT8_KERNELS_KEY, METADATA_KEY, PAIRS_FIT_INT16, PRECISION_KEY, ModelSpec, Precision
+from model.spec import (
+    INT8_KERNELS_KEY,
+    INT8_SCALES_KEY,
+    METADATA_KEY,
+    PAIRS_FIT_INT16,
+    PRECISION_KEY,
+    Int8Scales,
+    ModelSpec,
+    Precision,
+)
 
 Form = Literal["fp32", "fp16", "rows"]
 """How a network is written. "rows" is fp32 with undivided dense layers, the source of an int8 graph."""
@@ -17,18 +26,19 @@ PRODUCER = "mixer-serve"
 CENTRE = 128.0  # of the pixels in half precision
 
 
-def metadata_of(spec: ModelSpec, precision: Precision) -> dict[str, str]:
-    """What a graph's metadata says of it."""
+def metadata_of(spec: ModelSpec, precision: Precision, int8_scales: Int8Scales = "pictures") -> dict[str, str]:
+    """What a graph's metadata says of it. int8_scales: where those of an int8 graph come from."""
     found = {METADATA_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
-    return {**found, INT8_KERNELS_KEY: PAIRS_FIT_INT16} if precision == "int8" else found
+    int8 = {INT8_KERNELS_KEY: PAIRS_FIT_INT16, INT8_SCALES_KEY: int8_scales}
+    return {**found, **int8} if precision == "int8" else found
 
 
-def write_metadata(path: Path, spec: ModelSpec, precision: Precision) -> None:
+def write_metadata(path: Path, spec: ModelSpec, precision: Precision, int8_scales: Int8Scales = "pictures") -> None:
     """Put the spec into the graph's metadata, in place, and check the whole graph. Raises ExportError."""
     graph = onnx.load(path)
     kept = {entry.key: entry.value for entry in graph.metadata_props}
     del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, kept | metadata_of(spec, precision))
+    onnx.helper.set_model_props(graph, kept | metadata_of(spec, precision, int8_scales))
     graph.producer_name = PRODUCER
     forget_traces(graph)
     expect_valid(graph)

@@ -6,7 +6,7 @@ from typing import Protocol
 from export.graph import Form
 from model.evaluation.evaluate import Logits
 from model.preprocess import Pixels
-from model.spec import ModelSpec, Precision
+from model.spec import Int8Scales, ModelSpec, Precision
 from model.weights.config import MixerConfig
 
 
@@ -35,5 +35,5 @@ class Exportable(Protocol):
     def write_graph(self, path: Path, form: Form) -> None:
         """Write the network as ONNX with a dynamic batch, in one file. Raises ExportError."""
 
-    def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision) -> None:
+    def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision, int8_scales: Int8Scales) -> None:
         """Put the spec into a graph of this network that has none yet. Raises ExportError."""

@@ -17,7 +17,7 @@ from model.evaluation.evaluate import Logits
 from model.network.checkpoint import Checkpoint, torch_logits
 from model.network.mixer import MixerBlock, MlpMixer
 from model.preprocess import Pixels
-from model.spec import ModelSpec, Precision
+from model.spec import Int8Scales, ModelSpec, Precision
 from model.weights.config import MixerConfig
 
 _TRACED_BATCH = 2  # a batch of 1 can freeze the dimension
@@ -140,6 +140,6 @@ class TorchNetwork:
         """Write the network as ONNX. Raises ExportError."""
         write_graph(self.checkpoint.model, path, form)
 
-    def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision) -> None:
+    def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision, int8_scales: Int8Scales) -> None:
         """Put the spec into a graph of this network. Raises ExportError."""
-        write_metadata(path, spec, precision)
+        write_metadata(path, spec, precision, int8_scales)

@@ -17,10 +17,13 @@ from model.reference import Reference
 METADATA_KEY = "mixer.spec"
 PRECISION_KEY = "mixer.precision"
 INT8_KERNELS_KEY = "mixer.int8_kernels"  # of an int8 graph; absent in files of earlier versions
-PAIRS_FIT_INT16 = "pairs_fit_int16"  # its value: see export/quantize.py
+PAIRS_FIT_INT16 = "pairs_fit_int16"  # its value: see export/int8/kernels.py
+INT8_SCALES_KEY = "mixer.int8_scales"  # of an int8 graph: where the scales of its activations come from
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Precision = Literal["fp32", "fp16", "int8"]
+Int8Scales = Literal["pictures", "rows"]
+"""pictures: fixed, from pictures that the export had. rows: taken by the graph from every row that it multiplies."""
 FitMode = Literal["crop", "pad", "stretch"]
 Background = Literal["any", "dark"]
 

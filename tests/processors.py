@@ -53,13 +53,14 @@ def product_in_int16_pairs(first: NDArray[np.uint8], second: NDArray[np.int8]) -
 
 
 def int8_logits(graph: onnx.ModelProto, patches: NDArray[np.uint8], product: Product) -> NDArray[np.float32]:
-    """Logits [n, K] of patches [n, S, P*P*C] by a graph of export/quantize.py; `product` multiplies its bytes."""
+    """Logits [n, K] of patches [n, S, P*P*C] by an int8 graph of export; `product` multiplies its bytes."""
 
     class MatMulIntegerToFloat(OpRun):
         op_domain = "com.microsoft"
 
         def _run(self, *inputs: Any) -> tuple[Any]:
-            first, second, scale, column_scale, zero_point, _, bias = inputs
+            first, second, scale, column_scale, zero_point, *zero_points_and_bias = inputs
+            bias = zero_points_and_bias[1] if zero_points_and_bias else np.float32(0)
             products = product(first, second) - int(zero_point) * second.astype(np.int32).sum(axis=0)
             return ((products * (scale * column_scale) + bias).astype(np.float32),)
 

@@ -13,7 +13,7 @@ from model.hubs import names
 
 _CHECKPOINT = ("config.json", "model.safetensors")  # of a checkpoint, and of timm's layout
 _BEST = "best"  # of a training run, beside the last epoch's
-VERSION = 1  # of the conversion: another one makes every bundle anew
+VERSION = 2  # of the conversion: another one makes every bundle anew
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,7 @@ def _published_by_torch(weights: Weights, labels: tuple[str, ...] | None, bundle
     from model.network import zoo  # noqa: PLC0415
 
     network = TorchNetwork(zoo.read(weights.path, labels, weights.remote))
-    pictures = export_data_of(network)
-    return publish(network, bundle, pictures, pictures.precisions)
+    return publish(network, bundle, export_data_of(network))
 
 
 def key_of(weights: Weights, labels: tuple[str, ...] | None) -> str:

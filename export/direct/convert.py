@@ -20,7 +20,7 @@ from model.weights.tensor_names import unwrapped
 
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _LARGE_BLOCK_BYTES = 1 << 20
-_GFLOP, _FEWEST = 100, 4  # that all parity images may take in one pass; and how many there are at least
+_GFLOP, _FEWEST = 800, 8  # that all parity images may take in one pass; and how many there are at least
 
 
 def convert(
@@ -33,7 +33,7 @@ def convert(
     """Publish Google's .npz, timm's .safetensors or a checkpoint folder as a bundle.
 
     `labels`, `remote`: as model.network.foreign.read has them; a checkpoint has its own. int8 needs a checkpoint's
-    pictures to take its scales from, and is left out without them.
+    pictures for fixed scales, and else takes them from every row that it multiplies.
 
     Raises: CheckpointError for a file that is no Mixer's; ExportError where fp32 misses its thresholds, or `bundle`
     cannot be written.
@@ -43,7 +43,7 @@ def convert(
     export_data = export_data_of(network)
     if network.images is None:
         export_data = ExportData(few_images(network))
-    return publish(network, bundle, export_data, [p for p in precisions if p in export_data.precisions])
+    return publish(network, bundle, export_data, precisions)
 
 
 def _opened(weights: Path, remote: Remote | None, labels: tuple[str, ...] | None) -> ArrayNetwork:

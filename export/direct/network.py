@@ -15,7 +15,7 @@ from export.graph import Form
 from model.data.machine import decoding_threads
 from model.evaluation.evaluate import Logits
 from model.preprocess import Pixels
-from model.spec import ModelSpec, Precision
+from model.spec import Int8Scales, ModelSpec, Precision
 from model.weights.config import MixerConfig
 from model.weights.forward import forward
 from model.weights.mixer_weights import MixerWeights
@@ -50,9 +50,9 @@ class ArrayNetwork:
         """Write the network as ONNX. Raises ExportError; CheckpointError; OSError."""
         write_model(*mixer_graph(self.weights, form), path)
 
-    def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision) -> None:
+    def write_metadata(self, path: Path, spec: ModelSpec, precision: Precision, int8_scales: Int8Scales) -> None:
         """Put the spec into a graph of this network. One that was written here is valid, and only grows."""
         if precision == "int8":
-            graph.write_metadata(path, spec, precision)
+            graph.write_metadata(path, spec, precision, int8_scales)
         else:
             append_metadata(path, graph.metadata_of(spec, precision))

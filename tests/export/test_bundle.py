@@ -21,6 +21,7 @@ from model.network.checkpoint import Checkpoint, torch_logits
 from model.preprocess import Pixels, to_patches, to_pixels
 from model.spec import METADATA_KEY, PRECISION_KEY, Fit, ModelSpec, Network, Precision
 from tests.export.toy_checkpoints import clear_images, noise, toy_checkpoint
+from tests.export.toy_graphs import op_types
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8": 0.01}  # of a canary, relative to the range of its logits
@@ -29,6 +30,11 @@ TOLERANCE = {"fp32": 0.001, "fp16": 0.01, "int8": 0.01}  # of a canary, relative
 def metadata(path: Path) -> tuple[ModelSpec, str]:
     stored = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     return ModelSpec.model_validate_json(stored[METADATA_KEY]), stored[PRECISION_KEY]
+
+
+def scales_of(path: Path) -> str | None:
+    """Where an int8 graph's scales come from, as its metadata say."""
+    return onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map.get("mixer.int8_scales")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -127,15 +133,37 @@ def test_a_checkpoints_own_pictures_prove_and_calibrate(checkpoint: Checkpoint, 
 
 
 @pytest.mark.heavy
-def test_without_pictures_generated_ones_prove_and_nothing_calibrates(tmp_path: Path):
+def test_without_pictures_generated_ones_prove_and_int8_takes_its_scales_from_rows(tmp_path: Path):
     published = publish(TorchNetwork(toy_checkpoint()), with_stale_graphs(tmp_path), precisions=("int8",))
-    assert published.graphs["fp32"].parity.num_pictures == 32
-    assert list(published.graphs) == ["fp32"], "which is always written"
-    assert published.refused == {
-        "int8": "int8.onnx is not published: there are no pictures to take its scales from; expected some."
-    }
-    assert set(contents(tmp_path)) == {"fp32.onnx", "README.md"}, "the old int8 and fp16 are of another network"
+    assert list(published.graphs) == ["fp32", "int8"], "fp32 is always written"
+    assert published.refused == {}
+    for precision, graph in published.graphs.items():
+        assert graph.parity.num_pictures == 32
+        assert graph.parity.relative_difference <= THRESHOLDS[precision].difference
+        expect_canary(graph.spec, graph.path, precision)
+    assert op_types(tmp_path / "int8.onnx")["ReduceMax"] == 8
+    assert scales_of(tmp_path / "int8.onnx") == "rows"
+    assert set(contents(tmp_path)) == {"fp32.onnx", "int8.onnx", "README.md"}, "the old fp16 is of another network"
     assert metadata(tmp_path / "fp32.onnx")[0] == published.graphs["fp32"].spec
+
+
+def test_with_pictures_its_scales_come_from_these(int8: Path):
+    assert op_types(int8)["ReduceMax"] == 0
+    assert scales_of(int8) == "pictures"
+
+
+@pytest.mark.heavy
+def test_int8_by_row_that_misses_its_bar_is_left_out(tmp_path: Path):
+    checkpoint = toy_checkpoint()
+    with torch.no_grad():
+        for block in checkpoint.model.blocks:
+            for mlp in (block.token_mixing, block.channel_mixing):
+                mlp.dense_0.bias[0] = 1e6  # beside it, nothing else in the row is left
+                mlp.dense_1.weight[:, 0] = 0
+    published = publish(checkpoint, with_stale_graphs(tmp_path), precisions=("int8",))
+    assert list(published.graphs) == ["fp32"]
+    assert published.refused["int8"].startswith("int8.onnx is not published: ")
+    assert set(contents(tmp_path)) == {"fp32.onnx", "README.md"}
 
 
 def test_generated_pictures_are_varied_and_the_same_every_time():

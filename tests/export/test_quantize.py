@@ -14,8 +14,9 @@ from onnx import NodeProto, TensorProto, helper
 
 from export.calibration import Scale
 from export.dense import find_dense
+from export.int8.kernels import pairs_fit_int16, quantize_kernel
 from export.parity import GraphRunner
-from export.quantize import pairs_fit_int16, quantize, quantize_kernel, write_int8
+from export.quantize import quantize, write_int8
 from model.network.checkpoint import Checkpoint
 from model.preprocess import Pixels, patchify
 from tests.export.toy_graphs import constants, dense_graph, op_types
