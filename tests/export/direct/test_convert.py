@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model.network.names import find
 from safetensors.numpy import load_file
 
 from export.direct.convert import convert, few_images
 from export.direct.network import ArrayNetwork
 from export.parity import THRESHOLDS, GraphRunner
 from model.errors import CheckpointError
+from model.hubs.names import find
 from model.network import checkpoint
 from model.preprocess import Pixels
 from model.spec import Fit, ModelSpec, Source
@@ -47,7 +47,7 @@ def without_torch(weights: Path, bundle: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("file", ["google_tiny.npz", "timm_tiny.safetensors"])
 def test_a_public_file_becomes_a_bundle_in_a_process_without_torch(file: str, tmp_path: Path):
     found = without_torch(VECTORS / file, tmp_path / "bundle")
-    assert found["graphs"] == ["fp32", "fp16"]
+    assert found["graphs"] == ["fp32", "fp16", "int8"]
     assert found["peak_mb"] - found["before_mb"] < 100, "a network of 80 kB"
     reference = np.load(VECTORS / f"{file.partition('.')[0]}_io.npz")
     logits = GraphRunner(tmp_path / "bundle" / "fp32.onnx", 4).logits(reference["pixels"])
@@ -99,7 +99,7 @@ def test_a_file_that_breaks_off_leaves_no_graph(tmp_path: Path):
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.parametrize(("variant", "expected"), [("S/32", 32), ("S/16", 13), ("B/16", 4), ("L/16", 4)])
+@pytest.mark.parametrize(("variant", "expected"), [("S/16", 32), ("B/16", 31), ("L/16", 8), ("H/14", 8)])
 def test_the_larger_the_network_the_fewer_the_pictures(variant: str, expected: int):
     config = VARIANTS[variant]
     spec = ModelSpec(
