@@ -1,7 +1,7 @@
 """The options of `mixer train` and of `python -m model.training.train`. Knows nothing of torch."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,14 +10,47 @@ from model.recipe import RECIPES, Recipe, fitted
 from model.spec import Background, FitMode
 
 
-class TrainOptions(Recipe):
-    """Train a Mixer on DATA and write a checkpoint folder. A killed run in that folder is resumed.
+_CHECKPOINTS = Path("checkpoints")
 
-    The defaults shown are those of the recipe `small`; --recipe takes another's, and a flag overrides either.
+
+def _default_out(given: dict[str, Any]) -> Path:
+    """checkpoints/NAME, after DATA's folder; the network that --unfreeze trains has one beside that of its head."""
+    name = Path(given["data"]).resolve().name if "data" in given else ""  # missing: pydantic tells so
+    return _CHECKPOINTS / (f"{name}-unfrozen" if given.get("unfreeze") else name)
+
+
+class TrainOptions(Recipe):
+    """Train a Mixer on DATA and write a checkpoint folder and a bundle. A killed run in that folder is resumed.
+
+    What no flag says is chosen by the pictures and the machine, and told. The defaults shown are those of the recipe
+    `small`; --recipe takes another's, and a flag overrides either.
     """
 
     data: Positional[Path] = Field(description="Folder of class folders (LABEL/*.jpg; train/, val/) or IDX files.")
-    out: Path = Field(description="Checkpoint folder to write.")
+    freeze: Toggle[bool] = Field(
+        default=False,
+        description="Train a head alone, on what the network of --init says of each picture once: seconds to a few "
+        "minutes, and best where pictures are few. Default: bundles/clothes is the network.",
+    )
+    unfreeze: Toggle[bool] = Field(
+        default=False, description="Go on from the checkpoint of a --freeze with all weights, at a low rate."
+    )
+    add: Toggle[bool] = Field(
+        default=False,
+        description="With --freeze: DATA's classes are added to those of the checkpoint of an earlier --freeze, whose "
+        "pictures are not read again.",
+    )
+    hidden: int = Field(
+        default=0, ge=0, description="With --freeze: width of one hidden layer in the head; 0: a linear head."
+    )
+    out: Path = Field(
+        default_factory=_default_out,
+        description="Checkpoint folder to write. Default: checkpoints/ and the name of DATA's folder.",
+    )
+    bundle: Path | None = Field(
+        default=None, description="Bundle folder to write. Default: bundles/ and the checkpoint folder's name."
+    )
+    no_bundle: Toggle[bool] = Field(default=False, description="Write no bundle.")
     recipe: Literal["small", "pretrain", "finetune"] | None = Field(
         default=None,
         description="small: small data from scratch. pretrain: the paper's, for ImageNet. finetune: from a checkpoint. "
@@ -64,6 +97,7 @@ class TrainOptions(Recipe):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
+        self._expect_freezing_together()
         if self.views and self.teacher is None:
             raise ValueError(f"--views is {self.views}, without a --teacher; expected both")
         if self.teacher_undistorted and (self.teacher is None or not self.distort):
@@ -71,6 +105,17 @@ class TrainOptions(Recipe):
         if self.lessons is not None and not self.views:
             raise ValueError(f"--lessons is {self.lessons}, without --views; expected both")
         return self
+
+    def _expect_freezing_together(self) -> None:
+        if self.freeze and self.unfreeze:
+            raise ValueError("--freeze and --unfreeze are both given; expected one after the other")
+        if self.unfreeze and self.init is None:
+            raise ValueError("--unfreeze is given without --init; expected the checkpoint of a --freeze")
+        for name in ("add", "hidden"):
+            if getattr(self, name) and not self.freeze:
+                raise ValueError(f"--{name} is given without --freeze; expected both")
+        if self.freeze and self.teacher is not None:
+            raise ValueError(f"--teacher is {self.teacher}, with --freeze; expected one of the two")
 
     def chosen_recipe(self) -> Recipe:
         """The named recipe with every flag that was given over it."""

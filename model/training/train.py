@@ -8,13 +8,13 @@ take the flags of `mixer train` (options.py). Connects the parts of training; th
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from model.data.dataset import Dataset, PreprocessConfig
+from model.data.dataset import Dataset
 from model.data.layout import read_labels
 from model.data.loading import load
 from model.data.pillow_warnings import silenced
@@ -24,13 +24,12 @@ from model.evaluation.curves import write_curves
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.inventory import describe
 from model.flags import parse
-from model.network import checkpoint, zoo
-from model.network.mixer import MixerConfig, MlpMixer, variant_name
+from model.network import checkpoint
+from model.network.mixer import MixerConfig, MlpMixer
 from model.network.provenance import versions
 from model.network.run_folder import BEST, expect_run_folder
-from model.network.transfer import at_resolution, with_new_head
 from model.recipe import Recipe, described
-from model.spec import Fit, ModelSpec, Source
+from model.spec import ModelSpec
 from model.stopping import StopNow, stop_signals
 from model.training.options import TrainOptions
 from model.training.precision import described as described_precision
@@ -38,6 +37,7 @@ from model.training.precision import expect_fast
 from model.training.processes import Processes, device_for, exit_without_teardown, joined
 from model.training.run import VALIDATION, Run
 from model.training.run_config import RunConfig, TrainCallbacks
+from model.training.start.network import adapted, new_config, open_start, preprocess_config, spec_of
 from model.training.stored_logits import StoredLogits
 from model.training.teacher import Teacher
 from model.training.teaching import teaching
@@ -45,7 +45,6 @@ from model.training.teaching import teaching
 _NUM_PARITY_IMAGES = 32
 _SAVE_EVERY_S = 60.0
 _FEW_STEPS = 200
-_SIZES = ("channels", "patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")
 
 
 def train(
@@ -120,11 +119,11 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
     expect_run_folder(options.out, options.data)
     recipe = options.chosen_recipe()
     is_slow = expect_fast(recipe.autocast, device_for(options.device), allow_slow=options.allow_slow_autocast)
-    base = None if options.init is None else zoo.open_weights(options.init, callbacks.on_download)
-    preprocess_config = _preprocess_config(options, base)
+    base = None if options.init is None else open_start(options.init, callbacks.on_download)
+    seen = preprocess_config(options, base)
     dataset = load(
         options.data,
-        preprocess_config,
+        seen,
         val_fraction=recipe.val_fraction,
         seed=recipe.seed,
         labels=read_labels(options.labels) if options.labels is not None else None,
@@ -137,25 +136,14 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
     for line in described(recipe, options.chosen_recipe(), len(dataset.train)):
         callbacks.on_note(line)
     callbacks.on_recipe(recipe)
-    initial = None if base is None else _adapted(base, preprocess_config.image_size, dataset.labels)
-    config = initial.config if initial is not None else _config(options, len(dataset.labels))
+    initial = None if base is None else adapted(base, seen.image_size, dataset.labels)
+    config = initial.config if initial is not None else new_config(options, len(dataset.labels))
     steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)
     if steps < _FEW_STEPS:
         callbacks.on_note(
             f"warning: {steps} steps are few to learn in; a smaller --batch-size or more --epochs give more."
         )
-    spec = ModelSpec(
-        name=options.name or options.out.resolve().name,
-        variant=variant_name(config),
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        channels=3 if config.channels == 3 else 1,
-        num_classes=config.num_classes,
-        labels=dataset.labels,
-        fit=preprocess_config.fit,
-        interpolation=preprocess_config.interpolation,
-        source=Source(origin=_origin(options, base), license=options.license),
-    )
+    spec = spec_of(options, config, seen, dataset.labels, base)
     with joined(options.device) as (processes, device):
         callbacks.on_note(is_slow or described_precision(recipe.autocast, device))
         teacher, lessons = teaching(options, recipe, dataset, config.channels, device)
@@ -173,43 +161,6 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
                 processes=processes,
                 callbacks=callbacks if processes.is_first else TrainCallbacks(should_stop=callbacks.should_stop),
             )
-
-
-def _preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None) -> PreprocessConfig:
-    """The preprocessing: by the flags, else by the checkpoint."""
-    if base is None:
-        return PreprocessConfig(
-            options.image_size, options.channels, Fit(mode=options.fit, background=options.background)
-        )
-    given, config = options.model_fields_set, base.model.config
-    for name in _SIZES:
-        if name in given and getattr(options, name) != getattr(config, name):
-            raise TrainingError(f"{name} is {getattr(options, name)}; the checkpoint has {getattr(config, name)}.")
-    fit = base.spec.fit if "fit" not in given else Fit(mode=options.fit, background=base.spec.fit.background)
-    return PreprocessConfig(
-        options.image_size if "image_size" in given else config.image_size,
-        config.channels,
-        fit if "background" not in given else fit.model_copy(update={"background": options.background}),
-        base.spec.interpolation,
-    )
-
-
-def _adapted(base: checkpoint.Checkpoint, image_size: int, labels: tuple[str, ...]) -> MlpMixer:
-    """The checkpoint's network at this resolution, with a new head unless its classes match."""
-    grown = at_resolution(base.model, image_size)
-    return grown if labels == base.spec.labels else with_new_head(grown, len(labels))
-
-
-def _config(options: TrainOptions, num_classes: int) -> MixerConfig:
-    try:
-        sizes = options.model_dump(include={field.name for field in fields(MixerConfig)})
-        return MixerConfig(num_classes=num_classes, **sizes)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
-
-
-def _origin(options: TrainOptions, base: checkpoint.Checkpoint | None) -> str:
-    return f"trained on {options.data.name}" + (f" from {base.spec.name}" if base is not None else "")
 
 
 def main(flags: Sequence[str]) -> None:
