@@ -12,6 +12,7 @@ from model.old_names import renamed
 
 _STEPS_PER_EPOCH, _SMALLEST_BATCH = 16, 8  # a batch of 128 from 120 pictures would be one step an epoch: too few
 _STEPS, _MOST_EPOCHS = 600, 200
+_LEAST_PATIENCE = 10  # epochs
 _UNEVEN, _BALANCE = 2, 0.5  # the largest class over the smallest; see docs/training.md for what it does
 
 
@@ -163,8 +164,14 @@ RECIPES = {
 }
 
 
+# From the checkpoint of a head alone: the weights are good already, and shall not be shaken.
+UNFREEZE = RECIPES["finetune"].model_copy(update={"learning_rate": 3e-3})
+
+
 def fitted(recipe: Recipe, given: Collection[str], num_pictures: int) -> Recipe:
     """Smaller batches, so that an epoch has 16 steps, and more epochs, so that a run has 600; `given` settings stay.
+
+    Epochs that are chosen here also end where nothing is gained any more: then patience is a quarter of them.
 
     The batch does not depend on the epochs, so that a run can be extended.
     """
@@ -174,6 +181,8 @@ def fitted(recipe: Recipe, given: Collection[str], num_pictures: int) -> Recipe:
     steps = -(-num_pictures // changes.get("batch_size", recipe.batch_size))
     if "epochs" not in given:
         changes["epochs"] = max(recipe.epochs, min(_MOST_EPOCHS, -(-_STEPS // steps)))
+        if "patience" not in given:
+            changes["patience"] = max(_LEAST_PATIENCE, changes["epochs"] // 4)
     return recipe.model_copy(update=changes)
 
 
@@ -186,7 +195,7 @@ def balanced(recipe: Recipe, given: Collection[str], counts: Sequence[int]) -> R
 
 def described(recipe: Recipe, wanted: Recipe, num_pictures: int) -> list[str]:
     """A line on the changes that `fitted` made to a recipe, if any."""
-    if recipe == wanted:
+    if (recipe.batch_size, recipe.epochs) == (wanted.batch_size, wanted.epochs):
         return []
     steps = -(-num_pictures // recipe.batch_size)
     batches = f" in place of {wanted.batch_size}" if recipe.batch_size != wanted.batch_size else ""

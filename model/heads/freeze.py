@@ -16,6 +16,7 @@ from model.heads.gathering import expect_classes, gather, merged
 from model.heads.learning import Judged, learn
 from model.heads.pictures import Listing, Picture, evenly
 from model.heads.regression import LinearHead
+from model.heads.saying import choices, class_counts, findings
 from model.heads.start import FrozenStart, open_frozen
 from model.heads.trunk import trunk_digest
 from model.network import checkpoint
@@ -51,8 +52,9 @@ def freeze_from(options: TrainOptions, callbacks: TrainCallbacks) -> Learned:
     new, listed = gather(start, options, options.chosen_recipe(), callbacks)
     whole = new if earlier is None else merged(earlier, new)
     expect_classes(whole, listed, options.data)
-    counts = np.bincount(whole.train.labels, minlength=len(whole.labels))
-    recipe = balanced(options.chosen_recipe(), options.model_fields_set, counts.tolist())
+    callbacks.on_findings(findings(whole, listed))
+    recipe = balanced(options.chosen_recipe(), options.model_fields_set, class_counts(whole))
+    callbacks.on_choices(choices(start, whole, recipe))
     judged = learn(whole, recipe)
     made = _checkpoint(start, options, recipe, whole, judged, listed)
     checkpoint.save(made, options.out)

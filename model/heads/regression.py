@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from model.training.loss import class_weights
+
 Labels = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
@@ -43,14 +45,6 @@ class Fitted:
     head: LinearHead
     decay: float
     held_out_logits: NDArray[np.float64] | None
-
-
-def class_weights(labels: Labels, num_classes: int, balance: float) -> NDArray[np.float32]:
-    """[K]: the mean number of pictures of a class over its own, to the power of `balance`; 1 on average of pictures."""
-    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
-    weights = (counts.mean() / counts) ** balance
-    scaled: NDArray[np.float32] = (weights / (weights * counts).sum() * counts.sum()).astype(np.float32)
-    return scaled
 
 
 def fit(
@@ -130,6 +124,6 @@ def _minimize(scaled: Tensor, targets: Tensor, per_row: Tensor, weight: Tensor, 
         losses = functional.cross_entropy(functional.linear(scaled, weight, bias), targets, reduction="none")
         loss = (losses * per_row).mean() + decay / 2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss)
+        return loss.detach().item()
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -36,8 +36,8 @@ def write(stored: Stored, folder: Path) -> None:
                 key=np.array(stored.key),
                 labels=np.array(stored.labels),
                 is_held_out=np.array(stored.is_held_out),
-                **_arrays("train", stored.train),
-                **_arrays("val", stored.val),
+                **_arrays("train", stored.train),  # type: ignore[arg-type]
+                **_arrays("val", stored.val),  # type: ignore[arg-type]
             )
 
     try:

@@ -28,7 +28,7 @@ class Trunk:
         images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self.half):
             embedding = self._model.embed(patchify(images, self._model.config.patch_size))
-        return embedding.float().cpu().numpy()  # type: ignore[no-any-return]
+        return embedding.float().cpu().numpy()
 
     def key(self, preprocess_config: PreprocessConfig) -> str:
         """32 hexadecimal digits that two trunks, or two ways to see a picture, do not share."""

@@ -1,14 +1,14 @@
 """The options of `mixer train` and of `python -m model.training.train`. Knows nothing of torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from model.flags import Positional, Switch, Toggle
-from model.recipe import RECIPES, Recipe, fitted
+from model.recipe import RECIPES, UNFREEZE, Recipe, balanced, fitted
 from model.spec import Background, FitMode
-
 
 _CHECKPOINTS = Path("checkpoints")
 
@@ -119,11 +119,18 @@ class TrainOptions(Recipe):
 
     def chosen_recipe(self) -> Recipe:
         """The named recipe with every flag that was given over it."""
-        named = RECIPES[self.recipe or ("small" if self.init is None else "finetune")]
+        named = UNFREEZE if self.unfreeze else RECIPES["small" if self.init is None else "finetune"]
+        named = named if self.recipe is None else RECIPES[self.recipe]
         given = self.model_dump(include=self.model_fields_set & set(Recipe.model_fields))
         return named.model_copy(update=given)
 
-    def recipe_for(self, num_pictures: int) -> Recipe:
-        """The same, fitted to so many training pictures where no flag says otherwise; `pretrain` stays the paper's."""
+    def recipe_for(self, num_pictures: int, counts: Sequence[int] = ()) -> Recipe:
+        """The same, fitted to so many training pictures where no flag says otherwise; `pretrain` stays the paper's.
+
+        counts: those of each class; without them, none counts for more than another.
+        """
         chosen = self.chosen_recipe()
-        return chosen if self.recipe == "pretrain" else fitted(chosen, self.model_fields_set, num_pictures)
+        if self.recipe == "pretrain":
+            return chosen
+        chosen = balanced(chosen, self.model_fields_set, counts) if counts else chosen
+        return fitted(chosen, self.model_fields_set, num_pictures)

@@ -28,7 +28,7 @@ from model.network import checkpoint
 from model.network.mixer import MixerConfig, MlpMixer
 from model.network.provenance import versions
 from model.network.run_folder import BEST, expect_run_folder
-from model.recipe import Recipe, described
+from model.recipe import Recipe
 from model.spec import ModelSpec
 from model.stopping import StopNow, stop_signals
 from model.training.options import TrainOptions
@@ -37,14 +37,15 @@ from model.training.precision import expect_fast
 from model.training.processes import Processes, device_for, exit_without_teardown, joined
 from model.training.run import VALIDATION, Run
 from model.training.run_config import RunConfig, TrainCallbacks
-from model.training.start.network import adapted, new_config, open_start, preprocess_config, spec_of
+from model.training.start.choices import with_sizes
+from model.training.start.network import open_start, preprocess_config
+from model.training.start.plan import plan
 from model.training.stored_logits import StoredLogits
 from model.training.teacher import Teacher
 from model.training.teaching import teaching
 
 _NUM_PARITY_IMAGES = 32
 _SAVE_EVERY_S = 60.0
-_FEW_STEPS = 200
 
 
 def train(
@@ -117,6 +118,7 @@ def _draw(history: Sequence[Mapping[str, Any]], out: Path) -> None:
 def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.Checkpoint:
     """Read pictures, checkpoint and teacher as the options say, and train. Raises MixerError of every kind."""
     expect_run_folder(options.out, options.data)
+    options = with_sizes(options)
     recipe = options.chosen_recipe()
     is_slow = expect_fast(recipe.autocast, device_for(options.device), allow_slow=options.allow_slow_autocast)
     base = None if options.init is None else open_start(options.init, callbacks.on_download)
@@ -126,41 +128,37 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
         seen,
         val_fraction=recipe.val_fraction,
         seed=recipe.seed,
-        labels=read_labels(options.labels) if options.labels is not None else None,
+        labels=_labels(options, base),
         progress=callbacks.on_reading,
         stream=options.stream,
     )
-    for line in describe(dataset):
-        callbacks.on_note(line)
-    recipe = options.recipe_for(len(dataset.train))
-    for line in described(recipe, options.chosen_recipe(), len(dataset.train)):
-        callbacks.on_note(line)
-    callbacks.on_recipe(recipe)
-    initial = None if base is None else adapted(base, seen.image_size, dataset.labels)
-    config = initial.config if initial is not None else new_config(options, len(dataset.labels))
-    steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)
-    if steps < _FEW_STEPS:
-        callbacks.on_note(
-            f"warning: {steps} steps are few to learn in; a smaller --batch-size or more --epochs give more."
-        )
-    spec = spec_of(options, config, seen, dataset.labels, base)
+    callbacks.on_dataset(dataset)
+    callbacks.on_findings(describe(dataset))
+    chosen = plan(options, base, seen, dataset, callbacks)
     with joined(options.device) as (processes, device):
         callbacks.on_note(is_slow or described_precision(recipe.autocast, device))
-        teacher, lessons = teaching(options, recipe, dataset, config.channels, device)
+        teacher, lessons = teaching(options, chosen.recipe, dataset, chosen.config.channels, device)
         with callbacks.stoppable():
             return train(
                 dataset,
-                config,
-                recipe,
-                spec,
+                chosen.config,
+                chosen.recipe,
+                chosen.spec,
                 options.out,
-                initial=initial,
+                initial=chosen.initial,
                 teacher=teacher,
                 lessons=lessons,
                 device=device,
                 processes=processes,
                 callbacks=callbacks if processes.is_first else TrainCallbacks(should_stop=callbacks.should_stop),
             )
+
+
+def _labels(options: TrainOptions, base: checkpoint.Checkpoint | None) -> tuple[str, ...] | None:
+    """The order of the classes: a file's, that of the head that is gone on from, or None, the folders' own."""
+    if options.labels is not None:
+        return read_labels(options.labels)
+    return base.spec.labels if options.unfreeze and base is not None else None
 
 
 def main(flags: Sequence[str]) -> None:
@@ -176,6 +174,8 @@ def main(flags: Sequence[str]) -> None:
                 TrainCallbacks(
                     on_epoch=lambda report: say(str(report)),
                     on_note=say,
+                    on_findings=lambda lines: [say(line) for line in lines],
+                    on_choices=lambda choices: [say(f"{name}: {choice}") for name, choice in choices],
                     should_stop=signals.came,
                     stoppable=signals.waiting,
                 ),
