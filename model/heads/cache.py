@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from model.network.checkpoint import write_atomically
 
 Vectors = NDArray[np.float32]
-_VIEWS = 2
 
 
 class EmbeddingCache:
-    """What one trunk says of pictures: [2, C] float32 each, as it is and mirrored.
+    """What one trunk says of pictures: float32 [C] each.
 
     A file that cannot be read counts as empty, and one that cannot be written is left as it is: it is a cache.
     """
@@ -24,11 +23,11 @@ class EmbeddingCache:
         self._vectors: dict[bytes, Vectors] = {}
         self._is_changed = False
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 digests, vectors = stored["digests"], stored["vectors"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
             return
-        if vectors.shape == (len(digests), _VIEWS, width):
+        if vectors.shape == (len(digests), width):
             self._vectors = {digest.tobytes(): vectors[row] for row, digest in enumerate(digests)}
 
     def __contains__(self, digest: bytes) -> bool:
@@ -40,9 +39,9 @@ class EmbeddingCache:
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def put(self, digest: bytes, vectors: Vectors) -> None:
-        """Keep what the trunk says of a picture, [2, C]."""
-        self._vectors[digest] = vectors
+    def put(self, digest: bytes, vector: Vectors) -> None:
+        """Keep what the trunk says of a picture, [C]."""
+        self._vectors[digest] = vector
         self._is_changed = True
 
     def write(self) -> str | None:

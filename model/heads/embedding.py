@@ -1,4 +1,4 @@
-"""Pictures -> embeddings: those in the cache are taken from it, all others decoded and embedded, mirrored, too.
+"""Pictures -> embeddings: those in the cache are taken from it, all others decoded and embedded.
 
 Knows nothing of folders, labels' meaning or heads.
 """
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Embedded:
-    """vectors: float32 [n, 2, C], of each picture as it is and mirrored; labels: int64 [n]; digests: 16 bytes each."""
+    """vectors: float32 [n, C]; labels: int64 [n]; digests: 16 bytes each."""
 
     vectors: Vectors
     labels: NDArray[np.int64]
@@ -46,16 +46,15 @@ def embed(
     done = 0
     try:
         for some, pixels in _decoded(missing, skipped):
-            vectors = np.stack([trunk.embed(pixels), trunk.embed(pixels[:, :, ::-1])], axis=1)
-            for picture, both in zip(some, vectors, strict=True):
-                cache.put(picture.digest, both)
+            for picture, vector in zip(some, trunk.embed(pixels), strict=True):
+                cache.put(picture.digest, vector)
             done += len(some)
             progress(done, len(missing))
     finally:
         cache.write()
     known = [picture for picture in pictures if picture.digest in cache]
     return Embedded(
-        np.stack([cache[picture.digest] for picture in known]) if known else np.empty((0, 2, trunk.width), np.float32),
+        np.stack([cache[picture.digest] for picture in known]) if known else np.empty((0, trunk.width), np.float32),
         np.array([picture.label for picture in known], dtype=np.int64),
         tuple(picture.digest for picture in known),
     )

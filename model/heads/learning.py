@@ -36,7 +36,7 @@ def learn(whole: Stored, recipe: Recipe) -> Judged:
     training pictures, each judged by a head that has not seen it.
     """
     fitted = fit(whole.train.vectors, whole.train.labels, len(whole.labels), balance=recipe.balance, seed=recipe.seed)
-    on_val = fitted.head.logits(whole.val.vectors[:, 0])
+    on_val = fitted.head.logits(whole.val.vectors)
     by_folds = fitted.held_out_logits
     if whole.is_held_out and len(whole.val) < LEAST_TO_CALIBRATE and by_folds is not None:
         return _judged(fitted, by_folds, whole.train.labels, CROSS_VALIDATION, on_val, whole)

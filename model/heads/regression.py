@@ -1,6 +1,6 @@
 """Logistic regression on embeddings, its weight decay chosen by folds. Knows nothing of networks or pictures.
 
-Shapes: n pictures, v views of each (as it is, and mirrored), C numbers an embedding, K classes.
+Shapes: n pictures, C numbers an embedding, K classes.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class LinearHead:
 class Fitted:
     """A head, the weight decay it was fitted with, and what heads of the folds said of the pictures they had not seen.
 
-    held_out_logits: float64 [n, K] of the pictures as they are; None where a class has a single picture.
+    held_out_logits: float64 [n, K]; None where a class has a single picture.
     """
 
     head: LinearHead
@@ -56,7 +56,7 @@ def fit(
     balance: float = 0.0,
     seed: int = 0,
 ) -> Fitted:
-    """The head of the weight decay whose folds have the least loss. vectors: [n, v, C], the first view as it is."""
+    """The head of the weight decay whose folds have the least loss. vectors: [n, C]."""
     weights = class_weights(labels, num_classes, balance)
     folds = stratified_folds(labels, seed)
     if folds is None:
@@ -66,7 +66,7 @@ def fit(
     for fold in range(int(folds.max()) + 1):
         inside, outside = folds != fold, folds == fold
         for row, head in enumerate(_path(vectors[inside], labels[inside], weights, decays)):
-            held_out[row, outside] = head.logits(vectors[outside, 0])
+            held_out[row, outside] = head.logits(vectors[outside])
     losses = [_loss(logits, labels, weights) for logits in held_out]
     best = int(np.argmin(losses))
     head = _path(vectors, labels, weights, decays[: best + 1])[-1]
@@ -97,11 +97,10 @@ def _loss(logits: NDArray[np.float64], labels: Labels, weights: NDArray[np.float
 
 def _path(vectors: Vectors, labels: Labels, weights: NDArray[np.float32], decays: Sequence[float]) -> list[LinearHead]:
     """A head for each weight decay, each begun where the one before ended. Features are standardized within."""
-    views = vectors.shape[1]
-    rows = torch.from_numpy(vectors.reshape(-1, vectors.shape[2]))
+    rows = torch.from_numpy(vectors)
     mean, deviation = rows.mean(0), rows.std(0, correction=0) + _DEVIATION
     scaled = (rows - mean) / deviation
-    targets = torch.from_numpy(np.repeat(labels, views))
+    targets = torch.from_numpy(labels)
     per_row = torch.from_numpy(weights)[targets]
     weight = torch.zeros(len(weights), rows.shape[1], requires_grad=True)
     bias = torch.zeros(len(weights), requires_grad=True)

@@ -1,6 +1,6 @@
 """The network that stays as it is: opened, at the resolution asked for, and how it sees pictures."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from model.data.dataset import PreprocessConfig
@@ -30,7 +30,7 @@ class FrozenStart:
     model: MlpMixer
     seen: PreprocessConfig
     trunk: Trunk
-    key: str = field(default="")
+    key: str
 
     def cache(self) -> EmbeddingCache:
         """The embeddings of pictures that this network has seen before, in the folder of downloads."""

@@ -167,6 +167,10 @@ def main(flags: Sequence[str]) -> None:
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
+    def say_all(lines: Sequence[str]) -> None:
+        for line in lines:
+            say(line)
+
     with stop_signals() as signals:
         try:
             train_from(
@@ -174,8 +178,8 @@ def main(flags: Sequence[str]) -> None:
                 TrainCallbacks(
                     on_epoch=lambda report: say(str(report)),
                     on_note=say,
-                    on_findings=lambda lines: [say(line) for line in lines],
-                    on_choices=lambda choices: [say(f"{name}: {choice}") for name, choice in choices],
+                    on_findings=say_all,
+                    on_choices=lambda choices: say_all([f"{name}: {choice}" for name, choice in choices]),
                     should_stop=signals.came,
                     stoppable=signals.waiting,
                 ),
