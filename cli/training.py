@@ -27,6 +27,9 @@ def train(context: typer.Context) -> None:
     """Train a Mixer on DATA and write a checkpoint folder; see mixer train --help."""
     require_extra("torch")
     options = parse(TrainOptions, context.args, "mixer train")
+    from model.training.start.choices import with_start  # noqa: PLC0415
+
+    options = with_start(options)
     if options.freeze:
         freeze(options)
         return

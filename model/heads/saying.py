@@ -29,7 +29,11 @@ def choices(start: FrozenStart, whole: Stored, recipe: Recipe) -> list[tuple[str
     return [
         ("pictures", f"{sum(counts)} to learn from, {len(whole.val)} to judge by, {held_out}"),
         ("classes", f"{len(counts)}, of {min(counts)} to {max(counts)} pictures{uneven}"),
-        ("network", f"{start.source}, {num_parameters(config) / 1e6:.1f} million parameters, which stay as they are"),
+        (
+            "network",
+            f"{start.source}, {num_parameters(config) / 1e6:.1f} million parameters, which stay as they are (--init "
+            "takes another; --recipe small trains all, from random weights)",
+        ),
         ("image size", f"{config.image_size} pixels"),
         ("head", "linear, its weight decay chosen by folds of the training pictures"),
     ]

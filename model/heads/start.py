@@ -15,9 +15,9 @@ from model.training.options import TrainOptions
 from model.training.precision import precision_for
 from model.training.processes import device_for
 from model.training.run_config import TrainCallbacks
+from model.training.start.choices import DEFAULT_START
 from model.training.start.network import open_start, preprocess_config
 
-DEFAULT_START = "bundles/clothes"
 _EMBEDDINGS = "embeddings"
 
 

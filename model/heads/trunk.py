@@ -42,10 +42,10 @@ class Trunk:
 def trunk_digest(model: MlpMixer) -> str:
     """A digest of every weight but the head's, and of all sizes but the number of classes."""
     digest = hashlib.sha256()
-    sizes = {name: value for name, value in asdict(model.config).items() if name not in ("num_classes", "head_dim")}
+    sizes = {name: value for name, value in asdict(model.config).items() if name != "num_classes"}
     digest.update(json.dumps(sizes, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith(("head.", "head_hidden.")):
+        if not name.startswith("head."):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()

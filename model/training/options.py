@@ -40,9 +40,6 @@ class TrainOptions(Recipe):
         description="With --freeze: DATA's classes are added to those of the checkpoint of an earlier --freeze, whose "
         "pictures are not read again.",
     )
-    hidden: int = Field(
-        default=0, ge=0, description="With --freeze: width of one hidden layer in the head; 0: a linear head."
-    )
     out: Path = Field(
         default_factory=_default_out,
         description="Checkpoint folder to write. Default: checkpoints/ and the name of DATA's folder.",
@@ -111,9 +108,8 @@ class TrainOptions(Recipe):
             raise ValueError("--freeze and --unfreeze are both given; expected one after the other")
         if self.unfreeze and self.init is None:
             raise ValueError("--unfreeze is given without --init; expected the checkpoint of a --freeze")
-        for name in ("add", "hidden"):
-            if getattr(self, name) and not self.freeze:
-                raise ValueError(f"--{name} is given without --freeze; expected both")
+        if self.add and not self.freeze:
+            raise ValueError("--add is given without --freeze; expected both")
         if self.freeze and self.teacher is not None:
             raise ValueError(f"--teacher is {self.teacher}, with --freeze; expected one of the two")
 

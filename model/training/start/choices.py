@@ -15,6 +15,9 @@ from model.recipe import Recipe
 from model.training.options import TrainOptions
 from model.training.pace import duration
 
+DEFAULT_START = "bundles/clothes"
+_FEW = 1000  # pictures: below this, a head on a network that knows photographs beats all weights from random ones
+_OWN_WAY = frozenset({"init", "recipe", "teacher", "unfreeze", "freeze", "channels", "hidden_dim", "num_blocks"})
 _LOOKED_AT = 50  # files
 _SMALL_SIDE, _LEAST_SIDE, _SMALL_PATCH = 40, 16, 4  # pixels
 _LONG_S = 3600.0
@@ -31,6 +34,19 @@ def with_sizes(options: TrainOptions) -> TrainOptions:
         return options
     fitting = side - side % _SMALL_PATCH
     return options.model_copy(update={"image_size": fitting, "patch_size": _SMALL_PATCH})
+
+
+def with_start(options: TrainOptions, default: Path = Path(DEFAULT_START)) -> TrainOptions:
+    """--freeze with the default bundle's network, for few photographs of which no flag says how to train on them."""
+    given = options.model_fields_set
+    if given & (_OWN_WAY | {"image_size", "patch_size", "epochs", "optimizer", "learning_rate", "batch_size"}):
+        return options
+    if not (default / "checkpoint").is_dir() or not options.data.is_dir() or idx.has_split(options.data, "train"):
+        return options
+    side = median_side(options.data)
+    if side is None or side <= _SMALL_SIDE or len(scan(options.data).images) >= _FEW:
+        return options
+    return options.model_copy(update={"freeze": True, "init": str(default)})
 
 
 def median_side(folder: Path) -> int | None:
