@@ -119,7 +119,7 @@ class Run:
     def _take_steps(self, callbacks: TrainCallbacks, save_every_s: float, journal: Journal) -> None:
         state = self.state
         saved_at = epoch_at = time.monotonic()
-        images, pace = 0, Pace(wait=self.step.wait)
+        images, pace, before = 0, Pace(wait=self.step.wait), state.step
         while not self.is_over:
             taken = self.step.take()
             images += taken
@@ -138,7 +138,7 @@ class Run:
                 journal.note_step(state.step, self._mean_loss(), self.step.learning_rate)
             if stopping and not self.is_over:
                 raise TrainingStopped(f"stopped; {self.out} holds {self.progress}")
-        if self.state.step < self.total_steps:
+        if before < state.step < self.total_steps:
             callbacks.on_note(f"ended after {self.progress}: {self._no_gain}")
 
     def _is_told_to_stop(self, callbacks: TrainCallbacks) -> bool:

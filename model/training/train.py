@@ -38,6 +38,7 @@ from model.training.processes import Processes, device_for, exit_without_teardow
 from model.training.run import VALIDATION, Run
 from model.training.run_config import RunConfig, TrainCallbacks
 from model.training.start.choices import with_sizes
+from model.training.start.near_duplicates import near_duplicates
 from model.training.start.network import open_start, preprocess_config
 from model.training.start.plan import plan
 from model.training.stored_logits import StoredLogits
@@ -133,7 +134,7 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
         stream=options.stream,
     )
     callbacks.on_dataset(dataset)
-    callbacks.on_findings(describe(dataset))
+    callbacks.on_findings([*describe(dataset), *near_duplicates(dataset)])
     chosen = plan(options, base, seen, dataset, callbacks)
     with joined(options.device) as (processes, device):
         callbacks.on_note(is_slow or described_precision(recipe.autocast, device))
