@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.confidence import Calibration, fit_calibration
+from model.evaluation.confidence import Calibration, fit_calibration, fit_conformal, fit_reference
 from model.evaluation.evaluate import LEAST_TO_CALIBRATE, Evaluation, evaluate_logits
 from model.heads.regression import Fitted, fit
 from model.heads.stored import Stored
@@ -43,6 +43,18 @@ def learn(whole: Stored, recipe: Recipe) -> Judged:
     return _judged(fitted, on_val, whole.val.labels, VALIDATION, on_val, whole)
 
 
+def calibrated(logits: NDArray[np.float64], truth: NDArray[np.int64], judged_by: str) -> Calibration:
+    """The calibration by these pictures; at temperature 1 where no answer is wrong.
+
+    Such pictures would have any temperature fall to its bound, and every answer be all but certain.
+    """
+    found = fit_calibration(logits, truth, judged_by)
+    if found.temperature >= 1 or (logits.argmax(axis=1) != truth).any():
+        return found
+    conformal = fit_conformal(logits, truth, 1.0, judged_by)
+    return Calibration(1.0, found.energy_threshold, conformal, fit_reference(logits, 1.0, judged_by))
+
+
 def _judged(
     fitted: Fitted,
     logits: NDArray[np.float64],
@@ -51,7 +63,7 @@ def _judged(
     on_val: NDArray[np.float64],
     whole: Stored,
 ) -> Judged:
-    calibration = fit_calibration(logits, truth, judged_by)
+    calibration = calibrated(logits, truth, judged_by)
     temperature = calibration.temperature
     return Judged(
         fitted,

@@ -64,6 +64,8 @@ def read(folder: Path, key: str) -> Stored:
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} cannot be read as embeddings: {error}") from error
+    if stored.train.vectors.ndim != 2 or stored.val.vectors.ndim != 2:
+        raise CheckpointError(f"{path} has embeddings of an unknown form; expected a row for each picture.")
     if stored.key != key:
         raise CheckpointError(
             f"{path} is of other weights or another way to see pictures than {folder} has now; expected those that "
