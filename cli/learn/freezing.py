@@ -35,12 +35,13 @@ def freeze(options: TrainOptions) -> None:
     for line in result_lines(options, learned):
         typer.echo(line)
     bundle = publish_run(options.out, options, _export_data(learned, options)) if wants_bundle(options) else None
-    unfrozen = command_line("train", options.data, "--init", options.out, "--unfreeze")
     if bundle is None:
         typer.echo(f"next:\n  {command_line('export', options.out, 'bundles/' + options.out.resolve().name)}")
     else:
         typer.echo(f"next:\n  {serve_line(bundle)}")
-    typer.echo(f"or, to train all weights from here:\n  {unfrozen}")
+    if not options.add:  # else DATA has some of the classes only
+        unfrozen = command_line("train", options.data, "--init", options.out, "--unfreeze")
+        typer.echo(f"or, to train all weights from here:\n  {unfrozen}")
 
 
 def result_lines(options: TrainOptions, learned: "Learned") -> list[str]:
