@@ -14,6 +14,7 @@ from cli.calibration import calibrate
 from cli.card import card, card_of_export
 from cli.distillation import distil, lessons
 from cli.evaluation import WeightsChoice, WeightsOption, better_weights, data_set, dataset_for, evaluate, recipe_of
+from cli.learn.comparing import compare
 from cli.outgoing.commands import export_timm
 from cli.outgoing.push import push
 from cli.outgoing.signing import sign
@@ -36,6 +37,7 @@ _NUM_PARITY_IMAGES, _NUM_CALIBRATION = 256, 512
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     app.command("train", context_settings=PASS_ON, add_help_option=False)(train)
+    app.command("compare")(compare)
     app.command("lessons", context_settings=PASS_ON, add_help_option=False)(lessons)
     app.command("distil", context_settings=PASS_ON, add_help_option=False)(distil)
     app.command("import")(import_weights)

@@ -3,7 +3,7 @@
 Rates and probabilities are fractions; epochs and steps are counts.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +12,8 @@ from model.old_names import renamed
 
 _STEPS_PER_EPOCH, _SMALLEST_BATCH = 16, 8  # a batch of 128 from 120 pictures would be one step an epoch: too few
 _STEPS, _MOST_EPOCHS = 600, 200
+_LEAST_PATIENCE = 10  # epochs
+_UNEVEN, _BALANCE = 2, 0.5  # the largest class over the smallest; see docs/training.md for what it does
 
 
 class Augmentation(BaseModel):
@@ -101,6 +103,20 @@ class Recipe(Augmentation):
     compile: bool = Field(default=False, description="Compile the network (torch.compile) before the first step.")
     val_fraction: float = Field(default=0.1, gt=0, lt=1, description="Share held out where DATA has no val/.")
     seed: int = Field(default=0, ge=0, description="Same seed, same run.")
+    balance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="How much more a rare class counts: the mean number of pictures of a class over its own, to this "
+        "power. 0: as all others. Default: 0.5 where the largest class has more than twice the pictures of the "
+        "smallest, else 0.",
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs without a better validation loss or accuracy after which a run ends; 0: never. Default: a "
+        "quarter of the epochs, at least 10, where these are chosen by the pictures.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -148,8 +164,14 @@ RECIPES = {
 }
 
 
+# From the checkpoint of a head alone: the weights are good already, and shall not be shaken.
+UNFREEZE = RECIPES["finetune"].model_copy(update={"learning_rate": 3e-3})
+
+
 def fitted(recipe: Recipe, given: Collection[str], num_pictures: int) -> Recipe:
     """Smaller batches, so that an epoch has 16 steps, and more epochs, so that a run has 600; `given` settings stay.
+
+    Epochs that are chosen here also end where nothing is gained any more: then patience is a quarter of them.
 
     The batch does not depend on the epochs, so that a run can be extended.
     """
@@ -159,12 +181,21 @@ def fitted(recipe: Recipe, given: Collection[str], num_pictures: int) -> Recipe:
     steps = -(-num_pictures // changes.get("batch_size", recipe.batch_size))
     if "epochs" not in given:
         changes["epochs"] = max(recipe.epochs, min(_MOST_EPOCHS, -(-_STEPS // steps)))
+        if "patience" not in given:
+            changes["patience"] = max(_LEAST_PATIENCE, changes["epochs"] // 4)
     return recipe.model_copy(update=changes)
+
+
+def balanced(recipe: Recipe, given: Collection[str], counts: Sequence[int]) -> Recipe:
+    """Rare classes count for more where the classes' training pictures are uneven, unless `balance` is given."""
+    if "balance" in given or max(counts) <= _UNEVEN * max(1, min(counts)):
+        return recipe
+    return recipe.model_copy(update={"balance": _BALANCE})
 
 
 def described(recipe: Recipe, wanted: Recipe, num_pictures: int) -> list[str]:
     """A line on the changes that `fitted` made to a recipe, if any."""
-    if recipe == wanted:
+    if (recipe.batch_size, recipe.epochs) == (wanted.batch_size, wanted.epochs):
         return []
     steps = -(-num_pictures // recipe.batch_size)
     batches = f" in place of {wanted.batch_size}" if recipe.batch_size != wanted.batch_size else ""

@@ -14,6 +14,7 @@ from cli.learning import evenly
 from cli.main import app
 from cli.terminal import require_extra
 from model.errors import DataError, ExportError, FlagError, MixerError
+from model.flags import parse
 from model.network import checkpoint
 from model.recipe import Recipe
 from model.training.options import TrainOptions
@@ -75,11 +76,14 @@ def test_an_impossible_flag_is_one_line(data: Path, flags: list[str], message: s
     assert not (data.parent / "out").exists()
 
 
-def test_training_needs_data_and_a_folder_to_write():
+def test_training_needs_data_and_chooses_the_folder_to_write():
     with pytest.raises(FlagError, match=r"^DATA is missing. See mixer train --help.$"):
         run("train")
-    with pytest.raises(FlagError, match="--out"):
-        run("train", "data")
+    with pytest.raises(FlagError, match=r"^DATA is missing."):
+        run("train", "--out", "run")
+    assert parse(TrainOptions, ["my/photos"], "mixer train").out == Path("checkpoints/photos")
+    unfrozen = ["my/photos", "--init", "checkpoints/photos", "--unfreeze"]
+    assert parse(TrainOptions, unfrozen, "mixer train").out == Path("checkpoints/photos-unfrozen")
 
 
 def test_sizes_that_do_not_fit_each_other_are_named(data: Path):
@@ -157,7 +161,7 @@ def test_training_tells_what_it_found_and_how_sure_its_accuracy_is(data: Path):
     assert (
         "2 classes: 14 training pictures, 2 validation pictures (held out of the training pictures)" in trained.stderr
     )
-    assert "warning: 2 validation pictures are few to judge by" in trained.stderr
+    assert "  warning  2 validation pictures are few to judge by" in trained.stderr
     assert re.search(r"top-1 \d+\.\d\d% \(95 % interval \d+\.\d% to \d+\.\d%\) on 2 validation", trained.stdout)
 
 

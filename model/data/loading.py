@@ -36,7 +36,7 @@ def load(
 
     Raises: DataError, naming the folder and what was expected.
     """
-    _expect_folder(folder, val_fraction)
+    expect_folder(folder, val_fraction)
     if idx.has_split(folder, "train"):
         if stream:
             raise DataError(f"{shown(folder)} holds IDX files, which are read as a whole; expected no --stream.")
@@ -44,7 +44,7 @@ def load(
     else:
         with collected_warnings() as warnings:
             found = catalog(folder, labels)
-            rows = _with_val(found.rows, val_fraction, seed)
+            rows = with_val(found.rows, val_fraction, seed)
             dataset = _read_catalog(found, rows, preprocess_config, progress, warnings, stream=stream)
     _check(dataset, folder)
     return dataset
@@ -71,7 +71,7 @@ def load_for(
 
     Raises: DataError, naming the folder and what was expected, before a picture is read where the classes do not match.
     """
-    _expect_folder(folder, val_fraction)
+    expect_folder(folder, val_fraction)
     if idx.has_split(folder, "train"):
         dataset = idx.load(folder, preprocess_config, labels, val_fraction, seed, may_be_some=True)
     elif idx.has_split(folder, "test"):
@@ -83,7 +83,7 @@ def load_for(
             are_some = len({index for rows in found.rows.values() for _, index in rows}) < len(labels)
             if list(found.rows) == ["train"] and (judge_all or (are_some and not with_training and not to_calibrate)):
                 found = _all_judged(found, folder, may_be_known=not judge_all)
-            rows = found.rows if "test" in found.rows else _with_val(found.rows, val_fraction, seed)
+            rows = found.rows if "test" in found.rows else with_val(found.rows, val_fraction, seed)
             if not with_training:
                 rows = {split: files for split, files in rows.items() if split != "train"}
             dataset = _read_catalog(found, rows, preprocess_config, progress, warnings)
@@ -94,7 +94,8 @@ def load_for(
     return dataset
 
 
-def _expect_folder(folder: Path, val_fraction: float) -> None:
+def expect_folder(folder: Path, val_fraction: float) -> None:
+    """Raises DataError where DATA is no folder, its name is no label, or the share to hold out is none."""
     if not folder.is_dir():
         raise DataError(f"{shown(folder)} is not a folder; expected class folders or IDX files.")
     if shown(folder.resolve().name) != folder.resolve().name:
@@ -125,7 +126,7 @@ def _first_reason(dataset: Dataset, label: str = "") -> str:
 # --- class folders ---------------------------------------------------------------------------------------------------
 
 
-def _with_val(rows: dict[Split, Rows], val_fraction: float, seed: int) -> dict[Split, Rows]:
+def with_val(rows: dict[Split, Rows], val_fraction: float, seed: int) -> dict[Split, Rows]:
     """The dataset, with a share of the training pictures as validation set where it has none."""
     if "val" in rows:
         return rows

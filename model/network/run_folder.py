@@ -13,8 +13,9 @@ from model.errors import TrainingError
 
 RESUME, BEST, CONFIG = "resume.pt", "best", "config.json"
 LESSONS, LESSONS_KEY = "lessons.f16", "lessons.json"
+EMBEDDINGS = "embeddings.npz"  # of the pictures that a head on a frozen network was fitted to
 _WRITTEN = ("model.safetensors", "pictures", "metrics.jsonl", "curves.png", "tensorboard")
-_OURS = frozenset({RESUME, BEST, CONFIG, LESSONS, LESSONS_KEY, *_WRITTEN})
+_OURS = frozenset({RESUME, BEST, CONFIG, LESSONS, LESSONS_KEY, EMBEDDINGS, *_WRITTEN})
 _MOST_NAMED = 5
 
 Weights = Literal["best", "last"]

@@ -1,23 +1,53 @@
 """The options of `mixer train` and of `python -m model.training.train`. Knows nothing of torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from model.flags import Positional, Switch, Toggle
-from model.recipe import RECIPES, Recipe, fitted
+from model.recipe import RECIPES, UNFREEZE, Recipe, balanced, fitted
 from model.spec import Background, FitMode
+
+_CHECKPOINTS = Path("checkpoints")
+
+
+def _default_out(given: dict[str, Any]) -> Path:
+    """checkpoints/NAME, after DATA's folder; the network that --unfreeze trains has one beside that of its head."""
+    name = Path(given["data"]).resolve().name if "data" in given else ""  # missing: pydantic tells so
+    return _CHECKPOINTS / (f"{name}-unfrozen" if given.get("unfreeze") else name)
 
 
 class TrainOptions(Recipe):
-    """Train a Mixer on DATA and write a checkpoint folder. A killed run in that folder is resumed.
+    """Train a Mixer on DATA and write a checkpoint folder and a bundle. A killed run in that folder is resumed.
 
-    The defaults shown are those of the recipe `small`; --recipe takes another's, and a flag overrides either.
+    What no flag says is chosen by the pictures and the machine, and told. The defaults shown are those of the recipe
+    `small`; --recipe takes another's, and a flag overrides either.
     """
 
     data: Positional[Path] = Field(description="Folder of class folders (LABEL/*.jpg; train/, val/) or IDX files.")
-    out: Path = Field(description="Checkpoint folder to write.")
+    freeze: Toggle[bool] = Field(
+        default=False,
+        description="Train a head alone, on what the network of --init says of each picture once: seconds to a few "
+        "minutes, and best where pictures are few. Default: bundles/clothes is the network.",
+    )
+    unfreeze: Toggle[bool] = Field(
+        default=False, description="Go on from the checkpoint of a --freeze with all weights, at a low rate."
+    )
+    add: Toggle[bool] = Field(
+        default=False,
+        description="With --freeze: DATA's classes are added to those of the checkpoint of an earlier --freeze, whose "
+        "pictures are not read again.",
+    )
+    out: Path = Field(
+        default_factory=_default_out,
+        description="Checkpoint folder to write. Default: checkpoints/ and the name of DATA's folder.",
+    )
+    bundle: Path | None = Field(
+        default=None, description="Bundle folder to write. Default: bundles/ and the checkpoint folder's name."
+    )
+    no_bundle: Toggle[bool] = Field(default=False, description="Write no bundle.")
     recipe: Literal["small", "pretrain", "finetune"] | None = Field(
         default=None,
         description="small: small data from scratch. pretrain: the paper's, for ImageNet. finetune: from a checkpoint. "
@@ -64,6 +94,7 @@ class TrainOptions(Recipe):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
+        self._expect_freezing_together()
         if self.views and self.teacher is None:
             raise ValueError(f"--views is {self.views}, without a --teacher; expected both")
         if self.teacher_undistorted and (self.teacher is None or not self.distort):
@@ -72,13 +103,30 @@ class TrainOptions(Recipe):
             raise ValueError(f"--lessons is {self.lessons}, without --views; expected both")
         return self
 
+    def _expect_freezing_together(self) -> None:
+        if self.freeze and self.unfreeze:
+            raise ValueError("--freeze and --unfreeze are both given; expected one after the other")
+        if self.unfreeze and self.init is None:
+            raise ValueError("--unfreeze is given without --init; expected the checkpoint of a --freeze")
+        if self.add and not self.freeze:
+            raise ValueError("--add is given without --freeze; expected both")
+        if self.freeze and self.teacher is not None:
+            raise ValueError(f"--teacher is {self.teacher}, with --freeze; expected one of the two")
+
     def chosen_recipe(self) -> Recipe:
         """The named recipe with every flag that was given over it."""
-        named = RECIPES[self.recipe or ("small" if self.init is None else "finetune")]
+        named = UNFREEZE if self.unfreeze else RECIPES["small" if self.init is None else "finetune"]
+        named = named if self.recipe is None else RECIPES[self.recipe]
         given = self.model_dump(include=self.model_fields_set & set(Recipe.model_fields))
         return named.model_copy(update=given)
 
-    def recipe_for(self, num_pictures: int) -> Recipe:
-        """The same, fitted to so many training pictures where no flag says otherwise; `pretrain` stays the paper's."""
+    def recipe_for(self, num_pictures: int, counts: Sequence[int] = ()) -> Recipe:
+        """The same, fitted to so many training pictures where no flag says otherwise; `pretrain` stays the paper's.
+
+        counts: those of each class; without them, none counts for more than another.
+        """
         chosen = self.chosen_recipe()
-        return chosen if self.recipe == "pretrain" else fitted(chosen, self.model_fields_set, num_pictures)
+        if self.recipe == "pretrain":
+            return chosen
+        chosen = balanced(chosen, self.model_fields_set, counts) if counts else chosen
+        return fitted(chosen, self.model_fields_set, num_pictures)

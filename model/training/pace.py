@@ -56,10 +56,10 @@ class Pace:
 def _expected(now: float, end_at: float) -> str:
     begin, end = datetime.fromtimestamp(now), datetime.fromtimestamp(end_at)
     at = f"{end:%H:%M}" if begin.date() == end.date() else f"{end:%Y-%m-%d %H:%M}"
-    return f"expected to end at {at}, in {_duration(end_at - now)}"
+    return f"expected to end at {at}, in {duration(end_at - now)}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """In its two largest units."""
     if seconds < 60:
         return f"{seconds:.0f} s"

@@ -83,12 +83,17 @@ def joined(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> Iterator[tuple[Pr
         distributed.destroy_process_group()
 
 
+def is_distributed() -> bool:
+    """Whether torchrun has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def exit_without_teardown(exit_code: int = 0) -> None:
     """End this process, if it is one of several, without the interpreter's shutdown.
 
     A gloo thread that is still running then would abort the process, and torchrun would report a failure.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if is_distributed():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(exit_code)

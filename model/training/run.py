@@ -4,6 +4,7 @@ A run that was killed goes on from its last save exactly as it would have gone o
 (model/data), of the parts of a step (step.py) or of the command line.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from model.training.pace import Pace
 from model.training.processes import shard_slices
 from model.training.run_config import EpochReport, RunConfig, TrainCallbacks
 from model.training.run_state import RunState
+from model.training.start.gain import epochs_without_gain
 from model.training.step import Step
 
 VALIDATION = "validation split"  # the pictures that judge a run
@@ -61,6 +63,15 @@ class Run:
     def total_steps(self) -> int:
         """How many steps the whole run has."""
         return self.recipe.epochs * self._steps_per_epoch
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are taken, or the last epochs were no better than those before."""
+        return self.state.step >= self.total_steps or self._stalled
+
+    @property
+    def _stalled(self) -> bool:
+        return epochs_without_gain(self.state.history) >= (self.recipe.patience or math.inf)
 
     @property
     def progress(self) -> str:
@@ -108,8 +119,8 @@ class Run:
     def _take_steps(self, callbacks: TrainCallbacks, save_every_s: float, journal: Journal) -> None:
         state = self.state
         saved_at = epoch_at = time.monotonic()
-        images, pace = 0, Pace(wait=self.step.wait)
-        while state.step < self.total_steps:
+        images, pace, before = 0, Pace(wait=self.step.wait), state.step
+        while not self.is_over:
             taken = self.step.take()
             images += taken
             callbacks.on_step(state.step, self.total_steps)
@@ -125,8 +136,10 @@ class Run:
             elif state.step % _CHECK_EVERY_STEPS == 0:
                 self._expect_finite()
                 journal.note_step(state.step, self._mean_loss(), self.step.learning_rate)
-            if stopping and state.step < self.total_steps:
+            if stopping and not self.is_over:
                 raise TrainingStopped(f"stopped; {self.out} holds {self.progress}")
+        if before < state.step < self.total_steps:
+            callbacks.on_note(f"ended after {self.progress}: {self._no_gain}")
 
     def _is_told_to_stop(self, callbacks: TrainCallbacks) -> bool:
         """Several processes agree at some steps only: it takes time, and all of them must stop at one step."""
@@ -178,8 +191,17 @@ class Run:
                 "started with."
             )
 
+    @property
+    def _no_gain(self) -> str:
+        return (
+            f"neither the loss nor the accuracy on the validation pictures was better for {self.recipe.patience} "
+            "epochs (--patience; 0 goes on to the end)"
+        )
+
     def _resumption(self, before: Mapping[str, Any]) -> list[str]:
         """Lines about a resumed run. `before`: the earlier epochs and precision, where they have changed."""
+        if self._stalled and self.state.step < self.total_steps:
+            return [f"{self.out} holds a run that has ended after {self.progress}: {self._no_gain}"]
         if self.state.step == self.total_steps:
             return [
                 f"{self.out} holds a run that is finished: {self.progress}. More --epochs go on with it; to begin "

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -45,6 +45,7 @@ class TrainCallbacks:
     """Callbacks for the progress of training, and for stopping it. Counts are (done, total).
 
     on_download counts bytes, on_reading pictures, on_step steps. on_best gets the best weights so far.
+    on_choices gets what was chosen, with the reasons; on_findings the lines about the pictures; on_dataset these.
     should_stop is polled after every step; `stoppable` is entered while it is polled.
     """
 
@@ -52,6 +53,9 @@ class TrainCallbacks:
     on_reading: Callable[[int, int], None] = lambda done, total: None
     on_recipe: Callable[[Recipe], None] = lambda recipe: None
     on_note: Callable[[str], None] = lambda line: None
+    on_choices: Callable[[Sequence[tuple[str, str]]], None] = lambda choices: None
+    on_findings: Callable[[Sequence[str]], None] = lambda lines: None
+    on_dataset: Callable[[Dataset], None] = lambda dataset: None
     on_step: Callable[[int, int], None] = lambda done, total: None
     on_epoch: Callable[[EpochReport], None] = lambda report: None
     on_best: Callable[[MlpMixer, Evaluation, Calibration], None] = lambda model, evaluation, calibration: None

@@ -19,7 +19,7 @@ from model.recipe import Recipe
 from model.training.optimizers import build_optimizers, moving_average
 from model.training.run_config import RunConfig
 
-_MAY_CHANGE = ("epochs", "autocast")  # from one part of a run to the next
+_MAY_CHANGE = ("epochs", "autocast", "patience")  # from one part of a run to the next
 
 
 class RunState:

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.data.batches import Batches, Part
 from model.network.mixer import stochastic_depth
-from model.training.loss import summed_loss
+from model.training.loss import class_weights, summed_loss
 from model.training.optimizers import sam_perturbation
 from model.training.processes import shard_slices
 from model.training.run_config import RunConfig
@@ -30,6 +30,14 @@ class Step:
         self.batches = Batches(
             run_config.dataset.train, run_config.recipe, config.num_classes, config.num_blocks, run_config.device
         )
+
+    @cached_property
+    def _class_weights(self) -> Tensor | None:
+        """What each class counts, [K], where the recipe balances them."""
+        if not self._recipe.balance:
+            return None
+        labels, num_classes = self._run_config.dataset.train.labels, self._run_config.config.num_classes
+        return torch.from_numpy(class_weights(labels, num_classes, self._recipe.balance)).to(self._run_config.device)
 
     @cached_property
     def _network(self) -> nn.Module:
@@ -91,7 +99,8 @@ class Step:
         for index, (part, lesson) in enumerate(zip(own, lessons, strict=True)):
             if isinstance(self._network, DistributedDataParallel):
                 self._network.require_backward_grad_sync = index == len(own) - 1
-            mean = summed_loss(self._logits(part), part.targets, lesson, self._recipe) / total
+            logits = self._logits(part)
+            mean = summed_loss(logits, part.targets, lesson, self._recipe, self._class_weights) / total
             # DDP averages over processes, and these are shares of a sum
             scaled = self._state.scaler.scale(mean * self._run_config.processes.count)
             scaled.backward()  # type: ignore[no-untyped-call]

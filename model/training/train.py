@@ -8,13 +8,13 @@ take the flags of `mixer train` (options.py). Connects the parts of training; th
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from model.data.dataset import Dataset, PreprocessConfig
+from model.data.dataset import Dataset
 from model.data.layout import read_labels
 from model.data.loading import load
 from model.data.pillow_warnings import silenced
@@ -24,13 +24,12 @@ from model.evaluation.curves import write_curves
 from model.evaluation.evaluate import Evaluation
 from model.evaluation.inventory import describe
 from model.flags import parse
-from model.network import checkpoint, checkpoint_folder, zoo
+from model.network import checkpoint, checkpoint_folder
 from model.network.mixer import MlpMixer
 from model.network.provenance import versions
 from model.network.run_folder import BEST, expect_run_folder
-from model.network.transfer import at_resolution, with_new_head
-from model.recipe import Recipe, described
-from model.spec import Fit, ModelSpec, Source
+from model.recipe import Recipe
+from model.spec import ModelSpec
 from model.stopping import StopNow, stop_signals
 from model.training.options import TrainOptions
 from model.training.precision import described as described_precision
@@ -38,15 +37,17 @@ from model.training.precision import expect_fast
 from model.training.processes import Processes, device_for, exit_without_teardown, joined
 from model.training.run import VALIDATION, Run
 from model.training.run_config import RunConfig, TrainCallbacks
+from model.training.start.choices import with_sizes
+from model.training.start.near_duplicates import near_duplicates
+from model.training.start.network import open_start, preprocess_config
+from model.training.start.plan import plan
 from model.training.stored_logits import StoredLogits
 from model.training.teacher import Teacher
 from model.training.teaching import teaching
-from model.weights.config import MixerConfig, variant_name
+from model.weights.config import MixerConfig
 
 _NUM_PARITY_IMAGES = 32
 _SAVE_EVERY_S = 60.0
-_FEW_STEPS = 200
-_SIZES = ("channels", "patch_size", "hidden_dim", "num_blocks", "tokens_mlp_dim", "channels_mlp_dim")
 
 
 def train(
@@ -119,55 +120,34 @@ def _draw(history: Sequence[Mapping[str, Any]], out: Path) -> None:
 def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.Checkpoint:
     """Read pictures, checkpoint and teacher as the options say, and train. Raises MixerError of every kind."""
     expect_run_folder(options.out, options.data)
+    options = with_sizes(options)
     recipe = options.chosen_recipe()
     is_slow = expect_fast(recipe.autocast, device_for(options.device), allow_slow=options.allow_slow_autocast)
-    base = None if options.init is None else zoo.open_weights(options.init, callbacks.on_download)
-    preprocess_config = _preprocess_config(options, base)
+    base = None if options.init is None else open_start(options.init, callbacks.on_download)
+    seen = preprocess_config(options, base)
     dataset = load(
         options.data,
-        preprocess_config,
+        seen,
         val_fraction=recipe.val_fraction,
         seed=recipe.seed,
-        labels=read_labels(options.labels) if options.labels is not None else None,
+        labels=_labels(options, base),
         progress=callbacks.on_reading,
         stream=options.stream,
     )
-    for line in describe(dataset):
-        callbacks.on_note(line)
-    recipe = options.recipe_for(len(dataset.train))
-    for line in described(recipe, options.chosen_recipe(), len(dataset.train)):
-        callbacks.on_note(line)
-    callbacks.on_recipe(recipe)
-    initial = None if base is None else _adapted(base, preprocess_config.image_size, dataset.labels)
-    config = initial.config if initial is not None else _config(options, len(dataset.labels))
-    steps = recipe.epochs * -(-len(dataset.train) // recipe.batch_size)
-    if steps < _FEW_STEPS:
-        callbacks.on_note(
-            f"warning: {steps} steps are few to learn in; a smaller --batch-size or more --epochs give more."
-        )
-    spec = ModelSpec(
-        name=options.name or options.out.resolve().name,
-        variant=variant_name(config),
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        channels=3 if config.channels == 3 else 1,
-        num_classes=config.num_classes,
-        labels=dataset.labels,
-        fit=preprocess_config.fit,
-        interpolation=preprocess_config.interpolation,
-        source=Source(origin=_origin(options, base), license=options.license),
-    )
+    callbacks.on_dataset(dataset)
+    callbacks.on_findings([*describe(dataset), *near_duplicates(dataset)])
+    chosen = plan(options, base, seen, dataset, callbacks)
     with joined(options.device) as (processes, device):
         callbacks.on_note(is_slow or described_precision(recipe.autocast, device))
-        teacher, lessons = teaching(options, recipe, dataset, config.channels, device)
+        teacher, lessons = teaching(options, chosen.recipe, dataset, chosen.config.channels, device)
         with callbacks.stoppable():
             return train(
                 dataset,
-                config,
-                recipe,
-                spec,
+                chosen.config,
+                chosen.recipe,
+                chosen.spec,
                 options.out,
-                initial=initial,
+                initial=chosen.initial,
                 teacher=teacher,
                 lessons=lessons,
                 device=device,
@@ -176,41 +156,11 @@ def train_from(options: TrainOptions, callbacks: TrainCallbacks) -> checkpoint.C
             )
 
 
-def _preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None) -> PreprocessConfig:
-    """The preprocessing: by the flags, else by the checkpoint."""
-    if base is None:
-        return PreprocessConfig(
-            options.image_size, options.channels, Fit(mode=options.fit, background=options.background)
-        )
-    given, config = options.model_fields_set, base.model.config
-    for name in _SIZES:
-        if name in given and getattr(options, name) != getattr(config, name):
-            raise TrainingError(f"{name} is {getattr(options, name)}; the checkpoint has {getattr(config, name)}.")
-    fit = base.spec.fit if "fit" not in given else Fit(mode=options.fit, background=base.spec.fit.background)
-    return PreprocessConfig(
-        options.image_size if "image_size" in given else config.image_size,
-        config.channels,
-        fit if "background" not in given else fit.model_copy(update={"background": options.background}),
-        base.spec.interpolation,
-    )
-
-
-def _adapted(base: checkpoint.Checkpoint, image_size: int, labels: tuple[str, ...]) -> MlpMixer:
-    """The checkpoint's network at this resolution, with a new head unless its classes match."""
-    grown = at_resolution(base.model, image_size)
-    return grown if labels == base.spec.labels else with_new_head(grown, len(labels))
-
-
-def _config(options: TrainOptions, num_classes: int) -> MixerConfig:
-    try:
-        sizes = options.model_dump(include={field.name for field in fields(MixerConfig)})
-        return MixerConfig(num_classes=num_classes, **sizes)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
-
-
-def _origin(options: TrainOptions, base: checkpoint.Checkpoint | None) -> str:
-    return f"trained on {options.data.name}" + (f" from {base.spec.name}" if base is not None else "")
+def _labels(options: TrainOptions, base: checkpoint.Checkpoint | None) -> tuple[str, ...] | None:
+    """The order of the classes: a file's, that of the head that is gone on from, or None, the folders' own."""
+    if options.labels is not None:
+        return read_labels(options.labels)
+    return base.spec.labels if options.unfreeze and base is not None else None
 
 
 def main(flags: Sequence[str]) -> None:
@@ -219,6 +169,10 @@ def main(flags: Sequence[str]) -> None:
     def say(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
+    def say_all(lines: Sequence[str]) -> None:
+        for line in lines:
+            say(line)
+
     with stop_signals() as signals:
         try:
             train_from(
@@ -226,6 +180,8 @@ def main(flags: Sequence[str]) -> None:
                 TrainCallbacks(
                     on_epoch=lambda report: say(str(report)),
                     on_note=say,
+                    on_findings=say_all,
+                    on_choices=lambda choices: say_all([f"{name}: {choice}" for name, choice in choices]),
                     should_stop=signals.came,
                     stoppable=signals.waiting,
                 ),

@@ -152,7 +152,7 @@ def test_a_variable_of_the_environment_is_named_as_it_is_written(monkeypatch: py
 @pytest.mark.parametrize(
     "flags",
     [
-        ["data"],
+        ["--out", "run"],
         ["data", "--out", "run", "--recipe", "large"],
         ["data", "--out", "run", "--background", "light"],
         ["data", "--out", "run", "--compile", "perhaps"],

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from model.recipe import RECIPES, Augmentation, Recipe, described, fitted
+from model.recipe import RECIPES, Augmentation, Recipe, balanced, described, fitted
 from model.training.schedule import learning_rate
 
 
@@ -96,8 +96,25 @@ def test_few_pictures_get_smaller_batches_and_very_few_more_epochs(
 
 @pytest.mark.parametrize("num_pictures", [2048, 54_000, 1_281_167])
 def test_many_pictures_leave_a_recipe_as_it_is(num_pictures: int) -> None:
-    assert fitted(SMALL, (), num_pictures) == SMALL
+    assert fitted(SMALL, (), num_pictures) == SMALL.model_copy(update={"patience": 15})
     assert described(SMALL, SMALL, num_pictures) == []
+
+
+@pytest.mark.parametrize(("num_pictures", "patience"), [(20, 50), (120, 15)])
+def test_epochs_that_are_chosen_end_after_a_quarter_of_them_without_gain(num_pictures: int, patience: int) -> None:
+    assert fitted(SMALL, (), num_pictures).patience == patience
+    assert fitted(SMALL, ("epochs",), num_pictures).patience == 0
+    assert fitted(SMALL, ("patience",), num_pictures).patience == 0
+
+
+@pytest.mark.parametrize(
+    ("counts", "balance"), [([10, 20, 15], 0.0), ([10, 21, 15], 0.5), ([0, 1], 0.0), ([0, 3], 0.5)]
+)
+def test_rare_classes_count_for_more_where_the_largest_has_more_than_twice_as_many(
+    counts: list[int], balance: float
+) -> None:
+    assert balanced(SMALL, (), counts).balance == balance
+    assert balanced(SMALL, ("balance",), counts).balance == 0.0
 
 
 def test_settings_that_were_given_stay() -> None:

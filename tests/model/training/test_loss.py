@@ -86,3 +86,12 @@ def test_no_pictures_lose_nothing_and_still_have_a_gradient() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert logits.grad is not None
+
+
+def test_a_class_counts_in_the_loss_as_its_weight_says() -> None:
+    targets = functional.one_hot(torch.tensor([0, 1, 2, 3, 4, 0]), CLASSES).float()
+    weights = torch.tensor([1.0, 2.0, 0.0, 1.0, 3.0])
+    recipe = toy_recipe(**PLAIN)
+    own = [summed_loss(_logits(1)[[i]], targets[[i]], None, recipe) for i in range(COUNT)]
+    expected = sum(weights[int(targets[i].argmax())] * own[i] for i in range(COUNT))
+    assert torch.isclose(summed_loss(_logits(1), targets, None, recipe, weights), torch.as_tensor(expected))

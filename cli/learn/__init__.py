@@ -1,0 +1,1 @@
+"""What surrounds a training run on the command line: what is told, heads on frozen networks, and the bundle."""

@@ -1,0 +1,69 @@
+"""Embeddings on disk, by the digest of a picture: one file for each trunk. Knows neither pictures nor networks."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.network.checkpoint_folder import write_atomically
+
+Vectors = NDArray[np.float32]
+
+
+class EmbeddingCache:
+    """What one trunk says of pictures: float32 [C] each.
+
+    A file that cannot be read counts as empty, and one that cannot be written is left as it is: it is a cache.
+    """
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._path, self._width = path, width
+        self._vectors: dict[bytes, Vectors] = {}
+        self._is_changed = False
+        try:
+            with path.open("rb") as file, np.load(file) as stored:
+                digests, vectors = stored["digests"], stored["vectors"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+            return
+        if vectors.shape == (len(digests), width):
+            self._vectors = {digest.tobytes(): vectors[row] for row, digest in enumerate(digests)}
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._vectors
+
+    def __getitem__(self, digest: bytes) -> Vectors:
+        return self._vectors[digest]
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def put(self, digest: bytes, vector: Vectors) -> None:
+        """Keep what the trunk says of a picture, [C]."""
+        self._vectors[digest] = vector
+        self._is_changed = True
+
+    def write(self) -> str | None:
+        """Write what has been put since it was read. Returns why it could not be written, if so."""
+        if not self._is_changed:
+            return None
+        digests = np.frombuffer(b"".join(self._vectors), np.uint8).reshape(len(self._vectors), -1)
+        vectors = np.stack(list(self._vectors.values()))
+
+        def save(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, digests=digests, vectors=vectors)
+
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path, save)
+        except OSError as error:
+            return f"{self._path} cannot be written: {error.strerror or error}"
+        self._is_changed = False
+        return None
+
+
+def content_digest(content: bytes) -> bytes:
+    """16 bytes that two different files do not share."""
+    return hashlib.blake2b(content, digest_size=16).digest()

@@ -1,0 +1,78 @@
+"""Heads on several frozen networks, fitted to the same pictures, judged alike. Writes nothing but embeddings."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.heads.gathering import expect_classes, gather
+from model.heads.learning import learn
+from model.heads.pictures import Picture, evenly
+from model.heads.saying import class_counts, findings
+from model.heads.start import FrozenStart, open_frozen
+from model.network.mixer import num_parameters
+from model.recipe import balanced
+from model.training.options import TrainOptions
+from model.training.run_config import TrainCallbacks
+
+_TIMED = 32  # pictures
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One network's row. top1: a fraction, of num_pictures; taken_s: with the pictures that it had not seen before.
+
+    images_per_s: how many it embeds here, in batches of 32, without decoding.
+    """
+
+    source: str
+    top1: float
+    num_pictures: int
+    judged_by: str
+    taken_s: float
+    num_parameters: int
+    image_size: int
+    images_per_s: float
+
+
+def compare(
+    data: Path,
+    sources: Sequence[str],
+    callbacks: TrainCallbacks,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Compared]:
+    """A row for each network, best first. What is found about the pictures is told once. Raises MixerError."""
+    rows: list[Compared] = []
+    for source in sources:
+        options = TrainOptions(data=data, init=source, freeze=True)
+        start, began = open_frozen(options, callbacks), clock()
+        whole, listed = gather(start, options, options.chosen_recipe(), callbacks)
+        expect_classes(whole, listed, data)
+        if not rows:
+            callbacks.on_findings(findings(whole, listed))
+        judged = learn(whole, balanced(options.chosen_recipe(), (), class_counts(whole)))
+        taken, config = clock() - began, start.model.config
+        found = judged.evaluation
+        rows.append(
+            Compared(
+                source,
+                found.top1,
+                found.num_pictures,
+                judged.judged_by,
+                taken,
+                num_parameters(config),
+                config.image_size,
+                _images_per_s(start, listed.train, clock),
+            )
+        )
+    return sorted(rows, key=lambda row: -row.top1)
+
+
+def _images_per_s(start: FrozenStart, pictures: Sequence[Picture], clock: Callable[[], float]) -> float:
+    pixels = np.repeat(evenly(pictures, 1)[0].read()[np.newaxis], _TIMED, axis=0)
+    start.trunk.embed(pixels)  # allocates
+    began = clock()
+    start.trunk.embed(pixels)
+    return _TIMED / max(clock() - began, 1e-9)
