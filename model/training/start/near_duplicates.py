@@ -18,13 +18,19 @@ _ROWS, _COLUMNS = 8, 9  # of the hash; a bit for each pair of neighbours in a ro
 _MOST_BITS = 3  # that may differ
 _LEAST_DETAIL = 8  # bits: a plain picture is like any other
 _COARSE, _MOST_DIFFERENCE = 8, 6.0  # squares a side; levels of 255, on average
+_LEAST_SIDE = 32  # pixels
 _AT_ONCE, _MOST_NAMED = 64, 5
 Hashes = NDArray[np.uint64]
 
 
 def near_duplicates(dataset: Dataset) -> list[str]:
-    """A warning where there are some, with their names. Pictures that are streamed are not looked at."""
-    if isinstance(dataset.train.pixels, StreamedPixels) or not len(dataset.train):
+    """A warning where there are some, with their names.
+
+    Pictures that are streamed are not looked at, nor those of fewer than 32 pixels: two trousers of Fashion-MNIST are
+    as alike as one saved twice.
+    """
+    is_small = dataset.train.pixels.shape[1] < _LEAST_SIDE
+    if is_small or isinstance(dataset.train.pixels, StreamedPixels) or not len(dataset.train):
         return []
     pairs = list(_pairs(dataset.train, dataset.val))
     if not pairs:

@@ -70,3 +70,8 @@ def test_the_shape_in_other_colors_is_another_picture(folder: Path) -> None:
 def test_streamed_pictures_are_not_looked_at(folder: Path) -> None:
     drawing(1).save(folder / "val" / "cat" / "worse.jpg", quality=60)
     assert near_duplicates(load(folder, COLOR, stream=True)) == []
+
+
+def test_pictures_of_few_pixels_are_not_looked_at(folder: Path) -> None:
+    drawing(1).save(folder / "val" / "cat" / "worse.jpg", quality=60)
+    assert near_duplicates(load(folder, PreprocessConfig(image_size=28))) == []
