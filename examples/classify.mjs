@@ -1,8 +1,8 @@
 // The labels of picture files: node examples/classify.mjs FILE ...   (Node 20 or later, without a package)
-// MIXER_URL is where the service is, http://127.0.0.1:8000 without it.
+// SERVICE_URL is where the service is, http://127.0.0.1:8000 without it.
 import { readFile } from "node:fs/promises";
 
-const SERVICE = process.env.MIXER_URL ?? "http://127.0.0.1:8000";
+const SERVICE = process.env.SERVICE_URL ?? "http://127.0.0.1:8000";
 const WITHIN_MS = 10_000; // for one picture, with all waiting
 
 async function classify(picture, deadline = Date.now() + WITHIN_MS) {
@@ -21,7 +21,7 @@ async function classify(picture, deadline = Date.now() + WITHIN_MS) {
 
 const files = process.argv.slice(2);
 if (files.length === 0) {
-  console.error("usage: [MIXER_URL=http://HOST:PORT] node examples/classify.mjs FILE ...");
+  console.error("usage: [SERVICE_URL=http://HOST:PORT] node examples/classify.mjs FILE ...");
   process.exitCode = 2;
 }
 for (const file of files) {

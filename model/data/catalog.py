@@ -40,10 +40,10 @@ class Catalog:
     notes: list[str] = field(default_factory=list)
 
 
-def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
+def catalog(folder: Path, labels: Sequence[str] | None = None, *, fewest: int = 2) -> Catalog:
     """The pictures to train on: `train/LABEL/*`, perhaps with val/ and test/, or `LABEL/*`.
 
-    labels: their order; without them, the class folders' alphabetical order.
+    labels: their order; without them, the class folders' alphabetical order. fewest: classes that there have to be.
 
     Raises: DataError for a class without a picture, a validation class that is not trained, a name that is no label.
     """
@@ -55,8 +55,8 @@ def catalog(folder: Path, labels: Sequence[str] | None = None) -> Catalog:
     classes = class_folders(roots["train"])
     if not classes:
         raise DataError(_without_classes(folder, roots["train"]))
-    if len(classes) == 1:
-        raise DataError(f"{shown(roots['train'])} has 1 class; expected at least 2.{inner_classes(classes[0])}")
+    if len(classes) < fewest:
+        raise DataError(f"{shown(roots['train'])} has 1 class; expected at least {fewest}.{inner_classes(classes[0])}")
     names = tuple(path.name for path in classes)
     indices = {name: index for index, name in enumerate(names)} if labels is None else match(names, labels, folder)
     if labels is not None and len(indices) < len(labels):

@@ -52,7 +52,7 @@ def listing(
     if idx.has_split(folder, "train"):
         dataset = idx.load(folder, preprocess_config, labels, val_fraction, seed)
         return Listing(dataset.labels, _rows(dataset.train), _rows(dataset.val), dataset.is_held_out)
-    found = catalog(folder, labels)
+    found = catalog(folder, labels, fewest=1)
     rows = with_val(found.rows, val_fraction, seed)
     listed = Listing(found.labels, [], [], "val" not in found.rows, list(found.skipped), list(found.notes))
     listed.train = _files(rows["train"], preprocess_config, listed)

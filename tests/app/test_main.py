@@ -64,6 +64,7 @@ def test_every_option_of_the_engine_comes_from_the_settings(bundle: Path) -> Non
         "device_id": 1,
         "gpu_memory_bytes": 1 << 30,
         "tensorrt_cache": bundle,
+        "bundle_key": bundle,
     }
     assert main.engine_options(Settings(**options)) == EngineOptions(**options)
     assert {field.name for field in fields(EngineOptions)} == set(options)

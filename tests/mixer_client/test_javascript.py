@@ -63,7 +63,7 @@ def service(*refusals: Refusal) -> Iterator[_Service]:
 
 def run(server: _Service, *files: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment["MIXER_URL"] = f"http://127.0.0.1:{server.server_port}"
+    environment["SERVICE_URL"] = f"http://127.0.0.1:{server.server_port}"
     command = [str(NODE), "examples/classify.mjs", *files]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
