@@ -44,7 +44,7 @@ class Learned:
 
 def freeze_from(options: TrainOptions, callbacks: TrainCallbacks) -> Learned:
     """Embed, fit, judge and write. Raises MixerError of every kind; nothing is written then."""
-    expect_run_folder(options.out, options.data)
+    expect_run_folder(options.out, options.data, over_head=True)
     if (options.out / RESUME).exists():
         raise TrainingError(f"{options.out} holds a run of all weights; expected another --out for a --freeze.")
     start = open_frozen(options, callbacks)

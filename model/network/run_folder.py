@@ -31,10 +31,10 @@ class Judged:
     num_pictures: int
 
 
-def expect_run_folder(out: Path, data: Path) -> None:
+def expect_run_folder(out: Path, data: Path, *, over_head: bool = False) -> None:
     """Raises TrainingError where `out` holds other things than a run, lies among the pictures or is not writable.
 
-    Known before a picture is read.
+    Known before a picture is read. over_head: a head on a frozen network may be replaced, which is fitted in seconds.
     """
     if out.resolve() == data.resolve() or data.resolve() in out.resolve().parents:
         raise TrainingError(f"--out {out} is within DATA, {data}; expected a folder outside of the pictures.")
@@ -44,7 +44,7 @@ def expect_run_folder(out: Path, data: Path) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise TrainingError(f"{out} cannot be written: {existing} may not be written to by this user.")
     if existing == out and not (out / RESUME).exists():
-        if (out / CONFIG).exists():
+        if (out / CONFIG).exists() and not (over_head and (out / EMBEDDINGS).exists()):
             raise TrainingError(f"{out} already holds a checkpoint; expected a new folder or a killed run's.")
         _expect_only_ours(out)
 

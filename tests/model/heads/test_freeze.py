@@ -191,6 +191,13 @@ def test_a_run_of_all_weights_is_not_overwritten_and_a_head_is(tmp_path: Path, n
     assert (tmp_path / "out" / EMBEDDINGS).is_file()
 
 
+def test_another_checkpoint_is_not_overwritten(tmp_path: Path, network: Path):
+    data = write_classes(tmp_path / "data", 5, "black", "white")
+    network.rename(tmp_path / "out")
+    with pytest.raises(TrainingError, match="out already holds a checkpoint; expected a new folder"):
+        Heard().run(options(data, tmp_path / "out"))
+
+
 def test_a_bundle_with_a_checkpoint_inside_is_a_start_and_one_without_is_none(tmp_path: Path, network: Path):
     data = write_classes(tmp_path / "data", 5, "black", "white")
     bundle = tmp_path / "bundle"
