@@ -135,6 +135,7 @@ def _expect_signed(bundle: Path, copy: Path) -> None:
 def _reason(lines: Sequence[str]) -> str:
     """What differs, where that was found; else the last line, without what begins it."""
     last = " ".join(next((line for line in reversed(lines) if line.strip()), "no reason given").split())
+    last = last.replace(r"\'", "'")  # model_signing prints lists: a digest with a quote in it has all quotes escaped
     words = [f"{what} {', '.join(found)}" for what, one in _DIFFERENCES.items() if (found := one.findall(last))]
     reason = "; ".join(words) or last.partition("failed with error: ")[2] or last
     return f"{reason[:_MOST_CHARACTERS].rstrip('. ')}."
