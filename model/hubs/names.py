@@ -9,7 +9,7 @@ is answered with the nearest ones. Knows nothing of downloads, nor of tensors.
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,13 +149,20 @@ def _instead_of(address: str, meant: list[str]) -> str:
 def _meant(text: str) -> list[str]:
     """The known names that a text holds, or is a part of; else those most like it. At most _MOST_NAMED."""
     known = {_letters(name.partition(":")[2]): name for name in _NAMES}
-    if held := [letters for letters in known if letters in _letters(text)]:
-        return [known[max(held, key=len)]]
-    part = _letters(re.split("[/:]", text.removesuffix(".npz").removesuffix(".safetensors"))[-1])
+    file = text.removesuffix(".npz").removesuffix(".safetensors")
+    part = _letters(re.split("[/:]", file)[-1])
     whole = [known[letters] for letters in known if len(part) > 5 and part in letters]  # all names have "mixer"
+    held = [letters for letters in known if letters in _letters(text)]
+    if held and (part in known or not whole):  # a name with its end missing may hold a shorter one
+        return [known[max(held, key=len)]]
     whole.sort(key=lambda name: name.partition(":")[0] != text.partition(":")[0].lower())  # its own origin first
-    like = difflib.get_close_matches(part, known, n=_MOST_NAMED, cutoff=0.7)
-    return whole[:_MOST_NAMED] or [known[letters] for letters in like]
+    return whole[:_MOST_NAMED] or [known[letters] for letters in _like(_letters(file.partition(":")[2]), part, known)]
+
+
+def _like(after_origin: str, part: str, known: Iterable[str]) -> list[str]:
+    """Those most like all that follows the origin; where none is, those most like the last part of it."""
+    alike = (difflib.get_close_matches(text, known, n=_MOST_NAMED, cutoff=0.7) for text in (after_origin, part))
+    return next(filter(None, alike), [])
 
 
 def _letters(text: str) -> str:

@@ -87,6 +87,8 @@ def test_an_unlike_name_is_told_all_of_its_origin(name: str) -> None:
         ("TIMM:Mixer_B16_224.miil_in21k", "timm:mixer_b16_224.miil_in21k"),
         ("timm:mixer_b16_224_miil_in21k", "timm:mixer_b16_224.miil_in21k"),
         ("timm:mixer_b16_244.goog_in21k", "timm:mixer_b16_224.goog_in21k"),
+        ("timm:mixer_b16_224.goog_in21k_ft_in1", "timm:mixer_b16_224.goog_in21k_ft_in1k"),
+        ("google:imagenet1k/Mixer-B_61", "google:imagenet1k/Mixer-B_16"),
         ("Mixer-S_8", "google:gsam/Mixer-S_8"),
         ("imagenet1k/Mixer-L_16", "google:imagenet1k/Mixer-L_16"),
         ("google:imagenet1k/Mixer-S_16", "google:gsam/Mixer-S_16"),
