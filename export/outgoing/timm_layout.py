@@ -57,6 +57,7 @@ def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
     try:
         save_file(timm_tensors(checkpoint), folder / WEIGHTS, metadata={"format": "pt"})
         (folder / CONFIG).write_text(json.dumps(timm_config(checkpoint), indent=2) + "\n", encoding="utf-8")
+        (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody but the owner read
         if needs_entry_point(checkpoint.model.config):
             (folder / ENTRY_POINT).write_text(_ENTRY_POINT_CODE, encoding="utf-8")
         else:

@@ -53,6 +53,7 @@ def save_folder(description: Description, folder: Path, save_weights: Callable[[
             new = Path(name)  # a full disk fails before anything is replaced
             save_weights(new / WEIGHTS)
             (new / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            (new / WEIGHTS).chmod((new / CONFIG).stat().st_mode)  # safetensors lets nobody but the owner read
             if description.images is not None:
                 _save_images(description.images, new / IMAGES)
             _put_in_place(new, folder)

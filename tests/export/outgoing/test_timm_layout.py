@@ -67,6 +67,12 @@ def test_what_is_written_is_read_back_bit_by_bit(tmp_path: Path):
         assert torch.equal(found[name], tensor), name
 
 
+def test_who_may_read_a_new_file_may_read_the_weights(tmp_path: Path):
+    write_layout(exact(), tmp_path)
+    (tmp_path / "new").write_text("")
+    assert (tmp_path / WEIGHTS).stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
 def test_the_config_tells_what_the_weights_do_not():
     config = timm_config(exact())
     assert config["label_names"] == ["north", "east", "south", "west"]

@@ -40,6 +40,11 @@ def _edit(folder: Path, part: str, **changes: Any) -> None:
 # --- what is saved is what is loaded ---
 
 
+def test_who_may_read_a_new_file_may_read_the_weights(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("")
+    assert (folder / "model.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
 def test_a_checkpoint_survives_a_round_trip(folder: Path) -> None:
     before, after = _checkpoint(), load(folder)
     assert after.model.config == before.model.config
