@@ -1,5 +1,6 @@
 """`mixer train DATA --freeze`: told as it goes, and its bundle. Torch is loaded when it runs, and not before."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -71,5 +72,11 @@ def _export_data(learned: "Learned", options: TrainOptions) -> "ExportData":
     if judging is None:
         return ExportData(generated_images(spec) if calibration is None else calibration, calibration)
     labels = np.array([spec.labels.index(pictures.labels[picture.label]) for picture in judged], dtype=np.int64)
-    name = f"{options.data.resolve().name}, validation"
+    name = _name_of_judged(options.data, len(set(labels.tolist())), spec.num_classes)
     return ExportData(judging, calibration, (name, ImageSet(judging, labels)))
+
+
+def _name_of_judged(data: Path, num_judged: int, num_classes: int) -> str:
+    """What the validation pictures are called by figures and card; with --add they are of some classes only."""
+    some = "" if num_judged == num_classes else f", {num_judged} of {num_classes} classes"
+    return f"{data.resolve().name}, validation{some}"

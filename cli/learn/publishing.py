@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from export.bundle import ExportData
     from model.data.dataset import Dataset
     from model.network.checkpoint import Checkpoint
+    from model.spec import Metrics
 
 _BUNDLES = Path("bundles")
 _NUM_PARITY_IMAGES, _NUM_CALIBRATION = 128, 256
@@ -36,7 +37,6 @@ def publish_run(source: Path, options: TrainOptions, export_data: "ExportData | 
         return None
     from export.bundle import export_data_of, publish  # noqa: PLC0415
     from export.to_onnx import TorchNetwork  # noqa: PLC0415
-    from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
     from model.network import checkpoint  # noqa: PLC0415
 
     loaded = checkpoint.load(source)
@@ -45,13 +45,22 @@ def publish_run(source: Path, options: TrainOptions, export_data: "ExportData | 
     used = export_data or export_data_of(network)
     published = publish(network, bundle, used)
     for graph in published.graphs.values():
-        metrics = graph.spec.metrics
-        accuracy = "" if metrics is None else f": {accuracy_words(metrics.top1, metrics.num_pictures)}"
-        typer.echo(f"{graph.path}{accuracy}")
+        typer.echo(f"{graph.path}{_accuracy(graph.spec.metrics)}")
     for line in (*published.warnings, *published.refused.values()):
         console.print(f"warning: {line}")
     _write_card(source, bundle, used)
     return bundle
+
+
+def _accuracy(metrics: "Metrics | None") -> str:
+    """How good a graph is, and on what; nothing where it was not measured."""
+    from model.evaluation.evaluate import accuracy_words  # noqa: PLC0415
+
+    if metrics is None:
+        return ""
+    words = accuracy_words(metrics.top1, metrics.num_pictures)
+    pictures = "1 picture" if metrics.num_pictures == 1 else f"{metrics.num_pictures} pictures"
+    return f": {words} on {pictures}, {metrics.data_set}"
 
 
 def publish_trained(options: TrainOptions, dataset: "Dataset") -> Path | None:

@@ -1,6 +1,6 @@
 """What is told of pictures and choices before a head is fitted, as rows and lines. Knows nothing of fitting."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def choices(start: FrozenStart, whole: Stored, recipe: Recipe) -> list[tuple[str
     config = start.model.config
     return [
         ("pictures", f"{sum(counts)} to learn from, {len(whole.val)} to judge by, {held_out}"),
-        ("classes", f"{len(counts)}, of {min(counts)} to {max(counts)} pictures{uneven}"),
+        ("classes", f"{len(counts)}, of {_range(counts)} pictures{uneven}"),
         (
             "network",
             f"{start.source}, {num_parameters(config) / 1e6:.1f} million parameters, which stay as they are (--init "
@@ -37,6 +37,11 @@ def choices(start: FrozenStart, whole: Stored, recipe: Recipe) -> list[tuple[str
         ("image size", f"{config.image_size} pixels"),
         ("head", "linear, its weight decay chosen by folds of the training pictures"),
     ]
+
+
+def _range(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def findings(whole: Stored, listed: Listing) -> list[str]:

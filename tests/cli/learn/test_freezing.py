@@ -1,5 +1,6 @@
 """`mixer train` without a network of its own: a head, its bundle, and the commands that come next."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_one_command_makes_a_checkpoint_and_a_bundle_and_says_what_serves_it(fol
     assert shlex.split(serve) == ["mixer", "serve", "--bundle", "bundles/photos"]
     assert '"dark"' in run("inspect", "bundles/photos")[0]
     assert lines[-1] == "  mixer train photos --init checkpoints/photos --unfreeze"
+
+
+def test_figures_on_some_of_the_classes_say_so(folder: Path):
+    assert "onnx: top-1" in run("train", "photos")[0]
+    (folder / "more" / "grey").mkdir(parents=True)
+    for index in range(20):
+        Image.new("RGB", (50, 50), (120, 120, 120 + index)).save(folder / "more" / "grey" / f"{index}.png")
+    out, _ = run("train", "more", "--init", "checkpoints/photos", "--freeze", "--add")
+    assert re.search(r"^bundles/more/int8.onnx: top-1 .*\) on 2 pictures, more, validation, 1 of 3 classes$", out, re.M)
+    assert "more, validation, 1 of 3 classes" in (folder / "bundles" / "more" / "README.md").read_text()
 
 
 def test_the_bundle_of_the_same_run_is_replaced_and_another_models_is_not(folder: Path):
