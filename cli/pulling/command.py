@@ -34,7 +34,8 @@ def pull(
 
     asked = asked_of(Path(model), _words(labels))
     if asked is None:
-        raise CheckpointError(f"{model} is no name, weights or checkpoint; expected one (mixer pull --help).")
+        what = "is no name, weights or checkpoint" if Path(model).exists() else "is no name, and does not exist"
+        raise CheckpointError(f"{model} {what}; expected a name, weights or a checkpoint (mixer pull --help).")
     if out is not None:
         _expect_free(out)
     packages.expect_installed()

@@ -62,7 +62,11 @@ def test_a_folder_with_other_things_is_not_written_to(
     ("model", "start"),
     [
         ("mixer_b16_224", "mixer_b16_224 is not a checkpoint that is known here; expected one of timm:mixer_b16_224."),
-        ("nothing.npz", "nothing.npz is no name, weights or checkpoint; expected one (mixer pull --help)."),
+        (
+            "nothing.npz",
+            "nothing.npz is no name, and does not exist; expected a name, weights or a checkpoint (mixer pull --help).",
+        ),
+        ("/", "/ is no name, weights or checkpoint; expected a name, weights or a checkpoint (mixer pull --help)."),
         (
             "https://models.test/a.npz",
             "https://models.test/a.npz is an address; expected google:FOLDER/NAME, timm:NAME,",
