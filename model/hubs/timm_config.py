@@ -17,6 +17,7 @@ from model.spec import Fit, Interpolation
 
 _MIXERS = "mixer_"  # timm's architectures of the paper; gMixer, ResMLP and gMLP have other layers
 _IMAGENET_CLASSES = 1000
+_MOST_OF_A_PIXEL = 1000  # of a mean, which is a share of 1; some have 255 there
 _GELUS = {"gelu": "erf", "gelu_tanh": "tanh"}
 _DEFAULTS = {
     "interpolation": "bicubic",
@@ -37,7 +38,7 @@ def read(path: Path) -> Mapping[str, Any]:
     """The content of a config.json. Raises CheckpointError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds {type(content).__name__}; expected an object with an architecture.")
@@ -83,6 +84,8 @@ def _pixel_values(name: str, values: Any) -> tuple[float, ...]:
     listed = values if isinstance(values, Sequence) and not isinstance(values, str) else ()
     if len(listed) not in (1, 3) or not all(isinstance(value, int | float) for value in listed):
         raise ValueError(f"has {name} {values!r}; expected one number, or one for each of three channels.")
+    if not all(abs(value) <= _MOST_OF_A_PIXEL for value in listed):  # JSON of Python has NaN and Infinity
+        raise ValueError(f"has {name} {values!r}; expected numbers of at most {_MOST_OF_A_PIXEL}.")
     scaled = tuple(round(255 * value, 6) for value in listed)
     return scaled[:1] if len(set(scaled)) == 1 else scaled
 

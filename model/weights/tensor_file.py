@@ -4,6 +4,7 @@ The shapes are read when a file is opened; the numbers whenever they are asked f
 memory as a whole.
 """
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,12 @@ from model.errors import CheckpointError
 
 Array = NDArray[np.float32]
 
-_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(MemoryError, OverflowError),  # for a shape of more numbers than any file has
+    AttributeError,  # for a type of numbers that NumPy has not
+)
 
 
 @dataclass(frozen=True)
