@@ -72,6 +72,13 @@ def test_few_held_out_pictures_are_not_judged_by_but_folds_of_the_training_pictu
     assert learned.checkpoint.spec.metrics.data_set == CROSS_VALIDATION
 
 
+def test_a_picture_of_each_class_leaves_none_to_judge_by(tmp_path: Path, network: Path):
+    data = write_classes(tmp_path / "data", 1, "black", "white")
+    with pytest.raises(DataError, match=r"data has no readable picture to judge a head by; expected two of a class"):
+        Heard().run(options(data, network))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_validation_set_of_its_own_judges_however_small_it_is(tmp_path: Path, network: Path):
     write_classes(tmp_path / "data" / "train", 5, "black", "white")
     write_classes(tmp_path / "data" / "val", 2, "black", "white", seed=1)
