@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from model.data.layout import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
+from model.hubs.address import without_user
 from model.hubs.remote import PAPER_FIT, Remote
 from model.network.checkpoint_folder import Description, save_folder
 from model.spec import ModelSpec, Source
@@ -77,7 +78,7 @@ def _spec(
         labels=labels or _default_labels(config.num_classes, remote),
         fit=PAPER_FIT if remote is None else remote.fit,
         interpolation=layout.interpolation if remote is None else remote.interpolation,
-        source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else remote.url),
+        source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else without_user(remote.url)),
     )
 
 

@@ -38,3 +38,9 @@ def test_it_is_saved_as_torch_would_save_it(file: str, tmp_path: Path):
     assert (tmp_path / "ours" / "config.json").read_bytes() == (tmp_path / "torchs" / "config.json").read_bytes()
     for name, tensor in torchs.model.state_dict().items():
         np.testing.assert_array_equal(ours.model.state_dict()[name].numpy(), tensor.numpy())
+
+
+def test_the_password_of_a_mirror_is_not_kept_with_the_weights():
+    remote = names.find("google:gsam/Mixer-S_8", {names.GOOGLE_VARIABLE: "https://user:password@mirror.test/models"})
+    origin = foreign.read(VECTORS / "google_tiny.npz", None, remote).spec.source.origin
+    assert origin == "https://mirror.test/models/gsam/Mixer-S_8.npz"
