@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model.network.checkpoint_folder import write_atomically
 
 Vectors = NDArray[np.float32]
+DIGEST_BYTES = 16
 
 
 class EmbeddingCache:
@@ -25,9 +26,10 @@ class EmbeddingCache:
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 digests, vectors = stored["digests"], stored["vectors"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+            is_ours = digests.shape == (len(vectors), DIGEST_BYTES) and vectors.shape == (len(digests), width)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError):
             return
-        if vectors.shape == (len(digests), width):
+        if is_ours and (digests.dtype, vectors.dtype) == (np.uint8, np.float32):
             self._vectors = {digest.tobytes(): vectors[row] for row, digest in enumerate(digests)}
 
     def __contains__(self, digest: bytes) -> bool:
@@ -65,5 +67,5 @@ class EmbeddingCache:
 
 
 def content_digest(content: bytes) -> bytes:
-    """16 bytes that two different files do not share."""
-    return hashlib.blake2b(content, digest_size=16).digest()
+    """DIGEST_BYTES that two different files do not share."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()

@@ -1,6 +1,9 @@
 """Which pictures are embedded, and what is kept of them on disk."""
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +46,27 @@ def test_what_is_kept_is_what_was_said(tmp_path: Path):
     assert counts == []
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 broken"])
+def saved(save: Callable[..., None], *arrays: Any, **named: Any) -> bytes:
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
+VECTOR = np.ones((1, 16), np.float32)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no archive",
+        b"PK\x03\x04 broken",
+        saved(np.save, VECTOR),
+        saved(np.savez, digests=np.array(1), vectors=VECTOR),
+        saved(np.savez, digests=np.zeros((1, 8), np.uint8), vectors=VECTOR),
+        saved(np.savez, digests=np.zeros((1, 16), np.uint8), vectors=VECTOR.astype(str)),
+    ],
+)
 def test_a_broken_cache_counts_as_empty_and_is_written_anew(tmp_path: Path, content: bytes):
     (tmp_path / "c.npz").write_bytes(content)
     cache = EmbeddingCache(tmp_path / "c.npz", 16)
