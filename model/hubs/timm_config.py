@@ -5,6 +5,7 @@ architecture, num_classes, label_names and label_descriptions. Older files have 
 """
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ _DEFAULTS = {
     "mean": (0.5,) * 3,
     "std": (0.5,) * 3,
 }
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # of Unicode: what controls a terminal, ends a line or is no character
 _BORDER = "crop_mode 'border' adds black strips there, and the picture's own border color here."
 
 
@@ -124,5 +126,12 @@ def _labels(names: Any, descriptions: Any) -> tuple[str, ...] | None:
         raise ValueError("has label_names that are no list of words; expected one.")
     words = descriptions if isinstance(descriptions, Mapping) else {}
     labels = [str(words.get(name, name)).strip() or name for name in names]
+    wrong = next((label for label in labels if not _is_line(label)), None)
+    if wrong is not None:
+        raise ValueError(f"has the label {wrong!r}; expected a line of text.")
     count = Counter(labels)
     return tuple(label if count[label] == 1 else f"{label} ({index})" for index, label in enumerate(labels))
+
+
+def _is_line(label: str) -> bool:
+    return bool(label) and not any(unicodedata.category(character) in _NO_TEXT for character in label)

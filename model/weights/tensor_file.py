@@ -110,6 +110,8 @@ def _floats(values: NDArray[Any]) -> Array:
     """Any numbers as float32; two bytes without a type are bfloat16, as np.save writes them."""
     if values.dtype == np.dtype("V2"):
         values = values.view(ml_dtypes.bfloat16)
+    if np.iscomplexobj(values):
+        raise ValueError("It has complex numbers.")
     return values.astype(np.float32, copy=False)
 
 

@@ -113,6 +113,10 @@ def test_another_network_than_a_mixer_is_named(architecture: str | None) -> None
         ({"mean": [float("nan")] * 3}, "has mean [nan, nan, nan]; expected numbers of at most 1000."),
         ({"std": [float("inf")]}, "has std [inf]; expected numbers of at most 1000."),
         ({"std": [10**400]}, "has std [1000"),
+        ({"label_names": ["cat", "\ud800"]}, "has the label '\\ud800'; expected a line of text."),
+        ({"label_names": ["cat", "a\x1b[2J"]}, "has the label 'a\\x1b[2J'; expected a line of text."),
+        ({"label_names": ["cat", "a\nb"]}, "has the label 'a\\nb'; expected a line of text."),
+        ({"label_names": ["cat", ""]}, "has the label ''; expected a line of text."),
         ({"label_names": "cat"}, "has label_names that are no list of words; expected one."),
     ],
 )

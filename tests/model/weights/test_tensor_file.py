@@ -72,6 +72,12 @@ def test_words_are_no_numbers(tmp_path: Path):
         tensor.read()
 
 
+def test_complex_numbers_are_not_cut_in_half(tmp_path: Path):
+    tensor = saved(tmp_path, ".npz", a=VALUES.astype(np.complex64))["a"]
+    with pytest.raises(CheckpointError, match=r"file\.npz cannot be read as \.npz: It has complex numbers"):
+        tensor.read()
+
+
 def test_objects_are_not_run(tmp_path: Path):
     np.savez(tmp_path / "file.npz", a=np.array([{"a": 1}], dtype=object))
     with pytest.raises(CheckpointError, match=r"allow_pickle=False"):
