@@ -66,8 +66,9 @@ def _copy(bundle: Path, out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out, prefix=".pull-") as folder:
-            for path in shutil.copytree(bundle, Path(folder) / bundle.name).iterdir():
-                path.replace(out / path.name)
+            copies = [Path(shutil.copyfile(path, Path(folder) / path.name)) for path in bundle.iterdir()]
+            for copy in copies:  # once there is room for all
+                copy.replace(out / copy.name)
         clear_others(out, graphs_in(bundle), before)
     except OSError as error:
         raise CheckpointError(write_failure(out, error)) from error
