@@ -118,7 +118,7 @@ def _copy(bundle: Path, copy: Path, key: bytes) -> None:
         copy.with_name(_KEY).write_bytes(key)
         shutil.copytree(bundle, copy, symlinks=True, ignore=shutil.ignore_patterns(_UNSIGNED))
         for folder, _, _ in os.walk(copy):
-            os.chmod(folder, 0o700)  # it has the bundle's mode, which may be read-only
+            Path(folder).chmod(0o700)  # it has the bundle's mode, which may be read-only
     except shutil.Error as error:
         path, _, why = error.args[0][0]
         raise EngineError(f"The bundle {bundle} cannot be copied to verify it: {path}: {why}") from error

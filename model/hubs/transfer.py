@@ -158,7 +158,8 @@ def _client(url: str) -> httpx.Client:
         return httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
     except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{without_user(url)} cannot be downloaded with the proxies and certificates of the environment: {reason(error)}."
+            f"{without_user(url)} cannot be downloaded with the proxies and certificates of the environment: "
+            f"{reason(error)}."
         ) from error
 
 
