@@ -23,6 +23,7 @@ from model.preprocess import Pixels
 from model.spec import Int8Scales, Metrics, ModelSpec, Network, Precision
 
 _NUM_GENERATED = 32
+_LARGEST_GENERATED = 4096  # pixels; 32 pictures of 48 MiB
 _NUM_COMPARED = 16  # pictures, each with its negative, by which a constant network is known
 _UNTRAINED = (
     "The network gives every picture the same answer, as an untrained head does: the bundle classifies nothing, and "
@@ -122,7 +123,15 @@ def publish(
 
 
 def generated_images(spec: ModelSpec) -> Pixels:
-    """Gradients, stripes and noise, uint8 [32, H, W, C]: for a checkpoint that came without pictures."""
+    """Gradients, stripes and noise, uint8 [32, H, W, C]: for a checkpoint that came without pictures.
+
+    Raises: ExportError for pictures that memory is not made for; a few numbers of a file of weights may ask for them.
+    """
+    if spec.image_size > _LARGEST_GENERATED:
+        raise ExportError(
+            f"{spec.name} sees pictures of {spec.image_size} pixels; expected at most {_LARGEST_GENERATED}, as its "
+            "graphs are proved with 32 of them."
+        )
     generator = np.random.default_rng(0)
     size = spec.image_size
     ramp = np.linspace(0, 1, size)

@@ -7,6 +7,7 @@ would cost every worker 53 MB. Knows nothing of graphs or cards.
 
 import base64
 import binascii
+import os
 import re
 import shutil
 import subprocess
@@ -116,6 +117,8 @@ def _copy(bundle: Path, copy: Path, key: bytes) -> None:
     try:
         copy.with_name(_KEY).write_bytes(key)
         shutil.copytree(bundle, copy, symlinks=True, ignore=shutil.ignore_patterns(_UNSIGNED))
+        for folder, _, _ in os.walk(copy):
+            Path(folder).chmod(0o700)  # it has the bundle's mode, which may be read-only
     except shutil.Error as error:
         path, _, why = error.args[0][0]
         raise EngineError(f"The bundle {bundle} cannot be copied to verify it: {path}: {why}") from error

@@ -24,7 +24,7 @@ def sign(
         raise MixerError("This command needs model-signing; install it with: scripts/install cpu,signing")
     if not bundle.is_dir() or not is_one(bundle):
         raise ExportError(f"{bundle} is no bundle; expected a folder with fp32.onnx, fp16.onnx or int8.onnx.")
-    _expect_private_key(key)
+    _expect_private_key(key, bundle)
     with TemporaryDirectory(prefix="mixer-sign-") as folder:
         new = Path(folder) / SIGNATURE
         ignored = ("--ignore-paths", bundle / SIGNATURE)
@@ -36,8 +36,10 @@ def sign(
     typer.echo(f"{bundle / SIGNATURE}: the signature of all that {bundle} holds")
 
 
-def _expect_private_key(key: Path) -> None:
-    """Raises ExportError."""
+def _expect_private_key(key: Path, bundle: Path) -> None:
+    """Raises ExportError; for a key in the bundle as well, which would go wherever that goes."""
+    if bundle.resolve() in key.resolve().parents:
+        raise ExportError(f"--key is {key}, which is within the bundle {bundle}; expected a key outside of it.")
     try:
         pem = key.read_bytes()
     except OSError as error:

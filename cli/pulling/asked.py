@@ -5,6 +5,7 @@ Imports little: it is asked at every start, mostly to find that a bundle is name
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Asked:
         """
         content = [VERSION, self.source, self.labels, *_states(self.source)]
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-        return f"{''.join(c if c.isalnum() or c in '._-' else '-' for c in self.source)[-80:].lstrip('.')}-{digest}"
+        return f"{re.sub('[^A-Za-z0-9._-]', '-', self.source)[-80:].lstrip('.')}-{digest}"  # bytes are what is limited
 
 
 def asked_of(model: Path, labels: tuple[str, ...] | None = None) -> Asked | None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def pull(
     made = make(asked, Store(cache_folder()), console.print, bytes_told, again=again)
     console.print(f"{'' if made.passed else 'warning: '}{model}: {made.told}")
     if out is not None:
-        shutil.copytree(made.bundle, out, dirs_exist_ok=True)
+        _copy(made.bundle, out)
     typer.echo(out or made.bundle)
 
 
@@ -55,6 +56,23 @@ def _words(labels: Path | None) -> tuple[str, ...] | None:
     from model.data.layout import IMAGENET_1K, read_labels  # noqa: PLC0415
 
     return None if labels is None else read_labels(IMAGENET_1K if str(labels) == "imagenet1k" else labels)
+
+
+def _copy(bundle: Path, out: Path) -> None:
+    """Put the graphs of `bundle` into `out`, each whole, in place of all that are there. Raises CheckpointError."""
+    from export.target import clear_others, graphs_in  # noqa: PLC0415
+    from model.hubs.cache import write_failure  # noqa: PLC0415
+
+    before = tuple(graphs_in(out))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out, prefix=".pull-") as folder:
+            copies = [Path(shutil.copyfile(path, Path(folder) / path.name)) for path in bundle.iterdir()]
+            for copy in copies:  # once there is room for all
+                copy.replace(out / copy.name)
+        clear_others(out, graphs_in(bundle), before)
+    except OSError as error:
+        raise CheckpointError(write_failure(out, error)) from error
 
 
 def _expect_free(out: Path) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from cli.pulling.asked import Asked
 from model.errors import CheckpointError
@@ -69,11 +68,14 @@ class Store:
     def put(self, asked: Asked, key: str, made: Made) -> Made:
         """Move a finished bundle out of its folder, and remember what it is of. Raises: OSError."""
         place = self._models / key / made.bundle.name
-        if not place.is_dir():
-            shutil.rmtree(place.parent, ignore_errors=True)
-            made.bundle.parent.rename(place.parent)
+        place.parent.mkdir(exist_ok=True)  # the same weights by another name may be there, and served from there
+        try:
+            made.bundle.rename(place)
+        except OSError:
+            if not place.is_dir():
+                raise
         content = {"source": asked.source, "bundle": f"{key}/{place.name}", "passed": made.passed, "told": made.told}
-        with NamedTemporaryFile("w", encoding="utf-8", dir=self._asked, prefix=".", delete=False) as file:
-            json.dump(content, file, indent=2)
-        Path(file.name).replace(self._asked / f"{asked.key}.json")
+        partial = self._asked / f".{asked.key}.json"  # read by other users, too: of no mode of its own
+        partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        partial.replace(self._asked / f"{asked.key}.json")
         return Made(place, made.passed, made.told)

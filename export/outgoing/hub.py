@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import ExportError
+from model.hubs.address import without_user
 from model.hubs.names import ENDPOINT_VARIABLE
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def upload(folder: Path, repository: str, *, private: bool | None, revision: str
     except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, OSError, RuntimeError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) else error  # it names a file, and has why as cause
         reason = _refusal(cause) if isinstance(cause, HfHubHTTPError) else _one_line(str(error)) or type(error).__name__
-        raise ExportError(f"{repository} cannot be pushed to at {api.endpoint}: {reason}.") from error
-    return str(address)
+        raise ExportError(f"{repository} cannot be pushed to at {without_user(api.endpoint)}: {reason}.") from error
+    return without_user(str(address))
 
 
 def _refusal(error: "HfHubHTTPError") -> str:
@@ -64,4 +65,4 @@ def _refusal(error: "HfHubHTTPError") -> str:
 
 
 def _one_line(words: str) -> str:
-    return " ".join(words.split())[:_MOST_CHARACTERS].rstrip(".")
+    return " ".join(without_user(words).split())[:_MOST_CHARACTERS].rstrip(".")

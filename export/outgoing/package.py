@@ -49,6 +49,7 @@ def collect(source: Path, folder: Path) -> None:
 def _collect_bundle(bundle: Path, folder: Path) -> None:
     try:
         if (bundle / SIGNATURE).is_file():
+            _expect_no_links(bundle)
             shutil.copytree(bundle, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git*"))
             return
         for path in _files_of(bundle):
@@ -59,6 +60,13 @@ def _collect_bundle(bundle: Path, folder: Path) -> None:
         raise ExportError(f"{bundle} cannot be copied: {error}") from error
     if (bundle / CHECKPOINT / CONFIG).is_file():
         _add_timm(checkpoints.load(bundle / CHECKPOINT), folder)
+
+
+def _expect_no_links(bundle: Path) -> None:
+    """Raises ExportError: what a link leads to is not signed, and may be anything on this machine."""
+    for path in bundle.rglob("*"):
+        if path.is_symlink():
+            raise ExportError(f"{path} is a link, in a bundle that is signed; expected files alone.")
 
 
 def _files_of(bundle: Path) -> Iterator[Path]:

@@ -44,7 +44,9 @@ def expect_timm_folder(folder: Path) -> None:
 
 
 def _is_timm_layout(folder: Path) -> bool:
+    """Whether a Mixer is there; timm's other networks lie in folders of the same files, and are nobody's to replace."""
     try:
-        return "architecture" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"]
+        return bool(architecture.startswith("mixer_"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False

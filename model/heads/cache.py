@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.hubs.lock import alone_with
 from model.network.checkpoint_folder import write_atomically
 
 Vectors = NDArray[np.float32]
+DIGEST_BYTES = 16
 
 
 class EmbeddingCache:
@@ -20,15 +22,8 @@ class EmbeddingCache:
 
     def __init__(self, path: Path, width: int) -> None:
         self._path, self._width = path, width
-        self._vectors: dict[bytes, Vectors] = {}
+        self._vectors = self._stored()
         self._is_changed = False
-        try:
-            with path.open("rb") as file, np.load(file) as stored:
-                digests, vectors = stored["digests"], stored["vectors"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
-            return
-        if vectors.shape == (len(digests), width):
-            self._vectors = {digest.tobytes(): vectors[row] for row, digest in enumerate(digests)}
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._vectors
@@ -45,25 +40,40 @@ class EmbeddingCache:
         self._is_changed = True
 
     def write(self) -> str | None:
-        """Write what has been put since it was read. Returns why it could not be written, if so."""
+        """Add what has been put since it was read; another process may have added, too, and may be writing now.
+
+        Returns: why it could not be written, if so.
+        """
         if not self._is_changed:
             return None
-        digests = np.frombuffer(b"".join(self._vectors), np.uint8).reshape(len(self._vectors), -1)
-        vectors = np.stack(list(self._vectors.values()))
-
-        def save(path: Path) -> None:
-            with path.open("wb") as file:
-                np.savez(file, digests=digests, vectors=vectors)
-
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, save)
+            with alone_with(self._path.with_suffix(".lock")):
+                self._vectors = {**self._stored(), **self._vectors}
+                write_atomically(self._path, self._save)
         except OSError as error:
             return f"{self._path} cannot be written: {error.strerror or error}"
         self._is_changed = False
         return None
 
+    def _stored(self) -> dict[bytes, Vectors]:
+        """What the file has."""
+        try:
+            with self._path.open("rb") as file, np.load(file) as stored:
+                digests, vectors = stored["digests"], stored["vectors"]
+            is_ours = digests.shape == (len(vectors), DIGEST_BYTES) and vectors.shape == (len(digests), self._width)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError):
+            return {}
+        if not is_ours or (digests.dtype, vectors.dtype) != (np.uint8, np.float32):
+            return {}
+        return {digest.tobytes(): vectors[row] for row, digest in enumerate(digests)}
+
+    def _save(self, path: Path) -> None:
+        digests = np.frombuffer(b"".join(self._vectors), np.uint8).reshape(len(self._vectors), DIGEST_BYTES)
+        with path.open("wb") as file:
+            np.savez(file, digests=digests, vectors=np.stack(list(self._vectors.values())))
+
 
 def content_digest(content: bytes) -> bytes:
-    """16 bytes that two different files do not share."""
-    return hashlib.blake2b(content, digest_size=16).digest()
+    """DIGEST_BYTES that two different files do not share."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()

@@ -48,7 +48,7 @@ def freeze_from(options: TrainOptions, callbacks: TrainCallbacks) -> Learned:
     if (options.out / RESUME).exists():
         raise TrainingError(f"{options.out} holds a run of all weights; expected another --out for a --freeze.")
     start = open_frozen(options, callbacks)
-    earlier = stored.read(Path(start.source), start.key) if options.add else None
+    earlier = stored.read(Path(start.source), start.key, start.base.spec.labels) if options.add else None
     new, listed = gather(start, options, options.chosen_recipe(), callbacks)
     whole = new if earlier is None else merged(earlier, new)
     expect_classes(whole, listed, options.data)
@@ -57,8 +57,8 @@ def freeze_from(options: TrainOptions, callbacks: TrainCallbacks) -> Learned:
     callbacks.on_choices(choices(start, whole, recipe))
     judged = learn(whole, recipe)
     made = _checkpoint(start, options, recipe, whole, judged, listed)
+    stored.write(whole, options.out)  # first: a kill between the two leaves no class without its embeddings
     checkpoint.save(made, options.out)
-    stored.write(whole, options.out)
     return Learned(made, judged, listed)
 
 

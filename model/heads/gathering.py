@@ -46,7 +46,7 @@ def merged(earlier: Stored, new: Stored) -> Stored:
 
 
 def expect_classes(whole: Stored, listed: Listing, folder: Path) -> None:
-    """Raises DataError for fewer than two classes, or one without a picture."""
+    """Raises DataError for fewer than two classes, one without a picture, or no picture to judge by."""
     if len(whole.labels) < 2:
         raise DataError(
             f"{folder} has {len(whole.labels)} class; expected at least 2, or --add with --init, the checkpoint of an "
@@ -57,6 +57,8 @@ def expect_classes(whole: Stored, listed: Listing, folder: Path) -> None:
         label = whole.labels[int(counts.argmin())]
         reasons = [reason for path, reason in listed.skipped if label in path.parts]
         raise DataError(" ".join([f"{folder} has no readable training picture of {label!r}.", *reasons[:1]]))
+    if not len(whole.val):
+        raise DataError(f"{folder} has no readable picture to judge a head by; expected two of a class, or more.")
 
 
 def _joined(first: Embedded, second: Embedded) -> Embedded:

@@ -27,7 +27,7 @@ class Stored:
 
 
 def write(stored: Stored, folder: Path) -> None:
-    """Raises CheckpointError where the folder cannot be written."""
+    """Make the folder where it is missing. Raises CheckpointError where it cannot be written."""
 
     def save(path: Path) -> None:
         with path.open("wb") as file:
@@ -41,13 +41,17 @@ def write(stored: Stored, folder: Path) -> None:
             )
 
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / EMBEDDINGS, save)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {write_failure(error, folder)}") from error
 
 
-def read(folder: Path, key: str) -> Stored:
-    """Raises CheckpointError where there are none, or they are of another trunk."""
+def read(folder: Path, key: str, labels: tuple[str, ...]) -> Stored:
+    """labels: the checkpoint's, with which those of the embeddings begin; more are of a run that was killed.
+
+    Raises: CheckpointError where there are none, or they are of another trunk or of other classes.
+    """
     path = folder / EMBEDDINGS
     if not path.is_file():
         raise CheckpointError(
@@ -62,7 +66,7 @@ def read(folder: Path, key: str) -> Stored:
                 _embedded("val", content),
                 bool(content["is_held_out"]),
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} cannot be read as embeddings: {error}") from error
     if stored.train.vectors.ndim != 2 or stored.val.vectors.ndim != 2:
         raise CheckpointError(f"{path} has embeddings of an unknown form; expected a row for each picture.")
@@ -70,6 +74,11 @@ def read(folder: Path, key: str) -> Stored:
         raise CheckpointError(
             f"{path} is of other weights or another way to see pictures than {folder} has now; expected those that "
             "--freeze left. Train on all pictures with --freeze, from this checkpoint."
+        )
+    if stored.labels[: len(labels)] != labels:
+        raise CheckpointError(
+            f"{path} is of {len(stored.labels)} classes; expected the {len(labels)} of {folder}. Train on all pictures "
+            "with --freeze, from this checkpoint."
         )
     return stored
 

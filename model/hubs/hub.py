@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from model.errors import CheckpointError
 from model.hubs import transfer
+from model.hubs.address import without_user
 from model.hubs.transfer import Progress, Transfer, Unreachable
 
 _SWITCHED_OFF = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")
@@ -80,7 +81,7 @@ def fetch(
     except library.errors.HfHubHTTPError as error:
         raise _refusal(url, wanted, library.errors, error) from error
     except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
-        raise Unreachable(f"{url} cannot be downloaded: {_reason(library, error)}.") from error
+        raise Unreachable(f"{without_user(url)} cannot be downloaded: {_reason(library, error)}.") from error
 
 
 def _library() -> Any:
@@ -123,14 +124,16 @@ def _refusal(url: str, wanted: HubFile, errors: Any, error: Any) -> CheckpointEr
     elif isinstance(error, errors.RevisionNotFoundError):
         why = f"{status}; expected another revision than {wanted.revision}, which {wanted.repository} does not have"
     elif isinstance(error, errors.EntryNotFoundError):
-        return NoSuchFile(f"{url} cannot be downloaded: {status}; {wanted.repository} has no {wanted.filename}.")
+        return NoSuchFile(
+            f"{without_user(url)} cannot be downloaded: {status}; {wanted.repository} has no {wanted.filename}."
+        )
     elif status in (401, 403) or isinstance(error, errors.RepositoryNotFoundError):
         why = f"{status}, as for what is private or is not there; expected {_TOKEN}, and a name without a slip"
     elif status == 404:
         why = "404; expected a repository that is there, and has the file"
     else:
-        return Unreachable(f"{url} cannot be downloaded: {transfer.reason(error)}.")
-    return CheckpointError(f"{url} cannot be downloaded: {why}.")
+        return Unreachable(f"{without_user(url)} cannot be downloaded: {transfer.reason(error)}.")
+    return CheckpointError(f"{without_user(url)} cannot be downloaded: {why}.")
 
 
 def _reason(library: Any, error: Exception) -> str:

@@ -5,6 +5,7 @@ architecture, num_classes, label_names and label_descriptions. Older files have 
 """
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from model.spec import Fit, Interpolation
 
 _MIXERS = "mixer_"  # timm's architectures of the paper; gMixer, ResMLP and gMLP have other layers
 _IMAGENET_CLASSES = 1000
+_MOST_OF_A_PIXEL = 1000  # of a mean, which is a share of 1; some have 255 there
 _GELUS = {"gelu": "erf", "gelu_tanh": "tanh"}
 _DEFAULTS = {
     "interpolation": "bicubic",
@@ -25,6 +27,7 @@ _DEFAULTS = {
     "mean": (0.5,) * 3,
     "std": (0.5,) * 3,
 }
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # of Unicode: what controls a terminal, ends a line or is no character
 _BORDER = "crop_mode 'border' adds black strips there, and the picture's own border color here."
 
 
@@ -37,7 +40,7 @@ def read(path: Path) -> Mapping[str, Any]:
     """The content of a config.json. Raises CheckpointError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds {type(content).__name__}; expected an object with an architecture.")
@@ -83,6 +86,8 @@ def _pixel_values(name: str, values: Any) -> tuple[float, ...]:
     listed = values if isinstance(values, Sequence) and not isinstance(values, str) else ()
     if len(listed) not in (1, 3) or not all(isinstance(value, int | float) for value in listed):
         raise ValueError(f"has {name} {values!r}; expected one number, or one for each of three channels.")
+    if not all(abs(value) <= _MOST_OF_A_PIXEL for value in listed):  # JSON of Python has NaN and Infinity
+        raise ValueError(f"has {name} {values!r}; expected numbers of at most {_MOST_OF_A_PIXEL}.")
     scaled = tuple(round(255 * value, 6) for value in listed)
     return scaled[:1] if len(set(scaled)) == 1 else scaled
 
@@ -121,5 +126,12 @@ def _labels(names: Any, descriptions: Any) -> tuple[str, ...] | None:
         raise ValueError("has label_names that are no list of words; expected one.")
     words = descriptions if isinstance(descriptions, Mapping) else {}
     labels = [str(words.get(name, name)).strip() or name for name in names]
+    wrong = next((label for label in labels if not _is_line(label)), None)
+    if wrong is not None:
+        raise ValueError(f"has the label {wrong!r}; expected a line of text.")
     count = Counter(labels)
     return tuple(label if count[label] == 1 else f"{label} ({index})" for index, label in enumerate(labels))
+
+
+def _is_line(label: str) -> bool:
+    return bool(label) and not any(unicodedata.category(character) in _NO_TEXT for character in label)

@@ -8,13 +8,14 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from model.errors import CheckpointError
+from model.hubs.address import without_user
 from model.hubs.cache import write_failure
 from model.hubs.lock import alone_with
 
@@ -40,6 +41,11 @@ class Transfer:
     path: Path
     headers: Mapping[str, str] = field(default_factory=dict)
     digest: tuple[str, str] | None = None
+
+    @property
+    def told(self) -> str:
+        """The address, for errors."""
+        return without_user(self.url)
 
     @property
     def partial(self) -> Path:
@@ -69,14 +75,14 @@ def fetch(transfer: Transfer, progress: Progress = lambda done, total: None, tri
             finally:
                 _forget_nothing(transfer)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unreachable(f"{transfer.url} cannot be downloaded: {reason(error)}.") from error
+        raise Unreachable(f"{transfer.told} cannot be downloaded: {reason(error)}.") from error
     except OSError as error:
         raise CheckpointError(write_failure(transfer.path.parent, error)) from error
 
 
 def reason(error: Exception) -> str:
     """The first line of an error, without its full stop."""
-    words = str(error).strip()
+    words = without_user(str(error).strip())
     return words.splitlines()[0].rstrip(".") if words else type(error).__name__
 
 
@@ -94,18 +100,19 @@ def _download(transfer: Transfer, progress: Progress, tries: int) -> tuple[str, 
 
 def _download_once(transfer: Transfer, progress: Progress) -> tuple[str, str] | None:
     with _response(transfer) as response:
-        if response.status_code == 416:  # the partial file is no beginning of this one
+        before = transfer.partial.stat().st_size
+        if before and not _goes_on(transfer, response, before):
             os.truncate(transfer.partial, 0)
             return _download_once(transfer, progress)
-        if response.status_code not in (200, 206):
+        if response.status_code not in ((200, 206) if before else (200,)):
             status = f"{response.status_code} {response.reason_phrase}".rstrip()
-            raise Unreachable(f"{transfer.url} answers {status}; expected the file.")
+            raise Unreachable(f"{transfer.told} answers {status}; expected the file.")
         resumed = response.status_code == 206
-        done = transfer.partial.stat().st_size if resumed else 0
+        done = before if resumed else 0
         total = done + int(response.headers.get("content-length", 0))
         _expect_room(transfer, total - done)
-        transfer.validator.write_text(response.headers.get("etag", ""))
         with transfer.partial.open("ab" if resumed else "wb") as file:
+            transfer.validator.write_text(_etag(response))  # once no byte of another file is left
             for chunk in response.iter_raw():
                 file.write(chunk)
                 done += len(chunk)
@@ -113,12 +120,30 @@ def _download_once(transfer: Transfer, progress: Progress) -> tuple[str, str] | 
         return _checksum(response)
 
 
+def _goes_on(transfer: Transfer, response: httpx.Response, size: int) -> bool:
+    """Whether an answer does not belie the `size` bytes that are there: not all servers heed If-Range, or the range."""
+    if response.status_code != 206:
+        return response.status_code != 416
+    is_next = response.headers.get("content-range", "").startswith(f"bytes {size}-")
+    return is_next and (transfer.digest is not None or _etag(response) == _known_etag(transfer))
+
+
+def _etag(response: httpx.Response) -> str:
+    """The server's name of the file; empty where it cannot be sent back."""
+    etag: str = response.headers.get("etag", "")
+    return etag if etag.isascii() else ""
+
+
+def _known_etag(transfer: Transfer) -> str:
+    return transfer.validator.read_text() if transfer.validator.exists() else ""
+
+
 @contextmanager
 def _response(transfer: Transfer) -> Iterator[httpx.Response]:
     """The answer to a request for the missing bytes. If-Range makes a server with another file send all of it."""
     headers = {**transfer.headers, "accept-encoding": "identity"}
     size = transfer.partial.stat().st_size
-    etag = transfer.validator.read_text() if transfer.validator.exists() else ""
+    etag = _known_etag(transfer)
     if size and transfer.digest is not None:
         headers |= {"range": f"bytes={size}-"}
     elif size and etag:
@@ -133,7 +158,8 @@ def _client(url: str) -> httpx.Client:
         return httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
     except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{url} cannot be downloaded with the proxies and certificates of the environment: {reason(error)}."
+            f"{without_user(url)} cannot be downloaded with the proxies and certificates of the environment: "
+            f"{reason(error)}."
         ) from error
 
 
@@ -142,7 +168,8 @@ def _checksum(response: httpx.Response) -> tuple[str, str] | None:
     for entry in response.headers.get("x-goog-hash", "").split(","):
         algorithm, _, digest = entry.strip().partition("=")
         if algorithm == "md5":
-            return algorithm, base64.b64decode(digest).hex()
+            with suppress(ValueError):  # another server's header of that name
+                return algorithm, base64.b64decode(digest, validate=True).hex()
     return None
 
 
@@ -151,7 +178,7 @@ def _expect_room(transfer: Transfer, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise CheckpointError(
-            f"{folder} has {free >> 20} MiB free; expected {needed >> 20} MiB, which {transfer.url} takes."
+            f"{folder} has {free >> 20} MiB free; expected {needed >> 20} MiB, which {transfer.told} takes."
         )
 
 
@@ -164,7 +191,7 @@ def _expect_digest(transfer: Transfer, sent: tuple[str, str] | None) -> None:
         found = hashlib.file_digest(file, algorithm).hexdigest()
     if found != digest:
         _forget(transfer)
-        raise CheckpointError(f"{transfer.url} arrived with the {algorithm} {found}; expected {digest}. Try again.")
+        raise CheckpointError(f"{transfer.told} arrived with the {algorithm} {found}; expected {digest}. Try again.")
 
 
 def _forget(transfer: Transfer) -> None:

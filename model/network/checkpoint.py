@@ -15,6 +15,7 @@ from model.network.checkpoint_folder import FIRST, WEIGHTS, Description, first_l
 from model.network.mixer import MlpMixer
 from model.preprocess import Pixels
 from model.spec import ModelSpec
+from model.weights.mixer_weights import expect_blocks
 from model.weights.tensor_names import unwrapped
 
 
@@ -38,9 +39,11 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 def load(folder: Path) -> Checkpoint:
     """Read a checkpoint folder. Raises CheckpointError, naming the file and what is wrong with it."""
     description = load_description(folder)
-    model = MlpMixer(description.config)
     try:
-        model.load_state_dict(unwrapped(folder / WEIGHTS, load_file(folder / WEIGHTS), FIRST))
+        state = unwrapped(folder / WEIGHTS, load_file(folder / WEIGHTS), FIRST)
+        expect_blocks(folder / WEIGHTS, description.config, state)
+        model = MlpMixer(description.config)
+        model.load_state_dict(state)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder / WEIGHTS} does not hold this network's weights: {first_line(error)}"

@@ -70,7 +70,7 @@ def load_description(folder: Path) -> Description:
         content = json.loads(path.read_text(encoding="utf-8"))
         config = TypeAdapter(MixerConfig).validate_python(content["model"])
         spec = ModelSpec.model_validate(content["spec"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's config: {first_line(error)}") from error
     _expect_agreement(path, config, spec)
     return Description(config, spec, content.get("training", {}), _load_images(folder / IMAGES, config.channels))

@@ -6,12 +6,14 @@ Knows the names of public weights, and leaves fetching them to download.py and w
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors.numpy import save_file
 
 from model.data.layout import IMAGENET_1K, read_labels
 from model.errors import CheckpointError
+from model.hubs.address import without_user
 from model.hubs.remote import PAPER_FIT, Remote
-from model.network.checkpoint_folder import Description, save_folder
+from model.network.checkpoint_folder import Description, first_line, save_folder
 from model.spec import ModelSpec, Source
 from model.weights.config import MixerConfig, variant_name
 from model.weights.layouts import Layout
@@ -50,7 +52,10 @@ def described(
     """The weights of a file with their spec, as `read` has it. Raises CheckpointError where the labels do not fit."""
     if remote is not None:
         weights = _prepared(path, weights, remote)
-    return ForeignModel(weights, _spec(path, layout, weights.config, labels, remote))
+    try:
+        return ForeignModel(weights, _spec(path, layout, weights.config, labels, remote))
+    except ValidationError as error:  # a file's name may be no text
+        raise CheckpointError(f"{path} cannot be described: {first_line(error)}") from error
 
 
 def _prepared(path: Path, weights: MixerWeights, remote: Remote) -> MixerWeights:
@@ -77,7 +82,7 @@ def _spec(
         labels=labels or _default_labels(config.num_classes, remote),
         fit=PAPER_FIT if remote is None else remote.fit,
         interpolation=layout.interpolation if remote is None else remote.interpolation,
-        source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else remote.url),
+        source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else without_user(remote.url)),
     )
 
 

@@ -5,7 +5,7 @@ The sizes are read off the shapes; nothing else of the file is read before a ten
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,6 +71,7 @@ def by_our_names(path: Path, layout: Layout, wrapped: StoredTensors) -> MixerWei
 
 def own_weights(path: Path, config: MixerConfig, tensors: StoredTensors) -> MixerWeights:
     """Tensors that bear our names already. Raises CheckpointError where they are not those of such a Mixer."""
+    expect_blocks(path, config, tensors)
     shapes = dict(tensor_shapes(config))
     if shapes.keys() != tensors.keys():
         missing, extra = shapes.keys() - tensors.keys(), tensors.keys() - shapes.keys()
@@ -79,6 +80,12 @@ def own_weights(path: Path, config: MixerConfig, tensors: StoredTensors) -> Mixe
         if tensors[name].shape != shape:
             raise CheckpointError(f"{path}: the tensor {name!r} is {tensors[name].shape}; expected {shape}.")
     return MixerWeights(config, tensors)
+
+
+def expect_blocks(path: Path, config: MixerConfig, tensors: Collection[str]) -> None:
+    """Raises CheckpointError for more blocks than tensors: a config may claim any number, and none is made of them."""
+    if config.num_blocks > len(tensors):
+        raise CheckpointError(f"{path} has {len(tensors)} tensors; expected those of {config.num_blocks} blocks.")
 
 
 def _reader(entry: Entry, tensors: Mapping[str, StoredTensor]) -> Callable[[], Array]:
@@ -94,7 +101,7 @@ def _infer(path: Path, layout: Layout, tensors: StoredTensors) -> MixerConfig:
         raise CheckpointError(
             f"{path} has a tensor of unexpected rank for the {layout.name} layout: {error}"
         ) from error
-    side = math.isqrt(num_patches)
+    side = math.isqrt(abs(num_patches))
     if side * side != num_patches:
         raise CheckpointError(f"{path} mixes {num_patches} patches; expected a square number.")
     blocks = {match[1] for name in tensors if (match := _BLOCK.match(name))}

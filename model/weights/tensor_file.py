@@ -4,6 +4,7 @@ The shapes are read when a file is opened; the numbers whenever they are asked f
 memory as a whole.
 """
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,12 @@ from model.errors import CheckpointError
 
 Array = NDArray[np.float32]
 
-_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(MemoryError, OverflowError),  # for a shape of more numbers than any file has
+    AttributeError,  # for a type of numbers that NumPy has not
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ def _floats(values: NDArray[Any]) -> Array:
     """Any numbers as float32; two bytes without a type are bfloat16, as np.save writes them."""
     if values.dtype == np.dtype("V2"):
         values = values.view(ml_dtypes.bfloat16)
+    if np.iscomplexobj(values):
+        raise ValueError("It has complex numbers.")
     return values.astype(np.float32, copy=False)
 
 

@@ -266,3 +266,9 @@ def test_the_published_graph_answers_as_torch_does(
     expected = torch_logits(checkpoint.model, images)
     most = {"fp32": 1e-6, "fp16": 5e-3, "int8": 5e-2}[precision]
     np.testing.assert_allclose(found, expected, rtol=0, atol=most * float(np.ptp(expected)))
+
+
+def test_pictures_that_memory_is_not_made_for_are_not_generated():
+    spec = toy_checkpoint().spec.model_copy(update={"name": "wide", "image_size": 100_000})
+    with pytest.raises(ExportError, match=r"wide sees pictures of 100000 pixels; expected at most 4096, as its graphs"):
+        generated_images(spec)

@@ -110,6 +110,20 @@ def test_what_was_changed_is_not_opened_and_named(bundle: Path, keys: Keys, tamp
     assert not opened
 
 
+def test_a_bundle_that_nobody_may_write_to_is_copied_into_folders_that_can_be_removed(bundle: Path, keys: Keys):
+    (bundle / "charts").mkdir()
+    sign(bundle, keys)
+    folders = (bundle / "charts", bundle)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        with verified(bundle, keys.public) as copy:
+            assert [path.stat().st_mode & 0o777 for path in (copy, copy / "charts")] == [0o700, 0o700]
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
 def noting(opened: list[Path]) -> Runtime:
     """ONNX Runtime, with a note of every graph it is given."""
 

@@ -77,6 +77,15 @@ def test_a_key_that_cannot_sign_is_told(
     assert not (bundle / SIGNATURE).exists()
 
 
+def test_a_key_in_the_bundle_which_would_be_pushed_with_it_is_not_signed_with(
+    mixer: Callable[..., int], bundle: Path, keys: Keys, capsys: pytest.CaptureFixture[str]
+):
+    shutil.move(keys.private, bundle / "key.pem")
+    assert mixer("sign", bundle, "--key", bundle / "key.pem") == 2
+    assert f"which is within the bundle {bundle}; expected a key outside of it." in capsys.readouterr().err
+    assert not (bundle / SIGNATURE).exists()
+
+
 def test_what_is_no_bundle_is_not_signed(
     mixer: Callable[..., int], tmp_path: Path, keys: Keys, capsys: pytest.CaptureFixture[str]
 ):

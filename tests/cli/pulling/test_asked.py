@@ -59,6 +59,12 @@ def test_a_key_can_name_a_file() -> None:
     assert key.startswith("hf-hub-someone-mixer-refs-pr-1-")
 
 
+def test_a_key_of_a_path_in_any_script_is_short_enough_for_a_file() -> None:
+    key = Asked("/models/" + "\u6a21" * 80 + ".npz").key
+    assert len(f".making-{key}.json".encode()) < 255
+    assert key != Asked("/models/" + "\u578b" * 80 + ".npz").key
+
+
 def test_labels_and_revisions_have_keys_of_their_own() -> None:
     asked = [Asked(NAME), Asked(f"{NAME}@v2"), Asked(NAME, ("a", "b")), Asked(NAME, ("b", "a"))]
     assert len({one.key for one in asked}) == 4

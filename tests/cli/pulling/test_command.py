@@ -41,6 +41,21 @@ def test_a_copy_goes_to_a_folder_of_ones_own(
     assert (out / "fp32.onnx").read_bytes() == (bundle / "fp32.onnx").read_bytes()
 
 
+def test_a_copy_takes_the_place_of_all_graphs_of_an_earlier_one(mixer: Mixer, bundle: Path, tmp_path: Path) -> None:
+    out = write_bundle(tmp_path / "served", color_spec(name="earlier"), ("fp32", "int8"))
+    assert mixer("pull", NAME, "--out", out) == 0
+    assert (out / "fp32.onnx").read_bytes() == (bundle / "fp32.onnx").read_bytes()
+    assert [path.name for path in out.iterdir()] == ["fp32.onnx"], "an int8 graph of another model would be served"
+
+
+def test_a_copy_to_where_nothing_can_be_written_is_one_line(
+    mixer: Mixer, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert mixer("pull", NAME, "--out", tmp_path / "file" / "out") == 2
+    assert f"mixer: {tmp_path}/file/out cannot be written: " in capsys.readouterr().err
+
+
 def expect_refusal(capsys: pytest.CaptureFixture[str], start: str) -> None:
     told = capsys.readouterr()
     assert told.out == ""

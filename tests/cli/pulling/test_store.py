@@ -1,6 +1,8 @@
 """The cache of bundles: found when complete, made by one at a time, and empty after whatever went wrong."""
 
+import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,22 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     told = f"{tmp_path}/file/models cannot be written: .*Not a directory"
     with pytest.raises(CheckpointError, match=told), Store(tmp_path / "file").making(ASKED, nobody_waits):
         raise AssertionError("there is no folder")
+
+
+def test_the_same_weights_in_a_file_of_another_name_leave_the_first_bundle_where_it_is(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), Asked("/models/copy.safetensors")
+    first = put(store)
+    with store.making(other, nobody_waits) as folder:
+        made = made_in(folder)
+        second = store.put(other, "key", replace(made, bundle=made.bundle.rename(folder / "key" / "copy")))
+    assert first.bundle.is_dir(), "a service may have it open"
+    assert (store.find(ASKED), store.find(other)) == (first, second)
+
+
+def test_another_user_may_read_what_was_made(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        put(Store(tmp_path))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "models" / "asked" / f"{ASKED.key}.json").stat().st_mode & 0o777 == 0o644

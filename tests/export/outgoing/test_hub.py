@@ -119,6 +119,15 @@ def test_a_hub_that_cannot_be_reached_is_told(folder: Path, monkeypatch: pytest.
             upload(folder)
 
 
+def test_the_password_of_a_mirror_is_not_told(server: WritableHub, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.url.replace("://", "://user:password@"))
+    server.refusals = {"/create": 500, "/api/models/shop/clothes": 500}
+    with pytest.raises(ExportError) as refused:
+        upload(folder)
+    assert str(refused.value).startswith(f"shop/clothes cannot be pushed to at {server.url}: ")
+    assert "password" not in str(refused.value)
+
+
 def test_offline_nothing_is_tried(server: WritableHub, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as HF_HUB_OFFLINE=1 sets at its import
     with pytest.raises(ExportError, match="offline"):

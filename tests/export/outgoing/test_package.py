@@ -83,6 +83,14 @@ def test_a_signed_bundle_goes_as_it_is(bundle: Path, toy: Checkpoint, tmp_path: 
         assert (tmp_path / "out" / name).read_bytes() == content
 
 
+def test_what_a_link_in_a_signed_bundle_leads_to_does_not_go(bundle: Path, tmp_path: Path):
+    (tmp_path / "token").write_text("a secret of this machine")
+    (bundle / "model.sig").write_text("a signature")
+    (bundle / "charts" / "notes").symlink_to(tmp_path / "token")
+    with pytest.raises(ExportError, match=r"charts/notes is a link, in a bundle that is signed; expected files alone"):
+        collected(bundle, tmp_path / "out")
+
+
 def test_any_other_folder_is_refused(tmp_path: Path):
     with pytest.raises(ExportError, match="photos is neither a bundle nor a checkpoint"):
         collected(tmp_path / "photos", tmp_path / "out")

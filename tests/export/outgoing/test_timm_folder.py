@@ -67,6 +67,15 @@ def test_a_checkpoint_is_not_written_over(tmp_path: Path):
     assert (tmp_path / "out" / "config.json").read_bytes() == before
 
 
+def test_another_network_of_timms_is_not_written_over(tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text('{"architecture": "resnet50"}')
+    (tmp_path / "out" / "model.safetensors").write_text("weights")
+    with pytest.raises(ExportError, match=r"out holds config.json, model.safetensors, and is not in timm's layout"):
+        written(tmp_path)
+    assert (tmp_path / "out" / "model.safetensors").read_text() == "weights"
+
+
 def test_a_file_in_its_place_is_told(tmp_path: Path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ExportError, match="out is a file; expected a folder"):

@@ -1,6 +1,10 @@
 """Which pictures are embedded, and what is kept of them on disk."""
 
+import fcntl
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,11 +47,57 @@ def test_what_is_kept_is_what_was_said(tmp_path: Path):
     assert counts == []
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 broken"])
+def saved(save: Callable[..., None], *arrays: Any, **named: Any) -> bytes:
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
+
+
+VECTOR = np.ones((1, 16), np.float32)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no archive",
+        b"PK\x03\x04 broken",
+        saved(np.save, VECTOR),
+        saved(np.savez, digests=np.array(1), vectors=VECTOR),
+        saved(np.savez, digests=np.zeros((1, 8), np.uint8), vectors=VECTOR),
+        saved(np.savez, digests=np.zeros((1, 16), np.uint8), vectors=VECTOR.astype(str)),
+    ],
+)
 def test_a_broken_cache_counts_as_empty_and_is_written_anew(tmp_path: Path, content: bytes):
     (tmp_path / "c.npz").write_bytes(content)
     cache = EmbeddingCache(tmp_path / "c.npz", 16)
     assert len(cache) == 0
+    cache.put(content_digest(b"a"), np.ones(16, np.float32))
+    assert cache.write() is None
+    assert len(EmbeddingCache(tmp_path / "c.npz", 16)) == 1
+
+
+def test_two_that_write_at_once_keep_what_both_have_found(tmp_path: Path):
+    caches = [EmbeddingCache(tmp_path / "c.npz", 16) for _ in range(2)]
+    digests = [content_digest(name) for name in (b"a", b"b")]
+    for cache, digest in zip(caches, digests, strict=True):
+        cache.put(digest, np.ones(16, np.float32))
+        assert cache.write() is None
+    kept = EmbeddingCache(tmp_path / "c.npz", 16)
+    assert all(digest in kept for digest in digests)
+
+
+class Watched(EmbeddingCache):
+    """A cache that finds its lock held whenever it writes."""
+
+    def _save(self, path: Path) -> None:
+        with (path.parent / "c.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        super()._save(path)
+
+
+def test_only_one_writes_at_a_time(tmp_path: Path):
+    cache = Watched(tmp_path / "c.npz", 16)
     cache.put(content_digest(b"a"), np.ones(16, np.float32))
     assert cache.write() is None
     assert len(EmbeddingCache(tmp_path / "c.npz", 16)) == 1

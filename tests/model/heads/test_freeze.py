@@ -72,6 +72,13 @@ def test_few_held_out_pictures_are_not_judged_by_but_folds_of_the_training_pictu
     assert learned.checkpoint.spec.metrics.data_set == CROSS_VALIDATION
 
 
+def test_a_picture_of_each_class_leaves_none_to_judge_by(tmp_path: Path, network: Path):
+    data = write_classes(tmp_path / "data", 1, "black", "white")
+    with pytest.raises(DataError, match=r"data has no readable picture to judge a head by; expected two of a class"):
+        Heard().run(options(data, network))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_validation_set_of_its_own_judges_however_small_it_is(tmp_path: Path, network: Path):
     write_classes(tmp_path / "data" / "train", 5, "black", "white")
     write_classes(tmp_path / "data" / "val", 2, "black", "white", seed=1)
@@ -144,6 +151,39 @@ def test_classes_are_added_only_to_a_head_whose_network_is_as_it_was(tmp_path: P
     with pytest.raises(CheckpointError, match=message):
         Heard().run(options(new, start, add=True, out=tmp_path / "second"))
     assert not (tmp_path / "second").exists()
+
+
+def test_classes_are_added_only_to_embeddings_that_have_all_of_the_checkpoints(tmp_path: Path, network: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    Heard().run(options(write_classes(tmp_path / "old", 8, "black", "white"), network, out=first))
+    Heard().run(options(write_classes(tmp_path / "new", 8, "grey"), first, add=True, out=second))
+    (second / EMBEDDINGS).write_bytes((first / EMBEDDINGS).read_bytes())
+    more = write_classes(tmp_path / "more", 8, "white", seed=5)
+    with pytest.raises(CheckpointError, match=r"embeddings.npz is of 2 classes; expected the 3 of .*second\. Train on"):
+        Heard().run(options(more, second, add=True, out=tmp_path / "third"))
+
+
+def test_a_run_that_is_killed_before_its_checkpoint_is_there_can_be_given_again(tmp_path: Path, network: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    Heard().run(options(write_classes(tmp_path / "old", 8, "black", "white"), network, out=first))
+    new = write_classes(tmp_path / "new", 8, "grey")
+    Heard().run(options(new, first, add=True, out=second))
+    (first / EMBEDDINGS).write_bytes((second / EMBEDDINGS).read_bytes())
+    learned = Heard().run(options(new, first, add=True, out=first))
+    assert learned.checkpoint.spec.labels == ("black", "white", "grey")
+
+
+def test_embeddings_are_there_before_the_checkpoint_that_needs_them(
+    tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise CheckpointError("The disk is full.")
+
+    monkeypatch.setattr(checkpoint, "save", fail)
+    data = write_classes(tmp_path / "data", 8, "black", "white")
+    with pytest.raises(CheckpointError, match="full"):
+        Heard().run(options(data, network))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [EMBEDDINGS]
 
 
 def test_one_class_is_none_and_is_told_how_it_could_be_added(tmp_path: Path, network: Path):

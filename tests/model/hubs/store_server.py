@@ -10,6 +10,7 @@ from typing import Any
 class Store(ThreadingHTTPServer):
     """Serves `content` under every path; what it does besides is set by its attributes.
 
+    lies: headers and content of every 206, whatever was asked for.
     breaks_off_after: of the next answers, after how many bytes each breaks off.
     """
 
@@ -21,6 +22,7 @@ class Store(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}
         self.breaks_off_after: list[int] = []
         self.status = 200
+        self.lies: tuple[dict[str, str], bytes] | None = None
         self.requests: list[tuple[str, str | None]] = []
 
 
@@ -30,6 +32,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         store = self.server
         wanted = self.headers.get("Range")
+        if wanted is not None and store.lies is not None:
+            store.requests.append((self.path, wanted))
+            headers, body = store.lies
+            self._head(206, {"Content-Length": str(len(body)), **headers})
+            self.wfile.write(body)
+            return
         store.requests.append((self.path, wanted))
         if store.status != 200:
             self._head(store.status, {"Content-Length": "0"})
@@ -42,6 +50,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         body = store.content[start:]
         headers = {"ETag": store.etag, "Content-Length": str(len(body)), **store.headers}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(store.content) - 1}/{len(store.content)}"
         self._head(206 if start else 200, headers)
         if store.breaks_off_after:
             body = body[: store.breaks_off_after.pop(0)]

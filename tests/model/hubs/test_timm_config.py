@@ -110,6 +110,13 @@ def test_another_network_than_a_mixer_is_named(architecture: str | None) -> None
         ({"crop_mode": "squash"}, "has crop_mode 'squash' with crop_pct 0.9; expected center, or squash or border w"),
         ({"mean": [1, 2]}, "has mean [1, 2]; expected one number, or one for each of three channels."),
         ({"mean": "0.5"}, "has mean '0.5'; expected one number, or one for each of three channels."),
+        ({"mean": [float("nan")] * 3}, "has mean [nan, nan, nan]; expected numbers of at most 1000."),
+        ({"std": [float("inf")]}, "has std [inf]; expected numbers of at most 1000."),
+        ({"std": [10**400]}, "has std [1000"),
+        ({"label_names": ["cat", "\ud800"]}, "has the label '\\ud800'; expected a line of text."),
+        ({"label_names": ["cat", "a\x1b[2J"]}, "has the label 'a\\x1b[2J'; expected a line of text."),
+        ({"label_names": ["cat", "a\nb"]}, "has the label 'a\\nb'; expected a line of text."),
+        ({"label_names": ["cat", ""]}, "has the label ''; expected a line of text."),
         ({"label_names": "cat"}, "has label_names that are no list of words; expected one."),
     ],
 )
@@ -121,7 +128,14 @@ def test_an_unknown_activation_is_named() -> None:
     assert refusal(described, model_args={"act_layer": "silu"}).endswith("'silu'; expected gelu or gelu_tanh.")
 
 
-@pytest.mark.parametrize(("content", "told"), [("{", "cannot be read as JSON"), ("[]", "holds list; expected an obj")])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON: maximum recursion depth exceeded"),
+        ("[]", "holds list; expected an obj"),
+    ],
+)
 def test_a_file_that_is_no_config_is_named(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=told):

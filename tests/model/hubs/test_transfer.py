@@ -124,6 +124,64 @@ def test_a_beginning_that_is_longer_than_the_file_is_thrown_away(store: Store, t
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    "lies",
+    [
+        pytest.param(({"ETag": '"one"', "Content-Range": f"bytes 0-{len(CONTENT) - 1}/9"}, CONTENT), id="all of it"),
+        pytest.param(({"ETag": '"two"', "Content-Range": "bytes 700-709/9"}, b"of another"), id="another file"),
+        pytest.param(({}, b"of what?"), id="no word"),
+    ],
+)
+def test_an_answer_that_does_not_go_on_with_the_beginning_is_not_added_to_it(
+    store: Store, tmp_path: Path, lies: tuple[dict[str, str], bytes]
+) -> None:
+    beginning = wanted(store, tmp_path)
+    beginning.partial.write_bytes(CONTENT[:700])
+    beginning.validator.write_text(store.etag)
+    store.lies = lies
+    transfer.fetch(beginning)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert ranges(store) == ["bytes=700-", None]
+
+
+def test_a_server_that_refuses_every_range_is_asked_once_more_and_no_more(store: Store, tmp_path: Path) -> None:
+    store.status = 416
+    (tmp_path / "file.part").write_bytes(CONTENT[:700])
+    with pytest.raises(Unreachable, match="answers 416 "):
+        transfer.fetch(wanted(store, tmp_path, SHA256))
+    assert len(store.requests) == 2
+
+
+@pytest.mark.process
+def test_a_kill_never_leaves_a_beginning_beside_the_name_of_another_file(store: Store, tmp_path: Path) -> None:
+    beginning = wanted(store, tmp_path)
+    beginning.partial.write_bytes(b"of another file")
+    beginning.validator.write_text('"another"')
+    code = (
+        "import os, signal; from pathlib import Path; from model.hubs import transfer;"
+        "Path.write_text = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        f"transfer.fetch(transfer.Transfer({beginning.url!r}, Path({str(beginning.path)!r})))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == -9
+    assert beginning.partial.read_bytes() == b""
+
+
+@pytest.mark.parametrize("headers", [{"x-goog-hash": "md5=a"}, {"ETag": '"\xe9"'}])
+def test_headers_that_mean_nothing_do_no_harm(store: Store, tmp_path: Path, headers: dict[str, str]) -> None:
+    store.headers, store.breaks_off_after = headers, [1000]
+    transfer.fetch(wanted(store, tmp_path))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_the_password_of_a_mirror_is_in_no_error(store: Store, tmp_path: Path) -> None:
+    store.status = 500
+    address = store.url.replace("://", "://user:password@") + "/file"
+    with pytest.raises(Unreachable) as caught:
+        transfer.fetch(Transfer(address, tmp_path / "file"))
+    assert str(caught.value).startswith(f"{store.url}/file answers 500")
+
+
 def test_a_second_one_waits_and_fetches_nothing(store: Store, tmp_path: Path) -> None:
     second = wanted(store, tmp_path, SHA256)
     (tmp_path / "file.part").write_bytes(CONTENT)

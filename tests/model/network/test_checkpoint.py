@@ -322,3 +322,14 @@ def test_torch_logits_take_any_array(kind: str) -> None:
     awkward = np.repeat(pixels, 2, axis=0)[::2] if kind == "strided" else pixels.copy()
     awkward.flags.writeable = kind == "strided"
     np.testing.assert_array_equal(torch_logits(model, awkward), torch_logits(model, pixels))
+
+
+def test_blocks_that_a_config_claims_are_not_made_before_they_are_counted(tmp_path: Path):
+    save(_checkpoint(), tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["model"]["num_blocks"] = 10**9
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors has \d+ tensors; expected those of 1000000000 blocks"
+    ):
+        load(tmp_path)

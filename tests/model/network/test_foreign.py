@@ -1,10 +1,12 @@
 """A foreign file, its spec, and the checkpoint folder made of it. test_zoo.py has what can be wrong with one."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from model.errors import CheckpointError
 from model.hubs import names
 from model.network import checkpoint, foreign, zoo
 from model.spec import Fit
@@ -38,3 +40,15 @@ def test_it_is_saved_as_torch_would_save_it(file: str, tmp_path: Path):
     assert (tmp_path / "ours" / "config.json").read_bytes() == (tmp_path / "torchs" / "config.json").read_bytes()
     for name, tensor in torchs.model.state_dict().items():
         np.testing.assert_array_equal(ours.model.state_dict()[name].numpy(), tensor.numpy())
+
+
+def test_the_password_of_a_mirror_is_not_kept_with_the_weights():
+    remote = names.find("google:gsam/Mixer-S_8", {names.GOOGLE_VARIABLE: "https://user:password@mirror.test/models"})
+    origin = foreign.read(VECTORS / "google_tiny.npz", None, remote).spec.source.origin
+    assert origin == "https://mirror.test/models/gsam/Mixer-S_8.npz"
+
+
+def test_a_file_whose_name_is_no_text_is_named(tmp_path: Path):
+    path = shutil.copy(VECTORS / "google_tiny.npz", tmp_path / "mixer\udcff.npz")
+    with pytest.raises(CheckpointError, match="cannot be described: 1 validation error for ModelSpec name Input"):
+        foreign.read(path)

@@ -1,5 +1,6 @@
 """Weights of foreign layouts by our names. What can be wrong with such a file, tests/model/network/test_zoo.py has."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +54,25 @@ def test_our_own_tensors_are_checked_against_the_sizes():
         own_weights(PATH, config, {**tensors, "extra": tensors["head.bias"]})
     with pytest.raises(CheckpointError, match=r"file: the tensor 'head.bias' is \(9,\); expected \("):
         own_weights(PATH, config, {**tensors, "head.bias": held(np.zeros(9, np.float32))})
+
+
+def test_more_blocks_than_tensors_are_refused_before_anything_is_made_of_them():
+    tensors = {"stem.weight": held(np.zeros((16, 16), np.float32))}
+    with pytest.raises(CheckpointError, match=r"file has 1 tensors; expected those of 1000000000 blocks\."):
+        own_weights(PATH, toy_config(num_blocks=10**9), tensors)
+
+
+def test_a_number_of_patches_below_zero_is_no_square(tmp_path: Path):
+    tensors = dict(np.load(VECTORS / "google_tiny.npz"))
+    kernel = "MixerBlock_0/token_mixing/Dense_0/kernel"
+    with zipfile.ZipFile(tmp_path / "file.npz", "w") as archive:
+        for name, tensor in tensors.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                if name == kernel:
+                    np.lib.format.write_array_header_1_0(
+                        file, {"descr": "<f4", "fortran_order": False, "shape": (-16, 24)}
+                    )
+                else:
+                    np.save(file, tensor)
+    with pytest.raises(CheckpointError, match=r"file\.npz mixes -16 patches; expected a square number"):
+        read_weights(tmp_path / "file.npz")

@@ -1,6 +1,8 @@
 """Tensors of any type of numbers are float32 when they are asked for; what is broken is named when it is met."""
 
+import json
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import ml_dtypes
@@ -70,7 +72,43 @@ def test_words_are_no_numbers(tmp_path: Path):
         tensor.read()
 
 
+def test_complex_numbers_are_not_cut_in_half(tmp_path: Path):
+    tensor = saved(tmp_path, ".npz", a=VALUES.astype(np.complex64))["a"]
+    with pytest.raises(CheckpointError, match=r"file\.npz cannot be read as \.npz: It has complex numbers"):
+        tensor.read()
+
+
 def test_objects_are_not_run(tmp_path: Path):
     np.savez(tmp_path / "file.npz", a=np.array([{"a": 1}], dtype=object))
     with pytest.raises(CheckpointError, match=r"allow_pickle=False"):
         open_npz(tmp_path / "file.npz")["a"].read()
+
+
+@pytest.mark.parametrize("count", [10**13, 10**30])
+def test_a_header_that_claims_more_numbers_than_memory_has_is_named(tmp_path: Path, count: int):
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count,)}
+    with (
+        zipfile.ZipFile(tmp_path / "file.npz", "w") as archive,
+        archive.open("a.npy", "w") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(CheckpointError, match=r"file\.npz cannot be read as \.npz: "):
+        open_npz(tmp_path / "file.npz")["a"].read()
+
+
+def test_an_archive_that_is_broken_within_lzma_is_named(tmp_path: Path):
+    path = tmp_path / "file.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive, archive.open("a.npy", "w") as file:
+        np.save(file, np.random.default_rng(0).random(1000))
+    content = bytearray(path.read_bytes())
+    content[60:200] = b"\xff" * 140
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"file\.npz cannot be read as \.npz: Corrupt input data"):
+        open_npz(path)["a"].read()
+
+
+def test_numbers_of_a_type_that_numpy_has_not_are_named(tmp_path: Path):
+    header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}}).encode()
+    (tmp_path / "file.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match=r"file\.safetensors cannot be read as .*float8_e4m3"):
+        open_safetensors(tmp_path / "file.safetensors")["a"].read()
