@@ -74,6 +74,7 @@ def test_what_is_no_part_of_a_recipe_changes_none() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--hidden", "64"], "--hidden is 64, without --freeze; expected both."),
         (["--views", "2"], "--views is 2, without a --teacher; expected both."),
         (["--teacher", "t.onnx", "--lessons", "kept"], "--lessons is kept, without --views; expected both."),
         (
