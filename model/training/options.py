@@ -43,8 +43,8 @@ class TrainOptions(Recipe):
     hidden: int = Field(
         default=0,
         ge=0,
-        description="With --freeze: the head has a hidden layer of this width. 0: it is linear. Default with --add: as "
-        "wide as that of the checkpoint.",
+        description="With --freeze: the head has a hidden layer of this width; 0 for a linear head. With --add and "
+        "without this flag, the checkpoint's width stays.",
     )
     out: Path = Field(
         default_factory=_default_out,
