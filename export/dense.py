@@ -23,12 +23,18 @@ class Dense:
 
 
 def find_dense(graph: onnx.GraphProto) -> list[Dense]:
-    """Every dense layer in the graph's order: stem, two for each MLP, head.
+    """Every dense layer in the graph's order: stem, two for each MLP, one or two of the head.
 
     Raises: ExportError where one is not as export.to_onnx writes it.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     return [_dense(node, constants) for node in graph.node if node.op_type == "Gemm"]
+
+
+def before_head(graph: onnx.GraphProto) -> list[Dense]:
+    """The same without those of the head: the one that gives the logits, and the one that takes the embedding."""
+    ends = {value.name for value in graph.output}
+    return [layer for layer in find_dense(graph) if ends.isdisjoint((layer.input, layer.output))]
 
 
 def _dense(gemm: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> Dense:

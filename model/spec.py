@@ -116,12 +116,16 @@ class Source(_Value):
 
 
 class Network(_Value):
-    """Sizes of the network inside, by the paper's names (MixerConfig has all of them)."""
+    """Sizes of the network inside, by the paper's names (MixerConfig has all of them).
+
+    head_hidden_dim: 0 where the head is linear, and not written then: earlier versions read such a spec.
+    """
 
     hidden_dim: int = Field(ge=1)
     num_blocks: int = Field(ge=1)
     tokens_mlp_dim: int = Field(ge=1)
     channels_mlp_dim: int = Field(ge=1)
+    head_hidden_dim: int = Field(default=0, ge=0, exclude_if=lambda dim: dim == 0)
 
 
 class ModelSpec(_Value):
@@ -165,7 +169,9 @@ class ModelSpec(_Value):
         token_mixing = 2 * hidden * tokens * self.network.tokens_mlp_dim
         channel_mixing = 2 * tokens * hidden * self.network.channels_mlp_dim
         blocks = self.network.num_blocks * (token_mixing + channel_mixing)
-        return 2e-9 * (tokens * self.patch_bytes * hidden + blocks + hidden * self.num_classes)
+        head_hidden = self.network.head_hidden_dim
+        head = hidden * head_hidden + (head_hidden or hidden) * self.num_classes
+        return 2e-9 * (tokens * self.patch_bytes * hidden + blocks + head)
 
     @property
     def widest_activation(self) -> int | None:

@@ -55,7 +55,9 @@ class CardFacts:
         channel_mlp = 2 * hidden * network.channels_mlp_dim + network.channels_mlp_dim + hidden
         layer_norm = 2 * hidden
         blocks = network.num_blocks * (2 * layer_norm + token_mlp + channel_mlp)
-        return (spec.patch_bytes + 1) * hidden + blocks + layer_norm + (hidden + 1) * spec.num_classes
+        head_hidden = network.head_hidden_dim
+        head = (hidden + 1) * head_hidden + ((head_hidden or hidden) + 1) * spec.num_classes
+        return (spec.patch_bytes + 1) * hidden + blocks + layer_norm + head
 
     @property
     def mmac(self) -> float | None:

@@ -63,10 +63,11 @@ def architecture_of(facts: CardFacts) -> str:
     name = "MLP-Mixer" if spec.variant == "custom" else f"MLP-Mixer {spec.variant}"
     if network is None or parameters is None:
         return f"{name}, patches of {spec.patch_size} pixels"
+    has_hidden = network.head_hidden_dim > 0
     return (
         f"{name}, {parameters:,} parameters: patches of {spec.patch_size} pixels, hidden {network.hidden_dim}, "
         f"{network.num_blocks} blocks, token-mixing MLP {network.tokens_mlp_dim}, channel-mixing MLP "
-        f"{network.channels_mlp_dim}"
+        f"{network.channels_mlp_dim}" + (f", a hidden layer of {network.head_hidden_dim} in the head" * has_hidden)
     )
 
 

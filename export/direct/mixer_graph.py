@@ -53,6 +53,17 @@ class _Layers:
     def layer_norm(self, value: str, name: str) -> str:
         return self.nodes.layer_norm(value, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), name)
 
+    def gemm(self, rows: str, name: str, output: str) -> str:
+        """Rows [n, in] through the dense layer `name`."""
+        return self.nodes.gemm(rows, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), output)
+
+    def head(self, embedding: str, output: str) -> str:
+        """Embeddings [N, C] -> logits [N, K], through the hidden layer where there is one."""
+        if self.config.head_hidden_dim:
+            hidden = self.gemm(embedding, "head_hidden", "head_hidden")  # N D_H
+            embedding = self.nodes.gelu(hidden, "head_gelu", self.config.gelu)
+        return self.gemm(embedding, "head", output)
+
     def read(self, name: str) -> Array:
         """A tensor that is taken in several parts, one after the other."""
         if self._last is None or self._last[0] != name:
@@ -112,20 +123,17 @@ class _Rows(_Layers):
             tokens = nodes.add(tokens, mixed, f"{name}.tokens_1")
         tokens = nodes.reshape(tokens, "tokens", -1, num_patches, hidden)
         embedding = nodes.mean(self.layer_norm(tokens, "pre_head_layer_norm"), EMBEDDING)
-        self._dense(embedding, "head", LOGITS)
+        self.head(embedding, LOGITS)
 
     def _turned(self, rows: str, height: int, width: int) -> str:
         """[N*height, width] -> [N*width, height]."""
         pictures = self.nodes.reshape(rows, f"{rows}.pictures", -1, height, width)
         return self.nodes.reshape(self.nodes.transpose(pictures, f"{rows}.turned"), f"{rows}.columns", -1, height)
 
-    def _dense(self, rows: str, name: str, output: str) -> str:
-        return self.nodes.gemm(rows, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), output)
-
     def _mlp(self, rows: str, name: str) -> str:
-        hidden = self._dense(rows, f"{name}.dense_0", f"{name}.dense_0")
+        hidden = self.gemm(rows, f"{name}.dense_0", f"{name}.dense_0")
         hidden = self.nodes.gelu(hidden, f"{name}.gelu", self.config.gelu)
-        return self._dense(hidden, f"{name}.dense_1", f"{name}.dense_1")
+        return self.gemm(hidden, f"{name}.dense_1", f"{name}.dense_1")
 
     def _split_mlp(self, rows: str, name: str, width: int) -> str:
         """The channel-mixing MLP with its hidden layer `width` at a time; the second product adds to the sum so far."""
@@ -167,8 +175,7 @@ class _Halves(_Layers):
             mixed = self._mlp(self.layer_norm(tokens, f"{name}.layer_norm_1"), f"{name}.channel_mixing")
             tokens = nodes.add(tokens, mixed, f"{name}.tokens_1")
         embedding = nodes.mean(self.layer_norm(tokens, "pre_head_layer_norm"), "pre_logits")
-        logits = nodes.gemm(embedding, self.tensor("head.weight"), self.tensor("head.bias"), "head")
-        nodes.cast(logits, LOGITS, np.float32)
+        nodes.cast(self.head(embedding, "head"), LOGITS, np.float32)
         nodes.cast(embedding, EMBEDDING, np.float32)
 
     def _mlp(self, value: str, name: str) -> str:

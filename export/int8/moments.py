@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.calibration import exposing
-from export.dense import find_dense
+from export.dense import before_head
 from export.int8.rounding import Moments
 from model.preprocess import Pixels, patchify
 
@@ -20,7 +20,7 @@ def measure_moments(graph: onnx.ModelProto, pixels: Pixels, patch_size: int, pix
 
     pixel_mean: what the stem's product subtracts from the pixels.
     """
-    names = [layer.input for layer in find_dense(graph.graph)[:-1]]
+    names = [layer.input for layer in before_head(graph.graph)]
     moments: dict[str, Moments] = {}
     for values in _inputs(graph, names, pixels, patch_size):
         for name, rows in zip(names, values, strict=True):

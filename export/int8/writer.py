@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
-from export.dense import Dense, Kernel, find_dense
+from export.dense import Dense, Kernel, before_head
 from export.int8.kernels import pairs_fit_int16, quantize_kernel
 from model.errors import ExportError
 
@@ -42,8 +42,7 @@ def rewrite(
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(graph)
     writer = GraphWriter(rewritten.graph, rounding)
-    logits = graph.graph.output[0].name
-    dense = {layer.output: layer for layer in find_dense(graph.graph) if layer.output != logits}
+    dense = {layer.output: layer for layer in before_head(graph.graph)}
     for node in graph.graph.node:
         layer = dense.get(node.output[0])
         if layer is None:

@@ -75,7 +75,9 @@ def _files_of(bundle: Path) -> Iterator[Path]:
 
 
 def _add_timm(loaded: Checkpoint, folder: Path) -> None:
-    """Put timm's layout beside the graphs, and tell of it in the card."""
+    """Put timm's layout beside the graphs, and tell of it in the card; not for a head that timm has not."""
+    if loaded.model.config.head_hidden_dim:
+        return
     write_layout(loaded, folder)
     card = folder / README
     if card.is_file():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from export.card.prose import read_prose
 from export.outgoing.timm_card import timm_readme
-from export.outgoing.timm_layout import write_layout
+from export.outgoing.timm_layout import expect_network_of_timm, write_layout
 from model.errors import ExportError
 from model.network.checkpoint import Checkpoint
 from model.network.checkpoint_folder import CONFIG, WEIGHTS, write_failure
@@ -16,8 +16,10 @@ README = "README.md"
 def write_timm(checkpoint: Checkpoint, source: Path, folder: Path) -> None:
     """Write timm's layout with a model card, whose prose is that of card.toml in `source`.
 
-    Raises: ExportError where `folder` holds anything but an earlier one, or cannot be written.
+    Raises: ExportError where `folder` holds anything but an earlier one, or cannot be written, and for a network with
+    a hidden layer in its head.
     """
+    expect_network_of_timm(checkpoint.model.config)
     expect_timm_folder(folder)
     prose = read_prose(source)
     try:

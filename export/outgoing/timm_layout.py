@@ -66,6 +66,15 @@ def write_layout(checkpoint: Checkpoint, folder: Path) -> None:
         raise ExportError(f"{folder} cannot be written: {write_failure(error, folder)}") from error
 
 
+def expect_network_of_timm(config: MixerConfig) -> None:
+    """Raises ExportError for a network that timm cannot build: one with a hidden layer in its head."""
+    if config.head_hidden_dim:
+        raise ExportError(
+            f"The head has a hidden layer of {config.head_hidden_dim}, which timm's Mixer has not; expected a linear "
+            "head (mixer train --freeze without --hidden)."
+        )
+
+
 def needs_entry_point(config: MixerConfig) -> bool:
     """Whether no entry point of timm's own builds this network."""
     return config.gelu != "erf" or (config.hidden_dim, config.num_blocks, config.patch_size) not in _NAMES

@@ -62,7 +62,7 @@ class Pupil(nn.Module):
         pooled = tokens.mean(1)  # N C
         said = (self.middle(self.middle_norm(middle)), self.late(tokens), self.features(pooled))
         losses = [functional.mse_loss(a.float(), b) for a, b in zip(said, targets[:3], strict=True)]
-        return *losses, *_label_losses(network.head(pooled).float(), targets)
+        return *losses, *_label_losses(network.classify(pooled).float(), targets)
 
 
 def _label_losses(logits: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:

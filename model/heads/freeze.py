@@ -12,10 +12,10 @@ import torch
 
 from model.errors import DataError, TrainingError
 from model.heads import stored
+from model.heads.folds import Head
 from model.heads.gathering import expect_classes, gather, merged
 from model.heads.learning import Judged, learn
 from model.heads.pictures import Listing, Picture, evenly
-from model.heads.regression import LinearHead
 from model.heads.saying import choices, class_counts, findings
 from model.heads.start import FrozenStart, open_frozen
 from model.heads.trunk import trunk_digest
@@ -54,21 +54,28 @@ def freeze_from(options: TrainOptions, callbacks: TrainCallbacks) -> Learned:
     expect_classes(whole, listed, options.data)
     callbacks.on_findings(findings(whole, listed))
     recipe = balanced(options.chosen_recipe(), options.model_fields_set, class_counts(whole))
-    callbacks.on_choices(choices(start, whole, recipe))
-    judged = learn(whole, recipe)
+    hidden = hidden_dim(options, start)
+    callbacks.on_choices(choices(start, whole, recipe, hidden))
+    judged = learn(whole, recipe, hidden, start.model.config.gelu)
     made = _checkpoint(start, options, recipe, whole, judged, listed)
     stored.write(whole, options.out)  # first: a kill between the two leaves no class without its embeddings
     checkpoint.save(made, options.out)
     return Learned(made, judged, listed)
 
 
-def with_head(model: MlpMixer, head: LinearHead) -> MlpMixer:
+def with_head(model: MlpMixer, head: Head) -> MlpMixer:
     """The network with this head in place of its own."""
-    renewed = with_new_head(model, len(head.bias)).eval()
-    with torch.no_grad():
-        renewed.head.weight.copy_(torch.from_numpy(head.weight))
-        renewed.head.bias.copy_(torch.from_numpy(head.bias))
+    tensors = {name: torch.from_numpy(array) for name, array in head.tensors().items()}
+    renewed = with_new_head(model, len(tensors["head.bias"]), head.hidden_dim).eval()
+    renewed.load_state_dict(renewed.state_dict() | tensors)
     return renewed
+
+
+def hidden_dim(options: TrainOptions, start: FrozenStart) -> int:
+    """How wide the head's hidden layer is: as asked for, or with --add as the checkpoint has it; 0 for none."""
+    if options.add and "hidden" not in options.model_fields_set:
+        return start.model.config.head_hidden_dim
+    return options.hidden
 
 
 def pixels_of(pictures: list[Picture]) -> tuple[Pixels | None, list[Picture]]:

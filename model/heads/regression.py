@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from model.heads.folds import Fitted, Labels, Vectors, mean_loss, standard, stratified_folds
 from model.training.loss import class_weights
 
-Labels = NDArray[np.int64]
-Vectors = NDArray[np.float32]
-
 DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)
-_FOLDS = 5
 _MOST_ITERATIONS = 60
-_DEVIATION = 1e-3  # added to every feature's: one that never varies says nothing
 
 
 @dataclass(frozen=True)
@@ -30,21 +26,18 @@ class LinearHead:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
 
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the hidden layer: it has none."""
+        return 0
+
     def logits(self, vectors: Vectors) -> NDArray[np.float64]:
         """[n, K] of [n, C]."""
         return vectors.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """A head, the weight decay it was fitted with, and what heads of the folds said of the pictures they had not seen.
-
-    held_out_logits: float64 [n, K]; None where a class has a single picture.
-    """
-
-    head: LinearHead
-    decay: float
-    held_out_logits: NDArray[np.float64] | None
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """Both by the network's names."""
+        return {"head.weight": self.weight, "head.bias": self.bias}
 
 
 def fit(
@@ -55,7 +48,7 @@ def fit(
     decays: Sequence[float] = DECAYS,
     balance: float = 0.0,
     seed: int = 0,
-) -> Fitted:
+) -> Fitted[LinearHead]:
     """The head of the weight decay whose folds have the least loss. vectors: [n, C]."""
     weights = class_weights(labels, num_classes, balance)
     folds = stratified_folds(labels, seed)
@@ -67,42 +60,18 @@ def fit(
         inside, outside = folds != fold, folds == fold
         for row, head in enumerate(_path(vectors[inside], labels[inside], weights, decays)):
             held_out[row, outside] = head.logits(vectors[outside])
-    losses = [_loss(logits, labels, weights) for logits in held_out]
+    losses = [mean_loss(logits, labels, weights) for logits in held_out]
     best = int(np.argmin(losses))
     head = _path(vectors, labels, weights, decays[: best + 1])[-1]
     return Fitted(head, decays[best], held_out[best])
 
 
-def stratified_folds(labels: Labels, seed: int, most: int = _FOLDS) -> NDArray[np.intp] | None:
-    """The fold [n] of every picture, each class spread evenly; as many folds as the smallest class has pictures, at
-    most five. None where a class has one picture.
-    """
-    present = np.unique(labels)
-    count = min(most, *(int((labels == label).sum()) for label in present))
-    if count < 2:
-        return None
-    generator = np.random.default_rng(seed)
-    folds = np.empty(len(labels), dtype=np.intp)
-    for label in present:
-        members = generator.permutation(np.flatnonzero(labels == label))
-        folds[members] = (np.arange(len(members)) + generator.integers(count)) % count
-    return folds
-
-
-def _loss(logits: NDArray[np.float64], labels: Labels, weights: NDArray[np.float32]) -> float:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    own = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(axis=1))
-    return float(-(own * weights[labels]).mean())
-
-
 def _path(vectors: Vectors, labels: Labels, weights: NDArray[np.float32], decays: Sequence[float]) -> list[LinearHead]:
     """A head for each weight decay, each begun where the one before ended. Features are standardized within."""
-    rows = torch.from_numpy(vectors)
-    mean, deviation = rows.mean(0), rows.std(0, correction=0) + _DEVIATION
-    scaled = (rows - mean) / deviation
+    scaled, mean, deviation = standard(vectors)
     targets = torch.from_numpy(labels)
     per_row = torch.from_numpy(weights)[targets]
-    weight = torch.zeros(len(weights), rows.shape[1], requires_grad=True)
+    weight = torch.zeros(len(weights), scaled.shape[1], requires_grad=True)
     bias = torch.zeros(len(weights), requires_grad=True)
     heads = []
     for decay in decays:

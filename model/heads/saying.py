@@ -20,7 +20,7 @@ def class_counts(whole: Stored) -> list[int]:
     return counts
 
 
-def choices(start: FrozenStart, whole: Stored, recipe: Recipe) -> list[tuple[str, str]]:
+def choices(start: FrozenStart, whole: Stored, recipe: Recipe, hidden_dim: int = 0) -> list[tuple[str, str]]:
     """What the head is fitted to, and how."""
     counts = class_counts(whole)
     held_out = "held out" if whole.is_held_out else "in a set of their own"
@@ -35,13 +35,19 @@ def choices(start: FrozenStart, whole: Stored, recipe: Recipe) -> list[tuple[str
             "takes another; --recipe small trains all, from random weights)",
         ),
         ("image size", f"{config.image_size} pixels"),
-        ("head", "linear, its weight decay chosen by folds of the training pictures"),
+        ("head", _head(hidden_dim)),
     ]
 
 
 def _range(counts: Sequence[int]) -> str:
     least, most = min(counts), max(counts)
     return f"{least}" if least == most else f"{least} to {most}"
+
+
+def _head(hidden_dim: int) -> str:
+    if hidden_dim:
+        return f"a hidden layer of {hidden_dim}, weight decay and rounds chosen by folds of the training pictures"
+    return "linear, its weight decay chosen by folds of the training pictures (--hidden N: with a hidden layer)"
 
 
 def findings(whole: Stored, listed: Listing) -> list[str]:

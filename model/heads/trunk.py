@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from model.data.dataset import PreprocessConfig
 from model.network.mixer import MlpMixer
+from model.network.transfer import is_of_head
 from model.preprocess import Pixels, patchify
 
 Vectors = NDArray[np.float32]
+_OF_HEAD = ("num_classes", "head_hidden_dim")
 
 
 class Trunk:
@@ -40,12 +42,12 @@ class Trunk:
 
 
 def trunk_digest(model: MlpMixer) -> str:
-    """A digest of every weight but the head's, and of all sizes but the number of classes."""
+    """A digest of every weight but the head's, and of all sizes but the head's."""
     digest = hashlib.sha256()
-    sizes = {name: value for name, value in asdict(model.config).items() if name != "num_classes"}
+    sizes = {name: value for name, value in asdict(model.config).items() if name not in _OF_HEAD}
     digest.update(json.dumps(sizes, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith("head."):
+        if not is_of_head(name):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()

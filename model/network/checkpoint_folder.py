@@ -8,7 +8,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,7 +43,7 @@ class Description:
 def save_folder(description: Description, folder: Path, save_weights: Callable[[Path], None]) -> None:
     """Write a checkpoint folder, its weights by `save_weights`. Raises CheckpointError where it cannot be written."""
     content = {
-        "model": asdict(description.config),
+        "model": description.config.written(),
         "spec": description.spec.model_dump(mode="json"),
         "training": dict(description.training),
     }

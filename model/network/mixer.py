@@ -1,11 +1,12 @@
 """The MLP-Mixer (arXiv 2105.01601, section 2) as a torch module. Knows nothing of training or files.
 
 Shapes: N pictures, H x W pixels, C_in channels, P patch size, S = (H / P) * (W / P) patches, C hidden_dim,
-D_S tokens_mlp_dim, D_C channels_mlp_dim, K classes.
+D_S tokens_mlp_dim, D_C channels_mlp_dim, D_H head_hidden_dim, K classes.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.preprocess import patchify
 from model.weights.config import LAYER_NORM_EPS, GeluFlavour, MixerConfig
@@ -48,7 +49,10 @@ class MixerBlock(nn.Module):
 
 
 class MlpMixer(nn.Module):
-    """Per-patch linear stem, mixer blocks, layer norm, mean over patches, linear head. No position embedding."""
+    """Per-patch linear stem, mixer blocks, layer norm, mean over patches, linear head. No position embedding.
+
+    With head_hidden_dim, which the paper has not, a hidden layer and a GELU come before the linear head.
+    """
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
@@ -56,7 +60,9 @@ class MlpMixer(nn.Module):
         self.stem = nn.Linear(config.patch_dim, config.hidden_dim)
         self.blocks = nn.ModuleList(MixerBlock(config) for _ in range(config.num_blocks))
         self.pre_head_layer_norm = nn.LayerNorm(config.hidden_dim, eps=LAYER_NORM_EPS)
-        self.head = nn.Linear(config.hidden_dim, config.num_classes)
+        if config.head_hidden_dim:
+            self.head_hidden = nn.Linear(config.hidden_dim, config.head_hidden_dim)
+        self.head = nn.Linear(config.head_hidden_dim or config.hidden_dim, config.num_classes)
         repeats = config.patch_dim // config.channels
         for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
             per_channel = torch.tensor(values, dtype=torch.float32).expand(config.channels)  # C_in
@@ -94,6 +100,9 @@ class MlpMixer(nn.Module):
 
     def classify(self, pre_logits: Tensor) -> Tensor:
         """Logits [N, K] of pre-logits [N, C]."""
+        if self.config.head_hidden_dim:
+            approximate = "tanh" if self.config.gelu == "tanh" else "none"
+            pre_logits = functional.gelu(self.head_hidden(pre_logits), approximate=approximate)  # N D_H
         return self.head(pre_logits)  # type: ignore[no-any-return]
 
     def folded_stem(self, centre: float = 0.0) -> nn.Linear:

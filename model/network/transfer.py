@@ -9,12 +9,17 @@ from model.errors import CheckpointError
 from model.network.mixer import MlpBlock, MlpMixer
 
 
-def with_new_head(model: MlpMixer, num_classes: int) -> MlpMixer:
-    """The same network with a zero head for `num_classes` classes; the old head is given up."""
-    renewed = MlpMixer(replace(model.config, num_classes=num_classes))
-    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
+def with_new_head(model: MlpMixer, num_classes: int, head_hidden_dim: int = 0) -> MlpMixer:
+    """The same network with a zero head for `num_classes` classes; the old head is given up, with its hidden layer."""
+    renewed = MlpMixer(replace(model.config, num_classes=num_classes, head_hidden_dim=head_hidden_dim))
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not is_of_head(name)}
     renewed.load_state_dict(kept, strict=False)
     return renewed
+
+
+def is_of_head(name: str) -> bool:
+    """Whether a tensor is one of the head's, or of its hidden layer's."""
+    return name.startswith(("head.", "head_hidden."))
 
 
 def at_resolution(model: MlpMixer, image_size: int) -> MlpMixer:

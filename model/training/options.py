@@ -40,6 +40,12 @@ class TrainOptions(Recipe):
         description="With --freeze: DATA's classes are added to those of the checkpoint of an earlier --freeze, whose "
         "pictures are not read again.",
     )
+    hidden: int = Field(
+        default=0,
+        ge=0,
+        description="With --freeze: the head has a hidden layer of this width; 0 for a linear head. With --add and "
+        "without this flag, the checkpoint's width stays.",
+    )
     out: Path = Field(
         default_factory=_default_out,
         description="Checkpoint folder to write. Default: checkpoints/ and the name of DATA's folder.",
@@ -110,6 +116,8 @@ class TrainOptions(Recipe):
             raise ValueError("--unfreeze is given without --init; expected the checkpoint of a --freeze")
         if self.add and not self.freeze:
             raise ValueError("--add is given without --freeze; expected both")
+        if self.hidden and not self.freeze:
+            raise ValueError(f"--hidden is {self.hidden}, without --freeze; expected both")
         if self.freeze and self.teacher is not None:
             raise ValueError(f"--teacher is {self.teacher}, with --freeze; expected one of the two")
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -87,7 +87,7 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that must not change for a run to resume, as JSON values."""
         identity = {
-            "model": asdict(self.config),
+            "model": self.config.written(),
             "recipe": {**self.recipe.model_dump(), "autocast": self.precision},
             "data": self.dataset.fingerprint,
             "initial": None if self.initial is None else _fingerprint(self.initial),

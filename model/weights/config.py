@@ -4,8 +4,8 @@ Knows no framework: the torch module, the ONNX graph and the forward pass in Num
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 LAYER_NORM_EPS = 1e-6  # the reference implementation's; torch's own default is 1e-5
 
@@ -16,7 +16,10 @@ GeluFlavour = Literal["tanh", "erf"]
 
 @dataclass(frozen=True)
 class MixerConfig:
-    """Sizes of a Mixer and the scale of its input. Pixels enter as (pixel - pixel_mean) / pixel_std, per channel."""
+    """Sizes of a Mixer and the scale of its input. Pixels enter as (pixel - pixel_mean) / pixel_std, per channel.
+
+    head_hidden_dim: width of the hidden layer in the head; 0 for the paper's head, which is linear.
+    """
 
     image_size: int
     patch_size: int
@@ -29,11 +32,14 @@ class MixerConfig:
     gelu: GeluFlavour = "erf"
     pixel_mean: tuple[float, ...] = (127.5,)
     pixel_std: tuple[float, ...] = (127.5,)
+    head_hidden_dim: int = 0
 
     def __post_init__(self) -> None:
         for name in (*_SIZES, "image_size", "num_classes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        if self.head_hidden_dim < 0:
+            raise ValueError(f"head_hidden_dim is {self.head_hidden_dim}; expected at least 0.")
         if self.channels not in (1, 3):
             raise ValueError(f"channels is {self.channels}; expected 1 or 3.")
         if self.image_size % self.patch_size:
@@ -55,6 +61,10 @@ class MixerConfig:
     def patch_dim(self) -> int:
         """P * P * C_in: how many numbers a patch holds."""
         return self.patch_size**2 * self.channels
+
+    def written(self) -> dict[str, Any]:
+        """The fields as files have them: without head_hidden_dim where it is 0, as versions that lack it read them."""
+        return {name: value for name, value in asdict(self).items() if value or name != "head_hidden_dim"}
 
 
 def _paper(patch_size: int, num_blocks: int, hidden_dim: int) -> MixerConfig:
@@ -98,7 +108,9 @@ def tensor_shapes(config: MixerConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield from _dense(f"{name}.{mlp}.dense_0", dim, mlp_dim)
             yield from _dense(f"{name}.{mlp}.dense_1", mlp_dim, dim)
     yield from _layer_norm("pre_head_layer_norm", hidden)
-    yield from _dense("head", hidden, config.num_classes)
+    if config.head_hidden_dim:
+        yield from _dense("head_hidden", hidden, config.head_hidden_dim)
+    yield from _dense("head", config.head_hidden_dim or hidden, config.num_classes)
 
 
 def _dense(name: str, dim: int, out_dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:

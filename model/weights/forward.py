@@ -42,6 +42,8 @@ def forward(weights: MixerWeights, pixels: Pixels, *, hidden_bytes: int = _HIDDE
         tokens += _mlp(rows, weights, f"{block}.channel_mixing", GELU[config.gelu], hidden_bytes)  # N*S C
     tokens = _layer_norm(tokens, *_pair(weights, "pre_head_layer_norm"))
     pre_logits = tokens.reshape(count, num_patches, -1).mean(axis=1)  # N C
+    if config.head_hidden_dim:
+        pre_logits = GELU[config.gelu](_dense(pre_logits, *_pair(weights, "head_hidden")))  # N D_H
     return _dense(pre_logits, *_pair(weights, "head"))  # N K
 
 

@@ -16,13 +16,14 @@ def toy_checkpoint(
     fit: Fit | None = None,
     channels_mlp_dim: int = 24,
     num_blocks: int = 2,
+    head_hidden_dim: int = 0,
 ) -> Checkpoint:
     """Nine patches of 16 numbers for every channel, 16 hidden: what mixes them up does not go unseen."""
     torch.manual_seed(0)
     config = MixerConfig(
         image_size=12, patch_size=4, hidden_dim=16, num_blocks=num_blocks, tokens_mlp_dim=8,
         channels_mlp_dim=channels_mlp_dim, channels=channels, num_classes=4, gelu="tanh",
-        pixel_mean=(100.0,) * channels, pixel_std=(50.0,) * channels,
+        pixel_mean=(100.0,) * channels, pixel_std=(50.0,) * channels, head_hidden_dim=head_hidden_dim,
     )  # fmt: skip
     model = MlpMixer(config).eval()
     with torch.no_grad():

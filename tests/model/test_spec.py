@@ -91,7 +91,9 @@ def test_a_spec_from_before_networks_were_told_knows_no_gflops() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(
-    "config", [VARIANTS["S/16"], VARIANTS["L/32"], toy_config(channels=3, num_classes=5)], ids=variant_name
+    "config",
+    [VARIANTS["S/16"], VARIANTS["L/32"], toy_config(channels=3, num_classes=5), toy_config(head_hidden_dim=24)],
+    ids=variant_name,
 )
 def test_gflops_are_what_torch_counts(config: MixerConfig) -> None:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
@@ -124,7 +126,13 @@ def test_the_widest_activation_is_the_largest_thing_that_a_layer_takes_or_gives(
     assert sized(config).widest_activation == max(seen) == widest
 
 
-@pytest.mark.parametrize("size", Network.model_fields)
+def test_a_linear_head_is_written_as_earlier_versions_read_it_and_a_hidden_layer_is_told() -> None:
+    assert "head_hidden_dim" not in sized(toy_config()).model_dump_json()
+    deep = sized(toy_config(head_hidden_dim=24))
+    assert ModelSpec.model_validate_json(deep.model_dump_json()) == deep
+
+
+@pytest.mark.parametrize("size", [name for name in Network.model_fields if name != "head_hidden_dim"])
 def test_sizes_of_a_network_are_at_least_1(size: str) -> None:
     with pytest.raises(ValidationError, match=size):
         Network.model_validate({**NETWORK.model_dump(), size: 0})

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from cli.learn.publishing import wants_bundle
 from cli.learn.telling import table, tell_findings
 from cli.main import app
+from model.errors import ExportError
 from model.network import checkpoint
 from model.training.options import TrainOptions
 from tests.model.toys import random_mixer, toy_config, toy_spec
@@ -80,6 +81,17 @@ def test_all_weights_go_on_from_the_head_with_its_classes_and_it_is_kept(folder:
     assert "start    checkpoints/photos (--init)" in told
     assert "rate 0.003" in told
     assert "checkpoints/photos-unfrozen: last epoch 1, top-1 100.00%" in out
+
+
+def test_a_head_with_a_hidden_layer_is_published_gone_on_from_and_not_for_timm(folder: Path):
+    _, told = run("train", "photos", "--init", "bundles/clothes", "--freeze", "--hidden", 8)
+    assert "head        a hidden layer of 8, weight decay and rounds chosen by folds" in told
+    assert (folder / "bundles" / "photos" / "int8.onnx").is_file()
+    run("train", "photos", "--init", "checkpoints/photos", "--unfreeze", "--epochs", 1, "--no-bundle")
+    assert checkpoint.load(folder / "checkpoints" / "photos-unfrozen").model.config.head_hidden_dim == 8
+    with pytest.raises(ExportError, match=r"hidden layer of 8, which timm's Mixer has not"):
+        run("export", "checkpoints/photos", "--timm", folder / "timm")
+    assert not (folder / "timm").exists()
 
 
 def test_networks_are_compared_in_one_table(folder: Path):

@@ -11,6 +11,7 @@ from app.serving.cards import read_card
 from export.bundle import Published
 from export.card import prose, schema
 from export.card.facts import CardFacts, GraphFacts, Throughput, read_graphs
+from export.card.model_card import architecture_of
 from export.card.readme import BEGIN, END, readme
 from export.card.writing import write_card
 from export.target import expect_bundle_folder
@@ -21,6 +22,7 @@ from model.network.checkpoint import Checkpoint
 from model.shifts.corruptions import CORRUPTIONS
 from model.shifts.geometry import GEOMETRY
 from model.spec import Metrics, ModelSpec, Network, Source
+from tests.export.toy_checkpoints import toy_checkpoint
 
 
 def front_matter(text: str) -> Any:
@@ -85,6 +87,14 @@ def test_the_size_of_a_network_is_what_torch_counts(checkpoint: Checkpoint, bund
     assert facts.num_parameters == sum(parameter.numel() for parameter in checkpoint.model.parameters())
     assert facts.mmac is not None
     assert graphs[0].spec.gflops == pytest.approx(facts.mmac * 2e-3)
+
+
+def test_a_hidden_layer_of_the_head_counts_and_is_told() -> None:
+    made = toy_checkpoint(head_hidden_dim=20)
+    network = Network(**{size: getattr(made.model.config, size) for size in Network.model_fields})
+    facts = CardFacts((GraphFacts("fp32.onnx", 1, made.spec.model_copy(update={"network": network})),))
+    assert facts.num_parameters == sum(parameter.numel() for parameter in made.model.parameters())
+    assert architecture_of(facts).endswith(", a hidden layer of 20 in the head")
 
 
 def test_a_folder_without_a_graph_and_a_foreign_one_are_refused(folder: Path) -> None:

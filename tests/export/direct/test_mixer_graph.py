@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -73,9 +74,9 @@ def outputs(path: Path, patches: NDArray[np.uint8]) -> list[NDArray[np.float32]]
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("channels_mlp_dim", [24, 2048])
-def test_it_is_the_graph_that_torch_traces(form: Form, channels_mlp_dim: int, tmp_path: Path):
-    checkpoint = toy_checkpoint(channels_mlp_dim=channels_mlp_dim)
+@pytest.mark.parametrize(("channels_mlp_dim", "head_hidden_dim"), [(24, 0), (2048, 0), (24, 20)])
+def test_it_is_the_graph_that_torch_traces(form: Form, channels_mlp_dim: int, head_hidden_dim: int, tmp_path: Path):
+    checkpoint = toy_checkpoint(channels_mlp_dim=channels_mlp_dim, head_hidden_dim=head_hidden_dim)
     found, expected = written(weights_of(checkpoint), form, tmp_path), traced(checkpoint, form, tmp_path)
     expect_the_same_graph(found, expected)
     patches = patchify(noise(3), 4)
@@ -99,6 +100,19 @@ def test_it_gives_the_reference_implementations_numbers(form: Form, file: str, t
     logits, embedding = outputs(written(foreign.read(path).weights, form, tmp_path), patchify(reference["pixels"], 4))
     np.testing.assert_allclose(logits, reference["logits"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(embedding, reference["pre_logits"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_hidden_layer_of_the_head_changes_the_logits_as_in_torch_and_leaves_the_embedding(form: Form, tmp_path: Path):
+    checkpoint = toy_checkpoint(head_hidden_dim=20)
+    pixels = noise(3)
+    logits, embedding = outputs(written(weights_of(checkpoint), form, tmp_path), patchify(pixels, 4))
+    with torch.inference_mode():
+        expected = checkpoint.model.embed(torch.from_numpy(patchify(pixels, 4)))
+        of_torch = checkpoint.model.classify(expected)
+    atol = 1e-2 if form == "fp16" else 1e-5
+    np.testing.assert_allclose(embedding, expected, rtol=0, atol=atol * np.ptp(expected.numpy()))
+    np.testing.assert_allclose(logits, of_torch, rtol=0, atol=atol * np.ptp(of_torch.numpy()))
 
 
 @pytest.mark.parametrize("form", FORMS)

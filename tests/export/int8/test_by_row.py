@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from export.int8.by_row import quantize_by_row, write_int8_by_row
 from export.int8.kernels import pairs_fit_int16, quantize_kernel
 from export.parity import GraphRunner
+from export.quantize import write_int8
 from export.to_onnx import write_graph
 from model.preprocess import Pixels, patchify
 from tests.export.test_neighbours import largest_difference
@@ -52,6 +53,17 @@ def test_every_dense_layer_but_the_head_multiplies_bytes(by_row: Path):
     assert counts["Gemm"] == 1, "the head stays in float"
     assert (counts["ReduceMax"], counts["ReduceMin"]) == (8, 4), "what comes from a GELU has a known least"
     assert "DynamicQuantizeLinear" not in counts, "whose scale is that of the whole batch"
+
+
+@pytest.mark.parametrize("way", ["by row", "by pictures"])
+def test_a_hidden_layer_of_the_head_stays_in_float_with_it(way: str, tmp_path: Path):
+    write_graph(toy_checkpoint(head_hidden_dim=20).model, tmp_path / "rows.onnx", "rows")
+    write = write_int8_by_row if way == "by row" else write_int8
+    write(tmp_path / "rows.onnx", tmp_path / "int8.onnx", noise(8), 4)
+    counts = op_types(tmp_path / "int8.onnx")
+    assert (counts["MatMulIntegerToFloat"], counts["QuantizeLinear"], counts["Gemm"]) == (9, 8, 2)
+    exact, rounded = (GraphRunner(tmp_path / f"{name}.onnx", 4, "fp32").logits(noise(6)) for name in ("rows", "int8"))
+    assert np.abs(exact - rounded).max() < 0.1 * np.ptp(exact)
 
 
 def test_kernels_are_exact_on_processors_without_vnni(by_row: Path):

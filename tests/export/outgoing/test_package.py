@@ -64,6 +64,12 @@ def test_a_bundle_that_has_its_checkpoint_goes_in_timms_layout_too(bundle: Path,
         np.testing.assert_array_equal(found[name], tensor.numpy())
 
 
+def test_a_head_that_timm_has_not_goes_without_timms_layout(bundle: Path, tmp_path: Path):
+    checkpoints.save(toy_checkpoint(head_hidden_dim=20), bundle / "checkpoint")
+    assert collected(bundle, tmp_path / "out") == {"fp32.onnx", "README.md", "charts/risk.svg"}
+    assert (tmp_path / "out" / "README.md").read_text() == CARD
+
+
 def test_of_a_checkpoint_graphs_are_made_first(toy: Checkpoint, tmp_path: Path):
     checkpoints.save(toy, tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "card.toml").write_text('overview = "Finds the way home."')

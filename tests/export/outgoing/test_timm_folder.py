@@ -54,6 +54,12 @@ def test_the_cards_program_is_python(tmp_path: Path):
     compile(program, "card", "exec")
 
 
+def test_a_hidden_layer_in_the_head_is_refused_and_nothing_is_written(tmp_path: Path):
+    with pytest.raises(ExportError, match=r"hidden layer of 20, which timm's Mixer has not; expected a linear head"):
+        write_timm(toy_checkpoint(head_hidden_dim=20), tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_earlier_export_is_replaced(tmp_path: Path):
     written(tmp_path)
     assert "shows the way" in written(tmp_path, prose='overview = "shows the way"')

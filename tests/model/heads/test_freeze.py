@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from model.data.dataset import PreprocessConfig
@@ -15,6 +16,7 @@ from model.heads.learning import CROSS_VALIDATION, VALIDATION
 from model.heads.pictures import listing
 from model.network import checkpoint
 from model.network.run_folder import EMBEDDINGS
+from model.preprocess import patchify
 from model.training.options import TrainOptions
 from model.training.run_config import TrainCallbacks
 from tests.model.heads.conftest import options, write_classes
@@ -60,6 +62,26 @@ def test_the_head_is_an_ordinary_checkpoint_and_all_other_weights_are_the_networ
     pixels = np.stack([picture.read() for picture in learned.pictures.train])
     found = checkpoint.torch_logits(loaded.model, pixels).argmax(axis=1)
     assert (found == [picture.label for picture in learned.pictures.train]).all()
+
+
+def test_a_head_with_a_hidden_layer_is_an_ordinary_checkpoint_too_and_adding_classes_keeps_its_width(
+    tmp_path: Path, network: Path
+):
+    old, new = write_classes(tmp_path / "old", 8, "white", "grey"), write_classes(tmp_path / "new", 8, "black")
+    first, second = Heard(), Heard()
+    learned = first.run(options(old, network, hidden=12, out=tmp_path / "first"))
+    assert first.choices["head"].startswith("a hidden layer of 12, ")
+    loaded = checkpoint.load(tmp_path / "first")
+    assert loaded.model.config.head_hidden_dim == 12
+    pixels = np.stack([picture.read() for picture in learned.pictures.train])
+    embeddings = loaded.model.embed(torch.from_numpy(patchify(pixels, 4))).detach().numpy()
+    judged = learned.judged.fitted.head.logits(embeddings)
+    np.testing.assert_allclose(checkpoint.torch_logits(loaded.model, pixels), judged, rtol=0, atol=1e-4)
+    added = second.run(options(new, tmp_path / "first", add=True, out=tmp_path / "second"))
+    assert (added.checkpoint.model.config.head_hidden_dim, added.checkpoint.spec.num_classes) == (12, 3)
+    linear = Heard().run(options(new, tmp_path / "first", add=True, hidden=0, out=tmp_path / "third"))
+    assert linear.checkpoint.model.config.head_hidden_dim == 0
+    assert (first.read, second.read) == (16, 8), "the trunk is the same, whatever its head"
 
 
 def test_few_held_out_pictures_are_not_judged_by_but_folds_of_the_training_pictures(tmp_path: Path, network: Path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.heads.regression import fit, stratified_folds
+from model.heads.regression import fit
 from model.training.loss import class_weights
 from tests.model.heads.clouds import clouds
 
@@ -47,19 +47,6 @@ def test_a_class_of_one_picture_leaves_no_folds_and_a_head_is_fitted_all_the_sam
     fitted = fit(vectors, labels, 2)
     assert fitted.held_out_logits is None
     assert (fitted.head.logits(vectors).argmax(axis=1) == labels).all()
-
-
-@pytest.mark.parametrize(("counts", "expected"), [([2, 9], 2), ([5, 7], 5), ([40, 50, 60], 5)])
-def test_there_are_as_many_folds_as_the_smallest_class_has_pictures_and_at_most_five(
-    counts: list[int], expected: int
-) -> None:
-    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
-    folds = stratified_folds(labels, seed=0)
-    assert folds is not None
-    assert set(folds.tolist()) == set(range(expected))
-    for label in range(len(counts)):
-        sizes = np.bincount(folds[labels == label], minlength=expected)
-        assert sizes.max() - sizes.min() <= 1
 
 
 def test_rare_classes_count_for_more_and_all_pictures_together_for_as_much() -> None:

@@ -56,6 +56,19 @@ def test_a_checkpoint_survives_a_round_trip(folder: Path) -> None:
         assert torch.equal(after.model.state_dict()[name], tensor)
 
 
+def test_a_hidden_layer_of_the_head_survives_and_a_config_without_it_is_a_linear_heads(tmp_path: Path) -> None:
+    model = random_mixer(toy_config(head_hidden_dim=9))
+    save(Checkpoint(model, toy_spec()), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["head_hidden_dim"] == 9
+    pixels = random_pixels(3, 8, 8, 1)
+    found = torch_logits(load(tmp_path).model, pixels)
+    np.testing.assert_array_equal(found, torch_logits(model, pixels))
+    linear = Checkpoint(random_mixer(toy_config()), toy_spec())
+    save(linear, tmp_path / "linear")
+    assert "head_hidden_dim" not in (tmp_path / "linear" / "config.json").read_text()
+    assert load(tmp_path / "linear").model.config.head_hidden_dim == 0
+
+
 def test_a_loaded_model_evaluates_and_gives_the_same_logits(folder: Path) -> None:
     model = load(folder).model
     assert not model.training

@@ -62,6 +62,7 @@ def test_other_sizes_are_custom() -> None:
         ({"tokens_mlp_dim": -1}, "tokens_mlp_dim is -1; expected at least 1."),
         ({"channels_mlp_dim": 0}, "channels_mlp_dim is 0; expected at least 1."),
         ({"num_classes": 0}, "num_classes is 0; expected at least 1."),
+        ({"head_hidden_dim": -1}, "head_hidden_dim is -1; expected at least 0."),
         ({"channels": 4}, "channels is 4; expected 1 or 3."),
         ({"image_size": 9}, "image_size is 9; expected a multiple of patch_size 4."),
         ({"gelu": "relu"}, "gelu is 'relu'; expected 'tanh' or 'erf'."),

@@ -38,6 +38,21 @@ def test_the_token_mixing_mlp_grows_with_the_number_of_tiles(model: MlpMixer) ->
     assert grown.tokens_mlp_dim == 4 * model.config.tokens_mlp_dim
 
 
+def test_a_head_with_a_hidden_layer_is_given_up_with_it_and_kept_by_a_higher_resolution(model: MlpMixer) -> None:
+    deep = with_new_head(model, 5, head_hidden_dim=7)
+    assert (deep.head_hidden.weight.shape, deep.head.weight.shape) == ((7, 16), (5, 7))
+    torch.nn.init.normal_(deep.head.weight)
+    plain = np.full((1, 24, 24, model.config.channels), 90, dtype=np.uint8)
+    with torch.inference_mode():
+        small = deep.eval()(torch.from_numpy(plain[:, :12, :12].copy()))
+        large = at_resolution(deep, 24).eval()(torch.from_numpy(plain))
+    assert (small - large).abs().max() < 1e-5
+    assert small.abs().max() > 1e-3
+    linear = with_new_head(deep, 3)
+    assert linear.config.head_hidden_dim == 0
+    assert linear.state_dict().keys() == model.state_dict().keys()
+
+
 def test_tiles_do_not_speak_to_each_other_at_first(model: MlpMixer) -> None:
     """A change in one tile changes only its own share of the mean."""
     mosaic = random_pixels(1, 24, 24, model.config.channels)

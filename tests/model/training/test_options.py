@@ -105,3 +105,10 @@ def test_help_shows_every_flag_and_loads_no_torch() -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     flags = [f"--{name.replace('_', '-')}" for name in TrainOptions.model_fields if name != "data"]
     assert not [flag for flag in flags if flag not in shown.stdout]
+
+
+def test_a_hidden_layer_is_of_a_head_that_is_trained_alone() -> None:
+    with pytest.raises(FlagError) as caught:
+        _options("--hidden", "64")
+    assert "--hidden is 64, without --freeze; expected both" in str(caught.value)
+    assert _options("--freeze", "--hidden", "64").hidden == 64

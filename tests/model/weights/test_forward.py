@@ -31,12 +31,14 @@ def test_logits_are_those_of_the_reference_implementations(file: str):
     np.testing.assert_allclose(logits, reference["logits"], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "head_hidden_dim"), [(1, 0), (3, 0), (3, 11)])
 @pytest.mark.parametrize("gelu", ["erf", "tanh"])
-def test_logits_are_torchs_whatever_the_sizes_and_the_scale_of_the_input(channels: int, gelu: GeluFlavour):
+def test_logits_are_torchs_whatever_the_sizes_and_the_scale_of_the_input(
+    channels: int, head_hidden_dim: int, gelu: GeluFlavour
+):
     scale = {"pixel_mean": (90.0, 100.0, 110.0)[:channels], "pixel_std": (40.0, 50.0, 60.0)[:channels]}
     config = toy_config(image_size=15, patch_size=5, hidden_dim=12, tokens_mlp_dim=7, channels=channels, gelu=gelu)
-    model = random_mixer(replace(config, **scale))
+    model = random_mixer(replace(config, head_hidden_dim=head_hidden_dim, **scale))
     pixels = random_pixels(5, 15, 15, channels)
     expected = torch_logits(model, pixels)
     found = forward(weights_of(model), pixels[:, ::-1][:, ::-1])
