@@ -205,7 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
         start = 0
         if wanted is not None and ("ETag", self.headers.get("If-Range", served.headers[0][1])) in served.headers:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-        self._head(206 if start else 200, served.headers, size - start)
+        ranged = [("Content-Range", f"bytes {start}-{size - 1}/{size}")] if start else []
+        self._head(206 if start else 200, [*served.headers, *ranged], size - start)
         with served.path.open("rb") as file:
             file.seek(start)
             if self.server.breaks_off:
