@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 
 from export.dense import Dense
-from export.int8.moments import measure_moments
+from export.int8.moments import MomentsInTurn
 from export.int8.rounding import round_together
 from export.int8.smoothing import smooth
 from export.int8.writer import GraphWriter, Rounding, rewrite, to_nearest
@@ -32,8 +32,8 @@ def write_int8_by_row(fp32: Path, path: Path, pixels: Pixels, patch_size: int) -
     pixels: uint8 [n, H, W, C], any pictures at all: only the rounding of kernels depends on them.
     """
     smoothed = smooth(onnx.load(fp32))
-    moments = measure_moments(smoothed, pixels, patch_size, _PIXEL_MEAN)
-    onnx.save(quantize_by_row(smoothed, lambda layer: round_together(layer.kernel, moments[layer.input])), path)
+    moments = MomentsInTurn(smoothed, pixels, patch_size, _PIXEL_MEAN)
+    onnx.save(quantize_by_row(smoothed, lambda layer: round_together(layer.kernel, moments.of(layer.input))), path)
 
 
 def quantize_by_row(graph: onnx.ModelProto, rounding: Rounding = to_nearest) -> onnx.ModelProto:
