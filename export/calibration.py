@@ -5,6 +5,7 @@ Scales that are fixed are the same for every batch, so a picture's answer does n
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
@@ -48,12 +49,21 @@ def calibrate(graph_path: Path, pixels: Pixels, patch_size: int, *, percentile: 
 
 def exposing(graph: onnx.ModelProto, names: list[str]) -> onnxruntime.InferenceSession:
     """A session without graph optimizations that also returns the values of these names."""
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(graph)
-    exposed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with TemporaryDirectory() as folder:  # a file, as each copy in memory is as large as the network
+        path = Path(folder) / "exposed.onnx"
+        _save_exposed(graph, names, path)
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _save_exposed(graph: onnx.ModelProto, names: list[str], path: Path) -> None:
+    outputs = list(graph.graph.output)
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    try:
+        onnx.save(graph, path)
+    finally:
+        del graph.graph.output[len(outputs) :]
 
 
 def _ends(values: NDArray[np.float32], percentile: float) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from model.preprocess import Pixels, patchify
 
 _BATCH_SIZE = 4  # the inputs of all layers are in memory at once
 _MOST_ROWS = 2048  # of a batch, for a layer: evenly spaced ones tell as much
-_MOST_BYTES = 256 << 20  # of the moments that are held at once
+_MOST_BYTES = 160 << 20  # of the moments that are held at once
 
 
 class MomentsInTurn:

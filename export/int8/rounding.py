@@ -39,8 +39,13 @@ def _corrections(moments: Moments) -> Moments:
     """The upper triangle [K, K] that says how much of a row's error each row after it makes up for."""
     mean = float(np.trace(moments)) / len(moments)
     damping = max(_DAMPING * mean, float(np.finfo(np.float32).tiny))
-    inverse = np.linalg.inv(moments + damping * np.eye(len(moments)))
-    return np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float64)
+    damped = moments.copy()
+    damped[np.diag_indices(len(moments))] += damping
+    inverse = np.linalg.inv(damped)
+    del damped
+    inverse += inverse.T.copy()
+    inverse /= 2
+    return np.linalg.cholesky(inverse).T
 
 
 def _bytes_of(row: NDArray[np.float32], before: NDArray[np.int8] | None) -> NDArray[np.int8]:
