@@ -9,6 +9,7 @@ import io
 import math
 import struct
 import sys
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -134,10 +135,8 @@ def _tiff_of(image: Array) -> bytes:
 
 def _bytes_of(image: Array, interface: dict[str, Any]) -> bytes:
     """Row by row, whatever its order in memory."""
-    try:
-        return memoryview(image).tobytes()  # type: ignore[arg-type]  # most have the buffer protocol, too
-    except TypeError:
-        pass
+    with suppress(TypeError):  # most have the buffer protocol, too
+        return memoryview(image).tobytes()  # type: ignore[arg-type]
     held = interface.get("data")
     if interface.get("strides") is not None or held is None:
         raise BadInput("The array does not lie row by row in memory; expected one that does.")
