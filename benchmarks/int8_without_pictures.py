@@ -33,9 +33,10 @@ from export.quantize import quantize
 from export.to_onnx import write_graph
 from model.data.idx import has_split, read_split
 from model.network import checkpoint
-from model.network.mixer import VARIANTS, MlpMixer
+from model.network.mixer import MlpMixer
 from model.preprocess import Pixels, patchify, to_pixels, to_square
 from model.spec import ModelSpec, Source
+from model.weights.config import VARIANTS
 
 MIDDLE = 128  # the pixels' mean, where nobody knows it
 OUTLIERS, OUTLIER_FACTOR = 4, 20  # channels of every second layer norm, and by how much
