@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,18 @@ def test_one_command_makes_a_checkpoint_and_a_bundle_and_says_what_serves_it(fol
     assert "network     bundles/clothes" in told
     lines = out.splitlines()
     serve = lines[lines.index("next:") + 1]
-    assert shlex.split(serve) == ["mixer", "serve", "--bundle", "bundles/photos"]
+    assert shlex.split(serve) == ["mixer", "serve", "bundles/photos"]
     assert '"dark"' in run("inspect", "bundles/photos")[0]
     assert lines[-1] == "  mixer train photos --init checkpoints/photos --unfreeze"
+
+
+def test_a_bundle_needs_no_onnxscript_and_what_it_needs_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as where it is not installed
+    assert run("train", "photos")[0].splitlines()[-3] == "  mixer serve bundles/photos"
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    out, told = run("train", "photos")
+    assert "no bundle is written: that needs threadpoolctl, which scripts/install cpu,train,convert brings" in told
+    assert "  mixer export checkpoints/photos bundles/photos" in out.splitlines()
 
 
 def test_figures_on_some_of_the_classes_say_so(folder: Path):
