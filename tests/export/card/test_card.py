@@ -24,7 +24,7 @@ from model.evaluation.robustness import Robustness, Unfamiliar
 from model.network.checkpoint import Checkpoint
 from model.shifts.corruptions import CORRUPTIONS
 from model.shifts.geometry import GEOMETRY
-from model.spec import Metrics, ModelSpec, Network, Source
+from model.spec import Canary, Metrics, ModelSpec, Network, Source
 from tests.export.toy_checkpoints import toy_checkpoint
 
 
@@ -41,6 +41,7 @@ METRICS = Metrics(data_set="pets, test", num_pictures=200, top1=0.9, top5=1, cal
 SPEC = ModelSpec(
     name="pets", image_size=16, patch_size=8, channels=3, num_classes=3, labels=("cat", "dog | fox", "eel"),
     source=Source(origin="test", license="Apache-2.0"), metrics=METRICS,
+    canary=Canary(picture="AAAA", logits=(0, 1, 2), atol=1),
     network=Network(hidden_dim=8, num_blocks=2, tokens_mlp_dim=4, channels_mlp_dim=16),
 )  # fmt: skip
 FACTS = CardFacts((GraphFacts("fp32.onnx", 1234, SPEC), GraphFacts("int8.onnx", 432, SPEC)))
