@@ -1,4 +1,4 @@
-"""Every name that benchmarks, examples, recipes and tests import from this repository is there: no one runs all of them.
+"""Every name that benchmarks, recipes, examples and tests import from this repository is there: nobody runs them all.
 
 Read off the source: nothing is imported, so that no package has to be installed.
 """
