@@ -10,7 +10,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
+import typer
+
+from app import settings
 from app.settings import Settings
 from cli.pulling.asked import Asked, asked_of
 from cli.pulling.store import Store
@@ -19,6 +23,17 @@ from model.errors import CheckpointError
 from model.hubs.cache import cache_folder
 
 _MODULE = __name__.removesuffix(".pulling.child")
+
+
+BundleOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Bundle folder, .onnx file or model (mixer pull). Default: MIXER_BUNDLE.")
+]
+
+
+def settings_with(bundle: Path | None) -> Settings:
+    """The service's settings, with --bundle in them where it is given. Raises: BadSettings, and as `bundle_of`."""
+    chosen = settings.load()
+    return with_bundle(chosen if bundle is None else chosen.model_copy(update={"bundle": bundle}))
 
 
 def with_bundle(chosen: Settings) -> Settings:
