@@ -24,7 +24,7 @@ def compare(
 ) -> None:
     """Train a head on each of several frozen networks, and print one table. Writes no checkpoint.
 
-    A network that cannot be had is named in the table, with the reason. Exit code 1 where there is one.
+    A network that cannot be had is named in the table, and below it with the reason. Exit code 1 where there is one.
     """
     require_extra("torch")
     from model.heads.comparing import compare as run  # noqa: PLC0415
@@ -39,6 +39,8 @@ def compare(
         )
         found = run(data, models, callbacks)
     Console(width=110).print(comparison_table(found))
+    for one in found.failed:
+        console.print(f"{one.source} failed: {one.reason}")
     if found.rows:
         typer.echo(f"next:\n  {command_line('train', data, '--init', found.rows[0].source, '--freeze')}")
     if found.failed:
@@ -65,5 +67,5 @@ def comparison_table(found: "Comparison") -> Table:
             f"{row.images_per_s:.0f}",
         )
     for one in found.failed:
-        table.add_row(Text(f"{one.source}: failed. {one.reason}"), "failed", *["-"] * 5)
+        table.add_row(Text(one.source), "failed", *["-"] * 5)
     return table

@@ -113,18 +113,19 @@ def test_networks_are_compared_in_one_table(folder: Path):
 
 def test_a_network_that_cannot_be_had_is_named_beside_the_others(folder: Path):
     outcome = CliRunner().invoke(app, ["compare", "photos", "gone", "bundles/clothes", "timm:resnet50"])
-    words = " ".join(outcome.stdout.replace("│", " ").split())
     assert outcome.exit_code == 1
     assert outcome.stdout.count("100.00%") == 1
-    assert "gone: failed." in words
-    assert "timm:resnet50: failed." in words
+    rows = [line.split("│")[1:3] for line in outcome.stdout.splitlines() if "failed" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [["gone", "failed"], ["timm:resnet50", "failed"]]
+    assert "gone failed: gone does not exist; expected a checkpoint folder." in outcome.stderr.splitlines()
+    assert "timm:resnet50 failed: timm:resnet50 is not a checkpoint that is known here; expected" in outcome.stderr
     assert outcome.stdout.splitlines()[-1] == "  mixer train photos --init bundles/clothes --freeze"
 
 
 def test_where_no_network_can_be_had_the_table_says_why(folder: Path):
     outcome = CliRunner().invoke(app, ["compare", "photos", "gone"])
     assert outcome.exit_code == 1
-    assert "gone: failed." in outcome.stdout
+    assert "gone failed: gone does not exist" in outcome.stderr
     assert "next:" not in outcome.stdout
 
 
