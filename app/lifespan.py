@@ -21,6 +21,9 @@ from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
 from app.serving.reload import Reload
 from app.settings import Settings
+from app.shadow.rollout import Rollout
+from app.shadow.second import Second
+from app.shadow.trial import Trial
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
@@ -38,6 +41,15 @@ log = logging.getLogger("mixer.main")
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """A second model, and what is done with it. `rollout`: None where it answers nobody."""
+
+    second: Second
+    trial: Trial
+    rollout: Rollout | None
+
+
+@dataclass(frozen=True)
 class Running:
     """What lives as long as its process."""
 
@@ -51,6 +63,11 @@ class Running:
     reload: Reload
     overruns: OverrunWatch
     collection: Collection | None
+    shadow: Shadow | None = None
+
+    def stuck_s(self) -> float:
+        """For how many seconds the longest run of any model has run; 0 where none is."""
+        return max(self.models.stuck_s(), 0.0 if self.shadow is None else self.shadow.second.stuck_s())
 
 
 def lifespan_of(
@@ -67,6 +84,10 @@ def lifespan_of(
         await health.probe()
         tasks = [asyncio.create_task(work) for work in _background(running)]
         _log_what_is_served(models)
+        second = None if running.shadow is None else running.shadow.second
+        if running.shadow is not None:
+            tasks += [asyncio.create_task(work) for work in _trying(running.shadow, health)]
+            _log_shadow(running.shadow)
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
 
@@ -74,7 +95,7 @@ def lifespan_of(
             if not endings:
                 in_flight.start_draining()
                 health.review()
-                endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s)))
+                endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s, second)))
                 if rpc is not None:
                     endings.append(loop.create_task(rpc.stop(drain_timeout_s)))
 
@@ -98,7 +119,7 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, running.decoding, running.collection):
+            for collaborator in (reload, models, second, running.decoding, running.collection):
                 if collaborator is not None:
                     collaborator.close()
 
@@ -110,6 +131,12 @@ def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
     yield from (running.health.watch(), running.reload.watch(), running.overruns.watch())
     yield from (heartbeat(running.worker, running.metrics), keep_trimmed(_TRIM_S))
     yield _keep_published(running.metrics.drift)
+
+
+def _trying(shadow: Shadow, health: Health) -> Iterator[Coroutine[None, None, object]]:
+    """What runs from the start to the end where there is a second model."""
+    yield shadow.trial.run()
+    yield shadow.second.watch(health.interval_s, health.timeout_s)
 
 
 async def _keep_published(drift: Drift) -> None:
@@ -127,6 +154,18 @@ def _log_what_is_served(models: Models) -> None:
             engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.instances,
             "" if engine.instances == 1 else "s", engine.precision_reason,
         )  # fmt: skip
+
+
+def _log_shadow(shadow: Shadow) -> None:
+    model = shadow.second.model()
+    if model is None:
+        return
+    engine = model.classifier.engine
+    log.info(
+        "trying %s %s in %s on %s on %g of the pictures; it answers %g of the clients",
+        engine.spec.name, engine.spec.version, engine.precision, engine.provider,
+        shadow.trial.share, 0 if shadow.rollout is None else shadow.rollout.share,
+    )  # fmt: skip
 
 
 def state_words(models: Models, health: Health, keys: ApiKeys, settings: Settings) -> tuple[str, str]:
@@ -161,9 +200,10 @@ def _follow(worker: WorkerContext) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _finish(models: Models, in_flight: InFlight, timeout_s: float) -> None:
+async def _finish(models: Models, in_flight: InFlight, timeout_s: float, second: Second | None) -> None:
     """Serve the requests that have begun; after `timeout_s` the rest get 503."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     await in_flight.wait(timeout_s)
-    await models.drain(max(0.0, until - loop.time()))
+    left_s = max(0.0, until - loop.time())
+    await asyncio.gather(*(one.drain(left_s) for one in (models, second) if one is not None))
