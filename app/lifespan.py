@@ -21,9 +21,8 @@ from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
 from app.serving.reload import Reload
 from app.settings import Settings
-from app.shadow.rollout import Rollout
 from app.shadow.second import Second
-from app.shadow.trial import Trial
+from app.shadow.shadow import Shadow
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
@@ -38,15 +37,6 @@ _TRIM_S = 10.0
 _DRIFT_S = 2.0
 
 log = logging.getLogger("mixer.main")
-
-
-@dataclass(frozen=True)
-class Shadow:
-    """A second model, and what is done with it. `rollout`: None where it answers nobody."""
-
-    second: Second
-    trial: Trial
-    rollout: Rollout | None
 
 
 @dataclass(frozen=True)
@@ -86,8 +76,9 @@ def lifespan_of(
         _log_what_is_served(models)
         second = None if running.shadow is None else running.shadow.second
         if running.shadow is not None:
-            tasks += [asyncio.create_task(work) for work in _trying(running.shadow, health)]
-            _log_shadow(running.shadow)
+            works = running.shadow.works(health.interval_s, health.timeout_s)
+            tasks += [asyncio.create_task(work) for work in works]
+            running.shadow.log_what_it_does(models.asked(None))
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
 
@@ -133,12 +124,6 @@ def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
     yield _keep_published(running.metrics.drift)
 
 
-def _trying(shadow: Shadow, health: Health) -> Iterator[Coroutine[None, None, object]]:
-    """What runs from the start to the end where there is a second model."""
-    yield shadow.trial.run()
-    yield shadow.second.watch(health.interval_s, health.timeout_s)
-
-
 async def _keep_published(drift: Drift) -> None:
     """Let a scrape of another process know what this one has answered of late."""
     while True:
@@ -154,18 +139,6 @@ def _log_what_is_served(models: Models) -> None:
             engine.spec.name, engine.spec.version, engine.precision, engine.provider, engine.instances,
             "" if engine.instances == 1 else "s", engine.precision_reason,
         )  # fmt: skip
-
-
-def _log_shadow(shadow: Shadow) -> None:
-    model = shadow.second.model()
-    if model is None:
-        return
-    engine = model.classifier.engine
-    log.info(
-        "trying %s %s in %s on %s on %g of the pictures; it answers %g of the clients",
-        engine.spec.name, engine.spec.version, engine.precision, engine.provider,
-        shadow.trial.share, 0 if shadow.rollout is None else shadow.rollout.share,
-    )  # fmt: skip
 
 
 def state_words(models: Models, health: Health, keys: ApiKeys, settings: Settings) -> tuple[str, str]:

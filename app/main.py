@@ -40,7 +40,7 @@ from app.http.request_log import Access
 from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits, most_in_background
 from app.inference.classifier import Classifier, Decoding, Watcher
-from app.lifespan import Running, Shadow, lifespan_of, state_words
+from app.lifespan import Running, lifespan_of, state_words
 from app.limits import body_limits, limits_body
 from app.server import rpc_port
 from app.server.gate import Gate
@@ -56,6 +56,7 @@ from app.serving.reload import Reload, Source
 from app.settings import Settings
 from app.shadow.rollout import Rollout
 from app.shadow.second import Second, is_served, name_apart
+from app.shadow.shadow import Shadow
 from app.shadow.trial import Trial
 from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
@@ -155,7 +156,8 @@ def _build_applications(
     settings: Settings, running: Running, keys: _Keys, certificate: Certificate | None
 ) -> tuple[Application, FastAPI | None]:
     """What the public port serves, and what one for operators does, where there is one."""
-    info = Info(running.models, running.health, keys.clients, limits_body(settings, running.worker.workers))
+    limits = limits_body(settings, running.worker.workers)
+    info = Info(running.models, running.health, keys.clients, limits, running.shadow)
     operators = Operators(running.metrics, keys.operators, settings.protect_metrics)
     admin = Admin(running.reload, running.in_flight, operators.expect_key)
     for_operators = (info.for_operators(), operators.router(), admin.router())
@@ -180,8 +182,9 @@ def _build_public(
     classification = _build_classification(settings, running, keys)
     routes = settings.health_route, settings.predict_route
     serving = Serving(
-        running.models, running.health, metrics, version("mixer-serve"), settings.max_images_per_request, *routes
-    )
+        running.models, running.health, metrics, version("mixer-serve"), settings.max_images_per_request, *routes,
+        is_shared=settings.shadow_answers > 0,
+    )  # fmt: skip
     rpc = rpc_port.opened(settings, running.worker, classification, serving, certificate)
     app = Application(
         form_of,

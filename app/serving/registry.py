@@ -121,7 +121,7 @@ class Models:
 
     def body(self) -> ModelsBody:
         """What is served."""
-        return ModelsBody(default=self._default.name, models=[_entry(model) for model in self])
+        return ModelsBody(default=self._default.name, models=[entry_of(model) for model in self])
 
     def windows(self) -> Mapping[str, Window]:
         """The last answers of each that there is something to compare with, by name."""
@@ -193,7 +193,8 @@ def _labels(classifier: Classifier) -> tuple[str, str, str, str]:
     return engine.provider, engine.precision, engine.spec.name, engine.spec.version
 
 
-def _entry(model: Model) -> ModelEntry:
+def entry_of(model: Model) -> ModelEntry:
+    """What is told of one model in a list."""
     classifier = model.classifier
     return ModelEntry(
         name=model.name,

@@ -28,6 +28,12 @@ class Rollout:
         self._stopped: Classifier | None = None  # that has failed too often
         self._judged: Classifier | None = None  # whose failures are counted
 
+    def begin(self) -> None:
+        """From now on there is one."""
+        shadow = self._shadow()
+        if shadow is not None:
+            self._begin(shadow)
+
     def model_for(self, client: str) -> Model | None:
         """The second model where it is to answer this client; None where the first is."""
         if _place_of(client) >= self.share:
