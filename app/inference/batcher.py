@@ -58,6 +58,7 @@ class Batcher(Generic[Item, Answer]):
         self._timer: asyncio.TimerHandle | None = None
         self._free: asyncio.Future[None] | None = None  # somebody waits until there is nothing else to do
         self._free_below = 1
+        self.admitted = 0  # items, since the beginning
         self._on_their_way = OnTheirWay()
         self._dispatch_scheduled = self._closing = self._closed = False
 
@@ -112,6 +113,7 @@ class Batcher(Generic[Item, Answer]):
             if not in_background:  # what waits there comes again by itself, or is counted by who asked
                 self._observer.rejected("queue_full", count)
             raise
+        self.admitted += count
         self._empty.clear()
         self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
 

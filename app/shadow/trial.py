@@ -28,6 +28,7 @@ from model.preprocess import to_patches
 from model.spec import ModelSpec
 
 MOST_WAITING, MOST_WAITING_BYTES = 64, 16 << 20  # pictures of a process that are to be tried
+_QUIET_S = 0.005  # without a picture, before one is tried: whoever sends one after the other has no pause as long
 _LOOK_AGAIN_S = 1.0  # at who answers: a model may be exchanged while its spare time is waited for
 LOGGED_S = 60.0  # between two lines about failures
 
@@ -93,7 +94,7 @@ class Trial:
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN_S):
-                    await self._models.classifier().until_free()
+                    await _until_quiet(self._models.classifier())
                     await shadow.classifier.until_free()
                 if shadow is self._shadow():
                     some = self._take(shadow.classifier.batcher.background_batch_size)
@@ -137,6 +138,16 @@ class Trial:
 
     def _lost(self, name: str, shadow: Model, outcome: str) -> None:
         self._metrics.images.labels(name, shadow.name, outcome).inc()
+
+
+async def _until_quiet(classifier: Classifier) -> None:
+    """Until it has time, and has had nothing new to do for a moment."""
+    while True:
+        await classifier.until_free()
+        before = classifier.batcher.admitted
+        await asyncio.sleep(_QUIET_S)
+        if classifier.batcher.admitted == before:
+            return
 
 
 def _patches_of(classifier: Classifier, picture: Picture, most_work: float) -> Patches:
