@@ -203,7 +203,9 @@ class ModelBody(PublicModelBody):
 class AllModelsBody(ModelsBody):
     """What is served, and what is tried beside it."""
 
-    shadow: ShadowEntry | None = Field(description="The second model of this worker; null where there is none.")
+    shadow: ShadowEntry | None = Field(
+        default=None, description="The second model of this worker; null where there is none."
+    )
 
 
 class LiveBody(BaseModel):

@@ -61,3 +61,8 @@ class Shadow:
                 "the shadow has %d labels, of which %s has %d: labels are compared by their text",
                 engine.spec.num_classes, answering.name, len(set(labels) & set(engine.spec.labels)),
             )  # fmt: skip
+        if self.rollout is not None and model.classifier.named == answering.classifier.named:
+            log.warning(
+                "the shadow and %s are both %s %s in %s: answers do not tell which of them gave them",
+                answering.name, engine.spec.name, engine.spec.version, engine.precision,
+            )  # fmt: skip
