@@ -26,13 +26,16 @@ from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
 from app.telemetry.drift import Drift
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fork
     from app.rpc.server import RpcServer
+    from app.telemetry.otlp import Otlp
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
 _DRIFT_S = 2.0
+_LAST_SPANS_S = 1.5  # for what has not been sent to the collector at the end
 
 log = logging.getLogger("mixer.main")
 
@@ -51,6 +54,12 @@ class Running:
     reload: Reload
     overruns: OverrunWatch
     collection: Collection | None
+    traces: "Otlp | None" = None
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Which requests are traced; None where none is."""
+        return None if self.traces is None else self.traces.tracing
 
 
 def lifespan_of(
@@ -101,6 +110,8 @@ def lifespan_of(
             for collaborator in (reload, models, running.decoding, running.collection):
                 if collaborator is not None:
                     collaborator.close()
+            if running.traces is not None:
+                await running.traces.close(_LAST_SPANS_S)
 
     return lifespan
 

@@ -1,11 +1,12 @@
 """The composition root: settings in, an application out. Nothing else builds collaborators."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
@@ -57,9 +58,14 @@ from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
 from app.system.worker_context import WorkerContext
+from app.telemetry import otel_variables
 from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
+from app.telemetry.tracing import Emit
+
+if TYPE_CHECKING:  # OpenTelemetry is imported where it is wanted, and after the fork
+    from app.telemetry.otlp import Otlp
 
 log = logging.getLogger("mixer.main")
 
@@ -81,7 +87,9 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     Raises: StartError.
     """
     keys, certificate = _build_keys(settings), certificate_of(settings)
-    running = _build_running(settings, worker or WorkerContext(), _reload_hooks(keys, certificate))
+    worker = worker or WorkerContext()
+    traces = otel_variables.opened(os.environ, version("mixer-serve"), worker.number)
+    running = _build_running(settings, worker, _reload_hooks(keys, certificate), traces)
     models, health, metrics = running.models, running.health, running.metrics
     factory = running.model_factory if engine is None else running.model_factory.instead_of_opening(engine)
     load_all(
@@ -97,7 +105,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     # What comes while the service drains is refused by the application, which counts it.
     in_flight = running.in_flight
     expect = None if settings.origins else lambda deadline: None if in_flight.is_draining else models.expect(deadline)
-    gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path, app.pattern_of)
+    gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path, app.pattern_of, running.tracing)
     state = partial(state_words, models, health, keys.clients, settings)
     return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)
 
@@ -115,14 +123,14 @@ def _reload_hooks(keys: _Keys, certificate: Certificate | None) -> dict[str, Cal
 
 
 def _build_running(
-    settings: Settings, worker: WorkerContext, reload_hooks: Mapping[str, Callable[[], None]]
+    settings: Settings, worker: WorkerContext, reload_hooks: Mapping[str, Callable[[], None]], traces: "Otlp | None"
 ) -> Running:
     """The collaborators below HTTP. No model is loaded yet."""
     timeout_s = settings.request_timeout_s
     metrics = Metrics(worker.shared_memory, worker.number)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
-    model_factory = _model_factory(settings, metrics, decoding, worker)
+    model_factory = _model_factory(settings, metrics, decoding, worker, None if traces is None else traces.emit)
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
     metrics.drift.windows = models.windows
     in_flight = InFlight(lambda: metrics.rejected("draining", 1))
@@ -137,7 +145,9 @@ def _build_running(
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
     collection = open_collection(_part_of(settings, CollectionOptions), metrics)
-    return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection)
+    return Running(
+        worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection, traces
+    )
 
 
 def _build_applications(
@@ -153,7 +163,7 @@ def _build_applications(
     application = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
     for router in for_operators:
         application.include_router(router)
-    _dress(application, running.metrics)
+    _dress(application, running)
     return _build_public(settings, running, keys.clients, certificate, info.for_everyone()), application
 
 
@@ -191,7 +201,7 @@ def _build_public(
         app.include_router(router)
     if settings.origins:
         allow_origins(app, settings.origins)
-    _dress(app, metrics)
+    _dress(app, running)
     return app
 
 
@@ -201,14 +211,14 @@ def _build_classification(settings: Settings, running: Running, keys: ApiKeys) -
     budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
     return Classification(
         running.models, running.in_flight, metrics, keys, body_limits(settings), budget, settings.request_timeout_s,
-        running.collection,
+        running.collection, running.tracing,
     )  # fmt: skip
 
 
-def _dress(app: FastAPI, metrics: Metrics) -> None:
+def _dress(app: FastAPI, running: Running) -> None:
     """What is around every endpoint: id, log line and metrics, safe headers, and errors as problems."""
     app.add_middleware(PageHeaders)
-    app.add_middleware(Access, metrics=metrics)
+    app.add_middleware(Access, metrics=running.metrics, tracing=running.tracing)
     app.add_exception_handler(ServiceError, problems.from_service_error)
     app.add_exception_handler(HTTPException, problems.from_http_exception)
 
@@ -231,8 +241,12 @@ def build_classifier(
     permits: Quota | None = None,
     background: Quota | None = None,
     processes: int = 1,
+    emit: Emit | None = None,
 ) -> Classifier:
-    """A classifier over an open engine. `permits`, `background`: those that it has with others together."""
+    """A classifier over an open engine. `permits`, `background`: those that it has with others together.
+
+    `emit`: takes the spans of its runs.
+    """
     reference = engine.spec.reference
     return Classifier(
         engine,
@@ -247,6 +261,7 @@ def build_classifier(
         permits=permits,
         background=background,
         window=None if reference is None else Window(reference, processes),
+        emit=emit,
     )
 
 
@@ -263,7 +278,9 @@ def build_decode_limits(settings: Settings, room: Quota | None = None) -> Decode
     )
 
 
-def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, worker: WorkerContext) -> ModelFactory:
+def _model_factory(
+    settings: Settings, metrics: Metrics, decoding: Decoding, worker: WorkerContext, emit: Emit | None
+) -> ModelFactory:
     permits = worker.quota("images", settings.queue_capacity)
     background = worker.quota("background", most_in_background(settings.queue_capacity))
     several = not is_one(settings.bundle)
@@ -272,8 +289,9 @@ def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, wor
 
     def build(name: str, opened: Opened) -> Model:
         classifier = build_classifier(
-            settings, opened.engine, metrics_by_model.of(name), decoding, permits, background, worker.workers
-        )
+            settings, opened.engine, metrics_by_model.of(name), decoding, permits, background, worker.workers,
+            emit,
+        )  # fmt: skip
         return Model(name, opened.state, classifier, opened.sessions.lost_provider, card=opened.card)
 
     options = engine_options(settings)
