@@ -182,7 +182,7 @@ class Explainer:
         masks = METHODS[wanted.method].masks(patches, baseline_of(patches, self.spec.patch_size, wanted.baseline))
         decode_s = time.perf_counter() - started
         if trace is not None:
-            trace.decoded(self.named, started, decode_s)
+            trace.decoded(self.named, started, decode_s, explains=True)
         return _Prepared(patches, masks, region, decode_s)
 
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ClientGone, forget_frames
 from app.http.browser_headers import ANSWER, IN_SCOPE
 from app.http.problems import PROBLEM, PROBLEM_JSON, internal_error
-from app.http.request_span import CLIENT_GONE_STATUS, SPAN, Describe, described
+from app.http.request_span import CLIENT_GONE_STATUS, PROBES, SPAN, Describe, described
 from app.telemetry.logs import printable
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Trace, Tracing
@@ -95,7 +95,8 @@ class Access:
         request_id = timing.request_id = request_id_of(scope["headers"])
         status = CLIENT_GONE_STATUS
         if self._tracing is not None:
-            timing.trace = self._tracing.begin(scope["headers"], timing.started)
+            begins = scope["path"] not in PROBES
+            timing.trace = self._tracing.begin(scope["headers"], timing.started, begins=begins)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -141,7 +142,8 @@ def finish(metrics: Metrics, scope: Scope, request_id: str, status: int) -> None
     if timing.key is not None:
         metrics.key_requests.labels(timing.key).inc()
     if timing.trace is not None:
-        _end_trace(timing.trace, scope, request_id, status, code, now)
+        longest = _end_trace(timing.trace, scope, request_id, status, code, now)
+        metrics.exemplify(endpoint, now - timing.started, longest, timing.trace.ident)
     if log.isEnabledFor(logging.INFO):
         path = endpoint if scope["path"] == endpoint else quoted(scope["path"])
         fields = _fields(scope, path, timing, request_id, status, now)
@@ -150,8 +152,10 @@ def finish(metrics: Metrics, scope: Scope, request_id: str, status: int) -> None
         _write(fields)
 
 
-def _end_trace(trace: Trace, scope: Scope, request_id: str, status: int, code: str | None, now: float) -> None:
-    """Let the spans of a request go."""
+def _end_trace(
+    trace: Trace, scope: Scope, request_id: str, status: int, code: str | None, now: float
+) -> Mapping[str, float]:
+    """Let the spans of a request go. Returns the seconds of its slowest picture in each stage."""
     timing = timing_of(scope)
     if "receive" in timing.stages:
         trace.note("receive", timing.started, timing.stages["receive"])
@@ -166,7 +170,7 @@ def _end_trace(trace: Trace, scope: Scope, request_id: str, status: int, code: s
         "mixer.batch_size": timing.batch_size,
         "mixer.images.failed": sum(timing.errors.values()) if timing.errors else None,
     }
-    trace.end(name, {**attributes, **own}, now, failure)
+    return trace.end(name, {**attributes, **own}, now, failure, is_refused=code is not None)
 
 
 def log_refusal(method: str, path: str, refused: Refused, duration_s: float, client: str) -> None:

@@ -13,6 +13,8 @@ from app.telemetry.tracing import Attributes
 
 SPAN = "mixer.span"  # in the scope of a request that is not HTTP: what describes it, as `described` does
 CLIENT_GONE_STATUS = 499  # nginx's number; it is logged and counted, nobody receives it
+# What asks for these comes every few seconds; it is traced only where it belongs to a trace of its own.
+PROBES = frozenset(("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics", "/ping"))
 _METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"))
 _OTHER, _UNKNOWN = "_OTHER", "HTTP"
 _HOST = b"host"

@@ -20,6 +20,7 @@ Attributes = Mapping[str, Value | None]  # None: not known, and left out
 MOST_LINKS = 128  # of a span
 MOST_RUNS = 64  # that are told of for one request: a stream may take thousands
 STAGES = ("receive", "decode", "queue", "infer", "respond")
+_OF_REQUESTS = ("receive", "respond")  # the others are of pictures that got their labels
 _NONE: Attributes = {}
 
 
@@ -87,10 +88,11 @@ class Trace:
         self._stages: dict[str, Stage] = {}
         self._decodes: deque[tuple[float, float]] = deque()  # as threads leave them
         self._model: Mapping[str, str] | None = None
+        self._explains = False
 
-    def decoded(self, model: Mapping[str, str], started: float, seconds: float) -> None:
-        """A picture was decoded for this model. For any thread."""
-        self._model = model
+    def decoded(self, model: Mapping[str, str], started: float, seconds: float, *, explains: bool = False) -> None:
+        """A picture was decoded for this model. For any thread. `explains`: it is to be explained, not classified."""
+        self._model, self._explains = model, explains
         self._decodes.append((started, seconds))
 
     def note(self, stage: str, started: float, seconds: float, count: int = 1) -> None:
@@ -105,10 +107,13 @@ class Trace:
         self.note("queue", min(arrivals), started - min(arrivals), len(arrivals))
         self.note("infer", started, infer_s, len(arrivals))
 
-    def end(self, name: str, attributes: Attributes, ended: float, failure: str | None = None) -> dict[str, float]:
+    def end(
+        self, name: str, attributes: Attributes, ended: float, failure: str | None = None, *, is_refused: bool = False
+    ) -> dict[str, float]:
         """The request has been answered, or nobody waits for that any more: its spans leave.
 
-        Returns: the seconds of the slowest picture in each stage.
+        is_refused: whether it has no answer, for whatever reason.
+        Returns: the seconds of the slowest picture in each stage, as metrics have observed them.
         """
         self._add_decodes()
         images = self._stages["decode"].count if "decode" in self._stages else None
@@ -118,7 +123,8 @@ class Trace:
             failure=failure,
         )  # fmt: skip
         self._emit((server, *(self._child(stage) for stage in STAGES if stage in self._stages)))
-        return {stage: times.longest for stage, times in self._stages.items()}
+        observed = _OF_REQUESTS if is_refused or self._explains else STAGES
+        return {stage: self._stages[stage].longest for stage in observed if stage in self._stages}
 
     def _add_decodes(self) -> None:
         while self._decodes:
@@ -148,11 +154,14 @@ class Tracing:
     def __init__(self, sample: Sample, emit: Emit) -> None:
         self._sample, self.emit = sample, emit
 
-    def begin(self, headers: Iterable[tuple[bytes, bytes]], started: float) -> Trace | None:
-        """The trace of a request that has begun, for this task and those that it makes; None where it has none."""
+    def begin(self, headers: Iterable[tuple[bytes, bytes]], started: float, *, begins: bool = True) -> Trace | None:
+        """The trace of a request that has begun, for this task and those that it makes; None where it has none.
+
+        begins: whether one that comes from no span may have one.
+        """
         parent = parent_of(headers)
         trace_id = _random_id(128) if parent is None else parent.trace_id
-        state = self._sample(trace_id, parent)
+        state = self._sample(trace_id, parent) if begins or parent is not None else None
         trace = None
         if state is not None:
             sent_by = None if parent is None else SpanId(parent.trace_id, parent.span_id, parent.state)
