@@ -12,7 +12,7 @@ _VERSION_0 = b"00"
 _PARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED = 1
 _MOST_MEMBERS, _MOST_STATE_BYTES = 32, 512  # a longer tracestate may be cut by whole members
-_KEY = r"[a-z0-9][a-z0-9_*/@-]{0,255}"
+_KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"  # of level 1, as the SDK
 _MEMBER = re.compile(rf"{_KEY}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
 
 
