@@ -93,6 +93,13 @@ class Otlp:
         )
 
 
+class _Resource(Resource):
+    """The SDK looks a resource up for every span that it encodes, and its own writes JSON to be hashed."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
 class _Seldom(logging.Handler):
     """Passes one line on a minute, with the number of those that were held back meanwhile."""
 
@@ -126,7 +133,8 @@ def _resource(version: str, worker: int) -> Resource:
         "process.pid": os.getpid(),
         "mixer.worker": worker,
     }
-    return Resource.create({name: value for name, value in own.items() if name not in said})
+    whole = Resource.create({name: value for name, value in own.items() if name not in said})
+    return _Resource(whole.attributes, whole.schema_url)
 
 
 def _parent(parent: Parent) -> SpanContext:
