@@ -29,16 +29,19 @@ def opened(environment: Mapping[str, str], version: str, worker: int) -> "Otlp |
     """
     if not wants_traces(environment):
         return None
-    reason = why_not(environment)
-    if worker == 0:
-        endpoint = _shown(_first(environment, _ENDPOINTS)[1])
-        words = f"traces are sent to {endpoint}" if reason is None else f"{reason}; no traces are sent"
-        log.log(logging.INFO if reason is None else logging.WARNING, words)
-    if reason is not None:
-        return None
-    from app.telemetry.otlp import Otlp  # noqa: PLC0415
+    otlp, reason = None, why_not(environment)
+    if reason is None:
+        from app.telemetry.otlp import Otlp  # noqa: PLC0415
 
-    return Otlp(version, worker)
+        try:
+            otlp = Otlp(version, worker)
+        except ValueError as error:  # of one of the variables that the SDK reads
+            reason = str(error)
+    if worker == 0 and otlp is not None:
+        log.info("traces are sent to %s", _shown(_first(environment, _ENDPOINTS)[1]))
+    elif worker == 0:
+        log.warning("%s; no traces are sent", reason)
+    return otlp
 
 
 def wants_traces(environment: Mapping[str, str]) -> bool:

@@ -1,6 +1,9 @@
 """OpenTelemetry's variables decide whether there are traces, and say in one line of the log where not."""
 
 import logging
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -72,3 +75,20 @@ def test_no_password_of_an_endpoint_is_logged(
         traces: Any = opened({"OTEL_EXPORTER_OTLP_ENDPOINT": url}, "1", 0)
     traces._processor.shutdown()
     assert [record.getMessage() for record in caplog.records] == ["traces are sent to http://127.0.0.1:9/"]
+
+
+def test_a_variable_that_the_sdk_refuses_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000")
+    assert opened(ENDPOINT, "1", 0) is None
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("max_export_batch_size must be less than")
+    assert line.endswith("no traces are sent")
+
+
+def test_where_no_traces_are_wanted_nothing_of_opentelemetry_is_imported() -> None:
+    code = "import sys, app.main; print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
