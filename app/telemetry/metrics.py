@@ -16,6 +16,7 @@ from app.system.shared_memory import Segment, SharedMemory
 from app.telemetry.drift import Drift
 from app.telemetry.exemplars import SUFFIX
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
+from app.telemetry.shadow_metrics import ShadowMetrics
 from app.telemetry.tracing import SpanId
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -39,6 +40,7 @@ class Metrics:
         self._count_by_model(segment)
         self._watch_service(segment)
         self._count_kept(segment)
+        self.shadow = ShadowMetrics(segment)
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
@@ -205,7 +207,7 @@ class Metrics:
         """Every metric with its samples, from all rows of the shared memory."""
         self.drift.publish()
         samples = self.numbers()
-        for metric in vars(self).values():
+        for metric in (*vars(self).values(), *vars(self.shadow).values()):
             if isinstance(metric, Histogram):
                 yield metric.family(samples.get(metric.name, {}), samples.get(metric.name + SUFFIX))
             elif isinstance(metric, Counter | Drift):
