@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from app.api.classification import Classification
@@ -55,6 +56,9 @@ from app.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # OpenTelemetry is imported where it is wanted, and after the fork
     from app.telemetry.otlp import Otlp
+
+# FastAPI's own traces would be of a part of the requests a second time, and its logs have the words of exceptions.
+_NOT_BY_FASTAPI: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 log = logging.getLogger("mixer.main")
 
@@ -164,7 +168,9 @@ def _build_applications(
     for_operators = (info.for_operators(), operators.router(), admin.router())
     if not settings.admin_port:
         return _build_public(settings, running, keys.clients, certificate, *for_operators), None
-    application = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
+    application = FastAPI(
+        title="mixer-serve for operators", openapi_url=None, redirect_slashes=False, telemetry=_NOT_BY_FASTAPI
+    )
     for router in for_operators:
         application.include_router(router)
     _dress(application, running)
@@ -194,6 +200,7 @@ def _build_public(
         **ABOUT,
         lifespan=lifespan_of(running, settings.drain_timeout_s, rpc),
         openapi_url=None,  # api/documentation.py serves the document, and a page for it
+        telemetry=_NOT_BY_FASTAPI,
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
     Routes(classification).add_to(app)
