@@ -64,8 +64,9 @@ class _Refused(Exception):
 class Reload:
     """Reloads when asked, one at a time. `default`: the bundle that must be there, if any.
 
-    `timeout_s`: how long a canary may take, and wait for its place before. `reload_hooks`: what else is read anew, by
-    name; raises StartError where it cannot be, and goes on as it was.
+    `model_name`: what the only bundle is called instead of its folder's name. `timeout_s`: how long a canary may take,
+    and wait for its place before. `reload_hooks`: what else is read anew, by name; raises StartError where it cannot
+    be, and goes on as it was.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class Reload:
         worker: WorkerContext,
         metrics: Metrics,
         *,
+        model_name: str = "",
         default: str,
         timeout_s: float,
         reload_hooks: Mapping[str, Callable[[], None]],
     ) -> None:
         self._reload_hooks = reload_hooks
-        self._folder, self._default = folder, default
+        self._folder, self._model_name, self._default = folder, model_name, default
         self._models, self._model_factory, self._health = models, model_factory, health
         self._worker, self._metrics = worker, metrics
         self._timeout_s = timeout_s
@@ -161,7 +163,7 @@ class Reload:
 
     async def _reload(self) -> list[Outcome]:
         try:
-            found = await self._opener.call(find_bundles, self._folder)
+            found = await self._opener.call(find_bundles, self._folder, self._model_name)
             expect_default(self._default, found)
             if self._worker.number == 0:  # once, and not by each worker
                 await self._opener.call(log_passed_over, self._folder)

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     suffix = arguments.picture.suffix.removeprefix(".").replace("jpg", "jpeg")
     question = Question(arguments.picture.read_bytes(), f"image/{suffix}", arguments.label)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the pods end with this process
     variables = dict(one.split("=", 1) for one in arguments.set)
     try:
         return asyncio.run(_played(plan_of(rendered(arguments.overlay)), question, variables, arguments))
@@ -51,22 +53,23 @@ async def _played(plan: Plan, question: Question, variables: dict[str, str], arg
         crowd = Crowd(endpoints.pick, plan.port, question, arguments.requests, random)
         try:
             await deployment.create()
-            while endpoints.count < plan.replicas:
-                await asyncio.sleep(0.1)
+            await endpoints.expect(plan.replicas)
             began = time.monotonic()
-            updates = await _roll_under(deployment, asyncio.create_task(crowd.run(arguments.clients)))
+            updates = await _roll_under(deployment, crowd, arguments.clients)
             _report(crowd, deployment, updates, time.monotonic() - began)
         finally:
             await deployment.delete()
     return 1 if crowd.ledger.failures else 0
 
 
-async def _roll_under(deployment: Deployment, traffic: "asyncio.Task[None]") -> int:
+async def _roll_under(deployment: Deployment, crowd: Crowd, clients: int) -> int:
     """Update after update until the traffic is over; returns how many."""
-    updates = 0
+    traffic, updates = asyncio.create_task(crowd.run(clients)), 0
     while not traffic.done() or not updates:
         await deployment.roll()
         updates += 1
+        ledger = crowd.ledger
+        print(f"update {updates}: {ledger.sent} requests, {ledger.failures.total()} failed", file=sys.stderr)
     await traffic
     await deployment.ended_pods()
     return updates

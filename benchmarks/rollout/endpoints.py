@@ -16,11 +16,15 @@ class Endpoints:
     def __init__(self, lag_s: float, random: Random) -> None:
         self._lag_s, self._random = lag_s, random
         self._pods: dict[str, Pod] = {}
+        self._changed = asyncio.Condition()
+        self._news: set[asyncio.Task[None]] = set()
 
     def follow(self, pod: Pod) -> None:
         """A pod became ready, unready or begins to end: known here up to `lag_s` later."""
         serves = pod.is_ready and not pod.is_terminating
-        asyncio.get_running_loop().call_later(self._random.uniform(0.5, 1) * self._lag_s, self._apply, pod, serves)
+        news = asyncio.create_task(self._apply(pod, serves, self._random.uniform(0.5, 1) * self._lag_s))
+        self._news.add(news)
+        news.add_done_callback(self._news.discard)
 
     def pick(self) -> str:
         """The address for a new connection. Raises ConnectionRefusedError where there is none."""
@@ -28,13 +32,16 @@ class Endpoints:
             raise ConnectionRefusedError("No pod is ready.")
         return self._random.choice(list(self._pods.values())).address
 
-    @property
-    def count(self) -> int:
-        """How many pods get connections."""
-        return len(self._pods)
+    async def expect(self, count: int) -> None:
+        """Until so many pods get connections."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._pods) >= count)
 
-    def _apply(self, pod: Pod, serves: bool) -> None:
-        if serves:
-            self._pods[pod.name] = pod
-        else:
-            self._pods.pop(pod.name, None)
+    async def _apply(self, pod: Pod, serves: bool, lag_s: float) -> None:
+        await asyncio.sleep(lag_s)
+        async with self._changed:
+            if serves:
+                self._pods[pod.name] = pod
+            else:
+                self._pods.pop(pod.name, None)
+            self._changed.notify_all()

@@ -28,8 +28,8 @@ class Pod:
     ) -> None:
         self.name, self.address = name, address
         self.is_ready = self.is_terminating = False
-        self.became_ready = asyncio.Event()
         self.ended_after_s = 0.0
+        self._became_ready = asyncio.Event()
         self._template = template
         self._log = log
         self._on_change = on_change
@@ -48,6 +48,16 @@ class Pod:
                 str(_ENTRYPOINT), *self._template.arguments, cwd=ROOT, env=environment, stderr=log
             )
         self._kubelet = asyncio.create_task(self._probe())
+
+    async def ready(self) -> None:
+        """Until it is ready the first time. Raises PodFailedError where it ends or does not start."""
+        if self._kubelet is None:
+            raise PodFailedError(f"{self.name} was never started.")
+        waiting = asyncio.create_task(self._became_ready.wait())
+        await asyncio.wait((waiting, self._kubelet), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self._kubelet.done():
+            self._kubelet.result()
 
     async def end(self) -> None:
         """Delete the pod: preStop, SIGTERM, and SIGKILL when the grace period is over. Raises PodFailedError."""
@@ -110,7 +120,7 @@ class Pod:
             self.is_ready = ready
             self._on_change(self)
         if ready:
-            self.became_ready.set()
+            self._became_ready.set()
 
     def _expect_live(self, live: bool) -> None:
         if not live:

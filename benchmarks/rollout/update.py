@@ -1,4 +1,4 @@
-"""The Deployment's controller: replaces every pod by another, as maxSurge and maxUnavailable allow. Knows no requests."""
+"""The controller of a Deployment: replaces each pod, as maxSurge and maxUnavailable allow. Knows no requests."""
 
 import asyncio
 import itertools
@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.rollout.manifest import Plan
-from benchmarks.rollout.pod import Pod, PodFailedError
-
-_START_S = 600.0
+from benchmarks.rollout.pod import Pod
 
 
 class Deployment:
@@ -28,7 +26,7 @@ class Deployment:
         """All replicas, ready. Raises PodFailedError."""
         self._pods = [await self._start() for _ in range(self._plan.replicas)]
         for pod in self._pods:
-            await _wait_until_ready(pod)
+            await pod.ready()
 
     async def roll(self) -> None:
         """Every pod once. Raises PodFailedError.
@@ -39,7 +37,7 @@ class Deployment:
             raise ValueError("The Deployment lets pods be unavailable; expected maxSurge 1 and maxUnavailable 0.")
         for old in list(self._pods):
             new = await self._start()
-            await _wait_until_ready(new)
+            await new.ready()
             self._pods.remove(old)
             self._pods.append(new)
             self.ended.append(old)
@@ -67,11 +65,3 @@ class Deployment:
         )
         await pod.start(self._variables)
         return pod
-
-
-async def _wait_until_ready(pod: Pod) -> None:
-    try:
-        async with asyncio.timeout(_START_S):
-            await pod.became_ready.wait()
-    except TimeoutError:
-        raise PodFailedError(f"{pod.name} was not ready after {_START_S:g} s.") from None
