@@ -6,6 +6,7 @@ this program: pods are processes with addresses of their own, a node learns late
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import signal
@@ -78,10 +79,19 @@ async def _roll_under(deployment: Deployment, crowd: Crowd, clients: int) -> int
 def _report(crowd: Crowd, deployment: Deployment, updates: int, seconds: float) -> None:
     ledger = crowd.ledger
     ends = [pod.ended_after_s for pod in deployment.ended]
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs; {updates} rolling updates, {len(ends)} pods replaced")
-    print(f"{ledger.sent} requests in {seconds:.0f} s over {ledger.connections} connections, {ledger.answered} right")
-    print(f"slowest answer {ledger.slowest_s:.2f} s; pods ended {min(ends):.1f} to {max(ends):.1f} s after SIGTERM")
-    print(f"{ledger.failures.total()} failed{': ' if ledger.failures else ''}{dict(ledger.failures) or ''}")
+    report = {
+        "sent": ledger.sent,
+        "answered": ledger.answered,
+        "failures": dict(ledger.failures),
+        "updates": updates,
+        "replaced": len(ends),
+        "connections": ledger.connections,
+        "slowest_answer_s": round(ledger.slowest_s, 2),
+        "ended_after_s": [round(min(ends), 1), round(max(ends), 1)],
+        "seconds": round(seconds),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+    }
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.rollout.manifest import MANIFESTS, kubectl, rendered
+from tests.app.color_bundle import color_spec, write_bundle
 
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (MANIFESTS / "components").iterdir())
@@ -63,3 +64,9 @@ def container_of(objects: Objects) -> dict[str, Any]:
     """The service's container."""
     (container,) = pod_of(objects)["containers"]
     return dict(container)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with fp32.onnx: red, green and blue pictures of 8 x 8 pixels."""
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "colours", color_spec())
