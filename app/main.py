@@ -85,7 +85,8 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     factory = running.model_factory if engine is None else running.model_factory.instead_of_opening(engine)
     load_all(
         settings.bundle, models, factory,
-        default=settings.default_model, at_once=at_once(settings, running.worker.workers),
+        model_name=settings.model_name, default=settings.default_model,
+        at_once=at_once(settings, running.worker.workers),
     )  # fmt: skip
     if running.shadow is not None:
         running.shadow.second.load(models)
@@ -136,7 +137,8 @@ def _build_running(
     )  # fmt: skip
     reload = Reload(
         settings.bundle, models, factory, health, worker, metrics,
-        default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
+        model_name=settings.model_name, default=settings.default_model,
+        timeout_s=timeout_s, reload_hooks=reload_hooks,
         beside=[] if shadow is None or shadow.second.apart is None else [shadow.second.apart],
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
@@ -198,7 +200,7 @@ def _build_public(
         title="mixer-serve",
         version=serving.version,
         **ABOUT,
-        lifespan=lifespan_of(running, settings.drain_timeout_s, rpc),
+        lifespan=lifespan_of(running, settings.drain_delay_s, settings.drain_timeout_s, rpc),
         openapi_url=None,  # api/documentation.py serves the document, and a page for it
         telemetry=_NOT_BY_FASTAPI,
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
