@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
-from app.telemetry.drift import Drift
+from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fork
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fo
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
-_DRIFT_S = 2.0
+_PUBLISHED_S = 2.0
 
 log = logging.getLogger("mixer.main")
 
@@ -51,6 +51,7 @@ class Running:
     reload: Reload
     overruns: OverrunWatch
     collection: Collection | None
+    gpu: GpuMetrics
 
 
 def lifespan_of(
@@ -67,6 +68,8 @@ def lifespan_of(
         await health.probe()
         tasks = [asyncio.create_task(work) for work in _background(running)]
         _log_what_is_served(models)
+        if any(model.classifier.engine.provider != "cpu" for model in models):
+            running.gpu.start()
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
 
@@ -98,7 +101,7 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, running.decoding, running.collection):
+            for collaborator in (reload, models, running.decoding, running.collection, running.gpu):
                 if collaborator is not None:
                     collaborator.close()
 
@@ -109,14 +112,15 @@ def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
     """What runs from the start to the end."""
     yield from (running.health.watch(), running.reload.watch(), running.overruns.watch())
     yield from (heartbeat(running.worker, running.metrics), keep_trimmed(_TRIM_S))
-    yield _keep_published(running.metrics.drift)
+    yield _keep_published(running.metrics)
 
 
-async def _keep_published(drift: Drift) -> None:
-    """Let a scrape of another process know what this one has answered of late."""
+async def _keep_published(metrics: Metrics) -> None:
+    """Let a scrape of another process know what this one has answered of late, and what it takes."""
     while True:
-        drift.publish()
-        await asyncio.sleep(_DRIFT_S)
+        metrics.drift.publish()
+        metrics.of_workers.update()
+        await asyncio.sleep(_PUBLISHED_S)
 
 
 def _log_what_is_served(models: Models) -> None:

@@ -40,7 +40,7 @@ from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits, most_in_background
 from app.inference.classifier import Classifier, Decoding
 from app.lifespan import Running, lifespan_of, state_words
-from app.limits import body_limits, limits_body
+from app.limits import body_limits, limits_body, shared_limits
 from app.server import rpc_port
 from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
@@ -58,8 +58,10 @@ from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
 from app.system.worker_context import WorkerContext
 from app.telemetry.drift import Window
+from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
+from app.telemetry.nvml import Nvml
 
 log = logging.getLogger("mixer.main")
 
@@ -120,6 +122,8 @@ def _build_running(
     """The collaborators below HTTP. No model is loaded yet."""
     timeout_s = settings.request_timeout_s
     metrics = Metrics(worker.shared_memory, worker.number)
+    for of, limit in shared_limits(settings).items():
+        metrics.limit.labels(of).set(limit)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
     model_factory = _model_factory(settings, metrics, decoding, worker)
@@ -137,7 +141,11 @@ def _build_running(
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
     collection = open_collection(_part_of(settings, CollectionOptions), metrics)
-    return Running(worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection)
+    gpu = GpuMetrics(lambda: Nvml(settings.device_id).sample)
+    metrics.register(gpu)
+    return Running(
+        worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection, gpu
+    )  # fmt: skip
 
 
 def _build_applications(
