@@ -14,9 +14,7 @@ from prometheus_client.registry import Collector
 
 from app.telemetry.nvml import GpuSample, NoGpu
 
-INTERVAL_S = 5.0
 STALE_S = 30.0  # what is older is not told: the thread hangs, or the GPU has gone
-_PATIENCE_S = 60.0  # until a GPU that did not answer is asked again
 _FAMILIES = {
     "utilization_ratio": "Share of the last moments in which the GPU ran a kernel.",
     "memory_used_bytes": "Memory of the GPU that is in use, whoever uses it.",
@@ -29,12 +27,20 @@ log = logging.getLogger("mixer.gpu")
 
 
 class GpuMetrics(Collector):
-    """`open_sampler`: what samples the GPU, opened in the thread; raises NoGpu, as each sample may."""
+    """`open_sampler`: what samples the GPU, opened in the thread; raises NoGpu, as each sample may.
+
+    `interval_s`: between samples; `patience_s`: until a GPU that did not answer is asked again.
+    """
 
     def __init__(
-        self, open_sampler: Callable[[], Callable[[], GpuSample]], clock: Callable[[], float] = time.monotonic
+        self,
+        open_sampler: Callable[[], Callable[[], GpuSample]],
+        clock: Callable[[], float] = time.monotonic,
+        interval_s: float = 5.0,
+        patience_s: float = 60.0,
     ) -> None:
         self._open, self._clock = open_sampler, clock
+        self._interval_s, self._patience_s = interval_s, patience_s
         self._latest: tuple[float, GpuSample] | None = None
         self._ended = threading.Event()
         self._said = ""
@@ -65,13 +71,13 @@ class GpuMetrics(Collector):
                 self._keep_sampling(self._open())
             except NoGpu as failure:
                 self._say(str(failure))
-                self._ended.wait(_PATIENCE_S)
+                self._ended.wait(self._patience_s)
 
     def _keep_sampling(self, sample: Callable[[], GpuSample]) -> None:
         while not self._ended.is_set():
             self._latest = (self._clock(), sample())
             self._said = ""
-            self._ended.wait(INTERVAL_S)
+            self._ended.wait(self._interval_s)
 
     def _say(self, words: str) -> None:
         """Once, until it has answered again."""
