@@ -21,6 +21,8 @@ from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
 from app.serving.reload import Reload
 from app.settings import Settings
+from app.shadow.second import Second
+from app.shadow.shadow import Shadow
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
@@ -52,6 +54,11 @@ class Running:
     overruns: OverrunWatch
     collection: Collection | None
     gpu: GpuMetrics
+    shadow: Shadow | None = None
+
+    def stuck_s(self) -> float:
+        """For how many seconds the longest run of any model has run; 0 where none is."""
+        return max(self.models.stuck_s(), 0.0 if self.shadow is None else self.shadow.second.stuck_s())
 
 
 def lifespan_of(
@@ -68,8 +75,12 @@ def lifespan_of(
         await health.probe()
         tasks = [asyncio.create_task(work) for work in _background(running)]
         _log_what_is_served(models)
-        if any(model.classifier.engine.provider != "cpu" for model in models):
-            running.gpu.start()
+        _watch_gpu(running)
+        second = None if running.shadow is None else running.shadow.second
+        if running.shadow is not None:
+            works = running.shadow.works(health.interval_s, health.timeout_s)
+            tasks += [asyncio.create_task(work) for work in works]
+            running.shadow.log_what_it_does(models.asked(None))
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
 
@@ -77,7 +88,7 @@ def lifespan_of(
             if not endings:
                 in_flight.start_draining()
                 health.review()
-                endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s)))
+                endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s, second)))
                 if rpc is not None:
                     endings.append(loop.create_task(rpc.stop(drain_timeout_s)))
 
@@ -101,7 +112,7 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, running.decoding, running.collection, running.gpu):
+            for collaborator in (reload, models, second, running.decoding, running.collection, running.gpu):
                 if collaborator is not None:
                     collaborator.close()
 
@@ -121,6 +132,12 @@ async def _keep_published(metrics: Metrics) -> None:
         metrics.drift.publish()
         metrics.of_workers.update()
         await asyncio.sleep(_PUBLISHED_S)
+
+
+def _watch_gpu(running: Running) -> None:
+    """Where a model runs on one. A shadow runs where the others do."""
+    if any(model.classifier.engine.provider != "cpu" for model in running.models):
+        running.gpu.start()
 
 
 def _log_what_is_served(models: Models) -> None:
@@ -165,9 +182,10 @@ def _follow(worker: WorkerContext) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _finish(models: Models, in_flight: InFlight, timeout_s: float) -> None:
+async def _finish(models: Models, in_flight: InFlight, timeout_s: float, second: Second | None) -> None:
     """Serve the requests that have begun; after `timeout_s` the rest get 503."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     await in_flight.wait(timeout_s)
-    await models.drain(max(0.0, until - loop.time()))
+    left_s = max(0.0, until - loop.time())
+    await asyncio.gather(*(one.drain(left_s) for one in (models, second) if one is not None))

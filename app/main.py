@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TypeVar
 
 from fastapi import APIRouter, FastAPI
@@ -27,7 +28,7 @@ from app.dialects.forms import form_of
 from app.dialects.serving import Serving
 from app.dialects.table import chosen
 from app.engine.engine import Engine, EngineOptions
-from app.engine.session import ONNX_RUNTIME
+from app.engine.session import ONNX_RUNTIME, Runtime
 from app.engine.sessions import SharedSessions
 from app.errors import ServiceError
 from app.http import problems
@@ -38,7 +39,7 @@ from app.http.in_flight import InFlight
 from app.http.request_log import Access
 from app.http.upload_budget import UploadBudget
 from app.inference.admission import Limits, most_in_background
-from app.inference.classifier import Classifier, Decoding
+from app.inference.classifier import Classifier, Decoding, Watcher
 from app.lifespan import Running, lifespan_of, state_words
 from app.limits import body_limits, limits_body, shared_limits
 from app.server import rpc_port
@@ -51,8 +52,12 @@ from app.serving.health import Health
 from app.serving.loading import ModelFactory, load_all
 from app.serving.overruns import Overruns, OverrunWatch
 from app.serving.registry import Model, Models
-from app.serving.reload import Reload
+from app.serving.reload import Reload, Source
 from app.settings import Settings
+from app.shadow.rollout import Rollout
+from app.shadow.second import Second, is_served, name_apart
+from app.shadow.shadow import Shadow
+from app.shadow.trial import Trial
 from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
 from app.system.quota import Quota
@@ -60,7 +65,7 @@ from app.system.worker_context import WorkerContext
 from app.telemetry.drift import Window
 from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
-from app.telemetry.model_metrics import MetricsByModel, ModelMetrics
+from app.telemetry.model_metrics import AsideMetrics, MetricsByModel, ModelMetrics, TriedModelMetrics
 from app.telemetry.nvml import Nvml
 
 log = logging.getLogger("mixer.main")
@@ -90,6 +95,8 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
         settings.bundle, models, factory,
         default=settings.default_model, at_once=_at_once(settings, running.worker.workers),
     )  # fmt: skip
+    if running.shadow is not None:
+        running.shadow.second.load(models)
     if running.worker.number == 0:
         log_passed_over(settings.bundle)
         labels = (label for model in models for label in model.classifier.spec.labels)
@@ -101,7 +108,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     expect = None if settings.origins else lambda deadline: None if in_flight.is_draining else models.expect(deadline)
     gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path, app.pattern_of)
     state = partial(state_words, models, health, keys.clients, settings)
-    return Service(app, admin, certificate, gate, metrics, models.stuck_s, state)
+    return Service(app, admin, certificate, gate, metrics, running.stuck_s, state)
 
 
 def _build_keys(settings: Settings) -> _Keys:
@@ -126,8 +133,10 @@ def _build_running(
         metrics.limit.labels(of).set(limit)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
-    model_factory = _model_factory(settings, metrics, decoding, worker)
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
+    making = _making(settings, metrics, decoding, worker)
+    shadow = None if settings.shadow is None else _build_shadow(making, settings.shadow, models)
+    model_factory = _model_factory(making, shadow)
     metrics.drift.windows = models.windows
     in_flight = InFlight(lambda: metrics.rejected("draining", 1))
     health = Health(
@@ -138,21 +147,23 @@ def _build_running(
     reload = Reload(
         settings.bundle, models, model_factory, health, worker, metrics,
         default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
+        beside=[] if shadow is None or shadow.second.apart is None else [shadow.second.apart],
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
     collection = open_collection(_part_of(settings, CollectionOptions), metrics)
     gpu = GpuMetrics(lambda: Nvml(settings.device_id).sample)
     metrics.register(gpu)
     return Running(
-        worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection, gpu
-    )  # fmt: skip
+        worker, metrics, decoding, model_factory, models, in_flight, health, reload, overruns, collection, gpu, shadow
+    )
 
 
 def _build_applications(
     settings: Settings, running: Running, keys: _Keys, certificate: Certificate | None
 ) -> tuple[Application, FastAPI | None]:
     """What the public port serves, and what one for operators does, where there is one."""
-    info = Info(running.models, running.health, keys.clients, limits_body(settings, running.worker.workers))
+    limits = limits_body(settings, running.worker.workers)
+    info = Info(running.models, running.health, keys.clients, limits, running.shadow)
     operators = Operators(running.metrics, keys.operators, settings.protect_metrics)
     admin = Admin(running.reload, running.in_flight, operators.expect_key)
     for_operators = (info.for_operators(), operators.router(), admin.router())
@@ -177,8 +188,9 @@ def _build_public(
     classification = _build_classification(settings, running, keys)
     routes = settings.health_route, settings.predict_route
     serving = Serving(
-        running.models, running.health, metrics, version("mixer-serve"), settings.max_images_per_request, *routes
-    )
+        running.models, running.health, metrics, version("mixer-serve"), settings.max_images_per_request, *routes,
+        is_shared=settings.shadow_answers > 0,
+    )  # fmt: skip
     rpc = rpc_port.opened(settings, running.worker, classification, serving, certificate)
     app = Application(
         form_of,
@@ -209,7 +221,7 @@ def _build_classification(settings: Settings, running: Running, keys: ApiKeys) -
     budget = UploadBudget(room, lambda: metrics.rejected("uploads_full", 1))
     return Classification(
         running.models, running.in_flight, metrics, keys, body_limits(settings), budget, settings.request_timeout_s,
-        running.collection,
+        running.collection, None if running.shadow is None else running.shadow.rollout,
     )  # fmt: skip
 
 
@@ -239,6 +251,7 @@ def build_classifier(
     permits: Quota | None = None,
     background: Quota | None = None,
     processes: int = 1,
+    watcher: Watcher | None = None,
 ) -> Classifier:
     """A classifier over an open engine. `permits`, `background`: those that it has with others together."""
     reference = engine.spec.reference
@@ -255,6 +268,7 @@ def build_classifier(
         permits=permits,
         background=background,
         window=None if reference is None else Window(reference, processes),
+        watcher=watcher,
     )
 
 
@@ -271,23 +285,86 @@ def build_decode_limits(settings: Settings, room: Quota | None = None) -> Decode
     )
 
 
-def _model_factory(settings: Settings, metrics: Metrics, decoding: Decoding, worker: WorkerContext) -> ModelFactory:
-    permits = worker.quota("images", settings.queue_capacity)
-    background = worker.quota("background", most_in_background(settings.queue_capacity))
-    several = not is_one(settings.bundle)
-    metrics_by_model = MetricsByModel(metrics, several=several)
-    runtime = SharedSessions().runtime if several else ONNX_RUNTIME
+@dataclass(frozen=True)
+class _Making:
+    """What all models of a process are made with. `permits`, `background`: those that they have together."""
 
-    def build(name: str, opened: Opened) -> Model:
+    settings: Settings
+    metrics: Metrics
+    decoding: Decoding
+    worker: WorkerContext
+    by_model: MetricsByModel
+    permits: Quota
+    background: Quota
+
+    def factory(self, options: EngineOptions, build: Callable[[str, Opened], Model], runtime: Runtime) -> ModelFactory:
+        """Opens bundles with these options in place of the settings' own."""
+        return ModelFactory(
+            partial(open_bundle, options, runtime=runtime), build, partial(read_card_again, options.bundle_key)
+        )
+
+    def model(
+        self, name: str, opened: Opened, metrics: ModelMetrics, watcher: Watcher | None = None, *, apart: bool = False
+    ) -> Model:
+        """`apart`: whether it takes no permits from others."""
+        permits, background = (None, None) if apart else (self.permits, self.background)
         classifier = build_classifier(
-            settings, opened.engine, metrics_by_model.of(name), decoding, permits, background, worker.workers
+            self.settings, opened.engine, metrics, self.decoding, permits, background, self.worker.workers, watcher
         )
         return Model(name, opened.state, classifier, opened.sessions.lost_provider, card=opened.card)
 
+
+def _making(settings: Settings, metrics: Metrics, decoding: Decoding, worker: WorkerContext) -> _Making:
+    several = not is_one(settings.bundle) or settings.shadow_answers > 0
+    permits = worker.quota("images", settings.queue_capacity)
+    background = worker.quota("background", most_in_background(settings.queue_capacity))
+    by_model = MetricsByModel(metrics, several=several)
+    return _Making(settings, metrics, decoding, worker, by_model, permits, background)
+
+
+def _model_factory(making: _Making, shadow: Shadow | None) -> ModelFactory:
+    """Makes the models that are served. `shadow`: is told what they answer, and may be one of them."""
+    settings = making.settings
+    second = None if shadow is None or shadow.rollout is None else shadow.second.named
+
+    def build(name: str, opened: Opened) -> Model:
+        metrics = making.by_model.of(name)
+        if shadow is None:
+            return making.model(name, opened, metrics)
+        if shadow.rollout is not None and name == second:
+            metrics = TriedModelMetrics(making.by_model, name, shadow.rollout.note)
+        return making.model(name, opened, metrics, partial(shadow.trial.offer, name, opened.engine.spec))
+
+    runtime = ONNX_RUNTIME if is_one(settings.bundle) else SharedSessions().runtime
+    return making.factory(engine_options(settings), build, runtime)
+
+
+def _build_shadow(making: _Making, shadow: Path, models: Models) -> Shadow:
+    """What is tried beside these models. Nothing is opened yet."""
+    settings, metrics = making.settings, making.metrics.shadow
+    timeout_s, answers = settings.request_timeout_s, settings.shadow_answers > 0
+    is_one_of_them = is_served(shadow, settings.bundle)
+    apart = Models(making.metrics, default="", patience_s=timeout_s + 1, on_gone=malloc_trim_soon, info=metrics.info)
+    found = partial(models.get, str(shadow)) if is_one_of_them else partial(_first, apart)
+    rollout = Rollout(found, metrics, share=settings.shadow_answers) if answers else None
+    trial = Trial(models, found, metrics, share=settings.shadow_share, timeout_s=timeout_s)
+    if is_one_of_them:
+        return Shadow(Second(found, named=str(shadow)), trial, rollout)
+
+    def build(name: str, opened: Opened) -> Model:
+        if rollout is None:
+            return making.model(name, opened, AsideMetrics(making.by_model), apart=True)
+        return making.model(name, opened, TriedModelMetrics(making.by_model, name_apart(name, models), rollout.note))
+
     options = engine_options(settings)
-    return ModelFactory(
-        partial(open_bundle, options, runtime=runtime), build, partial(read_card_again, options.bundle_key)
-    )
+    if not answers:  # what is run in spare time is run one after the other
+        options = replace(options, instances=1, intra_op_threads=1)
+    source = Source(shadow, apart, making.factory(options, build, ONNX_RUNTIME), title="shadow ")
+    return Shadow(Second(found, source), trial, rollout)
+
+
+def _first(models: Models) -> Model | None:
+    return next(iter(models), None)
 
 
 def _at_once(settings: Settings, workers: int) -> int:

@@ -51,15 +51,16 @@ class Routes:
             classification.expect_key(request)
         timing, clients_deadline = timing_of(request.scope), classification.clients_deadline(request)
         expected: Expected | None = request.scope.get(HELD)
-        if expected is None or (model is not None and self._classifier(model) is not expected.classifier):
-            expected = classification.expect(request, self._classifier(model), clients_deadline)
+        is_any = model is None and classification.rollout is None  # whichever the permit is of
+        if expected is None or (not is_any and self._classifier(request, model) is not expected.classifier):
+            expected = classification.expect(request, self._classifier(request, model), clients_deadline)
         wanted = wanted_of(expected.classifier.spec, asked)
         with BodyReservation(classification.budget) as reservation:
             payload = await read_image(request, classification.body_limits, reservation)
             timing.received()
             deadline = min(clients_deadline, classification.deadline())
             if not expected.permit.arrive():
-                expected = classification.expect(request, self._classifier(model), deadline)
+                expected = classification.expect(request, self._classifier(request, model), deadline)
                 wanted = wanted_of(expected.classifier.spec, asked)
                 expected.permit.arrive()
             classifier = expected.classifier  # asked here and not by classify_one: a coroutine less to enter again
@@ -75,14 +76,14 @@ class Routes:
         """Every multipart field `file` is a picture. Answers come in the same order."""
         classification = self.classification
         classification.expect_key(request)
-        wanted_of(self._classifier(model).spec, asked)
+        wanted_of(self._classifier(request, model).spec, asked)
         clients_deadline = classification.clients_deadline(request)
         with classification.reserve() as reservation:
             uploads = await read_images(request, classification.body_limits, reservation)
             timing = timing_of(request.scope)
             timing.received()
             deadline = min(clients_deadline, classification.deadline())
-            classifier = self._classifier(model)  # which may be another one by now
+            classifier = self._classifier(request, model)  # which may be another one by now
             wanted = wanted_of(classifier.spec, asked)
             payloads = [upload.payload for upload in uploads]
             answers = await classification.classify_all(request, classifier, payloads, wanted, deadline)
@@ -92,8 +93,8 @@ class Routes:
         ]
         return _json({"model": classifier.named, "results": results})
 
-    def _classifier(self, model: str | None) -> Classifier:
-        return self.classification.models.classifier(model)
+    def _classifier(self, request: Request, model: str | None) -> Classifier:
+        return self.classification.asked(request, model).classifier
 
 
 def _entry(answer: Classified | ServiceError) -> dict[str, object]:

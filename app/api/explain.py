@@ -50,13 +50,13 @@ class Explain:
         classification = self.classification
         classification.expect_key(request)
         classification.release(request)
-        wanted_of(classification.models.classifier(model).spec, asked)
+        wanted_of(classification.asked(request, model).classifier.spec, asked)
         clients_deadline = classification.clients_deadline(request)
         with classification.reserve() as reservation:
             picture = await read_image(request, classification.body_limits, reservation)
             timing_of(request.scope).received()
             deadline = min(clients_deadline, classification.deadline())
-            explainer = Explainer(classification.models.classifier(model))  # which may be another one by now
+            explainer = Explainer(classification.asked(request, model).classifier)  # which may be another one by now
             wanted = wanted_of(explainer.spec, asked)
             explanation = await explained(classification, request, explainer, picture, wanted, deadline)
             if prefers(request.headers.get("accept", ""), PNG, JSON):

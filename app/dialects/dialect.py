@@ -163,14 +163,14 @@ class Asking:
         classification = self.classification
         classification.expect_key(request, api_key)
         clients_deadline = classification.clients_deadline(request)
-        model = classification.models.asked(name, version)
+        model = classification.asked(request, name, version)
         self._expect(request, model.classifier, clients_deadline)
         with classification.reserve() as reservation:
             query = await read(reservation)
             timing_of(request.scope).received()
             if query.timeout_s != math.inf:
                 clients_deadline = min(clients_deadline, classification.within(request, query.timeout_s))
-            model = classification.models.asked(name or query.model, version or query.version)
+            model = classification.asked(request, name or query.model, version or query.version)
             return query, model, await self._answers(request, query, model.classifier, clients_deadline)
 
     async def _answers(

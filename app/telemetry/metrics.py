@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from app.system.shared_memory import Segment, SharedMemory
 from app.telemetry.drift import Drift
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
+from app.telemetry.shadow_metrics import ShadowMetrics
 from app.telemetry.worker_metrics import WorkerMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,6 +37,7 @@ class Metrics:
         self._count_by_model(segment)
         self._watch_service(segment)
         self._count_kept(segment)
+        self.shadow = ShadowMetrics(segment)
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
         self.of_workers = WorkerMetrics(self._shared_memory, segment)
@@ -216,7 +218,7 @@ class Metrics:
         """Every metric with its samples, from all rows of the shared memory."""
         self.drift.publish()
         samples = self.numbers()
-        for metric in vars(self).values():
+        for metric in (*vars(self).values(), *vars(self.shadow).values()):
             if isinstance(metric, Counter | Histogram | Drift):
                 yield metric.family(samples.get(metric.name, {}))
 

@@ -359,6 +359,56 @@ WORKERS = Row(
     ),
 )  # fmt: skip
 
+SHADOW = Row(
+    "Shadow",
+    (
+        Panel(
+            "Agreement", "Share of pictures that both models give the same best label, of those that both ran.",
+            "percentunit",
+            {'sum by (shadow) (rate(mixer_shadow_images_total{outcome="agree", SELECTED}[RATE])) / sum by (shadow) '
+             '(rate(mixer_shadow_images_total{outcome=~"agree|differ", SELECTED}[RATE]))': "{{shadow}}"}, most=1,
+        ),
+        Panel(
+            "Pictures for the shadow", "What became of them; dropped: there was no time for it.", "short",
+            {"sum by (shadow, outcome) (rate(mixer_shadow_images_total{SELECTED}[RATE]))": "{{shadow}} {{outcome}}"},
+            stacked=True,
+        ),
+        Panel(
+            "Disagreements", "The ten most frequent pairs of labels in an hour: the first model's, and the shadow's.",
+            "short",
+            {"topk(10, sum by (label, shadow_label) (increase(mixer_shadow_disagreements_total{SELECTED}[1h])))":
+                "{{label}} / {{shadow_label}}"}, "bargauge",
+        ),
+        Panel(
+            "Difference of probabilities", "How far apart both models' probabilities of the answered label are.",
+            "percentunit", quantiles("mixer_shadow_probability_difference"), most=1,
+        ),
+        Panel(
+            "Run of each", "p95 of the runs that these pictures were in, by model and shadow.", "s",
+            {"histogram_quantile(0.95, sum by (role, le) (rate(mixer_shadow_infer_seconds_bucket{SELECTED}[RATE])))":
+                "{{role}}"},
+        ),
+        Panel(
+            "Who is uncertain", "The same pictures, by which of both was uncertain.", "short",
+            {"sum by (uncertain) (rate(mixer_shadow_uncertain_total{SELECTED}[RATE]))": "{{uncertain}}"}, stacked=True,
+        ),
+        Panel(
+            "Answers clients", "1 where the shadow answers its share of requests, and how often that was stopped.",
+            "short",
+            {
+                "mixer_shadow_answering{SELECTED}": "{{instance}} {{shadow}}",
+                "sum by (shadow, reason) (mixer_shadow_stops_total{SELECTED})": "{{shadow}} stopped: {{reason}}",
+            }, width=12,
+        ),
+        Panel(
+            "What runs beside", "The shadow's provider, precision and version.", "short",
+            {"max by (instance, model, version, precision, provider) (mixer_shadow_info{SELECTED})": "{{model}}"},
+            "table", width=12,
+        ),
+    ),
+    closed=True,
+)  # fmt: skip
+
 GPU = Row(
     "GPU",
     (
@@ -389,4 +439,4 @@ GPU = Row(
     closed=True,
 )  # fmt: skip
 
-ROWS = (OVERVIEW, TRAFFIC, LATENCY, SATURATION, BATCHES, QUALITY, DRIFT, WORKERS, GPU)
+ROWS = (OVERVIEW, TRAFFIC, LATENCY, SATURATION, BATCHES, QUALITY, DRIFT, WORKERS, SHADOW, GPU)

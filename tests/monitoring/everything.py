@@ -28,7 +28,7 @@ _VALUES = {
     "status": ("200", "429", "500"),
     "stage": ("receive", "decode", "queue", "infer", "respond"),
     "provider": ("cpu", "cuda"),
-    "outcome": ("classified", "right", "wrong", "refused", "kept", "failed", "dropped_limit"),
+    "outcome": ("classified", "right", "wrong", "refused", "kept", "failed", "dropped_limit", "agree", "differ"),
     "of": ("images", "connections", "upload_bytes", "decode_bytes"),
 }
 
@@ -37,7 +37,7 @@ def page_of_everything() -> bytes:
     """The text of /metrics."""
     worker = WorkerContext()
     metrics = Metrics(worker.shared_memory)
-    for metric in vars(metrics).values():
+    for metric in (*vars(metrics).values(), *vars(metrics.shadow).values()):
         if isinstance(metric, Counter | Histogram):
             for values in product(*(_VALUES.get(label, ("some",)) for label in metric.label_names)):
                 _count(metric, values)

@@ -16,7 +16,7 @@ from tests.monitoring.shipped import GRAFANA, ROOT, dashboard, metrics_in, panel
 BUILT_IN = {"timeseries", "stat", "heatmap", "table", "bargauge"}
 UNITS = {"short", "s", "reqps", "ops", "percentunit", "bytes", "celsius", "watt"}
 ROWS = [
-    "Overview", "Traffic", "Latency by stage", "Saturation", "Batches", "Quality", "Drift", "Workers", "GPU",
+    "Overview", "Traffic", "Latency by stage", "Saturation", "Batches", "Quality", "Drift", "Workers", "Shadow", "GPU",
 ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not here: apt has it"),
 ]
 KEY, OPERATORS_KEY = "a-key-of-a-client-1234", "a-key-of-an-operator-1234"
-ELSEWHERE = re.compile(r"mixer_gpu_|accelerator|ALERTS")  # what only the second target has
+ELSEWHERE = re.compile(r"mixer_gpu_|mixer_shadow_|accelerator|ALERTS")  # what only the second target has
 
 
 @dataclass(frozen=True)
