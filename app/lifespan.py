@@ -28,13 +28,16 @@ from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
 from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fork
     from app.rpc.server import RpcServer
+    from app.telemetry.otlp import Otlp
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
 _PUBLISHED_S = 2.0
+_LAST_SPANS_S = 1.5  # for what has not been sent to the collector at the end
 
 log = logging.getLogger("mixer.main")
 
@@ -55,10 +58,16 @@ class Running:
     collection: Collection | None
     gpu: GpuMetrics
     shadow: Shadow | None = None
+    traces: "Otlp | None" = None
 
     def stuck_s(self) -> float:
         """For how many seconds the longest run of any model has run; 0 where none is."""
         return max(self.models.stuck_s(), 0.0 if self.shadow is None else self.shadow.second.stuck_s())
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Which requests are traced; None where none is."""
+        return None if self.traces is None else self.traces.tracing
 
 
 def lifespan_of(
@@ -112,11 +121,17 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, second, running.decoding, running.collection, running.gpu):
-                if collaborator is not None:
-                    collaborator.close()
+            await _close(running, second)
 
     return lifespan
+
+
+async def _close(running: Running, second: Second | None) -> None:
+    for collaborator in (running.reload, running.models, second, running.decoding, running.collection, running.gpu):
+        if collaborator is not None:
+            collaborator.close()
+    if running.traces is not None:
+        await running.traces.close(_LAST_SPANS_S)
 
 
 def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:

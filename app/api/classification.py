@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from app.collection.collection import Collection
 from app.errors import BadParameter, ServiceError, forget_frames
@@ -16,13 +16,14 @@ from app.http.api_keys import ApiKeys
 from app.http.body import BodyLimits
 from app.http.dispatcher import HELD
 from app.http.in_flight import InFlight
-from app.http.request_log import timing_of
+from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation, UploadBudget
 from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier, Expected, ImagePermit, Picture
 from app.serving.registry import Model, Models
 from app.shadow.rollout import Rollout
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 TIMEOUT = "X-Request-Timeout-Ms"
 _TIMEOUT = TIMEOUT.lower()
@@ -69,6 +70,11 @@ class Classification:
     timeout_s: float
     collection: Collection | None = None  # None: no picture is kept
     rollout: Rollout | None = None  # None: no second model answers a share of requests
+    tracing: Tracing | None = None  # None: no request is traced
+
+    def access(self, app: ASGIApp) -> Access:
+        """What is around an endpoint that requests are dispatched to: id, log line, metrics and traces."""
+        return Access(app, self.metrics, self.tracing)
 
     def expect_key(self, request: Asker, api_key: str | None = None) -> None:
         """As the function of this name, with the service's keys."""

@@ -15,7 +15,7 @@ from app.api.endpoint import add
 from app.errors import ServiceError
 from app.http.body import read_image, read_images
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.http.upload_budget import BodyReservation
 from app.inference.answer import Asked, wanted_of
 from app.inference.classifier import Classified, Classifier, Expected
@@ -29,7 +29,7 @@ class Routes:
 
     def add_to(self, app: Application) -> None:
         """Add both endpoints, and dispatch their requests to them."""
-        in_flight, metrics = self.classification.in_flight, self.classification.metrics
+        in_flight = self.classification.in_flight
         one = AsgiEndpoint("/classify", self.classify, descriptions.CLASSIFY_PARAMETERS, in_flight)
         many = AsgiEndpoint("/classify/batch", self.classify_batch, descriptions.CLASSIFY_PARAMETERS, in_flight)
         router = APIRouter()
@@ -41,7 +41,7 @@ class Routes:
                 router, endpoint.path, endpoint.described, operation,
                 method="POST", description=handler.__doc__, needs_key=self.classification.keys.locked,
             )  # fmt: skip
-            app.dispatch("POST", endpoint.path, Access(endpoint, metrics))
+            app.dispatch("POST", endpoint.path, self.classification.access(endpoint))
         app.include_router(router)
 
     async def classify(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:

@@ -19,7 +19,7 @@ from app.explanation.overlay import overlay_png
 from app.explanation.wanted import Asked, Wanted, wanted_of
 from app.http.body import read_image
 from app.http.dispatcher import Application, AsgiEndpoint
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.inference.answer import Prediction
 from app.inference.classifier import Picture
 
@@ -42,7 +42,7 @@ class Explain:
             router, endpoint.path, endpoint.described, descriptions.EXPLAIN,
             method="POST", description=self.explain.__doc__, needs_key=classification.keys.locked,
         )  # fmt: skip
-        app.dispatch("POST", endpoint.path, Access(endpoint, classification.metrics))
+        app.dispatch("POST", endpoint.path, classification.access(endpoint))
         app.include_router(router)
 
     async def explain(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:

@@ -18,7 +18,7 @@ from app.dialects.reading import Body, expect_some
 from app.errors import ServiceError
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.problems import PROBLEM_JSON, Form
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.http.upload_budget import BodyReservation
 from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier, Expected, Picture
@@ -132,7 +132,7 @@ class Dialect:
                 method=route.method, description=route.operation.summary, needs_key=locked,
                 only_described=route.path.startswith("/{"),
             )  # fmt: skip
-            app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
+            app.dispatch(route.method, route.path, classification.access(endpoint))
         for info in self.info:
             guard = _guard(classification, info.key_of) if info.needs_key else None
             add(

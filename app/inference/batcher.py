@@ -23,6 +23,7 @@ from app.system.quota import Quota
 
 _ITEM = attrgetter("item")
 _NEWS = 0.2  # how much the last run counts in what runs take
+OnRun = Callable[[Sequence[Waiter[Item, Answer]], float, float, Sequence[Answer] | Exception], None]
 BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth part
 
 
@@ -31,7 +32,7 @@ class Batcher(Generic[Item, Answer]):
 
     Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
     `permits`: those that it has with other batchers together; else queue_capacity of its own. `background`: of these,
-    those that work in the background may have; else half.
+    those that work in the background may have; else half. `on_traced_run`: told of every run, where there are traces.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Batcher(Generic[Item, Answer]):
         clock: Callable[[], float] | None = None,
         permits: Quota | None = None,
         background: Quota | None = None,
+        on_traced_run: "OnRun[Item, Answer] | None" = None,
     ) -> None:
         self._run, self._limits, self._observer = run, limits, observer
+        self._on_traced_run = on_traced_run
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._background: dict[Waiter[Item, Answer], None] = {}  # likewise
@@ -168,6 +171,8 @@ class Batcher(Generic[Item, Answer]):
             waiter.future.set_exception(DeadlinePassed("The picture was not classified before its deadline."))
 
     def _give_up(self, waiter: Waiter[Item, Answer], reason: str) -> None:
+        if waiter.trace is not None and waiter.stage == "queue":
+            waiter.trace.note("queue", waiter.arrived, self._clock() - waiter.arrived)
         if waiter.in_background:
             self._background.pop(waiter, None)
         else:
@@ -247,6 +252,8 @@ class Batcher(Generic[Item, Answer]):
             answers = await self._run(list(map(_ITEM, batch)))
             count = len(answers)
         except Exception as error:  # noqa: BLE001 -- whatever the run raises must reach its items, not end the batcher
+            if self._on_traced_run is not None:
+                self._on_traced_run(batch, started, self._clock() - started, error)
             await self._bisect(batch, error)
             return
         if count == len(batch):
@@ -258,6 +265,8 @@ class Batcher(Generic[Item, Answer]):
         """Give each item of a batch its answer, unless its future is done already."""
         self._observer.ran(len(batch))
         infer_s = self._clock() - started
+        if self._on_traced_run is not None:
+            self._on_traced_run(batch, started, infer_s, answers)
         if not batch[0].in_background:
             self.admission.answered(len(batch), asyncio.get_running_loop().time())
             self._run_s += (infer_s - self._run_s) * _NEWS

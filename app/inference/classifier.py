@@ -20,12 +20,14 @@ from app.inference.batcher import BACKGROUND_SHARE, Batcher
 from app.inference.executor import Executor
 from app.inference.permits import BackgroundPermits, Permit
 from app.inference.scores import NoEmbedding, Scores
+from app.inference.traced_runs import TracedRuns
 from app.inference.waiters import Answered
 from app.system.quota import Quota
 from app.system.threads import Threads
 from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
+from app.telemetry.tracing import CURRENT, Emit, RunTracing, Trace
 from model.preprocess import Pixels, smallest_useful_side, to_patches
 
 # What has no more of these is decoded first: the largest take hundreds of times as long.
@@ -81,7 +83,8 @@ class Classifier:
     `permits`: those that it has with other classifiers together; else queue_capacity of its own. `background`: of
     these, those that work in the background may have; else half.
     `window`: remembers its last answers; None where there is nothing to compare them with. `watcher`: is told of every
-    picture that was classified for somebody, in microseconds.
+    picture that was classified for somebody, in microseconds. `emit`: takes the spans of its runs, where requests are
+    traced.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Classifier:
         background: Quota | None = None,
         window: Window | None = None,
         watcher: Watcher | None = None,
+        emit: Emit | None = None,
     ) -> None:
         self.engine = engine
         self.window, self._watcher = window, watcher
@@ -109,8 +113,9 @@ class Classifier:
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
         self._executor = Executor(engine, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
-            self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits, background=background
-        )
+            self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits, background=background,
+            on_traced_run=None if emit is None else TracedRuns(RunTracing(emit, self.named), self._executor),
+        )  # fmt: skip
 
     def expect_embedding(self) -> int:
         """How many numbers the embedding of a picture has. Raises NoEmbedding where the graph gives none."""
@@ -161,8 +166,9 @@ class Classifier:
 
         Raises: ServiceError of the kind that fits (errors.py).
         """
+        work = partial(self._decode, CURRENT.get())
         try:
-            patches, decode_s = await self.decoded(self._decode, payload, deadline, client, patient=patient)
+            patches, decode_s = await self.decoded(work, payload, deadline, client, patient=patient)
             answer = permit.answer(patches, deadline)
             try:
                 answered = await answer
@@ -247,14 +253,23 @@ class Classifier:
             return decode(payload, channels, self._useful_side, limits, most_work)
         return with_channels(payload, channels, limits.max_pixels)
 
-    def _decode(self, payload: Picture, most_work: float) -> tuple[Patches, float]:
+    def _decode(self, trace: Trace | None, payload: Picture, most_work: float) -> tuple[Patches, float]:
+        """The patches, and the seconds that they took; `trace` is told of these, too."""
         started = time.perf_counter()
-        pixels = self.pixels_of(payload, most_work)
+        try:
+            pixels = self.pixels_of(payload, most_work)
+        except ServiceError:
+            if trace is not None:
+                trace.decoded(self.named, started, time.perf_counter() - started)
+            raise
         try:
             patches = to_patches(pixels, self.spec)
         except MemoryError:
             raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
-        return patches, time.perf_counter() - started
+        decode_s = time.perf_counter() - started
+        if trace is not None:
+            trace.decoded(self.named, started, decode_s)
+        return patches, decode_s
 
 
 class Permits:

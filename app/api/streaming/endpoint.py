@@ -24,7 +24,7 @@ from app.engine.runners import Patches
 from app.errors import BadRequest, NotReady, QueueFull, ServiceError, forget_frames
 from app.http import problems
 from app.http.dispatcher import Application, AsgiEndpoint
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.http.upload_budget import BodyReservation
 from app.inference.answer import Asked, wanted_of
 from app.inference.classifier import Classifier
@@ -56,7 +56,7 @@ class Stream:
             router, PATH, endpoint.described, descriptions.STREAM,
             method="POST", description=self.stream.__doc__, needs_key=classification.keys.locked,
         )  # fmt: skip
-        app.dispatch("POST", PATH, Access(endpoint, classification.metrics))
+        app.dispatch("POST", PATH, classification.access(endpoint))
         app.include_router(router)
 
     async def stream(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:

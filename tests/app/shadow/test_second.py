@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app import main
+from app import composition, main
 from app.engine.engine import open_engine
 from app.engine.sessions import Sessions
 from app.errors import BadSettings, EngineError
@@ -175,10 +175,10 @@ async def test_one_that_fails_too_often_answers_no_more(
         raise RuntimeError("it fails")
 
     spec = color_spec(**NEW, canary=None)
-    honest = main.open_bundle
+    honest = composition.open_bundle
     broken = Opened(state_of(second), engine_of(FakeSession(spec, fail), spec), Sessions())
     monkeypatch.setattr(
-        main,
+        composition,
         "open_bundle",
         lambda options, bundle, **more: broken if bundle == second else honest(options, bundle, **more),
     )
@@ -280,7 +280,7 @@ async def test_one_of_a_folder_is_served_as_before_and_tried_too(
     folder = tmp_path / "several"
     for name, spec in (("a", color_spec()), ("b", color_spec(**NEW))):
         write_bundle(folder / name, spec)
-    monkeypatch.setattr(main.ModelFactory, "instead_of_opening", lambda factory, engine: factory)
+    monkeypatch.setattr(composition.ModelFactory, "instead_of_opening", lambda factory, engine: factory)
     async with serve(bundle=folder, shadow=Path("b"), shadow_answers=0.5, shadow_share=1) as service:
         await is_ready(service)
         assert await answered_by(service, "/classify?model=b") == "newer"
