@@ -1,5 +1,6 @@
 """A page of metrics on which each has a number: what one service alone cannot show, a GPU among it."""
 
+from contextlib import closing
 from itertools import product
 
 from app.system.worker_context import WorkerContext
@@ -33,21 +34,38 @@ _VALUES = {
 }
 
 
+class Everything:
+    """A service's metrics that all grow from page to page. `close` when no more pages are wanted."""
+
+    def __init__(self) -> None:
+        self._worker = WorkerContext()
+        self._metrics = Metrics(self._worker.shared_memory)
+        self._metrics.drift.windows = lambda: {"some": window_of(expected(WINDOW))}
+        self._gpu = GpuMetrics(lambda: lambda: GPU)
+        self._metrics.register(self._gpu)
+        self._gpu.start()
+        until(lambda: b"mixer_gpu_" in self._metrics.render())
+
+    def page(self) -> bytes:
+        """The text of /metrics, when everything has happened once more."""
+        _count_all(self._metrics)
+        return self._metrics.render()
+
+    def close(self) -> None:
+        self._gpu.close()
+
+
 def page_of_everything() -> bytes:
-    """The text of /metrics."""
-    worker = WorkerContext()
-    metrics = Metrics(worker.shared_memory)
+    """One page."""
+    with closing(Everything()) as everything:
+        return everything.page()
+
+
+def _count_all(metrics: Metrics) -> None:
     for metric in (*vars(metrics).values(), *vars(metrics.shadow).values()):
         if isinstance(metric, Counter | Histogram):
             for values in product(*(_VALUES.get(label, ("some",)) for label in metric.label_names)):
                 _count(metric, values)
-    metrics.drift.windows = lambda: {"some": window_of(expected(WINDOW))}
-    gpu = GpuMetrics(lambda: lambda: GPU)
-    metrics.register(gpu)
-    gpu.start()
-    until(lambda: b"mixer_gpu_" in metrics.render())
-    gpu.close()
-    return metrics.render()
 
 
 def _count(metric: Counter | Histogram, values: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +26,7 @@ import yaml
 from PIL import Image
 
 from tests.app.servers import PATIENCE_S, Server, free_port, head_of_upload, until
-from tests.monitoring.everything import page_of_everything
+from tests.monitoring.everything import Everything
 from tests.monitoring.shipped import (
     PROMETHEUS,
     ROOT,
@@ -70,7 +70,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
     with ExitStack() as stack:
         port = stack.enter_context(_service(folder / "kept"))
-        exporter = stack.enter_context(_exporter(page_of_everything()))
+        everything = stack.enter_context(closing(Everything()))
+        exporter = stack.enter_context(_exporter(everything))
         prometheus = stack.enter_context(_prometheus(folder, port, exporter))
         # Without TLS nothing has to be verified, and reading all certificates would take longer than all requests.
         yield Watched(
@@ -107,15 +108,15 @@ def _service(kept: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _exporter(page: bytes) -> Iterator[int]:
-    """Answers every scrape with the same page."""
+def _exporter(everything: Everything) -> Iterator[int]:
+    """Answers each scrape with a new page."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
-            self.wfile.write(page)
+            self.wfile.write(everything.page())
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 -- likewise
             pass
