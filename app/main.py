@@ -37,7 +37,7 @@ from app.http.in_flight import InFlight
 from app.http.request_log import Access
 from app.http.upload_budget import UploadBudget
 from app.lifespan import Running, lifespan_of, state_words
-from app.limits import body_limits, limits_body
+from app.limits import body_limits, limits_body, shared_limits
 from app.server import rpc_port
 from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
@@ -52,7 +52,9 @@ from app.settings import Settings
 from app.system.allocator import malloc_trim_soon
 from app.system.worker_context import WorkerContext
 from app.telemetry import otel_variables
+from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
+from app.telemetry.nvml import Nvml
 
 if TYPE_CHECKING:  # OpenTelemetry is imported where it is wanted, and after the fork
     from app.telemetry.otlp import Otlp
@@ -122,6 +124,8 @@ def _build_running(
     """The collaborators below HTTP. No model is loaded yet."""
     timeout_s = settings.request_timeout_s
     metrics = Metrics(worker.shared_memory, worker.number)
+    for of, limit in shared_limits(settings).items():
+        metrics.limit.labels(of).set(limit)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
@@ -143,6 +147,8 @@ def _build_running(
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
     collection = open_collection(part_of(settings, CollectionOptions), metrics)
+    gpu = GpuMetrics(lambda: Nvml(settings.device_id).sample)
+    metrics.register(gpu)
     return Running(
         worker,
         metrics,
@@ -154,6 +160,7 @@ def _build_running(
         reload,
         overruns,
         collection,
+        gpu,
         shadow,
         traces,
     )
