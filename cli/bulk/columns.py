@@ -1,0 +1,94 @@
+"""Columns of pictures in, columns of rows out: for engines that call a class on batches, as Ray Data, Spark and Daft do.
+
+Rows are those that `mixer classify` and `mixer embed` write, in the order of the batch. Knows no engine, and nothing of
+where batches come from or go.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.errors import BadRequest
+from app.settings import load
+from cli.bulk.entries import LocalFile, Ready, RemoteFile, too_many_bytes
+from cli.bulk.formats import arrow_table
+from cli.bulk.labeler import Task
+from cli.bulk.local_model import open_local
+from cli.bulk.outcomes import Failure, Outcome, failure_of
+from cli.bulk.stores import is_url, require
+from model.data.pillow_warnings import silenced
+
+if TYPE_CHECKING:
+    from app.inference.answer import Asked
+
+_PATH, _BYTES = "path", "bytes"
+_TOGETHER = 16  # pictures that a thread has at a time
+_READ_AHEAD = 1  # threads beyond those that fill the processors: they read meanwhile
+_NO_BYTES = Failure(BadRequest.code, "The row has no bytes; expected a picture in it.")
+
+
+class Classify:
+    """A bundle that answers for batches of pictures: made once in each process or actor of an engine, then called.
+
+    bundle: its folder on the machine that calls; None: MIXER_BUNDLE. cpus: processors that the engine has set aside
+    for it: so many runs side by side, of one thread each. embeddings: rows of `mixer embed`. top_k, threshold and
+    coverage are those of `mixer classify`; all else is in MIXER_ variables.
+
+    Raises: StartError, BadSettings.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | None = None,
+        *,
+        cpus: int = 1,
+        embeddings: bool = False,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        coverage: float | None = None,
+    ) -> None:
+        require("pyarrow", "Classify")
+        settings = load()
+        shares = {"workers": 1, "instances": cpus, "intra_op_threads": 1, "decode_threads": cpus}
+        settings = settings.model_copy(update={**shares, "bundle": Path(bundle or settings.bundle)})
+        asked: Asked = {} if embeddings else {"top_k": top_k, "threshold": threshold, "set": coverage}
+        model, self.model = open_local(settings, Task(embeddings, asked), processes=1)
+        self._answer, self._embeds, self._most = model.outcomes, embeddings, settings.max_image_bytes
+        self._threads = ThreadPoolExecutor(cpus + _READ_AHEAD, "classify")
+
+    def __call__(self, batch: Any) -> Any:
+        """A pyarrow.Table with a row for each of `batch`, in order. No picture raises: its row has what is wrong.
+
+        batch: a pyarrow.Table or RecordBatch, or a dict of columns: NumPy arrays or lists. `path`: names the rows.
+        `bytes`: the pictures, whole files; without that column each is read from its path, which is a file's or a URL.
+        """
+        names = [str(name) for name in _listed(batch[_PATH])]
+        given = _BYTES in (batch if isinstance(batch, Mapping) else batch.schema.names)
+        contents = map(self._payload, _listed(batch[_BYTES])) if given else map(_place, names)
+        rows = zip(names, self.outcomes(list(map(Ready, names, contents))), strict=True)
+        return arrow_table(list(rows), embeds=self._embeds)
+
+    def outcomes(self, entries: Sequence[Ready]) -> list[Outcome]:
+        """What becomes of each, in order; a part of them is read while others are computed."""
+        parts = [entries[at : at + _TOGETHER] for at in range(0, len(entries), _TOGETHER)]
+        with silenced():
+            return list(chain.from_iterable(self._threads.map(self._answer, parts)))
+
+    def _payload(self, payload: bytes | None) -> bytes | Failure:
+        if payload is None:
+            return _NO_BYTES
+        return payload if len(payload) <= self._most else failure_of(too_many_bytes(len(payload), self._most))
+
+
+def _place(name: str) -> LocalFile | RemoteFile:
+    return RemoteFile(name) if is_url(name) else LocalFile(name)
+
+
+def _listed(column: Any) -> list[Any]:
+    """The values of an Arrow or NumPy column, or of a list, as Python has them."""
+    for read in ("to_pylist", "tolist"):
+        if hasattr(column, read):
+            return list(getattr(column, read)())
+    return list(column)
