@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import BadRequest
+from app.server.topology import planned
 from app.settings import load
 from cli.bulk.entries import LocalFile, Ready, RemoteFile, too_many_bytes
 from cli.bulk.formats import arrow_table
@@ -33,8 +34,8 @@ class Classify:
     """A bundle that answers for batches of pictures: made once in each process or actor of an engine, then called.
 
     bundle: its folder on the machine that calls; None: MIXER_BUNDLE. cpus: processors that the engine has set aside
-    for it: so many runs side by side, of one thread each. embeddings: rows of `mixer embed`. top_k, threshold and
-    coverage are those of `mixer classify`; all else is in MIXER_ variables.
+    for it; unless MIXER_ variables say otherwise, so many runs side by side, of one thread each. embeddings: rows of
+    `mixer embed`. top_k, threshold and coverage are those of `mixer classify`.
 
     Raises: StartError, BadSettings.
     """
@@ -51,12 +52,12 @@ class Classify:
     ) -> None:
         require("pyarrow", "Classify")
         settings = load()
-        shares = {"workers": 1, "instances": cpus, "intra_op_threads": 1, "decode_threads": cpus}
-        settings = settings.model_copy(update={**shares, "bundle": Path(bundle or settings.bundle)})
+        update = {"workers": 1, "bundle": Path(bundle or settings.bundle)}
+        settings = planned(settings.model_copy(update=update), cpus)
         asked: Asked = {} if embeddings else {"top_k": top_k, "threshold": threshold, "set": coverage}
         model, self.model = open_local(settings, Task(embeddings, asked), processes=1)
         self._answer, self._embeds, self._most = model.outcomes, embeddings, settings.max_image_bytes
-        self._threads = ThreadPoolExecutor(cpus + _READ_AHEAD, "classify")
+        self._threads = ThreadPoolExecutor(settings.decode_threads + _READ_AHEAD, "classify")
 
     def __call__(self, batch: Any) -> Any:
         """A pyarrow.Table with a row for each of `batch`, in order. No picture raises: its row has what is wrong.
