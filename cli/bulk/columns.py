@@ -4,18 +4,19 @@ Rows are those that `mixer classify` and `mixer embed` write, in the order of th
 where batches come from or go.
 """
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import BadRequest
 from app.server.topology import planned
 from app.settings import load
-from cli.bulk.entries import LocalFile, Ready, RemoteFile, too_many_bytes
-from cli.bulk.formats import arrow_table
+from cli.bulk.entries import Entry, LocalFile, Ready, RemoteFile, too_many_bytes
+from cli.bulk.formats import Row, arrow_table
 from cli.bulk.labeler import Task
+from cli.bulk.local_labeler import batches
 from cli.bulk.local_model import open_local
 from cli.bulk.outcomes import Failure, Outcome, failure_of
 from cli.bulk.stores import is_url, require
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from app.inference.answer import Asked
 
 _PATH, _BYTES = "path", "bytes"
-_TOGETHER = 16  # pictures that a thread has at a time
 _READ_AHEAD = 1  # threads beyond those that fill the processors: they read meanwhile
 _NO_BYTES = Failure(BadRequest.code, "The row has no bytes; expected a picture in it.")
 
@@ -56,8 +56,9 @@ class Classify:
         settings = planned(settings.model_copy(update=update), cpus)
         asked: Asked = {} if embeddings else {"top_k": top_k, "threshold": threshold, "set": coverage}
         model, self.model = open_local(settings, Task(embeddings, asked), processes=1)
-        self._answer, self._embeds, self._most = model.outcomes, embeddings, settings.max_image_bytes
-        self._threads = ThreadPoolExecutor(settings.decode_threads + _READ_AHEAD, "classify")
+        self._answer, self.embeds, self._most = model.outcomes, embeddings, settings.max_image_bytes
+        self._most_parts = threads = settings.decode_threads + _READ_AHEAD
+        self._threads = ThreadPoolExecutor(threads, "classify")
 
     def __call__(self, batch: Any) -> Any:
         """A pyarrow.Table with a row for each of `batch`, in order. No picture raises: its row has what is wrong.
@@ -68,19 +69,27 @@ class Classify:
         names = [str(name) for name in _listed(batch[_PATH])]
         given = _BYTES in (batch if isinstance(batch, Mapping) else batch.schema.names)
         contents = map(self._payload, _listed(batch[_BYTES])) if given else map(_place, names)
-        rows = zip(names, self.outcomes(list(map(Ready, names, contents))), strict=True)
-        return arrow_table(list(rows), embeds=self._embeds)
+        return arrow_table(list(self.rows(map(Entry, names, contents))), embeds=self.embeds)
 
-    def outcomes(self, entries: Sequence[Ready]) -> list[Outcome]:
-        """What becomes of each, in order; a part of them is read while others are computed."""
-        parts = [entries[at : at + _TOGETHER] for at in range(0, len(entries), _TOGETHER)]
+    def rows(self, entries: Iterator[Entry]) -> Iterator[Row]:
+        """The row of each, in order; a bounded number is under way, and some are read while others are computed."""
+        under_way: deque[tuple[list[Ready], Future[list[Outcome]]]] = deque()
         with silenced():
-            return list(chain.from_iterable(self._threads.map(self._answer, parts)))
+            for part in batches(entries):
+                under_way.append((part, self._threads.submit(self._answer, part)))
+                if len(under_way) > self._most_parts:
+                    yield from _answered(*under_way.popleft())
+            for one in under_way:
+                yield from _answered(*one)
 
     def _payload(self, payload: bytes | None) -> bytes | Failure:
         if payload is None:
             return _NO_BYTES
         return payload if len(payload) <= self._most else failure_of(too_many_bytes(len(payload), self._most))
+
+
+def _answered(part: list[Ready], answer: "Future[list[Outcome]]") -> Iterator[Row]:
+    return zip((entry.name for entry in part), answer.result(), strict=True)
 
 
 def _place(name: str) -> LocalFile | RemoteFile:
