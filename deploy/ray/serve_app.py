@@ -8,7 +8,7 @@ import os
 
 import ray
 from ray import serve
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import NotReady
 from app.http import forwarded
@@ -32,8 +32,14 @@ class MixerServe:
         self._root_path = settings.root_path
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        """What Ray's replica calls for each request; its lifespan is begun and ended by Ray."""
-        return forwarded.behind(os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1"), self._service.app, self._root_path)
+        """What Ray calls for each request; it begins and ends its lifespan, too."""
+        proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
+        inner = forwarded.behind(proxies, self._service.app, self._root_path)
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            await inner(scope, receive, send)  # uvicorn takes what is no coroutine function for an older kind
+
+        return application
 
     def check_health(self) -> None:
         """As /health/ready, which Ray asks for every few seconds. Raises NotReady: Ray replaces the replica."""
