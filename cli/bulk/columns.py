@@ -7,6 +7,7 @@ where batches come from or go.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,12 @@ class Classify:
         if payload is None:
             return _NO_BYTES
         return payload if len(payload) <= self._most else failure_of(too_many_bytes(len(payload), self._most))
+
+
+@cache
+def shared(bundle: str | Path | None = None, *, cpus: int = 1, embeddings: bool = False) -> Classify:
+    """The same one for all that ask in this process, as an engine does that calls functions and keeps no objects."""
+    return Classify(bundle, cpus=cpus, embeddings=embeddings)
 
 
 def _answered(part: list[Ready], answer: "Future[list[Outcome]]") -> Iterator[Row]:

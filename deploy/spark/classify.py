@@ -6,13 +6,12 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cache
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
-from cli.bulk.columns import Classify
+from cli.bulk.columns import shared
 from model.data.scan import IMAGE_SUFFIXES
 
 SCHEMA = (
@@ -22,18 +21,12 @@ SCHEMA = (
 TOGETHER = 64  # pictures that Spark hands over at once; its own 10,000 would be gigabytes
 
 
-@cache
-def model(bundle: str) -> Classify:
-    """One in each of Spark's Python processes, which serve many tasks."""
-    return Classify(bundle)
-
-
 def classified(pictures: DataFrame, bundle: str) -> DataFrame:
     """A row for each of `pictures`, which have the columns path and bytes."""
 
     def rows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield from model(bundle)(batch).to_batches()
+            yield from shared(bundle)(batch).to_batches()
 
     return pictures.select("path", "bytes").mapInArrow(rows, SCHEMA)
 
@@ -43,7 +36,9 @@ def files_below(spark: SparkSession, folder: str) -> DataFrame:
     endings = "|".join(suffix.removeprefix(".") for suffix in sorted(IMAGE_SUFFIXES))
     found = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(folder)
     is_picture = f.lower("path").rlike(f"\\.({endings})$")
-    return found.where(is_picture).select(f.regexp_replace("path", "^file:", "").alias("path"), f.col("content").alias("bytes"))
+    return found.where(is_picture).select(
+        f.regexp_replace("path", "^file:", "").alias("path"), f.col("content").alias("bytes")
+    )
 
 
 def main(pictures: str, output: str, bundle: str, column: str | None = None) -> None:
