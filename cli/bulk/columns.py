@@ -1,4 +1,4 @@
-"""Columns of pictures in, columns of rows out: for engines that call a class on batches, as Ray Data, Spark and Daft do.
+"""Columns of pictures in, columns of rows out: for engines that call code on batches, as Ray Data, Spark and Daft do.
 
 Rows are those that `mixer classify` and `mixer embed` write, in the order of the batch. Knows no engine, and nothing of
 where batches come from or go.

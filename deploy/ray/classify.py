@@ -32,7 +32,8 @@ class Writer:
         self._writer = ShardWriter(output, sources, wanted, begun)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        parts = [self._writer.write(pickle.loads(shard)) for shard in batch["shard"].to_pylist()]
+        """One row for each shard."""
+        parts = [self._writer.write(pickle.loads(shard)) for shard in batch["shard"].to_pylist()]  # noqa: S301 -- the job's own
         return pa.table({"count": [part.count for part in parts], "failures": [part.failures for part in parts]})
 
 
@@ -57,7 +58,7 @@ def classify(
         "bundle": bundle, "cpus": cpus, "embeddings": embeddings,
         "top_k": top_k, "threshold": threshold, "coverage": coverage,
     }  # fmt: skip
-    ray.init(ignore_reinit_error=True)
+    ray.init(ignore_reinit_error=True, include_dashboard=False)
     tally = Tally()
     try:
         parts = Parts(output)
@@ -75,7 +76,7 @@ def classify(
             parts.finish()
     except (MixerError, StartError) as error:
         sys.exit(f"classify: {error}")
-    print(f"{output} has {tally.count:,} pictures, {tally.failures:,} of them with an error.", file=sys.stderr)
+    typer.echo(f"{output} has {tally.count:,} pictures, {tally.failures:,} of them with an error.", err=True)
     sys.exit(int(bool(tally.failures) if max_failure_rate is None else exceeds(tally, max_failure_rate)))
 
 

@@ -1,6 +1,5 @@
-"""Engines in processes of their own, from .venv-engines; pictures for them, and the rows that `mixer classify` gives."""
+"""Engines in processes of their own, from .venv-engines, pictures for them, and the rows of `mixer classify`."""
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,12 @@ __all__ = ["bundle", "engine", "images", "mixer", "no_options_from_outside"]
 
 ENGINES = ROOT / ".venv-engines" / "bin" / "python"
 MISSING = "scripts/install-engines brings them"
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    "RAY_worker_register_timeout_seconds": "300",
+}
 Rows = Callable[..., pa.Table]
 
 
@@ -63,7 +67,7 @@ def expected(mixer: Callable[..., int], bundle: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("MIXER_WORKERS", "1")
 
     def rows(*sources: object, flags: tuple[object, ...] = ()) -> pa.Table:
-        output = tmp_path / f"cli-{len(os.listdir(tmp_path))}.parquet"
+        output = tmp_path / f"cli-{sum(1 for _ in tmp_path.iterdir())}.parquet"
         mixer("classify", *sources, "--bundle", bundle, "--output", output, *flags)
         return pq.read_table(output).sort_by("path")
 

@@ -43,7 +43,7 @@ def main() -> None:
         _get_global_client().deploy_apps(ServeDeploySchema.model_validate(found))
         while serve.status().applications["mixer-serve"].status != "RUNNING":
             time.sleep(0.5)
-        print(json.dumps({"serving": port}), flush=True)
+        print(json.dumps({"serving": port}), flush=True)  # noqa: T201 -- who started this waits for it
         sys.stdin.read()
         serve.shutdown()
         ray.shutdown()

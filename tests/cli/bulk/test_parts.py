@@ -73,11 +73,11 @@ def test_an_output_that_is_there_needs_resume(bundle: Path, many: Path, output: 
 def test_sources_that_changed_do_not_go_on(bundle: Path, many: Path, output: Path) -> None:
     write(output, many, bundle, {0, 1, 2})
     (many / "249.png").unlink()
-    with pytest.raises(SourceError, match="part-00002.parquet of .* has other pictures than its part of them"):
+    with pytest.raises(SourceError, match="has other pictures than its part of them"):
         write(output, many, bundle, set(), resume=True)
     for at in range(200, 249):
         (many / f"{at}.png").unlink()
-    with pytest.raises(SourceError, match="which has part-00002.parquet, too"):
+    with pytest.raises(SourceError, match=r"which has part-00002\.parquet, too"):
         write(output, many, bundle, set(), resume=True)
 
 
@@ -97,7 +97,7 @@ def test_another_model_or_wish_does_not_go_on(bundle: Path, many: Path, output: 
 def test_a_file_of_somebody_else_is_none_of_ours(bundle: Path, many: Path, output: Path) -> None:
     output.mkdir()
     (output / name_of(0)).write_bytes(b"PAR1")
-    with pytest.raises(OutputError, match="part-00000.parquet is no part of this version"):
+    with pytest.raises(OutputError, match=r"part-00000\.parquet is no part of this version"):
         write(output, many, bundle, set(), resume=True)
 
 
