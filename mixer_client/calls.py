@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from mixer_client import parsing
-from mixer_client.answers import Classification, Explanation, Models
+from mixer_client.answers import Classification, Embedding, Explanation, Models
 from mixer_client.errors import BadInput
 from mixer_client.images import Payload
 
@@ -96,11 +96,6 @@ def explanation(
     return Call("POST", "/explain", parsing.explanation_of, query, *payload)
 
 
-def embedding(payload: Payload, model: str | None, *, normalized: bool) -> "Call[array[float]]":
-    """The request for an embedding of length 1, or for one of any length. Raises BadInput."""
-    return unit_embedding(payload, model) if normalized else raw_embedding(payload, model)
-
-
 def unit_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
     """POST /v1/embeddings: of all endpoints that give embeddings, the one that needs no model's name."""
     asked = {"input": b64encode(payload.body).decode(), "encoding_format": "base64"}
@@ -109,7 +104,7 @@ def unit_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
     return Call("POST", "/v1/embeddings", parsing.embedding_of, {}, json.dumps(asked).encode(), "application/json")
 
 
-def raw_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
+def raw_embedding(payload: Payload, model: str | None) -> Call[Embedding]:
     """POST /v2/models/NAME/infer: the endpoint that gives an embedding as the graph does. Raises BadInput."""
     if model is None:
         raise BadInput("model is None; expected a name, by which an embedding has to be asked that is not normalized.")

@@ -41,17 +41,24 @@ def preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None)
     """The preprocessing: by the flags, else by the checkpoint. Raises TrainingError for sizes that it does not have."""
     if base is None:
         return PreprocessConfig(
-            options.image_size, options.channels, Fit(mode=options.fit, background=options.background)
+            options.image_size,
+            options.channels,
+            Fit(mode=options.fit, background=options.background, frame=options.frame),
         )
     given, config = options.model_fields_set, base.model.config
     for name in _SIZES:
         if name in given and getattr(options, name) != getattr(config, name):
             raise TrainingError(f"{name} is {getattr(options, name)}; the checkpoint has {getattr(config, name)}.")
-    fit = base.spec.fit if "fit" not in given else Fit(mode=options.fit, background=base.spec.fit.background)
+    fit = (
+        base.spec.fit
+        if "fit" not in given
+        else base.spec.fit.model_copy(update={"mode": options.fit, "crop_percentage": 1.0})
+    )
+    beside = {name: getattr(options, name) for name in ("background", "frame") if name in given}
     return PreprocessConfig(
         options.image_size if "image_size" in given else config.image_size,
         config.channels,
-        fit if "background" not in given else fit.model_copy(update={"background": options.background}),
+        Fit.model_validate(fit.model_dump() | beside),
         base.spec.interpolation,
     )
 
@@ -79,7 +86,6 @@ def spec_of(
     base: checkpoint.Checkpoint | None,
 ) -> ModelSpec:
     """What the result is called, and how it is to be used."""
-    origin = f"trained on {options.data.name}" + (f" from {base.spec.name}" if base is not None else "")
     return ModelSpec(
         name=options.name or options.out.resolve().name,
         variant=variant_name(config),
@@ -90,5 +96,15 @@ def spec_of(
         labels=labels,
         fit=seen.fit,
         interpolation=seen.interpolation,
-        source=Source(origin=origin, license=options.license),
+        source=Source(origin=_origin(options, base), license=options.license),
     )
+
+
+def _origin(options: TrainOptions, base: checkpoint.Checkpoint | None) -> str:
+    """Where the weights are from, as cards tell it."""
+    pictures = f"the pictures in {options.data.name}"
+    if base is None:
+        return f"trained on {pictures}"
+    if options.freeze:
+        return f"head trained on {pictures}, all other weights those of {base.spec.name}"
+    return f"trained on {pictures}, starting with the weights of {base.spec.name}"
