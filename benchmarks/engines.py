@@ -4,7 +4,8 @@ Pictures: crops of those of scikit-image and scikit-learn, 500x375, JPEG, as Ima
 with FEW and with MANY of them; what one picture costs is the difference, so that no start counts. Processor time is
 that of all processes of an engine, from a control group of its own; it needs root. Prints Markdown.
 
-`python benchmarks/engines.py BUNDLE`, in .venv, after scripts/install-engines and pip install scikit-image scikit-learn.
+`python benchmarks/engines.py BUNDLE --photographs FOLDER...`, in .venv, after scripts/install-engines; they are those
+in the packages scikit-image (data) and scikit-learn (datasets/images). Rows are compared, too.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +31,7 @@ ENGINES = ROOT / ".venv-engines" / "bin" / "python"
 GROUP = Path("/sys/fs/cgroup/cpuacct/mixer-engines")  # version 1
 SIZE, SMALLEST = (500, 375), 300
 ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "MIXER_PRECISION": "fp32",
+    "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
     "RAY_worker_register_timeout_seconds": "600", "RAY_agent_register_timeout_ms": "600000",
 }  # fmt: skip
 
@@ -58,7 +60,9 @@ def write(folder: Path, count: int, packages: list[Path]) -> None:
         share = generator.uniform(0.5, 1.0)
         width = int(share * min(original.width, original.height * SIZE[0] / SIZE[1]))
         height = width * SIZE[1] // SIZE[0]
-        left, top = (int(generator.integers(0, most + 1)) for most in (original.width - width, original.height - height))
+        left, top = (
+            int(generator.integers(0, most + 1)) for most in (original.width - width, original.height - height)
+        )
         file = io.BytesIO()
         original.crop((left, top, left + width, top + height)).resize(SIZE).save(file, "JPEG", quality=90)
         path = folder / f"{at // 1000:02}" / f"{at:05}.jpg"
@@ -96,9 +100,12 @@ def measured() -> Iterator[Path]:
 def run(command: list[str]) -> Cost:
     with measured() as group:
         began = time.monotonic()
-        joined = f"echo $$ > {group}/tasks; exec \"$@\""
+        joined = f'echo $$ > {group}/tasks; exec "$@"'
         ended = subprocess.run(
-            ["/bin/sh", "-c", joined, "sh", *command], env={**os.environ, **ENVIRONMENT}, capture_output=True, check=False
+            ["/bin/sh", "-c", joined, "sh", *command],
+            env={**os.environ, **ENVIRONMENT},
+            capture_output=True,
+            check=False,
         )
         elapsed_s = time.monotonic() - began
         assert ended.returncode == 0, ended.stderr[-2000:]
@@ -135,10 +142,18 @@ def main() -> None:
 
 
 def _once(engine: str, folder: Path, count: int, bundle: Path) -> Cost:
-    output = folder / "output"
+    """One run, whose rows are those of `mixer classify`, which has run first."""
+    output, own = folder / "output", folder / f"rows-{count}"
     cost = run(commands(folder / str(count), output, bundle)[engine])
-    for path in folder.glob("output*"):
-        shutil.rmtree(path)
+    (written,) = folder.glob("output*")
+    if engine == "mixer classify":
+        shutil.rmtree(own, ignore_errors=True)
+        written.rename(own)
+        return cost
+    expected = pq.read_table(own).sort_by("path")
+    rows = pq.read_table(written).select(expected.schema.names).cast(expected.schema).sort_by("path")
+    assert rows == expected, f"{engine} has other rows than mixer classify"
+    shutil.rmtree(written)
     return cost
 
 
