@@ -168,7 +168,7 @@ async def _outcomes(
     chosen: Settings, entries: list[Entry], asked: "Asked"
 ) -> AsyncIterator[tuple[Path, Labels | Failure]]:
     """Each path with its labels or its failure, in order; a bounded number of them is under way at any time."""
-    from app import main as composition  # noqa: PLC0415
+    from app import composition  # noqa: PLC0415
     from app.inference.answer import wanted_of  # noqa: PLC0415
     from app.serving.bundles import find_bundles, open_bundle  # noqa: PLC0415
     from app.telemetry.metrics import Metrics  # noqa: PLC0415

@@ -54,7 +54,7 @@ def explain(
 
 
 async def _explained(chosen: Settings, payload: bytes, asked: "Asked", *, as_png: bool) -> "tuple[Explained, bytes]":
-    from app import main as composition  # noqa: PLC0415
+    from app import composition  # noqa: PLC0415
     from app.api.explain import body_of  # noqa: PLC0415
     from app.explanation.explainer import Explainer  # noqa: PLC0415
     from app.explanation.overlay import overlay_png  # noqa: PLC0415

@@ -15,6 +15,7 @@ from mixer_client import parsing
 from mixer_client.answers import Classification, Embedding, Explanation, Models
 from mixer_client.errors import BadInput
 from mixer_client.images import Payload
+from mixer_client.trace_context import trace_headers
 
 T = TypeVar("T")
 _PREFIXES = ("http://", "https://")
@@ -70,7 +71,7 @@ class Target:
 
     def request(self, call: Call[T], left_s: float) -> httpx.Request:
         """The request, which says how much time is left for it. Raises BadInput where no address holds its query."""
-        headers = {**self._headers, "X-Request-Timeout-Ms": f"{left_s * 1000:.0f}"}
+        headers = {**trace_headers(), **self._headers, "X-Request-Timeout-Ms": f"{left_s * 1000:.0f}"}
         if call.content_type:
             headers["Content-Type"] = call.content_type
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), min(left_s, _LONGEST_S))

@@ -42,6 +42,11 @@ def with_bundle(chosen: Settings) -> Settings:
     return chosen if bundle == chosen.bundle else chosen.model_copy(update={"bundle": bundle})
 
 
+def with_shadow(chosen: Settings) -> Settings:
+    """The same for a second model, where there is one."""
+    return chosen if chosen.shadow is None else chosen.model_copy(update={"shadow": bundle_of(chosen.shadow)})
+
+
 def bundle_of(model: Path) -> Path:
     """A bundle's folder in place of a model; any other path as it is.
 
