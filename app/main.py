@@ -103,7 +103,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     expect = None if settings.origins else lambda deadline: None if in_flight.is_draining else models.expect(deadline)
     gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path, app.pattern_of, running.tracing)
     state = partial(state_words, models, health, keys.clients, settings)
-    return Service(app, admin, certificate, gate, metrics, running.stuck_s, state)
+    return Service(app, admin, certificate, gate, metrics, running.stuck_s, state, lambda: health.reason)
 
 
 def _build_keys(settings: Settings) -> _Keys:

@@ -367,9 +367,9 @@ def test_an_application_that_cannot_start_is_a_failure() -> None:
         yield
 
     metrics = WatchedMetrics()
-    made = Service(
-        FastAPI(lifespan=failing), None, None, Gate(None, metrics, 30), metrics, lambda: 0.0, lambda: ("ready", "")
-    )
+    gate = Gate(None, metrics, 30)
+    app = FastAPI(lifespan=failing)
+    made = Service(app, None, None, gate, metrics, lambda: 0.0, lambda: ("ready", ""), lambda: None)
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(serve.serve(lambda _: made, Settings(port=free_port(), workers=1)))
     assert ended.value.code not in (None, 0)
