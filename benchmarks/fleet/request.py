@@ -23,7 +23,7 @@ class Request:
 
     __slots__ = (
         "deadline", "decode_s", "due", "end", "ended", "heard", "is_here", "is_over", "let_in", "number", "retry_after_s",
-        "sent", "stage", "timeout_s", "tries", "worker",
+        "sent", "stage", "status", "timeout_s", "tries", "worker",
     )  # fmt: skip
 
     def __init__(
