@@ -18,7 +18,7 @@ class Processors:
 
     def __init__(self, events: Events, cpus: int, together: float = 1.0) -> None:
         self._events = events
-        self._cpus, self._together = cpus, together
+        self.cpus, self._together = cpus, together
         self._speed = 1.0
         self._done_s = self._since = 0.0  # how much each thread that was there all along has done, and when
         self._rate = 0.0
@@ -54,13 +54,13 @@ class Processors:
         passed = self._events.now - self._since
         self._since = self._events.now
         self._done_s += passed * self._rate
-        self.busy_s += passed * min(len(self._jobs), self._cpus)
+        self.busy_s += passed * min(len(self._jobs), self.cpus)
 
     def _plan(self) -> None:
         threads = len(self._jobs)
-        busy = min(threads, self._cpus)
-        slower = (1 - self._together) * (busy - 1) / max(1, self._cpus - 1) if busy else 0.0
-        self._rate = self._speed * (1 - slower) * min(1.0, self._cpus / threads) if threads else 0.0
+        busy = min(threads, self.cpus)
+        slower = (1 - self._together) * (busy - 1) / max(1, self.cpus - 1) if busy else 0.0
+        self._rate = self._speed * (1 - slower) * min(1.0, self.cpus / threads) if threads else 0.0
         if self._next is not None:
             self._next.cancel()
             self._next = None
