@@ -1,8 +1,7 @@
 """How Kubernetes scales: the algorithm of the HorizontalPodAutoscaler, which KEDA drives, too. Knows no pods.
 
-As of its documentation and of kubernetes/pkg/controller/podautoscaler: a ratio of metric and target with a tolerance, pods
-that are not ready counted with caution, the highest wish of the last five minutes before it scales down, and a limit on how
-fast it may go.
+As its documentation says: a ratio of metric and target with a tolerance, pods that are not ready counted with caution,
+the highest wish of the last five minutes before it scales down, and a limit on how fast it may go.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Which pod gets a request. Knows of the pods what its endpoints say, which lag, and what it sees of its own requests.
 
-A balancer of requests chooses for each of them, and tries another pod where one breaks off or drains. One of connections
-chooses when a client connects; the client then stays where it is until that ends its connection.
+A balancer of requests chooses for each of them, and tries another pod where one breaks off or drains. One of
+connections chooses when a client connects; the client then stays where it is until that ends its connection.
 """
 
 from collections import Counter
@@ -116,4 +116,5 @@ def _again(request: Request) -> Request:
     """The same for another pod."""
     again = Request(request.number, request.due, request.timeout_s, request.decode_s, request.heard)
     again.tries = request.tries + 1
+    request.following = again
     return again

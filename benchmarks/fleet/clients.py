@@ -82,6 +82,8 @@ class Clients:
 
     def _give_up(self, request: Request) -> None:
         """No answer at all: not even that it is too late."""
+        while request.following is not None:
+            request = request.following
         if request.end is None:
             worker = request.worker
             request.finish(End.BROKEN, self._events.now)

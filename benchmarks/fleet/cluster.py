@@ -62,9 +62,7 @@ def simulate(scenario: Scenario, parameters: Parameters, seed: int = 0) -> Outco
         events, scenario.policy, Random(rng.random()), tries=scenario.tries, rest_s=scenario.rest_s,
         clients=scenario.clients,
     )  # fmt: skip
-    deployment = Deployment(
-        events, parameters, scenario.times, scenario.replicas, balancer.know, Random(rng.random())
-    )
+    deployment = Deployment(events, parameters, scenario.times, scenario.replicas, balancer.know, Random(rng.random()))
     ledger = Ledger(scenario.manner.timeout_s)
     clients = Clients(events, balancer, ledger, scenario.manner, parameters.decode_s, Random(rng.random()))
     clients.come(scenario.rate, scenario.most, scenario.seconds)

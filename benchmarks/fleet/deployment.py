@@ -1,8 +1,8 @@
 """Pods as Kubernetes keeps them: started, probed, rolled, replaced where they fail. Knows no traffic.
 
-A pod that is deleted leaves the endpoints with a lag while its preStop hook sleeps, then has SIGTERM, and is gone once it
-has drained. A process that crashes is started again in its place. A machine that is lost is noticed late, and its pods are
-made elsewhere later still.
+A pod that is deleted leaves the endpoints with a lag while its preStop hook sleeps, then has SIGTERM, and is gone once
+it has drained. A process that crashes is started again in its place. A machine that is lost is noticed late, and its
+pods are made elsewhere later still.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""The parameters of the simulation, measured: bare work in threads, and the real service. Knows no simulation's results.
+"""The parameters of the simulation, measured: bare work in threads, and the real service. Knows nothing simulated.
 
-What a run and a decoding take is measured alone, on one thread; what they take when all CPUs are busy, and what the event
-loop takes, by the real service's threads, in a closed loop of many connections. `accept_s`, `submit_s` and `answer_s`
-are shares of what the event loop takes for a request, which no clock tells apart.
+What a run and a decoding take is measured alone, on one thread; what they take when all CPUs are busy, and what the
+event loop takes, by the real service's threads, in a closed loop of many connections. `accept_s`, `submit_s` and
+`answer_s` are shares of what the event loop takes for a request, which no clock tells apart.
 """
 
 import platform
@@ -64,7 +64,7 @@ def parameters(
 ) -> Parameters:
     """Of bare work, a closed loop of one connection, one of many, and an open loop far beyond the capacity."""
     run_alone = _each(alone.used.instance, alone.answered)
-    scale = run_alone / (measured.run_s + measured.image_s)  # the service's threads find caches colder than bare ones do
+    scale = run_alone / (measured.run_s + measured.image_s)  # a service's threads find colder caches
     decode_alone = _each(alone.used.decode, alone.answered)
     decode_scale = decode_alone / float(np.mean(measured.decode_s))
     expected = scale * (measured.run_s / many.images_a_run + measured.image_s) + decode_alone

@@ -100,7 +100,12 @@ class Client:
 
 
 def closed_loop(
-    parameters: Parameters, connections: int, seconds: float, seed: int, timeout_s: float = LONG_S, lead_in_s: float = 1.0
+    parameters: Parameters,
+    connections: int,
+    seconds: float,
+    seed: int,
+    timeout_s: float = LONG_S,
+    lead_in_s: float = 1.0,
 ) -> Window:
     """`connections` clients, each of which asks again as soon as it is answered."""
     events, rng, window = Events(), Random(seed), Window(lead_in_s, lead_in_s + seconds)

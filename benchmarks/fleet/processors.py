@@ -25,6 +25,7 @@ class Processors:
         self._jobs: list[tuple[float, int, Then]] = []
         self._numbers = itertools.count()
         self._next: Event | None = None
+        self._finishing = False
         self.busy_s = 0.0  # seconds that CPUs were busy, all together
 
     @property
@@ -34,9 +35,11 @@ class Processors:
 
     def work(self, seconds: float, then: Then) -> None:
         """A thread has work for so many seconds of a CPU alone; call `then` when it is done."""
-        self._advance()
+        if not self._finishing:
+            self._advance()
         heapq.heappush(self._jobs, (self._done_s + seconds, next(self._numbers), then))
-        self._plan()
+        if not self._finishing:
+            self._plan()
 
     def run_at(self, speed: float) -> None:
         """From now on everything takes 1/speed as long; at 0 it stands still."""
@@ -64,7 +67,7 @@ class Processors:
         if self._next is not None:
             self._next.cancel()
             self._next = None
-        if self._rate:
+        if self._rate and not self._finishing:
             left_s = max(0.0, self._jobs[0][0] - self._done_s)
             self._next = self._events.after(left_s / self._rate, self._finish)
 
@@ -73,5 +76,7 @@ class Processors:
         self._advance()
         finish_s, _, then = heapq.heappop(self._jobs)
         self._done_s = max(self._done_s, finish_s)  # rounding must not leave a moment of work
-        self._plan()
+        self._finishing = True  # what it leads to is planned once
         then()
+        self._finishing = False
+        self._plan()

@@ -17,13 +17,14 @@ class End(Enum):
 class Request:
     """One try of a client. Times in seconds; `deadline` is its own, counted from when the service has its first byte.
 
-    `done`: told of the end, once. `is_over`: whether nobody waits any more for what the service does about it. It has
-    what the service's own next_batch asks of one that waits: `deadline`, `stage`, and `future.done()`.
+    `heard`: told of the end, once. `following`: the same, sent to another pod. `is_over`: whether nobody waits any more
+    for what the service does about it. It has what the service's own next_batch asks of one that waits: `deadline`,
+    `stage`, and `future.done()`.
     """
 
     __slots__ = (
-        "deadline", "decode_s", "due", "end", "ended", "heard", "is_here", "is_over", "let_in", "number", "retry_after_s",
-        "sent", "stage", "status", "timeout_s", "tries", "worker",
+        "deadline", "decode_s", "due", "end", "ended", "following", "heard", "is_here", "is_over", "let_in", "number",
+        "retry_after_s", "sent", "stage", "status", "timeout_s", "tries", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,7 @@ class Request:
         self.is_over = self.is_here = False
         self.tries = 1
         self.worker: object | None = None
+        self.following: Request | None = None
 
     @property
     def future(self) -> "Request":
@@ -57,6 +59,8 @@ class Request:
     def finish(self, end: End, now: float) -> None:
         """Tell its client. Raises RuntimeError at a second end."""
         if self.end is not None:
-            raise RuntimeError(f"Request {self.number} ended as {self.end.name} and again as {end.name}. This is a bug.")
+            raise RuntimeError(
+                f"Request {self.number} ended as {self.end.name} and again as {end.name}. This is a bug."
+            )
         self.end, self.ended, self.is_over = end, now, True
         self.heard(self)

@@ -4,11 +4,10 @@ The loads that parameters are taken from (a closed loop of one connection, one o
 capacity) and those that are compared are not the same, but for the one connection.
 """
 
-import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -22,6 +21,7 @@ from benchmarks.fleet.subject import Subject, running, subject_of
 CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
 _MANY, _BEYOND = 64, 4.0
 _WITHIN = 0.15
+_POINTS = 0.02
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def figures_of(window: one_machine.Window, *, is_open: bool) -> Figures:
     """As of the real service."""
     due = window.due if is_open else window.heard
     for request in due:
-        request.status = request.end.value if request.end is not None else End.BROKEN.value
+        request.status = request.end.value if request.end is not None else End.BROKEN.value  # as figures() asks
     return figures([one for one in due if one.end is End.ANSWERED], due, window.end - window.start)  # type: ignore[arg-type]
 
 
@@ -108,11 +108,23 @@ def _say(words: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {words}", file=sys.stderr, flush=True)
 
 
-def table(parameters: Parameters, pairs: Sequence[Pair]) -> str:
+def outside(pairs: Sequence[Pair]) -> list[str]:
+    """What does not agree within 15 %: a line each. Of what is refused, 2 points are agreement, too."""
+    lines = []
+    for pair in pairs:
+        for figure in ("rate_s", "p50_ms", "p99_ms", "refused"):
+            measured, simulated = getattr(pair.measured, figure), getattr(pair.simulated, figure)
+            near = figure == "refused" and abs(simulated - measured) <= _POINTS
+            if not near and not abs(simulated - measured) <= _WITHIN * measured:
+                lines.append(f"{pair.name}: {figure} is {measured:.3g} measured, {simulated:.3g} simulated")
+    return lines
+
+
+def table(pairs: Sequence[Pair]) -> str:
     """Markdown."""
     lines = [
-        "| load | answers/s: measured, simulated | ratio | p50, ms | ratio | p99, ms | ratio | refused |",
-        "|---|---|---|---|---|---|---|---|",
+        "| load | answers/s: measured, simulated | ratio | p50, ms | ratio | p99, ms | ratio | refused | Retry-After, s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for pair in pairs:
         m, s = pair.measured, pair.simulated
@@ -120,7 +132,7 @@ def table(parameters: Parameters, pairs: Sequence[Pair]) -> str:
             f"| {pair.name} | {m.rate_s:.1f}, {s.rate_s:.1f} | {_ratio(m.rate_s, s.rate_s)} "
             f"| {m.p50_ms:.1f}, {s.p50_ms:.1f} | {_ratio(m.p50_ms, s.p50_ms)} "
             f"| {m.p99_ms:.1f}, {s.p99_ms:.1f} | {_ratio(m.p99_ms, s.p99_ms)} "
-            f"| {m.refused:.1%}, {s.refused:.1%} |"
+            f"| {m.refused:.1%}, {s.refused:.1%} | {m.retry_after_s:.0f}, {s.retry_after_s:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
