@@ -59,9 +59,7 @@ def _times(work: Callable[[], object]) -> list[float]:
     return found
 
 
-def parameters(
-    subject: Subject, measured: Bare, alone: Load, many: Load, beyond: Load, ready_s: float, drain_s: float
-) -> Parameters:
+def parameters(subject: Subject, measured: Bare, alone: Load, many: Load, beyond: Load, ready_s: float) -> Parameters:
     """Of bare work, a closed loop of one connection, one of many, and an open loop far beyond the capacity."""
     run_alone = _each(alone.used.instance, alone.answered)
     scale = run_alone / (measured.run_s + measured.image_s)  # a service's threads find colder caches
@@ -79,7 +77,7 @@ def parameters(
         accept_s=_ACCEPT * request_s, submit_s=_SUBMIT * request_s, answer_s=_ANSWER * request_s,
         wake_s=wake_s, refuse_s=refuse_s, client_s=_each(many.client_s, many.answered) * together / 2,
         together=together, max_batch_size=subject.engine.max_batch_size, cpus=usable_cpus(), workers=usable_cpus(),
-        ready_s=ready_s, drain_s=drain_s, run_spread=measured.spread, circumstances=circumstances(subject),
+        ready_s=ready_s, drain_s=0.0, run_spread=measured.spread, circumstances=circumstances(subject),
     )  # fmt: skip
 
 

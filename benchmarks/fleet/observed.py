@@ -2,11 +2,12 @@
 
 import os
 import re
+import signal
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from time import process_time
+from time import perf_counter, process_time, sleep
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from benchmarks.overload.requests import Request, Ticket
 from benchmarks.serving.processes import descendants
 from benchmarks.serving.server import Server
 
-_LEAD_IN_S = 1.0
+_LEAD_IN_S, _LOOK_S = 1.0, 0.01
 _SUM, _COUNT = re.compile(r"^mixer_batch_size_sum (\S+)", re.M), re.compile(r"^mixer_batch_size_count (\S+)", re.M)
 
 
@@ -85,6 +86,16 @@ class Bench:
         if total is None or count is None:
             raise ValueError("/metrics has no mixer_batch_size; expected that of this service.")
         return float(total[1]), float(count[1])
+
+
+def seconds_to_end(server: Server) -> float:
+    """From SIGTERM to the end of every process, where nothing is asked."""
+    processes = [one for one in descendants(os.getpid()) if one not in server.spared]
+    began = perf_counter()
+    os.kill(min(processes), signal.SIGTERM)
+    while any(one in processes for one in descendants(os.getpid())):
+        sleep(_LOOK_S)
+    return perf_counter() - began
 
 
 def figures_of(observed: Observed, *, is_open: bool) -> Figures:

@@ -7,13 +7,13 @@ capacity) and those that are compared are not the same, but for the one connecti
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 from benchmarks.fleet import measuring, one_machine
-from benchmarks.fleet.observed import Bench, Figures, figures
+from benchmarks.fleet.observed import Bench, Figures, figures, seconds_to_end
 from benchmarks.fleet.parameters import Parameters
 from benchmarks.fleet.request import End
 from benchmarks.fleet.subject import Subject, running, subject_of
@@ -53,7 +53,8 @@ def validate(bundle: Path, rounds: int, seconds: float, deadline_s: float, log: 
         with running(subject, log) as server:
             for number in range(rounds):
                 _round(number, subject, server, seconds, deadline_s, measured)
-    parameters = measuring.medians(measured.parameters)
+            drain_s = seconds_to_end(server)
+    parameters = replace(measuring.medians(measured.parameters), drain_s=drain_s)
     return parameters, simulated(measured, parameters, seconds, deadline_s)
 
 
@@ -70,9 +71,7 @@ def _round(number, subject: Subject, server, seconds: float, deadline_s: float, 
         rate = times * capacity_s
         measured.note(f"open, {times:g} times", rate, hasty.open(rate, number, deadline_s).figures)
     beyond = hasty.open(_BEYOND * capacity_s, number, deadline_s)
-    measured.parameters.append(
-        measuring.parameters(subject, bare, closed[1], closed[_MANY], beyond, server.startup_s, 0.0)
-    )
+    measured.parameters.append(measuring.parameters(subject, bare, closed[1], closed[_MANY], beyond, server.startup_s))
 
 
 def simulated(measured: Measured, parameters: Parameters, seconds: float, deadline_s: float) -> list[Pair]:
@@ -123,7 +122,7 @@ def outside(pairs: Sequence[Pair]) -> list[str]:
 def table(pairs: Sequence[Pair]) -> str:
     """Markdown."""
     lines = [
-        "| load | answers/s: measured, simulated | ratio | p50, ms | ratio | p99, ms | ratio | refused | Retry-After, s |",
+        "| load | answers/s: measured, simulated | ratio | p50, ms | ratio | p99, ms | ratio | refused | Retry-After |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for pair in pairs:

@@ -7,6 +7,7 @@ app/inference/waiters.py, in virtual time. What is simulated is how long everyth
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, cast
 
@@ -145,7 +146,7 @@ class Worker:
             if request.is_over:
                 continue
             self._decoder_works = True
-            self._processors.work(request.decode_s, lambda: self._decoded(request))
+            self._processors.work(request.decode_s, partial(self._decoded, request))
 
     def _decoded(self, request: Request) -> None:
         self._decoder_works = False
