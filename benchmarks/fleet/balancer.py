@@ -96,9 +96,10 @@ class Balancer:
             return None, None
         if self.policy is Policy.CONNECTIONS:
             slot = self._rng.randrange(len(self._pinned))
-            if self._pinned[slot] is None:
-                self._pinned[slot] = self._rng.choice(self._endpoints)
-            return self._pinned[slot], slot
+            pod = self._pinned[slot]
+            if pod is None or not pod.keeps_connections:
+                pod = self._pinned[slot] = self._rng.choice(self._endpoints)
+            return pod, slot
         return self._one_of(open_to), None
 
     def _one_of(self, pods: list[Pod]) -> Pod:

@@ -9,7 +9,7 @@ from benchmarks.fleet.processors import Processors
 from benchmarks.fleet.request import End, Request
 from benchmarks.fleet.worker import Worker
 
-_TICK_S = 0.1  # as of uvicorn: how often a server that ends looks whether it may
+_TICK_S = 0.1  # as of the service: from SIGTERM until idle connections are closed
 
 
 class Pod:
@@ -23,7 +23,8 @@ class Pod:
         self.processors = processors or Processors(events, parameters.cpus, parameters.together)
         self._shares = memoryview(bytearray(8 * parameters.workers)).cast("d")
         self.workers = [self._worker(number) for number in range(parameters.workers)]
-        self.is_lost = self.is_draining = False
+        self.is_lost = False
+        self._drains_since: float | None = None
         self._turn = 0
 
     @property
@@ -35,6 +36,19 @@ class Pod:
     def is_reachable(self) -> bool:
         """Whether a connection can be opened to it."""
         return not self.is_lost and any(not worker.is_gone for worker in self.workers)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._drains_since is not None
+
+    @property
+    def keeps_connections(self) -> bool:
+        """Whether one that rests there is still open, as far as its client can tell."""
+        if self.is_lost:
+            return True
+        drains = self._drains_since is not None and self._events.now >= self._drains_since + _TICK_S
+        return self.is_reachable and not drains
 
     def next_worker(self) -> Worker:
         """That of a new connection: each has about as many as the others."""
@@ -58,7 +72,7 @@ class Pod:
 
     def drain(self) -> None:
         """SIGTERM: what is inside is answered, what comes is not."""
-        self.is_draining = True
+        self._drains_since = self._events.now
         for worker in self.workers:
             worker.close()
 

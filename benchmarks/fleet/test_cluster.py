@@ -97,11 +97,14 @@ def test_a_lost_node_costs_until_it_is_noticed_where_nobody_looks():
     assert blind.ledger.summary(17, 30).failed == 0
 
 
-def test_an_update_loses_nothing_with_a_pre_stop_that_outlasts_the_lag_and_something_without():
-    scenario = _scenario(0.4, seconds=120, happens=((5.0, lambda one: one.roll()),), **_BY_CONNECTION)
-    assert _run(scenario).ledger.summary(0, 120).failed == 0
-    bare = replace(scenario, times=Times(pre_stop_s=0.0))
-    assert _run(bare).ledger.summary(0, 120).failed > 0
+def test_an_update_loses_next_to_nothing_with_a_pre_stop_that_outlasts_the_lag_and_something_without():
+    scenario = _scenario(0.4, seconds=90, happens=((5.0, lambda one: one.roll()),))
+    assert _run(scenario).ledger.summary(0, 90).failed == 0
+    blind = replace(scenario, **_BY_CONNECTION)
+    bare = replace(blind, times=Times(pre_stop_s=0.0))
+    few, more = (_run(one).ledger.summary(0, 90).failed for one in (blind, bare))
+    assert few < 0.003  # what comes over a kept connection in the tenth of a second before it is closed
+    assert more > 2 * few
 
 
 @pytest.mark.parametrize(("surge", "unavailable"), [(1, 0), (0, 1), (2, 1)])
@@ -123,14 +126,15 @@ def test_an_update_keeps_to_its_limits_and_replaces_every_pod(surge: int, unavai
 
 @pytest.mark.parametrize(("metric", "target"), [("cpu", 0.6), ("in flight", 4.0)])
 def test_an_autoscaler_answers_a_burst_and_lets_go_five_minutes_later(metric: str, target: float):
-    rate = 2 * _ONE_S
-    scenario = Scenario("", burst(0.25 * rate, 6.0, 60, 180), 1.5 * rate, 600.0, 1,
+    slow = like_a_service(image_s=0.06)
+    rate = 2 * slow.capacity_s()
+    scenario = Scenario("", burst(0.25 * rate, 6.0, 60, 180), 1.5 * rate, 520.0, 1,
                         scaling=Scaling(Settings(target, least=1, most=10), metric))  # fmt: skip
-    outcome = _run(scenario)
+    outcome = simulate(scenario, slow)
     assert max(outcome.pods[:60]) <= 2
     assert max(outcome.pods[60:180]) >= 3
     assert outcome.ledger.summary(140, 180).good > 0.95
-    assert outcome.pods[170:400] == sorted(outcome.pods[170:400], reverse=True) or min(outcome.pods[170:400]) >= 3
+    assert min(outcome.pods[180:400]) >= 3
     assert outcome.pods[-1] <= 2
 
 

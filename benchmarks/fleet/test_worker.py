@@ -105,11 +105,11 @@ def test_a_worker_that_closes_refuses_what_comes_and_answers_what_it_has():
 def test_the_same_requests_meet_the_same_fate_as_in_the_services_own_batcher(
     gaps: list[tuple[int, int]], most: int, capacity: int
 ):
-    """Refused or not, how long told to wait, and when answered. Times are sums of powers of two: no rounding."""
+    """Refused or not, how long told to wait, and when answered. Sums of powers of two: no rounding, and no ties."""
     arrivals, due = [], 0.0
-    for gap, patience in gaps:
+    for number, (gap, patience) in enumerate(gaps):
         due += gap / 1024
-        arrivals.append((due, patience / 1024))
+        arrivals.append((due + number / 2**20, patience / 1024 + 1 / 2**22))
     parameters = costing(run_s=1 / 128, image_s=1 / 512, max_batch_size=most, queue_capacity=capacity)
     assert _simulated(parameters, arrivals) == in_virtual_time(_by_the_batcher)(parameters, arrivals)
 
@@ -137,7 +137,6 @@ async def _by_the_batcher(parameters: Parameters, arrivals: list[Arrival]) -> li
     batcher: Batcher[int, int] = Batcher(run, limits, _Deaf())
 
     async def ask(number: int, due: float, patience_s: float) -> tuple[str, float]:
-        await clock_at(due)
         try:
             with batcher.admit(due + patience_s) as permit:
                 await permit.answer(number, due + patience_s)
@@ -147,7 +146,11 @@ async def _by_the_batcher(parameters: Parameters, arrivals: list[Arrival]) -> li
             return "expired", now()
         return "answered", now()
 
-    return list(await asyncio.gather(*(ask(number, *arrival) for number, arrival in enumerate(arrivals))))
+    asked = []
+    for number, (due, patience_s) in enumerate(arrivals):
+        await clock_at(due)
+        asked.append(asyncio.create_task(ask(number, due, patience_s)))
+    return list(await asyncio.gather(*asked))
 
 
 class _Deaf:
