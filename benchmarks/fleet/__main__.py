@@ -4,15 +4,17 @@
     python -m benchmarks.fleet simulate              # every experiment, with benchmarks/fleet/parameters.json
     python -m benchmarks.fleet simulate burst day    # some of them
 
-`validate` needs a machine on which nothing else runs; it takes about 6 minutes with its defaults, and writes
+`validate` needs a machine on which nothing else runs; it takes about 5 minutes with its defaults, and writes
 parameters.json, validation.md and validation.json into --out. `simulate` writes experiments.md, experiments.json and
-plots there.
+plots there. With --keep, both write what they found into docs/scale.md and docs/images, and `validate` the parameters
+that `simulate` reads.
 """
 
 import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,6 +30,7 @@ from benchmarks.serving.environments import ROOT
 from benchmarks.serving.processes import adopt_orphans, end_all
 from benchmarks.serving.server import StartFailed
 
+_PAGE = ROOT / "docs" / "scale.md"
 _DRAWN = {
     "burst": ("two pods, none more", "HPA, CPU 70 %", "in flight, 4 a pod", "six pods, none more"),
     "day": ("two pods", "CPU 70 %", "in flight, 4 a pod"),
@@ -62,6 +65,7 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--deadline-ms", type=float, default=250.0, help="of each request in an open loop")
     parser.add_argument("--parameters", type=Path, default=measured_parameters.COMMITTED)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", action="store_true", help="write into docs/, too")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out")
     arguments = parser.parse_args(flags)
     if arguments.rounds < 1 or arguments.seconds <= 0 or arguments.deadline_ms <= 0:
@@ -85,6 +89,9 @@ def _validate(arguments: argparse.Namespace) -> int:
     (arguments.out / "validation.json").write_text(json.dumps([asdict(one) for one in pairs], indent=1) + "\n")
     plots.draw_validation(pairs, arguments.out / "fleet-validation.png")
     print(text)
+    if arguments.keep:
+        found.write(measured_parameters.COMMITTED)
+        _keep("validation", text, arguments.out)
     outside = validation.outside(pairs)
     print("\n".join(outside) or "Everything agrees within 15 %, p99 included.")
     return 1 if any("p99" not in line for line in outside) else 0
@@ -107,10 +114,20 @@ def _simulate(arguments: argparse.Namespace) -> int:
         rows[name] = [tables.row_of(experiment, one) for one in outcomes]
         if name in _DRAWN:
             plots.draw(experiment.title, outcomes, arguments.out / f"fleet-{name}.png", _DRAWN[name])
+        if arguments.keep:
+            _keep(name, texts[-1], arguments.out)
         (arguments.out / "experiments.md").write_text("\n".join(texts), encoding="utf-8")
         (arguments.out / "experiments.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     print("\n".join(texts))
     return 0
+
+
+def _keep(name: str, text: str, out: Path) -> None:
+    """Put a text into its place in docs/scale.md, and a plot of that name into docs/images."""
+    _PAGE.write_text(tables.filled(_PAGE.read_text(encoding="utf-8"), name, text), encoding="utf-8")
+    plot = out / f"fleet-{name}.png"
+    if plot.is_file():
+        shutil.copyfile(plot, _PAGE.parent / "images" / plot.name)
 
 
 if __name__ == "__main__":

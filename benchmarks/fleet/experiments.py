@@ -71,7 +71,6 @@ def bursts(parameters: Parameters) -> Experiment:
         "in flight, 2 a pod": _scaling("in flight", 2.0),
         "in flight, 4 a pod": _scaling("in flight", 4.0),
         "in flight, 16 a pod": _scaling("in flight", 16.0),
-        "in flight, 4 a pod, read every 30 s": _scaling("in flight", 4.0, scrape_s=30.0),
         "in flight, 4 a pod, down after 60 s": _scaling("in flight", 4.0, down_window_s=60.0),
     }
     scenarios = [
@@ -83,9 +82,9 @@ def bursts(parameters: Parameters) -> Experiment:
     return Experiment(title, tuple(scenarios), parameters, 60, 180, since=60.0)
 
 
-def _scaling(metric: Metric, target: float, scrape_s: float = 15.0, down_window_s: float = 300.0) -> Scaling:
+def _scaling(metric: Metric, target: float, down_window_s: float = 300.0) -> Scaling:
     behavior = Behavior(down_window_s=down_window_s)
-    return Scaling(Settings(target, least=2, most=20, behavior=behavior), metric, scrape_s)
+    return Scaling(Settings(target, least=2, most=20, behavior=behavior), metric)
 
 
 def day(parameters: Parameters) -> Experiment:

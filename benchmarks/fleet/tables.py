@@ -13,15 +13,15 @@ from benchmarks.fleet.parameters import Parameters
 def experiment_table(experiment: Experiment, outcomes: Sequence[Outcome]) -> str:
     """One row a scenario."""
     recovers = experiment.since is not None
-    heads = ["", "calls/s", "good/s", "good", "p50, ms", "p99, ms", "refused", "failed", "tries", "pods at most",
-             "pod-minutes", *(["well again after, s"] if recovers else [])]  # fmt: skip
+    heads = ["", "calls/s", "good/s", "good", "p50, ms", "p99, ms", "refused", "failed", "tries",
+             "pods before, at most", "pod-minutes", *(["well again after, s"] if recovers else [])]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for outcome in outcomes:
         row = row_of(experiment, outcome)
         cells = [
             row["name"], f"{row['offered_s']:.0f}", f"{row['goodput_s']:.0f}", _share(row["good"]), _ms(row["p50_ms"]),
             _ms(row["p99_ms"]), _share(row["refused"]), _share(row["failed"]), f"{row['tries']:.2f}",
-            str(row["most_pods"]), f"{row['pod_minutes']:.1f}",
+            f"{row['pods_before']}, {row['most_pods']}", f"{row['pod_minutes']:.1f}",
         ]  # fmt: skip
         if recovers:
             cells.append("not" if math.isinf(row["recovery_s"]) else f"{row['recovery_s']:.0f}")
@@ -35,7 +35,8 @@ def row_of(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     seconds = outcome.scenario.seconds
     since = experiment.since
     return {
-        "name": outcome.scenario.name, **asdict(summary), "good": summary.good, "most_pods": max(outcome.pods),
+        "name": outcome.scenario.name, **asdict(summary), "good": summary.good,
+        "pods_before": outcome.pods[int(experiment.begin)], "most_pods": max(outcome.pods),
         "pod_minutes": outcome.pod_hours * 60,
         "recovery_s": None if since is None else outcome.ledger.recovery_s(since, seconds),
     }  # fmt: skip
@@ -61,6 +62,15 @@ def parameters_table(parameters: Parameters) -> str:
     }
     about = "".join(f"- {name}: {value}\n" for name, value in parameters.circumstances.items())
     return about + "\n| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """The page with the text between the markers of that name. Raises ValueError where it has none."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = page.partition(begin)
+    if not found or end not in rest:
+        raise ValueError(f"The page has no {begin} with {end} behind it; expected both.")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.partition(end)[2]}"
 
 
 def _share(share: float) -> str:
