@@ -32,10 +32,9 @@ from benchmarks.serving.server import StartFailed
 
 _PAGE = ROOT / "docs" / "scale.md"
 _DRAWN = {
-    "burst": ("two pods, none more", "HPA, CPU 70 %", "in flight, 4 a pod", "six pods, none more"),
-    "day": ("two pods", "CPU 70 %", "in flight, 4 a pod"),
+    "burst": ("two pods, none more", "CPU 70 %", "in flight, 4 a pod", "CPU 70 % and in flight, 8 a pod"),
+    "day": ("two pods", "CPU 70 %", "in flight, 4 a pod", "CPU 70 % and in flight, 8 a pod"),
     "retries": (),
-    "failures": ("a node is lost, balanced by request", "a node is lost, by connection"),
 }
 
 

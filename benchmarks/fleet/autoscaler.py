@@ -31,9 +31,8 @@ class Behavior:
 
 @dataclass(frozen=True)
 class Settings:
-    """An autoscaler. `target`: of the metric, for each pod."""
+    """An autoscaler."""
 
-    target: float
     least: int
     most: int
     sync_s: float = 15.0
@@ -41,25 +40,28 @@ class Settings:
     behavior: Behavior = field(default_factory=Behavior)
 
 
-def by_pods(settings: Settings, ready: Sequence[float], unready: int = 0) -> int:
-    """Wanted replicas by a metric that each ready pod has; those that are not ready yet count as idle, if at all."""
+def by_pods(settings: Settings, target: float, ready: Sequence[float], unready: int = 0) -> int:
+    """Wanted replicas by a metric that each ready pod has; those that are not ready yet count as idle, if at all.
+
+    `target`: of the metric, for each pod.
+    """
     current = len(ready) + unready
     if not ready:
         return current
-    ratio = sum(ready) / len(ready) / settings.target
+    ratio = sum(ready) / len(ready) / target
     if not unready or ratio <= 1:
         return _rounded(settings, ratio, len(ready), current)
-    cautious = sum(ready) / current / settings.target
+    cautious = sum(ready) / current / target
     if cautious <= 1:
         return current  # what is starting will do
     return _rounded(settings, cautious, current, current)
 
 
-def by_total(settings: Settings, total: float, current: int) -> int:
+def by_total(settings: Settings, target: float, total: float, current: int) -> int:
     """Wanted replicas by one number for all of them, as an external metric with an average value."""
     if not current:
         return current
-    ratio = total / (settings.target * current)
+    ratio = total / (target * current)
     return _rounded(settings, ratio, current, current)
 
 

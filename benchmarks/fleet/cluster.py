@@ -12,16 +12,20 @@ from benchmarks.fleet.deployment import Deployment, Times
 from benchmarks.fleet.events import Events
 from benchmarks.fleet.ledger import Ledger
 from benchmarks.fleet.parameters import Parameters
+from benchmarks.fleet.pod import Pod
 
 Metric = Literal["cpu", "in flight"]
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """An autoscaler and its metric. `scrape_s`: how old the metric may be, as it is read every so often."""
+    """An autoscaler and the targets of its metrics; the one that wants the most pods decides.
+
+    `scrape_s`: how old a metric may be, as it is read every so often.
+    """
 
     settings: autoscaler.Settings
-    metric: Metric
+    targets: tuple[tuple[Metric, float], ...]
     scrape_s: float = 15.0
 
 
@@ -76,7 +80,7 @@ def simulate(scenario: Scenario, parameters: Parameters, seed: int = 0) -> Outco
     deployment.count()
     pod_hours = deployment.pod_s / 3600
     events.run(scenario.seconds + scenario.manner.tries * (scenario.manner.timeout_s + 70.0))
-    return Outcome(scenario, ledger, pods, pod_hours, balancer)
+    return Outcome(scenario, ledger, pods[: int(scenario.seconds)], pod_hours, balancer)
 
 
 class _Scaler:
@@ -85,31 +89,29 @@ class _Scaler:
     def __init__(self, events: Events, deployment: Deployment, scaling: Scaling) -> None:
         self._events, self._deployment, self._scaling = events, deployment, scaling
         self._autoscaler = autoscaler.Autoscaler(scaling.settings)
-        self._busy: dict[object, float] = {}
-        self._read: list[float] = []
+        self._busy: dict[Pod, float] = {}
+        self._read: dict[Metric, list[float]] = {}
         events.after(scaling.scrape_s / 2, events.every, scaling.scrape_s, self._scrape)
         events.after(scaling.settings.sync_s, events.every, scaling.settings.sync_s, self._sync)
 
     def _scrape(self) -> None:
-        pods = self._deployment.ready
-        if self._scaling.metric == "in flight":
-            self._read = [float(pod.inside) for pod in pods]
-            return
-        busy = {pod: pod.processors.busy_s for pod in pods}
+        busy = {pod: pod.processors.busy_s for pod in self._deployment.ready}
         span = self._scaling.scrape_s
-        self._read = [(now - self._busy.get(pod, 0.0)) / span / pod.processors.cpus for pod, now in busy.items()]
-        self._busy = dict(busy)
+        self._read["cpu"] = [(now - self._busy.get(pod, 0.0)) / span / pod.processors.cpus for pod, now in busy.items()]
+        self._read["in flight"] = [float(pod.inside) for pod in busy]
+        self._busy = busy
 
     def _sync(self) -> None:
         if not self._read:
             return
-        deployment, settings = self._deployment, self._scaling.settings
-        current = deployment.replicas
-        if self._scaling.metric == "cpu":
-            unready = max(0, current - len(self._read))
-            wanted = autoscaler.by_pods(settings, self._read[:current], unready)
-        else:
-            wanted = autoscaler.by_total(settings, sum(self._read), current)
+        current = self._deployment.replicas
+        wanted = max(self._wanted(metric, target, current) for metric, target in self._scaling.targets)
         decided = self._autoscaler.decide(self._events.now, current, wanted)
         if decided != current:
-            deployment.scale(decided)
+            self._deployment.scale(decided)
+
+    def _wanted(self, metric: Metric, target: float, current: int) -> int:
+        settings, read = self._scaling.settings, self._read[metric]
+        if metric == "cpu":
+            return autoscaler.by_pods(settings, target, read[:current], max(0, current - len(read)))
+        return autoscaler.by_total(settings, target, sum(read), current)

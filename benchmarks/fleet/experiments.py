@@ -66,12 +66,12 @@ def bursts(parameters: Parameters) -> Experiment:
     rate = parameters.capacity_s()
     ways: dict[str, Scaling | None] = {
         "two pods, none more": None,
-        "HPA, CPU 50 %": _scaling("cpu", 0.5),
-        "HPA, CPU 70 %": _scaling("cpu", 0.7),
-        "in flight, 2 a pod": _scaling("in flight", 2.0),
-        "in flight, 4 a pod": _scaling("in flight", 4.0),
-        "in flight, 16 a pod": _scaling("in flight", 16.0),
-        "in flight, 4 a pod, down after 60 s": _scaling("in flight", 4.0, down_window_s=60.0),
+        "CPU 50 %": _scaling(cpu=0.5),
+        "CPU 70 %": _scaling(cpu=0.7),
+        "in flight, 4 a pod": _scaling(in_flight=4.0),
+        "in flight, 16 a pod": _scaling(in_flight=16.0),
+        "in flight, 4 a pod, down after 60 s": _scaling(in_flight=4.0, down_window_s=60.0),
+        "CPU 70 % and in flight, 8 a pod": _scaling(cpu=0.7, in_flight=8.0),
     }
     scenarios = [
         Scenario(name, burst(rate, 3.0, 60.0, 180.0), 3 * rate, 420.0, 2, manner=_PATIENT, scaling=scaling)
@@ -82,9 +82,11 @@ def bursts(parameters: Parameters) -> Experiment:
     return Experiment(title, tuple(scenarios), parameters, 60, 180, since=60.0)
 
 
-def _scaling(metric: Metric, target: float, down_window_s: float = 300.0) -> Scaling:
-    behavior = Behavior(down_window_s=down_window_s)
-    return Scaling(Settings(target, least=2, most=20, behavior=behavior), metric)
+def _scaling(cpu: float = 0.0, in_flight: float = 0.0, down_window_s: float = 300.0) -> Scaling:
+    """0: no such metric."""
+    targets: list[tuple[Metric, float]] = [("cpu", cpu), ("in flight", in_flight)]
+    settings = Settings(least=2, most=20, behavior=Behavior(down_window_s=down_window_s))
+    return Scaling(settings, tuple((metric, target) for metric, target in targets if target))
 
 
 def day(parameters: Parameters) -> Experiment:
@@ -93,8 +95,9 @@ def day(parameters: Parameters) -> Experiment:
     ways: dict[str, tuple[int, Scaling | None]] = {
         "four pods": (4, None),
         "two pods": (2, None),
-        "CPU 70 %": (2, _scaling("cpu", 0.7)),
-        "in flight, 4 a pod": (2, _scaling("in flight", 4.0)),
+        "CPU 70 %": (2, _scaling(cpu=0.7)),
+        "in flight, 4 a pod": (2, _scaling(in_flight=4.0)),
+        "CPU 70 % and in flight, 8 a pod": (2, _scaling(cpu=0.7, in_flight=8.0)),
     }
     scenarios = tuple(
         Scenario(name, daily(rate, 0.9, 1200.0), 1.9 * rate, 1200.0, replicas, manner=_PATIENT, scaling=scaling)

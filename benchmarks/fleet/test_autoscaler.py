@@ -8,25 +8,27 @@ from hypothesis import strategies as st
 
 from benchmarks.fleet.autoscaler import Autoscaler, Behavior, Policy, Settings, by_pods, by_total
 
+_TARGET = 100.0
 
-def _settings(target: float = 100.0, least: int = 1, most: int = 1000, **values) -> Settings:
-    return Settings(target, least, most, **values)
+
+def _settings(least: int = 1, most: int = 1000, **values) -> Settings:
+    return Settings(least, most, **values)
 
 
 @pytest.mark.parametrize(
     ("each", "replicas", "wanted"), [(200.0, 4, 8), (50.0, 4, 2), (109.0, 10, 10), (91.0, 10, 10), (111.0, 10, 12)]
 )
 def test_the_ratio_of_metric_and_target_decides_unless_it_is_within_a_tenth(each: float, replicas: int, wanted: int):
-    assert by_pods(_settings(), [each] * replicas) == wanted
-    assert by_total(_settings(), each * replicas, replicas) == wanted
+    assert by_pods(_settings(), _TARGET, [each] * replicas) == wanted
+    assert by_total(_settings(), _TARGET, each * replicas, replicas) == wanted
 
 
 def test_pods_that_are_not_ready_count_as_idle_so_that_it_does_not_overshoot():
     """Two at twice the target want four; two more are starting already."""
-    assert by_pods(_settings(), [200.0, 200.0]) == 4
-    assert by_pods(_settings(), [200.0, 200.0], unready=2) == 4
-    assert by_pods(_settings(), [150.0, 150.0], unready=2) == 4
-    assert by_pods(_settings(), [500.0, 500.0], unready=2) == 10
+    assert by_pods(_settings(), _TARGET, [200.0, 200.0]) == 4
+    assert by_pods(_settings(), _TARGET, [200.0, 200.0], unready=2) == 4
+    assert by_pods(_settings(), _TARGET, [150.0, 150.0], unready=2) == 4
+    assert by_pods(_settings(), _TARGET, [500.0, 500.0], unready=2) == 10
 
 
 def test_it_goes_up_by_four_or_doubles_in_fifteen_seconds_whatever_is_more():
@@ -75,4 +77,6 @@ def test_it_stays_between_its_limits_and_never_more_than_doubles_or_adds_four_at
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=30), st.integers(0, 10))
 def test_more_load_never_wants_fewer(ready: list[float], unready: int):
     settings = _settings()
-    assert by_pods(settings, ready, unready) <= by_pods(settings, [each * 1.5 for each in ready], unready)
+    assert by_pods(settings, _TARGET, ready, unready) <= by_pods(
+        settings, _TARGET, [each * 1.5 for each in ready], unready
+    )
