@@ -5,6 +5,7 @@ event loop takes, by the real service's threads, in a closed loop of many connec
 `answer_s` are shares of what the event loop takes for a request, which no clock tells apart.
 """
 
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -105,6 +106,7 @@ def circumstances(subject: Subject) -> dict[str, str]:
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "processor": f"{processor_name()}, {usable_cpus()} CPUs",
+        "load average": f"{os.getloadavg()[0]:.1f} when it ended",
         "model": f"{spec.name} in {subject.engine.precision}",
         "pictures": subject.workload.description,
         "versions": f"Python {platform.python_version()}, ONNX Runtime {version('onnxruntime')}, "

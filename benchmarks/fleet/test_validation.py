@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.fleet import measuring, one_machine, validation
+from benchmarks.fleet import measuring, one_machine, tables, validation
 from benchmarks.fleet.__main__ import main
 from benchmarks.fleet.cases import like_a_service
 from benchmarks.fleet.measuring import Bare
@@ -59,7 +59,19 @@ def test_what_differs_by_more_than_15_percent_is_named_and_what_does_not_is_not(
 
 def test_the_table_marks_it():
     text = validation.table([Pair("far", Figures(100, 10, 20, 0.3), Figures(116, 9, 20, 0.3))])
-    assert "| far | 100.0, 116.0 | **1.16** | 10.0, 9.0 | 0.90 |" in text
+    assert "| far | 100.0 ±0%, 116.0 | **1.16** | 10.0 ±0%, 9.0 | 0.90 |" in text
+
+
+def test_the_spread_is_half_of_the_range():
+    rounds = tuple(Figures(rate, 10, 20, 0.3) for rate in (90, 100, 120))
+    assert Pair("", rounds[1], rounds[1], rounds).spread("rate_s") == pytest.approx(0.15)
+
+
+def test_a_text_takes_its_place_in_a_page_and_a_page_without_that_place_is_an_error():
+    page = "a\n<!-- burst -->\nold\n<!-- /burst -->\nz\n"
+    assert tables.filled(page, "burst", "new\n") == "a\n<!-- burst -->\n\nnew\n\n<!-- /burst -->\nz\n"
+    with pytest.raises(ValueError, match="expected both"):
+        tables.filled(page, "day", "new")
 
 
 def test_a_closed_loop_of_one_takes_as_long_as_its_parts():

@@ -26,11 +26,18 @@ _POINTS = 0.02
 
 @dataclass(frozen=True)
 class Pair:
-    """One load: what was measured, and what the simulation says. `rate`: requests a second of an open loop."""
+    """One load: what was measured, and what the simulation says; medians of the rounds. `rounds`: as measured."""
 
     name: str
     measured: Figures
     simulated: Figures
+    rounds: tuple[Figures, ...] = ()
+
+    def spread(self, figure: str) -> float:
+        """Half the distance from the least to the most that was measured, as a share of the median."""
+        found = [getattr(one, figure) for one in self.rounds]
+        middle_one = getattr(self.measured, figure)
+        return (max(found) - min(found)) / 2 / middle_one if found and middle_one else 0.0
 
 
 class Measured:
@@ -86,7 +93,8 @@ def simulated(measured: Measured, parameters: Parameters, seconds: float, deadli
             else:
                 window = one_machine.closed_loop(parameters, int(load), seconds, seed)
             said.append(figures_of(window, is_open=is_open))
-        pairs.append(Pair(name, middle([found for _, found in rounds]), middle(said)))
+        found = tuple(each for _, each in rounds)
+        pairs.append(Pair(name, middle(found), middle(said), found))
     return pairs
 
 
@@ -127,9 +135,10 @@ def table(pairs: Sequence[Pair]) -> str:
     ]
     for pair in pairs:
         m, s = pair.measured, pair.simulated
+        rate, p50 = pair.spread("rate_s"), pair.spread("p50_ms")
         lines.append(
-            f"| {pair.name} | {m.rate_s:.1f}, {s.rate_s:.1f} | {_ratio(m.rate_s, s.rate_s)} "
-            f"| {m.p50_ms:.1f}, {s.p50_ms:.1f} | {_ratio(m.p50_ms, s.p50_ms)} "
+            f"| {pair.name} | {m.rate_s:.1f} ±{rate:.0%}, {s.rate_s:.1f} | {_ratio(m.rate_s, s.rate_s)} "
+            f"| {m.p50_ms:.1f} ±{p50:.0%}, {s.p50_ms:.1f} | {_ratio(m.p50_ms, s.p50_ms)} "
             f"| {m.p99_ms:.1f}, {s.p99_ms:.1f} | {_ratio(m.p99_ms, s.p99_ms)} "
             f"| {m.refused:.1%}, {s.refused:.1%} | {m.retry_after_s:.0f}, {s.retry_after_s:.0f} |"
         )
