@@ -127,7 +127,8 @@ def _settings_of(spec: ModelSpec) -> dict[str, str]:
     return {
         "variant": spec.variant,
         "image size": f"{spec.image_size} pixels, patches of {spec.patch_size}, {spec.channels} channels",
-        "fit": f"{spec.fit.mode}, {spec.fit.crop_percentage:g} of the shorter side, background {spec.fit.background}",
+        "fit": f"{spec.fit.mode}, {spec.fit.crop_percentage:g} of the shorter side, background {spec.fit.background}, "
+        f"frame {spec.fit.frame}",
         "interpolation": spec.interpolation,
         "temperature": f"{spec.temperature:.4g}",
         "origin": spec.source.origin,

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import color_profiles, samples
+from model import color_profiles, ground, samples
 from model.spec import Fit, Interpolation, ModelSpec
 
 Pixels = NDArray[np.uint8]
 View = tuple[float, float, float, float]
 """A part of a square: left, top, right, bottom, as shares of its side."""
+Region = tuple[float, float, float, float]
+"""A part of a picture, or more than it: left, top, right, bottom in its pixels."""
 Array = TypeVar("Array")
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
@@ -32,6 +34,7 @@ _TO_UPRIGHT = {
 }
 _QUARTERS = tuple(turn for value, turn in _TO_UPRIGHT.items() if value >= 5)
 _ORIENTATION_SOURCES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info, beside TIFF tags
+_MARGIN = 2  # by how much a thing in a frame of its own may be enlarged before its pixels are too few
 _BACKDROP = "white"  # the background of transparent pictures on most pages and in most viewers
 
 
@@ -63,7 +66,14 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
     An array that has this size already is returned itself.
     """
     fitted = pixels if _is_fitted(pixels, image_size, fit) else _resized(pixels, image_size, fit, interpolation)
-    return 255 - fitted if fit.background == "dark" and _has_light_border(fitted) else fitted
+    if fit.background == "any":
+        return fitted
+    found = ground.of(fitted, fit.background)
+    square = ground.leveled(fitted, found)
+    if fit.frame == "picture":
+        return square
+    frame = _frame_of_thing(pixels, square, found, fit, interpolation)
+    return square if frame is None else _cut(pixels, frame, found, image_size, interpolation)
 
 
 def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
@@ -71,6 +81,8 @@ def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation
 
     Light and dark are exchanged where they are in the whole square.
     """
+    if fit.background == "black":
+        return _view_of_square(pixels, view, image_size, fit, interpolation)
     height, width, channels = pixels.shape
     resample = Image.Resampling[interpolation.upper()]
     image = _image(pixels)
@@ -82,8 +94,9 @@ def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation
         frame = _central_box(width, height, fit.crop_percentage)
     part = image.resize((image_size, image_size), resample, _within(frame, view))
     fitted = _values(part).reshape(image_size, image_size, channels)
-    is_inverted = fit.background == "dark" and _has_light_border(_resized(pixels, image_size, fit, interpolation))
-    return 255 - fitted if is_inverted else fitted
+    if fit.background == "any":
+        return fitted
+    return ground.leveled(fitted, ground.of(_resized(pixels, image_size, fit, interpolation), fit.background))
 
 
 def patchify(pixels: Array, patch_size: int) -> Array:
@@ -107,11 +120,25 @@ def unpatchify(patches: Pixels, patch_size: int) -> Pixels:
     return cut.swapaxes(-4, -3).reshape(*lead, side * patch_size, side * patch_size, channels)
 
 
-def seen_region(width: int, height: int, fit: Fit) -> tuple[float, float, float, float]:
-    """What of an upright picture, of so many pixels, the square shows: left, top, right, bottom in its pixels.
+def seen_region(pixels: Pixels, spec: ModelSpec, width: int, height: int) -> Region:
+    """What of an upright picture the square shows: left, top, right, bottom in pixels of the upload.
 
-    It reaches beyond the picture where that is padded.
+    pixels: uint8 [H, W, C] of any size, of an upload of `width` and `height`. The region reaches beyond the picture
+    where that is padded.
     """
+    region, fit = _region(width, height, spec.fit), spec.fit
+    if fit.frame == "picture":
+        return region
+    fitted = _resized(pixels, spec.image_size, fit, spec.interpolation)
+    found = ground.of(fitted, fit.background)
+    frame = _frame_of_thing(pixels, ground.leveled(fitted, found), found, fit, spec.interpolation)
+    if frame is None:
+        return region
+    across, down = width / pixels.shape[1], height / pixels.shape[0]
+    return frame[0] * across, frame[1] * down, frame[2] * across, frame[3] * down
+
+
+def _region(width: int, height: int, fit: Fit) -> Region:
     if fit.mode == "stretch":
         return 0.0, 0.0, float(width), float(height)
     if fit.mode == "crop":
@@ -134,11 +161,69 @@ def to_patches(pixels: Pixels, spec: ModelSpec) -> Pixels:
 def smallest_useful_side(spec: ModelSpec) -> int:
     """The shorter side, in pixels, below which a picture of ordinary shape would have to be enlarged."""
     percentage = spec.fit.crop_percentage if spec.fit.mode == "crop" else 1.0
-    return math.ceil(spec.image_size / percentage)
+    margin = _MARGIN if spec.fit.frame == "thing" else 1
+    return math.ceil(margin * spec.image_size / percentage)
 
 
 def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _frame_of_thing(
+    pixels: Pixels, square: Pixels, found: ground.Ground, fit: Fit, interpolation: Interpolation
+) -> Region | None:
+    """The square around the thing, in pixels of the picture, which it may reach beyond; None where there is no other.
+
+    square: what the fit makes of the picture, before black. Looked for there, and once more in what was found, as a
+    pixel of the square may be many of the picture.
+    """
+    height, width, _ = pixels.shape
+    box = ground.box_of_thing(square)
+    if box is None:
+        return None
+    image_size, frame = len(square), _region(width, height, fit)
+    rough = _around(_inside(frame, box), 1 + 2 / (image_size * max(box[2] - box[0], box[3] - box[1])))
+    near = ground.extent(_cut(pixels, rough, found, image_size, interpolation))
+    return rough if near is None else _around(_inside(rough, near))
+
+
+def _around(region: Region, margin: float = 1) -> Region:
+    """The square in the middle of whose longer side, `margin` times as long, a region lies."""
+    left, top, right, bottom = region
+    side = max(right - left, bottom - top) * margin
+    left, top = (left + right - side) / 2, (top + bottom - side) / 2
+    return left, top, left + side, top + side
+
+
+def _cut(pixels: Pixels, frame: Region, found: ground.Ground, image_size: int, interpolation: Interpolation) -> Pixels:
+    """A square frame of the picture as uint8 [image_size, image_size, C]; what is beyond the picture is black."""
+    height, width, channels = pixels.shape
+    scale = image_size / (frame[2] - frame[0])
+    inside = max(0.0, frame[0]), max(0.0, frame[1]), min(width, frame[2]), min(height, frame[3])
+    left, top = round((inside[0] - frame[0]) * scale), round((inside[1] - frame[1]) * scale)
+    right = max(left + 1, round((inside[2] - frame[0]) * scale))
+    bottom = max(top + 1, round((inside[3] - frame[1]) * scale))
+    part = _image(pixels).resize((right - left, bottom - top), Image.Resampling[interpolation.upper()], inside)
+    square = np.zeros((image_size, image_size, channels), np.uint8)
+    thing = _values(part).reshape(bottom - top, right - left, channels)
+    square[top:bottom, left:right] = ground.leveled(thing, found)[: image_size - top, : image_size - left]
+    return square
+
+
+def _view_of_square(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
+    """A view of a square that is made as large as the view needs, as its frame is known only then."""
+    side = math.ceil(image_size / max(view[2] - view[0], view[3] - view[1]))
+    square = to_square(pixels, side, fit, interpolation)
+    box = cast(View, tuple(side * share for share in view))
+    part = _image(square).resize((image_size, image_size), Image.Resampling[interpolation.upper()], box)
+    return _values(part).reshape(image_size, image_size, pixels.shape[2])
+
+
+def _inside(region: Region, box: View) -> Region:
+    """A box, as shares of a region, in the region's own coordinates."""
+    left, top, right, bottom = region
+    width, height = right - left, bottom - top
+    return left + box[0] * width, top + box[1] * height, left + box[2] * width, top + box[3] * height
 
 
 def _within(frame: tuple[float, float, float, float], view: View) -> tuple[float, float, float, float]:
@@ -172,12 +257,6 @@ def _resized(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpola
         box = (0.0, 0.0, width, height) if fit.mode == "stretch" else _central_box(width, height, fit.crop_percentage)
         square = image.resize((image_size, image_size), resample, box)
     return _values(square).reshape(image_size, image_size, channels)
-
-
-def _has_light_border(square: Pixels) -> bool:
-    """Whether the outermost pixels are above the middle of the range, on average; exactly the middle is not."""
-    border = np.concatenate([square[0], square[-1], square[1:-1, 0], square[1:-1, -1]])
-    return int(border.sum(dtype=np.int64)) * 2 > 255 * border.size
 
 
 def _upright(image: Image.Image) -> Image.Image:

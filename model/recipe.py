@@ -38,6 +38,9 @@ class Augmentation(BaseModel):
         description="Share of the pictures that are turned, scaled, shifted, set before another background, in other "
         "light, noisy.",
     )
+    turn: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the pictures that are turned by at most 26 degrees, and no more."
+    )
     randaugment_layers: int = Field(default=0, ge=0, description="Random operations a picture (arXiv 1909.13719).")
     randaugment_magnitude: float = Field(default=15, ge=0, le=30, description="How strong they are, out of 30.")
     invert: float = Field(default=0.0, ge=0, le=1, description="Probability of exchanging light and dark.")
@@ -87,7 +90,7 @@ class Recipe(Augmentation):
         default=1.0, gt=0, description="Temperature at which a teacher's probabilities are matched (arXiv 1503.02531)."
     )
     teacher_undistorted: bool = Field(
-        default=False, description="Whether a teacher sees pictures without what --distort does to them."
+        default=False, description="Whether a teacher sees pictures without what --distort and --turn do to them."
     )
     views: int = Field(
         default=0,

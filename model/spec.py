@@ -25,7 +25,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 Int8Scales = Literal["pictures", "rows"]
 """pictures: fixed, from pictures that the export had. rows: taken by the graph from every row that it multiplies."""
 FitMode = Literal["crop", "pad", "stretch"]
-Background = Literal["any", "dark"]
+Background = Literal["any", "dark", "black"]
+Frame = Literal["picture", "thing"]
 
 
 class _Value(BaseModel):
@@ -41,12 +42,23 @@ class Fit(_Value):
     its own border color. `stretch`: the whole picture, aspect ratio given up.
 
     `background` dark: a square whose outermost pixels are light on average is inverted, so that a thing photographed
-    before white looks like one before black, and a picture and its negative get the same answer.
+    before white looks like one before black, and a picture and its negative get the same answer. black: after that, the
+    median of the outermost pixels becomes 0 and all that is brighter is stretched to 255, channel by channel.
+
+    `frame` thing: the square is laid around what is brighter than a black background, whatever room there was around
+    it. It takes a black background.
     """
 
     mode: FitMode = "crop"
     crop_percentage: float = Field(default=1.0, gt=0, le=1)
     background: Background = "any"
+    frame: Frame = "picture"
+
+    @model_validator(mode="after")
+    def _has_a_thing_to_frame(self) -> Self:
+        if self.frame == "thing" and self.background != "black":
+            raise ValueError(f"frame is thing and background is {self.background}; expected black beside it.")
+        return self
 
 
 class Metrics(_Value):

@@ -175,7 +175,7 @@ class Explainer:
         except MemoryError:
             raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
         width, height = upload_size(picture, pixels) if isinstance(picture, bytes) else _size(picture)
-        region = Region(*seen_region(width, height, self.spec.fit), width, height)
+        region = Region(*seen_region(pixels, self.spec, width, height), width, height)
         masks = METHODS[wanted.method].masks(patches, baseline_of(patches, self.spec.patch_size, wanted.baseline))
         return _Prepared(patches, masks, region, time.perf_counter() - started)
 

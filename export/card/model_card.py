@@ -76,7 +76,7 @@ def input_of(spec: ModelSpec) -> str:
     kind = "grey" if spec.channels == 1 else "RGB"
     return (
         f"{spec.image_size} x {spec.image_size} {kind} pixels as patches uint8 [n, {spec.num_patches}, "
-        f"{spec.patch_bytes}]; fit {spec.fit.mode}, background {spec.fit.background}"
+        f"{spec.patch_bytes}]; fit {spec.fit.mode}, background {spec.fit.background}, frame {spec.fit.frame}"
     )
 
 

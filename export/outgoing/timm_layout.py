@@ -127,8 +127,10 @@ def transform_notes(spec: ModelSpec) -> tuple[str, ...]:
             "timm resizes the picture to whole pixels and then crops it, this project cuts the square out while it "
             "resizes: pixels differ a little where the picture is no square"
         )
-    if spec.fit.background == "dark":
-        notes.append("timm does not exchange light and dark: give it pictures with a dark background")
+    if spec.fit.background != "any":
+        notes.append(f"timm does not exchange light and dark: give it pictures with a {spec.fit.background} background")
+    if spec.fit.frame == "thing":
+        notes.append("timm lays no frame around the thing: cut the pictures so that it fills them")
     if spec.channels == 1:
         notes.append("timm takes pictures as they are: make them grey first, as in the example")
     if spec.temperature != 1:

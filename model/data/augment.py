@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model.data.batch_rng import BatchRng
-from model.data.distort import distort
+from model.data.distort import distort, turn
 from model.data.randaugment import rand_augment
 from model.recipe import Augmentation
 
@@ -12,7 +12,7 @@ from model.recipe import Augmentation
 def augment(pixels: Tensor, augmentation: Augmentation, rng: BatchRng, *, beside_undistorted: bool = False) -> Tensor:
     """Vary uint8 [N, H, W, C] in 0..255; the same shape and type comes back.
 
-    beside_undistorted: what comes back is [N, H, W, 2C], of which the second half is all that but for `distort`.
+    beside_undistorted: what comes back is [N, H, W, 2C]; its second half is all that but for `distort` and `turn`.
     """
     if augmentation.flip:
         pixels = torch.where(_chosen(augmentation.flip, rng), pixels.flip(2), pixels)
@@ -23,6 +23,8 @@ def augment(pixels: Tensor, augmentation: Augmentation, rng: BatchRng, *, beside
     copies, undistorted = 1, pixels
     if augmentation.distort:
         pixels = distort(pixels, augmentation.distort, rng)
+    if augmentation.turn:
+        pixels = turn(pixels, augmentation.turn, rng)
     if beside_undistorted:
         copies, pixels = 2, torch.cat([pixels, undistorted], 3)
     if augmentation.invert:

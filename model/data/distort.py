@@ -12,6 +12,7 @@ from torch.nn import functional
 from model.data.batch_rng import BatchRng
 
 _MAX_DEGREES = 32.0
+_MAX_TURN = 26.0  # degrees, of pictures that are turned alone
 _SCALES = (0.55, 1.15)  # of the picture's content
 _MAX_SHIFT = 0.12  # of the side
 _DARKEST = 16  # what is not above this before a dark border is background
@@ -36,6 +37,16 @@ def distort(pixels: Tensor, share: float, rng: BatchRng) -> Tensor:
     return torch.where(chosen[:, None, None, None], varied, pixels)
 
 
+def turn(pixels: Tensor, share: float, rng: BatchRng) -> Tensor:
+    """Turn about a `share` of uint8 [N, H, W, C] by at most 26 degrees either way; shape and type stay."""
+    chosen = (rng.uniform() < share).float()  # N
+    images = pixels.permute(0, 3, 1, 2).float()  # N C H W
+    angle = (rng.uniform() * 2 - 1) * math.radians(_MAX_TURN) * chosen
+    turned = _moved(images, angle, torch.ones_like(angle), torch.zeros_like(angle)[:, None].expand(-1, 2))
+    varied = turned.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return torch.where(chosen[:, None, None, None] > 0, varied, pixels)
+
+
 def _some(rng: BatchRng) -> Tensor:
     """Which pictures a change is made to: float32 [N], 0 or 1."""
     return (rng.uniform() < _EACH).float()
@@ -50,6 +61,11 @@ def _seen_from_elsewhere(images: Tensor, rng: BatchRng) -> Tensor:
     angle = (rng.uniform() * 2 - 1) * math.radians(_MAX_DEGREES) * _some(rng)
     scale = 1 + (_between(*_SCALES, rng) - 1) * _some(rng)
     shift = (rng.uniform(2) * 2 - 1) * (2 * _MAX_SHIFT) * _some(rng)[:, None]  # N 2, of which the side is 2
+    return _moved(images, angle, scale, shift)
+
+
+def _moved(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Float [N, C, H, W], turned by [N] radians, scaled by [N], shifted by [N, 2] halves of the side."""
     cos, sin = angle.cos() / scale, angle.sin() / scale
     matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)  # N H W 2

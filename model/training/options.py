@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from model.flags import Positional, Switch, Toggle
 from model.recipe import RECIPES, UNFREEZE, Recipe, balanced, fitted
-from model.spec import Background, FitMode
+from model.spec import Background, FitMode, Frame
 
 _CHECKPOINTS = Path("checkpoints")
 
@@ -90,7 +90,12 @@ class TrainOptions(Recipe):
     channels: int = Field(default=3, ge=1, description="3 for color, 1 for grey.")
     fit: FitMode = Field(default="pad", description="How a picture becomes a square.")
     background: Background = Field(
-        default="any", description="dark: a picture with a light border is inverted, here and when it is served."
+        default="any",
+        description="dark: a picture with a light border is inverted, here and when it is served. black: then its "
+        "border's level is taken away, too.",
+    )
+    frame: Frame = Field(
+        default="picture", description="thing: the square is laid around what stands before a black background."
     )
     patch_size: int = Field(default=8, ge=1, description="Pixels of a patch's side; divides image-size.")
     hidden_dim: int = Field(default=128, ge=1, description="Width of a token.")
@@ -103,8 +108,10 @@ class TrainOptions(Recipe):
         self._expect_freezing_together()
         if self.views and self.teacher is None:
             raise ValueError(f"--views is {self.views}, without a --teacher; expected both")
-        if self.teacher_undistorted and (self.teacher is None or not self.distort):
-            raise ValueError("--teacher-undistorted is true, without a --teacher or --distort; expected all three")
+        if self.teacher_undistorted and (self.teacher is None or not (self.distort or self.turn)):
+            raise ValueError(
+                "--teacher-undistorted is true, without a --teacher, or --distort or --turn; expected both"
+            )
         if self.lessons is not None and not self.views:
             raise ValueError(f"--lessons is {self.lessons}, without --views; expected both")
         return self

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import ValidationError
 
-from model.preprocess import patchify, smallest_useful_side, to_patches, to_pixels, to_square, to_view
+from model.preprocess import patchify, seen_region, smallest_useful_side, to_patches, to_pixels, to_square, to_view
 from model.spec import Fit
 from tests.model.toys import random_pixels, toy_spec
 
@@ -461,6 +462,100 @@ def test_the_service_inverts_as_training_does() -> None:
     np.testing.assert_array_equal(to_patches(light, spec), patchify(255 - light, 4))
 
 
+# --- to_square: a black background, and a frame around the thing ---
+
+BLACK = Fit(mode="pad", background="black")
+FRAMED = Fit(mode="pad", background="black", frame="thing")
+
+
+def _thing(side: int = 28, channels: int = 1) -> NDArray[np.uint8]:
+    """A shape of many levels before black, as high as the square: uint8 [side, side, channels]."""
+    square = np.zeros((side, side, channels), np.uint8)
+    rows, columns = np.mgrid[:side, side // 4 : side - side // 4]
+    square[:, side // 4 : side - side // 4] = (80 + 5 * rows + columns)[:, :, None].clip(0, 255)
+    return square
+
+
+@pytest.mark.parametrize("fit", [BLACK, FRAMED])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_thing_that_fills_its_square_before_black_is_left_as_it_is(fit: Fit, channels: int) -> None:
+    square = _thing(channels=channels)
+    np.testing.assert_array_equal(to_square(square, 28, fit, "bicubic"), square)
+
+
+@pytest.mark.parametrize("level", [1, 40, 80])
+def test_a_grey_background_becomes_black_and_white_stays_white(level: int) -> None:
+    square = _thing()
+    square[10, 10] = 255
+    grey = (level + square.astype(float) * (255 - level) / 255).round().astype(np.uint8)
+    found = to_square(grey, 28, BLACK, "bicubic")
+    assert np.abs(found.astype(int) - square).max() <= 2
+    np.testing.assert_array_equal(found, to_square(255 - grey, 28, BLACK, "bicubic"))
+
+
+def test_each_channel_has_a_level_of_its_own() -> None:
+    square = np.full((8, 8, 3), (90, 10, 0), np.uint8)
+    square[2:6, 2:6] = (255, 255, 130)
+    found = to_square(square, 8, BLACK, "bicubic")
+    assert not found[0].any()
+    assert found[3, 3].tolist() == [255, 255, 130]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_a_thing_in_an_empty_room_is_seen_as_if_it_filled_the_picture(share: float, interpolation: Any) -> None:
+    near = np.asarray(Image.fromarray(_thing()[:, :, 0]).resize((200, 200), Image.Resampling.BICUBIC))
+    far = np.full((400, 300), 255, np.uint8)
+    side = round(300 * share)
+    far[30 : 30 + side, 40 : 40 + side] = 255 - np.asarray(Image.fromarray(near).resize((side, side)))
+    found = to_square(far[:, :, None], 28, FRAMED, interpolation)
+    expected = to_square(near[:, :, None], 28, FRAMED, interpolation)
+    assert np.abs(found.astype(int) - expected).mean() < 15
+    assert np.abs(to_square(far[:, :, None], 28, BLACK, interpolation).astype(int) - expected).mean() > 40
+
+
+def test_a_speck_is_no_thing() -> None:
+    square = np.zeros((28, 28, 1), np.uint8)
+    square[3:5, 20:23] = 255
+    np.testing.assert_array_equal(to_square(square, 28, FRAMED, "bicubic"), square)
+
+
+def test_a_thing_at_the_border_gets_no_more_than_the_picture_has() -> None:
+    square = np.zeros((28, 28, 1), np.uint8)
+    square[:14, 4:12] = 200
+    found = to_square(square, 28, FRAMED, "nearest")
+    assert (found[:, 6:22] == 200).all()
+    assert not found[:, :6].any()
+    assert not found[:, 22:].any()
+
+
+def test_a_frame_around_a_thing_takes_a_black_background() -> None:
+    with pytest.raises(ValidationError, match="frame is thing and background is dark; expected black"):
+        Fit(background="dark", frame="thing")
+
+
+def test_the_view_of_a_framed_square_is_a_part_of_it() -> None:
+    far = np.zeros((100, 100, 1), np.uint8)
+    far[20:60, 30:70] = np.asarray(Image.fromarray(_thing()[:, :, 0]).resize((40, 40)))[:, :, None]
+    square = to_square(far, 32, FRAMED, "bicubic")
+    np.testing.assert_array_equal(to_view(far, (0, 0, 1, 1), 32, FRAMED, "bicubic"), square)
+    quarter = to_view(far, (0.25, 0.5, 0.75, 1), 16, FRAMED, "bicubic")
+    np.testing.assert_array_equal(quarter, square[16:, 8:24])
+
+
+@pytest.mark.parametrize(("shape", "upload"), [((28, 28), (280, 280)), ((56, 28), (280, 560))])
+def test_the_region_that_is_seen_is_the_frame(shape: tuple[int, int], upload: tuple[int, int]) -> None:
+    pixels = np.zeros((*shape, 1), np.uint8)
+    pixels[6:18, 8:14] = 200
+    spec = toy_spec(image_size=28, fit=FRAMED)
+    left, top, right, bottom = seen_region(pixels, spec, *upload)
+    assert (top, bottom, right - left) == pytest.approx((60, 180, 120), abs=21)
+    assert (left + right) / 2 == pytest.approx(110, abs=11)
+    whole = spec.model_copy(update={"fit": BLACK})
+    assert seen_region(pixels, whole, *upload)[3] == upload[1]
+    assert seen_region(np.zeros_like(pixels), spec, *upload) == seen_region(pixels, whole, *upload)
+
+
 # --- what the service does ---
 
 
@@ -501,7 +596,7 @@ def test_metadata_that_cannot_be_read_costs_the_picture_nothing() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("background", ["any", "dark"])
+@pytest.mark.parametrize("background", ["any", "dark", "black"])
 @pytest.mark.parametrize("mode", ["pad", "crop", "stretch"])
 def test_the_view_of_a_whole_square_is_the_square(mode: Any, background: Any, channels: int) -> None:
     coarse = Image.fromarray(random_pixels(5, 8, channels)[:, :, 0] if channels == 1 else random_pixels(5, 8, channels))

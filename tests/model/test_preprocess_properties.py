@@ -22,6 +22,8 @@ FITS = st.builds(
     mode=st.sampled_from(["crop", "pad", "stretch"]),
     crop_percentage=st.floats(0.05, 1),
     background=st.sampled_from([*Fit.model_fields["background"].annotation.__args__]),
+) | st.builds(
+    Fit, mode=st.sampled_from(["crop", "pad", "stretch"]), background=st.just("black"), frame=st.just("thing")
 )
 
 
@@ -130,8 +132,11 @@ def test_one_colour_stays_one_colour(
     values = np.full((height, width, 3), color, dtype=np.uint8)
     square = to_square(values, image_size, fit, interpolation)
     negative = tuple(255 - value for value in color)
+    if fit.background == "black":
+        assert not square.any()
+        return
     assert (square == np.uint8(color)).all() or (square == np.uint8(negative)).all()
-    if fit.background != "dark":
+    if fit.background == "any":
         assert (square == np.uint8(color)).all()
 
 

@@ -41,17 +41,24 @@ def preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None)
     """The preprocessing: by the flags, else by the checkpoint. Raises TrainingError for sizes that it does not have."""
     if base is None:
         return PreprocessConfig(
-            options.image_size, options.channels, Fit(mode=options.fit, background=options.background)
+            options.image_size,
+            options.channels,
+            Fit(mode=options.fit, background=options.background, frame=options.frame),
         )
     given, config = options.model_fields_set, base.model.config
     for name in _SIZES:
         if name in given and getattr(options, name) != getattr(config, name):
             raise TrainingError(f"{name} is {getattr(options, name)}; the checkpoint has {getattr(config, name)}.")
-    fit = base.spec.fit if "fit" not in given else Fit(mode=options.fit, background=base.spec.fit.background)
+    fit = (
+        base.spec.fit
+        if "fit" not in given
+        else base.spec.fit.model_copy(update={"mode": options.fit, "crop_percentage": 1.0})
+    )
+    beside = {name: getattr(options, name) for name in ("background", "frame") if name in given}
     return PreprocessConfig(
         options.image_size if "image_size" in given else config.image_size,
         config.channels,
-        fit if "background" not in given else fit.model_copy(update={"background": options.background}),
+        Fit.model_validate(fit.model_dump() | beside),
         base.spec.interpolation,
     )
 

@@ -10,7 +10,15 @@ from tests.model.toys import random_pixels
 NOTHING = {"flip": 0.0, "pad_crop": 0.0, "erase": 0.0, "invert": 0.0}
 OFF = Augmentation(**NOTHING)
 EVERYTHING = Augmentation(flip=0.5, pad_crop=0.1, erase=0.5, invert=0.5, randaugment_layers=2)
-STEPS = {"distort": 1.0, "flip": 1.0, "pad_crop": 0.1, "erase": 1.0, "invert": 1.0, "randaugment_layers": 2}
+STEPS = {
+    "distort": 1.0,
+    "turn": 1.0,
+    "flip": 1.0,
+    "pad_crop": 0.1,
+    "erase": 1.0,
+    "invert": 1.0,
+    "randaugment_layers": 2,
+}
 ELSEWHERE = {"mixup", "cutmix", "crop_scale", "randaugment_magnitude"}
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model.data.batch_rng import BatchRng
-from model.data.distort import distort
+from model.data.distort import distort, turn
 
 
 @pytest.fixture
@@ -55,3 +55,18 @@ def test_a_light_border_stays_and_colors_are_kept(squares: Tensor) -> None:
     varied = distort(white, 1.0, BatchRng([0], 64)).float()
     assert varied.shape == white.shape
     assert np.median(varied[:, 0].numpy()) > 180
+
+
+def test_turning_moves_the_thing_about_the_middle_and_changes_no_light(squares: Tensor) -> None:
+    turned = turn(squares, 1.0, BatchRng([0], 64)).float()
+    rows = torch.arange(28.0)[None, :, None, None]
+    weights = turned.sum((1, 2, 3))
+    assert (turned != squares).flatten(1).any(1).float().mean() > 0.9
+    assert ((turned * rows).sum((1, 2, 3)) / weights - 13.5).abs().max() < 0.2
+    assert (weights / squares.float().sum((1, 2, 3)) - 1).abs().max() < 0.02
+    assert turned[:, 13, 13].eq(200).all()
+
+
+def test_only_the_share_is_turned(squares: Tensor) -> None:
+    changed = (turn(squares, 0.5, BatchRng([1], 64)) != squares).flatten(1).any(1)
+    assert 20 <= changed.sum() <= 40

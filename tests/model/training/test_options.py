@@ -78,7 +78,7 @@ def test_what_is_no_part_of_a_recipe_changes_none() -> None:
         (["--teacher", "t.onnx", "--lessons", "kept"], "--lessons is kept, without --views; expected both."),
         (
             ["--teacher", "t.onnx", "--teacher-undistorted", "true"],
-            "--teacher-undistorted is true, without a --teacher or --distort; expected all three.",
+            "--teacher-undistorted is true, without a --teacher, or --distort or --turn; expected both.",
         ),
         (["--teacher", "t.onnx", "--views", "-1"], "--views is '-1': input should be greater than or equal to 0."),
     ],

@@ -1,0 +1,65 @@
+"""What is behind a thing: whether it is light, how bright it is, and where the thing is before it.
+
+Knows squares of pixels, nothing of how they were made.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.spec import Background
+
+Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, as shares of a square's side."""
+
+_THING = 24  # this far above a black background a pixel is the thing's
+_FILLS = 0.93  # of the side: a thing of that size needs no other frame
+_LEAST = 0.2  # of the side: anything smaller is a speck
+
+
+class Ground(NamedTuple):
+    """What is done to a picture for its background: whether it is inverted, then what becomes 0 in each channel."""
+
+    inverted: bool
+    levels: tuple[int, ...] | None
+
+
+def of(square: Pixels, background: Background) -> Ground:
+    """The background of uint8 [H, W, C], by its outermost pixels; `background` is dark or black."""
+    border = np.concatenate([square[0], square[-1], square[1:-1, 0], square[1:-1, -1]])
+    inverted = int(border.sum(dtype=np.int64)) * 2 > 255 * border.size  # exactly the middle is not light
+    if background == "dark":
+        return Ground(inverted, None)
+    border = 255 - border if inverted else border
+    middle = np.partition(border, len(border) // 2, axis=0)[len(border) // 2]
+    return Ground(inverted, tuple(int(level) for level in middle))
+
+
+def leveled(pixels: Pixels, ground: Ground) -> Pixels:
+    """The picture before a dark background or, where the ground has levels, before a black one."""
+    upright = 255 - pixels if ground.inverted else pixels
+    if ground.levels is None or not any(ground.levels):
+        return upright
+    levels = np.array(ground.levels, np.float32)
+    stretched = (upright - levels) * (255 / np.maximum(255 - levels, 1))
+    return np.asarray(stretched.clip(0, 255).round(), np.uint8)
+
+
+def box_of_thing(square: Pixels) -> Box | None:
+    """Where the thing is before black; None where it fills the square, or is too small to be one."""
+    box = extent(square)
+    if box is None or not _LEAST <= max(box[2] - box[0], box[3] - box[1]) < _FILLS:
+        return None
+    return box
+
+
+def extent(square: Pixels) -> Box | None:
+    """Where anything is before black; None where nothing is."""
+    seen = square.max(2) > _THING
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if not len(rows):
+        return None
+    side = len(square)
+    return int(columns[0]) / side, int(rows[0]) / side, (int(columns[-1]) + 1) / side, (int(rows[-1]) + 1) / side
