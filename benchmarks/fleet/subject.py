@@ -17,8 +17,6 @@ from benchmarks.serving.server import Server, serving
 from benchmarks.serving.workloads import Workload, prepare
 from cli.bench.ceilings import Decode
 
-CACHE = ROOT / "benchmarks" / "cache"
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -38,14 +36,14 @@ def subject_of(bundle: Path, folder: Path) -> Subject:
     """The photographs in examples/ for a model of photographs; for one of small pictures, such as it was trained on."""
     engine = opened(bundle, "auto")
     decoder = decoder_of(engine.spec)
-    kind, files = _pictures(engine)
+    kind, files = _pictures(engine, folder)
     return Subject(bundle, engine, decoder, prepare(kind, files, engine.spec, decoder, engine.run, folder))
 
 
-def _pictures(engine: Engine) -> tuple[Kind, list[bytes]]:
+def _pictures(engine: Engine, folder: Path) -> tuple[Kind, list[bytes]]:
     if engine.spec.image_size <= 64:
         kind = small_kind(engine.spec)
-        return kind, images(kind, engine.spec.channels, CACHE)
+        return kind, images(kind, engine.spec.channels, folder)
     files = [path.read_bytes() for path in sorted((ROOT / "examples").glob("*.jpg"))]
     return Kind("examples JPEG", engine.spec.name, 0, 0, "JPEG"), files
 
