@@ -60,26 +60,49 @@ def _times(work: Callable[[], object]) -> list[float]:
     return found
 
 
+@dataclass(frozen=True)
+class _Threads:
+    """What runs and decoding take in the service's threads, and how much slower CPUs are where all are busy."""
+
+    run_s: float
+    image_s: float
+    decode_s: float
+    together: float
+
+
 def parameters(subject: Subject, measured: Bare, alone: Load, many: Load, beyond: Load, ready_s: float) -> Parameters:
     """Of bare work, a closed loop of one connection, one of many, and an open loop far beyond the capacity."""
-    run_alone = _each(alone.used.instance, alone.answered)
-    scale = run_alone / (measured.run_s + measured.image_s)  # a service's threads find colder caches
-    decode_alone = _each(alone.used.decode, alone.answered)
-    decode_scale = decode_alone / float(np.mean(measured.decode_s))
-    expected = scale * (measured.run_s / many.images_a_run + measured.image_s) + decode_alone
-    found = _each(many.used.instance + many.used.decode, many.answered)
-    together = min(1.0, expected / found)
+    found = _in_threads(measured, alone, many)
+    together, decode_scale = found.together, found.decode_s / float(np.mean(measured.decode_s))
     request_s = _each(many.used.loop, many.answered) * together
     wake_s = max(0.0, (_each(alone.used.loop, alone.answered) - request_s) / _WAKES)
     refuse_s = max(0.0, beyond.used.loop * together - beyond.answered * request_s) / max(1, beyond.turned_away)
     return Parameters(
-        run_s=scale * measured.run_s, image_s=scale * measured.image_s,
+        run_s=found.run_s, image_s=found.image_s,
         decode_s=tuple(decode_scale * each for each in measured.decode_s),
         accept_s=_ACCEPT * request_s, submit_s=_SUBMIT * request_s, answer_s=_ANSWER * request_s,
         wake_s=wake_s, refuse_s=refuse_s, client_s=_each(many.client_s, many.answered) * together / 2,
         together=together, max_batch_size=subject.engine.max_batch_size, cpus=usable_cpus(), workers=usable_cpus(),
         ready_s=ready_s, drain_s=0.0, run_spread=measured.spread, circumstances=circumstances(subject),
     )  # fmt: skip
+
+
+def _in_threads(measured: Bare, alone: Load, many: Load) -> _Threads:
+    """From one request at a time, as slow as the service's threads are; where many cost more, CPUs are slower together.
+
+    Where many cost less, a run that is alone finds cold caches: then both loads together tell what a run costs besides
+    its images, and nothing is slower.
+    """
+    run_alone, decode_alone = _each(alone.used.instance, alone.answered), _each(alone.used.decode, alone.answered)
+    run_many, decode_many = _each(many.used.instance, many.answered), _each(many.used.decode, many.answered)
+    scale = run_alone / (measured.run_s + measured.image_s)
+    expected = scale * (measured.run_s / many.images_a_run + measured.image_s) + decode_alone
+    if expected <= run_many + decode_many:
+        together = expected / (run_many + decode_many)
+        return _Threads(scale * measured.run_s, scale * measured.image_s, decode_alone, together)
+    share = 1 / many.images_a_run
+    run_s = max(0.0, (run_alone - run_many) / (1 - share)) if share < 1 else 0.0
+    return _Threads(run_s, run_many - run_s * share, decode_many, 1.0)
 
 
 def _each(seconds: float, count: int) -> float:

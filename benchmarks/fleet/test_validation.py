@@ -39,6 +39,17 @@ def test_parameters_are_what_the_threads_took_for_each_request():
     assert found.refuse_s == pytest.approx((0.3 - 50 * 0.002) * found.together / 1000)
 
 
+def test_where_many_cost_less_than_one_a_run_alone_is_what_costs_more_and_no_cpu_is_slower():
+    found = measuring.parameters(
+        _Subject(), Bare(0.0, 0.004, (0.001,), 0.05), alone=_load(0.16, 0.4, 0.8, answered=100, batch=1),
+        many=_load(0.2, 0.2, 0.5, answered=100, batch=4), beyond=_load(0.3, 0, 0, 50, 4, away=1000), ready_s=2.0,
+    )  # fmt: skip
+    assert found.together == 1.0
+    assert found.run_s + found.image_s == pytest.approx(0.008)
+    assert found.run_s / 4 + found.image_s == pytest.approx(0.005)
+    assert found.decode_s == pytest.approx((0.002,))
+
+
 def test_a_service_that_answers_nothing_gives_no_parameters():
     nothing = _load(0.1, 0.1, 0.1, 0, 1)
     with pytest.raises(ValueError, match="No request was answered"):
