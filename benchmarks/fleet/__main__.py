@@ -5,9 +5,9 @@
     python -m benchmarks.fleet simulate burst day    # some of them
 
 `validate` needs a machine on which nothing else runs; it takes about 5 minutes with its defaults, and writes
-parameters.json, validation.md and validation.json into --out. `simulate` writes experiments.md, experiments.json and
-plots there. With --keep, both write what they found into docs/scale.md and docs/images, and `validate` the parameters
-that `simulate` reads.
+measured.json, parameters.json, validation.md and validation.json into --out. `simulate` writes experiments.md,
+experiments.json and plots there. With --keep, both write what they found into docs/scale.md and docs/images, and
+`validate` the parameters that `simulate` reads.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.errors import StartError
+from benchmarks.fleet import measured, plots, tables, validation
 from benchmarks.fleet import parameters as measured_parameters
-from benchmarks.fleet import plots, tables, validation
 from benchmarks.fleet.cluster import simulate
 from benchmarks.fleet.experiments import experiments
 from benchmarks.serving.environments import ROOT
@@ -62,6 +62,7 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=5.0, help="of a window that is measured")
     parser.add_argument("--deadline-ms", type=float, default=250.0, help="of each request in an open loop")
+    parser.add_argument("--measured", type=Path, help="a measured.json: compare with that, and measure nothing")
     parser.add_argument("--parameters", type=Path, default=measured_parameters.COMMITTED)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="write into docs/, too")
@@ -74,14 +75,8 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
 
 def _validate(arguments: argparse.Namespace) -> int:
     """0 where rate, p50 and share refused of every load agree within 15 %, else 1."""
-    adopt_orphans()
-    try:
-        found, pairs = validation.validate(
-            arguments.bundle, arguments.rounds, arguments.seconds, arguments.deadline_ms / 1000,
-            arguments.out / "fleet-service.txt",
-        )  # fmt: skip
-    finally:
-        end_all()
+    machine = _measured(arguments) if arguments.measured is None else measured.read(arguments.measured)
+    found, pairs = validation.compare(machine)
     found.write(arguments.out / "parameters.json")
     text = tables.parameters_table(found) + "\n" + validation.table(pairs)
     (arguments.out / "validation.md").write_text(text, encoding="utf-8")
@@ -94,6 +89,19 @@ def _validate(arguments: argparse.Namespace) -> int:
     outside = validation.outside(pairs)
     print("\n".join(outside) or "Everything agrees within 15 %, p99 included.")
     return 1 if any("p99" not in line for line in outside) else 0
+
+
+def _measured(arguments: argparse.Namespace) -> measured.Machine:
+    adopt_orphans()
+    try:
+        machine = validation.measure(
+            arguments.bundle, arguments.rounds, arguments.seconds, arguments.deadline_ms / 1000,
+            arguments.out / "fleet-service.txt",
+        )  # fmt: skip
+    finally:
+        end_all()
+    machine.write(arguments.out / "measured.json")
+    return machine
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -70,7 +70,18 @@ class _Threads:
     together: float
 
 
-def parameters(subject: Subject, measured: Bare, alone: Load, many: Load, beyond: Load, ready_s: float) -> Parameters:
+def parameters(
+    measured: Bare,
+    alone: Load,
+    many: Load,
+    beyond: Load,
+    *,
+    max_batch_size: int,
+    cpus: int,
+    ready_s: float,
+    drain_s: float,
+    circumstances: dict[str, str],
+) -> Parameters:
     """Of bare work, a closed loop of one connection, one of many, and an open loop far beyond the capacity."""
     found = _in_threads(measured, alone, many)
     together, decode_scale = found.together, found.decode_s / float(np.mean(measured.decode_s))
@@ -82,8 +93,8 @@ def parameters(subject: Subject, measured: Bare, alone: Load, many: Load, beyond
         decode_s=tuple(decode_scale * each for each in measured.decode_s),
         accept_s=_ACCEPT * request_s, submit_s=_SUBMIT * request_s, answer_s=_ANSWER * request_s,
         wake_s=wake_s, refuse_s=refuse_s, client_s=_each(many.client_s, many.answered) * together / 2,
-        together=together, max_batch_size=subject.engine.max_batch_size, cpus=usable_cpus(), workers=usable_cpus(),
-        ready_s=ready_s, drain_s=0.0, run_spread=measured.spread, circumstances=circumstances(subject),
+        together=together, max_batch_size=max_batch_size, cpus=cpus, workers=cpus, ready_s=ready_s, drain_s=drain_s,
+        run_spread=measured.spread, circumstances=circumstances,
     )  # fmt: skip
 
 

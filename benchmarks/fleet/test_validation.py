@@ -18,6 +18,7 @@ from benchmarks.serving.environments import ROOT
 from tests.app.color_bundle import color_spec, write_bundle
 from tests.pace import slowness_at_first
 
+_MACHINE = {"max_batch_size": 8, "cpus": 2, "ready_s": 2.0, "drain_s": 0.2, "circumstances": {}}
 _PARAMETERS = like_a_service(cpus=2, workers=2, client_s=0.00005, together=0.9)
 
 
@@ -27,10 +28,10 @@ def _load(loop: float, decode: float, instance: float, answered: int, batch: flo
 
 def test_parameters_are_what_the_threads_took_for_each_request():
     found = measuring.parameters(
-        _Subject(), Bare(0.001, 0.003, (0.001, 0.003), 0.05),
+        Bare(0.001, 0.003, (0.001, 0.003), 0.05),
         alone=_load(loop=0.16, decode=0.4, instance=0.8, answered=100, batch=1),
         many=_load(loop=0.2, decode=0.5, instance=0.875, answered=100, batch=4),
-        beyond=_load(loop=0.3, decode=0, instance=0, answered=50, batch=4, away=1000), ready_s=2.0,
+        beyond=_load(loop=0.3, decode=0, instance=0, answered=50, batch=4, away=1000), **_MACHINE,
     )  # fmt: skip
     assert (found.run_s, found.image_s) == pytest.approx((0.002, 0.006))  # bare times, as slow as the service's threads
     assert found.decode_s == pytest.approx((0.002, 0.006))
@@ -41,8 +42,8 @@ def test_parameters_are_what_the_threads_took_for_each_request():
 
 def test_where_many_cost_less_than_one_a_run_alone_is_what_costs_more_and_no_cpu_is_slower():
     found = measuring.parameters(
-        _Subject(), Bare(0.0, 0.004, (0.001,), 0.05), alone=_load(0.16, 0.4, 0.8, answered=100, batch=1),
-        many=_load(0.2, 0.2, 0.5, answered=100, batch=4), beyond=_load(0.3, 0, 0, 50, 4, away=1000), ready_s=2.0,
+        Bare(0.0, 0.004, (0.001,), 0.05), alone=_load(0.16, 0.4, 0.8, answered=100, batch=1),
+        many=_load(0.2, 0.2, 0.5, answered=100, batch=4), beyond=_load(0.3, 0, 0, 50, 4, away=1000), **_MACHINE,
     )  # fmt: skip
     assert found.together == 1.0
     assert found.run_s + found.image_s == pytest.approx(0.008)
@@ -53,7 +54,7 @@ def test_where_many_cost_less_than_one_a_run_alone_is_what_costs_more_and_no_cpu
 def test_a_service_that_answers_nothing_gives_no_parameters():
     nothing = _load(0.1, 0.1, 0.1, 0, 1)
     with pytest.raises(ValueError, match="No request was answered"):
-        measuring.parameters(_Subject(), Bare(0.001, 0.003, (0.001,), 0.0), nothing, nothing, nothing, ready_s=1.0)
+        measuring.parameters(Bare(0.001, 0.003, (0.001,), 0.0), nothing, nothing, nothing, **_MACHINE)
 
 
 def test_medians_are_taken_number_by_number():
@@ -146,20 +147,8 @@ def test_the_command_measures_a_real_service_and_writes_what_it_found(tmp_path):
     assert found.image_s + found.run_s > 0
     assert found.accept_s > 0
     assert found.ready_s > found.drain_s > 0
+    assert main(["validate", "--measured", str(tmp_path / "out" / "measured.json"), "--out", str(tmp_path)]) in (0, 1)
+    assert read(tmp_path / "parameters.json") == found
     pairs = json.loads((tmp_path / "out" / "validation.json").read_text())
     assert [pair["name"] for pair in pairs][:3] == ["closed, 1", "closed, 8", "closed, 32"]
     assert all(pair["measured"]["rate_s"] > 0 and pair["simulated"]["rate_s"] > 0 for pair in pairs[:3])
-
-
-class _Subject:
-    """As much of a subject as parameters are made of."""
-
-    class engine:  # noqa: N801
-        max_batch_size = 8
-        precision = "int8"
-
-        class spec:  # noqa: N801
-            name = "toy"
-
-    class workload:  # noqa: N801
-        description = "none"

@@ -1,4 +1,4 @@
-"""One machine, measured and simulated in turn: the same loads, with parameters of the same run.
+"""One machine, measured and simulated in turn: the same loads, with parameters of the same round.
 
 The loads that parameters are taken from (a closed loop of one connection, one of 64, an open one at four times the
 capacity) and those that are compared are not the same, but for the one connection.
@@ -7,19 +7,20 @@ capacity) and those that are compared are not the same, but for the one connecti
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from app.system.cpu_limits import usable_cpus
 from benchmarks.fleet import measuring, one_machine
-from benchmarks.fleet.observed import Bench, Figures, figures, seconds_to_end
+from benchmarks.fleet.measured import BEYOND, CLOSED, MANY, OPEN, Machine, Round, closed_name, open_name
+from benchmarks.fleet.observed import Bench, Figures, Load, figures, seconds_to_end
 from benchmarks.fleet.parameters import Parameters
 from benchmarks.fleet.request import End
 from benchmarks.fleet.subject import Subject, running, subject_of
+from benchmarks.serving.server import Server
 
-CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
-_MANY, _BEYOND = 64, 4.0
 _WITHIN = 0.15
 _POINTS = 0.02
 
@@ -40,62 +41,64 @@ class Pair:
         return (max(found) - min(found)) / 2 / middle_one if found and middle_one else 0.0
 
 
-class Measured:
-    """All rounds of one service."""
-
-    def __init__(self) -> None:
-        self.parameters: list[Parameters] = []
-        self.loads: dict[str, list[tuple[float, Figures]]] = {}
-
-    def note(self, name: str, load: float, found: Figures) -> None:
-        """`load`: connections, or requests a second."""
-        self.loads.setdefault(name, []).append((load, found))
-
-
-def validate(bundle: Path, rounds: int, seconds: float, deadline_s: float, log: Path) -> tuple[Parameters, list[Pair]]:
-    """Measure in turns, take the medians, and simulate the same."""
-    measured = Measured()
+def measure(bundle: Path, rounds: int, seconds: float, deadline_s: float, log: Path) -> Machine:
+    """Everything in turns, round after round."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         subject = subject_of(bundle, Path(folder))
         with running(subject, log) as server:
-            for number in range(rounds):
-                _round(number, subject, server, seconds, deadline_s, measured)
+            found = tuple(_round(number, subject, server, seconds, deadline_s) for number in range(rounds))
             drain_s = seconds_to_end(server)
-    parameters = replace(measuring.medians(measured.parameters), drain_s=drain_s)
-    return parameters, simulated(measured, parameters, seconds, deadline_s)
+        return Machine(
+            measuring.circumstances(subject), subject.engine.max_batch_size, usable_cpus(), server.startup_s, drain_s,
+            seconds, deadline_s, found,
+        )  # fmt: skip
 
 
-def _round(number, subject: Subject, server, seconds: float, deadline_s: float, measured: Measured) -> None:  # type: ignore[no-untyped-def]
+def _round(number: int, subject: Subject, server: Server, seconds: float, deadline_s: float) -> Round:
     patient, hasty = (Bench(server, subject.requests(each * 1000), seconds) for each in (30.0, deadline_s))
-    _say(f"round {number + 1}: parameters")
+    _say(f"round {number + 1}: parameters, closed loops")
     bare = measuring.bare(subject)
-    closed = {connections: patient.closed(connections, number) for connections in (*CLOSED, _MANY)}
-    capacity_s = closed[32].figures.rate_s
-    for connections in CLOSED:
-        measured.note(f"closed, {connections}", connections, closed[connections].figures)
-    for times in OPEN:
+    loads: dict[str, tuple[float, Load]] = {}
+    for connections in (*CLOSED, MANY):
+        loads[closed_name(connections)] = (connections, patient.closed(connections, number))
+    capacity_s = loads[closed_name(32)][1].figures.rate_s
+    for times in (*OPEN, BEYOND):
         _say(f"round {number + 1}: {times:g} times {capacity_s:.0f}/s")
         rate = times * capacity_s
-        measured.note(f"open, {times:g} times", rate, hasty.open(rate, number, deadline_s).figures)
-    beyond = hasty.open(_BEYOND * capacity_s, number, deadline_s)
-    measured.parameters.append(measuring.parameters(subject, bare, closed[1], closed[_MANY], beyond, server.startup_s))
+        loads[open_name(times)] = (rate, hasty.open(rate, number, deadline_s))
+    return Round(bare, loads)
 
 
-def simulated(measured: Measured, parameters: Parameters, seconds: float, deadline_s: float) -> list[Pair]:
-    """Each load with the medians of its rounds."""
-    pairs = []
-    for name, rounds in measured.loads.items():
-        is_open = name.startswith("open")
-        said = []
-        for seed, (load, _) in enumerate(rounds):
-            if is_open:
-                window = one_machine.open_loop(parameters, load, seconds, seed, deadline_s)
-            else:
-                window = one_machine.closed_loop(parameters, int(load), seconds, seed)
-            said.append(figures_of(window, is_open=is_open))
-        found = tuple(each for _, each in rounds)
-        pairs.append(Pair(name, middle(found), middle(said), found))
-    return pairs
+def parameters_of(machine: Machine) -> list[Parameters]:
+    """Those of each round."""
+    return [
+        measuring.parameters(
+            one.bare, one.load(closed_name(1)), one.load(closed_name(MANY)), one.load(open_name(BEYOND)),
+            max_batch_size=machine.max_batch_size, cpus=machine.cpus, ready_s=machine.ready_s, drain_s=machine.drain_s,
+            circumstances=machine.circumstances,
+        )
+        for one in machine.rounds
+    ]  # fmt: skip
+
+
+def compare(machine: Machine) -> tuple[Parameters, list[Pair]]:
+    """The medians of the parameters, and each load, measured and simulated."""
+    found = parameters_of(machine)
+    names = [closed_name(each) for each in CLOSED] + [open_name(each) for each in OPEN]
+    return measuring.medians(found), [_pair(machine, found, name) for name in names]
+
+
+def _pair(machine: Machine, parameters: Sequence[Parameters], name: str) -> Pair:
+    said = []
+    for seed, (one, own) in enumerate(zip(machine.rounds, parameters, strict=True)):
+        load, is_open = one.loads[name][0], name.startswith("open")
+        if is_open:
+            window = one_machine.open_loop(own, load, machine.seconds, seed, machine.deadline_s)
+        else:
+            window = one_machine.closed_loop(own, int(load), machine.seconds, seed)
+        said.append(figures_of(window, is_open=is_open))
+    measured = tuple(one.load(name).figures for one in machine.rounds)
+    return Pair(name, middle(measured), middle(said), measured)
 
 
 def figures_of(window: one_machine.Window, *, is_open: bool) -> Figures:
