@@ -12,7 +12,7 @@ RUN python3 -m venv /opt/mixer
 # Dependencies first: they change less often than the code, and their layer is reused.
 COPY pyproject.toml constraints.txt ./
 RUN /opt/mixer/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        extras = ('server', '${RUNTIME}', 'grpc', 'convert', 'pull', *'${EXTRAS}'.split()); \
+        extras = ('server', '${RUNTIME}', 'grpc', 'otel', 'convert', 'pull', *'${EXTRAS}'.split()); \
         needed = [name for extra in extras for name in project['optional-dependencies'][extra]]; \
         print(*(name for name in needed if not name.startswith('mixer-serve')), sep='\n')" > requirements.txt \
     && /opt/mixer/bin/pip install --no-compile --constraint constraints.txt --requirement requirements.txt

@@ -21,18 +21,23 @@ from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
 from app.serving.reload import Reload
 from app.settings import Settings
+from app.shadow.second import Second
+from app.shadow.shadow import Shadow
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
 from app.telemetry.drift import Drift
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fork
     from app.rpc.server import RpcServer
+    from app.telemetry.otlp import Otlp
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
 _DRIFT_S = 2.0
+_LAST_SPANS_S = 1.5  # for what has not been sent to the collector at the end
 
 log = logging.getLogger("mixer.main")
 
@@ -51,6 +56,17 @@ class Running:
     reload: Reload
     overruns: OverrunWatch
     collection: Collection | None
+    shadow: Shadow | None = None
+    traces: "Otlp | None" = None
+
+    def stuck_s(self) -> float:
+        """For how many seconds the longest run of any model has run; 0 where none is."""
+        return max(self.models.stuck_s(), 0.0 if self.shadow is None else self.shadow.second.stuck_s())
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """Which requests are traced; None where none is."""
+        return None if self.traces is None else self.traces.tracing
 
 
 def lifespan_of(
@@ -67,6 +83,11 @@ def lifespan_of(
         await health.probe()
         tasks = [asyncio.create_task(work) for work in _background(running)]
         _log_what_is_served(models)
+        second = None if running.shadow is None else running.shadow.second
+        if running.shadow is not None:
+            works = running.shadow.works(health.interval_s, health.timeout_s)
+            tasks += [asyncio.create_task(work) for work in works]
+            running.shadow.log_what_it_does(models.asked(None))
         loop = asyncio.get_running_loop()
         endings: list[asyncio.Task[None]] = []
 
@@ -74,7 +95,7 @@ def lifespan_of(
             if not endings:
                 in_flight.start_draining()
                 health.review()
-                endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s)))
+                endings.append(loop.create_task(_finish(models, in_flight, drain_timeout_s, second)))
                 if rpc is not None:
                     endings.append(loop.create_task(rpc.stop(drain_timeout_s)))
 
@@ -98,11 +119,17 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for collaborator in (reload, models, running.decoding, running.collection):
-                if collaborator is not None:
-                    collaborator.close()
+            await _close(running, second)
 
     return lifespan
+
+
+async def _close(running: Running, second: Second | None) -> None:
+    for collaborator in (running.reload, running.models, second, running.decoding, running.collection):
+        if collaborator is not None:
+            collaborator.close()
+    if running.traces is not None:
+        await running.traces.close(_LAST_SPANS_S)
 
 
 def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
@@ -161,9 +188,10 @@ def _follow(worker: WorkerContext) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-async def _finish(models: Models, in_flight: InFlight, timeout_s: float) -> None:
+async def _finish(models: Models, in_flight: InFlight, timeout_s: float, second: Second | None) -> None:
     """Serve the requests that have begun; after `timeout_s` the rest get 503."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     await in_flight.wait(timeout_s)
-    await models.drain(max(0.0, until - loop.time()))
+    left_s = max(0.0, until - loop.time())
+    await asyncio.gather(*(one.drain(left_s) for one in (models, second) if one is not None))

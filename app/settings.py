@@ -80,6 +80,25 @@ class Settings(Options):
         description="Name of the bundle that answers where a request names none. Empty: the only one, or the first by "
         "name.",
     )
+    shadow: Path | None = Field(
+        default=None,
+        description="A second model that is tried on live traffic: a bundle or what one is made of, as for bundle, or "
+        "the name of one in a folder of bundles. It runs pictures that the default model has answered, too, where "
+        "nothing else is to be done, and /metrics says how its answers differ. It takes the memory of one more model. "
+        "Not set: none.",
+    )
+    shadow_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.1,
+        description="Share of the default model's pictures that the shadow is to run, too, at random; what there is no "
+        "time for is dropped and counted.",
+    )
+    shadow_answers: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0,
+        description="Share of clients that the shadow answers in place of the default model, where their request names "
+        "no model. A client is who shows a key, with X-Client-ID where that is sent; without both, each request is "
+        "one. The shadow then has as many instances as the model; where 5 of its last 100 pictures fail, it answers no "
+        "more.",
+    )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
         default="auto",
         description="Which graph of the bundle runs. auto: fp16 on a GPU; on a CPU int8 where it is faster and exact, "
@@ -301,6 +320,12 @@ class Settings(Options):
             raise ValueError(f"grpc_port is {self.grpc_port}, which is port or admin_port, too; expected another one.")
         if self.grpc_port and self.tls_key_password.get_secret_value():
             raise ValueError(f"grpc_port is {self.grpc_port}, and gRPC opens no encrypted key; expected a plain one.")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_have_a_shadow(self) -> Self:
+        if self.shadow_answers and self.shadow is None:
+            raise ValueError(f"shadow_answers is {self.shadow_answers}, and there is no shadow; expected shadow, too.")
         return self
 
     @model_validator(mode="after")

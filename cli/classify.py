@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 from rich.progress import Progress
 
-from app import settings
 from app.errors import BadParameter, BadSettings, ServiceError, TooManyBytes
 from app.settings import Settings
 from cli.bulk.options import (
@@ -29,7 +28,7 @@ from cli.bulk.options import (
     UrlOption,
 )
 from cli.bulk.outcomes import UNREADABLE, Failure, Labelled
-from cli.pulling.child import with_bundle
+from cli.pulling.child import BundleOption, settings_with
 from cli.terminal import console
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Labels(NamedTuple):
 
 def classify(
     sources: SourcesArgument,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .onnx file. Default: MIXER_BUNDLE.")] = None,
+    bundle: BundleOption = None,
     top_k: Annotated[
         int | None, typer.Option(help="How many labels for each picture. Default: 1; with --json or --output 5.")
     ] = None,
@@ -80,10 +79,7 @@ def classify(
     """Classify pictures, here by the server's own code or with --url. Exit code 1 where any could not be."""
     from model.data.pillow_warnings import silenced  # noqa: PLC0415
 
-    chosen = settings.load()
-    if bundle is not None:
-        chosen = chosen.model_copy(update={"bundle": bundle})
-    chosen = with_bundle(chosen)
+    chosen = settings_with(bundle)
     options = BulkOptions(output, resume, max_failure_rate, url, key, concurrency, shard_size)
     few = 1 if top_k is None and not as_json and output is None else top_k
     asked: Asked = {"top_k": few, "threshold": threshold, "set": coverage}
@@ -172,7 +168,7 @@ async def _outcomes(
     chosen: Settings, entries: list[Entry], asked: "Asked"
 ) -> AsyncIterator[tuple[Path, Labels | Failure]]:
     """Each path with its labels or its failure, in order; a bounded number of them is under way at any time."""
-    from app import main as composition  # noqa: PLC0415
+    from app import composition  # noqa: PLC0415
     from app.inference.answer import wanted_of  # noqa: PLC0415
     from app.serving.bundles import find_bundles, open_bundle  # noqa: PLC0415
     from app.telemetry.metrics import Metrics  # noqa: PLC0415

@@ -1,12 +1,10 @@
 """`mixer embed`: the embedding of every picture, by the second output of the model's graph."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from app import settings
 from cli.bulk.options import (
     CONCURRENCY,
     SHARD_SIZE,
@@ -20,7 +18,7 @@ from cli.bulk.options import (
     SourcesArgument,
     UrlOption,
 )
-from cli.pulling.child import with_bundle
+from cli.pulling.child import BundleOption, settings_with
 
 if TYPE_CHECKING:
     from cli.bulk.formats import Row
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 def embed(
     sources: SourcesArgument,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .onnx file. Default: MIXER_BUNDLE.")] = None,
+    bundle: BundleOption = None,
     output: OutputOption = None,
     resume: ResumeOption = False,
     max_failure_rate: RateOption = None,
@@ -43,10 +41,7 @@ def embed(
     from cli.bulk.sources import Sources  # noqa: PLC0415
     from model.data.pillow_warnings import silenced  # noqa: PLC0415
 
-    chosen = settings.load()
-    if bundle is not None:
-        chosen = chosen.model_copy(update={"bundle": bundle})
-    chosen = with_bundle(chosen)
+    chosen = settings_with(bundle)
     options = BulkOptions(output, resume, max_failure_rate, url, key, concurrency, shard_size)
     task = Task(embeds=True, asked={})
     job = Job("embed", "embedding", Sources(sources, chosen.max_image_bytes), task, chosen, options, _print)

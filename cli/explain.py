@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app import settings
 from app.errors import BadSettings, ServiceError
 from app.settings import Settings
-from cli.pulling.child import with_bundle
+from cli.pulling.child import BundleOption, settings_with
 
 if TYPE_CHECKING:
     from app.api.explain import Explained
@@ -22,7 +21,7 @@ _MARKS = " .:-=+*#%@"  # from nothing to the most
 def explain(
     image: Annotated[Path, typer.Argument(help="A picture.")],
     out: Annotated[Path | None, typer.Option(metavar="PNG", help="Write the picture with the values over it.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle folder or .onnx file. Default: MIXER_BUNDLE.")] = None,
+    bundle: BundleOption = None,
     target: Annotated[
         str | None, typer.Option(help="Label to explain, or its index. Default: the most probable one.")
     ] = None,
@@ -35,10 +34,7 @@ def explain(
     """Show what in a picture carries its label: a number for each patch, as text, JSON or laid over the picture."""
     from model.data.pillow_warnings import silenced  # noqa: PLC0415
 
-    chosen = settings.load()
-    if bundle is not None:
-        chosen = chosen.model_copy(update={"bundle": bundle})
-    chosen = with_bundle(chosen)
+    chosen = settings_with(bundle)
     asked: Asked = {"target": target, "method": method, "baseline": baseline}
     try:
         payload = image.read_bytes()
@@ -58,7 +54,7 @@ def explain(
 
 
 async def _explained(chosen: Settings, payload: bytes, asked: "Asked", *, as_png: bool) -> "tuple[Explained, bytes]":
-    from app import main as composition  # noqa: PLC0415
+    from app import composition  # noqa: PLC0415
     from app.api.explain import body_of  # noqa: PLC0415
     from app.explanation.explainer import Explainer  # noqa: PLC0415
     from app.explanation.overlay import overlay_png  # noqa: PLC0415

@@ -69,16 +69,20 @@ def judge(
 
     folder, logits_of = beyond.unfamiliar, partial(_finite_logits, run, spec)
     others = {} if folder is None else {f"{folder.resolve().name}/": _pixels_of(folder, spec, beyond.most)}
-    logits = all_logits(logits_of, images, batch_size=AT_ONCE)
     robustness = unfamiliar = None
-    if beyond.robustness:
-        with bar() as progress:
-            task = task_of(progress, "changing pictures", each=min(beyond.most, len(images)))
+    with bar() as progress:
+        judging = task_of(progress, "judging pictures")
+        logits = all_logits(logits_of, images, batch_size=AT_ONCE, progress=judging)
+        if beyond.robustness:
+            changing = task_of(progress, "changing pictures", each=min(beyond.most, len(images)))
             some = evenly(images, beyond.most)
-            robustness = measure_robustness(logits_of, some, spec, seed=beyond.seed, progress=task)
-    if beyond.robustness or others:
-        count = min(_MOST_UNFAMILIAR, beyond.most)
-        unfamiliar = measure_unfamiliar(logits_of, logits, spec, others, num_generated=count, seed=beyond.seed)
+            robustness = measure_robustness(logits_of, some, spec, seed=beyond.seed, progress=changing)
+        if beyond.robustness or others:
+            telling = task_of(progress, "pictures of no class")
+            most = min(_MOST_UNFAMILIAR, beyond.most)
+            unfamiliar = measure_unfamiliar(
+                logits_of, logits, spec, others, num_generated=most, seed=beyond.seed, progress=telling
+            )
     return logits, findings_of(
         name, logits, images.labels, spec.labels, spec.temperature, robustness=robustness, unfamiliar=unfamiliar
     )

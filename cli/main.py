@@ -22,7 +22,7 @@ from cli.collected.commands import collected
 from cli.embed import embed
 from cli.explain import explain
 from cli.learning import register
-from cli.pulling.child import bundle_of, with_bundle
+from cli.pulling.child import bundle_of, with_bundle, with_shadow
 from cli.pulling.command import pull
 from cli.reload import reload
 from cli.terminal import console
@@ -97,7 +97,7 @@ def serve(context: typer.Context) -> None:
         chosen = settings.load(context.args)
         logs.configure(chosen.log_format, chosen.log_level)
         environment.log_oddities(Settings.model_fields, settings.ENV_PREFIX)
-        planned = topology.planned(with_bundle(chosen))
+        planned = topology.planned(with_shadow(with_bundle(chosen)))
         raise typer.Exit(server.serve(lambda worker: composition.create_service(planned, worker=worker), planned))
 
 

@@ -108,7 +108,7 @@ def end_lines(out: Path, data: Path, written: Path | None = None) -> list[str]:
     if written is not None:
         return [*lines, "next:", f"  {serve_line(written)}"]
     bundle = _new_bundle(out.resolve().name)
-    commands = (("export", out, bundle, "--data", data), ("serve", "--bundle", bundle))
+    commands = (("export", out, bundle, "--data", data), ("serve", bundle))
     return [*lines, "next:", *(f"  {command_line(*words)}" for words in commands)]
 
 

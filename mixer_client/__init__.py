@@ -5,6 +5,7 @@ What stands here is the public interface; the modules behind it may change.
 
 from mixer_client.answers import (
     Classification,
+    Embedding,
     Explanation,
     Grid,
     LabelSet,
@@ -57,6 +58,7 @@ __all__ = [
     "Client",
     "ConnectFailed",
     "DeadlinePassed",
+    "Embedding",
     "Explanation",
     "Forbidden",
     "Grid",

@@ -1,5 +1,6 @@
 """What is answered, as values. Knows neither JSON nor HTTP."""
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,17 @@ class ModelName:
     name: str
     version: str
     precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What a model sees in an image: float32 numbers as its graph gives them.
+
+    model: which one gave them; None where the service, of an earlier version, does not tell.
+    """
+
+    values: "array[float]"
+    model: ModelName | None
 
 
 @dataclass(frozen=True, slots=True)

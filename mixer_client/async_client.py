@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import httpx
 
 from mixer_client import calls, many, retries
-from mixer_client.answers import Classification, Explanation, Models, Result
+from mixer_client.answers import Classification, Embedding, Explanation, Models, Result
 from mixer_client.attempts import Attempts
 from mixer_client.calls import Call, Target, Wish
 from mixer_client.connections import AsyncConnections
@@ -104,8 +104,13 @@ class AsyncClient:
         self, image: Image, *, model: str | None = None, normalized: bool = True, timeout_s: float | None = None
     ) -> "array[float]":
         """What the model sees in an image: float32 numbers, of length 1 together where they are `normalized`."""
-        call = calls.embedding(await _payload_of(image), model, normalized=normalized)
-        return await self._ask(call, timeout_s)
+        if not normalized:
+            return (await self.embedding(image, model=model, timeout_s=timeout_s)).values
+        return await self._ask(calls.unit_embedding(await _payload_of(image), model), timeout_s)
+
+    async def embedding(self, image: Image, *, model: str | None, timeout_s: float | None = None) -> Embedding:
+        """The numbers as the model's graph gives them, and which model that is; `model` has to be named."""
+        return await self._ask(calls.raw_embedding(await _payload_of(image), model), timeout_s)
 
     async def explain(
         self,

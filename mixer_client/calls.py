@@ -12,9 +12,10 @@ from urllib.parse import quote
 import httpx
 
 from mixer_client import parsing
-from mixer_client.answers import Classification, Explanation, Models
+from mixer_client.answers import Classification, Embedding, Explanation, Models
 from mixer_client.errors import BadInput
 from mixer_client.images import Payload
+from mixer_client.trace_context import trace_headers
 
 T = TypeVar("T")
 _PREFIXES = ("http://", "https://")
@@ -70,7 +71,7 @@ class Target:
 
     def request(self, call: Call[T], left_s: float) -> httpx.Request:
         """The request, which says how much time is left for it. Raises BadInput where no address holds its query."""
-        headers = {**self._headers, "X-Request-Timeout-Ms": f"{left_s * 1000:.0f}"}
+        headers = {**trace_headers(), **self._headers, "X-Request-Timeout-Ms": f"{left_s * 1000:.0f}"}
         if call.content_type:
             headers["Content-Type"] = call.content_type
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), min(left_s, _LONGEST_S))
@@ -96,11 +97,6 @@ def explanation(
     return Call("POST", "/explain", parsing.explanation_of, query, *payload)
 
 
-def embedding(payload: Payload, model: str | None, *, normalized: bool) -> "Call[array[float]]":
-    """The request for an embedding of length 1, or for one of any length. Raises BadInput."""
-    return unit_embedding(payload, model) if normalized else raw_embedding(payload, model)
-
-
 def unit_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
     """POST /v1/embeddings: of all endpoints that give embeddings, the one that needs no model's name."""
     asked = {"input": b64encode(payload.body).decode(), "encoding_format": "base64"}
@@ -109,7 +105,7 @@ def unit_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
     return Call("POST", "/v1/embeddings", parsing.embedding_of, {}, json.dumps(asked).encode(), "application/json")
 
 
-def raw_embedding(payload: Payload, model: str | None) -> "Call[array[float]]":
+def raw_embedding(payload: Payload, model: str | None) -> Call[Embedding]:
     """POST /v2/models/NAME/infer: the endpoint that gives an embedding as the graph does. Raises BadInput."""
     if model is None:
         raise BadInput("model is None; expected a name, by which an embedding has to be asked that is not normalized.")

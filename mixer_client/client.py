@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 import httpx
 
 from mixer_client import calls, many, retries
-from mixer_client.answers import Classification, Explanation, Models, Result
+from mixer_client.answers import Classification, Embedding, Explanation, Models, Result
 from mixer_client.attempts import Attempts
 from mixer_client.calls import Call, Target, Wish
 from mixer_client.connections import Connections
@@ -123,7 +123,13 @@ class Client:
 
         normalized: False for the numbers as the model's graph gives them; `model` has to be named then.
         """
-        return self._ask(calls.embedding(payload_of(image), model, normalized=normalized), timeout_s)
+        if not normalized:
+            return self.embedding(image, model=model, timeout_s=timeout_s).values
+        return self._ask(calls.unit_embedding(payload_of(image), model), timeout_s)
+
+    def embedding(self, image: Image, *, model: str | None, timeout_s: float | None = None) -> Embedding:
+        """The numbers as the model's graph gives them, and which model that is; `model` has to be named."""
+        return self._ask(calls.raw_embedding(payload_of(image), model), timeout_s)
 
     def explain(
         self,

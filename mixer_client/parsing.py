@@ -12,6 +12,7 @@ import httpx
 
 from mixer_client.answers import (
     Classification,
+    Embedding,
     Explanation,
     Grid,
     LabelSet,
@@ -49,9 +50,9 @@ def embedding_of(answer: httpx.Response) -> "array[float]":
     return _read(answer, _embedding)
 
 
-def raw_embedding_of(answer: httpx.Response) -> "array[float]":
-    """The one output in an answer of the Open Inference Protocol: array of float32. Raises BadAnswer."""
-    return _read(answer, lambda body, _: array("f", body["outputs"][0]["data"]))
+def raw_embedding_of(answer: httpx.Response) -> Embedding:
+    """The one output in an answer of the Open Inference Protocol, and whose it is. Raises BadAnswer."""
+    return _read(answer, _raw_embedding)
 
 
 def error_of(answer: httpx.Response) -> ServiceError:
@@ -139,6 +140,13 @@ def _embedding(body: Any, answer: httpx.Response) -> "array[float]":
     if byteorder == "big":
         embedding.byteswap()
     return embedding
+
+
+def _raw_embedding(body: Any, _: httpx.Response) -> Embedding:
+    told = body.get("parameters") or {}
+    is_told = "model" in told and "precision" in told
+    model = ModelName(str(told["model"]), str(body["model_version"]), str(told["precision"])) if is_told else None
+    return Embedding(array("f", body["outputs"][0]["data"]), model)
 
 
 def _model(told: Mapping[str, Any]) -> ModelName:

@@ -179,7 +179,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_sizes_and_head(data: Path):
     run("train", data, "--out", data.parent / "second", "--init", data.parent / "first", "--epochs", 1, "--flip", 0)
     first, second = (checkpoint.load(data.parent / name) for name in ("first", "second"))
     assert second.model.config == first.model.config
-    assert second.spec.source.origin == "trained on data from first"
+    assert second.spec.source.origin == "trained on the pictures in data, starting with the weights of first"
     assert not torch.equal(first.model.head.weight, second.model.head.weight)
     distance = (first.model.stem.weight - second.model.stem.weight).abs().max()
     assert distance < 0.02, "one step away, not another random start"
@@ -264,7 +264,7 @@ def test_training_starts_from_public_weights_by_their_name(data: Path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(data.parent))
     run("train", data, "--out", data.parent / "out", "--init", timm, "--epochs", 1)
     spec = checkpoint.load(data.parent / "out").spec
-    assert spec.source.origin == f"trained on data from {Path(place).stem}"
+    assert spec.source.origin == f"trained on the pictures in data, starting with the weights of {Path(place).stem}"
     with pytest.raises(MixerError, match=r"expected one of .*timm:mixer_b16_224\.goog_in21k,"):
         run("train", data, "--out", data.parent / "other", "--init", "timm:mixer_b16_224")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from app.collection.collection import Collection
 from app.errors import BadParameter, ServiceError, forget_frames
@@ -16,15 +16,19 @@ from app.http.api_keys import ApiKeys
 from app.http.body import BodyLimits
 from app.http.dispatcher import HELD
 from app.http.in_flight import InFlight
-from app.http.request_log import timing_of
+from app.http.request_log import Access, timing_of
 from app.http.upload_budget import BodyReservation, UploadBudget
 from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier, Expected, ImagePermit, Picture
-from app.serving.registry import Models
+from app.serving.registry import Model, Models
+from app.shadow.rollout import Rollout
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 TIMEOUT = "X-Request-Timeout-Ms"
 _TIMEOUT = TIMEOUT.lower()
+CLIENT_ID = "X-Client-ID"
+_CLIENT_ID = CLIENT_ID.lower()
 _IMPATIENT = 8  # pictures of a batch; the others let those of other clients be decoded first
 
 
@@ -65,10 +69,27 @@ class Classification:
     budget: UploadBudget
     timeout_s: float
     collection: Collection | None = None  # None: no picture is kept
+    rollout: Rollout | None = None  # None: no second model answers a share of requests
+    tracing: Tracing | None = None  # None: no request is traced
+
+    def access(self, app: ASGIApp) -> Access:
+        """What is around an endpoint that requests are dispatched to: id, log line, metrics and traces."""
+        return Access(app, self.metrics, self.tracing)
 
     def expect_key(self, request: Asker, api_key: str | None = None) -> None:
         """As the function of this name, with the service's keys."""
         expect_key(self.keys, request, api_key)
+
+    def asked(self, request: Asker, name: str | None, version: str | None = None) -> Model:
+        """The model for a request: as Models.asked, or a second one that answers some clients that name none.
+
+        For a request it is always the same, as long as that one may answer. Raises: UnknownModel.
+        """
+        if self.rollout is not None and name is None and version is None:
+            model = self.rollout.model_for(_client_of(request))
+            if model is not None:
+                return model
+        return self.models.asked(name, version)
 
     def reserve(self) -> BodyReservation:
         """What the body of a request will take of the bytes that the service holds."""
@@ -157,3 +178,9 @@ class Classification:
             stages = classified[0].seconds
             classifier.count_request({stage: fmean(one.seconds[stage] for one in classified) for stage in stages})
         return answers
+
+
+def _client_of(request: Asker) -> str:
+    """By what it is told from others: what it calls itself, beside its key; else its key, or each request by its id."""
+    timing, client = timing_of(request.scope), request.headers.get(_CLIENT_ID)
+    return f"{timing.key}/{client}" if client is not None else timing.key or timing.request_id

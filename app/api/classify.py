@@ -15,7 +15,7 @@ from app.api.endpoint import add
 from app.errors import ServiceError
 from app.http.body import read_image, read_images
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.http.upload_budget import BodyReservation
 from app.inference.answer import Asked, wanted_of
 from app.inference.classifier import Classified, Classifier, Expected
@@ -29,7 +29,7 @@ class Routes:
 
     def add_to(self, app: Application) -> None:
         """Add both endpoints, and dispatch their requests to them."""
-        in_flight, metrics = self.classification.in_flight, self.classification.metrics
+        in_flight = self.classification.in_flight
         one = AsgiEndpoint("/classify", self.classify, descriptions.CLASSIFY_PARAMETERS, in_flight)
         many = AsgiEndpoint("/classify/batch", self.classify_batch, descriptions.CLASSIFY_PARAMETERS, in_flight)
         router = APIRouter()
@@ -41,7 +41,7 @@ class Routes:
                 router, endpoint.path, endpoint.described, operation,
                 method="POST", description=handler.__doc__, needs_key=self.classification.keys.locked,
             )  # fmt: skip
-            app.dispatch("POST", endpoint.path, Access(endpoint, metrics))
+            app.dispatch("POST", endpoint.path, self.classification.access(endpoint))
         app.include_router(router)
 
     async def classify(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
@@ -51,15 +51,16 @@ class Routes:
             classification.expect_key(request)
         timing, clients_deadline = timing_of(request.scope), classification.clients_deadline(request)
         expected: Expected | None = request.scope.get(HELD)
-        if expected is None or (model is not None and self._classifier(model) is not expected.classifier):
-            expected = classification.expect(request, self._classifier(model), clients_deadline)
+        is_any = model is None and classification.rollout is None  # whichever the permit is of
+        if expected is None or (not is_any and self._classifier(request, model) is not expected.classifier):
+            expected = classification.expect(request, self._classifier(request, model), clients_deadline)
         wanted = wanted_of(expected.classifier.spec, asked)
         with BodyReservation(classification.budget) as reservation:
             payload = await read_image(request, classification.body_limits, reservation)
             timing.received()
             deadline = min(clients_deadline, classification.deadline())
             if not expected.permit.arrive():
-                expected = classification.expect(request, self._classifier(model), deadline)
+                expected = classification.expect(request, self._classifier(request, model), deadline)
                 wanted = wanted_of(expected.classifier.spec, asked)
                 expected.permit.arrive()
             classifier = expected.classifier  # asked here and not by classify_one: a coroutine less to enter again
@@ -75,14 +76,14 @@ class Routes:
         """Every multipart field `file` is a picture. Answers come in the same order."""
         classification = self.classification
         classification.expect_key(request)
-        wanted_of(self._classifier(model).spec, asked)
+        wanted_of(self._classifier(request, model).spec, asked)
         clients_deadline = classification.clients_deadline(request)
         with classification.reserve() as reservation:
             uploads = await read_images(request, classification.body_limits, reservation)
             timing = timing_of(request.scope)
             timing.received()
             deadline = min(clients_deadline, classification.deadline())
-            classifier = self._classifier(model)  # which may be another one by now
+            classifier = self._classifier(request, model)  # which may be another one by now
             wanted = wanted_of(classifier.spec, asked)
             payloads = [upload.payload for upload in uploads]
             answers = await classification.classify_all(request, classifier, payloads, wanted, deadline)
@@ -92,8 +93,8 @@ class Routes:
         ]
         return _json({"model": classifier.named, "results": results})
 
-    def _classifier(self, model: str | None) -> Classifier:
-        return self.classification.models.classifier(model)
+    def _classifier(self, request: Request, model: str | None) -> Classifier:
+        return self.classification.asked(request, model).classifier
 
 
 def _entry(answer: Classified | ServiceError) -> dict[str, object]:

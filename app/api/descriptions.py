@@ -6,7 +6,7 @@ FastAPI, which would answer in its own way, reads none of the parameters: http/d
 from collections.abc import Sequence
 from typing import Any
 
-from app.api.classification import TIMEOUT
+from app.api.classification import CLIENT_ID, TIMEOUT
 from app.api.endpoint import Operation
 from app.api.openapi import CLASSIFICATION, HEALTH, MODELS, Responses, answered, described
 from app.api.schemas import BatchBody, ClassifyBody, ExplanationBody, FeedbackBody, FeedbackWanted
@@ -89,6 +89,15 @@ _TIMEOUT_HEADER = {
     "schema": {"type": "number", "exclusiveMinimum": 0, "examples": [2000]},
 }
 
+_CLIENT_ID_HEADER = {
+    "name": CLIENT_ID,
+    "in": "header",
+    "required": False,
+    "description": "Whom the answer is for, in any words: while two models share the requests that name none, the same "
+    "client always gets the same model.",
+    "schema": {"type": "string", "examples": ["visitor-4711"]},
+}
+
 _FILE = {"type": "string", "format": "binary"}
 _ONE_FILE = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}}
 _MANY_FILES = {"type": "object", "required": [FIELD], "properties": {FIELD: {"type": "array", "items": _FILE}}}
@@ -155,7 +164,8 @@ def _request(
     content: dict[str, Any], description: str, parameters: Sequence[Parameter] = CLASSIFY_PARAMETERS
 ) -> dict[str, Any]:
     body = {"required": True, "description": description, "content": content}
-    return {"requestBody": body, "parameters": [*(one.described() for one in parameters), _TIMEOUT_HEADER]}
+    described_parameters = [*(one.described() for one in parameters), _TIMEOUT_HEADER, _CLIENT_ID_HEADER]
+    return {"requestBody": body, "parameters": described_parameters}
 
 
 def _or_png(answer: Responses) -> Responses:
@@ -258,7 +268,7 @@ LIST_MODELS = Operation(
     "list_models",
     "Every bundle that is served here",
     MODELS,
-    answered("Every bundle", {"default": "fashion-mnist", "models": [_ENTRY]}) | described(BadApiKey),
+    answered("Every bundle", {"default": "fashion-mnist", "models": [_ENTRY], "shadow": None}) | described(BadApiKey),
 )
 LIVE = Operation(
     "live",

@@ -19,7 +19,7 @@ from app.explanation.overlay import overlay_png
 from app.explanation.wanted import Asked, Wanted, wanted_of
 from app.http.body import read_image
 from app.http.dispatcher import Application, AsgiEndpoint
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.inference.answer import Prediction
 from app.inference.classifier import Picture
 
@@ -42,7 +42,7 @@ class Explain:
             router, endpoint.path, endpoint.described, descriptions.EXPLAIN,
             method="POST", description=self.explain.__doc__, needs_key=classification.keys.locked,
         )  # fmt: skip
-        app.dispatch("POST", endpoint.path, Access(endpoint, classification.metrics))
+        app.dispatch("POST", endpoint.path, classification.access(endpoint))
         app.include_router(router)
 
     async def explain(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
@@ -50,13 +50,13 @@ class Explain:
         classification = self.classification
         classification.expect_key(request)
         classification.release(request)
-        wanted_of(classification.models.classifier(model).spec, asked)
+        wanted_of(classification.asked(request, model).classifier.spec, asked)
         clients_deadline = classification.clients_deadline(request)
         with classification.reserve() as reservation:
             picture = await read_image(request, classification.body_limits, reservation)
             timing_of(request.scope).received()
             deadline = min(clients_deadline, classification.deadline())
-            explainer = Explainer(classification.models.classifier(model))  # which may be another one by now
+            explainer = Explainer(classification.asked(request, model).classifier)  # which may be another one by now
             wanted = wanted_of(explainer.spec, asked)
             explanation = await explained(classification, request, explainer, picture, wanted, deadline)
             if prefers(request.headers.get("accept", ""), PNG, JSON):

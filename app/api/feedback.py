@@ -14,7 +14,6 @@ from app.api.schemas import FeedbackBody, FeedbackWanted
 from app.errors import BadParameter, BadRequest, Forbidden, ServiceError, UnsupportedFormat
 from app.http.body import media_type_of, read_bytes
 from app.http.dispatcher import Application, AsgiEndpoint
-from app.http.request_log import Access
 
 JSON = "application/json"
 _MOST_BYTES = 4096
@@ -35,7 +34,7 @@ class Feedback:
             router, endpoint.path, endpoint.described, descriptions.FEEDBACK,
             method="POST", description=self.feedback.__doc__, needs_key=classification.keys.locked,
         )  # fmt: skip
-        app.dispatch("POST", endpoint.path, Access(endpoint, classification.metrics))
+        app.dispatch("POST", endpoint.path, classification.access(endpoint))
         app.include_router(router)
 
     async def feedback(self, request: Request) -> Response:

@@ -11,6 +11,7 @@ from app.api.accept import VARY, prefers
 from app.api.classification import expect_key
 from app.api.endpoint import add
 from app.api.schemas import (
+    AllModelsBody,
     FullLimitsBody,
     LiveBody,
     ModelBody,
@@ -26,6 +27,7 @@ from app.http.prefix import prefix_of
 from app.serving.cards import NoCard
 from app.serving.health import Health
 from app.serving.registry import Models, ModelsBody
+from app.shadow.shadow import Shadow
 
 _JSON, _MARKDOWN = "application/json", "text/markdown"
 
@@ -38,23 +40,26 @@ class Info:
     health: Health
     keys: ApiKeys
     limits: FullLimitsBody
+    shadow: Shadow | None = None
 
     def for_everyone(self) -> APIRouter:
         """The endpoints for the public port, with less of what runs."""
-        return self._router(PublicModelBody, PublicReadyBody)
+        return self._router(PublicModelBody, ModelsBody, PublicReadyBody)
 
     def for_operators(self) -> APIRouter:
         """The endpoints in full."""
-        return self._router(ModelBody, ReadyBody)
+        return self._router(ModelBody, AllModelsBody, ReadyBody)
 
-    def _router(self, model: type[PublicModelBody], ready: type[PublicReadyBody]) -> APIRouter:
+    def _router(
+        self, model: type[PublicModelBody], models: type[ModelsBody], ready: type[PublicReadyBody]
+    ) -> APIRouter:
         router, needs_key = APIRouter(), self.keys.locked
         add(router, "/model", self.model, descriptions.MODEL, body=model, needs_key=needs_key)
         add(
             router, "/model/card", self.card, descriptions.CARD,
             response_class=Response, needs_key=needs_key,
         )  # fmt: skip
-        add(router, "/models", self.list_models, descriptions.LIST_MODELS, body=ModelsBody, needs_key=needs_key)
+        add(router, "/models", self.list_models, descriptions.LIST_MODELS, body=models, needs_key=needs_key)
         add(router, "/health/live", self.live, descriptions.LIVE, body=LiveBody)
         add(router, "/health/ready", self.ready, descriptions.READY, body=ready)
         for path, endpoint, body in (("/health/live", self.live, LiveBody), ("/health/ready", self.ready, ready)):
@@ -97,10 +102,10 @@ class Info:
             return Response(model.card.json, headers=VARY, media_type=_JSON)
         return Response(model.card.markdown, headers=VARY, media_type=_MARKDOWN)
 
-    async def list_models(self, request: Request) -> ModelsBody:
+    async def list_models(self, request: Request) -> AllModelsBody:
         """Their names, for `model=NAME`, and which of them answers where a request names none."""
         expect_key(self.keys, request)
-        return self.models.body()
+        return AllModelsBody(**dict(self.models.body()), shadow=self.shadow and self.shadow.entry())
 
     async def live(self) -> LiveBody:
         """Says nothing of the model."""

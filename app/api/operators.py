@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.api.accept import VARY, prefers
 from app.api.endpoint import Guard, Operation, add
 from app.api.openapi import OPERATORS, Responses, answered, described
 from app.errors import BadApiKey, DeadlinePassed, Forbidden, NotReady
@@ -12,10 +13,14 @@ from app.http.api_keys import ApiKeys
 from app.http.in_flight import InFlight
 from app.http.request_log import timing_of
 from app.serving.reload import Reload, ReloadBody, ReloadRefused
-from app.telemetry.metrics import CONTENT_TYPE, Metrics
+from app.telemetry.metrics import CONTENT_TYPE, OPEN_METRICS, Metrics
 
+_TEXT, _OPEN = (kind.partition(";")[0] for kind in (CONTENT_TYPE, OPEN_METRICS))
 _SCRAPED: Responses = {
-    200: {"description": "In Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    200: {
+        "description": "In Prometheus' text format, or in that of OpenMetrics where Accept gives it more weight",
+        "content": {kind: {"schema": {"type": "string"}} for kind in (_TEXT, _OPEN)},
+    }
 }
 _RELOADED = {"workers": 2, "models": [{"name": "fashion-mnist", "outcome": "swapped", "reason": None}]}
 
@@ -50,9 +55,11 @@ class Operators:
             add(router, "/metrics", self.scrape, _METRICS, response_class=Response)
         return router
 
-    async def scrape(self) -> Response:
+    async def scrape(self, request: Request) -> Response:
         """The whole service, all worker processes."""
-        return Response(self.metrics.render(), media_type=CONTENT_TYPE)
+        if prefers(request.headers.get("accept", ""), _OPEN, _TEXT):
+            return Response(self.metrics.render_open_metrics(), media_type=OPEN_METRICS, headers=VARY)
+        return Response(self.metrics.render(), media_type=CONTENT_TYPE, headers=VARY)
 
     async def expect_key(self, request: Request) -> None:
         """Let in who has an operator's key, under its name. Raises Forbidden where there are none, BadApiKey."""

@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from app.collection.record import REQUEST_ID, Label
+from app.serving.registry import ModelsBody
+from app.shadow.shadow import ShadowEntry
 from model import spec
 from model.reference import Reference
 
@@ -196,6 +198,14 @@ class ModelBody(PublicModelBody):
     lanes: int = Field(description="The same, by its name before 0.3.", deprecated=True)
     precision_reason: str = Field(description="Why this graph of the bundle runs, and no other.")
     fallback: str | None = Field(description="Why the provider is not the one preferred; null where it is.")
+
+
+class AllModelsBody(ModelsBody):
+    """What is served, and what is tried beside it."""
+
+    shadow: ShadowEntry | None = Field(
+        default=None, description="The second model of this worker; null where there is none."
+    )
 
 
 class LiveBody(BaseModel):

@@ -18,7 +18,7 @@ from app.dialects.reading import Body, expect_some
 from app.errors import ServiceError
 from app.http.dispatcher import HELD, Application, AsgiEndpoint
 from app.http.problems import PROBLEM_JSON, Form
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.http.upload_budget import BodyReservation
 from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier, Expected, Picture
@@ -132,7 +132,7 @@ class Dialect:
                 method=route.method, description=route.operation.summary, needs_key=locked,
                 only_described=route.path.startswith("/{"),
             )  # fmt: skip
-            app.dispatch(route.method, route.path, Access(endpoint, classification.metrics))
+            app.dispatch(route.method, route.path, classification.access(endpoint))
         for info in self.info:
             guard = _guard(classification, info.key_of) if info.needs_key else None
             add(
@@ -163,14 +163,14 @@ class Asking:
         classification = self.classification
         classification.expect_key(request, api_key)
         clients_deadline = classification.clients_deadline(request)
-        model = classification.models.asked(name, version)
+        model = classification.asked(request, name, version)
         self._expect(request, model.classifier, clients_deadline)
         with classification.reserve() as reservation:
             query = await read(reservation)
             timing_of(request.scope).received()
             if query.timeout_s != math.inf:
                 clients_deadline = min(clients_deadline, classification.within(request, query.timeout_s))
-            model = classification.models.asked(name or query.model, version or query.version)
+            model = classification.asked(request, name or query.model, version or query.version)
             return query, model, await self._answers(request, query, model.classifier, clients_deadline)
 
     async def _answers(

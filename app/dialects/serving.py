@@ -18,3 +18,9 @@ class Serving:
     max_images: int = 1  # in a request
     health_route: str = ""
     predict_route: str = ""
+    is_shared: bool = False  # a second model answers some clients in place of the first
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether all that is counted is of one model."""
+        return len(self.models) == 1 and not self.is_shared

@@ -27,6 +27,7 @@ from app.inference.classifier import Classifier, Picture
 from app.inference.permits import BackgroundPermits
 from app.inference.scores import Scores
 from app.system.threads import Threads
+from app.telemetry.tracing import CURRENT, Trace
 from model.preprocess import Pixels, seen_region, to_patches
 
 UNIT = "logit"
@@ -134,7 +135,9 @@ class Explainer:
         method = METHODS[wanted.method]
         total = _ROWS_BEFORE_MASKS + method.count(self.spec.num_patches)
         with batcher.admit_in_background(total, deadline) as permits:
-            prepared = await classifier.decoded(partial(self._prepare, wanted), picture, deadline, patient=True)
+            prepared = await classifier.decoded(
+                partial(self._prepare, wanted, CURRENT.get()), picture, deadline, patient=True
+            )
             patches, masks = prepared.patches, prepared.masks
             runs = _Runs(permits, deadline, batcher.background_batch_size * classifier.engine.instances, total)
             (whole,) = await runs.run(patches[np.newaxis])
@@ -166,7 +169,7 @@ class Explainer:
             return decode(picture, _COLORS, _SHOWN_SIDE, limits, most_work)
         return with_channels(picture, _COLORS, limits.max_pixels)
 
-    def _prepare(self, wanted: Wanted, picture: Picture, most_work: float) -> _Prepared:
+    def _prepare(self, wanted: Wanted, trace: Trace | None, picture: Picture, most_work: float) -> _Prepared:
         """In a thread that decodes."""
         started = time.perf_counter()
         pixels = self._classifier.pixels_of(picture, most_work)
@@ -177,7 +180,10 @@ class Explainer:
         width, height = upload_size(picture, pixels) if isinstance(picture, bytes) else _size(picture)
         region = Region(*seen_region(pixels, self.spec, width, height), width, height)
         masks = METHODS[wanted.method].masks(patches, baseline_of(patches, self.spec.patch_size, wanted.baseline))
-        return _Prepared(patches, masks, region, time.perf_counter() - started)
+        decode_s = time.perf_counter() - started
+        if trace is not None:
+            trace.decoded(self.named, started, decode_s, explains=True)
+        return _Prepared(patches, masks, region, decode_s)
 
 
 def _size(pixels: Pixels) -> tuple[int, int]:

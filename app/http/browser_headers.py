@@ -16,7 +16,7 @@ _POLICY = b"content-security-policy"
 _NOTHING = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
 _PAGE = ((b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"))
 _BOTH_WAYS = ("inference-header-content-length", "x-request-id")
-_ASKED = ("authorization", "content-type", "x-api-key", "x-request-timeout-ms", *_BOTH_WAYS)
+_ASKED = ("authorization", "content-type", "x-api-key", "x-client-id", "x-request-timeout-ms", *_BOTH_WAYS)
 _SHOWN = ("retry-after", "server-timing", *_BOTH_WAYS)
 
 

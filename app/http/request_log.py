@@ -17,11 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ClientGone, forget_frames
 from app.http.browser_headers import ANSWER, IN_SCOPE
 from app.http.problems import PROBLEM, PROBLEM_JSON, internal_error
+from app.http.request_span import CLIENT_GONE_STATUS, PROBES, SPAN, Describe, described
 from app.telemetry.logs import printable
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Trace, Tracing
 
 REQUEST_ID = b"x-request-id"
-CLIENT_GONE_STATUS = 499  # nginx's number; it is logged and counted, nobody receives it
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TIMING = "mixer.timing"  # in the scope of every request
 REFUSED = "mixer.refused"  # in the scope of a request whose connection has answered it: a Refused
@@ -41,6 +42,7 @@ class Timing:
     key: str | None = None  # the name of the API key that let it in
     request_id: str = ""  # as it is answered and logged
     errors: Mapping[str, int] | None = None  # of a batch that is answered: how many entries failed, by code
+    trace: Trace | None = None  # of a request that is sampled
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
@@ -79,9 +81,10 @@ def timing_of(scope: Scope) -> Timing:
 class Access:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; whatever happens, count it and log it once."""
@@ -91,6 +94,9 @@ class Access:
         timing = scope[TIMING] = Timing()
         request_id = timing.request_id = request_id_of(scope["headers"])
         status = CLIENT_GONE_STATUS
+        if self._tracing is not None:
+            begins = scope["path"] not in PROBES
+            timing.trace = self._tracing.begin(scope["headers"], timing.started, begins=begins)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -135,12 +141,36 @@ def finish(metrics: Metrics, scope: Scope, request_id: str, status: int) -> None
     metrics.answered(endpoint, status, now - timing.started, code, stages)
     if timing.key is not None:
         metrics.key_requests.labels(timing.key).inc()
+    if timing.trace is not None:
+        longest = _end_trace(timing.trace, scope, request_id, status, code, now)
+        metrics.exemplify(endpoint, now - timing.started, longest, timing.trace.ident)
     if log.isEnabledFor(logging.INFO):
-        path = endpoint if scope["path"] == endpoint else _quoted(scope["path"])
+        path = endpoint if scope["path"] == endpoint else quoted(scope["path"])
         fields = _fields(scope, path, timing, request_id, status, now)
         if code is not None:
             fields["code"], fields["detail"] = code, detail
         _write(fields)
+
+
+def _end_trace(
+    trace: Trace, scope: Scope, request_id: str, status: int, code: str | None, now: float
+) -> Mapping[str, float]:
+    """Let the spans of a request go. Returns the seconds of its slowest picture in each stage."""
+    timing = timing_of(scope)
+    if "receive" in timing.stages:
+        trace.note("receive", timing.started, timing.stages["receive"])
+    if timing.answered is not None and timing.stages:
+        trace.note("respond", timing.answered, now - timing.answered)
+    describe: Describe = scope.get(SPAN, described)
+    name, attributes, failure = describe(scope, quoted(scope["path"]), status, code)
+    own = {
+        "mixer.request.id": request_id,
+        "mixer.problem.code": code,
+        "mixer.key": timing.key,
+        "mixer.batch_size": timing.batch_size,
+        "mixer.images.failed": sum(timing.errors.values()) if timing.errors else None,
+    }
+    return trace.end(name, {**attributes, **own}, now, failure, is_refused=code is not None)
 
 
 def log_refusal(method: str, path: str, refused: Refused, duration_s: float, client: str) -> None:
@@ -149,7 +179,7 @@ def log_refusal(method: str, path: str, refused: Refused, duration_s: float, cli
         _write(
             {
                 "method": method,
-                "path": _quoted(path),
+                "path": quoted(path),
                 "status": refused.status,
                 "duration_ms": round(duration_s * 1000, 2),
                 "request_id": refused.request_id,
@@ -196,7 +226,7 @@ def _write(fields: dict[str, Any]) -> None:
     log.info(line, fields | more if more else fields, extra=fields)
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
     """No client can write a line break into the log."""
     return quote(path[:_PATH_CHARACTERS])[:_QUOTED_CHARACTERS]
 

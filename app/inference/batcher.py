@@ -23,6 +23,7 @@ from app.system.quota import Quota
 
 _ITEM = attrgetter("item")
 _NEWS = 0.2  # how much the last run counts in what runs take
+OnRun = Callable[[Sequence[Waiter[Item, Answer]], float, float, Sequence[Answer] | Exception], None]
 BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth part
 
 
@@ -31,7 +32,7 @@ class Batcher(Generic[Item, Answer]):
 
     Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
     `permits`: those that it has with other batchers together; else queue_capacity of its own. `background`: of these,
-    those that work in the background may have; else half.
+    those that work in the background may have; else half. `on_traced_run`: told of every run, where there are traces.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Batcher(Generic[Item, Answer]):
         clock: Callable[[], float] | None = None,
         permits: Quota | None = None,
         background: Quota | None = None,
+        on_traced_run: "OnRun[Item, Answer] | None" = None,
     ) -> None:
         self._run, self._limits, self._observer = run, limits, observer
+        self._on_traced_run = on_traced_run
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._waiting: dict[Waiter[Item, Answer], None] = {}  # an ordered set: first come, first served
         self._background: dict[Waiter[Item, Answer], None] = {}  # likewise
@@ -56,6 +59,9 @@ class Batcher(Generic[Item, Answer]):
         self._run_s = 0.0  # what a run has taken lately
         self._late: list[Waiter[Item, Answer]] = []  # not run, and not told so yet
         self._timer: asyncio.TimerHandle | None = None
+        self._free: asyncio.Future[None] | None = None  # somebody waits until there is nothing else to do
+        self._free_below = 1
+        self.admitted = 0  # items, since the beginning
         self._on_their_way = OnTheirWay()
         self._dispatch_scheduled = self._closing = self._closed = False
 
@@ -86,6 +92,15 @@ class Batcher(Generic[Item, Answer]):
         self._admit(held, deadline, here=True, in_background=items)
         return BackgroundPermits(self, held, self._clock())
 
+    def in_spare_time(self) -> "BackgroundPermits[Item, Answer]":
+        """Permits that take no place from anybody, for items behind all others, as many as their owner sees fit.
+
+        Raises: NotReady once it closes.
+        """
+        if self._closing:
+            raise NotReady("The service is draining; expected nothing new.")
+        return BackgroundPermits(self, 0, self._clock())
+
     def _admit(self, count: int, deadline: float, *, here: bool, in_background: int = 0) -> None:
         if self._closing:
             if not in_background:
@@ -101,6 +116,7 @@ class Batcher(Generic[Item, Answer]):
             if not in_background:  # what waits there comes again by itself, or is counted by who asked
                 self._observer.rejected("queue_full", count)
             raise
+        self.admitted += count
         self._empty.clear()
         self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
 
@@ -109,6 +125,8 @@ class Batcher(Generic[Item, Answer]):
         self.admission.release(asyncio.get_running_loop().time(), here=here)
         if not self.admission.inside:
             self._empty.set()
+        if self._free is not None:
+            self._tell_if_free()
         self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
 
     def release_in_background(self, count: int) -> None:
@@ -116,6 +134,8 @@ class Batcher(Generic[Item, Answer]):
         self.admission.release_in_background(count)
         if not self.admission.inside:
             self._empty.set()
+        if self._free is not None:
+            self._tell_if_free()
         self._observer.depth(len(self._waiting) + len(self._background), self.admission.inside)
 
     # --- waiting ---
@@ -151,6 +171,8 @@ class Batcher(Generic[Item, Answer]):
             waiter.future.set_exception(DeadlinePassed("The picture was not classified before its deadline."))
 
     def _give_up(self, waiter: Waiter[Item, Answer], reason: str) -> None:
+        if waiter.trace is not None and waiter.stage == "queue":
+            waiter.trace.note("queue", waiter.arrived, self._clock() - waiter.arrived)
         if waiter.in_background:
             self._background.pop(waiter, None)
         else:
@@ -195,12 +217,34 @@ class Batcher(Generic[Item, Answer]):
         self._timer = asyncio.get_running_loop().call_later(left_s, self._dispatch)
         return False
 
+    # --- spare time ---
+
+    async def until_free(self, below: int) -> None:
+        """Until an instance is idle, no item waits, and fewer than `below` are here. One may wait for that."""
+        self._free_below = below
+        while not self._is_free():
+            self._free = asyncio.get_running_loop().create_future()
+            try:
+                await self._free
+            finally:
+                self._free = None
+
+    def _is_free(self) -> bool:
+        is_idle = len(self._running) < self._limits.instances and not self._waiting and not self._background
+        return is_idle and self.admission.here < self._free_below
+
+    def _tell_if_free(self) -> None:
+        if self._free is not None and not self._free.done() and self._is_free():
+            self._free.set_result(None)
+
     # --- running ---
 
     def _instance_freed(self, task: "asyncio.Task[None]") -> None:
         del self._running[task]
         if self._waiting or self._background:
             self._dispatch_soon()
+        elif self._free is not None:
+            self._tell_if_free()
 
     async def _run_batch(self, batch: list[Waiter[Item, Answer]]) -> None:
         started = self._clock()
@@ -208,6 +252,8 @@ class Batcher(Generic[Item, Answer]):
             answers = await self._run(list(map(_ITEM, batch)))
             count = len(answers)
         except Exception as error:  # noqa: BLE001 -- whatever the run raises must reach its items, not end the batcher
+            if self._on_traced_run is not None:
+                self._on_traced_run(batch, started, self._clock() - started, error)
             await self._bisect(batch, error)
             return
         if count == len(batch):
@@ -219,6 +265,8 @@ class Batcher(Generic[Item, Answer]):
         """Give each item of a batch its answer, unless its future is done already."""
         self._observer.ran(len(batch))
         infer_s = self._clock() - started
+        if self._on_traced_run is not None:
+            self._on_traced_run(batch, started, infer_s, answers)
         if not batch[0].in_background:
             self.admission.answered(len(batch), asyncio.get_running_loop().time())
             self._run_s += (infer_s - self._run_s) * _NEWS

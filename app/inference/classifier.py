@@ -20,11 +20,14 @@ from app.inference.batcher import BACKGROUND_SHARE, Batcher
 from app.inference.executor import Executor
 from app.inference.permits import BackgroundPermits, Permit
 from app.inference.scores import NoEmbedding, Scores
+from app.inference.traced_runs import TracedRuns
+from app.inference.waiters import Answered
 from app.system.quota import Quota
 from app.system.threads import Threads
 from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
+from app.telemetry.tracing import CURRENT, Emit, RunTracing, Trace
 from model.preprocess import Pixels, smallest_useful_side, to_patches
 
 # What has no more of these is decoded first: the largest take hundreds of times as long.
@@ -36,6 +39,7 @@ log = logging.getLogger("mixer.classifier")
 Decoded = TypeVar("Decoded")
 ImagePermit = Permit[Patches, Scores]
 Picture = bytes | Pixels  # a picture file, or pixels uint8 [H, W, 1 or 3]
+Watcher = Callable[[Picture, Patches, "Classified"], None]
 
 
 class Classified(NamedTuple):
@@ -78,7 +82,9 @@ class Classifier:
     background_window: how many pictures in the background keep it busy.
     `permits`: those that it has with other classifiers together; else queue_capacity of its own. `background`: of
     these, those that work in the background may have; else half.
-    `window`: remembers its last answers; None where there is nothing to compare them with.
+    `window`: remembers its last answers; None where there is nothing to compare them with. `watcher`: is told of every
+    picture that was classified for somebody, in microseconds. `emit`: takes the spans of its runs, where requests are
+    traced.
     """
 
     def __init__(
@@ -91,9 +97,11 @@ class Classifier:
         permits: Quota | None = None,
         background: Quota | None = None,
         window: Window | None = None,
+        watcher: Watcher | None = None,
+        emit: Emit | None = None,
     ) -> None:
         self.engine = engine
-        self.window = window
+        self.window, self._watcher = window, watcher
         self.spec = engine.spec
         self.max_batch_size = limits.max_batch_size
         self.named = {"name": engine.spec.name, "version": engine.spec.version, "precision": engine.precision}
@@ -105,8 +113,9 @@ class Classifier:
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
         self._executor = Executor(engine, metrics)
         self.batcher: Batcher[Patches, Scores] = Batcher(
-            self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits, background=background
-        )
+            self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits, background=background,
+            on_traced_run=None if emit is None else TracedRuns(RunTracing(emit, self.named), self._executor),
+        )  # fmt: skip
 
     def expect_embedding(self) -> int:
         """How many numbers the embedding of a picture has. Raises NoEmbedding where the graph gives none."""
@@ -157,14 +166,14 @@ class Classifier:
 
         Raises: ServiceError of the kind that fits (errors.py).
         """
+        work = partial(self._decode, CURRENT.get())
         try:
-            patches, decode_s = await self.decoded(self._decode, payload, deadline, client, patient=patient)
+            patches, decode_s = await self.decoded(work, payload, deadline, client, patient=patient)
             answer = permit.answer(patches, deadline)
             try:
                 answered = await answer
             except asyncio.CancelledError:
-                if not answer.cancelled() and answer.exception() is None:  # it came in this very turn
-                    self._metrics.dropped("infer", "client_gone")
+                self._client_gone(answer)
                 raise
             except ServiceError:
                 raise
@@ -186,7 +195,18 @@ class Classifier:
             self._metrics.classified(best["label"], best["probability"], seconds, certainty.get("uncertain", False))
             if self.window is not None:
                 self.window.answers.append((best["index"], best["probability"], scores.energy))
-        return Classified(predictions, certainty, scores, seconds, answered.batch_size)
+        classified = Classified(predictions, certainty, scores, seconds, answered.batch_size)
+        if self._watcher is not None and is_counted:
+            self._watcher(payload, patches, classified)
+        return classified
+
+    def _client_gone(self, answer: "asyncio.Future[Answered[Scores]]") -> None:
+        if not answer.cancelled() and answer.exception() is None:  # it came in this very turn
+            self._metrics.dropped("infer", "client_gone")
+
+    async def until_free(self) -> None:
+        """Until a picture more would take time from none that is here: see Batcher.until_free."""
+        await self.batcher.until_free(max(self.engine.instances, self.decoding.threads.count))
 
     def stuck_s(self) -> float:
         """For how many seconds the longest run under way has run; 0 where none is."""
@@ -233,14 +253,23 @@ class Classifier:
             return decode(payload, channels, self._useful_side, limits, most_work)
         return with_channels(payload, channels, limits.max_pixels)
 
-    def _decode(self, payload: Picture, most_work: float) -> tuple[Patches, float]:
+    def _decode(self, trace: Trace | None, payload: Picture, most_work: float) -> tuple[Patches, float]:
+        """The patches, and the seconds that they took; `trace` is told of these, too."""
         started = time.perf_counter()
-        pixels = self.pixels_of(payload, most_work)
+        try:
+            pixels = self.pixels_of(payload, most_work)
+        except ServiceError:
+            if trace is not None:
+                trace.decoded(self.named, started, time.perf_counter() - started)
+            raise
         try:
             patches = to_patches(pixels, self.spec)
         except MemoryError:
             raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
-        return patches, time.perf_counter() - started
+        decode_s = time.perf_counter() - started
+        if trace is not None:
+            trace.decoded(self.named, started, decode_s)
+        return patches, decode_s
 
 
 class Permits:

@@ -14,21 +14,31 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
 
 
+class Ran(list[Scores]):
+    """The scores of a run, and which instance it was on."""
+
+    instance: int
+
+
 class Executor:
     """Gives each batch to an instance that is idle. As many may run at once as the engine has instances."""
 
     def __init__(self, engine: Engine, metrics: Metrics | ModelMetrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        self._idle = deque(engine.pool)
+        self._idle = deque(enumerate(engine.pool))
 
     def run(self, batch: list[Patches]) -> "asyncio.Future[list[Scores]]":
         """What the network says of each, in order; or whatever the run raises."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Scores]] = loop.create_future()
-        instance = self._idle.popleft()
-        instance.submit(partial(self._work, instance, batch, loop, future))
+        numbered = self._idle.popleft()
+        numbered[1].submit(partial(self._work, numbered, batch, loop, future))
         return future
+
+    def padding(self, batch_size: int) -> int:
+        """How many empty images pad a run of `batch_size` pictures."""
+        return self._engine.pool[0].runner.padding(batch_size) if self._engine.pads else 0
 
     def busy_s(self) -> float:
         """For how many seconds the longest run under way has run; 0 where none is."""
@@ -36,7 +46,7 @@ class Executor:
 
     def _work(
         self,
-        instance: Instance,
+        numbered: tuple[int, Instance],
         batch: list[Patches],
         loop: asyncio.AbstractEventLoop,
         future: "asyncio.Future[list[Scores]]",
@@ -44,22 +54,24 @@ class Executor:
         """Run the batch, in the instance's thread."""
         outcome: list[Scores] | BaseException
         try:
-            outcome = scores_of(instance.runner.run(batch), self._engine.spec.temperature)
+            number, instance = numbered
+            outcome = ran = Ran(scores_of(instance.runner.run(batch), self._engine.spec.temperature))
+            ran.instance = number
         except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the batch, and the thread lives on
             outcome = error
-        return partial(_tell, loop, partial(self._settle, instance, len(batch), outcome, future))
+        return partial(_tell, loop, partial(self._settle, numbered, len(batch), outcome, future))
 
     def _settle(
         self,
-        instance: Instance,
+        numbered: tuple[int, Instance],
         batch_size: int,
         outcome: list[Scores] | BaseException,
         future: "asyncio.Future[list[Scores]]",
     ) -> None:
         """Hand the result over, in the event loop."""
-        self._idle.append(instance)
+        self._idle.append(numbered)
         if self._engine.pads:
-            self._metrics.padded(instance.runner.padding(batch_size))
+            self._metrics.padded(numbered[1].runner.padding(batch_size))
         if future.done():
             return
         if not isinstance(outcome, BaseException):

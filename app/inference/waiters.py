@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from app.telemetry.tracing import CURRENT
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -40,10 +42,10 @@ class Observer(Protocol):
 class Waiter(Generic[Item, Answer]):
     """One item on its way. Compared by identity. `since`: when it was let in; `arrived`: when it began to wait.
 
-    in_background: whether all others go before it.
+    in_background: whether all others go before it. trace: of the request that it belongs to, where that is traced.
     """
 
-    __slots__ = ("arrived", "deadline", "future", "in_background", "item", "since", "stage", "timer")
+    __slots__ = ("arrived", "deadline", "future", "in_background", "item", "since", "stage", "timer", "trace")
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Waiter(Generic[Item, Answer]):
         self.in_background = in_background
         self.item, self.deadline, self.future, self.arrived, self.since = item, deadline, future, arrived, since
         self.stage = "queue"
+        self.trace = CURRENT.get()
         self.timer: asyncio.TimerHandle | None = None
 
 

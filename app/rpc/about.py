@@ -53,4 +53,4 @@ class About:
         return self.serving.models.asked(request.name or None, request.version or None)
 
     def _statistics(self, model: Model) -> dict[str, Any]:
-        return statistics.of_model(model, self.serving.metrics, alone=len(self.serving.models) == 1)
+        return statistics.of_model(model, self.serving.metrics, alone=self.serving.is_alone)

@@ -18,13 +18,18 @@ from app.errors import DeadlinePassed, ServiceError, forget_frames
 from app.http.dispatcher import HELD
 from app.http.in_flight import InFlight
 from app.http.problems import PROBLEM
-from app.http.request_log import CLIENT_GONE_STATUS, REQUEST_ID, TIMING, Timing, finish, request_id_of
+from app.http.request_log import REQUEST_ID, TIMING, Timing, finish, request_id_of
+from app.http.request_span import CLIENT_GONE_STATUS, SPAN
+from app.rpc.call_span import described
 from app.rpc.statuses import Metadata, code_of, message_of, metadata_of
 from app.telemetry.metrics import Metrics
+from app.telemetry.trace_context import TRACEPARENT, TRACESTATE
+from app.telemetry.tracing import Tracing
 
 _OK = 200  # logs and metrics have the statuses of HTTP, so that one rule watches both
 _TIMEOUT = TIMEOUT.lower()
 _ID = REQUEST_ID.decode()
+_TRACE_HEADERS = (TRACEPARENT.decode(), TRACESTATE.decode())
 _AT_LEAST_MS = 1e-3
 _CLOCKS_APART_S = 0.05
 
@@ -58,6 +63,7 @@ class Call:
             "method": "gRPC",
             "path": asked.name,
             "route": asked,
+            SPAN: described,
             "client": (_host(context.peer()),),
         }
 
@@ -65,6 +71,11 @@ class Call:
         """What is told after the answer."""
         more = () if error is None else metadata_of(error)
         return (_ID, self.request_id), ("server-timing", self.timing.header()), *more
+
+    def trace_headers(self) -> list[tuple[bytes, bytes]]:
+        """Where it comes from, as HTTP says it."""
+        given = self.context.invocation_metadata() or ()
+        return [(name.encode(), value.encode()) for name, value in given if name in _TRACE_HEADERS]
 
     def is_late(self) -> bool:
         """Whether its deadline has passed, by the client's clock, which may be a little ahead: it hangs up then."""
@@ -78,6 +89,7 @@ class Calls:
 
     in_flight: InFlight
     metrics: Metrics
+    tracing: Tracing | None = None
 
     async def answer(self, call: Call, work: Callable[[Call], Awaitable[bytes]], *, drains: bool = False) -> bytes:
         """The answer to a call of its own. `drains`: whether the end waits for it, and it may not begin after that."""
@@ -92,6 +104,8 @@ class Calls:
     ) -> bytes | ServiceError:
         """The answer, or why there is none. Cancelled where the client has gone or its deadline has passed."""
         scope, status = call.scope, CLIENT_GONE_STATUS
+        if self.tracing is not None:
+            call.timing.trace = self.tracing.begin(call.trace_headers(), call.timing.started)
         try:
             with self.in_flight.entered(scope) if drains else nullcontext():
                 answer = await work(call)

@@ -95,7 +95,7 @@ class RpcServer:
 def rpc_server(listening: Listening, classification: Classification, serving: Serving) -> RpcServer:
     """The server with all that it serves."""
     streams = Streams(classification.body_limits.timeout_s)
-    calls = Calls(classification.in_flight, classification.metrics)
+    calls = Calls(classification.in_flight, classification.metrics, classification.tracing)
     inference = Inference(Asking(classification), calls, About(serving), streams)
     health = RpcHealth(serving.health, serving.models)
     return RpcServer(listening, [inference.service(), health.service()], streams)

@@ -10,6 +10,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 _DETAIL_CHARACTERS = 1024  # of a message: it travels in a header, and clients may have chosen parts of it
 _BY_STATUS = {
+    200: StatusCode.OK,
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
     403: StatusCode.PERMISSION_DENIED,
@@ -26,7 +27,12 @@ _BY_STATUS = {
 
 def code_of(error: ServiceError) -> StatusCode:
     """The status that clients act on; INTERNAL for a fault of the service."""
-    return _BY_STATUS.get(error.status, StatusCode.INTERNAL)
+    return code_of_status(error.status)
+
+
+def code_of_status(status: int) -> StatusCode:
+    """The same by the status that HTTP would have."""
+    return _BY_STATUS.get(status, StatusCode.INTERNAL)
 
 
 def message_of(error: ServiceError) -> str:

@@ -13,9 +13,11 @@ from starlette.types import Scope
 
 from app.errors import NotReady, QueueFull
 from app.http.dispatcher import HELD
+from app.http.request_log import Refused
 from app.server import refusals
 from app.server.refusals import Head
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing
 
 _ENDPOINT, _BATCH = "/classify", "/classify/batch"
 _TIMEOUT, _EXPECT = b"x-request-timeout-ms", b"expect"
@@ -29,7 +31,8 @@ class Gate:
     `expect` takes a permit for an image that is to be answered by a time of the event loop's clock, or raises
     QueueFull; the permit is for the application, in the scope. A turn of the event loop is part of the time that a
     request has: it waits for one before it is read. Without `expect` the gate stands open. `root_path`: what the paths
-    may have before them. `pattern_of`: the endpoint of a method and a path, if it is one about pictures.
+    may have before them. `pattern_of`: the endpoint of a method and a path, if it is one about pictures. `tracing`:
+    takes the spans of refusals, where requests are traced.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class Gate:
         timeout_s: float,
         root_path: str = "",
         pattern_of: Callable[[str, str], str | None] = lambda method, path: None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._expect = expect
         self._root_path, self._pattern_of = root_path, pattern_of
         self._urls = {f"{before}{_ENDPOINT}".encode(): _ENDPOINT for before in ("", root_path)}
@@ -70,7 +75,8 @@ class Gate:
             permit = self._expect(asyncio.get_running_loop().time() + timeout_s)
         except QueueFull as error:
             head = Head("POST", path.decode("latin-1"), scope["headers"], client_of(scope))
-            return self._answer(error, head, endpoint, started, keep_alive=keep_alive)
+            request_id = self._record(refusals.refused(error, head), head, endpoint, started, scope)
+            return refusals.answer(error, request_id, head.path.removeprefix(self._root_path), keep_alive=keep_alive)
         except NotReady:
             return None  # the application says so
         if permit is not None:
@@ -98,11 +104,13 @@ class Gate:
         endpoint = self._pattern_of("POST", path.decode("latin-1").removeprefix(self._root_path))
         return None if endpoint == _BATCH else endpoint
 
-    def _answer(self, error: QueueFull, head: Head, endpoint: str, started: float, *, keep_alive: bool) -> bytes:
-        refused = refusals.refused(error, head)
+    def _record(self, refused: Refused, head: Head, endpoint: str, started: float, scope: Scope) -> str:
+        """Log, count and trace a refusal; its request's id."""
+        trace = None if self._tracing is None else self._tracing.begin(head.headers, started)
         refusals.record(refused, head, self._metrics, endpoint, time.perf_counter() - started)
-        path = head.path.removeprefix(self._root_path)
-        return refusals.answer(error, refused.request_id, path, keep_alive=keep_alive)
+        if trace is not None:
+            refusals.end_trace(trace, refused, head, endpoint, scope)
+        return refused.request_id
 
 
 def client_of(scope: Any) -> str:

@@ -3,22 +3,30 @@
 The answer is the same problem+json as any other. Knows nothing of why.
 """
 
+import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import NamedTuple
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.dialects.forms import form_of
 from app.errors import ServiceError
 from app.http import problems
 from app.http.browser_headers import ANSWER
-from app.http.request_log import REQUEST_ID, Refused, log_refusal, request_id_of
+from app.http.request_log import REQUEST_ID, Refused, log_refusal, quoted, request_id_of
+from app.http.request_span import described
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import CURRENT, Trace
 
 UNREAD = "-"  # for a method or path that could not be read
 _ENDPOINT = "other"
 _CLOSE = (b"connection", b"close")
+
+
+class _Route(NamedTuple):
+    path: str
 
 
 class Head(NamedTuple):
@@ -63,6 +71,15 @@ def record(
     log_refusal(head.method, head.path, refusal, duration_s, head.client)
     if metrics is not None:
         metrics.answered(endpoint, refusal.status, duration_s if endpoint != _ENDPOINT else None, refusal.code)
+
+
+def end_trace(trace: Trace, refusal: Refused, head: Head, endpoint: str, scope: Scope) -> None:
+    """Let the one span of a refused request go."""
+    asked = {**scope, "method": head.method, "path": head.path, "route": _Route(endpoint)}
+    name, attributes, failure = described(asked, quoted(head.path), refusal.status, refusal.code)
+    own = {"mixer.request.id": refusal.request_id, "mixer.problem.code": refusal.code}
+    trace.end(name, {**attributes, **own}, time.perf_counter(), failure)
+    CURRENT.set(None)  # what else this connection brings belongs to no request yet
 
 
 def with_headers(answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

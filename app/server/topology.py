@@ -12,6 +12,7 @@ from app.engine.providers import PROVIDERS
 from app.errors import EngineError
 from app.serving.bundles import find_bundles
 from app.settings import Settings
+from app.shadow.second import is_served
 from app.system.cpu_limits import instances_and_threads, memory_bytes, usable_cpus
 
 _MOST_WORKERS = 16
@@ -68,9 +69,12 @@ def _fitting(settings: Settings, memory: int, wanted: int) -> int:
 
 
 def _graph_bytes(settings: Settings) -> list[int]:
-    """The bytes of the graph that runs, for each model that is served; none where the start will say what is wrong."""
+    """The bytes of the graph that runs, for each model that is opened; none where the start will say what is wrong."""
     try:
-        return [_size_of(bundle, settings) for bundle in find_bundles(settings.bundle).values()]
+        bundles = list(find_bundles(settings.bundle).values())
+        if settings.shadow is not None and not is_served(settings.shadow, settings.bundle):
+            bundles.append(settings.shadow)
+        return [_size_of(bundle, settings) for bundle in bundles]
     except (EngineError, OSError):
         return []
 

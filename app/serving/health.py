@@ -37,8 +37,7 @@ class Health:
     ) -> None:
         self._models = models
         self._metrics = metrics
-        self._interval_s = interval_s
-        self._timeout_s = timeout_s
+        self.interval_s, self.timeout_s = interval_s, timeout_s
         self._watchdog_s = watchdog_s
         self._worker = worker
         self.is_draining = is_draining
@@ -89,7 +88,7 @@ class Health:
 
     async def _keep_probing(self) -> None:
         while True:
-            pause_s = self._interval_s
+            pause_s = self.interval_s
             if any(model.failure is STARTING for model in self._models):  # there was no permit for its canary
                 pause_s = min(_SOON_S, pause_s)
             await asyncio.sleep(pause_s)
@@ -125,7 +124,7 @@ class Health:
     async def _probe(self, model: Model) -> bool:
         """Whether its canary got its answer, or it has none."""
         try:
-            failure = await failure_of(model.classifier, timeout_s=self._timeout_s, lost_provider=model.lost_provider)
+            failure = await failure_of(model.classifier, timeout_s=self.timeout_s, lost_provider=model.lost_provider)
         except QueueFull:
             return False
         if self._models.get(model.name) is model:  # nobody has taken over meanwhile

@@ -18,6 +18,7 @@ from app.serving.bundles import State
 from app.serving.canary import HealthFailure
 from app.serving.cards import Card
 from app.telemetry.drift import Window
+from app.telemetry.instruments import Gauge
 from app.telemetry.metrics import Metrics
 
 STARTING = HealthFailure("starting", "The service is starting.")
@@ -64,12 +65,19 @@ class Models:
     """The models that are served. `default`: the name of the one for requests that name none; empty: the first by name.
 
     `patience_s`: how long permits of a classifier are held at most. `on_gone` is called when one has been closed.
+    `info`: tells what is there; else the gauge of what is served.
     """
 
     def __init__(
-        self, metrics: Metrics, *, default: str, patience_s: float, on_gone: Callable[[], object] = lambda: None
+        self,
+        metrics: Metrics,
+        *,
+        default: str,
+        patience_s: float,
+        on_gone: Callable[[], object] = lambda: None,
+        info: Gauge | None = None,
     ) -> None:
-        self._metrics = metrics
+        self._info = metrics.engine_info if info is None else info
         self._wanted_default = default
         self._patience_s = patience_s
         self._on_gone = on_gone
@@ -113,7 +121,7 @@ class Models:
 
     def body(self) -> ModelsBody:
         """What is served."""
-        return ModelsBody(default=self._default.name, models=[_entry(model) for model in self])
+        return ModelsBody(default=self._default.name, models=[entry_of(model) for model in self])
 
     def windows(self) -> Mapping[str, Window]:
         """The last answers of each that there is something to compare with, by name."""
@@ -158,9 +166,9 @@ class Models:
         self._default = self._by_name.get(self._wanted_default) or next(iter(self))
         shown = {_labels(model.classifier) for model in self}
         for labels in self._shown - shown:
-            self._metrics.engine_info.labels(*labels).set(0)
+            self._info.labels(*labels).set(0)
         for labels in shown:
-            self._metrics.engine_info.labels(*labels).set(1)
+            self._info.labels(*labels).set(1)
         self._shown = shown
 
     def _let_go(self, classifier: Classifier) -> None:
@@ -185,7 +193,8 @@ def _labels(classifier: Classifier) -> tuple[str, str, str, str]:
     return engine.provider, engine.precision, engine.spec.name, engine.spec.version
 
 
-def _entry(model: Model) -> ModelEntry:
+def entry_of(model: Model) -> ModelEntry:
+    """What is told of one model in a list."""
     classifier = model.classifier
     return ModelEntry(
         name=model.name,

@@ -7,10 +7,10 @@ bundle is opened beside the one that serves, and takes over once it is warm and 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -57,6 +57,16 @@ class ReloadBody(BaseModel):
     models: list[Outcome]
 
 
+class Source(NamedTuple):
+    """Models, and where they come from. `default`: the bundle that must be there, if any; `title`: before its name."""
+
+    folder: Path
+    models: Models
+    model_factory: ModelFactory
+    default: str = ""
+    title: str = ""
+
+
 class _Refused(Exception):
     """Why a bundle does not take over."""
 
@@ -65,7 +75,8 @@ class Reload:
     """Reloads when asked, one at a time. `default`: the bundle that must be there, if any.
 
     `timeout_s`: how long a canary may take, and wait for its place before. `reload_hooks`: what else is read anew, by
-    name; raises StartError where it cannot be, and goes on as it was.
+    name; raises StartError where it cannot be, and goes on as it was. `beside`: other models, that are no part of those
+    that are served.
     """
 
     def __init__(
@@ -80,8 +91,9 @@ class Reload:
         default: str,
         timeout_s: float,
         reload_hooks: Mapping[str, Callable[[], None]],
+        beside: Sequence[Source] = (),
     ) -> None:
-        self._reload_hooks = reload_hooks
+        self._reload_hooks, self._beside = reload_hooks, beside
         self._folder, self._default = folder, default
         self._models, self._model_factory, self._health = models, model_factory, health
         self._worker, self._metrics = worker, metrics
@@ -144,7 +156,9 @@ class Reload:
 
     async def _reload_safely(self) -> list[Outcome]:
         try:
-            return [*await self._reload(), *await self._run_reload_hooks()]
+            served = Source(self._folder, self._models, self._model_factory, self._default)
+            outcomes = [outcome for source in (served, *self._beside) for outcome in await self._reload(source)]
+            return [*outcomes, *await self._run_reload_hooks()]
         except Exception:
             log.exception("the reload failed")
             reason = "The reload itself failed; the service's log says why."
@@ -159,31 +173,32 @@ class Reload:
                 refused.append(Outcome(name=name, outcome="refused", reason=str(error)))
         return refused
 
-    async def _reload(self) -> list[Outcome]:
+    async def _reload(self, source: Source) -> list[Outcome]:
+        folder, models = source.folder, source.models
         try:
-            found = await self._opener.call(find_bundles, self._folder)
-            expect_default(self._default, found)
+            found = await self._opener.call(find_bundles, folder)
+            expect_default(source.default, found)
             if self._worker.number == 0:  # once, and not by each worker
-                await self._opener.call(log_passed_over, self._folder)
+                await self._opener.call(log_passed_over, folder)
         except (StartError, OSError) as error:
-            return [Outcome(name=self._folder.name, outcome="refused", reason=str(error))]
-        outcomes = [await self._renewed(name, bundle) for name, bundle in found.items()]
-        gone = [model.name for model in self._models if model.name not in found]
-        return outcomes + [self._removed(name, found) for name in gone]
+            return [Outcome(name=source.title + folder.name, outcome="refused", reason=str(error))]
+        outcomes = [await self._renewed(source, name, bundle) for name, bundle in found.items()]
+        outcomes += [_removed(models, model.name, found) for model in models if model.name not in found]
+        return [one.model_copy(update={"name": source.title + one.name}) for one in outcomes]
 
-    async def _renewed(self, name: str, bundle: Path) -> Outcome:
-        running = self._models.get(name)
+    async def _renewed(self, source: Source, name: str, bundle: Path) -> Outcome:
+        running = source.models.get(name)
         try:
             if running is not None and running.failure is None and await self._state(bundle) == running.state:
-                running.card = await self._opener.call(self._model_factory.read_card, bundle)
+                running.card = await self._opener.call(source.model_factory.read_card, bundle)
                 return Outcome(name=name, outcome="unchanged")
-            model = await self._proved(name, bundle, running)
+            model = await self._proved(source, name, bundle)
         except (_Refused, StartError, OSError) as error:
             return Outcome(name=name, outcome="refused", reason=str(error))
         except Exception:
             log.exception("the bundle %s cannot be opened", bundle)
             return Outcome(name=name, outcome="refused", reason="It cannot be opened; the service's log says why.")
-        self._models.take(model)
+        source.models.take(model)
         if running is None:
             return Outcome(name=name, outcome="added")
         return Outcome(
@@ -193,12 +208,12 @@ class Reload:
     async def _state(self, bundle: Path) -> State:
         return await self._opener.call(state_of, bundle)
 
-    async def _proved(self, name: str, bundle: Path, running: Model | None) -> Model:
-        opened = await self._opener.call(self._model_factory.open, bundle)
+    async def _proved(self, source: Source, name: str, bundle: Path) -> Model:
+        running, opened = source.models.get(name), await self._opener.call(source.model_factory.open, bundle)
         engine = opened.engine
         if running is not None and engine.fallback is not None and running.classifier.engine.fallback is None:
             raise _Refused(f"It would run on the {engine.provider} now: {engine.fallback}")
-        model = self._model_factory.build(name, opened)
+        model = source.model_factory.build(name, opened)
         model.failure = await self._failure(model)
         if model.failure is not None:
             raise _Refused(model.failure.words)
@@ -215,11 +230,12 @@ class Reload:
                     raise _Refused(f"The canary picture got no place in {self._timeout_s:g} s: {error}") from None
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    def _removed(self, name: str, found: Mapping[str, Path]) -> Outcome:
-        if not any(model.name in found for model in self._models):
-            return Outcome(name=name, outcome="refused", reason="Its bundle is gone, and no other can take its place.")
-        self._models.remove(name)
-        return Outcome(name=name, outcome="removed")
+
+def _removed(models: Models, name: str, found: Mapping[str, Path]) -> Outcome:
+    if not any(model.name in found for model in models):
+        return Outcome(name=name, outcome="refused", reason="Its bundle is gone, and no other can take its place.")
+    models.remove(name)
+    return Outcome(name=name, outcome="removed")
 
 
 def _expect_no_refusal(outcomes: list[Outcome], refused_by_others: Mapping[int, int]) -> None:

@@ -13,6 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.utils import floatToGoString
 
 from app.system.shared_memory import Segment
+from app.telemetry import exemplars
+from app.telemetry.exemplars import Exemplars
+from app.telemetry.tracing import SpanId
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Samples = dict[tuple[str, ...], list[list[float]]]  # by the labels' values: each segment's numbers
@@ -134,6 +137,7 @@ class Histogram:
         self.name, self.words, self.label_names = name, words, tuple(labels)
         self._segment, self._bounds = segment, bounds
         self._children: dict[tuple[str, ...], Distribution] = {}
+        self._exemplars: dict[tuple[str, ...], Exemplars] = {}
         if not labels:
             self.labels()
 
@@ -144,13 +148,27 @@ class Histogram:
             child = self._children[values] = Distribution(self._segment, _name(self.name, values), self._bounds)
         return child
 
-    def family(self, samples: Samples) -> Family:
-        """What a scrape reads: the sum of all processes."""
+    def exemplify(self, values: tuple[str, ...], value: float, ident: SpanId) -> None:
+        """A value that has been observed under these values of the labels is of this span."""
+        own = self._exemplars.get(values)
+        if own is None:
+            name = _name(self.name + exemplars.SUFFIX, values)
+            own = self._exemplars[values] = Exemplars(self._segment, name, len(self._bounds) + 1)
+        own.set(bisect_left(self._bounds, value), value, ident)
+
+    def family(self, samples: Samples, exemplified: Samples | None = None) -> Family:
+        """What a scrape reads: the sum of all processes. `exemplified`: where their exemplars are."""
         family = HistogramMetricFamily(self.name, self.words, labels=self.label_names)
         names = [_bound(bound) for bound in (*self._bounds, math.inf)]
         for values, segments in samples.items():
             *counts, total = (sum(column) for column in zip(*segments, strict=True))
-            buckets = list(zip(names, accumulate(counts), strict=True))
+            rows = (exemplified or {}).get(values, ())
+            buckets = [
+                (name, count) if exemplar is None else (name, count, exemplar.told())
+                for name, count, exemplar in zip(
+                    names, accumulate(counts), exemplars.newest(rows, len(names)), strict=True
+                )
+            ]
             family.add_metric(values, buckets=buckets, sum_value=total)
         return family
 

@@ -14,6 +14,8 @@ import PIL
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
+from app.telemetry.tracing import CURRENT, ids_of
+
 _MOST_CHARACTERS = 4096  # of a message
 _TRACEBACK_HEAD, _TRACEBACK_TAIL = 2048, 6144  # characters of a longer traceback: where it began, and what was raised
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
@@ -65,6 +67,8 @@ class _Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = printable(record.message, _MOST_CHARACTERS)
+        if (trace := CURRENT.get()) is not None:
+            record.message += " trace_id={} span_id={}".format(*ids_of(trace))
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
@@ -85,6 +89,8 @@ class _Json(JsonFormatter):
         record.message = printable(record.message, _MOST_CHARACTERS)
         log_data["timestamp"] = _time(record)
         log_data["worker"] = self._worker
+        if (trace := CURRENT.get()) is not None:
+            log_data["trace_id"], log_data["span_id"] = ids_of(trace)
         super().add_fields(log_data, record, message_dict)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802

@@ -9,13 +9,18 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from app.system.shared_memory import Segment, SharedMemory
 from app.telemetry.drift import Drift
+from app.telemetry.exemplars import SUFFIX
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
+from app.telemetry.shadow_metrics import ShadowMetrics
+from app.telemetry.tracing import SpanId
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _NO_STAGES: Mapping[str, float] = {}
 _STAGES = ("receive", "decode", "queue", "infer", "respond")
@@ -35,6 +40,7 @@ class Metrics:
         self._count_by_model(segment)
         self._watch_service(segment)
         self._count_kept(segment)
+        self.shadow = ShadowMetrics(segment)
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
@@ -193,12 +199,18 @@ class Metrics:
         """The metrics of the whole service in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    def render_open_metrics(self) -> bytes:
+        """The same in the format OpenMetrics, with exemplars."""
+        return bytes(openmetrics.generate_latest(self._registry))  # type: ignore[no-untyped-call]
+
     def families(self) -> Iterator[Family]:
         """Every metric with its samples, from all rows of the shared memory."""
         self.drift.publish()
         samples = self.numbers()
-        for metric in vars(self).values():
-            if isinstance(metric, Counter | Histogram | Drift):
+        for metric in (*vars(self).values(), *vars(self.shadow).values()):
+            if isinstance(metric, Histogram):
+                yield metric.family(samples.get(metric.name, {}), samples.get(metric.name + SUFFIX))
+            elif isinstance(metric, Counter | Drift):
                 yield metric.family(samples.get(metric.name, {}))
 
     def numbers(self) -> dict[str, Samples]:
@@ -228,6 +240,12 @@ class Metrics:
         if duration_s is not None:
             observed.append((self.request_seconds.labels(endpoint), duration_s))
         record(counters, observed)
+
+    def exemplify(self, endpoint: str, duration_s: float, stages: Mapping[str, float], ident: SpanId) -> None:
+        """A request that was sampled has been answered: its seconds in all, and those of a picture in each stage."""
+        self.request_seconds.exemplify((endpoint,), duration_s, ident)
+        for stage, spent_s in stages.items():
+            self.stage_seconds.exemplify((stage,), spent_s, ident)
 
     # --- what the classifier observes ---
 

@@ -76,3 +76,36 @@ class NamedModelMetrics(ModelMetrics):
     def _lost(self, outcome: str, count: int = 1) -> None:
         self._metrics.lost(outcome, count)
         self._metrics.model_images.labels(self._model, outcome).inc(count)
+
+
+class TriedModelMetrics(NamedModelMetrics):
+    """Metrics of a second model, which answers a share of requests. `told`: what became of each picture of those."""
+
+    def __init__(self, together: MetricsByModel, model: str, told: Callable[[str], None]) -> None:
+        super().__init__(together, model)
+        self._told = told
+        self.classified, self.lost = self._classified_and_told, self._lost_and_told
+
+    def _classified_and_told(
+        self, label: str, probability: float, seconds: Mapping[str, float], uncertain: bool = False
+    ) -> None:
+        self._classified(label, probability, seconds, uncertain)
+        self._told("classified")
+
+    def _lost_and_told(self, outcome: str, count: int = 1) -> None:
+        self._lost(outcome, count)
+        self._told(outcome)
+
+
+class AsideMetrics(ModelMetrics):
+    """Metrics of a model whose pictures are answered by another: nothing of it is the service's."""
+
+    def __init__(self, together: MetricsByModel) -> None:
+        super().__init__(together)
+        self.ran = self._ran
+
+    def depth(self, waiting: int, in_flight: int) -> None:
+        """Nobody waits for it."""
+
+    def _ran(self, count: int) -> None:
+        """A run aside."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from app import main as composition
+from app import composition
 from app.decoding.decoder import DecodeLimits, decode
 from app.engine.engine import Engine, find_graphs
 from app.engine.runners import Patches

@@ -73,8 +73,10 @@ class ServiceLabeler:
 
     async def _asked(self, payload: bytes) -> Outcome:
         if self._task.embeds:
-            embedding = await self._client.embed(payload, model=self._name, normalized=False)
-            return Embedded(np.array(embedding, dtype=np.float32))
+            embedding = await self._client.embedding(payload, model=self._name)
+            if embedding.model is not None:
+                self._expect_same(embedding.model)
+            return Embedded(np.array(embedding.values, dtype=np.float32))
         asked = self._task.asked
         found = await self._client.classify(
             payload,

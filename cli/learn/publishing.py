@@ -1,12 +1,12 @@
 """The bundle of a training run, written when the run has ended. onnx is loaded when it is written, and not before."""
 
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from cli.pulling import packages
 from cli.terminal import command_line, console
 from model.network.run_folder import better
 from model.training.options import TrainOptions
@@ -14,8 +14,7 @@ from model.training.options import TrainOptions
 if TYPE_CHECKING:
     from export.bundle import ExportData
     from model.data.dataset import Dataset
-    from model.network.checkpoint import Checkpoint
-    from model.spec import Metrics
+    from model.spec import Metrics, ModelSpec
 
 _BUNDLES = Path("bundles")
 _NUM_PARITY_IMAGES, _NUM_CALIBRATION = 128, 256
@@ -32,16 +31,14 @@ def publish_run(source: Path, options: TrainOptions, export_data: "ExportData | 
     export_data: the run's own pictures; without them, those that the checkpoint carries.
     Raises: ExportError.
     """
-    if find_spec("onnxscript") is None:
-        console.print("no bundle is written: that needs scripts/install cpu,train,export")
+    if (missing := packages.missing_of(packages.CONVERT)) is not None:
+        console.print(f"no bundle is written: that needs {missing}, which scripts/install cpu,train,convert brings")
         return None
     from export.bundle import export_data_of, publish  # noqa: PLC0415
-    from export.to_onnx import TorchNetwork  # noqa: PLC0415
-    from model.network import checkpoint  # noqa: PLC0415
+    from export.direct.convert import open_checkpoint  # noqa: PLC0415
 
-    loaded = checkpoint.load(source)
-    bundle = options.bundle or _bundle_for(loaded, options.out.resolve().name)
-    network = TorchNetwork(loaded)
+    network = open_checkpoint(source)
+    bundle = options.bundle or _bundle_for(network.spec, options.out.resolve().name)
     used = export_data or export_data_of(network)
     published = publish(network, bundle, used)
     for graph in published.graphs.values():
@@ -65,7 +62,7 @@ def _accuracy(metrics: "Metrics | None") -> str:
 
 def publish_trained(options: TrainOptions, dataset: "Dataset") -> Path | None:
     """Export the better checkpoint of a run that has ended, with the run's own pictures."""
-    if find_spec("onnxscript") is None:
+    if packages.missing_of(packages.CONVERT) is not None:
         return publish_run(better(options.out), options)
     from export.bundle import ExportData  # noqa: PLC0415
     from model.data.dataset import evenly_spaced  # noqa: PLC0415
@@ -81,7 +78,7 @@ def publish_trained(options: TrainOptions, dataset: "Dataset") -> Path | None:
 
 def serve_line(bundle: Path) -> str:
     """The command that serves it."""
-    return command_line("serve", "--bundle", bundle)
+    return command_line("serve", bundle)
 
 
 def _write_card(source: Path, bundle: Path, export_data: "ExportData") -> None:
@@ -90,17 +87,17 @@ def _write_card(source: Path, bundle: Path, export_data: "ExportData") -> None:
     card_of_export(source, bundle, export_data.test)
 
 
-def _bundle_for(loaded: "Checkpoint", name: str) -> Path:
+def _bundle_for(spec: "ModelSpec", name: str) -> Path:
     """bundles/NAME, which an earlier end of this run may have made; NAME-2 and so on where another model lies there."""
     for number in count(1):
         path = _BUNDLES / (name if number == 1 else f"{name}-{number}")
-        if not path.exists() or _is_of(path, loaded):
+        if not path.exists() or _is_of(path, spec):
             return path
     raise AssertionError("This is a bug: numbers have no end.")
 
 
-def _is_of(bundle: Path, loaded: "Checkpoint") -> bool:
-    """Whether a bundle has the name and the origin of this checkpoint."""
+def _is_of(bundle: Path, of: "ModelSpec") -> bool:
+    """Whether a bundle has the name and the origin of this model."""
     import onnx  # noqa: PLC0415
 
     from model.spec import METADATA_KEY, ModelSpec  # noqa: PLC0415
@@ -113,4 +110,4 @@ def _is_of(bundle: Path, loaded: "Checkpoint") -> bool:
         spec = ModelSpec.model_validate_json(metadata[METADATA_KEY])
     except (OSError, ValueError, KeyError):
         return False
-    return (spec.name, spec.source) == (loaded.spec.name, loaded.spec.source)
+    return (spec.name, spec.source) == (of.name, of.source)

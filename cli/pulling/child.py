@@ -10,14 +10,30 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
+import typer
+
+from app import settings
 from app.settings import Settings
-from cli.pulling.asked import asked_of
+from cli.pulling.asked import Asked, asked_of
 from cli.pulling.store import Store
 from cli.terminal import console
+from model.errors import CheckpointError
 from model.hubs.cache import cache_folder
 
 _MODULE = __name__.removesuffix(".pulling.child")
+
+
+BundleOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Bundle folder, .onnx file or model (mixer pull). Default: MIXER_BUNDLE.")
+]
+
+
+def settings_with(bundle: Path | None) -> Settings:
+    """The service's settings, with --bundle in them where it is given. Raises: BadSettings, and as `bundle_of`."""
+    chosen = settings.load()
+    return with_bundle(chosen if bundle is None else chosen.model_copy(update={"bundle": bundle}))
 
 
 def with_bundle(chosen: Settings) -> Settings:
@@ -26,18 +42,31 @@ def with_bundle(chosen: Settings) -> Settings:
     return chosen if bundle == chosen.bundle else chosen.model_copy(update={"bundle": bundle})
 
 
+def with_shadow(chosen: Settings) -> Settings:
+    """The same for a second model, where there is one."""
+    return chosen if chosen.shadow is None else chosen.model_copy(update={"shadow": bundle_of(chosen.shadow)})
+
+
 def bundle_of(model: Path) -> Path:
     """A bundle's folder in place of a model; any other path as it is.
 
-    Raises: CheckpointError for an unknown name; SystemExit with the exit code of a process that failed, which has said
-    why.
+    One in the cache is held from then on: mixer pull --prune leaves it there.
+
+    Raises: CheckpointError for an unknown name, and for a bundle that is removed just now; SystemExit with the exit
+    code of a process that failed, which has said why.
     """
-    asked = asked_of(model)
-    if asked is None:
-        return model
-    made = Store(cache_folder()).find(asked)
+    store, asked = Store(cache_folder()), asked_of(model)
+    bundle = model if asked is None else _found(store, asked) or _pulled(asked.source)
+    if not store.hold(bundle):
+        raise CheckpointError(f"{bundle} was removed from the cache just now; give the command again.")
+    return bundle
+
+
+def _found(store: Store, asked: Asked) -> Path | None:
+    """The bundle that was made before; tells where its check had failed."""
+    made = store.find(asked)
     if made is None:
-        return _pulled(asked.source)
+        return None
     if not made.passed:
         console.print(f"warning: {asked.source}: {made.told}")
     return made.bundle

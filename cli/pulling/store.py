@@ -5,20 +5,22 @@
     models/asked/X.lock     held while that is made
     models/.making-X/       where it is made; what a kill leaves there is removed by the next one
 
-Knows nothing of weights.
+A folder models/KEY is held by every process that uses a bundle in it, and says by its time of change when one last
+began to. Knows nothing of weights.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cli.pulling.asked import Asked
 from model.errors import CheckpointError
 from model.hubs.cache import write_failure
-from model.hubs.lock import alone_with
+from model.hubs.lock import alone_with, hold
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,30 @@ class Store:
     def __init__(self, cache: Path) -> None:
         self._models = cache / "models"
         self._asked = self._models / "asked"
+
+    @property
+    def models(self) -> Path:
+        """The folder of all bundles."""
+        return self._models
+
+    @property
+    def asked(self) -> Path:
+        """The folder that says which of them a name stands for."""
+        return self._asked
+
+    def hold(self, bundle: Path) -> bool:
+        """Keep a bundle of the store from being removed, as long as this process lives; False where it is gone.
+
+        Any other bundle stays as it is.
+        """
+        key = bundle.absolute().parent
+        if key.resolve().parent != self._models.resolve():
+            return True
+        if hold(key) is None:
+            return False
+        with suppress(OSError):  # of another user
+            os.utime(key)
+        return bundle.is_dir()
 
     def find(self, asked: Asked) -> Made | None:
         """The bundle that was made of it, if it is there."""

@@ -32,12 +32,22 @@ class Throughput:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """graphs: at least one. findings: of the graph `judged`, where there was a data set."""
+    """graphs: at least one. findings: of the graph `judged`, where there was a data set.
+
+    is_blank: the head is known to be untrained, though no graph says so.
+    """
 
     graphs: tuple[GraphFacts, ...]
     findings: Findings | None = None
     judged: str = "fp32.onnx"
     throughput: Throughput | None = None
+    is_blank: bool = False
+
+    @property
+    def answers_alike(self) -> bool:
+        """Whether every picture gets the same answer, as of an untrained head: an export gives no canary then."""
+        known = self.spec.network is not None and self.graphs[0].name.endswith(".onnx")
+        return self.is_blank or (known and self.spec.canary is None)
 
     @property
     def spec(self) -> ModelSpec:

@@ -11,6 +11,7 @@ from model.evaluation.findings import Findings
 from model.shifts.corruptions import STRENGTHS
 from model.spec import ModelSpec
 
+UNTRAINED = "The head is untrained: every picture gets the same answer, and nothing is classified. Train it first."
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 1.0)
 _TOP1 = "top-1 accuracy"
 
@@ -43,7 +44,7 @@ def model_card(facts: CardFacts, prose: CardProse, charts: Iterable[str]) -> sch
         ),
         considerations=schema.Considerations(
             use_cases=_described(prose.uses),
-            limitations=_described(prose.limits),
+            limitations=_described((*[UNTRAINED] * facts.answers_alike, *prose.limits)),
             tradeoffs=_described(prose.tradeoffs),
             ethical_considerations=tuple(
                 schema.Risk(name=one.name, mitigation_strategy=one.mitigation or None) for one in prose.risks

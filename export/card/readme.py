@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from export.card.facts import CardFacts
 from export.card.front_matter import BUNDLE, front_matter, split_front_matter
-from export.card.model_card import COVERAGES, architecture_of, input_of, overview_of
+from export.card.model_card import COVERAGES, UNTRAINED, architecture_of, input_of, overview_of
 from export.card.prose import CardProse, DataSheet
 from model.errors import ExportError
 from model.evaluation.evaluate import top1_interval
@@ -50,6 +50,8 @@ def readme(
 def _parts(facts: CardFacts, prose: CardProse, charts: Collection[str], *, is_bundle: bool) -> Iterator[str]:
     spec = facts.spec
     yield f"# {spec.name}"
+    if facts.answers_alike:
+        yield f"**{UNTRAINED}**"
     yield prose.overview or overview_of(spec)
     yield from _list_of("## What it is for", prose.uses)
     if is_bundle or any(graph.spec.metrics for graph in facts.graphs):

@@ -52,8 +52,13 @@ def _opened(weights: Path, remote: Remote | None, labels: tuple[str, ...] | None
         return ArrayNetwork(found.weights, found.spec)
     if labels is not None:
         raise CheckpointError(f"{weights} is a checkpoint, which has labels of its own; expected none beside it.")
-    description = load_description(weights)
-    path = weights / WEIGHTS
+    return open_checkpoint(weights)
+
+
+def open_checkpoint(folder: Path) -> ArrayNetwork:
+    """The network in a checkpoint folder; each tensor is read when it is asked for. Raises CheckpointError."""
+    description = load_description(folder)
+    path = folder / WEIGHTS
     own = own_weights(path, description.config, unwrapped(path, open_safetensors(path), FIRST))
     return ArrayNetwork(own, description.spec, description.images)
 

@@ -5,21 +5,23 @@ A bundle that is signed goes as it is, byte for byte: its signature covers every
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from export.bundle import publish
 from export.card.facts import CardFacts, read_graphs
 from export.card.prose import bring_prose, read_prose
 from export.card.writing import README, write_card
+from export.direct.convert import open_checkpoint
 from export.outgoing.timm_card import timm_readme, with_timm
 from export.outgoing.timm_layout import write_layout
 from export.target import graphs_in
-from export.to_onnx import TorchNetwork
 from model.errors import ExportError
 from model.network import checkpoint as checkpoints
 from model.network.checkpoint import Checkpoint
 from model.network.checkpoint_folder import CONFIG, WEIGHTS
 from model.network.run_folder import better
+from model.spec import ModelSpec
 
 SIGNATURE = "model.sig"
 CHECKPOINT = "checkpoint"  # the folder in a bundle that holds what its graphs were made of
@@ -37,11 +39,10 @@ def collect(source: Path, folder: Path) -> None:
     if graphs_in(source):
         _collect_bundle(source, folder)
     elif (source / CONFIG).is_file():
-        loaded = checkpoints.load(better(source))
-        publish(TorchNetwork(loaded), folder)
+        publish(open_checkpoint(better(source)), folder)
         bring_prose(source, folder)
         write_card(folder, CardFacts(read_graphs(folder)))
-        _add_timm(loaded, folder)
+        _add_timm(checkpoints.load(better(source)), folder)
     else:
         raise ExportError(f"{source} is neither a bundle nor a checkpoint; expected a folder with *.onnx or {CONFIG}.")
 
@@ -59,7 +60,14 @@ def _collect_bundle(bundle: Path, folder: Path) -> None:
     except OSError as error:
         raise ExportError(f"{bundle} cannot be copied: {error}") from error
     if (bundle / CHECKPOINT / CONFIG).is_file():
-        _add_timm(checkpoints.load(bundle / CHECKPOINT), folder)
+        loaded = checkpoints.load(bundle / CHECKPOINT)
+        _add_timm(replace(loaded, spec=_served_spec(bundle, loaded.spec)), folder)
+
+
+def _served_spec(bundle: Path, spec: ModelSpec) -> ModelSpec:
+    """What the graphs say, as they may have got a reference since; the checkpoint's where they are of other classes."""
+    served = read_graphs(bundle)[0].spec
+    return served if (served.labels, served.image_size) == (spec.labels, spec.image_size) else spec
 
 
 def _expect_no_links(bundle: Path) -> None:

@@ -18,7 +18,7 @@ def timm_readme(checkpoint: Checkpoint, prose: CardProse, num_bytes: int, graphs
     """num_bytes: of the file of weights. graphs: of a bundle that lies beside it."""
     network = Network(**{size: getattr(checkpoint.model.config, size) for size in Network.model_fields})
     weights = GraphFacts(WEIGHTS, num_bytes, checkpoint.spec.model_copy(update={"network": network}))
-    facts = CardFacts(tuple(graphs) or (weights,))
+    facts = CardFacts(tuple(graphs) or (weights,), is_blank=not checkpoint.model.head.weight.any())
     libraries = (TIMM, *BUNDLE) if graphs else (TIMM,)
     return readme(facts, prose, (), "\n\n".join(_usage(checkpoint)), libraries)
 

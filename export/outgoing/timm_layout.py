@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from model.errors import ExportError
+from model.hubs.timm_config import OWN_KEY
 from model.network.checkpoint import Checkpoint
 from model.network.checkpoint_folder import CONFIG, WEIGHTS, write_failure
 from model.spec import Fit, ModelSpec
@@ -91,7 +92,10 @@ def timm_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 
 def timm_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What stands in config.json: the entry point with its arguments, the labels, and pretrained_cfg."""
+    """What stands in config.json: the entry point with its arguments, the labels, pretrained_cfg, and our own spec.
+
+    timm passes over the spec, by which this project answers with the temperature and the threshold of before.
+    """
     config, spec = checkpoint.model.config, checkpoint.spec
     return {
         "architecture": _OWN_NAME if needs_entry_point(config) else _NAMES[_fixed(config)],
@@ -101,6 +105,7 @@ def timm_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "label_names": list(spec.labels),
         "model_args": model_args(config),
         "pretrained_cfg": _pretrained_cfg(config, spec),
+        OWN_KEY: {"spec": spec.model_dump(mode="json", exclude={"canary", "network"}, exclude_none=True)},
     }
 
 

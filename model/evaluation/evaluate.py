@@ -74,14 +74,20 @@ def evaluate(
 
 
 def all_logits(
-    logits_of: Callable[[Pixels], Logits], images: ImageSet, places: slice = slice(None), *, batch_size: int = 256
+    logits_of: Callable[[Pixels], Logits],
+    images: ImageSet,
+    places: slice = slice(None),
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float64]:
-    """Logits [N, K] of every picture, or of those at `places`, in batches."""
+    """Logits [N, K] of every picture, or of those at `places`, in batches. progress: told (pictures done, of all)."""
     start, stop, _ = places.indices(len(images))
-    batches = [
-        np.asarray(logits_of(images.pixels[first : min(first + batch_size, stop)]), dtype=np.float64)
-        for first in range(start, stop, batch_size)
-    ]
+    batches = []
+    for first in range(start, stop, batch_size):
+        end = min(first + batch_size, stop)
+        batches.append(np.asarray(logits_of(images.pixels[first:end]), dtype=np.float64))
+        progress(end - start, stop - start)
     return np.concatenate(batches) if batches else np.empty((0, 0))
 
 

@@ -100,6 +100,7 @@ def measure_unfamiliar(
     *,
     num_generated: int,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Unfamiliar]:
     """For generated pictures of each kind, and for `pictures` by name. logits: [N, K] of the data's pictures."""
     shape = (num_generated, spec.image_size, spec.image_size, spec.channels)
@@ -107,10 +108,12 @@ def measure_unfamiliar(
         name: make(np.random.default_rng([seed, index]), shape) for index, (name, make) in enumerate(UNFAMILIAR.items())
     }
     familiar = energies(logits)
-    found = {}
-    for name, pixels in {**generated, **pictures}.items():
+    found: dict[str, Unfamiliar] = {}
+    kinds = {**generated, **pictures}
+    for name, pixels in kinds.items():
         others = _shifted_logits(logits_of, pixels, spec, lambda pixels, _: pixels, (seed,))
         found[name] = Unfamiliar(num_pictures=len(pixels), auroc=auroc(familiar, energies(others)))
+        progress(len(found), len(kinds))
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model.errors import MixerError
 from model.heads.gathering import expect_classes, gather
 from model.heads.learning import learn
 from model.heads.pictures import Picture, evenly
@@ -37,17 +38,42 @@ class Compared:
     images_per_s: float
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A network that could not be had, and why, in one line."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """rows: best first. failed: the others, in the order in which they were named."""
+
+    rows: tuple[Compared, ...]
+    failed: tuple[Failed, ...] = ()
+
+
 def compare(
     data: Path,
     sources: Sequence[str],
     callbacks: TrainCallbacks,
     clock: Callable[[], float] = time.perf_counter,
-) -> list[Compared]:
-    """A row for each network, best first. What is found about the pictures is told once. Raises MixerError."""
+) -> Comparison:
+    """A row for each network. What is found about the pictures is told once.
+
+    Raises: MixerError of what is wrong with the pictures; a network that cannot be had ends nothing.
+    """
     rows: list[Compared] = []
+    failed: list[Failed] = []
     for source in sources:
         options = TrainOptions(data=data, init=source, freeze=True)
-        start, began = open_frozen(options, callbacks), clock()
+        try:
+            start = open_frozen(options, callbacks)
+        except MixerError as error:
+            failed.append(Failed(source, str(error)))
+            continue
+        began = clock()
         whole, listed = gather(start, options, options.chosen_recipe(), callbacks)
         expect_classes(whole, listed, data)
         if not rows:
@@ -67,7 +93,7 @@ def compare(
                 _images_per_s(start, listed.train, clock),
             )
         )
-    return sorted(rows, key=lambda row: -row.top1)
+    return Comparison(tuple(sorted(rows, key=lambda row: -row.top1)), tuple(failed))
 
 
 def _images_per_s(start: FrozenStart, pictures: Sequence[Picture], clock: Callable[[], float]) -> float:

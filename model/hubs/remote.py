@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from model.spec import Fit, Interpolation
+from model.spec import Fit, Interpolation, ModelSpec
 
 PAPER_FIT = Fit(mode="crop", crop_percentage=0.875)  # shorter side to 256, central 224
 
@@ -19,6 +19,7 @@ class Remote:
     is_imagenet1k: its classes are those of ILSVRC 2012.
     mirror: the variable of the environment that names another host.
     notes: what is not quite as its host has it, a line each.
+    spec: what this project has written beside the weights; None for weights of others.
     """
 
     url: str
@@ -36,3 +37,4 @@ class Remote:
     revision: str = "main"
     has_config: bool = False
     notes: tuple[str, ...] = ()
+    spec: ModelSpec | None = None

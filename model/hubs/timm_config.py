@@ -1,7 +1,8 @@
 """timm's config.json: what it says of a repository's pictures and labels. Knows no tensors and no hosts.
 
 Its keys are those of timm's `pretrained_cfg`: input_size, mean, std, interpolation, crop_pct, crop_mode, beside
-architecture, num_classes, label_names and label_descriptions. Older files have all of them at the top.
+architecture, num_classes, label_names and label_descriptions. Older files have all of them at the top. Those that this
+project has written have its own spec, too, under OWN_KEY.
 """
 
 import json
@@ -12,10 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from pydantic import ValidationError
+
 from model.errors import CheckpointError
 from model.hubs.remote import Remote
-from model.spec import Fit, Interpolation
+from model.spec import Fit, Interpolation, ModelSpec
 
+OWN_KEY = "mixer_serve"
 _MIXERS = "mixer_"  # timm's architectures of the paper; gMixer, ResMLP and gMLP have other layers
 _IMAGENET_CLASSES = 1000
 _MOST_OF_A_PIXEL = 1000  # of a mean, which is a share of 1; some have 255 there
@@ -28,6 +32,7 @@ _DEFAULTS = {
     "std": (0.5,) * 3,
 }
 _NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # of Unicode: what controls a terminal, ends a line or is no character
+_OTHER_SPEC = "its spec is of another version of mixer-serve: temperature, threshold and label sets are not kept."
 _BORDER = "crop_mode 'border' adds black strips there, and the picture's own border color here."
 
 
@@ -67,8 +72,11 @@ def _described(remote: Remote, content: Mapping[str, Any]) -> Remote:
     given = {**_DEFAULTS, **content, **(pretrained if isinstance(pretrained, Mapping) else {})}
     num_classes = content.get("num_classes", given.get("num_classes"))
     labels = _labels(given.get("label_names"), given.get("label_descriptions"))
+    spec, notes = _own_spec(content.get(OWN_KEY))
+    border = (_BORDER,) if given["crop_mode"] == "border" and spec is None else ()
     return replace(
         remote,
+        spec=spec,
         has_config=False,
         pixel_mean=_pixel_values("mean", given["mean"]),
         pixel_std=_pixel_values("std", given["std"]),
@@ -77,8 +85,23 @@ def _described(remote: Remote, content: Mapping[str, Any]) -> Remote:
         gelu=_gelu(content.get("model_args")),
         labels=labels,
         is_imagenet1k=labels is None and num_classes == _IMAGENET_CLASSES,
-        notes=(_BORDER,) if given["crop_mode"] == "border" else (),
+        notes=(*border, *notes),
     )
+
+
+def _own_spec(told: Any) -> tuple[ModelSpec | None, tuple[str, ...]]:
+    """What this project has written into the file, and a line where that is of a version with other fields."""
+    if not isinstance(told, Mapping):
+        return None, ()
+    try:
+        spec = ModelSpec.model_validate(told.get("spec"))
+    except ValidationError:
+        return None, (_OTHER_SPEC,)
+    texts = (*spec.labels, spec.name, spec.version, spec.variant, spec.source.origin, spec.source.license)
+    wrong = next((text for text in texts if not _is_line(text)), None)
+    if wrong is not None:
+        raise ValueError(f"has {wrong!r} in its spec; expected a line of text.")
+    return spec, ()
 
 
 def _pixel_values(name: str, values: Any) -> tuple[float, ...]:

@@ -69,9 +69,11 @@ def _prepared(path: Path, weights: MixerWeights, remote: Remote) -> MixerWeights
 def _spec(
     path: Path, layout: Layout, config: MixerConfig, labels: tuple[str, ...] | None, remote: Remote | None
 ) -> ModelSpec:
-    labels = labels if labels is not None or remote is None else remote.labels
+    labels = labels if labels is not None or remote is None or remote.spec is not None else remote.labels
     if labels is not None and len(labels) != config.num_classes:
         raise CheckpointError(f"{path} has {config.num_classes} classes; expected as many labels, not {len(labels)}.")
+    if remote is not None and remote.spec is not None:
+        return _own_spec(path, remote.spec, config, labels)
     return ModelSpec(
         name=path.stem if remote is None else Path(remote.filename).stem,
         variant=variant_name(config),
@@ -84,6 +86,16 @@ def _spec(
         interpolation=layout.interpolation if remote is None else remote.interpolation,
         source=Source(origin=f"{path.name}, {layout.name} layout" if remote is None else without_user(remote.url)),
     )
+
+
+def _own_spec(path: Path, spec: ModelSpec, config: MixerConfig, labels: tuple[str, ...] | None) -> ModelSpec:
+    """The spec that this project wrote beside the weights; a canary and sizes are an export's to add."""
+    for name in ("image_size", "patch_size", "channels", "num_classes"):
+        if getattr(spec, name) != getattr(config, name):
+            raise CheckpointError(
+                f"{path} has {name} {getattr(config, name)}; expected {getattr(spec, name)}, as the spec beside it has."
+            )
+    return spec.model_copy(update={"labels": labels or spec.labels, "canary": None, "network": None})
 
 
 def imagenet1k_labels() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app import main
+from app import composition, main
 from app.engine.engine import Engine, EngineOptions
 from app.engine.runners import SessionRunner
 from app.errors import BadSettings, EngineError
@@ -66,7 +66,7 @@ def test_every_option_of_the_engine_comes_from_the_settings(bundle: Path) -> Non
         "tensorrt_cache": bundle,
         "bundle_key": bundle,
     }
-    assert main.engine_options(Settings(**options)) == EngineOptions(**options)
+    assert composition.engine_options(Settings(**options)) == EngineOptions(**options)
     assert {field.name for field in fields(EngineOptions)} == set(options)
 
 
@@ -76,7 +76,7 @@ def test_a_bundle_that_goes_while_it_is_opened_stops_the_start_in_one_line(
     def gone(*_: object, **__: object) -> None:
         raise FileNotFoundError(2, "No such file or directory", str(bundle / "fp32.onnx"))
 
-    monkeypatch.setattr(main, "open_bundle", gone)
+    monkeypatch.setattr(composition, "open_bundle", gone)
     with pytest.raises(EngineError) as refused:
         main.create_service(Settings(bundle=bundle))
     assert str(refused.value) == (
@@ -99,8 +99,8 @@ def test_bundles_of_the_same_graphs_share_a_session(tmp_path: Path, monkeypatch:
     several(tmp_path, "a", "b")
     several(tmp_path, "c", version="8")
     built: list[Engine] = []
-    honest = main.build_classifier
-    monkeypatch.setattr(main, "build_classifier", lambda *of, **more: built.append(of[1]) or honest(*of, **more))
+    honest = composition.build_classifier
+    monkeypatch.setattr(composition, "build_classifier", lambda *of, **more: built.append(of[1]) or honest(*of, **more))
     main.create_service(settings_for(tmp_path))
     a, b, c = (cast(SessionRunner, engine.pool[0].runner)._session for engine in built)
     assert a is b
@@ -112,14 +112,14 @@ def test_a_process_opens_as_many_bundles_at_once_as_it_has_cpus(
     cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = threading.Barrier(cpus)
-    honest = main.open_bundle
+    honest = composition.open_bundle
 
     def open_bundle(*of: Any, **more: Any) -> Opened:
         together.wait(60)  # it breaks unless so many are here
         return honest(*of, **more)
 
-    monkeypatch.setattr(main, "usable_cpus", lambda: cpus)
-    monkeypatch.setattr(main, "open_bundle", open_bundle)
+    monkeypatch.setattr(composition, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(composition, "open_bundle", open_bundle)
     names = "abc"
     main.create_service(settings_for(several(tmp_path, *names)))
     assert together.n_waiting == 0
@@ -131,8 +131,8 @@ def test_a_process_opens_as_many_bundles_at_once_as_it_has_cpus(
 def test_workers_share_the_cpus_when_they_open_bundles_and_a_gpu_gets_one_at_a_time(
     provider: Any, cpus: int, workers: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "usable_cpus", lambda: cpus)
-    assert main._at_once(Settings(provider=provider), workers) == at_once
+    monkeypatch.setattr(composition, "usable_cpus", lambda: cpus)
+    assert composition.at_once(Settings(provider=provider), workers) == at_once
 
 
 def test_the_first_bad_bundle_by_name_stops_the_start_with_its_words(
@@ -141,7 +141,7 @@ def test_the_first_bad_bundle_by_name_stops_the_start_with_its_words(
     several(tmp_path, "a", "d")
     for bad in "cb":
         (several(tmp_path, bad) / bad / "fp32.onnx").write_bytes(b"no graph")
-    monkeypatch.setattr(main, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(composition, "usable_cpus", lambda: 4)
     with pytest.raises(EngineError, match=rf"^{tmp_path}/b/fp32\.onnx cannot be opened on CPUExecutionProvider: "):
         main.create_service(settings_for(tmp_path))
 

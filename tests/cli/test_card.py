@@ -1,5 +1,6 @@
 """`mixer export`, `mixer card` and `mixer evaluate --robustness` from end to end, on a toy."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from model.network import checkpoint
 from tests.export.toy_checkpoints import noise, toy_checkpoint
@@ -67,6 +69,18 @@ def test_an_export_leaves_a_short_card_and_the_command_a_full_one(
     assert "--precision is 'auto'; expected that of a graph in" in capsys.readouterr().err
     assert mixer("export", source, bundle, "--precisions", "fp32") == 0
     assert (bundle / "README.md").read_text(encoding="utf-8").count("(charts/") == 0, "the graphs are others now"
+
+
+def test_a_card_shows_how_far_each_of_its_parts_is(
+    mixer: Callable[..., int], source: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mixer("export", source, tmp_path / "bundle", "--precisions", "fp32") == 0
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr("cli.terminal.console", screen)
+    assert mixer("card", tmp_path / "bundle", data, "--pictures", "4") == 0
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    for part, count in (("judging pictures", "6/6"), ("changing pictures", "91/91"), ("pictures of no class", "4/4")):
+        assert re.search(rf"{part}[^\n]* ?{count}", shown), shown
 
 
 def test_an_evaluation_tells_and_writes_all_of_it(

@@ -72,7 +72,7 @@ def test_the_end_says_how_the_last_epoch_did_and_which_command_comes_next(folder
     assert told.splitlines()[-3:] == [
         "next:",
         "  mixer export 'runs/a b' 'bundles/a b' --data 'my photos'",
-        "  mixer serve --bundle 'bundles/a b'",
+        "  mixer serve 'bundles/a b'",
     ]
 
 
@@ -100,8 +100,8 @@ def test_the_commands_that_are_printed_run(folder: Path, environment: dict[str, 
     )
     assert exported.returncode == 0, exported.stderr
     serve = shlex.split(trained.stdout.splitlines()[-1])
-    assert serve[:5] == [sys.executable, "-m", "cli", "serve", "--bundle"]
-    assert (folder / serve[5] / "fp32.onnx").is_file()
+    assert serve[:4] == [sys.executable, "-m", "cli", "serve"]
+    assert (folder / serve[4] / "fp32.onnx").is_file()
 
 
 # --- best or last ---

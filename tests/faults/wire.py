@@ -28,7 +28,8 @@ from app.telemetry import logs
 from app.server import serve as server
 from app.engine.engine import open_engine
 from app.engine.runners import SessionRunner
-from app.main import create_service, engine_options
+from app.composition import engine_options
+from app.main import create_service
 from app.settings import load
 
 gate = threading.Semaphore(0)

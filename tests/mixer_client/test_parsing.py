@@ -94,8 +94,12 @@ def test_what_is_no_answer_of_this_service_is_a_bad_answer(content: bytes) -> No
 
 
 def test_an_output_of_the_open_inference_protocol_is_read_as_it_is() -> None:
-    found = parsing.raw_embedding_of(asked(httpx.Response(200, json={"outputs": [{"data": [3, -4.5]}]})))
-    assert (found.typecode, list(found)) == ("f", [3.0, -4.5])
+    outputs = {"outputs": [{"data": [3, -4.5]}]}
+    found = parsing.raw_embedding_of(asked(httpx.Response(200, json=outputs)))
+    assert (found.values.typecode, list(found.values), found.model) == ("f", [3.0, -4.5], None)
+    told = {"model_version": "7", "parameters": {"model": "colours", "precision": "int8"}}
+    found = parsing.raw_embedding_of(asked(httpx.Response(200, json={**told, **outputs})))
+    assert found.model == ModelName("colours", "7", "int8")
 
 
 def test_a_bad_embedding_is_a_bad_answer() -> None:

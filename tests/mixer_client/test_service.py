@@ -28,6 +28,7 @@ from mixer_client import (
     UnknownModel,
     UnsupportedFormat,
 )
+from tests.app.collector import collecting
 from tests.app.color_bundle import BLUE, GREEN, RED, image
 from tests.app.servers import PATIENCE_S, ROOT, Server
 from tests.faults.wire import gated, served
@@ -353,3 +354,21 @@ def test_a_program_that_uses_it_passes_a_strict_type_checker(tmp_path: Path) -> 
     unsound = checked("unsound.py").stdout
     assert "unsound.py:2: error: Incompatible types in assignment" in unsound
     assert 'unsound.py:3: error: Argument 1 to "classify"' in unsound
+
+
+def test_a_callers_span_is_the_parent_of_the_services(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = pytest.importorskip("opentelemetry.trace")
+    parent = trace.SpanContext(7, 8, is_remote=False, trace_flags=trace.TraceFlags(1))
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        with served(bundle, "--workers", "1") as running:
+            running.wait_until_serving()
+            with (
+                Client(address(running), timeout_s=PATIENCE_S) as client,
+                trace.use_span(trace.NonRecordingSpan(parent)),
+            ):
+                found = client.classify(image(RED))
+            span = collector.of_trace(f"{7:032x}")["POST /classify"]
+    assert span.parent_span_id.hex() == f"{8:016x}"
+    assert found.request_id in str(span)

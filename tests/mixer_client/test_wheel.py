@@ -56,7 +56,7 @@ def test_the_client_needs_httpx_alone_and_no_extra_nothing(unpacked: Path) -> No
     assert needed(unpacked, "") == set()
 
 
-@pytest.mark.parametrize("extra", ["cpu", "gpu", "bulk", "grpc", "train", "export", "distillation", "dev"])
+@pytest.mark.parametrize("extra", ["cpu", "gpu", "bulk", "grpc", "otel", "train", "export", "distillation", "dev"])
 def test_every_other_extra_brings_the_server(extra: str, unpacked: Path) -> None:
     assert needed(unpacked, "server") <= needed(unpacked, extra)
 
@@ -109,5 +109,5 @@ def test_the_image_installs_what_the_extras_name_and_never_the_project_itself(tm
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     ).stdout
     names = {canonicalize_name(Requirement(line).name) for line in printed.splitlines()}
-    assert {"fastapi", "onnxruntime", "grpcio", "huggingface-hub"} <= names
+    assert {"fastapi", "onnxruntime", "grpcio", "huggingface-hub", "opentelemetry-sdk"} <= names
     assert not {"mixer-serve", "torch"} & names

@@ -24,7 +24,7 @@ from app.engine.runners import Patches
 from app.errors import BadRequest, NotReady, QueueFull, ServiceError, forget_frames
 from app.http import problems
 from app.http.dispatcher import Application, AsgiEndpoint
-from app.http.request_log import Access, timing_of
+from app.http.request_log import timing_of
 from app.http.upload_budget import BodyReservation
 from app.inference.answer import Asked, wanted_of
 from app.inference.classifier import Classifier
@@ -56,7 +56,7 @@ class Stream:
             router, PATH, endpoint.described, descriptions.STREAM,
             method="POST", description=self.stream.__doc__, needs_key=classification.keys.locked,
         )  # fmt: skip
-        app.dispatch("POST", PATH, Access(endpoint, classification.metrics))
+        app.dispatch("POST", PATH, classification.access(endpoint))
         app.include_router(router)
 
     async def stream(self, request: Request, model: str | None = None, **asked: Unpack[Asked]) -> Response:
@@ -64,7 +64,7 @@ class Stream:
         classification = self.classification
         classification.expect_key(request)
         classification.release(request)
-        wanted_of(classification.models.classifier(model).spec, asked)
+        wanted_of(classification.asked(request, model).classifier.spec, asked)
         if request.scope["http_version"] == "1.0":
             raise BadRequest("The request is of HTTP/1.0, which has no chunks to answer in; expected HTTP/1.1.")
         if len(self.under_way) >= _MOST_STREAMS:
@@ -170,7 +170,7 @@ class _Run:
     async def _admitted(self) -> tuple[Classifier, BackgroundPermits[Patches, Scores]]:
         """A permit for one more, once there is room for it. Raises: NotReady, UnknownModel."""
         while True:
-            classifier = self._classification.models.classifier(self._model)  # which may be another one by now
+            classifier = self._classification.asked(self._request, self._model).classifier  # maybe another one by now
             if len(self._tasks) < classifier.background_window and self._lines_bytes < _MOST_UNREAD_BYTES:
                 try:
                     return classifier, classifier.admit_in_background(self._deadline())

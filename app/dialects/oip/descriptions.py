@@ -124,7 +124,7 @@ _REQUEST = {
 }
 _ANSWER = Answer(
     _object(
-        model_name=_TEXT, model_version=_TEXT, id=_TEXT,
+        model_name=_TEXT, model_version=_TEXT, id=_TEXT, parameters=_object(model=_TEXT, precision=_TEXT),
         outputs=_list(
             _object(name=_TEXT, datatype=_TEXT, shape=_SHAPE, data=_list({}), parameters={"type": "object"})
         ),
@@ -132,6 +132,7 @@ _ANSWER = Answer(
     {
         "model_name": "clothes",
         "model_version": "1",
+        "parameters": {"model": "clothes", "precision": "int8"},
         "outputs": [{"name": "probabilities", "datatype": "BYTES", "shape": [1, 1], "data": ["0.997307:4:pants"]}],
     },
 )  # fmt: skip

@@ -112,7 +112,7 @@ class _Told:
         return _json([metadata.index_entry(model) for model in self.serving.models])
 
     def _statistics(self, model: Model) -> dict[str, Any]:
-        return statistics.of_model(model, self.serving.metrics, alone=len(self.serving.models) == 1)
+        return statistics.of_model(model, self.serving.metrics, alone=self.serving.is_alone)
 
     def _asked(self, request: Request) -> Model:
         path = request.path_params

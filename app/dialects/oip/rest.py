@@ -44,7 +44,9 @@ def answer(answered: Answered) -> Response:
     """The outputs that were asked for."""
     query, model = answered.query, answered.model
     outputs = outputs_of(query.options, model.classifier, answered.answers)
-    head: dict[str, Any] = {"model_name": model.name, "model_version": model.classifier.spec.version}
+    named = model.classifier.named
+    head: dict[str, Any] = {"model_name": model.name, "model_version": named["version"]}
+    head["parameters"] = {"model": named["name"], "precision": named["precision"]}  # model_name is the one asked for
     if query.options.id:
         head["id"] = query.options.id
     raw = [output.raw() for output in outputs if output.wish.binary]

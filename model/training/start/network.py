@@ -86,7 +86,6 @@ def spec_of(
     base: checkpoint.Checkpoint | None,
 ) -> ModelSpec:
     """What the result is called, and how it is to be used."""
-    origin = f"trained on {options.data.name}" + (f" from {base.spec.name}" if base is not None else "")
     return ModelSpec(
         name=options.name or options.out.resolve().name,
         variant=variant_name(config),
@@ -97,5 +96,15 @@ def spec_of(
         labels=labels,
         fit=seen.fit,
         interpolation=seen.interpolation,
-        source=Source(origin=origin, license=options.license),
+        source=Source(origin=_origin(options, base), license=options.license),
     )
+
+
+def _origin(options: TrainOptions, base: checkpoint.Checkpoint | None) -> str:
+    """Where the weights are from, as cards tell it."""
+    pictures = f"the pictures in {options.data.name}"
+    if base is None:
+        return f"trained on {pictures}"
+    if options.freeze:
+        return f"head trained on {pictures}, all other weights those of {base.spec.name}"
+    return f"trained on {pictures}, starting with the weights of {base.spec.name}"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from app.composition import build_classifier, build_decoding, engine_options
 from app.engine.runners import Patches
 from app.explanation.baselines import baseline_of
 from app.explanation.explainer import Explainer, Explanation
 from app.explanation.wanted import Wanted
-from app.main import build_classifier, build_decoding, engine_options
 from app.serving.bundles import find_bundles, open_bundle
 from app.settings import Settings
 from app.telemetry.metrics import Metrics

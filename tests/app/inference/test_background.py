@@ -194,3 +194,85 @@ def test_its_places_are_those_of_all_who_share_them() -> None:
     with pytest.raises(QueueFull, match="16 of 16 places in the queue are taken"):
         one.take_in_background(1, 1, 0.0, math.inf)
     assert background.taken == 3
+
+
+@in_virtual_time
+async def test_spare_time_begins_when_nothing_waits_or_runs_and_nobody_is_inside() -> None:
+    bench = Bench(FakeRun(gated=True), max_batch_size=4)
+    await bench.batcher.until_free(1)  # at once
+    images = bench.submit_all([1, 2, 3, 4, 5])
+    free = asyncio.create_task(bench.batcher.until_free(1))
+    for count in (1, 2):
+        await bench.run.begun(count)
+        assert not free.done()
+        bench.run.release()
+    assert await answers_of(images) == [10, 20, 30, 40, 50]
+    await free
+
+
+@in_virtual_time
+async def test_spare_time_is_there_while_fewer_are_inside_than_instances_could_run() -> None:
+    bench = Bench(FakeRun(gated=True), max_batch_size=4, instances=2)
+    images = bench.submit_all([1])
+    await bench.run.begun(1)
+    await bench.batcher.until_free(2)  # the other instance is idle
+    more = bench.submit_all([2])
+    free = asyncio.create_task(bench.batcher.until_free(2))
+    await bench.run.begun(2)
+    assert not free.done()
+    bench.run.release()
+    await free
+    bench.run.release()
+    assert await answers_of(images + more) == [10, 20]
+
+
+@in_virtual_time
+async def test_spare_time_comes_after_explanations_too() -> None:
+    bench = Bench(FakeRun(gated=True), max_batch_size=4)
+    background = asyncio.create_task(_in_background(bench, [1, 2]))
+    await bench.run.begun(1)
+    free = asyncio.create_task(bench.batcher.until_free(1))
+    bench.run.release()
+    await bench.run.begun(2)
+    assert not free.done()
+    bench.run.release()
+    await background
+    await free
+
+
+@in_virtual_time
+async def test_who_no_longer_waits_for_spare_time_is_not_told() -> None:
+    bench = Bench(FakeRun(gated=True))
+    images = bench.submit_all([1])
+    await bench.run.begun(1)
+    free = asyncio.create_task(bench.batcher.until_free(1))
+    await asyncio.sleep(0)
+    free.cancel()
+    bench.run.release()
+    assert await answers_of(images) == [10]
+    await bench.batcher.until_free(1)
+
+
+@in_virtual_time
+async def test_what_is_run_in_spare_time_holds_no_permit_and_goes_behind_all_others() -> None:
+    bench = Bench(FakeRun(gated=True), max_batch_size=4, queue_capacity=1)
+    with bench.batcher.in_spare_time() as permits:
+        spare = permits.answers([1, 2], LONG_S)
+        assert bench.batcher.admission.inside == 0
+        await bench.run.begun(1)
+        images = bench.submit_all([7])
+        for count in (2, 3):
+            bench.run.release()
+            await bench.run.begun(count)
+        bench.run.release()
+        assert [one.answer for one in await asyncio.gather(*spare)] == [10, 20]
+    assert bench.run.batches == [[1], [7], [2]]
+    assert await answers_of(images) == [70]
+
+
+@in_virtual_time
+async def test_there_is_no_spare_time_at_the_end() -> None:
+    bench = Bench()
+    await bench.batcher.close(0)
+    with pytest.raises(NotReady):
+        bench.batcher.in_spare_time()

@@ -126,6 +126,17 @@ def test_models_count_in_the_memory_of_a_worker_by_their_number_and_size(
     assert shape(bundle=tmp_path, decode_memory_bytes=350_000_000)[0] == workers
 
 
+def test_a_shadow_counts_as_one_more_model_unless_it_is_one_of_them(on: Any, tmp_path: Path) -> None:
+    on(8, memory=GIGABYTE)
+    for name in ("several/a", "several/b", "apart"):
+        written(tmp_path / name, 30_000_000)
+    memory = {"decode_memory_bytes": 350_000_000}
+    assert shape(bundle=tmp_path / "apart", **memory)[0] == 3
+    assert shape(bundle=tmp_path / "apart", shadow=tmp_path / "several" / "a", **memory)[0] == 2
+    assert shape(bundle=tmp_path / "several", **memory)[0] == 2
+    assert shape(bundle=tmp_path / "several", shadow=Path("b"), **memory)[0] == 2
+
+
 def test_of_a_models_graphs_the_one_that_runs_counts(on: Any, tmp_path: Path) -> None:
     on(8, memory=GIGABYTE)
     written(tmp_path, 200_000_000, "fp32")

@@ -1,5 +1,6 @@
 """Log lines on standard error, as text or as JSON."""
 
+import contextvars
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.telemetry import logs
+from app.telemetry.tracing import CURRENT, SpanId, Trace
 
 UTC_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -166,3 +168,27 @@ def test_a_message_is_one_line_with_an_end(log_format: str, capsys: pytest.Captu
     assert said == "a\\nERROR b\\x1b[2J\\u2028\\r"
     assert len(second) < 5000
     assert "(50000 characters)" in second
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_line_of_a_traced_request_has_its_ids_and_no_other_has(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(log_format, "info")
+    trace = Trace(SpanId(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD), None, 0.0, lambda spans: None)
+
+    def inside() -> None:
+        CURRENT.set(trace)
+        logging.getLogger("mixer.test").info("inside")
+
+    contextvars.copy_context().run(inside)
+    logging.getLogger("mixer.test").info("outside")
+    inside_line, outside_line = capsys.readouterr().err.splitlines()
+    if log_format == "json":
+        fields = json.loads(inside_line)
+        assert fields["message"] == "inside"
+        assert (fields["trace_id"], fields["span_id"]) == ("0af7651916cd43dd8448eb211c80319c", "000000000000b7ad")
+        assert not {"trace_id", "span_id"} & json.loads(outside_line).keys()
+    else:
+        assert inside_line.endswith("inside trace_id=0af7651916cd43dd8448eb211c80319c span_id=000000000000b7ad")
+        assert outside_line.endswith("mixer.test outside")

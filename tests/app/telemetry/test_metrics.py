@@ -59,6 +59,14 @@ NOT_YET = {  # after the traffic below, with one model and without keys, reloads
     "mixer_model_runs": {"model"},
     "mixer_model_classified_requests": {"model"},
     "mixer_model_last_run_timestamp_seconds": {"model"},
+    "mixer_shadow_images": {"model", "shadow", "outcome"},
+    "mixer_shadow_disagreements": {"model", "shadow", "label", "shadow_label"},
+    "mixer_shadow_probability_difference": {"model", "shadow"},
+    "mixer_shadow_uncertain": {"model", "shadow", "uncertain"},
+    "mixer_shadow_infer_seconds": {"model", "shadow", "role"},
+    "mixer_shadow_info": {"provider", "precision", "model", "version"},
+    "mixer_shadow_answering": {"shadow"},
+    "mixer_shadow_stops": {"shadow", "reason"},
 }
 
 
@@ -154,7 +162,8 @@ async def test_nothing_is_counted_before_it_happens(reason: str, serve: Serve) -
 
 
 def test_the_list_of_names_is_complete() -> None:
-    source = (Path(__file__).resolve().parents[3] / "app" / "telemetry" / "metrics.py").read_text(encoding="utf-8")
+    folder = Path(__file__).resolve().parents[3] / "app" / "telemetry"
+    source = "".join((folder / name).read_text(encoding="utf-8") for name in ("metrics.py", "shadow_metrics.py"))
     assert set(re.findall(r'"(mixer_\w+)"', source)) == set(NAMES) | set(NOT_YET)
 
 

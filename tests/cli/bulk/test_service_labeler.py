@@ -69,6 +69,10 @@ async def test_a_service_embeds_as_the_graph_does_and_not_scaled(serve: Serve) -
 
 Answers = Callable[[httpx.Request], Awaitable[httpx.Response]]
 NAMED = {"name": "colours", "version": "7", "precision": "fp32"}
+VECTOR = {
+    "model_name": "a name to ask by", "model_version": "7", "parameters": {"model": "colours", "precision": "fp32"},
+    "outputs": [{"data": [1.0]}],
+}  # fmt: skip
 LABELS = {"model": NAMED, "predictions": [{"label": "red", "index": 0, "probability": 1.0}]}
 INFO = ModelInfo("a name to ask by", "colours", "7", "fp32", 3, True)
 
@@ -247,3 +251,34 @@ async def test_another_model_that_answers_under_way_stops_the_command(change: di
     assert isinstance(first, Labelled)
     with pytest.raises(ServiceFailed, match=r"answers with .* now; expected colours 7 fp32, with which this began"):
         await anext(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": {"model": "others", "precision": "fp32"}},
+        {"parameters": {"model": "colours", "precision": "int8"}},
+        {"model_version": "8"},
+    ],
+)
+async def test_another_model_that_embeds_under_way_stops_the_command(change: dict[str, object]) -> None:
+    answers = [VECTOR, VECTOR | change]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        del request
+        return httpx.Response(200, json=answers.pop(0))
+
+    found = labeler_of(answer, EMBED, concurrency=1).outcomes(entries(b"x", b"x"))
+    _, first = await anext(found)
+    assert isinstance(first, Embedded)
+    with pytest.raises(ServiceFailed, match=r"answers with .* now; expected colours 7 fp32, with which this began"):
+        await anext(found)
+
+
+async def test_a_service_that_does_not_tell_which_model_embeds_is_trusted() -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        del request
+        return httpx.Response(200, json={name: VECTOR[name] for name in ("model_name", "model_version", "outputs")})
+
+    (outcome,) = await outcomes_of(labeler_of(answer, EMBED))
+    assert isinstance(outcome, Embedded)

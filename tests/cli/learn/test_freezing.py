@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,18 @@ def test_one_command_makes_a_checkpoint_and_a_bundle_and_says_what_serves_it(fol
     assert "network     bundles/clothes" in told
     lines = out.splitlines()
     serve = lines[lines.index("next:") + 1]
-    assert shlex.split(serve) == ["mixer", "serve", "--bundle", "bundles/photos"]
+    assert shlex.split(serve) == ["mixer", "serve", "bundles/photos"]
     assert '"dark"' in run("inspect", "bundles/photos")[0]
     assert lines[-1] == "  mixer train photos --init checkpoints/photos --unfreeze"
+
+
+def test_a_bundle_needs_no_onnxscript_and_what_it_needs_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as where it is not installed
+    assert run("train", "photos")[0].splitlines()[-3] == "  mixer serve bundles/photos"
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    out, told = run("train", "photos")
+    assert "no bundle is written: that needs threadpoolctl, which scripts/install cpu,train,convert brings" in told
+    assert "  mixer export checkpoints/photos bundles/photos" in out.splitlines()
 
 
 def test_figures_on_some_of_the_classes_say_so(folder: Path):
@@ -99,6 +109,24 @@ def test_networks_are_compared_in_one_table(folder: Path):
     assert "cross-validation of the training pictures, 14 pictures" in " ".join(out.split())
     assert out.count("100.00%") == 2
     assert out.splitlines()[-1] == "  mixer train photos --init bundles/clothes --freeze"
+
+
+def test_a_network_that_cannot_be_had_is_named_beside_the_others(folder: Path):
+    outcome = CliRunner().invoke(app, ["compare", "photos", "gone", "bundles/clothes", "timm:resnet50"])
+    assert outcome.exit_code == 1
+    assert outcome.stdout.count("100.00%") == 1
+    rows = [line.split("│")[1:3] for line in outcome.stdout.splitlines() if "failed" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [["gone", "failed"], ["timm:resnet50", "failed"]]
+    assert "gone failed: gone does not exist; expected a checkpoint folder." in outcome.stderr.splitlines()
+    assert "timm:resnet50 failed: timm:resnet50 is not a checkpoint that is known here; expected" in outcome.stderr
+    assert outcome.stdout.splitlines()[-1] == "  mixer train photos --init bundles/clothes --freeze"
+
+
+def test_where_no_network_can_be_had_the_table_says_why(folder: Path):
+    outcome = CliRunner().invoke(app, ["compare", "photos", "gone"])
+    assert outcome.exit_code == 1
+    assert "gone failed: gone does not exist" in outcome.stderr
+    assert "next:" not in outcome.stdout
 
 
 @pytest.mark.parametrize(

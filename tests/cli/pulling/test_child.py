@@ -56,6 +56,14 @@ def test_a_model_that_was_made_before_is_served_from_the_cache(
     assert capsys.readouterr().err == ""
 
 
+def test_a_shadow_may_be_a_model_too(store: Store) -> None:
+    bundle = put(store)
+    chosen = Settings(shadow=Path(NAME))
+    assert child.with_shadow(chosen) == chosen.model_copy(update={"shadow": bundle})
+    assert child.with_shadow(unchanged := Settings(shadow=bundle)) == unchanged
+    assert child.with_shadow(without := Settings()) is without
+
+
 def test_a_check_that_failed_is_told_at_every_start(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     put(store, passed=False)
     child.with_bundle(Settings(bundle=Path(NAME)))

@@ -5,23 +5,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from app.serving.bundles import find_bundles
 from app.serving.cards import read_card
-from export.bundle import Published
+from export.bundle import Published, publish
 from export.card import prose, schema
 from export.card.facts import CardFacts, GraphFacts, Throughput, read_graphs
 from export.card.model_card import architecture_of
 from export.card.readme import BEGIN, END, readme
 from export.card.writing import write_card
+from export.outgoing.timm_card import timm_readme
 from export.target import expect_bundle_folder
+from export.to_onnx import TorchNetwork
 from model.errors import ExportError
 from model.evaluation.findings import Findings, findings_of
 from model.evaluation.robustness import Robustness, Unfamiliar
 from model.network.checkpoint import Checkpoint
 from model.shifts.corruptions import CORRUPTIONS
 from model.shifts.geometry import GEOMETRY
-from model.spec import Metrics, ModelSpec, Network, Source
+from model.spec import Canary, Metrics, ModelSpec, Network, Source
 from tests.export.toy_checkpoints import toy_checkpoint
 
 
@@ -38,6 +41,7 @@ METRICS = Metrics(data_set="pets, test", num_pictures=200, top1=0.9, top5=1, cal
 SPEC = ModelSpec(
     name="pets", image_size=16, patch_size=8, channels=3, num_classes=3, labels=("cat", "dog | fox", "eel"),
     source=Source(origin="test", license="Apache-2.0"), metrics=METRICS,
+    canary=Canary(picture="AAAA", logits=(0, 1, 2), atol=1),
     network=Network(hidden_dim=8, num_blocks=2, tokens_mlp_dim=4, channels_mlp_dim=16),
 )  # fmt: skip
 FACTS = CardFacts((GraphFacts("fp32.onnx", 1234, SPEC), GraphFacts("int8.onnx", 432, SPEC)))
@@ -125,6 +129,28 @@ def test_model_hubs_read_the_front_matter(spec: ModelSpec) -> None:
 
 
 # --- README.md ---
+
+
+def test_a_head_that_nobody_has_trained_is_told_first(
+    tmp_path: Path, checkpoint: Checkpoint, bundle: Published
+) -> None:
+    with torch.no_grad():
+        blank = toy_checkpoint()
+        blank.model.head.weight.zero_()
+    publish(TorchNetwork(blank), tmp_path, precisions=())
+    write_card(tmp_path, CardFacts(read_graphs(tmp_path)))
+    lines = (tmp_path / "README.md").read_text(encoding="utf-8").splitlines()
+    told = "The head is untrained: every picture gets the same answer, and nothing is classified. Train it first."
+    assert lines[lines.index("# toy") + 2] == f"**{told}**"
+    considerations = read_json(tmp_path).considerations
+    assert considerations is not None
+    assert considerations.limitations[0].description == told
+    assert f"**{told}**" in timm_readme(blank, prose.CardProse(), 1)
+    for trained in (
+        readme(CardFacts(read_graphs(bundle.graphs["fp32"].path.parent)), prose.CardProse(), ()),
+        timm_readme(checkpoint, prose.CardProse(), 1),
+    ):
+        assert "untrained" not in trained
 
 
 def test_a_class_that_was_never_predicted_has_no_precision(findings: Findings) -> None:

@@ -4,11 +4,11 @@ import base64
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_server import LocalServer, QuietHandler, answering
 
 TOKEN = "hf_that_may_write"
 _COMMIT = "c0ffee" * 6 + "c0de"
@@ -17,12 +17,11 @@ _LFS = (".onnx", ".safetensors")
 Files = dict[str, bytes]
 
 
-class WritableHub(ThreadingHTTPServer):
+class WritableHub(LocalServer):
     """repositories: files by ORG/REPO and branch. refusals: the status of every request to a path that has the key."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__(_Handler)
         self.repositories: dict[str, dict[str, Files]] = {}
         self.private: dict[str, str | None] = {}
         self.messages: list[str] = []
@@ -31,7 +30,7 @@ class WritableHub(ThreadingHTTPServer):
         self.paths: list[str] = []
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: WritableHub
 
     def do_POST(self) -> None:
@@ -76,11 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._answer(404, {"error": "Repository not found"})
             return
-        self.send_response(200)
-        for name, value in (("ETag", f'"{hashlib.sha256(content).hexdigest()}"'), ("X-Repo-Commit", _COMMIT)):
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
+        named = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": _COMMIT}
+        self.send_head(200, {**named, "Content-Length": str(len(content))})
         if self.command == "GET":
             self.wfile.write(content)
 
@@ -159,24 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self.send_head(status, {"Content-Type": "application/json", "Content-Length": str(len(body))})
         self.wfile.write(body)
 
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
 
-
-@contextmanager
-def taking() -> Iterator[WritableHub]:
+def taking() -> AbstractContextManager[WritableHub]:
     """While inside, the hub answers."""
-    with WritableHub() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return answering(WritableHub())

@@ -55,7 +55,7 @@ def test_the_head_is_an_ordinary_checkpoint_and_all_other_weights_are_the_networ
     learned = Heard().run(options(data, network))
     loaded = checkpoint.load(tmp_path / "out")
     assert loaded.spec.labels == ("black", "grey", "white")
-    assert loaded.spec.source.origin == "trained on data from toy"
+    assert loaded.spec.source.origin == "head trained on the pictures in data, all other weights those of toy"
     assert loaded.images is not None
     before, after = (load_file(folder / "model.safetensors") for folder in (network, tmp_path / "out"))
     assert all(np.array_equal(before[name], after[name]) for name in before if not name.startswith("head."))

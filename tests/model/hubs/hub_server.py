@@ -1,17 +1,16 @@
 """A server on this machine that plays the Hugging Face hub, and the other host that has its large files."""
 
 import hashlib
-import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
+
+from tests.local_server import LocalServer, QuietHandler, answering
 
 COMMIT = "c0ffee" * 6 + "c0de"
 
 
-class HubServer(ThreadingHTTPServer):
+class HubServer(LocalServer):
     """Serves `content` as every file of every repository, a large one: with a redirect that says its SHA-256.
 
     small: content of files that are sent as they are, by their names; None for one that is not there.
@@ -20,8 +19,7 @@ class HubServer(ThreadingHTTPServer):
     """
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__(_Handler)
         self.storage = f"http://localhost:{self.server_address[1]}/cdn"
         self.content = content
         self.digest = hashlib.sha256(content).hexdigest()
@@ -42,7 +40,7 @@ class HubServer(ThreadingHTTPServer):
         ]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: HubServer
 
     def do_HEAD(self) -> None:
@@ -61,29 +59,30 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_small(hub.small[name])
         elif not self.path.startswith("/cdn/"):
             linked = {"X-Linked-Etag": f'"{hub.digest}"', "X-Linked-Size": str(len(hub.content)), "Content-Length": "0"}
-            self._head(302, {"Location": f"{hub.storage}{self.path}", "X-Repo-Commit": COMMIT, **linked})
+            self.send_head(302, {"Location": f"{hub.storage}{self.path}", "X-Repo-Commit": COMMIT, **linked})
         else:
             self._send_file()
 
     def _refuse(self, status: int, code: str | None) -> None:
-        self._head(status, {"Content-Length": "0", **({} if code is None else {"X-Error-Code": code})})
+        self.send_head(status, {"Content-Length": "0", **({} if code is None else {"X-Error-Code": code})})
 
     def _send_small(self, content: bytes | None) -> None:
         if content is None:
             self._refuse(404, "EntryNotFound")
             return
         etag = hashlib.sha1(content, usedforsecurity=False).hexdigest()
-        self._head(200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(content))})
+        self.send_head(200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(content))})
         if self.command == "GET":
             self.wfile.write(content)
 
     def _send_file(self) -> None:
         hub = self.server
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted else 0
+        wanted = self.wanted_from()
+        start = wanted or 0
         body = hub.content[start:]
-        ranged = {"Content-Range": f"bytes {start}-{len(hub.content) - 1}/{len(hub.content)}"} if wanted else {}
-        self._head(206 if wanted else 200, {"Content-Length": str(len(body)), **ranged})
+        is_part = wanted is not None
+        ranged = {"Content-Range": f"bytes {start}-{len(hub.content) - 1}/{len(hub.content)}"} if is_part else {}
+        self.send_head(206 if is_part else 200, {"Content-Length": str(len(body)), **ranged})
         if hub.break_off_after is not None:
             body, hub.break_off_after = body[: hub.break_off_after], None
             self.close_connection = True
@@ -95,24 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(body)
 
-    def _head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
 
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
-
-
-@contextmanager
-def serving(content: bytes) -> Iterator[HubServer]:
+def serving(content: bytes) -> AbstractContextManager[HubServer]:
     """While inside, the hub answers."""
-    with HubServer(content) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return answering(HubServer(content))

@@ -8,7 +8,7 @@ import pytest
 from model.errors import CheckpointError
 from model.hubs import timm_config
 from model.hubs.remote import Remote
-from model.spec import Fit
+from model.spec import Fit, ModelSpec, Source
 
 REMOTE = Remote("https://hub.test/a/b", "hf-hub-a-b.safetensors", has_config=True)
 PRETRAINED = {
@@ -61,6 +61,37 @@ def test_whole_pictures_are_stretched_or_padded(mode: str, fit: Fit) -> None:
 def test_the_gelu_may_be_named(name: str, flavour: str) -> None:
     assert described(model_args={"act_layer": name}).gelu == flavour
     assert described(model_args={"patch_size": 16}).gelu is None
+
+
+# --- this project's own spec ---
+
+
+SPEC = ModelSpec(
+    name="pets", image_size=224, patch_size=16, channels=3, num_classes=2, labels=("cat", "dog"), temperature=1.7,
+    fit=Fit(mode="pad"), source=Source(origin="photographs", license="mit"),
+)  # fmt: skip
+
+
+def test_a_spec_of_this_project_is_kept_and_nothing_is_told_of_borders() -> None:
+    own = {"spec": SPEC.model_dump(mode="json", exclude_none=True)}
+    remote = described(mixer_serve=own, pretrained_cfg={**PRETRAINED, "crop_mode": "border", "crop_pct": 1.0})
+    assert remote.spec == SPEC
+    assert remote.notes == ()
+
+
+@pytest.mark.parametrize("spec", [None, [], {}, {**SPEC.model_dump(mode="json"), "added_later": 1}])
+def test_a_spec_of_another_version_is_passed_over_and_told(spec: Any) -> None:
+    remote = described(mixer_serve={"spec": spec})
+    assert remote.spec is None
+    assert remote.notes == (
+        "its spec is of another version of mixer-serve: temperature, threshold and label sets are not kept.",
+    )
+
+
+@pytest.mark.parametrize("change", [{"name": "a\nb"}, {"labels": ("cat", "\x1b[2J")}, {"version": "\u2028"}])
+def test_a_spec_that_would_write_to_a_terminal_is_refused(change: dict[str, Any]) -> None:
+    own = {"spec": {**SPEC.model_dump(mode="json"), **change}}
+    assert refusal(described, mixer_serve=own).endswith("in its spec; expected a line of text.")
 
 
 # --- labels ---

@@ -8,8 +8,9 @@ import pytest
 
 from model.errors import CheckpointError
 from model.hubs import names
+from model.hubs.remote import Remote
 from model.network import checkpoint, foreign, zoo
-from model.spec import Fit
+from model.spec import Fit, ModelSpec, Source
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 FILES = ["google_tiny.npz", "timm_tiny.safetensors"]
@@ -30,6 +31,32 @@ def test_a_name_says_how_the_input_is_scaled():
     assert (found.weights.config.pixel_mean, found.weights.config.pixel_std) == ((0.0,), (255.0,))
     assert (found.spec.interpolation, found.spec.labels) == ("bilinear", tuple("abcdefg"))
     assert found.spec.fit == Fit(mode="crop", crop_percentage=0.875)
+
+
+def own(**changes: object) -> Remote:
+    """A repository with a spec of this project's beside the tiny network."""
+    config = foreign.read(VECTORS / "timm_tiny.safetensors").weights.config
+    fields = {
+        **{name: getattr(config, name) for name in ("image_size", "patch_size", "channels", "num_classes")},
+        "name": "pets",
+        "labels": tuple("abcdefg"),
+        "temperature": 1.7,
+        "source": Source(origin="photographs"),
+    }
+    return Remote("https://hub.test/a", "a.safetensors", spec=ModelSpec.model_validate({**fields, **changes}))
+
+
+def test_a_spec_beside_the_weights_is_kept_and_labels_may_be_others():
+    remote = own()
+    assert foreign.read(VECTORS / "timm_tiny.safetensors", None, remote).spec == remote.spec
+    others = foreign.read(VECTORS / "timm_tiny.safetensors", tuple("hijklmn"), remote).spec
+    assert (others.labels, others.temperature) == (tuple("hijklmn"), 1.7)
+
+
+def test_a_spec_of_another_network_is_refused():
+    remote = own(num_classes=2, labels=("a", "b"))
+    with pytest.raises(CheckpointError, match="has num_classes 7; expected 2, as the spec beside it has"):
+        foreign.read(VECTORS / "timm_tiny.safetensors", None, remote)
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -51,6 +51,7 @@ def outputs_of(answer: httpx.Response) -> dict[str, Any]:
     head, at = json.loads(answer.content[:length]), length
     assert head["model_name"] == "colours"
     assert head["model_version"] == "7"
+    assert head["parameters"] == {"model": "colours", "precision": "fp32"}
     found = {}
     for output in head["outputs"]:
         if "data" in output:
