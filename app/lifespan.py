@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI
@@ -15,7 +16,7 @@ from app.collection.collection import Collection
 from app.http.api_keys import ApiKeys
 from app.http.in_flight import InFlight
 from app.inference.classifier import Decoding
-from app.serving.health import Health
+from app.serving.health import DRAINING, Health
 from app.serving.loading import ModelFactory
 from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
@@ -71,11 +72,11 @@ class Running:
 
 
 def lifespan_of(
-    running: Running, drain_timeout_s: float, rpc: "RpcServer | None" = None
+    running: Running, drain_delay_s: float, drain_timeout_s: float, rpc: "RpcServer | None" = None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Begins with the canaries; at its end, or at the first stop signal, requests under way are drained.
 
-    `rpc`: listens meanwhile.
+    `drain_delay_s`: how long the signal waits while clients are asked to go elsewhere. `rpc`: listens meanwhile.
     """
 
     @asynccontextmanager
@@ -112,7 +113,8 @@ def lifespan_of(
                 if running.worker.parent_pipe is not None
                 else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
             )
-            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
+            leaving = signals.put_off(drain_delay_s, partial(_leave, running)) if drain_delay_s else nullcontext()
+            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), leaving, hearing:
                 yield
         finally:
             end()
@@ -124,6 +126,13 @@ def lifespan_of(
             await _close(running, second)
 
     return lifespan
+
+
+def _leave(running: Running) -> None:
+    """Serve on, and let each client go with its answer."""
+    log.info("told to stop: clients are asked to go elsewhere before the drain")
+    running.worker.retire()
+    running.health.start_ending(DRAINING)
 
 
 async def _close(running: Running, second: Second | None) -> None:

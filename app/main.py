@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from app.api.classification import Classification
@@ -58,6 +59,9 @@ from app.telemetry.nvml import Nvml
 if TYPE_CHECKING:  # OpenTelemetry is imported where it is wanted, and after the fork
     from app.telemetry.otlp import Otlp
 
+# FastAPI's own traces would be of a part of the requests a second time, and its logs have the words of exceptions.
+_NOT_BY_FASTAPI: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
 log = logging.getLogger("mixer.main")
 
 
@@ -83,7 +87,8 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     factory = running.model_factory if engine is None else running.model_factory.instead_of_opening(engine)
     load_all(
         settings.bundle, models, factory,
-        default=settings.default_model, at_once=at_once(settings, running.worker.workers),
+        model_name=settings.model_name, default=settings.default_model,
+        at_once=at_once(settings, running.worker.workers),
     )  # fmt: skip
     if running.shadow is not None:
         running.shadow.second.load(models)
@@ -98,7 +103,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     expect = None if settings.origins else lambda deadline: None if in_flight.is_draining else models.expect(deadline)
     gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path, app.pattern_of, running.tracing)
     state = partial(state_words, models, health, keys.clients, settings)
-    return Service(app, admin, certificate, gate, metrics, running.stuck_s, state)
+    return Service(app, admin, certificate, gate, metrics, running.stuck_s, state, lambda: health.reason)
 
 
 def _build_keys(settings: Settings) -> _Keys:
@@ -136,7 +141,8 @@ def _build_running(
     )  # fmt: skip
     reload = Reload(
         settings.bundle, models, factory, health, worker, metrics,
-        default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
+        model_name=settings.model_name, default=settings.default_model,
+        timeout_s=timeout_s, reload_hooks=reload_hooks,
         beside=[] if shadow is None or shadow.second.apart is None else [shadow.second.apart],
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
@@ -171,7 +177,9 @@ def _build_applications(
     for_operators = (info.for_operators(), operators.router(), admin.router())
     if not settings.admin_port:
         return _build_public(settings, running, keys.clients, certificate, *for_operators), None
-    application = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
+    application = FastAPI(
+        title="mixer-serve for operators", openapi_url=None, redirect_slashes=False, telemetry=_NOT_BY_FASTAPI
+    )
     for router in for_operators:
         application.include_router(router)
     _dress(application, running)
@@ -199,8 +207,9 @@ def _build_public(
         title="mixer-serve",
         version=serving.version,
         **ABOUT,
-        lifespan=lifespan_of(running, settings.drain_timeout_s, rpc),
+        lifespan=lifespan_of(running, settings.drain_delay_s, settings.drain_timeout_s, rpc),
         openapi_url=None,  # api/documentation.py serves the document, and a page for it
+        telemetry=_NOT_BY_FASTAPI,
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
     Routes(classification).add_to(app)
