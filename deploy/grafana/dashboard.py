@@ -163,7 +163,6 @@ def variable(name: str, label: str, query: str) -> Json:
         "type": "query",
         "datasource": DATASOURCE,
         "query": {"query": query, "refId": name},
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "multi": True,
@@ -181,7 +180,6 @@ def dashboard() -> Json:
         "type": "datasource",
         "query": "prometheus",
         "refresh": 1,
-        "current": {},
     }
     of_job = 'job=~"$job"'
     models = "mixer_engine_info|mixer_model_images_total|mixer_drift_psi"
@@ -219,7 +217,7 @@ def restarts() -> Json:
         "enable": True,
         "hide": False,
         "iconColor": "red",
-        "expr": written("increase(mixer_worker_restarts_total{SELECTED}[1m]) > 0"),
+        "target": {"refId": "Anno", "expr": written("increase(mixer_worker_restarts_total{SELECTED}[1m]) > 0")},
         "titleFormat": "{{instance}}: a worker was replaced",
     }
 

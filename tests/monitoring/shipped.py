@@ -53,7 +53,9 @@ def dashboard_expressions() -> list[Expression]:
     found = [
         Expression(f"panel {panel['title']!r}", target["expr"]) for panel in panels() for target in panel["targets"]
     ]
-    return found + [Expression(f"mark {one['name']!r}", one["expr"]) for one in dashboard()["annotations"]["list"]]
+    return found + [
+        Expression(f"mark {one['name']!r}", one["target"]["expr"]) for one in dashboard()["annotations"]["list"]
+    ]
 
 
 def rule_expressions() -> list[Expression]:

@@ -68,7 +68,7 @@ def test_no_two_panels_have_the_same_number_or_place() -> None:
 
 
 def test_variables_ask_for_labels_of_metrics_that_exist() -> None:
-    queries = [one["definition"] for one in dashboard()["templating"]["list"] if one["type"] == "query"]
+    queries = [one["query"]["query"] for one in dashboard()["templating"]["list"] if one["type"] == "query"]
     selected = [query.removeprefix("label_values(").rpartition(",")[0] for query in queries]
     assert [metrics_in(one.replace("$job", ".*")) for one in selected] == [
         {"mixer_ready"}, {"mixer_ready"}, set(), {"mixer_worker_connections"},
