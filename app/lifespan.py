@@ -27,7 +27,7 @@ from app.shadow.shadow import Shadow
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
-from app.telemetry.drift import Drift
+from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Tracing
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fo
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
-_DRIFT_S = 2.0
+_PUBLISHED_S = 2.0
 _LAST_SPANS_S = 1.5  # for what has not been sent to the collector at the end
 
 log = logging.getLogger("mixer.main")
@@ -57,6 +57,7 @@ class Running:
     reload: Reload
     overruns: OverrunWatch
     collection: Collection | None
+    gpu: GpuMetrics
     shadow: Shadow | None = None
     traces: "Otlp | None" = None
 
@@ -84,6 +85,7 @@ def lifespan_of(
         await health.probe()
         tasks = [asyncio.create_task(work) for work in _background(running)]
         _log_what_is_served(models)
+        _watch_gpu(running)
         second = None if running.shadow is None else running.shadow.second
         if running.shadow is not None:
             works = running.shadow.works(health.interval_s, health.timeout_s)
@@ -134,7 +136,7 @@ def _leave(running: Running) -> None:
 
 
 async def _close(running: Running, second: Second | None) -> None:
-    for collaborator in (running.reload, running.models, second, running.decoding, running.collection):
+    for collaborator in (running.reload, running.models, second, running.decoding, running.collection, running.gpu):
         if collaborator is not None:
             collaborator.close()
     if running.traces is not None:
@@ -145,14 +147,21 @@ def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
     """What runs from the start to the end."""
     yield from (running.health.watch(), running.reload.watch(), running.overruns.watch())
     yield from (heartbeat(running.worker, running.metrics), keep_trimmed(_TRIM_S))
-    yield _keep_published(running.metrics.drift)
+    yield _keep_published(running.metrics)
 
 
-async def _keep_published(drift: Drift) -> None:
-    """Let a scrape of another process know what this one has answered of late."""
+async def _keep_published(metrics: Metrics) -> None:
+    """Let a scrape of another process know what this one has answered of late, and what it takes."""
     while True:
-        drift.publish()
-        await asyncio.sleep(_DRIFT_S)
+        metrics.drift.publish()
+        metrics.of_workers.update()
+        await asyncio.sleep(_PUBLISHED_S)
+
+
+def _watch_gpu(running: Running) -> None:
+    """Where a model runs on one. A shadow runs where the others do."""
+    if any(model.classifier.engine.provider != "cpu" for model in running.models):
+        running.gpu.start()
 
 
 def _log_what_is_served(models: Models) -> None:
