@@ -28,7 +28,7 @@ def custom() -> list[dict[str, Any]]:
     """What KEDA and the Prometheus operator get."""
     overlays = [objects_of("overlays/keda"), objects_of("overlays/monitoring")]
     found = [one for objects in overlays for one in objects if one["apiVersion"] in MODULES]
-    assert {"ScaledObject", "ServiceMonitor"} <= {one["kind"] for one in found}
+    assert {"ScaledObject", "ServiceMonitor", "PrometheusRule"} <= {one["kind"] for one in found}
     return found
 
 
