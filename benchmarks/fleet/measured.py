@@ -1,0 +1,68 @@
+"""Everything that was measured of one machine, round by round, as a file keeps it: what follows can be found anew."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fleet.measuring import Bare
+from benchmarks.fleet.observed import Figures, Load
+from benchmarks.fleet.threads import Used
+
+CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
+MANY, BEYOND = 64, 4.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """Bare work, and loads by name: each with its connections, or its requests a second."""
+
+    bare: Bare
+    loads: dict[str, tuple[float, Load]]
+
+    def load(self, name: str) -> Load:
+        """What the service did under it."""
+        return self.loads[name][1]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One service on one machine. `seconds`: of a window; `deadline_s`: of each request in an open loop."""
+
+    circumstances: dict[str, str]
+    max_batch_size: int
+    cpus: int
+    ready_s: float
+    drain_s: float
+    seconds: float
+    deadline_s: float
+    rounds: tuple[Round, ...]
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def closed_name(connections: int) -> str:
+    """A closed loop's."""
+    return f"closed, {connections}"
+
+
+def open_name(times: float) -> str:
+    """An open loop's, by the multiple of the capacity."""
+    return f"open, {times:g} times"
+
+
+def read(path: Path) -> Machine:
+    """As `write` has left it."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Machine(**{**values, "rounds": tuple(_round(one) for one in values["rounds"])})
+
+
+def _round(values: dict[str, Any]) -> Round:
+    bare = Bare(**{**values["bare"], "decode_s": tuple(values["bare"]["decode_s"])})
+    return Round(bare, {name: (load, _load(found)) for name, (load, found) in values["loads"].items()})
+
+
+def _load(values: dict[str, Any]) -> Load:
+    return Load(**{**values, "figures": Figures(**values["figures"]), "used": Used(**values["used"])})

@@ -1,0 +1,148 @@
+"""The parameters of the simulation, measured: bare work in threads, and the real service. Knows nothing simulated.
+
+What a run and a decoding take is measured alone, on one thread; what they take when all CPUs are busy, and what the
+event loop takes, by the real service's threads, in a closed loop of many connections. `accept_s`, `submit_s` and
+`answer_s` are shares of what the event loop takes for a request, which no clock tells apart.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+
+from app.system.cpu_limits import usable_cpus
+from benchmarks.fleet.observed import Load
+from benchmarks.fleet.parameters import Parameters
+from benchmarks.fleet.subject import Subject
+from benchmarks.fleet.threads import processor_name
+
+_ACCEPT, _SUBMIT, _ANSWER = 0.45, 0.15, 0.4  # shares of the event loop's time for a request
+_WAKES = 3  # of the event loop for a request that is alone: it arrives, is decoded, has its answer
+_BARE_S = 0.25
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Processor seconds of one thread: a run's fixed part, an image in it, each picture's decoding; runs' spread."""
+
+    run_s: float
+    image_s: float
+    decode_s: tuple[float, ...]
+    spread: float
+
+
+def bare(subject: Subject) -> Bare:
+    """Measure work without a service."""
+    files = subject.workload.files
+    patches = [subject.decoder(file) for file in files]
+    most = subject.engine.max_batch_size
+    sizes = sorted({1, 2, 4, most // 2, most} - {0})
+    batches = {size: [patches[number % len(patches)] for number in range(size)] for size in sizes}
+    times = {size: _times(lambda size=size: subject.engine.run(batches[size])) for size in sizes}
+    image_s, run_s = np.polyfit(sizes, [float(np.median(times[size])) for size in sizes], 1)
+    low, high = np.percentile(np.log(times[1]), [25, 75])
+    decode_s = tuple(float(np.median(_times(lambda file=file: subject.decoder(file)))) for file in files)
+    return Bare(max(0.0, float(run_s)), float(image_s), decode_s, float(high - low) / 1.35)
+
+
+def _times(work: Callable[[], object]) -> list[float]:
+    work()
+    found, until = [], time.perf_counter() + _BARE_S
+    while time.perf_counter() < until or len(found) < 3:
+        began = time.thread_time()
+        work()
+        found.append(time.thread_time() - began)
+    return found
+
+
+@dataclass(frozen=True)
+class _Threads:
+    """What runs and decoding take in the service's threads, and how much slower CPUs are where all are busy."""
+
+    run_s: float
+    image_s: float
+    decode_s: float
+    together: float
+
+
+def parameters(
+    measured: Bare,
+    alone: Load,
+    many: Load,
+    beyond: Load,
+    *,
+    max_batch_size: int,
+    cpus: int,
+    ready_s: float,
+    drain_s: float,
+    circumstances: dict[str, str],
+) -> Parameters:
+    """Of bare work, a closed loop of one connection, one of many, and an open loop far beyond the capacity."""
+    found = _in_threads(measured, alone, many)
+    together, decode_scale = found.together, found.decode_s / float(np.mean(measured.decode_s))
+    request_s = _each(many.used.loop, many.answered) * together
+    wake_s = max(0.0, (_each(alone.used.loop, alone.answered) - request_s) / _WAKES)
+    refuse_s = max(0.0, beyond.used.loop * together - beyond.answered * request_s) / max(1, beyond.turned_away)
+    return Parameters(
+        run_s=found.run_s, image_s=found.image_s,
+        decode_s=tuple(decode_scale * each for each in measured.decode_s),
+        accept_s=_ACCEPT * request_s, submit_s=_SUBMIT * request_s, answer_s=_ANSWER * request_s,
+        wake_s=wake_s, refuse_s=refuse_s, client_s=_each(many.client_s, many.answered) * together / 2,
+        together=together, max_batch_size=max_batch_size, cpus=cpus, workers=cpus, ready_s=ready_s, drain_s=drain_s,
+        run_spread=measured.spread, circumstances=circumstances,
+    )  # fmt: skip
+
+
+def _in_threads(measured: Bare, alone: Load, many: Load) -> _Threads:
+    """From one request at a time, as slow as the service's threads are; where many cost more, CPUs are slower together.
+
+    Where many cost less, a run that is alone finds cold caches: then both loads together tell what a run costs besides
+    its images, and nothing is slower.
+    """
+    run_alone, decode_alone = _each(alone.used.instance, alone.answered), _each(alone.used.decode, alone.answered)
+    run_many, decode_many = _each(many.used.instance, many.answered), _each(many.used.decode, many.answered)
+    scale = run_alone / (measured.run_s + measured.image_s)
+    expected = scale * (measured.run_s / many.images_a_run + measured.image_s) + decode_alone
+    if expected <= run_many + decode_many:
+        together = expected / (run_many + decode_many)
+        return _Threads(scale * measured.run_s, scale * measured.image_s, decode_alone, together)
+    share = 1 / many.images_a_run
+    run_s = max(0.0, (run_alone - run_many) / (1 - share)) if share < 1 else 0.0
+    return _Threads(run_s, run_many - run_s * share, decode_many, 1.0)
+
+
+def _each(seconds: float, count: int) -> float:
+    if not count:
+        raise ValueError("No request was answered while the parameters were measured; expected some hundreds.")
+    return seconds / count
+
+
+def medians(found: Sequence[Parameters]) -> Parameters:
+    """Of several rounds, number by number."""
+    first = found[0]
+    numbers = {
+        name: float(np.median([getattr(one, name) for one in found]))
+        for name, value in vars(first).items()
+        if isinstance(value, float)
+    }
+    decode_s = tuple(float(each) for each in np.median([one.decode_s for one in found], axis=0))
+    return Parameters(**{**vars(first), **numbers, "decode_s": decode_s})
+
+
+def circumstances(subject: Subject) -> dict[str, str]:
+    """Machine, model and versions."""
+    spec = subject.engine.spec
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "processor": f"{processor_name()}, {usable_cpus()} CPUs",
+        "load average": f"{os.getloadavg()[0]:.1f} when it ended",
+        "model": f"{spec.name} in {subject.engine.precision}",
+        "pictures": subject.workload.description,
+        "versions": f"Python {platform.python_version()}, ONNX Runtime {version('onnxruntime')}, "
+        f"mixer-serve {version('mixer-serve')}",
+    }

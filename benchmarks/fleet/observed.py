@@ -1,0 +1,115 @@
+"""One load on the real service, and what it came to: rates, times, processor seconds, batches. Knows no simulation."""
+
+import os
+import re
+import signal
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from time import perf_counter, process_time, sleep
+
+import numpy as np
+
+from benchmarks.fleet.threads import Threads, Used
+from benchmarks.overload.loops import Observed, OpenLoop, Terms, closed_loop
+from benchmarks.overload.processor import Processor
+from benchmarks.overload.requests import Request, Ticket
+from benchmarks.serving.processes import descendants
+from benchmarks.serving.server import Server
+
+_LEAD_IN_S, _LOOK_S = 1.0, 0.01
+_SUM, _COUNT = re.compile(r"^mixer_batch_size_sum (\S+)", re.M), re.compile(r"^mixer_batch_size_count (\S+)", re.M)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A load in its window. Times in ms of those that were answered; `refused`: the share of those due."""
+
+    rate_s: float
+    p50_ms: float
+    p99_ms: float
+    refused: float
+    retry_after_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the real service did. `used`, `client_s` and the counts are of the whole load, not of the window alone."""
+
+    figures: Figures
+    used: Used
+    client_s: float
+    answered: int
+    turned_away: int
+    images_a_run: float
+
+
+class Bench:
+    """Loads for one running service, one after another."""
+
+    def __init__(self, server: Server, requests: Sequence[Request], seconds: float) -> None:
+        self._server, self._requests, self._seconds = server, requests, seconds
+        self._processes = [one for one in descendants(os.getpid()) if one not in server.spared]
+
+    def closed(self, connections: int, seed: int, timeout_s: float = 30.0) -> Load:
+        """A closed loop."""
+        terms = Terms(self._seconds, _LEAD_IN_S, timeout_s, connections)
+        return self._watched(
+            lambda: closed_loop(self._server.port, self._requests, terms, Random(seed), Processor(())), is_open=False
+        )
+
+    def open(self, rate: float, seed: int, timeout_s: float) -> Load:
+        """An open loop, whose requests must carry `timeout_s`."""
+        terms = Terms(self._seconds, _LEAD_IN_S, timeout_s, 32, retry_share=0.0)
+        loop = OpenLoop(self._server.port, self._requests, rate, rate / 2, terms, Random(seed))
+        return self._watched(lambda: loop.run(Processor(())), is_open=True)
+
+    def _watched(self, run, *, is_open: bool) -> Load:  # type: ignore[no-untyped-def]
+        before, client_s = self._batches(), process_time()
+        threads = Threads(self._processes)
+        observed: Observed = run()
+        used, client_s = threads.used(), process_time() - client_s
+        after = self._batches()
+        runs = after[1] - before[1]
+        answered = sum(one.status == 200 for one in observed.tickets)
+        return Load(
+            figures_of(observed, is_open=is_open), used, client_s, answered, len(observed.tickets) - answered,
+            (after[0] - before[0]) / runs if runs else float("nan"),
+        )  # fmt: skip
+
+    def _batches(self) -> tuple[float, float]:
+        """Images that were run, and runs."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._server.port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        total, count = _SUM.search(text), _COUNT.search(text)
+        if total is None or count is None:
+            raise ValueError("/metrics has no mixer_batch_size; expected that of this service.")
+        return float(total[1]), float(count[1])
+
+
+def seconds_to_end(server: Server) -> float:
+    """From SIGTERM to the end of every process, where nothing is asked."""
+    processes = [one for one in descendants(os.getpid()) if one not in server.spared]
+    began = perf_counter()
+    os.kill(min(processes), signal.SIGTERM)
+    while any(one in processes for one in descendants(os.getpid())):
+        sleep(_LOOK_S)
+    return perf_counter() - began
+
+
+def figures_of(observed: Observed, *, is_open: bool) -> Figures:
+    """Of a closed loop what was answered in its window counts, of an open one what was due in it."""
+    inside = [one for one in observed.tickets if observed.start <= (one.due if is_open else one.done) < observed.end]
+    return figures([one for one in inside if one.status == 200], inside, observed.end - observed.start)
+
+
+def figures(answered: Sequence[Ticket], due: Sequence[Ticket], seconds: float) -> Figures:
+    """Rates and times."""
+    times = np.array([one.latency_s for one in answered]) * 1000
+    p50, p99 = (float(each) for each in np.percentile(times, [50, 99])) if times.size else (float("nan"),) * 2
+    told = [one.retry_after_s or 0.0 for one in due if one.status == 429]
+    return Figures(
+        len(answered) / seconds, p50, p99, 1 - len(answered) / len(due) if due else 0.0,
+        float(np.median(told)) if told else 0.0,
+    )  # fmt: skip
