@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares of a square's side."""
 
 _THING = 24  # this far above a black background a pixel is the thing's
-_FILLS = 0.93  # of the side: a thing of that size needs no other frame
+_FILLS = 0.86  # of the side: a thing of that size needs no other frame
 _LEAST = 0.2  # of the side: anything smaller is a speck
 
 
