@@ -36,11 +36,14 @@ def on_dark(square: Pixels) -> Pixels:
 
 
 def of(square: Pixels) -> Ground:
-    """The background of uint8 [H, W, C], by the median of its outermost pixels."""
+    """The background of uint8 [H, W, C]: of its outermost pixels those that three quarters are at least as bright as.
+
+    So a thing may reach over most of the border.
+    """
     border, inverted = _border(square), is_light(square)
     border = 255 - border if inverted else border
-    middle = np.partition(border, len(border) // 2, axis=0)[len(border) // 2]
-    return Ground(inverted, tuple(int(level) for level in middle))
+    darkest = np.partition(border, len(border) // 4, axis=0)[len(border) // 4]
+    return Ground(inverted, tuple(int(level) for level in darkest))
 
 
 def leveled(pixels: Pixels, ground: Ground) -> Pixels:
