@@ -26,39 +26,28 @@ class Ground(NamedTuple):
 
 def is_light(square: Pixels) -> bool:
     """Whether the outermost pixels of uint8 [H, W, C] are above the middle, on average; exactly the middle is not."""
-    border = _border(square)
-    return int(border.sum(dtype=np.int64)) * 2 > 255 * border.size
-
-
-def on_dark(square: Pixels) -> Pixels:
-    """The square, inverted where its background is light."""
-    return 255 - square if is_light(square) else square
+    return of(square).inverted
 
 
 def of(square: Pixels) -> Ground:
     """The background of uint8 [H, W, C]: of its outermost pixels those that three quarters are at least as bright as.
 
-    So a thing may reach over most of the border.
+    So a thing may reach over most of the border. Light is what is above the middle, on average.
     """
-    border, inverted = _border(square), is_light(square)
+    border = np.concatenate([square[0], square[-1], square[1:-1, 0], square[1:-1, -1]])  # each once: n C
+    inverted = int(border.sum(dtype=np.int64)) * 2 > 255 * border.size
     border = 255 - border if inverted else border
-    darkest = np.partition(border, len(border) // 4, axis=0)[len(border) // 4]
-    return Ground(inverted, tuple(int(level) for level in darkest))
+    return Ground(inverted, tuple(np.partition(border, len(border) // 4, axis=0)[len(border) // 4].tolist()))
 
 
 def leveled(pixels: Pixels, ground: Ground) -> Pixels:
     """The picture before a black background."""
     upright = 255 - pixels if ground.inverted else pixels
-    if not any(ground.levels):
+    if not any(ground.levels):  # most pictures
         return upright
     levels = np.array(ground.levels, np.float32)
     stretched = (upright - levels) * (255 / np.maximum(255 - levels, 1))
     return np.asarray(stretched.clip(0, 255).round(), np.uint8)
-
-
-def _border(square: Pixels) -> Pixels:
-    """The outermost pixels, each once: uint8 [n, C]."""
-    return np.concatenate([square[0], square[-1], square[1:-1, 0], square[1:-1, -1]])
 
 
 def box_of_thing(square: Pixels) -> Box | None:

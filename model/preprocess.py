@@ -68,10 +68,10 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
     fitted = pixels if _is_fitted(pixels, image_size, fit) else _resized(pixels, image_size, fit, interpolation)
     if fit.background == "any":
         return fitted
-    if fit.background == "dark":
-        return ground.on_dark(fitted)
     found = ground.of(fitted)
-    square = ground.leveled(fitted, found)
+    if fit.background == "dark":
+        return 255 - fitted if found.inverted else fitted
+    square = ground.leveled(fitted, found) if found.inverted or any(found.levels) else fitted
     if fit.frame == "picture":
         return square
     frame = _frame_of_thing(pixels, square, found, fit, interpolation)
