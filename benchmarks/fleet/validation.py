@@ -138,10 +138,10 @@ def table(pairs: Sequence[Pair]) -> str:
     ]
     for pair in pairs:
         m, s = pair.measured, pair.simulated
-        rate, p50 = pair.spread("rate_s"), pair.spread("p50_ms")
+        rate, p50 = (f" ±{pair.spread(figure):.0%}" if len(pair.rounds) > 1 else "" for figure in ("rate_s", "p50_ms"))
         lines.append(
-            f"| {pair.name} | {m.rate_s:.1f} ±{rate:.0%}, {s.rate_s:.1f} | {_ratio(m.rate_s, s.rate_s)} "
-            f"| {m.p50_ms:.1f} ±{p50:.0%}, {s.p50_ms:.1f} | {_ratio(m.p50_ms, s.p50_ms)} "
+            f"| {pair.name} | {m.rate_s:.1f}{rate}, {s.rate_s:.1f} | {_ratio(m.rate_s, s.rate_s)} "
+            f"| {m.p50_ms:.1f}{p50}, {s.p50_ms:.1f} | {_ratio(m.p50_ms, s.p50_ms)} "
             f"| {m.p99_ms:.1f}, {s.p99_ms:.1f} | {_ratio(m.p99_ms, s.p99_ms)} "
             f"| {m.refused:.1%}, {s.refused:.1%} | {m.retry_after_s:.0f}, {s.retry_after_s:.0f} |"
         )
