@@ -1,6 +1,7 @@
 # The service in one image. RUNTIME=cpu (default) or gpu chooses the ONNX Runtime inside; neither has torch or a compiler.
 # EXTRAS=signing adds what MIXER_BUNDLE_KEY needs.
 # What MIXER_BUNDLE names as timm:NAME and the like is kept in /var/cache/mixer, which a volume should hold.
+# Any user may run it: those whom a platform makes up are in group 0, which may write there.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -35,7 +36,7 @@ LABEL org.opencontainers.image.title="mixer-serve" \
       org.opencontainers.image.licenses="Apache-2.0" \
       com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin mixer \
-    && install --directory --owner=10001 --group=10001 /var/cache/mixer
+    && install --directory --owner=10001 --group=0 --mode=775 /var/cache/mixer
 COPY --from=build /opt/mixer /opt/mixer
 COPY bundles /srv/bundles
 COPY deploy/entrypoint /usr/local/bin/entrypoint

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from fastapi import FastAPI
@@ -15,7 +16,7 @@ from app.collection.collection import Collection
 from app.http.api_keys import ApiKeys
 from app.http.in_flight import InFlight
 from app.inference.classifier import Decoding
-from app.serving.health import Health
+from app.serving.health import DRAINING, Health
 from app.serving.loading import ModelFactory
 from app.serving.overruns import OverrunWatch
 from app.serving.registry import Models
@@ -26,7 +27,7 @@ from app.shadow.shadow import Shadow
 from app.system import signals
 from app.system.allocator import keep_trimmed
 from app.system.worker_context import WorkerContext
-from app.telemetry.drift import Drift
+from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Tracing
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # gRPC is imported where its port is wanted, and after the fo
 
 _HEARTBEAT_S = 0.5
 _TRIM_S = 10.0
-_DRIFT_S = 2.0
+_PUBLISHED_S = 2.0
 _LAST_SPANS_S = 1.5  # for what has not been sent to the collector at the end
 
 log = logging.getLogger("mixer.main")
@@ -56,6 +57,7 @@ class Running:
     reload: Reload
     overruns: OverrunWatch
     collection: Collection | None
+    gpu: GpuMetrics
     shadow: Shadow | None = None
     traces: "Otlp | None" = None
 
@@ -70,11 +72,11 @@ class Running:
 
 
 def lifespan_of(
-    running: Running, drain_timeout_s: float, rpc: "RpcServer | None" = None
+    running: Running, drain_delay_s: float, drain_timeout_s: float, rpc: "RpcServer | None" = None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Begins with the canaries; at its end, or at the first stop signal, requests under way are drained.
 
-    `rpc`: listens meanwhile.
+    `drain_delay_s`: how long the signal waits while clients are asked to go elsewhere. `rpc`: listens meanwhile.
     """
 
     @asynccontextmanager
@@ -83,6 +85,7 @@ def lifespan_of(
         await health.probe()
         tasks = [asyncio.create_task(work) for work in _background(running)]
         _log_what_is_served(models)
+        _watch_gpu(running)
         second = None if running.shadow is None else running.shadow.second
         if running.shadow is not None:
             works = running.shadow.works(health.interval_s, health.timeout_s)
@@ -110,7 +113,8 @@ def lifespan_of(
                 if running.worker.parent_pipe is not None
                 else signals.hearing_hang_ups(lambda: loop.call_soon_threadsafe(reload.ask))
             )
-            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), hearing:
+            leaving = signals.put_off(drain_delay_s, partial(_leave, running)) if drain_delay_s else nullcontext()
+            with signals.first_telling(lambda: loop.call_soon_threadsafe(end)), leaving, hearing:
                 yield
         finally:
             end()
@@ -124,8 +128,15 @@ def lifespan_of(
     return lifespan
 
 
+def _leave(running: Running) -> None:
+    """Serve on, and let each client go with its answer."""
+    log.info("told to stop: clients are asked to go elsewhere before the drain")
+    running.worker.retire()
+    running.health.start_ending(DRAINING)
+
+
 async def _close(running: Running, second: Second | None) -> None:
-    for collaborator in (running.reload, running.models, second, running.decoding, running.collection):
+    for collaborator in (running.reload, running.models, second, running.decoding, running.collection, running.gpu):
         if collaborator is not None:
             collaborator.close()
     if running.traces is not None:
@@ -136,14 +147,21 @@ def _background(running: Running) -> Iterator[Coroutine[None, None, object]]:
     """What runs from the start to the end."""
     yield from (running.health.watch(), running.reload.watch(), running.overruns.watch())
     yield from (heartbeat(running.worker, running.metrics), keep_trimmed(_TRIM_S))
-    yield _keep_published(running.metrics.drift)
+    yield _keep_published(running.metrics)
 
 
-async def _keep_published(drift: Drift) -> None:
-    """Let a scrape of another process know what this one has answered of late."""
+async def _keep_published(metrics: Metrics) -> None:
+    """Let a scrape of another process know what this one has answered of late, and what it takes."""
     while True:
-        drift.publish()
-        await asyncio.sleep(_DRIFT_S)
+        metrics.drift.publish()
+        metrics.of_workers.update()
+        await asyncio.sleep(_PUBLISHED_S)
+
+
+def _watch_gpu(running: Running) -> None:
+    """Where a model runs on one. A shadow runs where the others do."""
+    if any(model.classifier.engine.provider != "cpu" for model in running.models):
+        running.gpu.start()
 
 
 def _log_what_is_served(models: Models) -> None:

@@ -3,6 +3,7 @@
 from app.api.schemas import FullLimitsBody
 from app.decoding.decoder import FORMATS
 from app.http.body import BodyLimits
+from app.inference.admission import most_in_background
 from app.settings import Settings
 
 
@@ -22,6 +23,17 @@ def limits_body(settings: Settings, workers: int) -> FullLimitsBody:
         max_connections=settings.max_connections,
         workers=workers,
     )
+
+
+def shared_limits(settings: Settings) -> dict[str, int]:
+    """What all workers share the limits of, by the names that metrics have for it."""
+    return {
+        "images": settings.queue_capacity,
+        "background": most_in_background(settings.queue_capacity),
+        "upload_bytes": settings.upload_memory_bytes,
+        "decode_bytes": settings.decode_memory_bytes,
+        "connections": settings.max_connections,
+    }
 
 
 def body_limits(settings: Settings) -> BodyLimits:

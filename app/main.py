@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from app.api.classification import Classification
@@ -36,7 +37,7 @@ from app.http.in_flight import InFlight
 from app.http.request_log import Access
 from app.http.upload_budget import UploadBudget
 from app.lifespan import Running, lifespan_of, state_words
-from app.limits import body_limits, limits_body
+from app.limits import body_limits, limits_body, shared_limits
 from app.server import rpc_port
 from app.server.gate import Gate
 from app.server.tls import Certificate, certificate_of
@@ -51,10 +52,15 @@ from app.settings import Settings
 from app.system.allocator import malloc_trim_soon
 from app.system.worker_context import WorkerContext
 from app.telemetry import otel_variables
+from app.telemetry.gpu import GpuMetrics
 from app.telemetry.metrics import Metrics
+from app.telemetry.nvml import Nvml
 
 if TYPE_CHECKING:  # OpenTelemetry is imported where it is wanted, and after the fork
     from app.telemetry.otlp import Otlp
+
+# FastAPI's own traces would be of a part of the requests a second time, and its logs have the words of exceptions.
+_NOT_BY_FASTAPI: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 log = logging.getLogger("mixer.main")
 
@@ -81,7 +87,8 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     factory = running.model_factory if engine is None else running.model_factory.instead_of_opening(engine)
     load_all(
         settings.bundle, models, factory,
-        default=settings.default_model, at_once=at_once(settings, running.worker.workers),
+        model_name=settings.model_name, default=settings.default_model,
+        at_once=at_once(settings, running.worker.workers),
     )  # fmt: skip
     if running.shadow is not None:
         running.shadow.second.load(models)
@@ -96,7 +103,7 @@ def create_service(settings: Settings, engine: Engine | None = None, worker: Wor
     expect = None if settings.origins else lambda deadline: None if in_flight.is_draining else models.expect(deadline)
     gate = Gate(expect, metrics, settings.request_timeout_s, settings.root_path, app.pattern_of, running.tracing)
     state = partial(state_words, models, health, keys.clients, settings)
-    return Service(app, admin, certificate, gate, metrics, running.stuck_s, state)
+    return Service(app, admin, certificate, gate, metrics, running.stuck_s, state, lambda: health.reason)
 
 
 def _build_keys(settings: Settings) -> _Keys:
@@ -117,6 +124,8 @@ def _build_running(
     """The collaborators below HTTP. No model is loaded yet."""
     timeout_s = settings.request_timeout_s
     metrics = Metrics(worker.shared_memory, worker.number)
+    for of, limit in shared_limits(settings).items():
+        metrics.limit.labels(of).set(limit)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
     worker.decode_in(decoding.threads.native_ids())
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
@@ -132,11 +141,14 @@ def _build_running(
     )  # fmt: skip
     reload = Reload(
         settings.bundle, models, factory, health, worker, metrics,
-        default=settings.default_model, timeout_s=timeout_s, reload_hooks=reload_hooks,
+        model_name=settings.model_name, default=settings.default_model,
+        timeout_s=timeout_s, reload_hooks=reload_hooks,
         beside=[] if shadow is None or shadow.second.apart is None else [shadow.second.apart],
     )  # fmt: skip
     overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
     collection = open_collection(part_of(settings, CollectionOptions), metrics)
+    gpu = GpuMetrics(lambda: Nvml(settings.device_id).sample)
+    metrics.register(gpu)
     return Running(
         worker,
         metrics,
@@ -148,6 +160,7 @@ def _build_running(
         reload,
         overruns,
         collection,
+        gpu,
         shadow,
         traces,
     )
@@ -164,7 +177,9 @@ def _build_applications(
     for_operators = (info.for_operators(), operators.router(), admin.router())
     if not settings.admin_port:
         return _build_public(settings, running, keys.clients, certificate, *for_operators), None
-    application = FastAPI(title="mixer-serve for operators", openapi_url=None, redirect_slashes=False)
+    application = FastAPI(
+        title="mixer-serve for operators", openapi_url=None, redirect_slashes=False, telemetry=_NOT_BY_FASTAPI
+    )
     for router in for_operators:
         application.include_router(router)
     _dress(application, running)
@@ -192,8 +207,9 @@ def _build_public(
         title="mixer-serve",
         version=serving.version,
         **ABOUT,
-        lifespan=lifespan_of(running, settings.drain_timeout_s, rpc),
+        lifespan=lifespan_of(running, settings.drain_delay_s, settings.drain_timeout_s, rpc),
         openapi_url=None,  # api/documentation.py serves the document, and a page for it
+        telemetry=_NOT_BY_FASTAPI,
         redirect_slashes=False,  # to an address made of the request's Host, which a client must not be sent to
     )
     Routes(classification).add_to(app)

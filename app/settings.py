@@ -75,6 +75,10 @@ class Settings(Options):
         "mixer sign does; one that is not what was signed stops the start, and is refused by a reload. Needs the extra "
         "signing. Not set: bundles need no signature.",
     )
+    model_name: Annotated[str, Field(max_length=253, pattern=r"^[^/\x00-\x20\x7f]*$")] = Field(
+        default="",
+        description="Name by which clients ask for the only bundle. Empty: its folder's.",
+    )
     default_model: str = Field(
         default="",
         description="Name of the bundle that answers where a request names none. Empty: the only one, or the first by "
@@ -159,8 +163,15 @@ class Settings(Options):
     body_timeout_s: Seconds = Field(
         default=30, description="A body that has not arrived within this many seconds gets 504."
     )
+    drain_delay_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=0,
+        description="After SIGTERM, seconds in which requests are taken as before, each answered with Connection: "
+        "close, while /health/ready is 503: load balancers and clients that keep connections go elsewhere meanwhile. "
+        "0: the drain begins at once.",
+    )
     drain_timeout_s: Seconds = Field(
-        default=10, description="After SIGTERM, seconds for accepted requests to finish; the rest get 503."
+        default=10,
+        description="After SIGTERM and drain_delay_s, seconds for accepted requests to finish; the rest get 503.",
     )
     keep_alive_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(
         default=65, description="Seconds an idle connection stays open; more than the load balancer's."

@@ -8,14 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.spec import Background
-
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares of a square's side."""
 
 _THING = 24  # this far above a black background a pixel is the thing's
-_FILLS = 0.93  # of the side: a thing of that size needs no other frame
+_FILLS = 0.86  # of the side: a thing of that size needs no other frame
 _LEAST = 0.2  # of the side: anything smaller is a speck
 
 
@@ -23,28 +21,44 @@ class Ground(NamedTuple):
     """What is done to a picture for its background: whether it is inverted, then what becomes 0 in each channel."""
 
     inverted: bool
-    levels: tuple[int, ...] | None
+    levels: tuple[int, ...]
 
 
-def of(square: Pixels, background: Background) -> Ground:
-    """The background of uint8 [H, W, C], by its outermost pixels; `background` is dark or black."""
-    border = np.concatenate([square[0], square[-1], square[1:-1, 0], square[1:-1, -1]])
-    inverted = int(border.sum(dtype=np.int64)) * 2 > 255 * border.size  # exactly the middle is not light
-    if background == "dark":
-        return Ground(inverted, None)
+def is_light(square: Pixels) -> bool:
+    """Whether the outermost pixels of uint8 [H, W, C] are above the middle, on average; exactly the middle is not."""
+    border = _border(square)
+    return int(border.sum(dtype=np.int64)) * 2 > 255 * border.size
+
+
+def on_dark(square: Pixels) -> Pixels:
+    """The square, inverted where its background is light."""
+    return 255 - square if is_light(square) else square
+
+
+def of(square: Pixels) -> Ground:
+    """The background of uint8 [H, W, C]: of its outermost pixels those that three quarters are at least as bright as.
+
+    So a thing may reach over most of the border.
+    """
+    border, inverted = _border(square), is_light(square)
     border = 255 - border if inverted else border
-    middle = np.partition(border, len(border) // 2, axis=0)[len(border) // 2]
-    return Ground(inverted, tuple(int(level) for level in middle))
+    darkest = np.partition(border, len(border) // 4, axis=0)[len(border) // 4]
+    return Ground(inverted, tuple(int(level) for level in darkest))
 
 
 def leveled(pixels: Pixels, ground: Ground) -> Pixels:
-    """The picture before a dark background or, where the ground has levels, before a black one."""
+    """The picture before a black background."""
     upright = 255 - pixels if ground.inverted else pixels
-    if ground.levels is None or not any(ground.levels):
+    if not any(ground.levels):
         return upright
     levels = np.array(ground.levels, np.float32)
     stretched = (upright - levels) * (255 / np.maximum(255 - levels, 1))
     return np.asarray(stretched.clip(0, 255).round(), np.uint8)
+
+
+def _border(square: Pixels) -> Pixels:
+    """The outermost pixels, each once: uint8 [n, C]."""
+    return np.concatenate([square[0], square[-1], square[1:-1, 0], square[1:-1, -1]])
 
 
 def box_of_thing(square: Pixels) -> Box | None:

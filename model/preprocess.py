@@ -68,7 +68,9 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
     fitted = pixels if _is_fitted(pixels, image_size, fit) else _resized(pixels, image_size, fit, interpolation)
     if fit.background == "any":
         return fitted
-    found = ground.of(fitted, fit.background)
+    if fit.background == "dark":
+        return ground.on_dark(fitted)
+    found = ground.of(fitted)
     square = ground.leveled(fitted, found)
     if fit.frame == "picture":
         return square
@@ -96,7 +98,8 @@ def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation
     fitted = _values(part).reshape(image_size, image_size, channels)
     if fit.background == "any":
         return fitted
-    return ground.leveled(fitted, ground.of(_resized(pixels, image_size, fit, interpolation), fit.background))
+    is_light = ground.is_light(_resized(pixels, image_size, fit, interpolation))
+    return 255 - fitted if is_light else fitted
 
 
 def patchify(pixels: Array, patch_size: int) -> Array:
@@ -130,7 +133,7 @@ def seen_region(pixels: Pixels, spec: ModelSpec, width: int, height: int) -> Reg
     if fit.frame == "picture":
         return region
     fitted = _resized(pixels, spec.image_size, fit, spec.interpolation)
-    found = ground.of(fitted, fit.background)
+    found = ground.of(fitted)
     frame = _frame_of_thing(pixels, ground.leveled(fitted, found), found, fit, spec.interpolation)
     if frame is None:
         return region

@@ -43,7 +43,7 @@ class Fit(_Value):
 
     `background` dark: a square whose outermost pixels are light on average is inverted, so that a thing photographed
     before white looks like one before black, and a picture and its negative get the same answer. black: after that, the
-    median of the outermost pixels becomes 0 and all that is brighter is stretched to 255, channel by channel.
+    lower quartile of the outermost pixels becomes 0 and all that is brighter is stretched to 255, channel by channel.
 
     `frame` thing: the square is laid around what is brighter than a black background, whatever room there was around
     it. It takes a black background.

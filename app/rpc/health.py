@@ -42,7 +42,7 @@ class RpcHealth:
         model = self.models.get(name)
         if model is None:
             return int(_Status.SERVICE_UNKNOWN)
-        serves = model.failure is None and not self.health.is_draining()
+        serves = model.failure is None and not self.health.is_ending()
         return int(_Status.SERVING if serves else _Status.NOT_SERVING)
 
     async def _check(self, request: Any, context: Any) -> Any:

@@ -56,7 +56,7 @@ def serve(make: Callable[[WorkerContext], Service], settings: Settings) -> int:
         supervisor = Supervisor(
             lambda worker: _work(make, listeners, settings, worker),
             settings.workers,
-            grace_s=settings.drain_timeout_s + 2 * GRACE_S,
+            grace_s=settings.drain_delay_s + settings.drain_timeout_s + 2 * GRACE_S,
             heartbeat_timeout_s=settings.watchdog_s,
             decode_limit_s=settings.decode_cpu_limit_s,
             on_stop=partial(_close, listeners),

@@ -23,14 +23,16 @@ _MODEL_BYTES = 300_000  # beside its session: threads, labels, metrics
 log = logging.getLogger("mixer.plan")
 
 
-def planned(settings: Settings) -> Settings:
+def planned(settings: Settings, cpus: int | None = None) -> Settings:
     """The settings with a number for workers, and for the instances and threads of each.
+
+    cpus: those that it may keep busy, where something else shares them out; None: all that this process may use.
 
     On a CPU, several processes of one instance answer more images than one process of several: Python runs in one
     thread at a time. A GPU is kept busy by one process, which is the only one to hold the model there.
     """
     on_gpu = may_run_on_gpu(settings.provider)
-    cpus = usable_cpus()
+    cpus = cpus or usable_cpus()
     workers = settings.workers or (1 if on_gpu or not hasattr(os, "fork") else _workers(settings, cpus))
     share = max(1, cpus // workers)
     decode_threads = settings.decode_threads or share

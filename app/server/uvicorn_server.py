@@ -38,7 +38,7 @@ class Service:
     `app` has the lifespan. `admin`: what a port of its own serves; `certificate`: what both ports show.
 
     `gate` is asked at the head of a request for `app`. `longest_run_s`: for how many seconds the longest run under way
-    has run. `state`: "ready" or not, and what is served how.
+    has run. `state`: "ready" or not, and what is served how. `unready`: why it is not; None where it is.
     """
 
     app: ASGIApp
@@ -48,6 +48,7 @@ class Service:
     metrics: Metrics
     longest_run_s: Callable[[], float]
     state: Callable[[], tuple[str, str]]
+    unready: Callable[[], str | None]
 
 
 class Held(set[asyncio.Protocol]):

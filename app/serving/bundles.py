@@ -21,20 +21,24 @@ log = logging.getLogger("mixer.bundles")
 State = tuple[tuple[str, int, int, int, int], ...]
 
 
-def find_bundles(path: Path) -> dict[str, Path]:
+def find_bundles(path: Path, model_name: str = "") -> dict[str, Path]:
     """The bundle at `path` under its own name; else those in the folders of `path` under theirs, in their order.
 
-    Folders whose names begin with a dot do not count, nor do those that `passed_over` names.
+    Folders whose names begin with a dot do not count, nor do those that `passed_over` names. `model_name`: what the
+    bundle at `path` is called instead.
 
-    Raises: EngineError where there is none, where one cannot be read, or has no name to ask for it by.
+    Raises: EngineError where there is none, where one cannot be read, or has no name to ask for it by, or where there
+    are several for one name.
     """
     if not is_one(path):
         several = {entry.name: entry for entry in _entries(path) if entry.is_dir() and is_one(entry)}
+        if several and model_name:
+            raise EngineError(f"MIXER_MODEL_NAME is {model_name}; {path} is a folder of bundles, which have their own.")
         if several:
             return {_expect_name(name): folder for name, folder in several.items()}
     find_graphs(path)
     name = path.absolute().stem if path.is_file() else path.absolute().name
-    return {_expect_name(name): path}
+    return {_expect_name(model_name or name): path}
 
 
 def passed_over(path: Path) -> list[str]:

@@ -12,7 +12,7 @@ from app.serving.registry import STARTING, Model, Models
 from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
-_DRAINING = "The service is draining."
+DRAINING = "The service is draining."
 _SOON_S = 0.2  # until workers that start at the same time have left each other a permit
 
 log = logging.getLogger("mixer.health")
@@ -49,6 +49,10 @@ class Health:
     def reason(self) -> str | None:
         """Why the service is not ready; None where it is."""
         return self._reason
+
+    def is_ending(self) -> bool:
+        """Whether this process is about to end, or is draining."""
+        return self._ending is not None or self.is_draining()
 
     def is_ready(self) -> bool:
         """Whether expect_ready would raise nothing."""
@@ -113,12 +117,12 @@ class Health:
         reason = next((self._words(model, model.failure) for model in self._models if model.failure), None)
         is_draining = self.is_draining()
         if is_draining or self._ending is not None:
-            reason = self._ending or _DRAINING
+            reason = self._ending or DRAINING
         before, self._reason = self._reason, reason
         self._metrics.ready.labels().set(reason is None)
         if not is_draining and self._ending is None:
             self._worker.report_failure(reason or "")
-        if reason not in (before, _DRAINING):  # said once every worker answers so
+        if reason not in (before, DRAINING):  # said once every worker answers so
             log.log(logging.INFO if reason is None else logging.ERROR, "readiness: %s", reason or "ready")
 
     async def _probe(self, model: Model) -> bool:

@@ -28,9 +28,11 @@ class ModelFactory(NamedTuple):
         return self._replace(open=lambda bundle: Opened(state_of(bundle), engine, Sessions(), read_card(bundle)))
 
 
-def load_all(folder: Path, models: Models, model_factory: ModelFactory, *, default: str, at_once: int) -> None:
+def load_all(
+    folder: Path, models: Models, model_factory: ModelFactory, *, model_name: str = "", default: str, at_once: int
+) -> None:
     """Every bundle, before anything is served. Raises StartError: EngineError, or BadSettings without `default`."""
-    bundles = find_bundles(folder)
+    bundles = find_bundles(folder, model_name)
     expect_default(default, bundles)
     opened = open_all(model_factory.open, list(bundles.values()), at_once)
     for name, one in zip(bundles, opened, strict=True):

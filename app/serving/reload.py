@@ -58,13 +58,17 @@ class ReloadBody(BaseModel):
 
 
 class Source(NamedTuple):
-    """Models, and where they come from. `default`: the bundle that must be there, if any; `title`: before its name."""
+    """Models, and where they come from. `default`: the bundle that must be there, if any; `title`: before its name.
+
+    `model_name`: what the only bundle is called instead of its folder's name.
+    """
 
     folder: Path
     models: Models
     model_factory: ModelFactory
     default: str = ""
     title: str = ""
+    model_name: str = ""
 
 
 class _Refused(Exception):
@@ -74,9 +78,9 @@ class _Refused(Exception):
 class Reload:
     """Reloads when asked, one at a time. `default`: the bundle that must be there, if any.
 
-    `timeout_s`: how long a canary may take, and wait for its place before. `reload_hooks`: what else is read anew, by
-    name; raises StartError where it cannot be, and goes on as it was. `beside`: other models, that are no part of those
-    that are served.
+    `model_name`: what the only bundle is called instead of its folder's name. `timeout_s`: how long a canary may take,
+    and wait for its place before. `reload_hooks`: what else is read anew, by name; raises StartError where it cannot
+    be, and goes on as it was. `beside`: other models, that are no part of those that are served.
     """
 
     def __init__(
@@ -88,13 +92,14 @@ class Reload:
         worker: WorkerContext,
         metrics: Metrics,
         *,
+        model_name: str = "",
         default: str,
         timeout_s: float,
         reload_hooks: Mapping[str, Callable[[], None]],
         beside: Sequence[Source] = (),
     ) -> None:
         self._reload_hooks, self._beside = reload_hooks, beside
-        self._folder, self._default = folder, default
+        self._folder, self._model_name, self._default = folder, model_name, default
         self._models, self._model_factory, self._health = models, model_factory, health
         self._worker, self._metrics = worker, metrics
         self._timeout_s = timeout_s
@@ -156,7 +161,7 @@ class Reload:
 
     async def _reload_safely(self) -> list[Outcome]:
         try:
-            served = Source(self._folder, self._models, self._model_factory, self._default)
+            served = Source(self._folder, self._models, self._model_factory, self._default, model_name=self._model_name)
             outcomes = [outcome for source in (served, *self._beside) for outcome in await self._reload(source)]
             return [*outcomes, *await self._run_reload_hooks()]
         except Exception:
@@ -176,7 +181,7 @@ class Reload:
     async def _reload(self, source: Source) -> list[Outcome]:
         folder, models = source.folder, source.models
         try:
-            found = await self._opener.call(find_bundles, folder)
+            found = await self._opener.call(find_bundles, folder, source.model_name)
             expect_default(source.default, found)
             if self._worker.number == 0:  # once, and not by each worker
                 await self._opener.call(log_passed_over, folder)

@@ -3,6 +3,7 @@
 Knows nothing of uvicorn, or of what they are for.
 """
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator, Set
@@ -31,6 +32,43 @@ def first_telling(listener: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def put_off(seconds: float, notice: Callable[[], object]) -> Iterator[None]:
+    """While inside, the first stop signal calls `notice`, and what handled it before `seconds` later.
+
+    A second signal does not wait. Both are called in the event loop that runs.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    previous = {number: signal.getsignal(number) for number in _STOPPING}
+    waiting: list[asyncio.TimerHandle] = []
+
+    def pass_on(number: int) -> None:
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, None)
+
+    def begin(number: int) -> None:
+        if waiting:
+            waiting[0].cancel()
+            pass_on(number)
+            return
+        waiting.append(loop.call_later(seconds, pass_on, number))
+        notice()
+
+    for number in _STOPPING:
+        signal.signal(number, lambda number, _: loop.call_soon_threadsafe(begin, number))
+    try:
+        yield
+    finally:
+        for handle in waiting:
+            handle.cancel()
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -10,7 +10,13 @@ RELOADS_ASKED = '["mixer_reloads_asked"]'
 DOWN = '["mixer_workers_down"]'
 OVERRUNS = '["mixer_decode_overruns"]'
 Shared = Literal["images", "background", "upload_bytes", "decode_bytes"]  # what the workers have limits of together
+CONNECTIONS = '["mixer_connections"]'
 _DECODE_THREADS = 256  # of a worker, whose processor time the supervisor can see
+
+
+def name_of_shares(what: Shared) -> str:
+    """By which the numbers of `Shares` stand in the supervisor's segment."""
+    return f'["mixer_shares_of_{what}"]'
 
 
 class WorkerStatus:
@@ -21,7 +27,7 @@ class WorkerStatus:
         self.failure = ""  # of the supervisor's
         self._ready = segment.offset_of('["mixer_ready"]')
         self._heartbeat = segment.offset_of('["mixer_heartbeat"]')
-        self._connections = segment.offset_of('["mixer_connections"]')
+        self._connections = segment.offset_of(CONNECTIONS)
         self._opening = segment.offset_of('["mixer_connections_opening"]')
         self._retiring = segment.offset_of('["mixer_retiring"]')
         self._stalled = segment.offset_of('["mixer_stalled"]')
@@ -141,7 +147,7 @@ class Shares:
         self.workers = workers
         self._numbers = {}
         for what in get_args(Shared):
-            at = segment.offset_of(f'["mixer_shares_of_{what}"]', workers)
+            at = segment.offset_of(name_of_shares(what), workers)
             self._numbers[what] = segment.numbers[at : at + workers]
 
     def of(self, what: Shared) -> "memoryview[float]":

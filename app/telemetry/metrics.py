@@ -18,6 +18,7 @@ from app.telemetry.exemplars import SUFFIX
 from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
 from app.telemetry.shadow_metrics import ShadowMetrics
 from app.telemetry.tracing import SpanId
+from app.telemetry.worker_metrics import WorkerMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -43,6 +44,9 @@ class Metrics:
         self.shadow = ShadowMetrics(segment)
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
+        self.of_workers = WorkerMetrics(self._shared_memory, segment)
+        self._registry.register(self.of_workers)
+        self._begin_at_zero()
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()
         self._padding = self.padding_images.labels()
         self._answered = self.classified_requests.labels()
@@ -165,6 +169,9 @@ class Metrics:
             together=min,
         )
         self.connections = gauge("mixer_connections", "Open connections.")
+        self.limit = gauge(
+            "mixer_limit", "Limits of the whole service: images, background, connections, bytes.", ["of"], max
+        )
         self.worker_restarts = counter("mixer_worker_restarts", "Workers that died or hung, and were replaced.")
         self.workers_down = gauge("mixer_workers_down", "Workers that cannot start again, or take long to.")
         self.decode_overruns = counter(
@@ -194,6 +201,18 @@ class Metrics:
             "mixer_drift_psi",
             "Population stability index of a model's last answers against those to its held-out pictures.",
         )
+
+    def _begin_at_zero(self) -> None:
+        """Alerts watch these grow: what is not there before the first time does not grow for Prometheus."""
+        for reason in ("queue_full", "uploads_full", "draining"):
+            self.rejected_images.labels(reason)
+        for reason in ("wrong_answer", "deadline_passed", "inference_failed", "provider", "stuck_run", "check_failed"):
+            self.canary_failures.labels(reason)
+        self.reloads.labels("refused")
+
+    def register(self, collector: Collector) -> None:
+        """Have what another collector tells on /metrics, too."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """The metrics of the whole service in Prometheus' text format."""

@@ -72,19 +72,34 @@ def _numbers(embedding: Any) -> list[float]:
     return [float(str(number)) for number in embedding.astype(np.float32)]
 
 
-def _write_parquet(rows: Sequence[Row], path: Path, embeds: bool) -> None:
+def arrow_schema(*, embeds: bool) -> Any:
+    """The columns as Arrow has them: a pyarrow.Schema."""
     import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet  # noqa: PLC0415
 
     text, number = pa.string(), pa.float64()
     types = {
         "labels": pa.list_(text), "probabilities": pa.list_(number), "label_set": pa.list_(text), "energy": number,
         "probability": number, "uncertain": pa.bool_(), "embedding": pa.list_(pa.float32()),
     }  # fmt: skip
-    schema = pa.schema([(name, types.get(name, text)) for name in columns(embeds=embeds)])
+    return pa.schema([(name, types.get(name, text)) for name in columns(embeds=embeds)])
+
+
+def arrow_table(rows: Sequence[Row], *, embeds: bool) -> Any:
+    """Rows as a pyarrow.Table."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    schema = arrow_schema(embeds=embeds)
+    if not rows:
+        return schema.empty_table()
     values = zip(*(cells(row, embeds=embeds) for row in rows), strict=True)
     arrays = [pa.array(list(column), kind.type) for column, kind in zip(values, schema, strict=True)]
-    pyarrow.parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), path)
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _write_parquet(rows: Sequence[Row], path: Path, embeds: bool) -> None:
+    import pyarrow.parquet  # noqa: PLC0415
+
+    pyarrow.parquet.write_table(arrow_table(rows, embeds=embeds), path)
 
 
 def _write_csv(rows: Sequence[Row], path: Path, embeds: bool) -> None:

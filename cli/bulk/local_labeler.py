@@ -75,7 +75,7 @@ class _Feed:
     def _feed(self) -> None:
         last: BaseException | None = None
         try:
-            for batch in _batches(self._entries):
+            for batch in batches(self._entries):
                 self._room.acquire()
                 if self._stopping:
                     return
@@ -96,7 +96,8 @@ class _Feed:
             self._free.put(answer)
 
 
-def _batches(entries: Iterator[Entry]) -> Iterator[list[Ready]]:
+def batches(entries: Iterator[Entry]) -> Iterator[list[Ready]]:
+    """Entries by so many, or so many bytes, as go to whoever answers together."""
     batch: list[Ready] = []
     size = 0
     for entry in map(ready, entries):

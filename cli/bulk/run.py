@@ -14,7 +14,7 @@ from cli.bulk.outcomes import Failure
 from cli.bulk.output import Output
 from cli.bulk.progress import Progress
 
-_ENOUGH = 100  # pictures, before a rate of failures means anything
+ENOUGH = 100  # pictures, before a rate of failures means anything
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -125,7 +125,7 @@ async def _consume(
             tally.failures += isinstance(outcome, Failure)
             await sink.add((name, outcome))
             progress(tally.count, tally.failures)
-            if tally.count >= _ENOUGH and exceeds(tally, max_failure_rate):
+            if tally.count >= ENOUGH and exceeds(tally, max_failure_rate):
                 tally.too_many = True
                 return
 

@@ -17,6 +17,8 @@ STANDARD_INPUT = "-"
 _IN_SOURCE = "::"
 _MISSING = Failure("missing_file", "It does not exist; expected a picture, a folder, an archive, a pattern or -.")
 
+Group = tuple[str | None, Iterator[Entry]]
+
 
 class Sources:
     """What the user named. `most`: bytes that a picture may have."""
@@ -28,6 +30,11 @@ class Sources:
 
     def entries(self) -> Iterator[Entry]:
         """Every picture of every source. Raises SourceError, MixerError where one needs what is not installed."""
+        for _, entries in self.groups():
+            yield from entries
+
+    def groups(self) -> Iterator[Group]:
+        """The same, by what they are in: an archive or a table, as a source of its own, or None for files."""
         for source in self.names:
             yield from self._of(source)
 
@@ -38,9 +45,9 @@ class Sources:
             return None
         return sum(1 for _ in self.entries())
 
-    def _of(self, source: str) -> Iterator[Entry]:
+    def _of(self, source: str) -> Iterator[Group]:
         if source == STANDARD_INPUT:
-            yield Entry(source, partial(read_standard_input, self._most))
+            yield None, iter([Entry(source, partial(read_standard_input, self._most))])
             return
         place, column = _split(source)
         tree: Tree = RemoteTree(self._stores.of(place)) if is_url(place) else LocalTree()
@@ -48,22 +55,22 @@ class Sources:
         if kind is None and is_pattern(place):
             yield from self._matching(tree, place, column)
         elif kind is None:
-            yield Entry(shown(source), _MISSING)
+            yield None, iter([Entry(shown(source), _MISSING)])
         elif kind == "folder":
-            yield from self._below(tree, place)
+            yield None, self._below(tree, place)
         else:
-            yield from self._of_file(place, None, column)
+            yield self._of_file(place, None, column)
 
-    def _matching(self, tree: Tree, pattern: str, column: str | None) -> Iterator[Entry]:
+    def _matching(self, tree: Tree, pattern: str, column: str | None) -> Iterator[Group]:
         found = False
         for child in matching(tree, pattern):
             found = True
             if child.is_folder:
-                yield from self._below(tree, child.path)
+                yield None, self._below(tree, child.path)
             else:
-                yield from self._of_file(child.path, child.size, column)
+                yield self._of_file(child.path, child.size, column)
         if not found:
-            yield Entry(shown(pattern), Failure("missing_file", "Nothing matches it; expected pictures."))
+            yield None, iter([Entry(shown(pattern), Failure("missing_file", "Nothing matches it; expected pictures."))])
 
     def _below(self, tree: Tree, folder: str) -> Iterator[Entry]:
         found = False
@@ -73,16 +80,16 @@ class Sources:
         if not found:
             yield Entry(shown(folder), Failure("no_pictures", "It holds no pictures."))
 
-    def _of_file(self, path: str, size: int | None, column: str | None) -> Iterator[Entry]:
-        name, lower = shown(path), path.lower()
+    def _of_file(self, path: str, size: int | None, column: str | None) -> Group:
+        name, lower, open_it = shown(path), path.lower(), partial(self._open, path)
         if lower.endswith(TAR_SUFFIXES):
-            yield from tar_entries(name, partial(self._open, path), self._most, seekable=not is_url(path))
-        elif lower.endswith(ZIP_SUFFIXES):
-            yield from zip_entries(name, partial(self._open, path), self._most)
-        elif lower.endswith(TABLE_SUFFIXES):
-            yield from table_entries(name, partial(self._open, path), self._most, column)
-        else:
-            yield self._here(Entry(name, RemoteFile(path, size) if is_url(path) else LocalFile(path)))
+            return path, tar_entries(name, open_it, self._most, seekable=not is_url(path))
+        if lower.endswith(ZIP_SUFFIXES):
+            return path, zip_entries(name, open_it, self._most)
+        if lower.endswith(TABLE_SUFFIXES):
+            source = path if column is None else f"{path}{_IN_SOURCE}{column}"
+            return source, table_entries(name, open_it, self._most, column)
+        return None, iter([self._here(Entry(name, RemoteFile(path, size) if is_url(path) else LocalFile(path)))])
 
     def _here(self, entry: Entry) -> Entry:
         """With a function that reads it, where no other process can."""

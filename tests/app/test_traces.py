@@ -466,6 +466,20 @@ def test_a_collector_in_trouble_holds_up_no_answer_no_end_and_fills_no_log(
     collector.hold.set()
 
 
+@pytest.mark.process
+def test_the_framework_adds_no_spans_of_its_own(
+    bundle: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    with served(bundle, workers=1) as server:
+        server.wait_until_serving()
+        asked = urllib.request.Request(f"http://127.0.0.1:{server.port}/models", None, SAMPLED)
+        urllib.request.urlopen(asked, timeout=PATIENCE_S).close()
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+    assert [span.name for span in collector.spans] == ["GET /models"]
+
+
 # --- over gRPC ---
 
 

@@ -49,3 +49,15 @@ async def test_who_watches_hears_of_the_end(dial: Dial) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert (await watch.read()).status == NOT_SERVING
         assert await watch.read() is grpc.aio.EOF
+
+
+async def test_before_a_delayed_drain_no_model_is_serving_and_calls_are_answered(dial: Dial) -> None:
+    async with dial(drain_delay_s=600) as rpc:
+        stub = HealthStub(rpc.channel)
+        watch = stub.Watch(HealthCheckRequest(service="colours0"))
+        assert (await watch.read()).status == SERVING
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await watch.read()).status == NOT_SERVING
+        assert (await stub.Check(HealthCheckRequest())).status == NOT_SERVING
+        os.kill(os.getpid(), signal.SIGTERM)  # a second one does not wait
+        assert await watch.read() is grpc.aio.EOF

@@ -152,6 +152,39 @@ def test_a_request_whose_body_is_on_its_way_at_sigterm_is_answered(bundle: Path)
         assert b'"label":"green"' in answer
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_before_a_delayed_drain_clients_are_answered_and_asked_to_go(workers: str, bundle: Path) -> None:
+    with served(bundle, "--workers", workers, "--drain-delay-s", "600") as running:
+        running.wait_until_serving(int(workers))
+        with running.connect() as kept:
+            assert not asks_to_go(ask_on(kept, request_of(image(RED))))
+            running.signal(signal.SIGTERM)
+            running.wait_for("clients are asked to go elsewhere", int(workers))
+            until(lambda: asks_to_go(ask_on(kept, request_of(image(GREEN)))))
+            assert kept.recv(1) == b""
+        with running.connect() as late:
+            assert ask_on(late, READY, b"}").startswith(b"HTTP/1.1 503 ")
+        running.signal(signal.SIGTERM)  # a second one does not wait
+        assert running.exit_code() == 0
+
+
+@pytest.mark.process
+def test_a_delayed_drain_comes_by_itself(bundle: Path) -> None:
+    with served(bundle, "--workers", "2", "--drain-delay-s", "0.2") as running:
+        running.wait_until_serving(2)
+        running.signal(signal.SIGTERM)
+        assert running.exit_code() == 0
+        words = "".join(running.lines)
+        assert words.index("clients are asked to go elsewhere") < words.index("Shutting down")
+
+
+def asks_to_go(answer: bytes) -> bool:
+    """Whether the connection ends with an answer, which has to be a good one."""
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    return b"connection: close" in answer.lower()
+
+
 SLOW_TO_START = """
 uvicorn_server._PATIENCE_S = 600
 
@@ -334,9 +367,9 @@ def test_an_application_that_cannot_start_is_a_failure() -> None:
         yield
 
     metrics = WatchedMetrics()
-    made = Service(
-        FastAPI(lifespan=failing), None, None, Gate(None, metrics, 30), metrics, lambda: 0.0, lambda: ("ready", "")
-    )
+    gate = Gate(None, metrics, 30)
+    app = FastAPI(lifespan=failing)
+    made = Service(app, None, None, gate, metrics, lambda: 0.0, lambda: ("ready", ""), lambda: None)
     with pytest.raises(SystemExit) as ended:
         raise SystemExit(serve.serve(lambda _: made, Settings(port=free_port(), workers=1)))
     assert ended.value.code not in (None, 0)

@@ -214,3 +214,8 @@ def test_what_is_left_open_is_filled_in_and_what_was_said_is_kept(
     if workers == 0 and instances * threads <= cpus and max(instances, threads) <= cpus:
         assert planned.workers * planned.instances * planned.intra_op_threads <= cpus
     assert topology.planned(planned) == planned
+
+
+def test_processors_that_something_else_shares_out_are_taken_as_they_are() -> None:
+    settings = topology.planned(Settings(provider="cpu", workers=1), cpus=3)
+    assert (settings.instances, settings.intra_op_threads, settings.decode_threads) == (3, 1, 3)

@@ -52,6 +52,17 @@ def test_a_folder_with_a_graph_of_its_own_is_one_bundle(tmp_path: Path) -> None:
     assert is_one(tmp_path)
 
 
+def test_a_bundle_may_have_another_name_than_its_folder(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "models", SPEC)
+    assert find_bundles(bundle, "shop") == {"shop": bundle}
+
+
+def test_one_name_is_none_for_several_bundles(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "red", SPEC)
+    with pytest.raises(EngineError, match=r"MIXER_MODEL_NAME is shop; .+ is a folder of bundles, which have their own"):
+        find_bundles(tmp_path, "shop")
+
+
 def refusal(path: Path) -> str:
     with pytest.raises(EngineError) as refused:
         find_bundles(path)

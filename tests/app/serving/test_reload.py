@@ -95,9 +95,8 @@ class Bench:
         return refused.value.detail
 
     def counted(self) -> dict[str, float]:
-        return {
-            name.split('"')[1]: value for name, value in self.metrics.samples().items() if "mixer_reloads_total" in name
-        }
+        samples = self.metrics.samples().items()
+        return {name.split('"')[1]: value for name, value in samples if "mixer_reloads_total" in name and value}
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """A second model in the whole application: opened, tried, answering its share, exchanged, told of."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ async def test_one_whose_canary_fails_leaves_the_service_ready(
         assert (await service.http.get("/health/ready")).status_code == 200
         while "rests" not in caplog.text:
             await service.http.get("/health/live")
+            await asyncio.sleep(0)  # a turn of the event loop
         watching = watched(service)
         assert await answered_by(service, "/classify") == "colours"
         assert watching.outcomes == ["dropped"]
@@ -97,6 +99,7 @@ async def is_ready(service: Service) -> None:
         listed = (await service.http.get("/models")).json()
         if listed["shadow"]["ready"]:
             return
+        await asyncio.sleep(0)  # a turn of the event loop, in which its answer comes
 
 
 @pytest.mark.parametrize("path", ["/classify", "/classify/batch", "/classify/stream", "/explain"])
@@ -193,6 +196,28 @@ async def test_one_that_fails_too_often_answers_no_more(
     assert samples['mixer_shadow_stops_total{reason="inference_failed",shadow="second"}'] == 1
     assert 'mixer_shadow_answering{shadow="second"}' not in samples
     assert samples['mixer_model_images_total{model="second",outcome="inference_failed"}'] == MOST_FAILED
+
+
+async def test_one_of_the_same_name_is_counted_apart_and_a_warning_says_that_answers_look_alike(
+    serve: Serve, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(shadow=bundle, shadow_answers=1) as service:
+        await is_ready(service)
+        assert await answered_by(service, "/classify") == "colours"
+        assert await answered_by(service, "/classify?model=colours0") == "colours"
+        samples = service.metrics.samples()
+    assert samples['mixer_model_images_total{model="colours0-shadow",outcome="classified"}'] == 1
+    assert samples['mixer_model_images_total{model="colours0",outcome="classified"}'] == 1
+    assert "answers do not tell which of them gave them" in caplog.text
+
+
+async def test_statistics_of_the_model_leave_out_what_the_second_one_answered(serve: Serve, second: Path) -> None:
+    async with serve(shadow=second, shadow_answers=1) as service:
+        await is_ready(service)
+        assert await answered_by(service, "/classify") == "newer"
+        assert await answered_by(service, "/classify?model=colours0") == "colours"
+        (stats,) = (await service.http.get("/v2/models/colours0/stats")).json()["model_stats"]
+    assert stats["inference_count"] == 1
 
 
 # --- reloaded ---

@@ -1,12 +1,14 @@
 """A stop signal tells the service first, and then whatever handled it before. SIGHUP waits until somebody listens."""
 
+import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.system.signals import first_telling, hang_ups_noted, hearing_hang_ups
+from app.system.signals import first_telling, hang_ups_noted, hearing_hang_ups, put_off
+from tests.app.servers import PATIENCE_S
 
 
 @pytest.fixture
@@ -45,6 +47,62 @@ def test_a_signal_that_was_ignored_before_only_reaches_the_listener(heard: list[
         signal.raise_signal(signal.SIGTERM)
     assert heard == ["listener"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+class Heard:
+    """What was heard, and an event for each time that something is."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._came = asyncio.Condition()
+        self._notes: set[asyncio.Task[None]] = set()
+
+    def __call__(self, word: str) -> None:
+        self._notes.add(asyncio.get_running_loop().create_task(self._note(word)))
+
+    async def _note(self, word: str) -> None:
+        async with self._came:
+            self.words.append(word)
+            self._came.notify_all()
+
+    async def wait_for(self, *words: str) -> None:
+        async with asyncio.timeout(PATIENCE_S), self._came:
+            await self._came.wait_for(lambda: self.words == list(words))
+
+
+@pytest.fixture
+async def told() -> AsyncIterator[Heard]:
+    """What is told in an event loop; the handler that was there before tells "before"."""
+    heard = Heard()
+    previous = signal.signal(signal.SIGTERM, lambda *_: heard("before"))
+    yield heard
+    signal.signal(signal.SIGTERM, previous)
+
+
+async def test_a_stop_signal_that_is_put_off_is_noticed_first_and_handled_later(told: Heard) -> None:
+    with put_off(0.01, lambda: told("noticed")):
+        signal.raise_signal(signal.SIGTERM)
+        await told.wait_for("noticed", "before")
+
+
+async def test_a_second_stop_signal_is_not_put_off(told: Heard) -> None:
+    with put_off(3600, lambda: told("noticed")):
+        signal.raise_signal(signal.SIGTERM)
+        await told.wait_for("noticed")
+        signal.raise_signal(signal.SIGTERM)
+        await told.wait_for("noticed", "before")
+
+
+async def test_what_is_put_off_is_forgotten_at_the_end(told: Heard) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with put_off(0.01, lambda: told("noticed")):
+        signal.raise_signal(signal.SIGTERM)
+        await told.wait_for("noticed")
+    assert signal.getsignal(signal.SIGTERM) is before
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, passed.set)  # after what was put off would have come
+    await passed.wait()
+    assert told.words == ["noticed"]
 
 
 def test_outside_the_main_thread_nothing_is_touched(heard: list[str]) -> None:

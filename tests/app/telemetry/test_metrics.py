@@ -43,11 +43,12 @@ NAMES = {
     "mixer_ready": set(),
     "mixer_canary_seconds": set(),
     "mixer_canary_last_success_timestamp_seconds": set(),
+    "mixer_canary_failures": {"reason"},
+    "mixer_reloads": {"outcome"},
+    "mixer_limit": {"of"},
 }
 NOT_YET = {  # after the traffic below, with one model and without keys, reloads or failures
     "mixer_key_requests": {"key"},
-    "mixer_canary_failures": {"reason"},
-    "mixer_reloads": {"outcome"},
     "mixer_explanations": {"method", "outcome"},
     "mixer_collected": {"outcome"},
     "mixer_feedback": {"model", "outcome"},
@@ -139,6 +140,14 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
         "mixer_decode_overruns_total": 0,
         "mixer_ready": 1,
         'mixer_rejected_total{reason="queue_full"}': 1,
+        'mixer_rejected_total{reason="uploads_full"}': 0,
+        'mixer_rejected_total{reason="draining"}': 0,
+        'mixer_reloads_total{outcome="refused"}': 0,
+        'mixer_limit{of="images"}': 2,
+        'mixer_limit{of="background"}': 1,
+        'mixer_limit{of="upload_bytes"}': 128 << 20,
+        'mixer_limit{of="decode_bytes"}': 350_000_000,
+        'mixer_limit{of="connections"}': 2048,
         'mixer_dropped_total{reason="client_gone",stage="queue"}': 1,
         "mixer_top1_probability_count": 3,
         'mixer_predictions_total{label="red"}': 2,
@@ -151,14 +160,33 @@ async def test_after_some_traffic_every_metric_has_its_value(serve: Serve) -> No
 
 def _is_a_count(name: str) -> bool:
     return not re.search(
-        r"_bucket|_created|_seconds_sum|probability_sum|_canary_|_last_run_|request_seconds_total", name
+        r"_bucket|_created|_seconds_sum|probability_sum|_canary_|_last_run_|request_seconds_total|_worker_(?!restarts)",
+        name,
     )
 
 
-@pytest.mark.parametrize("reason", ["mixer_rejected_total", "mixer_dropped_total"])
-async def test_nothing_is_counted_before_it_happens(reason: str, serve: Serve) -> None:
+async def test_nothing_is_counted_before_it_happens(serve: Serve) -> None:
     async with serve() as service:
-        assert not any(name.startswith(reason) for name in service.metrics.samples())
+        samples = service.metrics.samples()
+        assert not any(name.startswith("mixer_dropped_total") for name in samples)
+        assert not any(value for name, value in samples.items() if name.startswith("mixer_rejected_total"))
+
+
+@pytest.mark.parametrize(
+    ("counter", "values"),
+    [
+        ("mixer_rejected_total", {"queue_full", "uploads_full", "draining"}),
+        ("mixer_reloads_total", {"refused"}),
+        (
+            "mixer_canary_failures_total",
+            {"wrong_answer", "deadline_passed", "inference_failed", "provider", "stuck_run", "check_failed"},
+        ),
+    ],
+)
+def test_what_alerts_watch_grow_begins_at_zero(counter: str, values: set[str]) -> None:
+    samples = WatchedMetrics().samples()
+    found = {re.sub(r'.*"(.*)".*', r"\1", name): value for name, value in samples.items() if name.startswith(counter)}
+    assert found == dict.fromkeys(values, 0)
 
 
 def test_the_list_of_names_is_complete() -> None:

@@ -1,6 +1,6 @@
 """What is noted of a request, and the spans that are made of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -14,6 +14,12 @@ PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 class Sent(list[Span]):
     def __call__(self, spans: Iterable[Span]) -> None:
         self.extend(spans)
+
+
+@pytest.fixture(autouse=True)
+def other_tests_belong_to_no_request() -> Iterator[None]:
+    yield
+    CURRENT.set(None)
 
 
 @pytest.fixture

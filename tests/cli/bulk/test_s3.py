@@ -9,12 +9,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from cli.bulk.parts import Parts
+from cli.bulk.run import Tally
+from cli.bulk.shard_writer import ShardWriter
+from cli.bulk.shards import shards_of
+from cli.bulk.sources import Sources
 from cli.bulk.stores import SourceError
 from tests.app.color_bundle import GREEN, RED, image
-from tests.cli.bulk.conftest import color_at, names_of
+from tests.cli.bulk.conftest import MOST, color_at, names_of
 
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed: nothing plays S3")
-pytest.importorskip("s3fs", reason="s3fs is not installed: nothing reads S3")
+s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: nothing reads S3")
 
 pytestmark = pytest.mark.process
 
@@ -75,6 +80,20 @@ def test_a_bucket_becomes_a_table_like_a_folder(bucket: str, mixer: Mixer, bundl
     rows = [(row["path"], row["label"]) for row in pq.read_table(output).to_pylist()]
     photos = [(f"{bucket}/photos/{at // 100}/{at:03}.png", color_at(at)) for at in range(250)]
     assert rows == [*photos, (f"{bucket}/two.tar::r.png", "red"), (f"{bucket}/two.tar::g.png", "green")]
+
+
+def test_shards_of_a_bucket_are_written_to_a_bucket(bucket: str, mixer: Mixer, bundle: Path, tmp_path: Path) -> None:
+    sources, output = (f"{bucket}/photos", f"{bucket}/two.tar"), f"{bucket}/labels"
+    for done in (0, 200):  # the first run is killed after two of three shards
+        parts, tally = Parts(output), Tally()
+        rest = list(parts.rest(shards_of(Sources(sources, MOST), 100), tally, resume=done > 0))
+        assert tally.count == done
+        writer = ShardWriter(output, sources, {"bundle": bundle}, parts.begun)
+        for shard in rest[:2]:
+            writer.write(shard)
+    mixer("classify", *sources, "--bundle", bundle, "--output", tmp_path / "o.parquet")
+    store = s3fs.S3FileSystem(use_listings_cache=False)
+    assert pq.read_table(output.removeprefix("s3://"), filesystem=store) == pq.read_table(tmp_path / "o.parquet")
 
 
 def test_processes_read_the_bucket_themselves(

@@ -1,0 +1,1 @@
+"""The manifests of deploy/kubernetes, rendered as kubectl does it, and held against what they stand on."""

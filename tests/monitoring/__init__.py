@@ -1,0 +1,1 @@
+"""What ships to watch the service: rules, their unit tests, the dashboard, and both against a real Prometheus."""
