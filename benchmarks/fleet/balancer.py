@@ -77,7 +77,7 @@ class Balancer:
     ) -> None:
         self._outstanding[pod] -= 1
         if request.end not in (End.BROKEN, End.DRAINING):
-            if slot is not None and pod.is_draining:
+            if slot is not None and (pod.says_close or pod.is_draining):
                 self._pinned[slot] = None  # Connection: close
             self._events.after(self._half_way_s, then, request)
             return

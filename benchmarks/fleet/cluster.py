@@ -1,5 +1,6 @@
 """A whole: clients, a balancer, a deployment, an autoscaler, and what happens to them when. Knows no tables."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -21,12 +22,14 @@ Metric = Literal["cpu", "in flight"]
 class Scaling:
     """An autoscaler and the targets of its metrics; the one that wants the most pods decides.
 
-    `scrape_s`: how old a metric may be, as it is read every so often.
+    `scrape_s`: how old a metric may be, as it is read every so often. `reads`: of what is in flight, so many are
+    averaged.
     """
 
     settings: autoscaler.Settings
     targets: tuple[tuple[Metric, float], ...]
     scrape_s: float = 15.0
+    reads: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class _Scaler:
         self._events, self._deployment, self._scaling = events, deployment, scaling
         self._autoscaler = autoscaler.Autoscaler(scaling.settings)
         self._busy: dict[Pod, float] = {}
+        self._in_flight: deque[float] = deque(maxlen=scaling.reads)
         self._read: dict[Metric, list[float]] = {}
         events.after(scaling.scrape_s / 2, events.every, scaling.scrape_s, self._scrape)
         events.after(scaling.settings.sync_s, events.every, scaling.settings.sync_s, self._sync)
@@ -98,7 +102,8 @@ class _Scaler:
         busy = {pod: pod.processors.busy_s for pod in self._deployment.ready}
         span = self._scaling.scrape_s
         self._read["cpu"] = [(now - self._busy.get(pod, 0.0)) / span / pod.processors.cpus for pod, now in busy.items()]
-        self._read["in flight"] = [float(pod.inside) for pod in busy]
+        self._in_flight.append(float(sum(pod.inside for pod in busy)))
+        self._read["in flight"] = [sum(self._in_flight) / len(self._in_flight)]
         self._busy = busy
 
     def _sync(self) -> None:

@@ -1,8 +1,8 @@
 """Pods as Kubernetes keeps them: started, probed, rolled, replaced where they fail. Knows no traffic.
 
-A pod that is deleted leaves the endpoints with a lag while its preStop hook sleeps, then has SIGTERM, and is gone once
-it has drained. A process that crashes is started again in its place. A machine that is lost is noticed late, and its
-pods are made elsewhere later still.
+A pod that is deleted leaves the endpoints with a lag while its preStop hook sleeps, then has SIGTERM, tells its
+clients for a while to connect anew, and is gone once it has drained. A process that crashes is started again in its
+place. A machine that is lost is noticed late, and its pods are made elsewhere later still.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,13 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds, and limits of an update. `schedule_s`, `pull_s`: before a pod's process starts, which takes `ready_s`.
+    """Seconds, and limits of an update.
 
+    `schedule_s`, `pull_s`: before a pod's process starts, which takes `ready_s`.
     `probe_s`: between two readiness probes. `lag_s`: until a balancer knows of a change. `pre_stop_s`: the hook's
-    sleep. `grace_s`: from the deletion to SIGKILL. `crash_s`: until a process that crashed is noticed. `lost_s`: until
-    a machine counts as lost; `evicted_s`: from then on until its pods are made elsewhere. `watchdog_s`: of the service.
+    sleep. `delay_s`: MIXER_DRAIN_DELAY_S. `grace_s`: from the deletion to SIGKILL. `crash_s`: until a process that
+    crashed is noticed. `lost_s`: until a machine counts as lost; `evicted_s`: from then on until its pods are made
+    elsewhere. `watchdog_s`: of the service.
     """
 
     schedule_s: float = 1.0
@@ -30,7 +32,8 @@ class Times:
     probe_s: float = 5.0
     lag_s: float = 1.0
     pre_stop_s: float = 5.0
-    grace_s: float = 30.0
+    delay_s: float = 5.0
+    grace_s: float = 40.0
     crash_s: float = 1.0
     lost_s: float = 50.0
     evicted_s: float = 300.0
@@ -138,6 +141,10 @@ class Deployment:
         self._events.after(self._times.pre_stop_s, self._terminate, pod, self._events.now + self._times.grace_s)
 
     def _terminate(self, pod: Pod, kill_at: float) -> None:
+        pod.begin_end()
+        self._events.after(self._times.delay_s, self._drain, pod, kill_at)
+
+    def _drain(self, pod: Pod, kill_at: float) -> None:
         pod.drain()
         self._await_end(pod, kill_at)
 

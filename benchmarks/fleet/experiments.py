@@ -70,6 +70,7 @@ def bursts(parameters: Parameters) -> Experiment:
         "CPU 70 %": _scaling(cpu=0.7),
         "in flight, 4 a pod": _scaling(in_flight=4.0),
         "in flight, 16 a pod": _scaling(in_flight=16.0),
+        "in flight, 4 a pod, mean of a minute": _scaling(in_flight=4.0, reads=4),
         "in flight, 4 a pod, down after 60 s": _scaling(in_flight=4.0, down_window_s=60.0),
         "CPU 70 % and in flight, 8 a pod": _scaling(cpu=0.7, in_flight=8.0),
     }
@@ -82,11 +83,11 @@ def bursts(parameters: Parameters) -> Experiment:
     return Experiment(title, tuple(scenarios), parameters, 60, 180, since=60.0)
 
 
-def _scaling(cpu: float = 0.0, in_flight: float = 0.0, down_window_s: float = 300.0) -> Scaling:
+def _scaling(cpu: float = 0.0, in_flight: float = 0.0, down_window_s: float = 300.0, reads: int = 1) -> Scaling:
     """0: no such metric."""
     targets: list[tuple[Metric, float]] = [("cpu", cpu), ("in flight", in_flight)]
     settings = Settings(least=2, most=20, behavior=Behavior(down_window_s=down_window_s))
-    return Scaling(settings, tuple((metric, target) for metric, target in targets if target))
+    return Scaling(settings, tuple((metric, target) for metric, target in targets if target), reads=reads)
 
 
 def day(parameters: Parameters) -> Experiment:
@@ -97,6 +98,7 @@ def day(parameters: Parameters) -> Experiment:
         "two pods": (2, None),
         "CPU 70 %": (2, _scaling(cpu=0.7)),
         "in flight, 4 a pod": (2, _scaling(in_flight=4.0)),
+        "in flight, 4 a pod, mean of a minute": (2, _scaling(in_flight=4.0, reads=4)),
         "CPU 70 % and in flight, 8 a pod": (2, _scaling(cpu=0.7, in_flight=8.0)),
     }
     scenarios = tuple(
@@ -128,10 +130,11 @@ def updates(parameters: Parameters) -> Experiment:
     """Four pods at 0.6 of what they can do are all replaced."""
     rate = 0.6 * 4 * parameters.capacity_s()
     ways = {
-        "one more, none less, preStop 5 s": Times(),
-        "one more, none less, no preStop": Times(pre_stop_s=0.0),
-        "none more, one less, preStop 5 s": Times(max_surge=0, max_unavailable=1),
-        "four more, none less, preStop 5 s": Times(max_surge=4),
+        "one more, none less, preStop 5 s, delay 5 s": Times(),
+        "one more, none less, preStop 5 s, no delay": Times(delay_s=0.0),
+        "one more, none less, neither": Times(pre_stop_s=0.0, delay_s=0.0),
+        "none more, one less, preStop 5 s, delay 5 s": Times(max_surge=0, max_unavailable=1),
+        "four more, none less, preStop 5 s, delay 5 s": Times(max_surge=4),
     }
     base = Scenario("", steady(rate), rate, 180.0, 4, manner=_PATIENT, happens=((20.0, lambda one: one.roll()),))
     scenarios = [

@@ -24,6 +24,7 @@ class Pod:
         self._shares = memoryview(bytearray(8 * parameters.workers)).cast("d")
         self.workers = [self._worker(number) for number in range(parameters.workers)]
         self.is_lost = False
+        self.says_close = False  # with each answer
         self._drains_since: float | None = None
         self._turn = 0
 
@@ -70,8 +71,12 @@ class Pod:
         self._turn += 1
         at_work[self._turn % len(at_work)].receive(request)
 
+    def begin_end(self) -> None:
+        """SIGTERM: everything is answered as before, and each answer ends its connection."""
+        self.says_close = True
+
     def drain(self) -> None:
-        """SIGTERM: what is inside is answered, what comes is not."""
+        """After the delay: what is inside is answered, what comes is not."""
         self._drains_since = self._events.now
         for worker in self.workers:
             worker.close()
