@@ -9,6 +9,7 @@ from typing import Any
 
 import promql_parser
 import pytest
+import yaml
 
 from tests.app.fakes import samples_of
 from tests.monitoring.everything import page_of_everything
@@ -50,6 +51,19 @@ def test_the_configuration_and_the_rules_are_valid() -> None:
 @pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: file.stem)
 def test_each_case_comes_out_as_it_says(file: Path) -> None:
     promtool("test", "rules", str(file))
+
+
+@pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: file.stem)
+def test_each_file_of_cases_evaluates_recordings_before_alerts(file: Path) -> None:
+    """promtool takes groups in any order where the file names none."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if "../alerts.yml" in content["rule_files"]:
+        assert content["group_eval_order"] == groups("recording.yml") + groups("alerts.yml")
+
+
+def groups(file: str) -> list[str]:
+    content = yaml.safe_load((PROMETHEUS / file).read_text(encoding="utf-8"))
+    return [group["name"] for group in content["groups"]]
 
 
 @needs_promtool
