@@ -7,6 +7,7 @@ nothing waits for a collector. What it has no room for is lost.
 import asyncio
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ _SAMPLED, _NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.D
 _NOWHERE = Context()  # the span of a request that comes from none
 _UNSET = Status(StatusCode.UNSET)
 _APART_S = 60.0  # between two lines about the same trouble
+_SECRETS = re.compile(r"(?<=//)[^/\s]*@|\?\S*")  # of a URL: its user and password, and its query
 
 log = logging.getLogger("mixer.traces")
 
@@ -101,7 +103,7 @@ class _Resource(Resource):
 
 
 class _Seldom(logging.Handler):
-    """Passes one line on a minute, with the number of those that were held back meanwhile."""
+    """Passes one line on a minute, with the number of those that were held back meanwhile, and without secrets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +116,7 @@ class _Seldom(logging.Handler):
             return
         more = f" ({self._held_back} lines like this were held back)" if self._held_back else ""
         self._next, self._held_back = now + _APART_S, 0
-        log.log(record.levelno, "%s%s", record.getMessage(), more)
+        log.log(record.levelno, "%s%s", _SECRETS.sub("", record.getMessage()), more)
 
 
 def _let_through_seldom(logger: logging.Logger) -> None:

@@ -1,0 +1,33 @@
+"""What the SDK says of its own, as it is logged here."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from app.telemetry.otlp import Otlp
+
+
+@pytest.fixture
+def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Otlp]:
+    """One whose collector is away."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    otlp = Otlp("1", 0)
+    yield otlp
+    otlp._processor.shutdown()  # type: ignore[no-untyped-call]
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "mixer.traces"]
+
+
+def test_a_url_in_its_lines_has_no_secret(otlp: Otlp, caplog: pytest.LogCaptureFixture) -> None:
+    said = "Max retries exceeded with url: http://me:secret@collector/v1/traces?api-key=secret (refused)"
+    logging.getLogger("opentelemetry.exporter").warning(said)
+    assert lines_of(caplog) == ["Max retries exceeded with url: http://collector/v1/traces (refused)"]
+
+
+def test_it_has_one_line_a_minute(otlp: Otlp, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(3):
+        logging.getLogger("opentelemetry.exporter").warning("trouble %d", number)
+    assert lines_of(caplog) == ["trouble 0"]
