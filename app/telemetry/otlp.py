@@ -33,6 +33,8 @@ _SAMPLED, _NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.D
 _NOWHERE = Context()  # the span of a request that comes from none
 _UNSET = Status(StatusCode.UNSET)
 _APART_S = 60.0  # between two lines about the same trouble
+_OF_HEADERS = "opentelemetry.util.re"  # logs what it cannot read of the headers, which may be a key
+_NO_HEADER = "a header of OTEL_EXPORTER_OTLP_HEADERS or _TRACES_HEADERS is not NAME=VALUE, and is left out"
 _SECRETS = re.compile(r"(?<=//)[^/\s]*@|\?\S*")  # of a URL: its user and password, and its query
 
 log = logging.getLogger("mixer.traces")
@@ -116,7 +118,8 @@ class _Seldom(logging.Handler):
             return
         more = f" ({self._held_back} lines like this were held back)" if self._held_back else ""
         self._next, self._held_back = now + _APART_S, 0
-        log.log(record.levelno, "%s%s", _SECRETS.sub("", record.getMessage()), more)
+        words = _NO_HEADER if record.name == _OF_HEADERS else _SECRETS.sub("", record.getMessage())
+        log.log(record.levelno, "%s%s", words, more)
 
 
 def _let_through_seldom(logger: logging.Logger) -> None:

@@ -9,9 +9,16 @@ from app.telemetry.otlp import Otlp
 
 
 @pytest.fixture
-def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Otlp]:
+def headers() -> str:
+    """OTEL_EXPORTER_OTLP_HEADERS."""
+    return ""
+
+
+@pytest.fixture
+def otlp(headers: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Otlp]:
     """One whose collector is away."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
     otlp = Otlp("1", 0)
     yield otlp
     otlp._processor.shutdown()  # type: ignore[no-untyped-call]
@@ -25,6 +32,12 @@ def test_a_url_in_its_lines_has_no_secret(otlp: Otlp, caplog: pytest.LogCaptureF
     said = "Max retries exceeded with url: http://me:secret@collector/v1/traces?api-key=secret (refused)"
     logging.getLogger("opentelemetry.exporter").warning(said)
     assert lines_of(caplog) == ["Max retries exceeded with url: http://collector/v1/traces (refused)"]
+
+
+@pytest.mark.parametrize("headers", ["Authorization: Bearer secret"])
+def test_a_header_that_is_none_is_told_without_its_value(otlp: Otlp, caplog: pytest.LogCaptureFixture) -> None:
+    (line,) = [record.getMessage() for record in caplog.get_records("setup") if record.name == "mixer.traces"]
+    assert line.endswith("_TRACES_HEADERS is not NAME=VALUE, and is left out")
 
 
 def test_it_has_one_line_a_minute(otlp: Otlp, caplog: pytest.LogCaptureFixture) -> None:
