@@ -50,6 +50,7 @@ class Otlp:
         self._processor = BatchSpanProcessor(self._exporter)
         self._sampler = TracerProvider(resource=resource, shutdown_on_exit=False).sampler
         self._resource, self._scope = resource, InstrumentationScope(_SERVICE, version)
+        self._next_line = 0.0  # about spans that cannot be handed over
         self.tracing = Tracing(self.sampled, self.emit)
 
     def sampled(self, trace_id: int, parent: Parent | None) -> tuple[str, ...] | None:
@@ -61,10 +62,15 @@ class Otlp:
         return tuple(f"{key}={value}" for key, value in (result.trace_state or {}).items())
 
     def emit(self, spans: Iterable[Span]) -> None:
-        """Hand spans over to the thread that sends them."""
+        """Hand spans over to the thread that sends them. Raises nothing: answers wait behind it."""
         epoch_ns = time.time_ns() - time.perf_counter_ns()
-        for span in spans:
-            self._processor.on_end(self._readable(span, epoch_ns))
+        try:
+            for span in spans:
+                self._processor.on_end(self._readable(span, epoch_ns))
+        except Exception:
+            if (now := time.monotonic()) >= self._next_line:
+                self._next_line = now + _APART_S
+                log.exception("spans could not be handed over, and are lost; this is a bug")
 
     async def close(self, timeout_s: float) -> None:
         """Send what is left. What the collector has not taken after `timeout_s` is lost."""

@@ -1,11 +1,13 @@
-"""What the SDK says of its own, as it is logged here."""
+"""What the SDK says of its own, as it is logged here, and what becomes of spans that it does not take."""
 
 import logging
+import math
 from collections.abc import Iterator
 
 import pytest
 
 from app.telemetry.otlp import Otlp
+from app.telemetry.tracing import Span, SpanId
 
 
 @pytest.fixture
@@ -44,3 +46,12 @@ def test_it_has_one_line_a_minute(otlp: Otlp, caplog: pytest.LogCaptureFixture) 
     for number in range(3):
         logging.getLogger("opentelemetry.exporter").warning("trouble %d", number)
     assert lines_of(caplog) == ["trouble 0"]
+
+
+def test_a_span_that_cannot_be_handed_over_is_lost_and_told_of_once_a_minute(
+    otlp: Otlp, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        otlp.emit([Span("run", SpanId(1, 2), math.nan, 1.0)])  # no time that an exporter could write
+    assert lines_of(caplog) == ["spans could not be handed over, and are lost; this is a bug"]
+    assert "cannot convert float NaN" in caplog.text
