@@ -35,7 +35,9 @@ _UNSET = Status(StatusCode.UNSET)
 _APART_S = 60.0  # between two lines about the same trouble
 _OF_HEADERS = "opentelemetry.util.re"  # logs what it cannot read of the headers, which may be a key
 _NO_HEADER = "a header of OTEL_EXPORTER_OTLP_HEADERS or _TRACES_HEADERS is not NAME=VALUE, and is left out"
-_SECRETS = re.compile(r"(?<=//)[^/\s]*@|\?\S*")  # of a URL: its user and password, and its query
+_SECRETS = re.compile(  # of a URL its user, password and query; of a header that cannot be sent its value
+    r"(?<=//)[^/\s]*@|\?\S*|(?<=header value: ).*"
+)
 
 log = logging.getLogger("mixer.traces")
 
