@@ -61,7 +61,7 @@ Emit = Callable[[Iterable[Span]], None]
 class Stage:
     """What a request spent in one stage: from the beginning of the first to the end of the last, where it had several.
 
-    seconds: of all together; longest: of one; count: of pictures.
+    seconds: of all together, those that were in it together counted once; longest: of one; count: of pictures.
     """
 
     started: float = math.inf
