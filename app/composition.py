@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from app.collection.opening import CollectionOptions
 from app.decoding.cost_checks import DecodeBudget
@@ -32,9 +32,6 @@ from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import AsideMetrics, MetricsByModel, ModelMetrics, TriedModelMetrics
 from app.telemetry.tracing import Emit
-
-if TYPE_CHECKING:  # OpenTelemetry is imported where it is wanted, and after the fork
-    pass
 
 Options = TypeVar("Options", EngineOptions, CollectionOptions)
 
