@@ -1,6 +1,7 @@
 """A second model in the whole application: opened, tried, answering its share, exchanged, told of."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,14 @@ async def test_a_dialect_that_names_no_model_may_be_answered_by_it(serve: Serve,
         samples = service.metrics.samples()
     assert samples['mixer_model_images_total{model="second",outcome="classified"}'] == 1
     assert samples['mixer_model_images_total{model="colours0",outcome="classified"}'] == 1
+
+
+async def test_embeddings_are_those_of_the_first_model_where_none_is_named(serve: Serve, second: Path) -> None:
+    picture = base64.b64encode(image(RED)).decode()
+    async with serve(shadow=second, shadow_answers=1) as service:
+        await is_ready(service)
+        answer = await service.http.post("/v1/embeddings", json={"input": [picture, picture]})
+        assert answer.json()["model"] == "colours0", answer.text
 
 
 async def test_it_is_no_model_that_can_be_asked_for(serve: Serve, second: Path) -> None:
