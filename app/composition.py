@@ -145,7 +145,7 @@ def model_factory(parts: ModelParts, shadow: Shadow | None) -> ModelFactory:
         if shadow is None:
             return parts.model(name, opened, metrics)
         if shadow.rollout is not None and name == second:
-            metrics = TriedModelMetrics(parts.by_model, name, shadow.rollout.note)
+            metrics = TriedModelMetrics(parts.by_model, name, partial(shadow.rollout.note, opened.engine.spec))
         return parts.model(name, opened, metrics, partial(shadow.trial.offer, name, opened.engine.spec))
 
     runtime = ONNX_RUNTIME if is_one(settings.bundle) else SharedSessions().runtime
@@ -167,7 +167,8 @@ def build_shadow(parts: ModelParts, shadow: Path, models: Models) -> Shadow:
     def build(name: str, opened: Opened) -> Model:
         if rollout is None:
             return parts.model(name, opened, AsideMetrics(parts.by_model), apart=True)
-        return parts.model(name, opened, TriedModelMetrics(parts.by_model, name_apart(name, models), rollout.note))
+        told = partial(rollout.note, opened.engine.spec)
+        return parts.model(name, opened, TriedModelMetrics(parts.by_model, name_apart(name, models), told))
 
     options = engine_options(settings)
     if not answers:  # what is run in spare time is run one after the other
