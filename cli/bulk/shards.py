@@ -41,7 +41,10 @@ class Shard:
 
 
 def shards_of(sources: Sources, size: int) -> Iterator[Shard]:
-    """All pictures of the sources, `size` to a shard. No picture is read. Raises SourceError, MixerError."""
+    """All pictures of the sources, `size` to a shard. Raises SourceError, MixerError.
+
+    No picture is read, but those of memory://, which only this process sees: their shard has their bytes.
+    """
     if STANDARD_INPUT in sources.names:
         raise SourceError("- is standard input, which other processes do not see; expected files, folders or URLs.")
     placed = ((entry.name, piece) for source, entries in sources.groups() for entry, piece in _placed(source, entries))
