@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from app.collection.opening import CollectionOptions
 from app.decoding.cost_checks import DecodeBudget
@@ -32,9 +32,6 @@ from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import AsideMetrics, MetricsByModel, ModelMetrics, TriedModelMetrics
 from app.telemetry.tracing import Emit
-
-if TYPE_CHECKING:  # OpenTelemetry is imported where it is wanted, and after the fork
-    pass
 
 Options = TypeVar("Options", EngineOptions, CollectionOptions)
 
@@ -148,7 +145,7 @@ def model_factory(parts: ModelParts, shadow: Shadow | None) -> ModelFactory:
         if shadow is None:
             return parts.model(name, opened, metrics)
         if shadow.rollout is not None and name == second:
-            metrics = TriedModelMetrics(parts.by_model, name, shadow.rollout.note)
+            metrics = TriedModelMetrics(parts.by_model, name, partial(shadow.rollout.note, opened.engine.spec))
         return parts.model(name, opened, metrics, partial(shadow.trial.offer, name, opened.engine.spec))
 
     runtime = ONNX_RUNTIME if is_one(settings.bundle) else SharedSessions().runtime
@@ -170,7 +167,8 @@ def build_shadow(parts: ModelParts, shadow: Path, models: Models) -> Shadow:
     def build(name: str, opened: Opened) -> Model:
         if rollout is None:
             return parts.model(name, opened, AsideMetrics(parts.by_model), apart=True)
-        return parts.model(name, opened, TriedModelMetrics(parts.by_model, name_apart(name, models), rollout.note))
+        told = partial(rollout.note, opened.engine.spec)
+        return parts.model(name, opened, TriedModelMetrics(parts.by_model, name_apart(name, models), told))
 
     options = engine_options(settings)
     if not answers:  # what is run in spare time is run one after the other

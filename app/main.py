@@ -1,4 +1,4 @@
-"""The composition root: settings in, an application out. Nothing else builds collaborators."""
+"""The composition root: settings in, an application out. With composition.py, all that builds collaborators."""
 
 import logging
 import os

@@ -7,6 +7,7 @@ deadline, limits, metrics, timing. Knows no protocol.
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from fastapi import APIRouter, Request
@@ -30,6 +31,8 @@ class Query:
     """What a request asks: about which pictures, for how many labels, until when. `options`: what its answer needs.
 
     `model` and `version`: where the body says them. `top_k`: None for all classes; more than there are means all, too.
+    `comparable`: whether answers are to be compared with those to other requests, as embeddings are, which are of one
+    model then: where none is named, no second one answers.
     """
 
     pictures: Sequence[Picture]
@@ -38,6 +41,7 @@ class Query:
     model: str | None = None
     version: str | None = None
     options: Any = None
+    comparable: bool = False
 
 
 class Answered(NamedTuple):
@@ -170,7 +174,8 @@ class Asking:
             timing_of(request.scope).received()
             if query.timeout_s != math.inf:
                 clients_deadline = min(clients_deadline, classification.within(request, query.timeout_s))
-            model = classification.asked(request, name or query.model, version or query.version)
+            asked = classification.models.asked if query.comparable else partial(classification.asked, request)
+            model = asked(name or query.model, version or query.version)
             return query, model, await self._answers(request, query, model.classifier, clients_deadline)
 
     async def _answers(

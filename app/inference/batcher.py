@@ -265,14 +265,14 @@ class Batcher(Generic[Item, Answer]):
         """Give each item of a batch its answer, unless its future is done already."""
         self._observer.ran(len(batch))
         infer_s = self._clock() - started
-        if self._on_traced_run is not None:
-            self._on_traced_run(batch, started, infer_s, answers)
         if not batch[0].in_background:
             self.admission.answered(len(batch), asyncio.get_running_loop().time())
             self._run_s += (infer_s - self._run_s) * _NEWS
         for waiter, answer in zip(batch, answers, strict=True):
             if not waiter.future.done():
                 waiter.future.set_result(Answered(answer, started - waiter.arrived, infer_s, len(batch)))
+        if self._on_traced_run is not None:  # before any of those that wait goes on
+            self._on_traced_run(batch, started, infer_s, answers)
 
     async def _bisect(self, batch: list[Waiter[Item, Answer]], error: Exception) -> None:
         """Run both halves of a failed batch on their own, down to the one item that makes it fail."""

@@ -21,6 +21,7 @@ from app.server.framing import MAX_HEAD_BYTES, Fault, Framing, feed_without_offe
 from app.server.gate import Gate
 from app.server.refusals import Head, head_of, peer_of
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import CURRENT
 
 
 class Connection(HttpToolsProtocol):
@@ -132,6 +133,7 @@ class Connection(HttpToolsProtocol):
         if self._arriving and under_way is self.cycle and under_way is not None and not under_way.response_started:
             cast(Scope, under_way.scope)[REFUSED] = refused
         else:
+            CURRENT.set(None)  # what is read here belongs to no request, whichever made this callback
             refusals.record(refused, head, self._metrics)
         self._give_up()
 

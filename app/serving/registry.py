@@ -46,7 +46,9 @@ class Model:
 class ModelEntry(BaseModel):
     """One bundle that is served."""
 
-    name: str = Field(description="What to ask for, as ?model=NAME; the name of the bundle's folder.")
+    name: str = Field(
+        description="What to ask for, as ?model=NAME: the name of the bundle's folder, or MIXER_MODEL_NAME."
+    )
     model: str = Field(description="The classifier's own name, which answers give.")
     version: str
     precision: Literal["fp32", "fp16", "int8"]

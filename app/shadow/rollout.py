@@ -12,6 +12,7 @@ from app.errors import InferenceFailed
 from app.inference.classifier import Classifier
 from app.serving.registry import Model
 from app.telemetry.shadow_metrics import ShadowMetrics
+from model.spec import ModelSpec
 
 LAST, MOST_FAILED = 100, 5  # of so many pictures that it answered last, so many failures are too many
 STUCK_S = 5.0  # a run that takes longer is a failure, too: clients wait for it
@@ -48,14 +49,20 @@ class Rollout:
             return None
         return shadow
 
-    def note(self, outcome: str) -> None:
-        """What became of a picture that it was to answer: "classified", or the code of an error."""
-        is_failure = outcome == InferenceFailed.code
+    def note(self, spec: ModelSpec, outcome: str) -> None:
+        """What became of a picture that the model of this very spec was to answer, unless that has been exchanged.
+
+        `outcome`: "classified", or the code of an error.
+        """
+        shadow, is_failure = self._shadow(), outcome == InferenceFailed.code
+        if shadow is None or shadow.classifier.spec is not spec:
+            return  # one before it fails as it goes: what waited behind a run that hangs
         if outcome != "classified" and not is_failure:
             return  # a client's own doing, or a full queue
+        if shadow.classifier is not self._judged:
+            self._begin(shadow)
         self._failed.append(is_failure)
-        shadow = self._shadow()
-        if is_failure and sum(self._failed) >= MOST_FAILED and shadow is not None:
+        if is_failure and sum(self._failed) >= MOST_FAILED:
             words = f"{sum(self._failed)} of its last {len(self._failed)} pictures failed"
             self._stop(shadow, InferenceFailed.code, words)
 

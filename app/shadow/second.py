@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import BadSettings, EngineError, QueueFull
+from app.errors import BadSettings, EngineError, NotReady, QueueFull
 from app.serving.bundles import find_bundles, is_one
 from app.serving.canary import failure_of
 from app.serving.loading import load_all
@@ -73,11 +73,14 @@ def is_served(shadow: Path, bundle: Path) -> bool:
 async def _probe(model: Model, timeout_s: float) -> None:
     before = model.failure
     try:
-        model.failure = await failure_of(model.classifier, timeout_s=timeout_s, lost_provider=model.lost_provider)
+        failure = await failure_of(model.classifier, timeout_s=timeout_s, lost_provider=model.lost_provider)
     except QueueFull:
         return
-    if model.failure is not None and model.failure != before:
-        log.error("the shadow %s rests: %s", model.name, model.failure.words)
+    if failure is not None and failure.reason == NotReady.code:
+        return  # it is closing, which proves nothing either
+    model.failure = failure
+    if failure is not None and failure != before:
+        log.error("the shadow %s rests: %s", model.name, failure.words)
 
 
 def name_apart(name: str, served: Models) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+_SAME_S = 1.0  # an init system signals every process of a service, and their supervisor passes on its own
 
 
 @contextmanager
@@ -40,35 +41,38 @@ def first_telling(listener: Callable[[], object]) -> Iterator[None]:
 def put_off(seconds: float, notice: Callable[[], object]) -> Iterator[None]:
     """While inside, the first stop signal calls `notice`, and what handled it before `seconds` later.
 
-    A second signal does not wait. Both are called in the event loop that runs.
+    A second signal does not wait; the first one that comes again within a second is none. All is called in the event
+    loop that runs.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
     previous = {number: signal.getsignal(number) for number in _STOPPING}
-    waiting: list[asyncio.TimerHandle] = []
+    waiting: list[tuple[asyncio.TimerHandle, int, float]] = []
 
     def pass_on(number: int) -> None:
         handler = previous[signal.Signals(number)]
         if callable(handler):
             handler(number, None)
 
-    def begin(number: int) -> None:
-        if waiting:
-            waiting[0].cancel()
-            pass_on(number)
+    def begin(number: int, came: float) -> None:
+        if not waiting:
+            waiting.append((loop.call_later(seconds, pass_on, number), number, came))
+            notice()
             return
-        waiting.append(loop.call_later(seconds, pass_on, number))
-        notice()
+        delayed, first, since = waiting[0]
+        if number != first or came - since >= _SAME_S:
+            delayed.cancel()
+            pass_on(number)
 
     for number in _STOPPING:
-        signal.signal(number, lambda number, _: loop.call_soon_threadsafe(begin, number))
+        signal.signal(number, lambda number, _: loop.call_soon_threadsafe(begin, number, loop.time()))
     try:
         yield
     finally:
-        for handle in waiting:
-            handle.cancel()
+        for delayed, *_ in waiting:
+            delayed.cancel()
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -11,6 +11,7 @@ DOWN = '["mixer_workers_down"]'
 OVERRUNS = '["mixer_decode_overruns"]'
 Shared = Literal["images", "background", "upload_bytes", "decode_bytes"]  # what the workers have limits of together
 CONNECTIONS = '["mixer_connections"]'
+HEARTBEAT = '["mixer_heartbeat"]'
 _DECODE_THREADS = 256  # of a worker, whose processor time the supervisor can see
 
 
@@ -26,7 +27,7 @@ class WorkerStatus:
         self.segment = segment
         self.failure = ""  # of the supervisor's
         self._ready = segment.offset_of('["mixer_ready"]')
-        self._heartbeat = segment.offset_of('["mixer_heartbeat"]')
+        self._heartbeat = segment.offset_of(HEARTBEAT)
         self._connections = segment.offset_of(CONNECTIONS)
         self._opening = segment.offset_of('["mixer_connections_opening"]')
         self._retiring = segment.offset_of('["mixer_retiring"]')

@@ -27,7 +27,7 @@ log = logging.getLogger("mixer.gpu")
 
 
 class GpuMetrics(Collector):
-    """`open_sampler`: what samples the GPU, opened in the thread; raises NoGpu, as each sample may.
+    """`open_sampler`: what samples the GPU, opened in the thread; raises NoGpu or anything else, as each sample may.
 
     `interval_s`: between samples; `patience_s`: until a GPU that did not answer is asked again.
     """
@@ -69,8 +69,8 @@ class GpuMetrics(Collector):
         while not self._ended.is_set():
             try:
                 self._keep_sampling(self._open())
-            except NoGpu as failure:
-                self._say(str(failure))
+            except Exception as failure:  # noqa: BLE001 -- a driver's own, whatever it is
+                self._say(str(failure) if isinstance(failure, NoGpu) else repr(failure))
                 self._ended.wait(self._patience_s)
 
     def _keep_sampling(self, sample: Callable[[], GpuSample]) -> None:

@@ -44,7 +44,7 @@ class Metrics:
         self.shadow = ShadowMetrics(segment)
         self._registry = CollectorRegistry()
         self._registry.register(_Scrape(self))
-        self.of_workers = WorkerMetrics(self._shared_memory, segment)
+        self.of_workers = WorkerMetrics(self._shared_memory, segment, worker)
         self._registry.register(self.of_workers)
         self._begin_at_zero()
         self._queued, self._held = self.queue_depth.labels(), self.in_flight.labels()

@@ -102,10 +102,12 @@ class AsideMetrics(ModelMetrics):
 
     def __init__(self, together: MetricsByModel) -> None:
         super().__init__(together)
-        self.ran = self._ran
+        self.ran = self.dropped = self.rejected = self.classified = self.lost = self.padded = _not_counted
+        self.classified_request = _not_counted
 
     def depth(self, waiting: int, in_flight: int) -> None:
         """Nobody waits for it."""
 
-    def _ran(self, count: int) -> None:
-        """A run aside."""
+
+def _not_counted(*observed: object, **more: object) -> None:
+    """What becomes of pictures aside is counted by whoever offers them."""

@@ -17,6 +17,7 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _EXPORTERS = ("OTEL_TRACES_EXPORTER",)
 _PROTOCOL = "http/protobuf"
 _EXPORTER, _NONE = "otlp", "none"
+_SCHEMES = ("http", "https")
 _PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 log = logging.getLogger("mixer.traces")
@@ -35,8 +36,8 @@ def opened(environment: Mapping[str, str], version: str, worker: int) -> "Otlp |
 
         try:
             otlp = Otlp(version, worker)
-        except ValueError as error:  # of one of the variables that the SDK reads
-            reason = str(error)
+        except Exception as error:  # noqa: BLE001 -- of a variable that the SDK reads, which may name anyone's code
+            reason = str(error) or type(error).__name__
     if worker == 0 and otlp is not None:
         log.info("traces are sent to %s", _shown(_first(environment, _ENDPOINTS)[1]))
     elif worker == 0:
@@ -56,12 +57,14 @@ def why_not(environment: Mapping[str, str]) -> str | None:
 
     No error: these variables are often set for all programs of a cluster, and answers matter more than traces.
     """
-    name, _ = _first(environment, _ENDPOINTS)
+    name, endpoint = _first(environment, _ENDPOINTS)
     if not all(map(_is_installed, _PACKAGES)):
         return (
             f"{name} is set, and OpenTelemetry cannot be imported; expected the extra otel "
             "(scripts/install cpu,otel or pip install 'mixer-serve[otel]')"
         )
+    if not _is_url(endpoint):
+        return f"{name} is no URL; expected one like http://collector:4318"  # what it is may hold a password
     for names, expected in ((_PROTOCOLS, _PROTOCOL), (_EXPORTERS, _EXPORTER)):
         name, value = _first(environment, names)
         if value and value.lower() != expected:
@@ -74,9 +77,18 @@ def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> tuple[str,
     return next(((name, said) for name in names if (said := environment.get(name, "").strip())), (names[-1], ""))
 
 
+def _is_url(endpoint: str) -> bool:
+    try:
+        url = urlsplit(endpoint)
+        return url.scheme in _SCHEMES and bool(url.hostname) and url.port != 0
+    except ValueError:  # of its host or its port
+        return False
+
+
 def _shown(endpoint: str) -> str:
-    """Without a user and a password."""
-    return urlsplit(endpoint)._replace(netloc=urlsplit(endpoint).netloc.rpartition("@")[2]).geturl()
+    """Without a user and a password, and without a query, which may have a key."""
+    url = urlsplit(endpoint)
+    return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _is_installed(package: str) -> bool:

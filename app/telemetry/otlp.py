@@ -7,6 +7,7 @@ nothing waits for a collector. What it has no room for is lost.
 import asyncio
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,11 @@ _SAMPLED, _NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.D
 _NOWHERE = Context()  # the span of a request that comes from none
 _UNSET = Status(StatusCode.UNSET)
 _APART_S = 60.0  # between two lines about the same trouble
+_OF_HEADERS = "opentelemetry.util.re"  # logs what it cannot read of the headers, which may be a key
+_NO_HEADER = "a header of OTEL_EXPORTER_OTLP_HEADERS or _TRACES_HEADERS is not NAME=VALUE, and is left out"
+_SECRETS = re.compile(  # of a URL its user, password and query; of a header that cannot be sent its value
+    r"(?<=//)[^/\s]*@|\?\S*|(?<=header value: ).*"
+)
 
 log = logging.getLogger("mixer.traces")
 
@@ -46,6 +52,7 @@ class Otlp:
         self._processor = BatchSpanProcessor(self._exporter)
         self._sampler = TracerProvider(resource=resource, shutdown_on_exit=False).sampler
         self._resource, self._scope = resource, InstrumentationScope(_SERVICE, version)
+        self._next_line = 0.0  # about spans that cannot be handed over
         self.tracing = Tracing(self.sampled, self.emit)
 
     def sampled(self, trace_id: int, parent: Parent | None) -> tuple[str, ...] | None:
@@ -57,10 +64,15 @@ class Otlp:
         return tuple(f"{key}={value}" for key, value in (result.trace_state or {}).items())
 
     def emit(self, spans: Iterable[Span]) -> None:
-        """Hand spans over to the thread that sends them."""
+        """Hand spans over to the thread that sends them. Raises nothing: answers wait behind it."""
         epoch_ns = time.time_ns() - time.perf_counter_ns()
-        for span in spans:
-            self._processor.on_end(self._readable(span, epoch_ns))
+        try:
+            for span in spans:
+                self._processor.on_end(self._readable(span, epoch_ns))
+        except Exception:
+            if (now := time.monotonic()) >= self._next_line:
+                self._next_line = now + _APART_S
+                log.exception("spans could not be handed over, and are lost; this is a bug")
 
     async def close(self, timeout_s: float) -> None:
         """Send what is left. What the collector has not taken after `timeout_s` is lost."""
@@ -101,7 +113,7 @@ class _Resource(Resource):
 
 
 class _Seldom(logging.Handler):
-    """Passes one line on a minute, with the number of those that were held back meanwhile."""
+    """Passes one line on a minute, with the number of those that were held back meanwhile, and without secrets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +126,8 @@ class _Seldom(logging.Handler):
             return
         more = f" ({self._held_back} lines like this were held back)" if self._held_back else ""
         self._next, self._held_back = now + _APART_S, 0
-        log.log(record.levelno, "%s%s", record.getMessage(), more)
+        words = _NO_HEADER if record.name == _OF_HEADERS else _SECRETS.sub("", record.getMessage())
+        log.log(record.levelno, "%s%s", words, more)
 
 
 def _let_through_seldom(logger: logging.Logger) -> None:

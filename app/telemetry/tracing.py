@@ -5,11 +5,11 @@ been answered. Seconds are those of time.perf_counter().
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import getrandbits
+from threading import Lock
 from typing import NamedTuple
 
 from app.telemetry.trace_context import Parent, parent_of
@@ -61,7 +61,7 @@ Emit = Callable[[Iterable[Span]], None]
 class Stage:
     """What a request spent in one stage: from the beginning of the first to the end of the last, where it had several.
 
-    seconds: of all together; longest: of one; count: of pictures.
+    seconds: of all together, those that were in it together counted once; longest: of one; count: of pictures.
     """
 
     started: float = math.inf
@@ -86,14 +86,15 @@ class Trace:
         self.runs: list[SpanId] = []
         self._parent, self._started, self._emit = parent, started, emit
         self._stages: dict[str, Stage] = {}
-        self._decodes: deque[tuple[float, float]] = deque()  # as threads leave them
+        self._decode, self._lock = Stage(), Lock()  # which several threads add to
         self._model: Mapping[str, str] | None = None
         self._explains = False
 
     def decoded(self, model: Mapping[str, str], started: float, seconds: float, *, explains: bool = False) -> None:
         """A picture was decoded for this model. For any thread. `explains`: it is to be explained, not classified."""
-        self._model, self._explains = model, explains
-        self._decodes.append((started, seconds))
+        with self._lock:
+            self._model, self._explains = model, explains
+            self._decode.add(started, seconds)
 
     def note(self, stage: str, started: float, seconds: float, count: int = 1) -> None:
         """So many pictures were in a stage together."""
@@ -101,7 +102,6 @@ class Trace:
 
     def ran(self, run: SpanId | None, arrivals: Sequence[float], started: float, infer_s: float) -> None:
         """A run that began at that time had pictures of this request, which waited since `arrivals`."""
-        self._add_decodes()
         if run is not None:
             self.runs.append(run)
         self.note("queue", min(arrivals), started - min(arrivals), len(arrivals))
@@ -115,8 +115,11 @@ class Trace:
         is_refused: whether it has no answer, for whatever reason.
         Returns: the seconds of the slowest picture in each stage, as metrics have observed them.
         """
-        self._add_decodes()
-        images = self._stages["decode"].count if "decode" in self._stages else None
+        with self._lock:  # what is decoded later nobody waits for
+            decode = replace(self._decode)
+        if decode.count:
+            self._stages["decode"] = decode
+        images = decode.count or None
         server = Span(
             name, self.ident, self._started, ended, self._parent, parent_is_remote=self._parent is not None,
             is_server=True, attributes={"mixer.images": images, **model_attributes(self._model), **attributes},
@@ -125,10 +128,6 @@ class Trace:
         self._emit((server, *(self._child(stage) for stage in STAGES if stage in self._stages)))
         observed = _OF_REQUESTS if is_refused or self._explains else STAGES
         return {stage: self._stages[stage].longest for stage in observed if stage in self._stages}
-
-    def _add_decodes(self) -> None:
-        while self._decodes:
-            self.note("decode", *self._decodes.popleft())
 
     def _child(self, name: str) -> Span:
         stage = self._stages[name]

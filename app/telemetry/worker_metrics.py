@@ -1,6 +1,6 @@
 """What each worker has, and what all hold of the limits that they share: read at a scrape from where it stands anyway.
 
-Counts nothing, and costs a picture nothing.
+A segment outlives its process, so that only workers that live are told. Counts nothing, and costs a picture nothing.
 """
 
 import os
@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.system.shared_memory import Segment, SharedMemory
-from app.system.worker_status import CONNECTIONS, Shared, name_of_shares
+from app.system.worker_status import CONNECTIONS, HEARTBEAT, Shared, name_of_shares
 from app.telemetry.instruments import Family, Number
 
 _STATM = Path("/proc/self/statm")
@@ -36,10 +36,10 @@ Numbers = Mapping[str, Sequence[float]]
 
 
 class WorkerMetrics(Collector):
-    """Metrics with the label `worker`, and `mixer_in_use`. `segment`: this process's own, where `update` writes."""
+    """Metrics with the label `worker`, and `mixer_in_use`. `segment`: that of this worker, where `update` writes."""
 
-    def __init__(self, shared_memory: SharedMemory, segment: Segment) -> None:
-        self._shared_memory = shared_memory
+    def __init__(self, shared_memory: SharedMemory, segment: Segment, worker: int) -> None:
+        self._shared_memory, self._worker = shared_memory, worker
         self._cpu_seconds, self._resident_bytes = Number(segment, _CPU), Number(segment, _RESIDENT)
 
     def update(self) -> None:
@@ -53,12 +53,16 @@ class WorkerMetrics(Collector):
         """What a scrape reads."""
         self.update()
         segments: list[Numbers] = [dict(segment.read()) for segment in self._shared_memory.segments()]
-        workers = {str(number): numbers for number, numbers in enumerate(segments) if _CPU in numbers}
+        workers = {str(number): numbers for number, numbers in enumerate(segments) if self._works(number, numbers)}
         for name, words, source in _GAUGES:
             yield _of_each(GaugeMetricFamily(name, words, labels=["worker"]), workers, source)
         for name, words, source in _COUNTERS:
             yield _of_each(CounterMetricFamily(name, words, labels=["worker"]), workers, source)
         yield _in_use(segments[-1])
+
+    def _works(self, number: int, numbers: Numbers) -> bool:
+        """Whether a segment is a worker's that lives: this one, or one whose event loop goes round."""
+        return number == self._worker or bool(numbers.get(HEARTBEAT, _NOTHING)[0])
 
 
 def _of_each(

@@ -73,6 +73,7 @@ def bursts(parameters: Parameters) -> Experiment:
         "in flight, 4 a pod, mean of a minute": _scaling(in_flight=4.0, reads=4),
         "in flight, 4 a pod, down after 60 s": _scaling(in_flight=4.0, down_window_s=60.0),
         "CPU 70 % and in flight, 8 a pod": _scaling(cpu=0.7, in_flight=8.0),
+        "CPU 70 % and in flight, 16 a pod": _scaling(cpu=0.7, in_flight=16.0),
     }
     scenarios = [
         Scenario(name, burst(rate, 3.0, 60.0, 180.0), 3 * rate, 420.0, 2, manner=_PATIENT, scaling=scaling)
@@ -100,6 +101,7 @@ def day(parameters: Parameters) -> Experiment:
         "in flight, 4 a pod": (2, _scaling(in_flight=4.0)),
         "in flight, 4 a pod, mean of a minute": (2, _scaling(in_flight=4.0, reads=4)),
         "CPU 70 % and in flight, 8 a pod": (2, _scaling(cpu=0.7, in_flight=8.0)),
+        "CPU 70 % and in flight, 16 a pod": (2, _scaling(cpu=0.7, in_flight=16.0)),
     }
     scenarios = tuple(
         Scenario(name, daily(rate, 0.9, 1200.0), 1.9 * rate, 1200.0, replicas, manner=_PATIENT, scaling=scaling)

@@ -3,6 +3,7 @@
 A name is the same in every run over the same sources: a path, ARCHIVE::MEMBER, or TABLE::ROW.
 """
 
+import hashlib
 import lzma
 import os
 import stat
@@ -10,7 +11,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from app.errors import ServiceError, TooManyBytes
@@ -67,6 +68,14 @@ def ready(entry: Entry) -> Ready:
 def broken(error: Exception) -> Failure:
     """Of a source that ends or changes its shape where it should not."""
     return Failure(UNREADABLE, f"It is broken: {str(error).rstrip('.') or type(error).__name__}.")
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """The SHA-256 of names in their order, each with a line feed: which pictures a shard has."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
 
 
 def shown(path: str) -> str:

@@ -4,15 +4,14 @@ A shard is written under another name, brought to the disk, renamed, and only th
 folder of shards. CSV and JSON lines are joined into one file at the end.
 """
 
-import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from cli.bulk.entries import Entry
+from cli.bulk.entries import Entry, names_digest
 from cli.bulk.formats import FORMATS, Format, Row
 from cli.bulk.manifest import Manifest, OutputError, Run, Shard, created, resumed, sync_folder
 from cli.bulk.outcomes import Failure
@@ -59,7 +58,7 @@ class Output:
         """The entries that no shard has. Raises SourceError where a shard has others than the sources have now."""
         for shard in self.manifest.shards:
             names = (entry.name for entry in islice(entries, shard.count))
-            if _digest(names) != shard.names_sha256:
+            if names_digest(names) != shard.names_sha256:
                 raise SourceError(
                     f"The sources have changed: {shard.file} of {self.place.path} has the pictures {shard.start} to "
                     f"{shard.start + shard.count - 1} as they were; expected the same names in the same order."
@@ -79,7 +78,7 @@ class Output:
         shards = self.manifest.shards
         file = f"part-{len(shards):05}{self.place.format.suffix}"
         failures = sum(isinstance(outcome, Failure) for _, outcome in rows)
-        digest = _digest(name for name, _ in rows)
+        digest = names_digest(name for name, _ in rows)
         try:
             self._write(rows, self.place.parts / file)
             self.manifest.add(Shard(file, self.manifest.count, len(rows), failures, digest))
@@ -169,13 +168,6 @@ def _expect_shards(place: Place, manifest: Manifest) -> None:
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
-
-
-def _digest(names: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode("utf-8", "surrogatepass") + b"\n")
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

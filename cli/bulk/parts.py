@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from cli.bulk.entries import names_digest
 from cli.bulk.formats import Row, arrow_table
 from cli.bulk.manifest import OutputError, Run, sync_folder
 from cli.bulk.outcomes import Failure
@@ -73,14 +74,17 @@ class Parts:
             raise _changed(f"they are fewer than those of {self.path}, which has {too_many[0]}, too")
 
     def write(self, shard: Shard, rows: Sequence[Row], run: Run) -> Part:
-        """The file of a shard. Raises OutputError."""
+        """The file of a shard. Raises: OutputError; SourceError where the rows are not those of its pictures."""
+        name = name_of(shard.number)
+        if names_digest(row for row, _ in rows) != shard.names_sha256:
+            raise _changed(f"{name} of {self.path} would have other pictures than were planned")
         failures = sum(isinstance(outcome, Failure) for _, outcome in rows)
         part = Part(run, len(rows), failures, shard.names_sha256)
         table = arrow_table(rows, embeds=run.command == "embed")
         try:
-            self._put(name_of(shard.number), _bytes_of(table.replace_schema_metadata({_KEY: json.dumps(asdict(part))})))
+            self._put(name, _bytes_of(table.replace_schema_metadata({_KEY: json.dumps(asdict(part))})))
         except OSError as error:
-            raise OutputError(f"{self.path}/{name_of(shard.number)} cannot be written: {error}.") from error
+            raise OutputError(f"{self.path}/{name} cannot be written: {error}.") from error
         return part
 
     def finish(self) -> None:

@@ -4,13 +4,12 @@ Files are named in their shard. Rows of an archive or a table are told by their 
 shard. Knows nothing of models, or of where rows go.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from cli.bulk.entries import Entry, Ready
+from cli.bulk.entries import Entry, Ready, names_digest
 from cli.bulk.sources import STANDARD_INPUT, Sources
 from cli.bulk.stores import SourceError
 
@@ -25,7 +24,7 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard:
-    """So many pictures. names_sha256: of their names, each with a line feed, as in the manifest of an output."""
+    """So many pictures. names_sha256: of their names, as in the manifest of an output."""
 
     number: int
     count: int
@@ -42,14 +41,17 @@ class Shard:
 
 
 def shards_of(sources: Sources, size: int) -> Iterator[Shard]:
-    """All pictures of the sources, `size` to a shard. No picture is read. Raises SourceError, MixerError."""
+    """All pictures of the sources, `size` to a shard. Raises SourceError, MixerError.
+
+    No picture is read, but those of memory://, which only this process sees: their shard has their bytes.
+    """
     if STANDARD_INPUT in sources.names:
         raise SourceError("- is standard input, which other processes do not see; expected files, folders or URLs.")
     placed = ((entry.name, piece) for source, entries in sources.groups() for entry, piece in _placed(source, entries))
     number = 0
     while together := list(islice(placed, size)):
-        names = hashlib.sha256("".join(f"{name}\n" for name, _ in together).encode("utf-8", "surrogatepass"))
-        yield Shard(number, len(together), names.hexdigest(), tuple(_joined(piece for _, piece in together)))
+        names = names_digest(name for name, _ in together)
+        yield Shard(number, len(together), names, tuple(_joined(piece for _, piece in together)))
         number += 1
 
 

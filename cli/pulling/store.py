@@ -52,16 +52,17 @@ class Store:
     def hold(self, bundle: Path) -> bool:
         """Keep a bundle of the store from being removed, as long as this process lives; False where it is gone.
 
-        Any other bundle stays as it is.
+        It may be named by a link, by its graph or by the folder of its key. Any other bundle stays as it is.
         """
-        key = bundle.absolute().parent
-        if key.resolve().parent != self._models.resolve():
+        whole, models = (Path(os.path.realpath(path)) for path in (bundle, self._models))  # of a ring of links, too
+        key = next((folder for folder in (whole, *whole.parents) if folder.parent == models), None)
+        if key is None:
             return True
         if hold(key) is None:
             return False
         with suppress(OSError):  # of another user
             os.utime(key)
-        return bundle.is_dir()
+        return bundle.exists()
 
     def find(self, asked: Asked) -> Made | None:
         """The bundle that was made of it, if it is there."""

@@ -50,8 +50,8 @@ def test_their_schemas_find_every_object_valid(node: tuple[str, Path]) -> None:
 
 def test_their_schemas_find_a_wrong_type(node: tuple[str, Path]) -> None:
     (scaled,) = (copy.deepcopy(one) for one in custom() if one["kind"] == "ScaledObject")
-    scaled["spec"]["triggers"][0]["metadata"]["threshold"] = 4
-    assert judged(node, [scaled]) == ["data/spec/triggers/0/metadata/threshold must be string"]
+    scaled["spec"]["triggers"][1]["metadata"]["threshold"] = 4
+    assert judged(node, [scaled]) == ["data/spec/triggers/1/metadata/threshold must be string"]
 
 
 @pytest.mark.timeout(240)

@@ -191,12 +191,16 @@ def test_a_worker_that_cannot_start_again_is_told_by_the_other_until_it_can(tmp_
         assert answer.json["detail"].startswith(words)
         assert _on(other, post(image(RED))) == (200, False)
         until(lambda: samples_of(running.get("/metrics"))["mixer_workers_down"] == 1)
-        assert samples_of(running.get("/metrics"))["mixer_ready"] == 0
+        samples, memory = samples_of(running.get("/metrics")), f'mixer_worker_resident_bytes{{worker="{number}"}}'
+        assert samples["mixer_ready"] == 0
+        assert memory not in samples
         shutil.move(tmp_path / "elsewhere", bundle)
         running.wait_for(SERVING, 3)
         until(lambda: _on(other, READY)[0] == 200)
         until(lambda: samples_of(running.get("/metrics"))["mixer_workers_down"] == 0)
-        assert samples_of(running.get("/metrics"))["mixer_ready"] == 1
+        samples = samples_of(running.get("/metrics"))
+        assert samples["mixer_ready"] == 1
+        assert samples[memory] > 0
 
 
 @pytest.mark.parametrize("at_once", [True, False])

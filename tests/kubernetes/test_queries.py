@@ -1,21 +1,23 @@
 """What autoscalers ask Prometheus: expressions that parse, over metrics and labels that the service has."""
 
 import re
+from typing import get_args
 
 import promql_parser
 import pytest
 import yaml
 
+from app.system.worker_status import Shared
 from app.telemetry.metrics import Metrics
 from benchmarks.rollout.manifest import MANIFESTS
-from tests.kubernetes.conftest import Objects, objects_of, only
+from tests.kubernetes.conftest import Objects, container_of, objects_of, only
 
 ADAPTER_RULES = MANIFESTS / "components" / "hpa" / "adapter-rules.yaml"
 
 
 def keda_queries() -> list[str]:
     triggers = only(objects_of("overlays/keda"), "ScaledObject")["spec"]["triggers"]
-    return [trigger["metadata"]["query"] for trigger in triggers]
+    return [trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "prometheus"]
 
 
 def adapter_queries() -> dict[str, str]:
@@ -41,9 +43,9 @@ def selectors(query: str) -> list[tuple[str, dict[str, str]]]:
 
 def expect_known(query: str) -> None:
     samples = {sample for family in Metrics().families() for sample in (f"{family.name}_total", f"{family.name}_sum")}
-    samples |= {family.name for family in Metrics().families()}
+    samples |= {family.name for family in (*Metrics().families(), *Metrics().of_workers.collect())}
     of_prometheus = {"namespace", "pod", "job"}
-    labels = {"mixer_rejected_total": {"reason"}, "mixer_stage_seconds_sum": {"stage"}}
+    labels = {"mixer_rejected_total": {"reason"}, "mixer_in_use": {"of"}}
     assert selectors(query)
     for name, chosen in selectors(query):
         assert name in samples
@@ -65,15 +67,23 @@ def test_the_adapter_tells_every_metric_that_the_autoscaler_wants() -> None:
     assert {one["pods"]["metric"]["name"] for one in metrics if one["type"] == "Pods"} == set(adapter_queries())
 
 
-def test_stages_and_reasons_are_those_that_are_counted() -> None:
-    stages = {
-        labels["stage"]
-        for query in adapter_queries().values()
-        for name, labels in selectors(query)
-        if name == "mixer_stage_seconds_sum"
-    }
-    assert stages == {"decode|queue|infer"}
-    assert set(Metrics()._stages) >= {"decode", "queue", "infer"}
+def test_what_waits_behind_all_others_makes_no_pods() -> None:
+    """Explanations and streams are taken off the pictures inside, by the name that the metric has for them."""
+    assert "background" in get_args(Shared)
+    for query in (keda_queries()[0], adapter_queries()["mixer_pictures_inside"]):
+        (inside, _), (behind, chosen) = selectors(query)
+        assert (inside, behind, chosen["of"]) == ("mixer_in_flight", "mixer_in_use", "background")
+        assert re.search(r"\) - sum", query)
+
+
+def test_both_scale_on_cpu_and_on_pictures_by_the_same_numbers() -> None:
+    """docs/scale.md has why: CPU at 70 %, and 16 pictures inside for each CPU of a pod."""
+    cpu, inside, _ = only(objects_of("overlays/hpa"), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    by_cpu, by_pictures, _ = only(objects_of("overlays/keda"), "ScaledObject")["spec"]["triggers"]
+    assert (by_cpu["type"], by_cpu["metricType"], by_cpu["metadata"]["value"]) == ("cpu", "Utilization", "70")
+    assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
+    cpus = int(container_of(objects_of("overlays/keda"))["resources"]["requests"]["cpu"])
+    assert by_pictures["metadata"]["threshold"] == inside["pods"]["target"]["averageValue"] == str(16 * cpus)
 
 
 def test_a_pod_that_stops_does_not_count_as_one_that_is_full() -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -43,10 +44,11 @@ def test_the_grace_period_holds_all_that_an_end_takes(service: Objects) -> None:
     assert template.grace_s > template.pre_stop_s + delay_s + drain_s + 2 * GRACE_S + 5
 
 
-def test_no_pod_goes_before_another_is_ready(service: Objects) -> None:
-    plan = plan_of(service)
-    assert (plan.max_surge, plan.max_unavailable) == (1, 0)
-    assert only(service, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+@pytest.mark.parametrize("name", SERVING)
+def test_no_pod_goes_before_another_is_ready_unless_that_one_would_wait_for_a_gpu(name: str) -> None:
+    plan = plan_of(objects_of(name))
+    assert (plan.max_surge, plan.max_unavailable) == ((0, 1) if name == "overlays/gpu" else (1, 0))
+    assert only(objects_of(name), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
 
 
 def test_the_cpu_limit_is_whole_and_guaranteed(service: Objects) -> None:
@@ -91,7 +93,8 @@ def test_a_pod_may_as_little_as_the_restricted_standard_lets_it(service: Objects
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is False
-    assert "runAsUser" not in str(pod)  # a platform may give each namespace users of its own
+    assert "runAsUser" not in str(pod)  # a platform may give each namespace users and groups of its own
+    assert "fsGroup" not in str(pod)
     for container in (*pod.get("initContainers", []), *pod["containers"]):
         context: dict[str, Any] = container["securityContext"]
         assert context["readOnlyRootFilesystem"] is True
@@ -109,10 +112,22 @@ def test_what_the_image_writes_to_is_mounted(service: Objects) -> None:
 
 
 @pytest.mark.parametrize("name", SERVING)
-def test_only_what_fetches_a_model_may_reach_out(name: str) -> None:
+def test_only_what_fetches_a_model_or_sends_spans_may_reach_out(name: str) -> None:
     policy = only(objects_of(name), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert bool(policy["egress"]) == (name in ("components/bundle-hub", "components/bundle-storage"))
+    assert [rule["ports"][-1]["port"] for rule in policy["egress"]] == {
+        "components/bundle-hub": [53, 443],
+        "components/bundle-storage": [53, 443],
+        "components/traces": [53, 4318],
+    }.get(name, [])
+
+
+def test_spans_go_to_the_port_that_is_let_out() -> None:
+    objects = objects_of("components/traces")
+    endpoint = urlsplit(variables_of(objects)["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    (collector,) = only(objects, "NetworkPolicy")["spec"]["egress"][1]["to"]
+    assert endpoint.port == only(objects, "NetworkPolicy")["spec"]["egress"][1]["ports"][0]["port"]
+    assert (endpoint.hostname or "").split(".")[1:] == list(collector["namespaceSelector"]["matchLabels"].values())
 
 
 def test_clients_come_from_anywhere_and_operators_from_monitoring(service: Objects) -> None:

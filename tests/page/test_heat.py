@@ -79,6 +79,21 @@ def test_the_service_explains_its_label_over_the_picture_and_in_words(
     expect_drawn(visitor, answer.json()["grid"])
 
 
+def test_whoever_was_answered_asks_why_and_is_another_client_on_another_page(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    clients = []
+    for visitor in (visit(site), visit(site)):
+        with visitor.page.expect_request("**/classify") as asked:
+            visitor.chooses(clothes[0])
+        with visitor.page.expect_request("**/explain?*") as asked_why:
+            why(visitor)
+        clients.append(asked.value.headers["x-client-id"])
+        assert asked_why.value.headers["x-client-id"] == clients[-1]
+        visitor.sees("canvas.heat")
+    assert clients[0] != clients[1]
+
+
 def expect_drawn(visitor: Visitor, grid: dict[str, Any]) -> None:
     """What speaks most for the label is nearly opaque and red, what speaks most against it blue."""
     places = [(row, column) for row in range(grid["rows"]) for column in range(grid["columns"])]

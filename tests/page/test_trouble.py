@@ -79,6 +79,17 @@ def test_a_service_with_room_for_one_answers_twelve_all_the_same(
     visitor.answers_are_in(12)
 
 
+def test_a_key_alone_says_who_asks(locked_site: Site, visit: Visit, clothes: list[File]) -> None:
+    visitor = visit(locked_site)
+    unlock(visitor, KEY)
+    visitor.sees("#chooser")
+    with visitor.page.expect_request("**/classify*") as asked:
+        visitor.chooses(clothes[0])
+    assert asked.value.headers["authorization"] == f"Bearer {KEY}"
+    assert "x-client-id" not in asked.value.headers
+    visitor.sees("#stage-answer", "dress")
+
+
 def test_what_was_said_of_a_key_that_is_used_no_more_says_nothing_of_the_next(
     locked_site: Site, visit: Visit, clothes: list[File]
 ) -> None:

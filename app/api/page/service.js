@@ -23,6 +23,7 @@ export class Unreachable extends Error {}
 export class Service {
   #key = ""; // here and nowhere else
   #changes = 0; // of the key
+  #client = crypto.getRandomValues(new Uint32Array(4)).join("-"); // whom answers are for, where no key says so
 
   get hasKey() {
     return this.#key !== "";
@@ -70,8 +71,10 @@ export class Service {
   async #ask(path, query = {}, { type, ...options } = {}) {
     const headers = { Accept: "application/json" };
     const changes = this.#changes;
+    const isOfPicture = type !== undefined;
     if (this.hasKey) headers.Authorization = `Bearer ${this.#key}`;
-    if (type !== undefined) headers["Content-Type"] = type;
+    else if (isOfPicture) headers["X-Client-ID"] = this.#client; // so that the model that answered explains, too
+    if (isOfPicture) headers["Content-Type"] = type;
     const answer = await fetched(address(path, query), { ...options, headers, mode: "same-origin", redirect: "error" });
     const body = await answer.json().catch(() => null);
     const isOfAnotherKey = answer.status === 401 && this.hasKey && changes !== this.#changes;

@@ -82,7 +82,9 @@ def query_of(
     asked = Asked(request_id, wishes or (Wish(),))
     if len({wish.name for wish in asked.wishes}) < len(asked.wishes):
         raise BadParameter(f"The {len(asked.wishes)} outputs name one twice; expected each of them once.")
-    return Query(pictures_of(inputs[0]), top_k=1, timeout_s=timeout_s_of(parameters), options=asked)
+    comparable = any(wish.name == EMBEDDING for wish in asked.wishes)
+    timeout_s = timeout_s_of(parameters)
+    return Query(pictures_of(inputs[0]), top_k=1, timeout_s=timeout_s, options=asked, comparable=comparable)
 
 
 def expect_output(name: str) -> str:

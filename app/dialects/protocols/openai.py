@@ -70,7 +70,7 @@ async def _read(body: Body) -> Query:
     inputs = _of_messages(asked["messages"]) if "input" not in asked and "messages" in asked else _of_input(asked)
     expect_some(len(inputs), body.limits.max_images)
     pictures = [_picture(body, value, where) for where, value in inputs]
-    return Query(pictures, top_k=1, model=model, options=(encoding, dimensions))
+    return Query(pictures, top_k=1, model=model, options=(encoding, dimensions), comparable=True)
 
 
 def _of_input(asked: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -32,7 +32,7 @@ _STATUS = {**_ENTRY, "name": "clothes", "ready": True, "model_version_status": [
 class ListedModel(BaseModel):
     """A model, in OpenAI's words."""
 
-    id: str = Field(description="What to ask for; the name of the bundle's folder.")
+    id: str = Field(description="What to ask for: the name of the bundle's folder, or MIXER_MODEL_NAME.")
     object: Literal["model"]
     created: int = Field(description="Seconds since 1970, when the last of its graphs was written.")
     owned_by: str

@@ -455,6 +455,18 @@ async def test_a_timeout_inside_the_run_is_the_runs_failure_and_not_the_items_de
     assert bench.observer.drops == []
 
 
+@in_virtual_time
+async def test_who_is_told_of_a_run_holds_up_no_answer_and_hears_before_anyone_goes_on() -> None:
+    told: list[list[bool]] = []
+    batcher: Batcher[Any, Any] = Batcher(
+        FakeRun(), Limits(max_batch_size=8), RecordingObserver(),
+        on_traced_run=lambda batch, *_: told.append([waiter.future.done() for waiter in batch]),
+    )  # fmt: skip
+    with batcher.admit() as permit:
+        await permit.answer(1, LONG_S)
+        assert told == [[True]]
+
+
 # --- places ---
 
 

@@ -1,6 +1,7 @@
 """Methods of inference.GRPCInferenceService, as a client sees them."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,7 +10,7 @@ import pytest
 from grpc import StatusCode
 
 from app.rpc import open_inference_pb2 as pb
-from tests.app.color_bundle import BLUE, GREEN, RED, image
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image, write_bundle
 from tests.app.rpc.conftest import Dial, asking
 
 KEY = "a-key-of-sixteen-characters"
@@ -25,6 +26,18 @@ async def test_several_pictures_are_answered_in_order(dial: Dial) -> None:
         answer = await rpc.stub.ModelInfer(asking(image(BLUE), image(RED), image(GREEN), id="a b"))
     assert best_of(answer) == [2, 0, 1]
     assert (answer.model_name, answer.model_version, answer.id) == ("colours0", "7", "a b")
+
+
+async def test_embeddings_are_those_of_the_first_model_where_a_second_one_answers_the_rest(
+    dial: Dial, tmp_path: Path
+) -> None:
+    second = write_bundle(tmp_path / "second", color_spec(name="newer"))
+    wanted = [pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in ("probabilities", "embedding")]
+    async with dial(shadow=second, shadow_answers=1) as rpc:
+        while (await rpc.stub.ModelInfer(asking(image(RED)))).model_name != "second":
+            pass  # until its canary has got its answer, it answers nobody
+        for outputs, model in ((wanted[:1], "second"), (wanted, "colours0")):
+            assert (await rpc.stub.ModelInfer(asking(image(RED), outputs=outputs))).model_name == model
 
 
 # --- streams ---

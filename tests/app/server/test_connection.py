@@ -19,6 +19,7 @@ from app.server.connection import Connection
 from app.server.flow_control import ConnectionRebalancer
 from app.server.framing import MAX_HEAD_BYTES
 from app.server.gate import Gate
+from app.telemetry.tracing import CURRENT, SpanId, Trace
 from tests.app.fakes import WatchedMetrics
 from tests.app.problem_answers import expect_problem_body
 from tests.app.virtual_time import in_virtual_time, now
@@ -435,6 +436,22 @@ async def test_a_refusal_is_a_problem_with_a_line_in_the_log_and_a_count(
     assert line.getMessage().isprintable()
     assert metrics.samples()[f'mixer_requests_total{{endpoint="other",status="{status}"}}'] == 1
     assert metrics.samples()[f'mixer_errors_total{{code="{code}",endpoint="other"}}'] == 1
+
+
+async def test_its_line_belongs_to_no_request_before_it(caplog: pytest.LogCaptureFixture) -> None:
+    logged: list[Trace | None] = []
+
+    def notes_its_trace(record: logging.LogRecord) -> bool:
+        logged.append(CURRENT.get())
+        return True
+
+    caplog.handler.addFilter(notes_its_trace)
+    connection, _ = connected(Application())
+    CURRENT.set(Trace(SpanId(1, 2), None, 0.0, list))  # as where that one has called for more to be read
+    with caplog.at_level(logging.INFO):
+        connection.data_received(REFUSALS["no HTTP"][0])
+    connection.connection_lost(None)
+    assert logged == [None]
 
 
 @in_virtual_time

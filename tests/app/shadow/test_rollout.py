@@ -23,8 +23,12 @@ class Second:
 
     def exchange(self) -> None:
         self.model: Any = SimpleNamespace(
-            name="new", failure=None, classifier=SimpleNamespace(stuck_s=lambda: self.stuck_s)
+            name="new", failure=None, classifier=SimpleNamespace(stuck_s=lambda: self.stuck_s, spec=object())
         )
+
+    @property
+    def spec(self) -> Any:
+        return self.model.classifier.spec
 
     def rollout(self, share: float) -> Rollout:
         rollout = Rollout(lambda: self.model, self.metrics, share=share)
@@ -63,22 +67,40 @@ def test_it_answers_nobody_while_its_canary_fails(second: Second) -> None:
 def test_too_many_failures_stop_it_until_another_model_comes(second: Second) -> None:
     rollout = second.rollout(1)
     for _ in range(MOST_FAILED - 1):
-        rollout.note(FAILED)
+        rollout.note(second.spec, FAILED)
     assert rollout.model_for("somebody") is second.model
-    rollout.note(FAILED)
+    rollout.note(second.spec, FAILED)
     assert rollout.model_for("somebody") is None
     assert rollout.is_stopped
     second.exchange()
     assert not rollout.is_stopped
     assert rollout.model_for("somebody") is second.model
-    rollout.note(FAILED)
+    rollout.note(second.spec, FAILED)
     assert rollout.model_for("somebody") is second.model  # failures of the one before count no more
+
+
+def test_failures_of_one_that_was_exchanged_stop_not_the_one_that_took_over(second: Second) -> None:
+    rollout = second.rollout(1)
+    old = second.spec
+    second.exchange()
+    for _ in range(2 * MOST_FAILED):  # pictures that waited behind its last run
+        rollout.note(old, FAILED)
+    assert rollout.model_for("somebody") is second.model
+
+
+def test_failures_before_an_exchange_are_not_added_to_those_after_it(second: Second) -> None:
+    rollout = second.rollout(1)
+    for _ in range(MOST_FAILED - 1):
+        rollout.note(second.spec, FAILED)
+    second.exchange()
+    rollout.note(second.spec, FAILED)  # of a client that named it, before any that did not
+    assert not rollout.is_stopped
 
 
 def test_a_stop_is_counted_once(second: Second, caplog: pytest.LogCaptureFixture) -> None:
     rollout = second.rollout(1)
     for _ in range(3 * MOST_FAILED):
-        rollout.note(FAILED)
+        rollout.note(second.spec, FAILED)
     stops = second.metrics.stops
     assert stops._segment.numbers[stops.labels("new", FAILED)._at] == 1
     assert [record.message for record in caplog.records] == [
@@ -89,9 +111,9 @@ def test_a_stop_is_counted_once(second: Second, caplog: pytest.LogCaptureFixture
 def test_failures_that_are_far_apart_stop_nothing(second: Second) -> None:
     rollout = second.rollout(1)
     for _ in range(3 * MOST_FAILED):
-        rollout.note(FAILED)
+        rollout.note(second.spec, FAILED)
         for _ in range(LAST // (MOST_FAILED - 1)):
-            rollout.note("classified")
+            rollout.note(second.spec, "classified")
     assert not rollout.is_stopped
 
 
@@ -99,7 +121,7 @@ def test_failures_that_are_far_apart_stop_nothing(second: Second) -> None:
 def test_what_a_client_may_cause_is_no_failure(second: Second, outcome: str) -> None:
     rollout = second.rollout(1)
     for _ in range(10 * LAST):
-        rollout.note(outcome)
+        rollout.note(second.spec, outcome)
     assert not rollout.is_stopped
 
 
@@ -113,7 +135,7 @@ def test_a_run_that_does_not_end_stops_it(second: Second) -> None:
 
 def test_without_a_second_model_nobody_is_answered(second: Second) -> None:
     rollout = second.rollout(1)
-    second.model = None
+    spec, second.model = second.spec, None
     assert rollout.model_for("somebody") is None
-    rollout.note(FAILED)
+    rollout.note(spec, FAILED)
     assert not rollout.is_stopped

@@ -1,6 +1,7 @@
 """A second model in the whole application: opened, tried, answering its share, exchanged, told of."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from app.engine.engine import open_engine
 from app.engine.sessions import Sessions
 from app.errors import BadSettings, EngineError
 from app.serving.bundles import Opened, state_of
+from app.serving.loading import ModelFactory
+from app.serving.reload import Source
 from app.settings import Settings
 from app.shadow.rollout import MOST_FAILED
+from app.shadow.second import Second
 from model.spec import Canary
 from tests.app.color_bundle import BLUE, RED, color_spec, image, write_bundle
-from tests.app.fakes import FakeSession, engine_of
+from tests.app.fakes import FakeSession, engine_of, means_of_colors
 from tests.app.in_process import Serve, Service
 from tests.app.problem_answers import expect_problem
+from tests.app.served_models import shop_of
 from tests.app.shadow.watched import WatchedShadowMetrics
 
 KEY = "an-operators-key-of-length"
@@ -90,6 +95,21 @@ async def test_one_whose_canary_fails_leaves_the_service_ready(
     assert "the shadow wrong rests: The canary picture's logits are off by" in caplog.text
 
 
+async def test_a_canary_that_is_due_while_it_closes_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    spec = color_spec()
+    with shop_of(engine_of(FakeSession(spec, means_of_colors), spec)) as shop:
+        (model,) = shop.models
+        model.failure = None
+        await shop.models.drain(60)
+        second = Second(lambda: model, Source(Path("second"), shop.models, ModelFactory(pytest.fail, pytest.fail)))
+        watching = asyncio.create_task(second.watch(60, 60))
+        await asyncio.sleep(0)  # the turn of the event loop in which it is refused a permit
+        assert shop.metrics.samples()['mixer_rejected_total{reason="draining"}'] == 1
+        watching.cancel()
+    assert model.failure is None
+    assert caplog.text == ""
+
+
 # --- answering ---
 
 
@@ -126,6 +146,14 @@ async def test_a_dialect_that_names_no_model_may_be_answered_by_it(serve: Serve,
         samples = service.metrics.samples()
     assert samples['mixer_model_images_total{model="second",outcome="classified"}'] == 1
     assert samples['mixer_model_images_total{model="colours0",outcome="classified"}'] == 1
+
+
+async def test_embeddings_are_those_of_the_first_model_where_none_is_named(serve: Serve, second: Path) -> None:
+    picture = base64.b64encode(image(RED)).decode()
+    async with serve(shadow=second, shadow_answers=1) as service:
+        await is_ready(service)
+        answer = await service.http.post("/v1/embeddings", json={"input": [picture, picture]})
+        assert answer.json()["model"] == "colours0", answer.text
 
 
 async def test_it_is_no_model_that_can_be_asked_for(serve: Serve, second: Path) -> None:

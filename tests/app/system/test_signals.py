@@ -9,6 +9,7 @@ import pytest
 
 from app.system.signals import first_telling, hang_ups_noted, hearing_hang_ups, put_off
 from tests.app.servers import PATIENCE_S
+from tests.app.virtual_time import clock_at, in_virtual_time
 
 
 @pytest.fixture
@@ -85,12 +86,36 @@ async def test_a_stop_signal_that_is_put_off_is_noticed_first_and_handled_later(
         await told.wait_for("noticed", "before")
 
 
-async def test_a_second_stop_signal_is_not_put_off(told: Heard) -> None:
-    with put_off(3600, lambda: told("noticed")):
+@in_virtual_time
+async def test_a_second_stop_signal_is_not_put_off(heard: list[str]) -> None:
+    with put_off(3600, lambda: heard.append("noticed")):
         signal.raise_signal(signal.SIGTERM)
-        await told.wait_for("noticed")
+        await clock_at(1)
+        assert heard == ["noticed"]
         signal.raise_signal(signal.SIGTERM)
-        await told.wait_for("noticed", "before")
+        await clock_at(1)
+        assert heard == ["noticed", "before"]
+
+
+@in_virtual_time
+async def test_a_stop_signal_that_comes_twice_within_a_second_is_put_off_as_one(heard: list[str]) -> None:
+    with put_off(3, lambda: heard.append("noticed")):
+        for at in (0, 0.02, 0.99):
+            await clock_at(at)
+            signal.raise_signal(signal.SIGTERM)
+        await clock_at(2.99)
+        assert heard == ["noticed"]
+        await clock_at(3)
+        assert heard == ["noticed", "before"]
+
+
+@in_virtual_time
+async def test_another_stop_signal_within_a_second_is_a_second_one(heard: list[str]) -> None:
+    with put_off(3600, lambda: heard.append("noticed")):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        await clock_at(0)
+        assert heard == ["noticed", "before"]
 
 
 async def test_what_is_put_off_is_forgotten_at_the_end(told: Heard) -> None:

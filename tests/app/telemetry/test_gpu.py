@@ -61,7 +61,17 @@ def test_a_driver_that_hangs_costs_its_own_numbers_and_no_scrape() -> None:
     released.set()
 
 
-def test_why_there_is_nothing_is_said_once_and_it_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (NoGpu("NVML does not start: no driver"), "NVML does not start: no driver"),
+        (AttributeError("undefined symbol: cuInit"), "AttributeError('undefined symbol: cuInit')"),
+    ],
+    ids=["known", "of an old driver"],
+)
+def test_why_there_is_nothing_is_said_once_and_it_is_tried_again(
+    failure: Exception, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     opened: list[int] = []
     enough = threading.Event()
 
@@ -69,11 +79,11 @@ def test_why_there_is_nothing_is_said_once_and_it_is_tried_again(caplog: pytest.
         opened.append(1)
         if len(opened) == 3:
             enough.set()
-        raise NoGpu("NVML does not start: no driver")
+        raise failure
 
     gpu = GpuMetrics(fail, patience_s=0)
     gpu.start()
     assert enough.wait(PATIENCE_S)
     gpu.close()
     said = [record.getMessage() for record in caplog.records if record.name == "mixer.gpu"]
-    assert said == ["no metrics of the GPU: NVML does not start: no driver"]
+    assert said == [f"no metrics of the GPU: {words}"]

@@ -6,7 +6,7 @@ import pytest
 
 from app.system.shared_memory import SharedMemory
 from app.telemetry.metrics import Metrics
-from app.telemetry.model_metrics import MetricsByModel
+from app.telemetry.model_metrics import AsideMetrics, MetricsByModel
 from app.telemetry.model_totals import model_totals
 from tests.app.fakes import WatchedMetrics
 
@@ -85,3 +85,19 @@ def test_of_several_the_names_are_counted_too() -> None:
         'mixer_model_predictions_total{label="red",model="b"}': 1,
         'mixer_model_uncertain_total{model="b"}': 1,
     }
+
+
+def test_nothing_of_a_model_aside_is_counted() -> None:
+    metrics = WatchedMetrics()
+    before = metrics.numbers()
+    aside = AsideMetrics(MetricsByModel(metrics, several=True))
+    aside.ran(4)
+    aside.padded(2)
+    aside.depth(3, 5)
+    aside.dropped("decode", "deadline")
+    aside.rejected("draining", 3)
+    aside.classified("red", 0.9, {"decode": 0.1}, uncertain=True)
+    aside.classified_request({"decode": 0.1})
+    aside.lost("bad_picture", 2)
+    assert metrics.numbers() == before
+    assert (metrics.waiting, metrics.inside, metrics.given_up) == (0, 0, [])

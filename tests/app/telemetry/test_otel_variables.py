@@ -48,6 +48,15 @@ def test_what_is_not_known_here_is_named(more: dict[str, str], words: str) -> No
     assert words in str(why_not(ENDPOINT | more))
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://[::1", "http://me:secret@\u2100", "me:secret@collector:4318", "grpc://collector", "http://", "http://a:b"],
+)
+def test_an_endpoint_that_is_no_url_is_named_and_not_shown(endpoint: str) -> None:
+    words = "OTEL_EXPORTER_OTLP_ENDPOINT is no URL; expected one like http://collector:4318"
+    assert why_not({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}) == words
+
+
 @pytest.mark.parametrize("more", [{}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, {"OTEL_TRACES_EXPORTER": ""}])
 def test_what_is_known_is_not(more: dict[str, str]) -> None:
     assert why_not(ENDPOINT | more) is None
@@ -66,10 +75,8 @@ def test_without_the_extra_the_service_starts_and_says_what_is_missing(
     assert line.endswith("no traces are sent")
 
 
-def test_no_password_of_an_endpoint_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    url = "http://user:secret@127.0.0.1:9/"
+def test_no_secret_of_an_endpoint_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    url = "http://user:secret@127.0.0.1:9/?api-key=secret#secret"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
     with caplog.at_level(logging.INFO):
         traces: Any = opened({"OTEL_EXPORTER_OTLP_ENDPOINT": url}, "1", 0)
@@ -77,13 +84,20 @@ def test_no_password_of_an_endpoint_is_logged(
     assert [record.getMessage() for record in caplog.records] == ["traces are sent to http://127.0.0.1:9/"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000", "max_export_batch_size must be less than"),
+        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "nobody", "Requested component 'nobody' not found"),
+    ],
+)
 def test_a_variable_that_the_sdk_refuses_is_told_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000")
+    monkeypatch.setenv(name, value)
     assert opened(ENDPOINT, "1", 0) is None
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("max_export_batch_size must be less than")
+    assert line.startswith(words)
     assert line.endswith("no traces are sent")
 
 

@@ -1,5 +1,6 @@
 """What is noted of a request, and the spans that are made of it."""
 
+import tracemalloc
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -115,3 +116,18 @@ def test_a_request_has_a_bounded_number_of_runs_and_a_run_of_links(sent: Sent) -
     sent.clear()
     runs.ran({trace_of(sent, number): [102.0] for number in range(1, MOST_LINKS + 10)}, 103.0, 0.75, {})
     assert [len(span.links) for span in sent] == [MOST_LINKS]
+
+
+def test_a_request_of_broken_pictures_keeps_none_of_them(sent: Sent) -> None:
+    trace = trace_of(sent)
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            trace.decoded(MODEL, 101.0 + number, 0.5)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 10_000
+    trace.end("POST /classify/stream", {}, 20_000.0)
+    decode = sent[-1]
+    assert (decode.started, decode.ended, decode.attributes["mixer.stage.count"]) == (101.0, 10_100.5, 10_000)

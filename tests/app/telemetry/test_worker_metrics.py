@@ -7,6 +7,7 @@ import pytest
 
 from app.system.shared_memory import SharedMemory
 from app.system.worker_context import WorkerContext
+from app.system.worker_status import WorkerStatus
 from app.telemetry import worker_metrics
 from app.telemetry.metrics import Metrics
 from tests.app.fakes import samples_of
@@ -22,6 +23,7 @@ def two_workers() -> tuple[list[WorkerContext], list[Metrics]]:
 def test_each_worker_has_a_number_of_its_own_whoever_is_asked() -> None:
     workers, metrics = two_workers()
     for number, (worker, counted) in enumerate(zip(workers, metrics, strict=True)):
+        worker.heartbeat()
         worker.hold(10 + number)
         counted.depth(1, 2 + number)
         for _ in range(3 + number):
@@ -36,8 +38,33 @@ def test_each_worker_has_a_number_of_its_own_whoever_is_asked() -> None:
         assert 'mixer_worker_connections{worker="2"}' not in samples  # the supervisor is none
 
 
-def test_processor_time_and_memory_are_those_of_the_process() -> None:
+def test_a_worker_whose_process_has_ended_is_not_told_until_another_one_works() -> None:
+    workers, metrics = two_workers()
+    for worker, counted in zip(workers, metrics, strict=True):
+        worker.heartbeat()
+        counted.depth(0, 5)
+        counted.of_workers.update()
+    assert told_of(metrics[0]) == {"0", "1"}
+    WorkerStatus(workers[1].shared_memory.segment(1)).forget()  # as the supervisor does
+    assert told_of(metrics[0]) == {"0"}
+    workers[1].heartbeat()
+    assert told_of(metrics[0]) == {"0", "1"}
+
+
+def test_who_is_asked_tells_of_itself_before_its_first_heartbeat() -> None:
     _, metrics = two_workers()
+    assert [told_of(asked) for asked in metrics] == [{"0"}, {"1"}]
+
+
+def told_of(asked: Metrics) -> set[str]:
+    """The workers that are told, by whatever metric."""
+    samples = samples_of(asked.render().decode())
+    return {name.split('"')[1] for name in samples if '{worker="' in name}
+
+
+def test_processor_time_and_memory_are_those_of_the_process() -> None:
+    workers, metrics = two_workers()
+    workers[0].heartbeat()
     metrics[0].of_workers.update()
     samples = samples_of(metrics[1].render().decode())
     for number in range(2):

@@ -1,5 +1,6 @@
 """An output that many write: its files are its manifest, and each is there whole or not at all."""
 
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def write(output: Path, folder: Path, bundle: Path, numbers: set[int], *, resume
     return tally
 
 
+def packed(archive: Path, folder: Path, count: int) -> None:
+    """The first pictures of a folder, in an archive."""
+    with tarfile.open(archive, "w") as tar:
+        for path in sorted(folder.iterdir())[:count]:
+            tar.add(path, path.name)
+
+
 def test_shards_in_any_order_are_the_rows_of_classify(
     mixer: Mixer, bundle: Path, many: Path, output: Path, tmp_path: Path
 ) -> None:
@@ -79,6 +87,23 @@ def test_sources_that_changed_do_not_go_on(bundle: Path, many: Path, output: Pat
         (many / f"{at}.png").unlink()
     with pytest.raises(SourceError, match=r"which has part-00002\.parquet, too"):
         write(output, many, bundle, set(), resume=True)
+
+
+def test_a_shard_whose_pictures_were_replaced_before_it_is_done_is_not_written(
+    bundle: Path, many: Path, output: Path, tmp_path: Path
+) -> None:
+    archive, parts = tmp_path / "many.tar", Parts(str(output))
+    packed(archive, many, 4)
+    writes = writer(output, archive, bundle, parts)
+    first, second = parts.rest(shards(archive, 2), Tally(), resume=False)
+    packed(archive, many, 2)
+    writes.write(first)
+    with pytest.raises(SourceError, match=r"part-00001\.parquet of .* would have other pictures than were planned"):
+        writes.write(second)
+    packed(archive, many, 4)
+    tally = Tally()
+    assert list(Parts(str(output)).rest(shards(archive, 2), tally, resume=True)) == [second]
+    assert tally == Tally(2, 0)
 
 
 def test_another_model_or_wish_does_not_go_on(bundle: Path, many: Path, output: Path, tmp_path: Path) -> None:

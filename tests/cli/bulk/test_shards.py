@@ -41,6 +41,14 @@ def test_containers_become_slices_with_the_same_bytes(many: Path, tmp_path: Path
     ]
 
 
+def test_pictures_that_only_this_process_sees_are_in_their_shard() -> None:
+    import fsspec  # noqa: PLC0415
+
+    fsspec.filesystem("memory").pipe_file("memory://shards/green.png", image(GREEN))
+    (shard,) = shards_of(Sources(["memory://shards"], MOST), 10)
+    assert shard.pieces == (Ready("memory://shards/green.png", image(GREEN)),)
+
+
 def test_what_is_missing_is_in_its_shard(tmp_path: Path) -> None:
     (shard,) = shards_of(Sources([str(tmp_path / "none.png")], MOST), 10)
     ((_, content),) = shard.entries(MOST)

@@ -95,6 +95,21 @@ def test_a_bundle_in_the_cache_that_is_named_by_its_path_is_held_too_and_others_
     assert outcomes(store, 0)["old"] == "in use"
     assert not store.hold(store.models / "gone" / "colours")
     assert store.hold(tmp_path / "bundles" / "mine"), "which is nobody's to remove"
+    (tmp_path / "ring").symlink_to(tmp_path / "ring")
+    assert store.hold(tmp_path / "ring"), "which whoever opens it tells of"
+
+
+@pytest.mark.parametrize("path", ["models/old", "models/old/colours/fp32.onnx", "current", "current/fp32.onnx"])
+def test_any_path_to_a_bundle_in_the_cache_holds_it(store: Store, tmp_path: Path, path: str) -> None:
+    (tmp_path / "current").symlink_to(store.models / "old" / "colours")
+    assert store.hold(tmp_path / path)
+    assert outcomes(store, 0) == {"old": "in use", "new": "removed"}
+
+
+def test_a_link_to_a_bundle_that_is_gone_holds_nothing(store: Store, tmp_path: Path) -> None:
+    for key in ("old", "gone"):
+        (tmp_path / key).symlink_to(store.models / key / "mine")
+        assert not store.hold(tmp_path / key)
 
 
 def test_what_killed_processes_left_goes_and_what_is_being_made_stays(store: Store) -> None:
