@@ -95,8 +95,8 @@ def altered(script: str, bundle: Path, *flags: str) -> "Server":
     return Server(*command, *flags, port=port)
 
 
-def owners(connections: list[socket.socket], pids: list[int]) -> list[int]:
-    """The process at the other end of each connection."""
+def owners(connections: list[socket.socket], pids: list[int]) -> list[int | None]:
+    """The process at the other end of each connection; None where that has been closed."""
     inodes = {}
     for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:]):
         inodes[fields[1], fields[2]] = fields[9]
@@ -105,8 +105,8 @@ def owners(connections: list[socket.socket], pids: list[int]) -> list[int]:
     def written(address: tuple[str, int]) -> str:
         return f"{int.from_bytes(socket.inet_aton(address[0]), sys.byteorder):08X}:{address[1]:04X}"
 
-    ends = [inodes[written(one.getpeername()), written(one.getsockname())] for one in connections]
-    return [next(pid for pid in pids if end in held[pid]) for end in ends]
+    ends = [inodes.get((written(one.getpeername()), written(one.getsockname()))) for one in connections]
+    return [next((pid for pid in pids if end in held[pid]), None) for end in ends]
 
 
 def connected_to_all(port: int, pids: list[int], count: int) -> list[socket.socket]:
