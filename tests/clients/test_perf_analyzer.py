@@ -50,7 +50,8 @@ def test_it_measures_the_open_inference_protocol(
     served = counted(told, "Successful request count")
     assert served >= REQUESTS // 2  # it asks for counts while the first and the last requests are under way
     assert counted(told, "Inference count") == pytest.approx(served, abs=concurrency)
-    assert counted(told, "Execution count") <= counted(told, "Inference count")
+    canaries = 4  # they are runs, too: at most two of each worker in the seconds that this takes
+    assert counted(told, "Execution count") <= counted(told, "Inference count") + concurrency + canaries
 
 
 @speaks("oip")

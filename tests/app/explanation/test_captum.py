@@ -75,7 +75,7 @@ async def _explained(folder: Path, settings: Settings, payload: bytes, baseline:
     deadline = asyncio.get_running_loop().time() + 60
     wanted = Wanted(None, "occlusion", baseline)
     explanation = await explainer.explain(payload, wanted, deadline)
-    patches = explainer._prepare(wanted, payload, math.inf).patches
+    patches = explainer._prepare(wanted, None, payload, math.inf).patches
     decoding.close()
     hidden = baseline_of(patches, engine.spec.patch_size, baseline)
     return Explained(explanation, patches, hidden, engine.spec.patch_size)
