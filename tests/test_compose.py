@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 IMAGE = ROOT / "examples" / "pants.jpg"
 PROJECT = "mixer-serve-test"
 BASE_IMAGE = "python:3.11-slim-bookworm"
-MAX_ADDED_BYTES = 300_000_000
+MAX_ADDED_BYTES = 310_000_000
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -149,7 +149,7 @@ def test_there_is_no_torch_and_no_compiler_inside(healthy: Stack):
     assert healthy.run("exec", healthy.container, "python", "-c", code) == "[] []"
 
 
-def test_the_image_adds_less_than_300_mb(healthy: Stack):
+def test_the_image_adds_less_than_310_mb(healthy: Stack):
     size, base_size = (
         int(healthy.run("image", "inspect", "--format", "{{.Size}}", name)) for name in ("mixer-serve:cpu", BASE_IMAGE)
     )

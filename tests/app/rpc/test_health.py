@@ -10,6 +10,7 @@ from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from app.system import signals
 from tests.app.color_bundle import color_spec
 from tests.app.fakes import FakeSession, engine_of, means_of_colors
 from tests.app.rpc.conftest import Dial
@@ -51,7 +52,10 @@ async def test_who_watches_hears_of_the_end(dial: Dial) -> None:
         assert await watch.read() is grpc.aio.EOF
 
 
-async def test_before_a_delayed_drain_no_model_is_serving_and_calls_are_answered(dial: Dial) -> None:
+async def test_before_a_delayed_drain_no_model_is_serving_and_calls_are_answered(
+    dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "_SAME_S", 0)
     async with dial(drain_delay_s=600) as rpc:
         stub = HealthStub(rpc.channel)
         watch = stub.Watch(HealthCheckRequest(service="colours0"))

@@ -86,4 +86,4 @@ def test_why_there_is_nothing_is_said_once_and_it_is_tried_again(
     assert enough.wait(PATIENCE_S)
     gpu.close()
     said = [record.getMessage() for record in caplog.records if record.name == "mixer.gpu"]
-    assert said == [f"no metrics of the GPU: {words}"]
+    assert said.count(f"no metrics of the GPU: {words}") == 1  # a thread of another test may say that it ends
