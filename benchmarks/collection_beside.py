@@ -15,14 +15,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
 
 import httpx
 
-from benchmarks.explanations_beside import measured, write_plan
+from benchmarks.in_turns import compare, write_plan
 from benchmarks.serving.configurations import Configuration
 from benchmarks.serving.processes import adopt_orphans
 from benchmarks.serving.server import Probe, serving
@@ -49,13 +48,6 @@ def hanging_disk(folder: Path) -> Iterator[Path]:
     with (folder / ".usage").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield folder
-
-
-def answers(port: int, pictures: list[bytes]) -> list[object]:
-    """What a service says of each picture; probabilities to four decimals, as the last depend on the batch."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
-        bodies = [http.post("/classify", content=picture).raise_for_status().json() for picture in pictures]
-    return [[(one["label"], round(one["probability"], 4)) for one in body["predictions"]] for body in bodies]
 
 
 def collected(port: int) -> dict[str, int]:
@@ -94,35 +86,8 @@ def main() -> int:
             configuration = Configuration(name, "this service", ("mixer", "serve"), variables)
             entered = serving(configuration, ROOT / ".venv" / "bin", probe, folder / f"log-{number}")
             ports[name] = stack.enter_context(entered).port
-        _in_turns(asked, pictures, ports, folder)
+        compare(asked, pictures, ports, folder, collected)
     return 0
-
-
-def _in_turns(asked: argparse.Namespace, pictures: list[bytes], ports: Mapping[str, int], folder: Path) -> None:
-    for port in ports.values():
-        measured(port, asked.connections, 2, folder)  # warms up
-    expected = answers(ports[OFF], pictures)
-    ratios: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ports}
-    print(f"| round | {' | '.join(ports)} |\n|---|{'---|' * len(ports)}")
-    for number in range(1, asked.rounds + 1):
-        names = list(ports) if number % 2 else list(reversed(ports))  # whoever is first is not always the same
-        found = {name: measured(ports[name], asked.connections, asked.seconds, folder) for name in names}
-        alone = found[OFF]
-        for name, told in found.items():
-            faster = told["answers"] / told["seconds"] / (alone["answers"] / alone["seconds"])
-            ratios[name].append((faster, told["p50_ms"] / alone["p50_ms"], told["p99_ms"] / alone["p99_ms"]))
-            said = answers(ports[name], pictures)
-            assert said == expected, (name, said, expected)
-        print(f"| {number} | {' | '.join(_words(found[name]) for name in ports)} |", flush=True)
-    print("\n| | images/s | p50 | p99 | lowest and highest p99 | pictures |\n|---|---|---|---|---|---|")
-    for name, each in ratios.items():
-        rate, p50, p99 = (median(one) for one in zip(*each, strict=True))
-        ends = f"{min(one[2] for one in each):.2f} to {max(one[2] for one in each):.2f}"
-        print(f"| {name} | {rate:.2f} | {p50:.2f} | {p99:.2f} | {ends} | {collected(ports[name]) or '-'} |")
-
-
-def _words(told: dict[str, float]) -> str:
-    return f"{told['answers'] / told['seconds']:.0f}, {told['p50_ms']:.1f}, {told['p99_ms']:.1f}"
 
 
 if __name__ == "__main__":

@@ -9,11 +9,8 @@ and one of its runs took.
 
 import argparse
 import itertools
-import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,12 +19,12 @@ from statistics import median
 
 import httpx
 
+from benchmarks.in_turns import measured, write_plan
 from benchmarks.serving.configurations import Configuration
 from benchmarks.serving.processes import adopt_orphans
 from benchmarks.serving.server import Probe, serving
 
 ROOT = Path(__file__).resolve().parents[1]
-_SCRIPT = Path(__file__).with_name("dialect.lua")
 
 
 class Stream:
@@ -63,32 +60,6 @@ class Stream:
                     self.stages.append({stage: float(spent_ms) for stage, spent_ms in told})
                 else:
                     self.refused += 1
-
-
-def write_plan(folder: Path, pictures: list[bytes]) -> None:
-    """What wrk sends: the pictures to /classify, one after the other."""
-    files = []
-    for index, picture in enumerate(pictures):
-        (folder / f"body-{index}").write_bytes(picture)
-        files.append(json.dumps(str(folder / f"body-{index}")))
-    headers = '["content-type"] = "image/jpeg"'
-    plan = f'return {{ path = "/classify", headers = {{ {headers} }}, files = {{ {", ".join(files)} }} }}\n'
-    (folder / "plan.lua").write_text(plan, encoding="utf-8")
-
-
-def measured(port: int, connections: int, seconds: float, folder: Path) -> dict[str, float]:
-    """What wrk tells of /classify."""
-    report = folder / "report.json"
-    subprocess.run(
-        ["wrk", "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}", "--latency",
-         "-s", str(_SCRIPT), f"http://127.0.0.1:{port}"],
-        env={**os.environ, "PLAN": str(folder / "plan.lua"), "REPORT": str(report)},
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    told: dict[str, float] = json.loads(report.read_text(encoding="utf-8"))
-    if told["failed"]:
-        raise SystemExit(f"{told['failed']} of {told['answers']} answers were no 200.")
-    return told
 
 
 def main() -> int:

@@ -16,12 +16,10 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 
 import httpx
 
-from benchmarks.collection_beside import answers
-from benchmarks.explanations_beside import measured, write_plan
+from benchmarks.in_turns import compare, write_plan
 from benchmarks.serving.configurations import Configuration
 from benchmarks.serving.processes import adopt_orphans
 from benchmarks.serving.server import Probe, serving
@@ -39,7 +37,7 @@ def outcomes(port: int) -> dict[str, int]:
     return {outcome: round(float(count)) for outcome, count in found}
 
 
-def _rest(port: int) -> None:
+def rest(port: int) -> None:
     """Until the shadow has run what waited for it, which is no business of the next service."""
     before = None
     while before != (before := outcomes(port)):
@@ -72,38 +70,8 @@ def main() -> int:
             configuration = Configuration(name, "this service", ("mixer", "serve"), variables)
             entered = serving(configuration, ROOT / ".venv" / "bin", probe, folder / f"log-{number}")
             ports[name] = stack.enter_context(entered).port
-        _in_turns(asked, pictures, ports, folder)
+        compare(asked, pictures, ports, folder, outcomes, rest)
     return 0
-
-
-def _in_turns(asked: argparse.Namespace, pictures: list[bytes], ports: Mapping[str, int], folder: Path) -> None:
-    for port in ports.values():
-        measured(port, asked.connections, 2, folder)  # warms up
-    expected = answers(ports[OFF], pictures)
-    ratios: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ports}
-    print(f"| round | {' | '.join(ports)} |\n|---|{'---|' * len(ports)}")
-    for number in range(1, asked.rounds + 1):
-        names = list(ports) if number % 2 else list(reversed(ports))  # whoever is first is not always the same
-        found = {}
-        for name in names:
-            found[name] = measured(ports[name], asked.connections, asked.seconds, folder)
-            _rest(ports[name])
-        alone = found[OFF]
-        for name, told in found.items():
-            faster = told["answers"] / told["seconds"] / (alone["answers"] / alone["seconds"])
-            ratios[name].append((faster, told["p50_ms"] / alone["p50_ms"], told["p99_ms"] / alone["p99_ms"]))
-            said = answers(ports[name], pictures)
-            assert said == expected, (name, said, expected)
-        print(f"| {number} | {' | '.join(_words(found[name]) for name in ports)} |", flush=True)
-    print("\n| | images/s | p50 | p99 | lowest and highest p99 | pictures |\n|---|---|---|---|---|---|")
-    for name, each in ratios.items():
-        rate, p50, p99 = (median(one) for one in zip(*each, strict=True))
-        ends = f"{min(one[2] for one in each):.2f} to {max(one[2] for one in each):.2f}"
-        print(f"| {name} | {rate:.2f} | {p50:.2f} | {p99:.2f} | {ends} | {outcomes(ports[name]) or '-'} |")
-
-
-def _words(told: dict[str, float]) -> str:
-    return f"{told['answers'] / told['seconds']:.0f}, {told['p50_ms']:.1f}, {told['p99_ms']:.1f}"
 
 
 if __name__ == "__main__":
