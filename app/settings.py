@@ -167,7 +167,7 @@ class Settings(Options):
         default=0,
         description="After SIGTERM, seconds in which requests are taken as before, each answered with Connection: "
         "close, while /health/ready is 503: load balancers and clients that keep connections go elsewhere meanwhile. "
-        "0: the drain begins at once.",
+        "A second signal ends the delay. 0: the drain begins at once.",
     )
     drain_timeout_s: Seconds = Field(
         default=10,

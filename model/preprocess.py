@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import color_profiles, ground, samples
+from model import color_profiles, framing, ground, samples
+from model.framing import Region, central_box, image_of, values_of
 from model.spec import Fit, Interpolation, ModelSpec
 
 Pixels = NDArray[np.uint8]
-View = tuple[float, float, float, float]
-"""A part of a square: left, top, right, bottom, as shares of its side."""
-Region = tuple[float, float, float, float]
-"""A part of a picture, or more than it: left, top, right, bottom in its pixels."""
+View = framing.View
 Array = TypeVar("Array")
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
@@ -57,7 +55,7 @@ def to_pixels(image: Image.Image, channels: int) -> Pixels:
         upright = upright.convert("RGB" if upright.mode != "1" else "L")  # some modes have no direct conversion to grey
     mode = "L" if channels == 1 else "RGB"
     flat = upright if upright.mode == mode else upright.convert(mode)
-    return _values(flat).reshape(flat.height, flat.width, channels)
+    return values_of(flat).reshape(flat.height, flat.width, channels)
 
 
 def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
@@ -74,8 +72,8 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
     square = ground.leveled(fitted, found) if found.inverted or any(found.levels) else fitted
     if fit.frame == "picture":
         return square
-    frame = _frame_of_thing(pixels, square, found, fit, interpolation)
-    return square if frame is None else _cut(pixels, frame, found, image_size, interpolation)
+    frame = framing.frame_of_thing(pixels, square, found, fit, interpolation)
+    return square if frame is None else framing.cut(pixels, frame, found, image_size, interpolation)
 
 
 def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
@@ -87,15 +85,15 @@ def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation
         return _view_of_square(pixels, view, image_size, fit, interpolation)
     height, width, channels = pixels.shape
     resample = Image.Resampling[interpolation.upper()]
-    image = _image(pixels)
+    image = image_of(pixels)
     frame = (0.0, 0.0, float(width), float(height))
     if fit.mode == "pad":
         image = _padded(image, max(image.size), resample)
         frame = (0.0, 0.0, float(image.width), float(image.height))
     elif fit.mode == "crop":
-        frame = _central_box(width, height, fit.crop_percentage)
+        frame = central_box(width, height, fit.crop_percentage)
     part = image.resize((image_size, image_size), resample, _within(frame, view))
-    fitted = _values(part).reshape(image_size, image_size, channels)
+    fitted = values_of(part).reshape(image_size, image_size, channels)
     if fit.background == "any":
         return fitted
     is_light = ground.is_light(_resized(pixels, image_size, fit, interpolation))
@@ -129,26 +127,16 @@ def seen_region(pixels: Pixels, spec: ModelSpec, width: int, height: int) -> Reg
     pixels: uint8 [H, W, C] of any size, of an upload of `width` and `height`. The region reaches beyond the picture
     where that is padded.
     """
-    region, fit = _region(width, height, spec.fit), spec.fit
+    region, fit = framing.shown_region(width, height, spec.fit), spec.fit
     if fit.frame == "picture":
         return region
     fitted = _resized(pixels, spec.image_size, fit, spec.interpolation)
     found = ground.of(fitted)
-    frame = _frame_of_thing(pixels, ground.leveled(fitted, found), found, fit, spec.interpolation)
+    frame = framing.frame_of_thing(pixels, ground.leveled(fitted, found), found, fit, spec.interpolation)
     if frame is None:
         return region
     across, down = width / pixels.shape[1], height / pixels.shape[0]
     return frame[0] * across, frame[1] * down, frame[2] * across, frame[3] * down
-
-
-def _region(width: int, height: int, fit: Fit) -> Region:
-    if fit.mode == "stretch":
-        return 0.0, 0.0, float(width), float(height)
-    if fit.mode == "crop":
-        return _central_box(width, height, fit.crop_percentage)
-    side = max(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
 
 
 def is_on_its_side(image: Image.Image) -> bool:
@@ -168,65 +156,13 @@ def smallest_useful_side(spec: ModelSpec) -> int:
     return math.ceil(margin * spec.image_size / percentage)
 
 
-def _image(pixels: Pixels) -> Image.Image:
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _frame_of_thing(
-    pixels: Pixels, square: Pixels, found: ground.Ground, fit: Fit, interpolation: Interpolation
-) -> Region | None:
-    """The square around the thing, in pixels of the picture, which it may reach beyond; None where there is no other.
-
-    square: what the fit makes of the picture, before black. Looked for there, and once more in what was found, as a
-    pixel of the square may be many of the picture.
-    """
-    height, width, _ = pixels.shape
-    box = ground.box_of_thing(square)
-    if box is None:
-        return None
-    image_size, frame = len(square), _region(width, height, fit)
-    rough = _around(_inside(frame, box), 1 + 2 / (image_size * max(box[2] - box[0], box[3] - box[1])))
-    near = ground.extent(_cut(pixels, rough, found, image_size, interpolation))
-    return rough if near is None else _around(_inside(rough, near))
-
-
-def _around(region: Region, margin: float = 1) -> Region:
-    """The square in the middle of whose longer side, `margin` times as long, a region lies."""
-    left, top, right, bottom = region
-    side = max(right - left, bottom - top) * margin
-    left, top = (left + right - side) / 2, (top + bottom - side) / 2
-    return left, top, left + side, top + side
-
-
-def _cut(pixels: Pixels, frame: Region, found: ground.Ground, image_size: int, interpolation: Interpolation) -> Pixels:
-    """A square frame of the picture as uint8 [image_size, image_size, C]; what is beyond the picture is black."""
-    height, width, channels = pixels.shape
-    scale = image_size / (frame[2] - frame[0])
-    inside = max(0.0, frame[0]), max(0.0, frame[1]), min(width, frame[2]), min(height, frame[3])
-    left, top = round((inside[0] - frame[0]) * scale), round((inside[1] - frame[1]) * scale)
-    right = max(left + 1, round((inside[2] - frame[0]) * scale))
-    bottom = max(top + 1, round((inside[3] - frame[1]) * scale))
-    part = _image(pixels).resize((right - left, bottom - top), Image.Resampling[interpolation.upper()], inside)
-    square = np.zeros((image_size, image_size, channels), np.uint8)
-    thing = _values(part).reshape(bottom - top, right - left, channels)
-    square[top:bottom, left:right] = ground.leveled(thing, found)[: image_size - top, : image_size - left]
-    return square
-
-
 def _view_of_square(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
     """A view of a square that is made as large as the view needs, as its frame is known only then."""
     side = math.ceil(image_size / max(view[2] - view[0], view[3] - view[1]))
     square = to_square(pixels, side, fit, interpolation)
     box = cast(View, tuple(side * share for share in view))
-    part = _image(square).resize((image_size, image_size), Image.Resampling[interpolation.upper()], box)
-    return _values(part).reshape(image_size, image_size, pixels.shape[2])
-
-
-def _inside(region: Region, box: View) -> Region:
-    """A box, as shares of a region, in the region's own coordinates."""
-    left, top, right, bottom = region
-    width, height = right - left, bottom - top
-    return left + box[0] * width, top + box[1] * height, left + box[2] * width, top + box[3] * height
+    part = image_of(square).resize((image_size, image_size), Image.Resampling[interpolation.upper()], box)
+    return values_of(part).reshape(image_size, image_size, pixels.shape[2])
 
 
 def _within(frame: tuple[float, float, float, float], view: View) -> tuple[float, float, float, float]:
@@ -241,11 +177,6 @@ def _within(frame: tuple[float, float, float, float], view: View) -> tuple[float
     )
 
 
-def _values(image: Image.Image) -> Pixels:
-    """np.asarray for mode L or RGB, flat and faster."""
-    return np.frombuffer(image.tobytes(), np.uint8)
-
-
 def _is_fitted(pixels: Pixels, image_size: int, fit: Fit) -> bool:
     return pixels.shape[0] == pixels.shape[1] == image_size and (fit.mode != "crop" or fit.crop_percentage == 1.0)
 
@@ -253,13 +184,13 @@ def _is_fitted(pixels: Pixels, image_size: int, fit: Fit) -> bool:
 def _resized(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
     height, width, channels = pixels.shape
     resample = Image.Resampling[interpolation.upper()]
-    image = _image(pixels)
+    image = image_of(pixels)
     if fit.mode == "pad":
         square = _padded(image, image_size, resample)
     else:
-        box = (0.0, 0.0, width, height) if fit.mode == "stretch" else _central_box(width, height, fit.crop_percentage)
+        box = (0.0, 0.0, width, height) if fit.mode == "stretch" else central_box(width, height, fit.crop_percentage)
         square = image.resize((image_size, image_size), resample, box)
-    return _values(square).reshape(image_size, image_size, channels)
+    return values_of(square).reshape(image_size, image_size, channels)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -281,12 +212,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _over_backdrop(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, _BACKDROP), image)
-
-
-def _central_box(width: int, height: int, percentage: float) -> tuple[float, float, float, float]:
-    side = min(width, height) * percentage
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
 
 
 def _padded(image: Image.Image, image_size: int, resample: Image.Resampling) -> Image.Image:
