@@ -328,9 +328,9 @@ def WORK(worker):
 
 def test_one_that_takes_long_to_start_does_not_hang() -> None:
     script = """
-COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.1
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 2  # a healthy one is not to miss it on a busy machine
 def WORK(worker):
-    time.sleep(0.8)  # no pulse yet: it loads its model
+    time.sleep(3)  # no pulse yet: it loads its model
     return until_told(worker)
 supervisor._TICK_S = 0.05
 """
@@ -344,8 +344,8 @@ supervisor._TICK_S = 0.05
 @pytest.mark.parametrize("which", ["the first", "its replacement"])
 def test_one_that_hangs_while_it_starts_is_killed_and_replaced_in_the_end(which: str) -> None:
     script = f"""
-COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.1
-restarts._START_S, supervisor._PAUSE_S, supervisor._TICK_S = 0.5, 0.0, 0.05
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 2  # a healthy one is not to miss it on a busy machine
+restarts._START_S, restarts._START_TIMEOUTS, supervisor._PAUSE_S, supervisor._TICK_S = 2, 1, 0.0, 0.05
 import tempfile
 marks = tempfile.mkdtemp()
 HANGS = {1 if which == "the first" else 2}
@@ -372,10 +372,10 @@ def WORK(worker):
 
 def test_where_pulses_may_be_far_apart_a_start_may_take_longer_too() -> None:
     script = """
-COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.1
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 2  # a healthy one is not to miss it on a busy machine
 restarts._START_S, supervisor._TICK_S = 0.1, 0.05
 def WORK(worker):
-    time.sleep(0.8)
+    time.sleep(3)
     return until_told(worker)
 """
     with Supervised(script) as running:
@@ -387,14 +387,14 @@ def WORK(worker):
 
 def test_a_replacement_is_given_time_whenever_its_predecessor_was_last_seen() -> None:
     script = """
-COUNT, HEARTBEAT_TIMEOUT_S = 1, 0.3
+COUNT, HEARTBEAT_TIMEOUT_S = 1, 2  # a healthy one is not to miss it on a busy machine
 supervisor._PAUSE_S, supervisor._TICK_S = 0.0, 0.05
 import tempfile
 mark = tempfile.mktemp()
 def WORK(worker):
     if os.path.exists(mark):
         os.unlink(mark)
-        time.sleep(1)
+        time.sleep(3)
         return until_told(worker)
     open(mark, "w").close()
     worker.heartbeat()
