@@ -13,7 +13,8 @@ from app.engine.engine import Engine, EngineOptions
 from app.engine.session import ONNX_RUNTIME, Runtime
 from app.engine.sessions import SharedSessions
 from app.inference.admission import Limits, most_in_background
-from app.inference.classifier import Classifier, Decoding, Watcher
+from app.inference.classifier import Classifier, Watcher
+from app.inference.undecoded import Decoding
 from app.server.topology import may_run_on_gpu
 from app.serving.bundles import Opened, is_one, open_bundle, read_card_again
 from app.serving.loading import ModelFactory

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from app.collection.collection import Collection
 from app.http.api_keys import ApiKeys
 from app.http.in_flight import InFlight
-from app.inference.classifier import Decoding
+from app.inference.undecoded import Decoding
 from app.serving.health import DRAINING, Health
 from app.serving.loading import ModelFactory
 from app.serving.overruns import OverrunWatch

@@ -145,7 +145,7 @@ def _build_running(
         timeout_s=timeout_s, reload_hooks=reload_hooks,
         beside=[] if shadow is None or shadow.second.apart is None else [shadow.second.apart],
     )  # fmt: skip
-    overruns = OverrunWatch(Overruns(decoding.threads, settings.decode_cpu_limit_s), health, metrics, worker)
+    overruns = OverrunWatch(Overruns(decoding, settings.decode_cpu_limit_s), health, metrics, worker)
     collection = open_collection(part_of(settings, CollectionOptions), metrics)
     gpu = GpuMetrics(lambda: Nvml(settings.device_id).sample)
     metrics.register(gpu)

@@ -57,6 +57,7 @@ class Engine:
 
     `run` may be called from `instances` threads at once; more wait for each other. `pads`: whether runs are padded to
     batch buckets. `embedding_dim`: C of the embedding of a picture; None where the graph gives none.
+    `intra_op_threads`: of a run on a CPU.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Engine:
         precision_reason: str = "",
         max_batch_size: int = _CPU_BATCH_SIZE,
         embedding_dim: int | None = None,
+        intra_op_threads: int = 1,
     ) -> None:
         self.spec = spec
+        self.intra_op_threads = intra_op_threads
         self.provider = provider
         self.precision = precision
         self.precision_reason = precision_reason
@@ -200,6 +203,7 @@ def _open_on(
         fallback=fallback,
         max_batch_size=options.max_batch_size,
         embedding_dim=dim,
+        intra_op_threads=threads.intra_op,
     )
     engine.warm_up()
     return engine

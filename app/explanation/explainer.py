@@ -23,7 +23,7 @@ from app.explanation.baselines import baseline_of
 from app.explanation.masks import METHODS, Masks
 from app.explanation.wanted import Wanted
 from app.inference.answer import Prediction
-from app.inference.classifier import Classifier, Picture
+from app.inference.classifier import Classifier, Item, Picture
 from app.inference.permits import BackgroundPermits
 from app.inference.scores import Scores
 from app.system.threads import Threads
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("mixer.explainer")
 
-Permits = BackgroundPermits[Patches, Scores]
+Permits = BackgroundPermits[Item, Scores]
 
 
 class Region(NamedTuple):

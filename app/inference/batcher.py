@@ -23,12 +23,15 @@ from app.system.quota import Quota
 
 _ITEM = attrgetter("item")
 _NEWS = 0.2  # how much the last run counts in what runs take
-OnRun = Callable[[Sequence[Waiter[Item, Answer]], float, float, Sequence[Answer] | Exception], None]
+OnRun = Callable[[Sequence[Waiter[Item, Answer]], float, float, Sequence[Answer | Exception] | Exception], None]
 BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth part
 
 
 class Batcher(Generic[Item, Answer]):
     """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order.
+
+    An item may have an error for its answer. Where items were prepared before they ran, `began` of the answers says,
+    by `clock`, when the run itself began.
 
     Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
     `permits`: those that it has with other batchers together; else queue_capacity of its own. `background`: of these,
@@ -37,7 +40,7 @@ class Batcher(Generic[Item, Answer]):
 
     def __init__(
         self,
-        run: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
+        run: Callable[[list[Item]], Awaitable[Sequence[Answer | Exception]]],
         limits: Limits,
         observer: Observer,
         clock: Callable[[], float] | None = None,
@@ -261,18 +264,24 @@ class Batcher(Generic[Item, Answer]):
         else:
             fail(batch, partial(InferenceFailed, f"A run of {len(batch)} items gave {count} answers. This is a bug."))
 
-    def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer], started: float) -> None:
+    def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer | Exception], started: float) -> None:
         """Give each item of a batch its answer, unless its future is done already."""
-        self._observer.ran(len(batch))
-        infer_s = self._clock() - started
+        now, began = self._clock(), getattr(answers, "began", started)
         if not batch[0].in_background:
             self.admission.answered(len(batch), asyncio.get_running_loop().time())
-            self._run_s += (infer_s - self._run_s) * _NEWS
+            self._run_s += (now - started - self._run_s) * _NEWS
+        count, infer_s = sum(not isinstance(answer, Exception) for answer in answers), now - began
+        if count:
+            self._observer.ran(count)
         for waiter, answer in zip(batch, answers, strict=True):
-            if not waiter.future.done():
-                waiter.future.set_result(Answered(answer, started - waiter.arrived, infer_s, len(batch)))
-        if self._on_traced_run is not None:  # before any of those that wait goes on
-            self._on_traced_run(batch, started, infer_s, answers)
+            if waiter.future.done():
+                continue
+            if isinstance(answer, Exception):
+                waiter.future.set_exception(answer)
+            else:
+                waiter.future.set_result(Answered(answer, began - waiter.arrived, infer_s, count))
+        if self._on_traced_run is not None and count:  # before any of those that wait goes on
+            self._on_traced_run(batch, began, infer_s, answers)
 
     async def _bisect(self, batch: list[Waiter[Item, Answer]], error: Exception) -> None:
         """Run both halves of a failed batch on their own, down to the one item that makes it fail."""
@@ -283,6 +292,11 @@ class Batcher(Generic[Item, Answer]):
         for half in (batch[:middle], batch[middle:]):
             if wanted := [waiter for waiter in half if not waiter.future.done()]:
                 await self._run_batch(wanted)
+
+    def fail(self, item: Item, error: Exception) -> None:
+        """Answer an item that is in a run with `error`; nothing else becomes of the run."""
+        running = (waiter for batch in self._running.values() for waiter in batch if waiter.item is item)
+        fail(list(running), lambda: error)
 
     # --- shutdown ---
 

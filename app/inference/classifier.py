@@ -5,11 +5,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 from app.decoding.cost_checks import TakesLong
-from app.decoding.decoder import DecodeLimits, decode
+from app.decoding.decoder import decode
 from app.decoding.raw_pixels import with_channels
 from app.engine.engine import Engine
 from app.engine.runners import Patches
@@ -21,9 +22,9 @@ from app.inference.executor import Executor
 from app.inference.permits import BackgroundPermits, Permit
 from app.inference.scores import NoEmbedding, Scores
 from app.inference.traced_runs import TracedRuns
+from app.inference.undecoded import Decoding, Undecoded, is_soon_decoded
 from app.inference.waiters import Answered
 from app.system.quota import Quota
-from app.system.threads import Threads
 from app.telemetry.drift import Window
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
@@ -37,7 +38,8 @@ log = logging.getLogger("mixer.classifier")
 
 
 Decoded = TypeVar("Decoded")
-ImagePermit = Permit[Patches, Scores]
+Item = Patches | Undecoded
+ImagePermit = Permit[Item, Scores]
 Picture = bytes | Pixels  # a picture file, or pixels uint8 [H, W, 1 or 3]
 Watcher = Callable[[Picture, Patches, "Classified"], None]
 
@@ -61,18 +63,6 @@ class Expected(NamedTuple):
     def release(self) -> None:
         """Make room for another."""
         self.permit.release()
-
-
-class Decoding:
-    """What all classifiers of a process share: `count` threads that decode pictures, and the limits of that."""
-
-    def __init__(self, count: int, limits: DecodeLimits) -> None:
-        self.threads = Threads(count, "decode")
-        self.limits = limits
-
-    def close(self) -> None:
-        """Let the threads end."""
-        self.threads.stop()
 
 
 class Classifier:
@@ -111,8 +101,10 @@ class Classifier:
         runs = 2 * limits.instances * max(1, limits.max_batch_size // BACKGROUND_SHARE)
         self.background_window = max(1, min(limits.queue_capacity // 4, runs + 2 * decoding.threads.count))
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
-        self._executor = Executor(engine, metrics)
-        self.batcher: Batcher[Patches, Scores] = Batcher(
+        # With more threads to a run, or on a GPU, others could compute meanwhile.
+        self._decodes_in_runs = engine.provider == "cpu" and engine.intra_op_threads == 1
+        self._executor = Executor(engine, metrics, decoding.decode)
+        self.batcher: Batcher[Item, Scores] = Batcher(
             self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits, background=background,
             on_traced_run=None if emit is None else TracedRuns(RunTracing(emit, self.named), self._executor),
         )  # fmt: skip
@@ -144,13 +136,13 @@ class Classifier:
             self._metrics.lost(error.code)
             raise
 
-    def admit_in_background(self, deadline: float) -> "BackgroundPermits[Patches, Scores]":
+    def admit_in_background(self, deadline: float) -> "BackgroundPermits[Item, Scores]":
         """A permit for a picture that all others go before. Raises as admit does, and counts nothing as lost."""
         return self.batcher.admit_in_background(1, deadline)
 
     async def classify(
         self,
-        permit: "ImagePermit | BackgroundPermits[Patches, Scores]",
+        permit: "ImagePermit | BackgroundPermits[Item, Scores]",
         payload: Picture,
         *,
         wanted: Wanted,
@@ -166,20 +158,8 @@ class Classifier:
 
         Raises: ServiceError of the kind that fits (errors.py).
         """
-        work = partial(self._decode, CURRENT.get())
         try:
-            patches, decode_s = await self.decoded(work, payload, deadline, client, patient=patient)
-            answer = permit.answer(patches, deadline)
-            try:
-                answered = await answer
-            except asyncio.CancelledError:
-                self._client_gone(answer)
-                raise
-            except ServiceError:
-                raise
-            except Exception as error:
-                log.exception("the engine failed on a picture")
-                raise InferenceFailed("The engine failed on this picture; the service's log says why.") from error
+            patches, decode_s, answered = await self._run(permit, payload, deadline, client, patient=patient)
             if math.isnan(answered.answer.probabilities[0]):
                 raise InferenceFailed("The logits of this picture are not all finite numbers. This is a bug.")
         except (ServiceError, asyncio.CancelledError) as error:
@@ -199,6 +179,43 @@ class Classifier:
         if self._watcher is not None and is_counted:
             self._watcher(payload, patches, classified)
         return classified
+
+    async def _run(
+        self,
+        permit: "ImagePermit | BackgroundPermits[Item, Scores]",
+        payload: Picture,
+        deadline: float,
+        client: Hashable,
+        *,
+        patient: bool,
+    ) -> tuple[Patches, float, Answered[Scores]]:
+        """The picture's patches, the seconds that decoding took, and what its run says."""
+        work = partial(self._decode, CURRENT.get())
+        if self._decodes_in_runs and not patient and isinstance(payload, bytes) and is_soon_decoded(payload):
+            picture = Undecoded(payload, work, self._overrun)
+            with suppress(TakesLong):  # then a thread of its own does it
+                answered = await self._answered(permit.answer(picture, deadline))
+                waited_s = max(0.0, answered.queue_s - picture.decode_s)
+                return picture.decoded(), picture.decode_s, answered._replace(queue_s=waited_s)
+        patches, decode_s = await self.decoded(work, payload, deadline, client, patient=patient)
+        return patches, decode_s, await self._answered(permit.answer(patches, deadline))
+
+    async def _answered(self, answer: "asyncio.Future[Answered[Scores]]") -> Answered[Scores]:
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._client_gone(answer)
+            raise
+        except (ServiceError, TakesLong):
+            raise
+        except Exception as error:
+            log.exception("the engine failed on a picture")
+            raise InferenceFailed("The engine failed on this picture; the service's log says why.") from error
+
+    def _overrun(self, picture: Undecoded, error: Exception) -> None:
+        """Decoding it does not end, and nothing else will run here."""
+        self.batcher.fail(picture, error)
+        self._ending = asyncio.get_running_loop().create_task(self.batcher.close(0.0))
 
     def _client_gone(self, answer: "asyncio.Future[Answered[Scores]]") -> None:
         if not answer.cancelled() and answer.exception() is None:  # it came in this very turn

@@ -1,6 +1,7 @@
 """Batches of patches -> scores, on the instances of an engine. Knows nothing of labels, or of who waits."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,28 +11,41 @@ from app.engine.engine import Engine
 from app.engine.instance import Instance
 from app.engine.runners import Patches
 from app.inference.scores import Scores, scores_of
+from app.inference.undecoded import Undecoded
 from app.telemetry.metrics import Metrics
 from app.telemetry.model_metrics import ModelMetrics
 
 
-class Ran(list[Scores]):
-    """The scores of a run, and which instance it was on."""
+class Ran(list[Scores | Exception]):
+    """The scores of a run, or of a picture the error that it is; which instance it was on, and when it began.
+
+    began: in seconds of time.perf_counter(), once the pictures were decoded.
+    """
 
     instance: int
+    began: float
 
 
 class Executor:
-    """Gives each batch to an instance that is idle. As many may run at once as the engine has instances."""
+    """Gives each batch to an instance that is idle. As many may run at once as the engine has instances.
 
-    def __init__(self, engine: Engine, metrics: Metrics | ModelMetrics) -> None:
-        self._engine = engine
+    `decode`: makes patches of what is not decoded yet, in the thread of the run.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics | ModelMetrics,
+        decode: Callable[[Undecoded], Patches] = Undecoded.decoded,
+    ) -> None:
+        self._engine, self._decode = engine, decode
         self._metrics = metrics
         self._idle = deque(enumerate(engine.pool))
 
-    def run(self, batch: list[Patches]) -> "asyncio.Future[list[Scores]]":
+    def run(self, batch: list[Patches | Undecoded]) -> "asyncio.Future[Ran]":
         """What the network says of each, in order; or whatever the run raises."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Scores]] = loop.create_future()
+        future: asyncio.Future[Ran] = loop.create_future()
         numbered = self._idle.popleft()
         numbered[1].submit(partial(self._work, numbered, batch, loop, future))
         return future
@@ -47,26 +61,44 @@ class Executor:
     def _work(
         self,
         numbered: tuple[int, Instance],
-        batch: list[Patches],
+        batch: list[Patches | Undecoded],
         loop: asyncio.AbstractEventLoop,
-        future: "asyncio.Future[list[Scores]]",
+        future: "asyncio.Future[Ran]",
     ) -> Callable[[], None]:
         """Run the batch, in the instance's thread."""
-        outcome: list[Scores] | BaseException
+        outcome: Ran | BaseException
         try:
             number, instance = numbered
-            outcome = ran = Ran(scores_of(instance.runner.run(batch), self._engine.spec.temperature))
-            ran.instance = number
+            outcome = self._ran(instance, batch)
+            outcome.instance = number
         except BaseException as error:  # noqa: BLE001 -- whatever it was belongs to the batch, and the thread lives on
             outcome = error
         return partial(_tell, loop, partial(self._settle, numbered, len(batch), outcome, future))
+
+    def _ran(self, instance: Instance, batch: list[Patches | Undecoded]) -> Ran:
+        ready = list(map(self._ready, batch))
+        sound = [one for one in ready if not isinstance(one, Exception)]
+        began = time.perf_counter()
+        scores = iter(scores_of(instance.runner.run(sound), self._engine.spec.temperature) if sound else ())
+        ran = Ran(one if isinstance(one, Exception) else next(scores) for one in ready)
+        ran.began = began
+        return ran
+
+    def _ready(self, one: Patches | Undecoded) -> Patches | Exception:
+        """Its patches, or the error that it is: no fault of those beside it."""
+        if not isinstance(one, Undecoded):
+            return one
+        try:
+            return self._decode(one)
+        except Exception as error:  # noqa: BLE001 -- whatever it was belongs to this picture
+            return error
 
     def _settle(
         self,
         numbered: tuple[int, Instance],
         batch_size: int,
-        outcome: list[Scores] | BaseException,
-        future: "asyncio.Future[list[Scores]]",
+        outcome: Ran | BaseException,
+        future: "asyncio.Future[Ran]",
     ) -> None:
         """Hand the result over, in the event loop."""
         self._idle.append(numbered)

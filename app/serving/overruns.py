@@ -9,11 +9,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from app.errors import BadImage
 from app.serving.health import Health
-from app.system.threads import Threads, UnderWay
+from app.system.threads import UnderWay
 from app.system.worker_context import WorkerContext
 from app.telemetry.metrics import Metrics
 
@@ -33,6 +34,22 @@ def processor_s(thread: threading.Thread) -> float:
     return time.monotonic()
 
 
+class Calls(Protocol):
+    """What threads are in, such as Threads and Decoding."""
+
+    def under_way(self) -> Iterator[UnderWay]:
+        """The calls."""
+        ...
+
+    def abandon(self, found: UnderWay, error: Exception) -> None:
+        """Answer one of them with `error`."""
+        ...
+
+    def stalled_s(self) -> float:
+        """For how many seconds no thread has been free; 0 where one is."""
+        ...
+
+
 class Overruns:
     """Finds the calls of some threads that have taken more than `limit_s`, each once.
 
@@ -41,7 +58,7 @@ class Overruns:
     """
 
     def __init__(
-        self, threads: Threads, limit_s: float, clock: Callable[[threading.Thread], float] = processor_s
+        self, threads: Calls, limit_s: float, clock: Callable[[threading.Thread], float] = processor_s
     ) -> None:
         self.threads = threads
         self.limit_s = limit_s

@@ -100,12 +100,12 @@ class Trace:
         """So many pictures were in a stage together."""
         self._stages.setdefault(stage, Stage()).add(started, seconds, count)
 
-    def ran(self, run: SpanId | None, arrivals: Sequence[float], started: float, infer_s: float) -> None:
-        """A run that began at that time had pictures of this request, which waited since `arrivals`."""
+    def ran(self, run: SpanId | None, waits: Sequence["Wait"], started: float, infer_s: float) -> None:
+        """A run that began at that time had pictures of this request, which had waited so."""
         if run is not None:
             self.runs.append(run)
-        self.note("queue", min(arrivals), started - min(arrivals), len(arrivals))
-        self.note("infer", started, infer_s, len(arrivals))
+        self.note("queue", min(wait.since for wait in waits), max(wait.seconds for wait in waits), len(waits))
+        self.note("infer", started, infer_s, len(waits))
 
     def end(
         self, name: str, attributes: Attributes, ended: float, failure: str | None = None, *, is_refused: bool = False
@@ -169,6 +169,13 @@ class Tracing:
         return trace
 
 
+class Wait(NamedTuple):
+    """How long a picture waited for its run: from when on, and for how many seconds, decoding not counted."""
+
+    since: float
+    seconds: float
+
+
 class RunTracing(NamedTuple):
     """Tells of the runs of one model that sampled requests had a part in."""
 
@@ -177,17 +184,17 @@ class RunTracing(NamedTuple):
 
     def ran(
         self,
-        arrivals: Mapping[Trace, Sequence[float]],
+        waits: Mapping[Trace, Sequence[Wait]],
         started: float,
         infer_s: float,
         attributes: Attributes,
         failure: str | None = None,
     ) -> None:
-        """A run has ended, with pictures of these requests, which waited since then."""
-        told = [trace for trace in arrivals if len(trace.runs) < MOST_RUNS][:MOST_LINKS]
+        """A run has ended, with pictures of these requests, which had waited so."""
+        told = [trace for trace in waits if len(trace.runs) < MOST_RUNS][:MOST_LINKS]
         run = SpanId(_random_id(128), _random_id(64)) if told else None
-        for trace, since in arrivals.items():
-            trace.ran(run if trace in told else None, since, started, infer_s)
+        for trace, own in waits.items():
+            trace.ran(run if trace in told else None, own, started, infer_s)
         if run is not None:
             links = [trace.ident for trace in told]
             more = {**model_attributes(self.model), **attributes}

@@ -1,6 +1,6 @@
 """One queue in front of engine processes against workers that share a port, in turns, under the same loads.
 
-    python -m benchmarks.one_queue [--bundle BUNDLE | --large] [--rounds N] [--seconds S]
+    python -m benchmarks.one_queue [--bundle BUNDLE | --large] [--rounds N] [--seconds S] [--before FOLDER]
 
 Services without access log: today's with a worker for each CPU; one front end with as many engine processes, each with
 one batch at a time, or two. Prints each load's answers a second, p50, p99 and processor time for an answer, and the
@@ -24,7 +24,7 @@ from benchmarks.serving.environments import ROOT
 from benchmarks.serving.processes import adopt_orphans, end_all
 from benchmarks.serving.server import serving
 
-TODAY = "today"
+TODAY, BEFORE = "today", "before"
 CLOSED, OPEN = (1, 8, 32, 128), (2.0, 4.0)
 _PATIENT_MS = 30_000.0
 
@@ -57,7 +57,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--deadline-ms", type=float, default=250.0, help="of requests in an open loop")
-    parser.add_argument("--only", nargs="+", choices=list(commands()), default=list(commands()), help="beside today's")
+    parser.add_argument("--before", type=Path, help="an older checkout, whose service takes part, too")
+    parser.add_argument("--only", nargs="*", choices=list(commands()), default=list(commands()), help="beside today's")
     asked = parser.parse_args()
     adopt_orphans()
     bundle = random_bundle("S/16", Path.home() / ".cache" / "mixer-serve" / "bench") if asked.large else asked.bundle
@@ -69,6 +70,10 @@ def main() -> int:
                 for number, (name, command) in enumerate(commands().items())
                 if name == TODAY or name in asked.only
             }
+            if asked.before is not None:
+                command = (sys.executable, "-m", "cli", "serve", "--port", "{port}")
+                log = Path(made) / "before.txt"
+                rivals[BEFORE] = _started(stack, command, subject, asked, log, asked.before.resolve())
             _compare(rivals, asked.rounds, asked.deadline_ms)
     finally:
         end_all()
@@ -76,9 +81,14 @@ def main() -> int:
 
 
 def _started(
-    stack: ExitStack, command: tuple[str, ...], subject: Subject, asked: argparse.Namespace, log: Path
+    stack: ExitStack,
+    command: tuple[str, ...],
+    subject: Subject,
+    asked: argparse.Namespace,
+    log: Path,
+    checkout: Path = ROOT,
 ) -> Rival:
-    variables = {"MIXER_BUNDLE": str(subject.bundle), "MIXER_LOG_LEVEL": "warning", "PYTHONPATH": str(ROOT)}
+    variables = {"MIXER_BUNDLE": str(subject.bundle), "MIXER_LOG_LEVEL": "warning", "PYTHONPATH": str(checkout)}
     service = Configuration(OURS, OURS, command, variables)
     server = stack.enter_context(serving(service, Path(sys.executable).parent, subject.workload.probe("raw"), log))
     return Rival(*(Bench(server, subject.requests(each), asked.seconds) for each in (_PATIENT_MS, asked.deadline_ms)))

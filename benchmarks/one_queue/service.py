@@ -11,7 +11,6 @@ import math
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 import app.composition as parts
@@ -21,7 +20,6 @@ from app.decoding.raw_pixels import with_channels
 from app.engine.engine import open_engine
 from app.errors import ServiceError
 from app.inference.admission import Admission, Limits
-from app.inference.batcher import Batcher
 from app.inference.classifier import Classifier
 from app.inference.scores import scores_of
 from app.server import serve as server
@@ -40,7 +38,7 @@ class Remote(Classifier):
         (engines,) = _ENGINES
         super().__init__(*arguments, limits=replace(limits, instances=engines.count * engines.depth), **more)
         batcher = cast(Any, self.batcher)
-        batcher._run, batcher._answer = engines.run, partial(_tell_complaints, batcher)
+        batcher._run, self._decodes_in_runs = engines.run, False
         if engines.shares_out:
             batcher._limits = _SharedOut(batcher._limits, batcher.admission, engines.count)
 
@@ -61,14 +59,6 @@ class _SharedOut:
     @property
     def max_batch_size(self) -> int:
         return min(self._most, max(1, -(-self._admission.here // self._engines)))
-
-
-def _tell_complaints(batcher: Any, batch: Sequence[Any], answers: Sequence[object], started: float) -> None:
-    """An engine's complaint about a picture comes in place of its scores."""
-    for waiter, answer in zip(batch, answers, strict=True):
-        if isinstance(answer, Exception) and not waiter.future.done():
-            waiter.future.set_exception(answer)
-    Batcher._answer(batcher, cast(Any, batch), cast(Any, answers), started)
 
 
 def opened(settings: Settings) -> Callable[[], Run]:

@@ -7,7 +7,8 @@ from typing import Any
 from app.decoding.decoder import DecodeLimits
 from app.engine.engine import Engine
 from app.inference.admission import Limits
-from app.inference.classifier import Classifier, Decoding
+from app.inference.classifier import Classifier
+from app.inference.undecoded import Decoding
 from app.serving.registry import Model, Models
 from app.system.quota import Quota
 from app.telemetry.model_metrics import MetricsByModel

@@ -20,14 +20,13 @@ from app.api import descriptions
 from app.api.classification import Classification
 from app.api.endpoint import add
 from app.api.streaming.images import Images, Room, StreamedImage, images_of
-from app.engine.runners import Patches
 from app.errors import BadRequest, NotReady, QueueFull, ServiceError, forget_frames
 from app.http import problems
 from app.http.dispatcher import Application, AsgiEndpoint
 from app.http.request_log import timing_of
 from app.http.upload_budget import BodyReservation
 from app.inference.answer import Asked, wanted_of
-from app.inference.classifier import Classifier
+from app.inference.classifier import Classifier, Item
 from app.inference.permits import BackgroundPermits
 from app.inference.scores import Scores
 
@@ -167,7 +166,7 @@ class _Run:
             return error
         return None
 
-    async def _admitted(self) -> tuple[Classifier, BackgroundPermits[Patches, Scores]]:
+    async def _admitted(self) -> tuple[Classifier, BackgroundPermits[Item, Scores]]:
         """A permit for one more, once there is room for it. Raises: NotReady, UnknownModel."""
         while True:
             classifier = self._classification.asked(self._request, self._model).classifier  # maybe another one by now
@@ -207,7 +206,7 @@ class _Run:
         position: int,
         image: StreamedImage,
         classifier: Classifier,
-        permit: BackgroundPermits[Patches, Scores],
+        permit: BackgroundPermits[Item, Scores],
     ) -> None:
         line: dict[str, Any] = {"position": position, "name": image.name}
         try:
@@ -223,7 +222,7 @@ class _Run:
         position: int,
         image: StreamedImage,
         classifier: Classifier,
-        permit: BackgroundPermits[Patches, Scores],
+        permit: BackgroundPermits[Item, Scores],
     ) -> dict[str, Any]:
         try:
             payload = image.expect_payload(self._classification.body_limits.max_image_bytes)
@@ -238,9 +237,7 @@ class _Run:
             collection.offer(timing_of(self._request.scope).request_id, classifier, payload, classified, position)
         return {"model": classifier.named, "predictions": classified.predictions, **classified.certainty}
 
-    def _ended(
-        self, image: StreamedImage, permit: BackgroundPermits[Patches, Scores], task: asyncio.Task[None]
-    ) -> None:
+    def _ended(self, image: StreamedImage, permit: BackgroundPermits[Item, Scores], task: asyncio.Task[None]) -> None:
         permit.__exit__()
         image.reservation.release()
         self._tasks.discard(task)

@@ -15,7 +15,8 @@ from app.errors import BadImage, DeadlinePassed, InferenceFailed, NotReady, Queu
 from app.explanation.explainer import Explainer, Explanation
 from app.explanation.wanted import wanted_of
 from app.inference.admission import Limits
-from app.inference.classifier import Classifier, Decoding
+from app.inference.classifier import Classifier
+from app.inference.undecoded import Decoding
 from model.preprocess import Pixels
 from model.spec import Fit
 from tests.app.color_bundle import RED, color_spec, image

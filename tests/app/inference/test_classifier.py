@@ -18,8 +18,9 @@ from app.engine.instance import Instance
 from app.errors import BadImage, DeadlinePassed, InferenceFailed, NotReady, QueueFull, TooManyPixels
 from app.inference.admission import Limits
 from app.inference.answer import Wanted
-from app.inference.classifier import Classified, Classifier, Decoding
+from app.inference.classifier import Classified, Classifier
 from app.inference.scores import NoEmbedding
+from app.inference.undecoded import Decoding
 from app.system.quota import Quota
 from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
 from tests.app.fakes import (
@@ -167,6 +168,11 @@ async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Eng
     decoding.close()
 
 
+def for_a_thread() -> bytes:
+    """A small picture of a kind that is not decoded in its run."""
+    return image(RED, kind="BMP")
+
+
 def costly(side: int) -> bytes:
     """A PNG of one colour: few bytes for as many pixels as are more than a little work."""
     return image(RED, size=(side, 50_000))
@@ -188,7 +194,7 @@ async def one_thread(engine: Engine) -> AsyncIterator[tuple[Classifier, _Sizes, 
 async def test_a_picture_of_few_bytes_that_takes_long_lets_others_be_decoded_first(engine: Engine) -> None:
     assert len(costly(41)) <= 100_000
     async with one_thread(engine) as (classifier, budget, held):
-        sent = [asyncio.create_task(classify(classifier, one)) for one in (costly(41), costly(42), image(RED))]
+        sent = [asyncio.create_task(classify(classifier, one)) for one in (costly(41), costly(42), for_a_thread())]
         await asyncio.sleep(0)
         held.set()
         assert [best(one) for one in await asyncio.gather(*sent)] == ["red"] * 3
@@ -354,7 +360,7 @@ async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, m
     classifier, gate = build(engine_of(FakeSession(SPEC), SPEC)), threading.Event()
     before = classifier.decoding.threads.submit(lambda: gate.wait(60))
     with pytest.raises(DeadlinePassed, match="not decoded before its deadline"):
-        await classify(classifier, image(RED), timeout_s=-1)
+        await classify(classifier, for_a_thread(), timeout_s=-1)
     gate.set()
     await before
     assert metrics.given_up == [("decode", "deadline")]
@@ -364,7 +370,7 @@ async def test_a_picture_whose_turn_to_be_decoded_comes_too_late(build: Build, m
 async def test_a_picture_whose_client_goes_while_it_is_decoded(build: Build, metrics: WatchedMetrics) -> None:
     session = FakeSession(SPEC)
     classifier = build(engine_of(session, SPEC))
-    task = asyncio.create_task(classify(classifier, image(RED)))
+    task = asyncio.create_task(classify(classifier, for_a_thread()))
     await metrics.until(lambda: metrics.inside == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

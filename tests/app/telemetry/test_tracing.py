@@ -6,9 +6,21 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from app.telemetry.trace_context import Parent
-from app.telemetry.tracing import CURRENT, MOST_LINKS, MOST_RUNS, RunTracing, Span, SpanId, Trace, Tracing, ids_of
+from app.telemetry.tracing import (
+    CURRENT,
+    MOST_LINKS,
+    MOST_RUNS,
+    RunTracing,
+    Span,
+    SpanId,
+    Trace,
+    Tracing,
+    Wait,
+    ids_of,
+)
 
 MODEL = {"name": "colours", "version": "7", "precision": "fp32"}
+WAIT = Wait(102.0, 1.0)
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -72,7 +84,7 @@ def test_stages_in_order_from_the_first_picture_to_the_last(sent: Sent) -> None:
     trace.note("respond", 104.0, 0.5)
     trace.decoded(MODEL, 101.0, 0.5)
     trace.decoded(MODEL, 101.25, 1.0)
-    trace.ran(None, [102.0, 102.25], 103.0, 0.75)
+    trace.ran(None, [Wait(102.0, 1.0), Wait(102.25, 0.75)], 103.0, 0.75)
     longest = trace.end("POST /classify/batch", {"more": 1}, 105.0)
     request, *stages = sent
     assert (request.started, request.ended, request.is_server) == (100.0, 105.0, True)
@@ -97,7 +109,7 @@ def test_exemplars_are_of_pictures_that_metrics_have_observed(how: str, sent: Se
 
 def test_a_run_and_its_requests_know_each_other(sent: Sent) -> None:
     traces = [trace_of(sent, number) for number in (1, 2)]
-    RunTracing(sent, MODEL).ran({trace: [102.0] for trace in traces}, 103.0, 0.75, {"mixer.batch_size": 3})
+    RunTracing(sent, MODEL).ran({trace: [WAIT] for trace in traces}, 103.0, 0.75, {"mixer.batch_size": 3})
     (run,) = sent
     assert (run.name, run.started, run.ended, run.parent, run.is_server) == ("run", 103.0, 103.75, None, False)
     assert run.attributes["mixer.batch_size"] == 3
@@ -109,12 +121,12 @@ def test_a_run_and_its_requests_know_each_other(sent: Sent) -> None:
 def test_a_request_has_a_bounded_number_of_runs_and_a_run_of_links(sent: Sent) -> None:
     runs, one = RunTracing(sent, MODEL), trace_of(sent)
     for _ in range(MOST_RUNS + 10):
-        runs.ran({one: [102.0]}, 103.0, 0.75, {})
+        runs.ran({one: [WAIT]}, 103.0, 0.75, {})
     assert len(sent) == len(one.runs) == MOST_RUNS
     one.end("POST /", {}, 105.0)
     assert sent[-1].attributes["mixer.stage.count"] == MOST_RUNS + 10
     sent.clear()
-    runs.ran({trace_of(sent, number): [102.0] for number in range(1, MOST_LINKS + 10)}, 103.0, 0.75, {})
+    runs.ran({trace_of(sent, number): [WAIT] for number in range(1, MOST_LINKS + 10)}, 103.0, 0.75, {})
     assert [len(span.links) for span in sent] == [MOST_LINKS]
 
 

@@ -1,0 +1,101 @@
+"""Who decodes pictures: threads for that, or, where the picture is small, the thread that runs it, just before the run.
+
+A hop between threads and the event loop costs as much as a small picture does; decoded with its run, it takes two less.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from app.decoding.decoder import DecodeLimits
+from app.engine.runners import Patches
+from app.system.threads import Threads, UnderWay
+
+_SMALL_BYTES = 100_000
+_WORK = 250_000  # pixels of a PNG: a hundredth of a second at worst, which others in its run wait
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_PNG_SIDES = slice(16, 24)  # width and height, in the first chunk
+
+
+class Undecoded:
+    """A picture file that has a place in a batch.
+
+    work: makes patches of the file and tells in how many seconds, as long as that takes no more than so many pixels of
+    a PNG do. overrun: is told, in the event loop, of the error of one that does not end.
+    """
+
+    __slots__ = ("_work", "decode_s", "overrun", "patches", "payload")
+
+    def __init__(
+        self,
+        payload: bytes,
+        work: Callable[[bytes, float], tuple[Patches, float]],
+        overrun: Callable[["Undecoded", Exception], None],
+    ) -> None:
+        self.payload, self.overrun = payload, overrun
+        self._work = work
+        self.patches: Patches | None = None
+        self.decode_s = 0.0
+
+    def decoded(self) -> Patches:
+        """Its patches. Raises what decoding raises; TakesLong where a thread of its own is to do it."""
+        if self.patches is None:
+            self.patches, self.decode_s = self._work(self.payload, _WORK)
+        return self.patches
+
+
+def is_soon_decoded(payload: bytes) -> bool:
+    """Whether a file looks as if: a small JPEG, or a small PNG of few pixels."""
+    if len(payload) > _SMALL_BYTES:
+        return False
+    if payload.startswith(_PNG):
+        sides = payload[_PNG_SIDES]
+        return int.from_bytes(sides[:4], "big") * int.from_bytes(sides[4:], "big") <= _WORK
+    return payload.startswith(_JPEG)
+
+
+class Decoding:
+    """What all classifiers of a process share: `count` threads that decode pictures, and the limits of that.
+
+    Knows what is being decoded, there and in the threads of runs.
+    """
+
+    def __init__(self, count: int, limits: DecodeLimits) -> None:
+        self.threads = Threads(count, "decode")
+        self.limits = limits
+        self._in_runs: dict[int, tuple[UnderWay, Undecoded]] = {}  # by the number of its thread, below 0
+
+    def decode(self, picture: Undecoded) -> Patches:
+        """In the thread of a run. Raises as `decoded` does."""
+        if picture.patches is not None:
+            return picture.patches
+        thread = threading.current_thread()
+        number = -(thread.ident or 1)
+        self._in_runs[number] = UnderWay(number, thread, time.monotonic(), len(picture.payload)), picture
+        try:
+            return picture.decoded()
+        finally:
+            del self._in_runs[number]
+
+    def under_way(self) -> Iterator[UnderWay]:
+        """What is being decoded."""
+        yield from self.threads.under_way()
+        for found, _ in list(self._in_runs.values()):
+            yield found
+
+    def abandon(self, found: UnderWay, error: Exception) -> None:
+        """Answer this one with `error`, if it is still being decoded. In the event loop only."""
+        if found.number >= 0:
+            self.threads.abandon(found, error)
+            return
+        now = self._in_runs.get(found.number)
+        if now is not None and now[0].began == found.began:
+            now[1].overrun(now[1], error)
+
+    def stalled_s(self) -> float:
+        """For how many seconds each thread for that has been in one picture; 0 where any is free."""
+        return self.threads.stalled_s()
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.threads.stop()

@@ -1,0 +1,298 @@
+"""Small pictures that are decoded by the thread of their run."""
+
+import asyncio
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.decoding.cost_checks import TakesLong
+from app.decoding.decoder import DecodeLimits
+from app.engine.engine import Engine
+from app.engine.instance import Instance
+from app.engine.runners import SessionRunner
+from app.errors import BadImage, NotReady
+from app.inference.admission import Limits
+from app.inference.answer import Wanted
+from app.inference.classifier import Classified, Classifier
+from app.inference.undecoded import Decoding, Undecoded, is_soon_decoded
+from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
+from tests.app.fakes import FakeSession, GatedSession, WatchedMetrics, engine_of, means_of_colors
+
+SPEC = color_spec(canary=None)
+PATIENCE_S = 60
+PATCHES = np.zeros((SPEC.num_patches, SPEC.patch_bytes), np.uint8)
+Build = Callable[..., Classifier]
+
+
+@pytest.fixture
+def metrics() -> WatchedMetrics:
+    return WatchedMetrics()
+
+
+@pytest.fixture
+def decoding() -> Iterator[Decoding]:
+    made = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def build(metrics: WatchedMetrics, decoding: Decoding) -> Build:
+    def classifier(engine: Engine, **limits: Any) -> Classifier:
+        return Classifier(engine, limits=Limits(**limits), decoding=decoding, metrics=metrics)
+
+    return classifier
+
+
+@pytest.fixture
+def held(decoding: Decoding) -> Iterator[threading.Event]:
+    """Keeps the one thread that decodes busy, until it is set."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def answering() -> FakeSession:
+    return FakeSession(SPEC, means_of_colors)
+
+
+async def classify(classifier: Classifier, payload: bytes, *, patient: bool = False) -> Classified:
+    with classifier.admit() as (permit,):
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        return await classifier.classify(permit, payload, wanted=Wanted(1), deadline=deadline, patient=patient)
+
+
+def best(classified: Classified) -> str:
+    return classified.predictions[0]["label"]
+
+
+def broken(kind: str = "PNG") -> bytes:
+    """Begins as a picture does, and is none."""
+    whole = image(RED, kind=kind)
+    return whole[: len(whole) // 2]
+
+
+def large(kind: str, side: int = 2_000) -> bytes:
+    """Few bytes for many pixels."""
+    file = io.BytesIO()
+    Image.new("L", (side, side), 200).save(file, kind)
+    return file.getvalue()
+
+
+# --- which pictures ---
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_soon"),
+    [
+        (image(RED), True),
+        (image(RED, kind="JPEG"), True),
+        (image(RED, size=(500, 500)), True),
+        (image(RED, size=(500, 501)), False),
+        (image(RED, size=(250_001, 1)), False),
+        (large("JPEG"), True),  # its header tells only whom it is read to
+        (image(RED, kind="JPEG") + bytes(100_000), False),
+        (image(RED, kind="BMP"), False),
+        (image(RED, kind="WEBP"), False),
+        (b"no picture", False),
+        (b"", False),
+        (image(RED)[:20], True),
+    ],
+    ids=["png", "jpeg", "just", "too many", "long", "large jpeg", "bytes", "bmp", "webp", "none", "empty", "cut"],
+)
+def test_a_small_jpeg_or_png_of_few_pixels_is_soon_decoded(payload: bytes, *, is_soon: bool) -> None:
+    assert is_soon_decoded(payload) is is_soon
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+async def test_a_small_picture_needs_no_thread_that_decodes(
+    build: Build, decoding: Decoding, held: threading.Event, kind: str
+) -> None:
+    decoding.threads.submit(lambda: held.wait(PATIENCE_S))
+    classified = await classify(build(engine_of(answering(), SPEC)), image(GREEN, kind=kind))
+    assert best(classified) == "green"
+    assert not held.is_set()
+    assert 0 < classified.seconds["decode"] < PATIENCE_S
+
+
+@pytest.mark.parametrize("why", ["patient", "another kind", "threads of a run", "a GPU"])
+async def test_others_wait_for_such_a_thread(
+    build: Build, decoding: Decoding, held: threading.Event, metrics: WatchedMetrics, why: str
+) -> None:
+    session = answering()
+    engine = Engine(
+        [Instance(lambda: SessionRunner(session))], SPEC,
+        provider="cuda" if why == "a GPU" else "cpu", precision="fp32", fallback=None,
+        intra_op_threads=2 if why == "threads of a run" else 1,
+    )  # fmt: skip
+    engine.pads = False
+    payload = image(RED, kind="BMP") if why == "another kind" else image(RED)
+    decoding.threads.submit(lambda: held.wait(PATIENCE_S))
+    task = asyncio.create_task(classify(build(engine), payload, patient=why == "patient"))
+    await metrics.until(lambda: metrics.inside == 1)
+    await asyncio.sleep(0.05)
+    assert session.batches == []
+    held.set()
+    assert best(await task) == "red"
+
+
+async def test_one_that_turns_out_to_take_long_goes_to_such_a_thread(
+    build: Build, decoding: Decoding, held: threading.Event
+) -> None:
+    session, payload = answering(), large("JPEG")
+    assert len(payload) < 100_000
+    decoding.threads.submit(lambda: held.wait(PATIENCE_S))
+    classifier = build(engine_of(session, SPEC))
+    task = asyncio.create_task(classify(classifier, payload))
+    assert best(await classify(classifier, image(RED))) == "red"  # it does not keep others
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    held.set()
+    classified = await task
+    assert classified.batch_size == 1
+    assert [len(batch) for batch in session.batches] == [1, 1]
+
+
+# --- those of one batch ---
+
+
+async def test_a_broken_picture_harms_none_beside_it_and_is_not_counted_in_the_run(
+    build: Build, metrics: WatchedMetrics
+) -> None:
+    session = GatedSession(SPEC, means_of_colors)
+    classifier = build(engine_of(session, SPEC))
+    ahead = asyncio.create_task(classify(classifier, image(RED)))
+    await session.entered.wait()
+    payloads = (image(GREEN), broken(), broken("JPEG"), image(BLUE))
+    sent = [asyncio.create_task(classify(classifier, payload)) for payload in payloads]
+    await metrics.until(lambda: metrics.waiting == 4)
+    session.open_gate()
+    await ahead
+    green, *wrong, blue = await asyncio.gather(*sent, return_exceptions=True)
+    assert [type(one) for one in wrong] == [BadImage, BadImage]
+    assert isinstance(green, Classified)
+    assert isinstance(blue, Classified)
+    assert (best(green), best(blue), green.batch_size) == ("green", "blue", 2)
+    assert [len(batch) for batch in session.batches] == [1, 2]
+    samples = metrics.samples()
+    assert (samples["mixer_batch_size_count"], samples["mixer_batch_size_sum"]) == (2, 3)
+    assert samples['mixer_images_total{outcome="bad_picture"}'] == 2
+    assert metrics.inside == 0
+
+
+async def test_where_all_are_broken_nothing_runs(build: Build, metrics: WatchedMetrics) -> None:
+    session = answering()
+    classifier = build(engine_of(session, SPEC))
+    with pytest.raises(BadImage):
+        await classify(classifier, broken())
+    assert session.batches == []
+    assert metrics.samples()["mixer_batch_size_count"] == 0
+    assert best(await classify(classifier, image(RED))) == "red"
+
+
+async def test_the_stages_of_each_add_up(build: Build, metrics: WatchedMetrics) -> None:
+    session = GatedSession(SPEC)
+    classifier = build(engine_of(session, SPEC))
+    ahead = asyncio.create_task(classify(classifier, image(RED)))
+    await session.entered.wait()
+    began = time.perf_counter()
+    payload = image(RED, size=(400, 400))
+    sent = [asyncio.create_task(classify(classifier, payload)) for _ in range(8)]
+    await metrics.until(lambda: metrics.waiting == 8)
+    session.open_gate()
+    await ahead
+    all_of_them = await asyncio.gather(*sent)
+    passed_s = time.perf_counter() - began
+    decoding_s = sum(one.seconds["decode"] for one in all_of_them)
+    for one in all_of_them:
+        assert sum(one.seconds.values()) <= passed_s
+        assert one.seconds["queue"] >= decoding_s - one.seconds["decode"]  # for the others, too
+        assert one.batch_size == 8
+
+
+async def test_a_run_that_fails_is_tried_in_parts_with_what_is_decoded(build: Build, metrics: WatchedMetrics) -> None:
+    def fails_for_blue(patches: Any) -> Any:
+        means = means_of_colors(patches)
+        if (means.argmax(axis=1) == 2).any():
+            raise RuntimeError("blue")
+        return means
+
+    session = GatedSession(SPEC, fails_for_blue)
+    classifier, counted = build(engine_of(session, SPEC)), []
+    decode = classifier.pixels_of
+
+    def count(payload: Any, most_work: float) -> Any:
+        counted.append(payload)
+        return decode(payload, most_work)
+
+    classifier.pixels_of = count  # type: ignore[method-assign]
+    ahead = asyncio.create_task(classify(classifier, image(RED)))
+    await session.entered.wait()
+    sent = [asyncio.create_task(classify(classifier, image(color))) for color in (RED, GREEN, BLUE)]
+    await metrics.until(lambda: metrics.waiting == 3)
+    session.open_gate()
+    await ahead
+    red, green, blue = await asyncio.gather(*sent, return_exceptions=True)
+    assert isinstance(red, Classified)
+    assert isinstance(green, Classified)
+    assert isinstance(blue, Exception)
+    assert len(counted) == 4
+
+
+# --- one that does not end ---
+
+
+async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Build, decoding: Decoding) -> None:
+    entered, gate = threading.Event(), threading.Event()
+    classifier = build(engine_of(answering(), SPEC))
+    decode = classifier.pixels_of
+
+    def hang(payload: Any, most_work: float) -> Any:
+        if payload == image(BLUE):
+            entered.set()
+            gate.wait(PATIENCE_S)
+        return decode(payload, most_work)
+
+    classifier.pixels_of = hang  # type: ignore[method-assign]
+    endless = asyncio.create_task(classify(classifier, image(BLUE)))
+    await asyncio.to_thread(entered.wait, PATIENCE_S)
+    behind = asyncio.create_task(classify(classifier, image(RED)))
+    await asyncio.sleep(0)
+    (found,) = decoding.under_way()
+    assert (found.payload_bytes, found.number < 0, found.thread.name) == (len(image(BLUE)), True, "instance")
+    decoding.abandon(found._replace(began=0.0), BadImage("Another."))
+    assert not endless.done()
+    decoding.abandon(found, BadImage("Too long."))
+    with pytest.raises(BadImage, match="Too long"):
+        await endless
+    with pytest.raises(NotReady, match="expected a request to another instance"):
+        await behind
+    gate.set()
+
+
+def test_what_is_decoded_is_decoded_once() -> None:
+    calls: list[float] = []
+
+    def work(payload: bytes, most_work: float) -> tuple[Any, float]:
+        calls.append(most_work)
+        return PATCHES, 0.25
+
+    picture = Undecoded(b"file", work, lambda picture, error: None)
+    assert picture.decoded() is picture.decoded() is PATCHES
+    assert (calls, picture.decode_s) == ([250_000], 0.25)
+
+
+def test_one_that_takes_long_is_not_under_way_any_more(decoding: Decoding) -> None:
+    def work(payload: bytes, most_work: float) -> tuple[Any, float]:
+        assert [found.payload_bytes for found in decoding.under_way()] == [4]
+        raise TakesLong
+
+    with pytest.raises(TakesLong):
+        decoding.decode(Undecoded(b"file", work, lambda picture, error: None))
+    assert list(decoding.under_way()) == []
