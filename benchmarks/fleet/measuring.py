@@ -1,8 +1,8 @@
 """The parameters of the simulation, measured: bare work in threads, and the real service. Knows nothing simulated.
 
 What a run and a decoding take is measured alone, on one thread; what they take when all CPUs are busy, and what the
-event loop takes, by the real service's threads, in a closed loop of many connections. `accept_s`, `submit_s` and
-`answer_s` are shares of what the event loop takes for a request, which no clock tells apart.
+event loop takes, by the real service's threads, in a closed loop of many connections. `accept_s` and `answer_s` are
+shares of what the event loop takes for a request, which no clock tells apart.
 """
 
 import os
@@ -21,8 +21,8 @@ from benchmarks.fleet.parameters import Parameters
 from benchmarks.fleet.subject import Subject
 from benchmarks.fleet.threads import processor_name
 
-_ACCEPT, _SUBMIT, _ANSWER = 0.45, 0.15, 0.4  # shares of the event loop's time for a request
-_WAKES = 3  # of the event loop for a request that is alone: it arrives, is decoded, has its answer
+_ACCEPT, _ANSWER = 0.55, 0.45  # shares of the event loop's time for a request
+_WAKES = 2  # of the event loop for a request that is alone: it arrives, and has its answer
 _BARE_S = 0.25
 
 
@@ -62,11 +62,14 @@ def _times(work: Callable[[], object]) -> list[float]:
 
 @dataclass(frozen=True)
 class _Threads:
-    """What runs and decoding take in the service's threads, and how much slower CPUs are where all are busy."""
+    """What runs take in the service's threads, and how much slower CPUs are where all are busy.
+
+    scale: how many times as long as bare work an image and its decoding take.
+    """
 
     run_s: float
     image_s: float
-    decode_s: float
+    scale: float
     together: float
 
 
@@ -84,14 +87,14 @@ def parameters(
 ) -> Parameters:
     """Of bare work, a closed loop of one connection, one of many, and an open loop far beyond the capacity."""
     found = _in_threads(measured, alone, many)
-    together, decode_scale = found.together, found.decode_s / float(np.mean(measured.decode_s))
+    together = found.together
     request_s = _each(many.used.loop, many.answered) * together
     wake_s = max(0.0, (_each(alone.used.loop, alone.answered) - request_s) / _WAKES)
     refuse_s = max(0.0, beyond.used.loop * together - beyond.answered * request_s) / max(1, beyond.turned_away)
     return Parameters(
         run_s=found.run_s, image_s=found.image_s,
-        decode_s=tuple(decode_scale * each for each in measured.decode_s),
-        accept_s=_ACCEPT * request_s, submit_s=_SUBMIT * request_s, answer_s=_ANSWER * request_s,
+        decode_s=tuple(found.scale * each for each in measured.decode_s),
+        accept_s=_ACCEPT * request_s, answer_s=_ANSWER * request_s,
         wake_s=wake_s, refuse_s=refuse_s, client_s=_each(many.client_s, many.answered) * together / 2,
         together=together, max_batch_size=max_batch_size, cpus=cpus, workers=cpus, ready_s=ready_s, drain_s=drain_s,
         run_spread=measured.spread, circumstances=circumstances,
@@ -104,16 +107,15 @@ def _in_threads(measured: Bare, alone: Load, many: Load) -> _Threads:
     Where many cost less, a run that is alone finds cold caches: then both loads together tell what a run costs besides
     its images, and nothing is slower.
     """
-    run_alone, decode_alone = _each(alone.used.instance, alone.answered), _each(alone.used.decode, alone.answered)
-    run_many, decode_many = _each(many.used.instance, many.answered), _each(many.used.decode, many.answered)
-    scale = run_alone / (measured.run_s + measured.image_s)
-    expected = scale * (measured.run_s / many.images_a_run + measured.image_s) + decode_alone
-    if expected <= run_many + decode_many:
-        together = expected / (run_many + decode_many)
-        return _Threads(scale * measured.run_s, scale * measured.image_s, decode_alone, together)
-    share = 1 / many.images_a_run
+    run_alone, run_many = _each(alone.used.runs, alone.answered), _each(many.used.runs, many.answered)
+    decode_s, share = float(np.mean(measured.decode_s)), 1 / many.images_a_run
+    scale = run_alone / (measured.run_s + measured.image_s + decode_s)
+    expected = scale * (measured.run_s * share + measured.image_s + decode_s)
+    if expected <= run_many:
+        return _Threads(scale * measured.run_s, scale * measured.image_s, scale, expected / run_many)
     run_s = max(0.0, (run_alone - run_many) / (1 - share)) if share < 1 else 0.0
-    return _Threads(run_s, run_many - run_s * share, decode_many, 1.0)
+    scale = (run_many - run_s * share) / (measured.image_s + decode_s)
+    return _Threads(run_s, scale * measured.image_s, scale, 1.0)
 
 
 def _each(seconds: float, count: int) -> float:

@@ -13,8 +13,8 @@ class Parameters:
     """Seconds of one CPU that nothing else slows, unless it says otherwise.
 
     `run_s` + n * `image_s`: a run of n images, which varies by `run_spread` (standard deviation of its logarithm).
-    `decode_s`: by picture, one of which each request brings. `accept_s`, `submit_s`, `answer_s`: of the event loop, for
-    a request's head and body, for its decoded image, and for its answer. `wake_s`: for the event loop to wake up.
+    `decode_s`: by picture, one of which each request brings. `accept_s`, `answer_s`: of the event loop, for a request's
+    head and body, and for its answer. `wake_s`: for the event loop to wake up.
     `refuse_s`: a refusal. `client_s`: of a client on the same machine, each way. `together`: as of Processors.
     `max_batch_size`, `queue_capacity`, `workers`, `cpus`: of the service that was measured.
     `ready_s`: from a process's start to readiness, by the clock; `drain_s`: from SIGTERM to its end, without requests.
@@ -24,7 +24,6 @@ class Parameters:
     image_s: float
     decode_s: tuple[float, ...]
     accept_s: float
-    submit_s: float
     answer_s: float
     wake_s: float
     refuse_s: float
@@ -43,7 +42,7 @@ class Parameters:
     def request_s(self) -> float:
         """Of one request in full batches, on the service's side, wake-ups aside."""
         run_s = self.image_s + self.run_s / self.max_batch_size
-        return run_s + sum(self.decode_s) / len(self.decode_s) + self.accept_s + self.submit_s + self.answer_s
+        return run_s + sum(self.decode_s) / len(self.decode_s) + self.accept_s + self.answer_s
 
     def capacity_s(self, cpus: int | None = None) -> float:
         """Images a second of so many CPUs with nothing else to do."""

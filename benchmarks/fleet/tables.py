@@ -45,7 +45,7 @@ def row_of(experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
 def parameters_table(parameters: Parameters) -> str:
     """In ms of a CPU."""
     decode_ms = sum(parameters.decode_s) / len(parameters.decode_s) * 1000
-    loop_ms = (parameters.accept_s + parameters.submit_s + parameters.answer_s) * 1000
+    loop_ms = (parameters.accept_s + parameters.answer_s) * 1000
     rows = {
         "an image in a run": f"{parameters.image_s * 1000:.3f} ms",
         "a run besides": f"{parameters.run_s * 1000:.3f} ms",

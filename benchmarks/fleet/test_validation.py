@@ -22,37 +22,38 @@ _MACHINE = {"max_batch_size": 8, "cpus": 2, "ready_s": 2.0, "drain_s": 0.2, "cir
 _PARAMETERS = like_a_service(cpus=2, workers=2, client_s=0.00005, together=0.9)
 
 
-def _load(loop: float, decode: float, instance: float, answered: int, batch: float, away: int = 0) -> Load:
-    return Load(Figures(1, 1, 1, 0), Used(loop, decode, instance), 0.1, answered, away, batch)
+def _load(loop: float, runs: float, answered: int, batch: float, away: int = 0) -> Load:
+    return Load(Figures(1, 1, 1, 0), Used(loop, runs), 0.1, answered, away, batch)
 
 
 def test_parameters_are_what_the_threads_took_for_each_request():
     found = measuring.parameters(
         Bare(0.001, 0.003, (0.001, 0.003), 0.05),
-        alone=_load(loop=0.16, decode=0.4, instance=0.8, answered=100, batch=1),
-        many=_load(loop=0.2, decode=0.5, instance=0.875, answered=100, batch=4),
-        beyond=_load(loop=0.3, decode=0, instance=0, answered=50, batch=4, away=1000), **_MACHINE,
+        alone=_load(loop=0.16, runs=1.2, answered=100, batch=1),
+        many=_load(loop=0.2, runs=1.375, answered=100, batch=4),
+        beyond=_load(loop=0.3, runs=0, answered=50, batch=4, away=1000), **_MACHINE,
     )  # fmt: skip
     assert (found.run_s, found.image_s) == pytest.approx((0.002, 0.006))  # bare times, as slow as the service's threads
     assert found.decode_s == pytest.approx((0.002, 0.006))
     assert found.together == pytest.approx((0.002 / 4 + 0.006 + 0.004) / 0.01375)
-    assert found.accept_s + found.submit_s + found.answer_s == pytest.approx(0.002 * found.together)
+    assert found.accept_s + found.answer_s == pytest.approx(0.002 * found.together)
     assert found.refuse_s == pytest.approx((0.3 - 50 * 0.002) * found.together / 1000)
 
 
 def test_where_many_cost_less_than_one_a_run_alone_is_what_costs_more_and_no_cpu_is_slower():
     found = measuring.parameters(
-        Bare(0.0, 0.004, (0.001,), 0.05), alone=_load(0.16, 0.4, 0.8, answered=100, batch=1),
-        many=_load(0.2, 0.2, 0.5, answered=100, batch=4), beyond=_load(0.3, 0, 0, 50, 4, away=1000), **_MACHINE,
+        Bare(0.0, 0.004, (0.001,), 0.05), alone=_load(0.16, 1.2, answered=100, batch=1),
+        many=_load(0.2, 0.7, answered=100, batch=4), beyond=_load(0.3, 0, 50, 4, away=1000), **_MACHINE,
     )  # fmt: skip
     assert found.together == 1.0
-    assert found.run_s + found.image_s == pytest.approx(0.008)
-    assert found.run_s / 4 + found.image_s == pytest.approx(0.005)
-    assert found.decode_s == pytest.approx((0.002,))
+    (decode_s,) = found.decode_s
+    assert found.run_s + found.image_s + decode_s == pytest.approx(0.012)
+    assert found.run_s / 4 + found.image_s + decode_s == pytest.approx(0.007)
+    assert found.image_s == pytest.approx(4 * decode_s)  # as of bare work
 
 
 def test_a_service_that_answers_nothing_gives_no_parameters():
-    nothing = _load(0.1, 0.1, 0.1, 0, 1)
+    nothing = _load(0.1, 0.2, 0, 1)
     with pytest.raises(ValueError, match="No request was answered"):
         measuring.parameters(Bare(0.001, 0.003, (0.001,), 0.0), nothing, nothing, nothing, **_MACHINE)
 
@@ -93,7 +94,7 @@ def test_a_text_takes_its_place_in_a_page_and_a_page_without_that_place_is_an_er
 
 def test_a_closed_loop_of_one_takes_as_long_as_its_parts():
     window = one_machine.closed_loop(like_a_service(client_s=0.0, run_spread=0.0, decode_s=(0.001,)), 1, 2.0, 0)
-    parts_s = 0.001 + 0.001 + 0.003 + 0.0005 + 3 * 0.00005
+    parts_s = 0.001 + 0.001 + 0.003 + 0.0004 + 2 * 0.00005
     assert len(window.heard) == pytest.approx(2.0 / parts_s, rel=0.01)
 
 

@@ -30,7 +30,7 @@ def test_fixed_runs_of_one_wait_as_theory_says():
 
 
 def test_exponential_times_wait_as_theory_says():
-    """M/M/1: T = S / (1 - load). The one thread that decodes is the queue."""
+    """M/M/1: T = S / (1 - load). Decoding is all that a run takes."""
     load, service_s = 0.6, 0.01
     latency_s = _mean_latency(costing(), load / service_s, decode=lambda rng: rng.expovariate(1 / service_s))
     assert latency_s == pytest.approx(service_s / (1 - load), rel=0.12)

@@ -1,7 +1,6 @@
 """What each kind of thread of the real service takes of the processors. Linux only; knows no requests.
 
-A worker's main thread is its event loop. Of the others, the instance's is told from those that decode by what it does:
-in the program that measures, a run takes longer than decoding.
+A worker's main thread is its event loop; the others run batches and decode.
 """
 
 import os
@@ -18,13 +17,12 @@ class Used:
     """Processor seconds of all workers together."""
 
     loop: float = 0.0
-    decode: float = 0.0
-    instance: float = 0.0
+    runs: float = 0.0
 
     @property
     def all(self) -> float:
         """Of all threads."""
-        return self.loop + self.decode + self.instance
+        return self.loop + self.runs
 
 
 class Threads:
@@ -36,15 +34,13 @@ class Threads:
 
     def used(self) -> Used:
         """Since this object was made."""
-        loop = decode = instance = 0.0
+        loop = runs = 0.0
         for process in self._processes:
             before = self._before[process]
             spent = {thread: now - before.get(thread, 0.0) for thread, now in _threads(process).items()}
             loop += spent.pop(process, 0.0)
-            if spent:
-                instance += max(spent.values())
-                decode += sum(spent.values()) - max(spent.values())
-        return Used(loop, decode, instance)
+            runs += sum(spent.values())
+        return Used(loop, runs)
 
 
 def _threads(process: int) -> dict[int, float]:

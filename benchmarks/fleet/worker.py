@@ -1,4 +1,4 @@
-"""One worker process: an event loop, threads that decode, and instances, in the order in which the service works.
+"""One worker process: an event loop and an instance, whose thread decodes the small pictures of its runs.
 
 Who is let in and what runs together is decided by the service's own code, app/inference/admission.py and next_batch of
 app/inference/waiters.py, in virtual time. What is simulated is how long everything takes.
@@ -7,7 +7,6 @@ app/inference/waiters.py, in virtual time. What is simulated is how long everyth
 import math
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from random import Random
 from typing import Any, cast
 
@@ -25,7 +24,7 @@ _MOST_LAG, _LAG_HOLDS_S = 0.2, 1.0  # as of the gate
 
 
 class Worker:
-    """Serves requests with one instance and one thread that decodes. `permits`: its share of those of all workers."""
+    """Serves requests with one instance. `permits`: its share of those of all workers."""
 
     def __init__(
         self, events: Events, processors: Processors, parameters: Parameters, permits: Quota, rng: Random
@@ -35,8 +34,7 @@ class Worker:
         self.connections = 0
         self.is_closing = self.is_hung = self.is_gone = False
         self._ready: deque[tuple[float, Callable[..., object], tuple[Any, ...]]] = deque()  # for the event loop
-        self._loop_works = self._decoder_works = self._instance_works = False
-        self._to_decode: deque[Request] = deque()
+        self._loop_works = self._instance_works = False
         self._waiting: dict[Request, None] = {}
         self._present: dict[Request, None] = {}  # not told its end yet
         self._inside: dict[Request, Event] = {}  # with permits, and when each expires
@@ -135,25 +133,6 @@ class Worker:
     def _arrived(self, request: Request) -> None:
         self.admission.arrive(1, self._events.now)
         request.is_here = True
-        request.stage = "decode"
-        if not request.is_over:
-            self._to_decode.append(request)
-            self._decode_next()
-
-    def _decode_next(self) -> None:
-        while self._to_decode and not self._decoder_works:
-            request = self._to_decode.popleft()
-            if request.is_over:
-                continue
-            self._decoder_works = True
-            self._processors.work(request.decode_s, partial(self._decoded, request))
-
-    def _decoded(self, request: Request) -> None:
-        self._decoder_works = False
-        self._soon(self._parameters.submit_s, self._submit, request)
-        self._decode_next()
-
-    def _submit(self, request: Request) -> None:
         if request.is_over:
             return
         request.stage = "queue"
@@ -197,12 +176,13 @@ class Worker:
             return
         self._instance_works = True
         self.batches.append(len(batch))
-        self._processors.work(self._run_takes_s(len(batch)), lambda: self._soon(0.0, self._ran, batch, now))
+        self._processors.work(self._run_takes_s(batch), lambda: self._soon(0.0, self._ran, batch, now))
 
-    def _run_takes_s(self, images: int) -> float:
-        seconds = self._parameters.run_s + images * self._parameters.image_s
-        spread = self._parameters.run_spread
-        return seconds * math.exp(self._rng.gauss(-spread * spread / 2, spread)) if spread else seconds
+    def _run_takes_s(self, batch: list[Request]) -> float:
+        seconds = self._parameters.run_s + len(batch) * self._parameters.image_s
+        if spread := self._parameters.run_spread:
+            seconds *= math.exp(self._rng.gauss(-spread * spread / 2, spread))
+        return seconds + sum(request.decode_s for request in batch)
 
     def _ran(self, batch: list[Request], started: float) -> None:
         now = self._events.now
