@@ -5,6 +5,7 @@ A hop between threads and the event loop costs as much as a small picture does; 
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from app.decoding.decoder import DecodeLimits
@@ -14,6 +15,7 @@ from app.system.threads import Threads, UnderWay
 _SMALL_BYTES = 100_000
 _WORK = 250_000  # pixels of a PNG: a hundredth of a second at worst, which others in its run wait
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_MOST_RUN_THREADS = 16  # a reload brings others
 _PNG_SIDES = slice(16, 24)  # width and height, in the first chunk
 
 
@@ -64,18 +66,32 @@ class Decoding:
         self.threads = Threads(count, "decode")
         self.limits = limits
         self._in_runs: dict[int, tuple[UnderWay, Undecoded]] = {}  # by the number of its thread, below 0
+        self._run_threads: deque[int] = deque(maxlen=_MOST_RUN_THREADS)  # what the system calls them
+        self._tell: Callable[[list[int]], object] = lambda native_ids: None
 
     def decode(self, picture: Undecoded) -> Patches:
         """In the thread of a run. Raises as `decoded` does."""
         if picture.patches is not None:
             return picture.patches
         thread = threading.current_thread()
+        if thread.native_id not in self._run_threads:
+            self._run_threads.append(thread.native_id or 0)
+            self._tell(self.native_ids())
         number = -(thread.ident or 1)
         self._in_runs[number] = UnderWay(number, thread, time.monotonic(), len(picture.payload)), picture
         try:
             return picture.decoded()
         finally:
             del self._in_runs[number]
+
+    def native_ids(self) -> list[int]:
+        """What the system calls the threads that decode, and those of runs that have."""
+        return [*self.threads.native_ids(), *self._run_threads]
+
+    def tell_threads(self, tell: Callable[[list[int]], object]) -> None:
+        """Tell of these now, and whenever there is one more."""
+        self._tell = tell
+        tell(self.native_ids())
 
     def under_way(self) -> Iterator[UnderWay]:
         """What is being decoded."""

@@ -71,7 +71,7 @@ def main() -> int:
                 if name == TODAY or name in asked.only
             }
             if asked.before is not None:
-                command = (sys.executable, "-m", "cli", "serve", "--port", "{port}")
+                command = (sys.executable, "-P", "-m", "cli", "serve", "--port", "{port}")
                 log = Path(made) / "before.txt"
                 rivals[BEFORE] = _started(stack, command, subject, asked, log, asked.before.resolve())
             _compare(rivals, asked.rounds, asked.deadline_ms)

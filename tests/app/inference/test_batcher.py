@@ -146,7 +146,7 @@ async def test_law_05_a_failed_run_is_bisected_and_only_the_culprit_fails() -> N
 
 
 @in_virtual_time
-async def test_law_06_nothing_undecoded_enters_a_batch() -> None:
+async def test_law_06_a_place_without_an_item_is_no_part_of_a_batch() -> None:
     """A place without an item, whose picture is still being decoded, neither holds up a batch nor is part of one."""
     bench = Bench(FakeRun(gated=True), max_batch_size=2, queue_capacity=3)
     with bench.batcher.admit() as decoding:

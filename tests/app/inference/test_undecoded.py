@@ -276,6 +276,15 @@ async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Buil
     gate.set()
 
 
+def test_a_thread_of_a_run_that_decodes_is_known_to_whom_it_is_told(decoding: Decoding) -> None:
+    told: list[list[int]] = []
+    decoding.tell_threads(told.append)
+    for _ in range(2):
+        decoding.decode(Undecoded(b"file", lambda payload, most: (PATCHES, 0.0), lambda picture, error: None))
+    own = threading.current_thread().native_id
+    assert told == [decoding.threads.native_ids(), [*decoding.threads.native_ids(), own]]
+
+
 def test_what_is_decoded_is_decoded_once() -> None:
     calls: list[float] = []
 
