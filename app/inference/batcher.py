@@ -30,8 +30,8 @@ BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth pa
 class Batcher(Generic[Item, Answer]):
     """Runs items in batches through `run`, which takes a list of items and returns as many answers, in order.
 
-    An item may have an error for its answer. Where items were prepared before they ran, `began` of the answers says,
-    by `clock`, when the run itself began.
+    An item may have an error for its answer. Where items were prepared before they ran, `began` of the answers says, by
+    `clock`, when the run itself began, and `images` how many were in it.
 
     Deadlines are in the event loop's time. Durations are measured by `clock`, in seconds; else by the loop's, too.
     `permits`: those that it has with other batchers together; else queue_capacity of its own. `background`: of these,
@@ -266,11 +266,12 @@ class Batcher(Generic[Item, Answer]):
 
     def _answer(self, batch: list[Waiter[Item, Answer]], answers: Sequence[Answer | Exception], started: float) -> None:
         """Give each item of a batch its answer, unless its future is done already."""
-        now, began = self._clock(), getattr(answers, "began", started)
+        began, count = getattr(answers, "began", started), getattr(answers, "images", len(batch))
+        now = self._clock()
         if not batch[0].in_background:
             self.admission.answered(len(batch), asyncio.get_running_loop().time())
             self._run_s += (now - started - self._run_s) * _NEWS
-        count, infer_s = sum(not isinstance(answer, Exception) for answer in answers), now - began
+        infer_s = now - began
         if count:
             self._observer.ran(count)
         for waiter, answer in zip(batch, answers, strict=True):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from app.decoding.cost_checks import TakesLong
 from app.decoding.decoder import decode
@@ -196,7 +196,8 @@ class Classifier:
             with suppress(TakesLong):  # then a thread of its own does it
                 answered = await self._answered(permit.answer(picture, deadline))
                 waited_s = max(0.0, answered.queue_s - picture.decode_s)
-                return picture.decoded(), picture.decode_s, answered._replace(queue_s=waited_s)
+                patches = cast(Patches, picture.patches)
+                return patches, picture.decode_s, answered._replace(queue_s=waited_s)
         patches, decode_s = await self.decoded(work, payload, deadline, client, patient=patient)
         return patches, decode_s, await self._answered(permit.answer(patches, deadline))
 

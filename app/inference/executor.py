@@ -17,13 +17,15 @@ from app.telemetry.model_metrics import ModelMetrics
 
 
 class Ran(list[Scores | Exception]):
-    """The scores of a run, or of a picture the error that it is; which instance it was on, and when it began.
+    """The scores of a run, or of a picture the error that it is.
 
-    began: in seconds of time.perf_counter(), once the pictures were decoded.
+    instance: which one it was on. began: when, in seconds of time.perf_counter(), once the pictures were decoded.
+    images: how many ran.
     """
 
     instance: int
     began: float
+    images: int
 
 
 class Executor:
@@ -36,7 +38,7 @@ class Executor:
         self,
         engine: Engine,
         metrics: Metrics | ModelMetrics,
-        decode: Callable[[Undecoded], Patches] = Undecoded.decoded,
+        decode: Callable[[Undecoded], Patches],
     ) -> None:
         self._engine, self._decode = engine, decode
         self._metrics = metrics
@@ -76,22 +78,19 @@ class Executor:
         return partial(_tell, loop, partial(self._settle, numbered, len(batch), outcome, future))
 
     def _ran(self, instance: Instance, batch: list[Patches | Undecoded]) -> Ran:
-        ready = list(map(self._ready, batch))
-        sound = [one for one in ready if not isinstance(one, Exception)]
+        errors: dict[int, Exception] = {}
+        ready: list[Patches] = []
+        for place, one in enumerate(batch):
+            try:
+                ready.append(self._decode(one) if isinstance(one, Undecoded) else one)
+            except Exception as error:  # noqa: BLE001 -- whatever it was belongs to this picture
+                errors[place] = error
         began = time.perf_counter()
-        scores = iter(scores_of(instance.runner.run(sound), self._engine.spec.temperature) if sound else ())
-        ran = Ran(one if isinstance(one, Exception) else next(scores) for one in ready)
-        ran.began = began
+        ran = Ran(scores_of(instance.runner.run(ready), self._engine.spec.temperature) if ready else ())
+        for place in sorted(errors):
+            ran.insert(place, errors[place])
+        ran.began, ran.images = began, len(ready)
         return ran
-
-    def _ready(self, one: Patches | Undecoded) -> Patches | Exception:
-        """Its patches, or the error that it is: no fault of those beside it."""
-        if not isinstance(one, Undecoded):
-            return one
-        try:
-            return self._decode(one)
-        except Exception as error:  # noqa: BLE001 -- whatever it was belongs to this picture
-            return error
 
     def _settle(
         self,

@@ -26,7 +26,7 @@ class Undecoded:
     a PNG do. overrun: is told, in the event loop, of the error of one that does not end.
     """
 
-    __slots__ = ("_work", "decode_s", "overrun", "patches", "payload")
+    __slots__ = ("decode_s", "overrun", "patches", "payload", "work")
 
     def __init__(
         self,
@@ -34,16 +34,9 @@ class Undecoded:
         work: Callable[[bytes, float], tuple[Patches, float]],
         overrun: Callable[["Undecoded", Exception], None],
     ) -> None:
-        self.payload, self.overrun = payload, overrun
-        self._work = work
+        self.payload, self.work, self.overrun = payload, work, overrun
         self.patches: Patches | None = None
         self.decode_s = 0.0
-
-    def decoded(self) -> Patches:
-        """Its patches. Raises what decoding raises; TakesLong where a thread of its own is to do it."""
-        if self.patches is None:
-            self.patches, self.decode_s = self._work(self.payload, _WORK)
-        return self.patches
 
 
 def is_soon_decoded(payload: bytes) -> bool:
@@ -65,24 +58,23 @@ class Decoding:
     def __init__(self, count: int, limits: DecodeLimits) -> None:
         self.threads = Threads(count, "decode")
         self.limits = limits
-        self._in_runs: dict[int, tuple[UnderWay, Undecoded]] = {}  # by the number of its thread, below 0
+        self._in_runs: dict[int, tuple[float, Undecoded]] = {}  # by thread, and since when
         self._run_threads: deque[int] = deque(maxlen=_MOST_RUN_THREADS)  # what the system calls them
         self._tell: Callable[[list[int]], object] = lambda native_ids: None
 
     def decode(self, picture: Undecoded) -> Patches:
-        """In the thread of a run. Raises as `decoded` does."""
-        if picture.patches is not None:
-            return picture.patches
-        thread = threading.current_thread()
-        if thread.native_id not in self._run_threads:
-            self._run_threads.append(thread.native_id or 0)
-            self._tell(self.native_ids())
-        number = -(thread.ident or 1)
-        self._in_runs[number] = UnderWay(number, thread, time.monotonic(), len(picture.payload)), picture
-        try:
-            return picture.decoded()
-        finally:
-            del self._in_runs[number]
+        """Its patches, in the thread of a run. Raises what decoding raises; TakesLong where a thread is to do it."""
+        if picture.patches is None:
+            thread, native_id = threading.get_ident(), threading.get_native_id()
+            if native_id not in self._run_threads:
+                self._run_threads.append(native_id)
+                self._tell(self.native_ids())
+            self._in_runs[thread] = time.monotonic(), picture
+            try:
+                picture.patches, picture.decode_s = picture.work(picture.payload, _WORK)
+            finally:
+                del self._in_runs[thread]
+        return picture.patches
 
     def native_ids(self) -> list[int]:
         """What the system calls the threads that decode, and those of runs that have."""
@@ -96,17 +88,19 @@ class Decoding:
     def under_way(self) -> Iterator[UnderWay]:
         """What is being decoded."""
         yield from self.threads.under_way()
-        for found, _ in list(self._in_runs.values()):
-            yield found
+        if in_runs := dict(self._in_runs):
+            threads = {thread.ident: thread for thread in threading.enumerate()}
+            for number, (began, picture) in in_runs.items():
+                yield UnderWay(-number, threads[number], began, len(picture.payload))
 
     def abandon(self, found: UnderWay, error: Exception) -> None:
         """Answer this one with `error`, if it is still being decoded. In the event loop only."""
         if found.number >= 0:
             self.threads.abandon(found, error)
             return
-        now = self._in_runs.get(found.number)
-        if now is not None and now[0].began == found.began:
-            now[1].overrun(now[1], error)
+        began, picture = self._in_runs.get(-found.number, (None, None))
+        if picture is not None and began == found.began:
+            picture.overrun(picture, error)
 
     def stalled_s(self) -> float:
         """For how many seconds each thread for that has been in one picture; 0 where any is free."""

@@ -156,7 +156,7 @@ async def test_patient_pictures_let_those_of_others_be_decoded_first(engine: Eng
         answers = [
             asyncio.create_task(
                 classifier.classify(
-                    permit, image(RED, size=(side, 1)), wanted=ONE, deadline=deadline, patient=side < 40
+                    permit, image(RED, size=(side, 1), kind="BMP"), wanted=ONE, deadline=deadline, patient=side < 40
                 )
             )
             for side, permit in zip((10, 20, 30, 40), permits, strict=True)

@@ -285,7 +285,7 @@ def test_a_thread_of_a_run_that_decodes_is_known_to_whom_it_is_told(decoding: De
     assert told == [decoding.threads.native_ids(), [*decoding.threads.native_ids(), own]]
 
 
-def test_what_is_decoded_is_decoded_once() -> None:
+def test_what_is_decoded_is_decoded_once(decoding: Decoding) -> None:
     calls: list[float] = []
 
     def work(payload: bytes, most_work: float) -> tuple[Any, float]:
@@ -293,7 +293,7 @@ def test_what_is_decoded_is_decoded_once() -> None:
         return PATCHES, 0.25
 
     picture = Undecoded(b"file", work, lambda picture, error: None)
-    assert picture.decoded() is picture.decoded() is PATCHES
+    assert decoding.decode(picture) is decoding.decode(picture) is PATCHES
     assert (calls, picture.decode_s) == ([250_000], 0.25)
 
 
