@@ -5,7 +5,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
@@ -14,7 +13,7 @@ from app.decoding.decoder import decode
 from app.decoding.raw_pixels import with_channels
 from app.engine.engine import Engine
 from app.engine.runners import Patches
-from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError
+from app.errors import DeadlinePassed, InferenceFailed, OutOfMemory, ServiceError, forget_frames
 from app.inference.admission import Limits
 from app.inference.answer import Certainty, Prediction, Wanted, certainty_of, predictions_of
 from app.inference.batcher import BACKGROUND_SHARE, Batcher
@@ -193,11 +192,13 @@ class Classifier:
         work = partial(self._decode, CURRENT.get())
         if self._decodes_in_runs and not patient and isinstance(payload, bytes) and is_soon_decoded(payload):
             picture = Undecoded(payload, work, self._overrun)
-            with suppress(TakesLong):  # then a thread of its own does it
+            try:
                 answered = await self._answered(permit.answer(picture, deadline))
+            except TakesLong as error:  # a thread of its own does it
+                forget_frames(error)
+            else:
                 waited_s = max(0.0, answered.queue_s - picture.decode_s)
-                patches = cast(Patches, picture.patches)
-                return patches, picture.decode_s, answered._replace(queue_s=waited_s)
+                return cast(Patches, picture.patches), picture.decode_s, answered._replace(queue_s=waited_s)
         patches, decode_s = await self.decoded(work, payload, deadline, client, patient=patient)
         return patches, decode_s, await self._answered(permit.answer(patches, deadline))
 

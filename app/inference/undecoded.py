@@ -91,7 +91,8 @@ class Decoding:
         if in_runs := dict(self._in_runs):
             threads = {thread.ident: thread for thread in threading.enumerate()}
             for number, (began, picture) in in_runs.items():
-                yield UnderWay(-number, threads[number], began, len(picture.payload))
+                if number in threads:
+                    yield UnderWay(-number, threads[number], began, len(picture.payload))
 
     def abandon(self, found: UnderWay, error: Exception) -> None:
         """Answer this one with `error`, if it is still being decoded. In the event loop only."""

@@ -1,9 +1,11 @@
 """Small pictures that are decoded by the thread of their run."""
 
 import asyncio
+import gc
 import io
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ from app.decoding.decoder import DecodeLimits
 from app.engine.engine import Engine
 from app.engine.instance import Instance
 from app.engine.runners import SessionRunner
-from app.errors import BadImage, NotReady
+from app.errors import BadImage, NotReady, forget_frames
 from app.inference.admission import Limits
 from app.inference.answer import Wanted
 from app.inference.classifier import Classified, Classifier
@@ -184,6 +186,27 @@ async def test_a_broken_picture_harms_none_beside_it_and_is_not_counted_in_the_r
     assert (samples["mixer_batch_size_count"], samples["mixer_batch_size_sum"]) == (2, 3)
     assert samples['mixer_images_total{outcome="bad_picture"}'] == 2
     assert metrics.inside == 0
+
+
+async def test_a_broken_picture_leaves_nothing_for_the_garbage_collector(build: Build) -> None:
+    classifier = build(engine_of(answering(), SPEC))
+    errors: list[weakref.ref[BadImage]] = []
+
+    async def ask() -> None:
+        try:
+            await classify(classifier, broken())
+        except BadImage as error:
+            forget_frames(error)  # as whoever answers a request does
+            errors.append(weakref.ref(error))
+
+    gc.disable()
+    try:
+        await asyncio.create_task(ask())
+        await classify(classifier, image(RED))  # another one has its turn in the thread
+        await asyncio.sleep(0)
+        assert [one() for one in errors] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_where_all_are_broken_nothing_runs(build: Build, metrics: WatchedMetrics) -> None:
