@@ -127,7 +127,9 @@ def _build_running(
     for of, limit in shared_limits(settings).items():
         metrics.limit.labels(of).set(limit)
     decoding = build_decoding(settings, worker.quota("decode_bytes", settings.decode_memory_bytes))
-    decoding.tell_threads(worker.decode_in)
+    worker.decode_in(decoding.threads.native_ids())
+    if worker.parent_pipe is not None:
+        decoding.tell_threads(worker.decodes_in)
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
     parts = model_parts(settings, metrics, decoding, worker, None if traces is None else traces.emit)
     shadow = None if settings.shadow is None else build_shadow(parts, settings.shadow, models)

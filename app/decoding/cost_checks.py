@@ -118,10 +118,12 @@ class DecodeBudget:
         self._look_again_s = _LOOK_AGAIN_S if room.processes > 1 else None
 
     @contextmanager
-    def taken(self, count: int) -> Iterator[None]:
-        """Hold `count` bytes, at most the capacity, meanwhile."""
+    def taken(self, count: int, *, waits: bool = True) -> Iterator[None]:
+        """Hold `count` bytes, at most the capacity, meanwhile. Raises TakesLong where one that never waits has to."""
         with self._freed:
             while not self._room.try_take(count):
+                if not waits:
+                    raise TakesLong
                 self._freed.wait(self._look_again_s)
         try:
             yield

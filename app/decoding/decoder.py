@@ -46,13 +46,14 @@ class DecodeLimits:
     """Largest file in bytes, most pixels its header may declare, and the memory that all decoding threads share.
 
     One picture may take half of that memory. reduced_scale: whether large JPEGs are decoded at a fraction of their
-    size.
+    size. waits: for memory; one that does not raises TakesLong in its place.
     """
 
     max_bytes: int
     max_pixels: int
     budget: DecodeBudget = field(default_factory=lambda: DecodeBudget(Quota(_MEMORY_BYTES)))
     reduced_scale: bool = True
+    waits: bool = True
 
 
 def decode(
@@ -66,7 +67,8 @@ def decode(
 
     Returns: uint8 [H, W, channels], RGB or grey.
     Raises: TooManyBytes, TooManyPixels (before anything is decoded: too many, too often, or too much memory),
-    UnsupportedFormat, BadImage, OutOfMemory; TakesLong, before anything is decoded, for more than `most_work`.
+    UnsupportedFormat, BadImage, OutOfMemory; TakesLong, before anything is decoded, for more than `most_work`, or where
+    `limits` do not let it wait.
     """
     if len(payload) > limits.max_bytes:
         raise TooManyBytes(f"The picture has {len(payload)} bytes; expected at most {limits.max_bytes}.")
@@ -122,7 +124,7 @@ def _lacks_only_its_end(payload: bytes, limits: DecodeLimits) -> bool:
         if not cut_jpeg.is_soon_told(image.width * image.height, scans):
             return False
         needed = cost_checks.coefficient_bytes(image, scans.number) + cost_checks.decoding_bytes(image)
-    with limits.budget.taken(needed):
+    with limits.budget.taken(needed, waits=limits.waits):
         return cut_jpeg.lacks_only_its_end(payload)
 
 
@@ -145,7 +147,7 @@ def _decoded_as_it_is(
                 f"The picture declares {declared[0]} x {declared[1]} pixels in mode {image.mode}, which take "
                 f"{needed} bytes of memory to decode; expected at most {most}."
             )
-        with limits.budget.taken(needed):
+        with limits.budget.taken(needed, waits=limits.waits):
             if len(image.tile) == 1:  # in one piece: after every piece, a thread waits until it may run Python again
                 image.decodermaxblock = max(image.decodermaxblock, len(payload))
             if image.format == "TIFF" and isinstance(image, TiffImagePlugin.TiffImageFile):

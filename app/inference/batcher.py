@@ -22,6 +22,7 @@ from app.inference.waiters import Answer, Answered, Item, Observer, Waiter, fail
 from app.system.quota import Quota
 
 _ITEM = attrgetter("item")
+_ENDS = "The service shut down before an answer; expected a request to another instance."
 _NEWS = 0.2  # how much the last run counts in what runs take
 OnRun = Callable[[Sequence[Waiter[Item, Answer]], float, float, Sequence[Answer | Exception] | Exception], None]
 BACKGROUND_SHARE = 4  # of a full batch, one in the background has the fourth part
@@ -268,12 +269,12 @@ class Batcher(Generic[Item, Answer]):
         """Give each item of a batch its answer, unless its future is done already."""
         began, count = getattr(answers, "began", started), getattr(answers, "images", len(batch))
         now = self._clock()
-        if not batch[0].in_background:
-            self.admission.answered(len(batch), asyncio.get_running_loop().time())
-            self._run_s += (now - started - self._run_s) * _NEWS
         infer_s = now - began
         if count:
             self._observer.ran(count)
+        if count and not batch[0].in_background:
+            self.admission.answered(count, asyncio.get_running_loop().time())
+            self._run_s += (now - started - self._run_s) * _NEWS
         for waiter, answer in zip(batch, answers, strict=True):
             if waiter.future.done():
                 continue
@@ -294,10 +295,12 @@ class Batcher(Generic[Item, Answer]):
             if wanted := [waiter for waiter in half if not waiter.future.done()]:
                 await self._run_batch(wanted)
 
-    def fail(self, item: Item, error: Exception) -> None:
-        """Answer an item that is in a run with `error`; nothing else becomes of the run."""
-        running = (waiter for batch in self._running.values() for waiter in batch if waiter.item is item)
-        fail(list(running), lambda: error)
+    def fail_run(self, item: Item, error: Exception) -> None:
+        """Nothing becomes of the run that this item is in: it gets `error`, the others NotReady."""
+        for batch in self._running.values():
+            if any(waiter.item is item for waiter in batch):
+                fail([waiter for waiter in batch if waiter.item is item], lambda: error)
+                fail(batch, partial(NotReady, _ENDS))
 
     # --- shutdown ---
 
@@ -310,8 +313,7 @@ class Batcher(Generic[Item, Answer]):
         except TimeoutError:
             running = (waiter for batch in self._running.values() for waiter in batch)
             stranded = [*self._waiting, *self._background, *self._late, *running]
-            words = "The service shut down before an answer; expected a request to another instance."
-            fail(stranded, partial(NotReady, words))
+            fail(stranded, partial(NotReady, _ENDS))
         self._closed = True
         self._waiting.clear()
         self._background.clear()

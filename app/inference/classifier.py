@@ -100,8 +100,12 @@ class Classifier:
         runs = 2 * limits.instances * max(1, limits.max_batch_size // BACKGROUND_SHARE)
         self.background_window = max(1, min(limits.queue_capacity // 4, runs + 2 * decoding.threads.count))
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
-        # With more threads to a run, or on a GPU, others could compute meanwhile.
-        self._decodes_in_runs = engine.provider == "cpu" and engine.intra_op_threads == 1
+        # With more threads to a run or to decode, or on a GPU, others could compute meanwhile.
+        self._decodes_in_runs = (
+            engine.provider == "cpu"
+            and engine.intra_op_threads == 1
+            and decoding.threads.count <= max(engine.instances, limits.instances)
+        )
         self._executor = Executor(engine, metrics, decoding.decode)
         self.batcher: Batcher[Item, Scores] = Batcher(
             self._executor.run, limits, metrics, clock=time.perf_counter, permits=permits, background=background,
@@ -189,18 +193,21 @@ class Classifier:
         patient: bool,
     ) -> tuple[Patches, float, Answered[Scores]]:
         """The picture's patches, the seconds that decoding took, and what its run says."""
-        work = partial(self._decode, CURRENT.get())
+        work, waited_s = partial(self._decode, CURRENT.get()), 0.0
         if self._decodes_in_runs and not patient and isinstance(payload, bytes) and is_soon_decoded(payload):
-            picture = Undecoded(payload, work, self._overrun)
+            picture, began = Undecoded(payload, partial(work, in_run=True), self._overrun), time.perf_counter()
+            picture.answer = permit.answer(picture, deadline)
             try:
-                answered = await self._answered(permit.answer(picture, deadline))
+                answered = await self._answered(picture.answer)
             except TakesLong as error:  # a thread of its own does it
                 forget_frames(error)
+                waited_s = time.perf_counter() - began
             else:
                 waited_s = max(0.0, answered.queue_s - picture.decode_s)
                 return cast(Patches, picture.patches), picture.decode_s, answered._replace(queue_s=waited_s)
         patches, decode_s = await self.decoded(work, payload, deadline, client, patient=patient)
-        return patches, decode_s, await self._answered(permit.answer(patches, deadline))
+        answered = await self._answered(permit.answer(patches, deadline))
+        return patches, decode_s, answered._replace(queue_s=waited_s + answered.queue_s) if waited_s else answered
 
     async def _answered(self, answer: "asyncio.Future[Answered[Scores]]") -> Answered[Scores]:
         try:
@@ -215,9 +222,10 @@ class Classifier:
             raise InferenceFailed("The engine failed on this picture; the service's log says why.") from error
 
     def _overrun(self, picture: Undecoded, error: Exception) -> None:
-        """Decoding it does not end, and nothing else will run here."""
-        self.batcher.fail(picture, error)
-        self._ending = asyncio.get_running_loop().create_task(self.batcher.close(0.0))
+        """Decoding it does not end: nothing becomes of its run, and where there is one instance, of any other."""
+        self.batcher.fail_run(picture, error)
+        if self.engine.instances == 1:
+            self._ending = asyncio.get_running_loop().create_task(self.batcher.close(0.0))
 
     def _client_gone(self, answer: "asyncio.Future[Answered[Scores]]") -> None:
         if not answer.cancelled() and answer.exception() is None:  # it came in this very turn
@@ -265,18 +273,24 @@ class Classifier:
             self._metrics.dropped("decode", "deadline")
             decoded.set_exception(DeadlinePassed("The picture was not decoded before its deadline."))
 
-    def pixels_of(self, payload: Picture, most_work: float) -> Pixels:
-        """The picture as uint8 [H, W, C], no larger than the model has a use for. Raises as `decode`."""
-        limits, channels = self.decoding.limits, self.spec.channels
+    def pixels_of(self, payload: Picture, most_work: float, *, in_run: bool = False) -> Pixels:
+        """The picture as uint8 [H, W, C], no larger than the model has a use for. Raises as `decode`.
+
+        in_run: whether a run waits for it, which does not wait for memory.
+        """
+        limits = self.decoding.limits_in_runs if in_run else self.decoding.limits
+        channels = self.spec.channels
         if isinstance(payload, bytes):
             return decode(payload, channels, self._useful_side, limits, most_work)
         return with_channels(payload, channels, limits.max_pixels)
 
-    def _decode(self, trace: Trace | None, payload: Picture, most_work: float) -> tuple[Patches, float]:
+    def _decode(
+        self, trace: Trace | None, payload: Picture, most_work: float, *, in_run: bool = False
+    ) -> tuple[Patches, float]:
         """The patches, and the seconds that they took; `trace` is told of these, too."""
         started = time.perf_counter()
         try:
-            pixels = self.pixels_of(payload, most_work)
+            pixels = self.pixels_of(payload, most_work, in_run=in_run)
         except ServiceError:
             if trace is not None:
                 trace.decoded(self.named, started, time.perf_counter() - started)

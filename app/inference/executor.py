@@ -31,14 +31,14 @@ class Ran(list[Scores | Exception]):
 class Executor:
     """Gives each batch to an instance that is idle. As many may run at once as the engine has instances.
 
-    `decode`: makes patches of what is not decoded yet, in the thread of the run.
+    `decode`: makes patches of what is not decoded yet, in the thread of the run, which has decoded for so many seconds.
     """
 
     def __init__(
         self,
         engine: Engine,
         metrics: Metrics | ModelMetrics,
-        decode: Callable[[Undecoded], Patches],
+        decode: Callable[[Undecoded, float], Patches],
     ) -> None:
         self._engine, self._decode = engine, decode
         self._metrics = metrics
@@ -80,17 +80,28 @@ class Executor:
     def _ran(self, instance: Instance, batch: list[Patches | Undecoded]) -> Ran:
         errors: dict[int, Exception] = {}
         ready: list[Patches] = []
+        began_s = time.thread_time()
         for place, one in enumerate(batch):
-            try:
-                ready.append(self._decode(one) if isinstance(one, Undecoded) else one)
-            except Exception as error:  # noqa: BLE001 -- whatever it was belongs to this picture
-                errors[place] = error
+            found = self._decoded(one, time.thread_time() - began_s) if isinstance(one, Undecoded) else one
+            if isinstance(found, Exception):
+                errors[place] = found
+            else:
+                ready.append(found)
         began = time.perf_counter()
         ran = Ran(scores_of(instance.runner.run(ready), self._engine.spec.temperature) if ready else ())
         for place in sorted(errors):
             ran.insert(place, errors[place])
         ran.began, ran.images = began, len(ready)
         return ran
+
+    def _decoded(self, picture: Undecoded, spent_s: float) -> Patches | Exception:
+        """Its patches, or the error that it is, which holds no more than this call of those that it came through."""
+        try:
+            return self._decode(picture, spent_s)
+        except StopIteration:  # no future takes it
+            return RuntimeError("Decoding raised StopIteration.")
+        except Exception as error:  # noqa: BLE001 -- whatever it was belongs to this picture
+            return error
 
     def _settle(
         self,

@@ -3,30 +3,37 @@
 A hop between threads and the event loop costs as much as a small picture does; decoded with its run, it takes two less.
 """
 
+import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
+from app.decoding.cost_checks import TakesLong
 from app.decoding.decoder import DecodeLimits
 from app.engine.runners import Patches
 from app.system.threads import Threads, UnderWay
 
 _SMALL_BYTES = 100_000
-_WORK = 250_000  # pixels of a PNG: a hundredth of a second at worst, which others in its run wait
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_MOST_RUN_THREADS = 16  # a reload brings others
+_WORK = 250_000  # pixels of a PNG: a hundredth of a second
+_MOST_S = 0.05  # processor time of a run's pictures, after which threads decode the others
+_JPEG, _JPEG_END, _AT_THE_END = b"\xff\xd8\xff", b"\xff\xd9", -64  # cameras write a few bytes behind it
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SIDES = slice(16, 24)  # width and height, in the first chunk
+_PNG_BYTES, _PNG_HEAD_BYTES = 8, 4096  # of a pixel at most, and of what is not pixels
+_MOST_PLACES = 64  # of threads that the supervisor is told of
 
 
 class Undecoded:
     """A picture file that has a place in a batch.
 
     work: makes patches of the file and tells in how many seconds, as long as that takes no more than so many pixels of
-    a PNG do. overrun: is told, in the event loop, of the error of one that does not end.
+    a PNG do. overrun: is told, in the event loop, of the error of one that does not end. answer: nobody waits for the
+    picture any more once this is done.
     """
 
-    __slots__ = ("decode_s", "overrun", "patches", "payload", "work")
+    __slots__ = ("answer", "decode_s", "overrun", "patches", "payload", "work")
 
     def __init__(
         self,
@@ -37,16 +44,19 @@ class Undecoded:
         self.payload, self.work, self.overrun = payload, work, overrun
         self.patches: Patches | None = None
         self.decode_s = 0.0
+        self.answer: asyncio.Future[Any] | None = None
 
 
 def is_soon_decoded(payload: bytes) -> bool:
-    """Whether a file looks as if: a small JPEG, or a small PNG of few pixels."""
+    """Whether a file looks as if: a small whole JPEG, or a small PNG of few pixels and of little else."""
     if len(payload) > _SMALL_BYTES:
         return False
     if payload.startswith(_PNG):
         sides = payload[_PNG_SIDES]
-        return int.from_bytes(sides[:4], "big") * int.from_bytes(sides[4:], "big") <= _WORK
-    return payload.startswith(_JPEG)
+        pixels = int.from_bytes(sides[:4], "big") * int.from_bytes(sides[4:], "big")
+        is_small = pixels <= _WORK and len(payload) <= _PNG_BYTES * pixels + _PNG_HEAD_BYTES
+        return is_small and not (b"zTXt" in payload or b"iTXt" in payload or b"iCCP" in payload)  # which unfold
+    return payload.startswith(_JPEG) and _JPEG_END in payload[_AT_THE_END:]
 
 
 class Decoding:
@@ -58,32 +68,43 @@ class Decoding:
     def __init__(self, count: int, limits: DecodeLimits) -> None:
         self.threads = Threads(count, "decode")
         self.limits = limits
+        self.limits_in_runs = replace(limits, waits=False)
         self._in_runs: dict[int, tuple[float, Undecoded]] = {}  # by thread, and since when
-        self._run_threads: deque[int] = deque(maxlen=_MOST_RUN_THREADS)  # what the system calls them
-        self._tell: Callable[[list[int]], object] = lambda native_ids: None
+        self._places: dict[int, int] = {}  # of such threads
+        self._tell: Callable[[int, int], object] | None = None
 
-    def decode(self, picture: Undecoded) -> Patches:
-        """Its patches, in the thread of a run. Raises what decoding raises; TakesLong where a thread is to do it."""
+    def decode(self, picture: Undecoded, spent_s: float) -> Patches:
+        """Its patches, in the thread of a run that has decoded for so long. Raises what decoding raises.
+
+        TakesLong where a thread that decodes is to do it, or nobody.
+        """
         if picture.patches is None:
-            thread, native_id = threading.get_ident(), threading.get_native_id()
-            if native_id not in self._run_threads:
-                self._run_threads.append(native_id)
-                self._tell(self.native_ids())
+            if spent_s > _MOST_S or (picture.answer is not None and picture.answer.done()):
+                raise TakesLong
+            thread = threading.get_ident()
+            place = self._places.get(thread) or self._place_of(thread)
             self._in_runs[thread] = time.monotonic(), picture
+            if self._tell is not None:
+                self._tell(place, threading.get_native_id())
             try:
                 picture.patches, picture.decode_s = picture.work(picture.payload, _WORK)
             finally:
+                if self._tell is not None:
+                    self._tell(place, 0)
                 del self._in_runs[thread]
         return picture.patches
 
-    def native_ids(self) -> list[int]:
-        """What the system calls the threads that decode, and those of runs that have."""
-        return [*self.threads.native_ids(), *self._run_threads]
+    def _place_of(self, thread: int) -> int:
+        if len(self._places) >= _MOST_PLACES:  # a reload brings others
+            self._places = {}
+        return self._places.setdefault(thread, len(self._places) + 1)
 
-    def tell_threads(self, tell: Callable[[list[int]], object]) -> None:
-        """Tell of these now, and whenever there is one more."""
+    def tell_threads(self, tell: Callable[[int, int], object]) -> None:
+        """Tell, whenever the thread of a run begins to decode, what the system calls it, and 0 once it has.
+
+        tell: called in that thread, with a number from 1 to 64 of its own.
+        """
         self._tell = tell
-        tell(self.native_ids())
 
     def under_way(self) -> Iterator[UnderWay]:
         """What is being decoded."""

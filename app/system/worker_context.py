@@ -84,6 +84,10 @@ class WorkerContext:
         """Say in which threads pictures are decoded, as the system calls them. What is too many is left out."""
         self._own.decode_threads = native_ids
 
+    def decodes_in(self, place: int, native_id: int) -> None:
+        """Say that a thread decodes now that does something else otherwise, or with 0 that it does not any more."""
+        self._own.decodes_in(place, native_id)
+
     def held_by_others(self) -> list[int]:
         """How many connections each of the other workers has that were alive a moment ago, and serve."""
         since = time.monotonic() - _ALIVE_S

@@ -105,6 +105,10 @@ class WorkerStatus:
         for at in range(_DECODE_THREADS):
             self.segment.numbers[self._decode_threads + at] = native_ids[at] if at < len(native_ids) else 0
 
+    def decodes_in(self, place: int, native_id: int) -> None:
+        """One more such thread, in a place of its own at the list's end, from 1 on; 0 where there is none."""
+        self.segment.numbers[self._decode_threads + _DECODE_THREADS - place] = native_id
+
     @property
     def reloaded(self) -> int:
         """Up to which of the reloads asked for it has followed."""

@@ -138,9 +138,9 @@ class _Sizes(DecodeBudget):
         self.asked: list[int] = []
 
     @contextmanager
-    def taken(self, count: int) -> Iterator[None]:
+    def taken(self, count: int, *, waits: bool = True) -> Iterator[None]:
         self.asked.append(count // 14)  # bytes for a pixel
-        with super().taken(count):
+        with super().taken(count, waits=waits):
             yield
 
 

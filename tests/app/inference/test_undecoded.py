@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import io
+import struct
 import threading
 import time
 import weakref
@@ -77,7 +78,13 @@ def best(classified: Classified) -> str:
 def broken(kind: str = "PNG") -> bytes:
     """Begins as a picture does, and is none."""
     whole = image(RED, kind=kind)
-    return whole[: len(whole) // 2]
+    return whole[: len(whole) // 2] + (b"\xff\xd9" if kind == "JPEG" else b"")
+
+
+def png_with(name: bytes, count: int) -> bytes:
+    """A picture with a chunk of that name and so many bytes."""
+    whole, content = image(RED), b"k\x00" + bytes(count)
+    return whole[:33] + struct.pack(">I", len(content)) + name + content + bytes(4) + whole[33:]
 
 
 def large(kind: str, side: int = 2_000) -> bytes:
@@ -105,8 +112,33 @@ def large(kind: str, side: int = 2_000) -> bytes:
         (b"no picture", False),
         (b"", False),
         (image(RED)[:20], True),
+        (image(RED, kind="JPEG")[:-2], False),
+        (image(RED, kind="JPEG") + bytes(20), True),
+        (image(RED) + bytes(5_000), False),
+        (png_with(b"zTXt", 100), False),
+        (png_with(b"tEXt", 100), True),
+        (png_with(b"tEXt", 5_000), False),
     ],
-    ids=["png", "jpeg", "just", "too many", "long", "large jpeg", "bytes", "bmp", "webp", "none", "empty", "cut"],
+    ids=[
+        "png",
+        "jpeg",
+        "just",
+        "too many",
+        "long",
+        "large jpeg",
+        "bytes",
+        "bmp",
+        "webp",
+        "none",
+        "empty",
+        "cut",
+        "no end",
+        "bytes behind it",
+        "more head than pixels",
+        "unfolds",
+        "a note",
+        "a long note",
+    ],
 )
 def test_a_small_jpeg_or_png_of_few_pixels_is_soon_decoded(payload: bytes, *, is_soon: bool) -> None:
     assert is_soon_decoded(payload) is is_soon
@@ -250,9 +282,9 @@ async def test_a_run_that_fails_is_tried_in_parts_with_what_is_decoded(build: Bu
     classifier, counted = build(engine_of(session, SPEC)), []
     decode = classifier.pixels_of
 
-    def count(payload: Any, most_work: float) -> Any:
+    def count(payload: Any, most_work: float, **more: Any) -> Any:
         counted.append(payload)
-        return decode(payload, most_work)
+        return decode(payload, most_work, **more)
 
     classifier.pixels_of = count  # type: ignore[method-assign]
     ahead = asyncio.create_task(classify(classifier, image(RED)))
@@ -268,6 +300,68 @@ async def test_a_run_that_fails_is_tried_in_parts_with_what_is_decoded(build: Bu
     assert len(counted) == 4
 
 
+async def test_a_run_waits_for_no_memory(build: Build, decoding: Decoding, metrics: WatchedMetrics) -> None:
+    session = answering()
+    classifier, budget = build(engine_of(session, SPEC)), decoding.limits.budget
+    with budget.taken(budget.capacity_bytes):
+        waits = asyncio.create_task(classify(classifier, image(RED)))
+        pixels = np.full((8, 8, 3), RED, np.uint8)
+        assert best(await classify(classifier, pixels)) == "red"  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert not waits.done()
+        assert classifier.stuck_s() == 0
+    assert best(await waits) == "red"
+
+
+async def test_of_a_batch_what_is_given_up_meanwhile_is_not_decoded(build: Build, metrics: WatchedMetrics) -> None:
+    classifier = build(engine_of(answering(), SPEC))
+    entered, gate, decode, decoded = threading.Event(), threading.Event(), classifier.pixels_of, []
+
+    def slow(payload: Any, most_work: float, **more: Any) -> Any:
+        decoded.append(payload)
+        if payload == image(BLUE):
+            entered.set()
+            gate.wait(PATIENCE_S)
+        return decode(payload, most_work, **more)
+
+    classifier.pixels_of = slow  # type: ignore[method-assign]
+    first, second = (asyncio.create_task(classify(classifier, image(color))) for color in (BLUE, RED))
+    await asyncio.to_thread(entered.wait, PATIENCE_S)
+    second.cancel()
+    await asyncio.sleep(0.01)
+    gate.set()
+    assert best(await first) == "blue"
+    assert decoded == [image(BLUE)]
+    assert metrics.samples()["mixer_batch_size_sum"] == 1
+
+
+async def test_one_that_goes_to_a_thread_after_all_waited_in_the_queue(build: Build, metrics: WatchedMetrics) -> None:
+    session = GatedSession(SPEC, means_of_colors)
+    classifier = build(engine_of(session, SPEC))
+    ahead = asyncio.create_task(classify(classifier, image(RED)))
+    await session.entered.wait()
+    late = asyncio.create_task(classify(classifier, large("JPEG")))
+    await metrics.until(lambda: metrics.waiting == 1)
+    await asyncio.sleep(0.3)
+    session.open_gate()
+    await ahead
+    assert (await late).seconds["queue"] >= 0.3
+
+
+@pytest.mark.parametrize("payload", [large("JPEG"), broken()], ids=["takes long", "broken"])
+async def test_what_does_not_run_is_no_answer_that_the_rate_counts(build: Build, payload: bytes) -> None:
+    classifier, told = build(engine_of(answering(), SPEC)), []
+    answered = classifier.batcher.admission.answered
+
+    def count(images: int, now: float) -> None:
+        told.append(images)
+        answered(images, now)
+
+    classifier.batcher.admission.answered = count  # type: ignore[method-assign]
+    await asyncio.gather(classify(classifier, payload), return_exceptions=True)
+    assert sum(told) == (1 if payload == large("JPEG") else 0)
+
+
 # --- one that does not end ---
 
 
@@ -276,11 +370,11 @@ async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Buil
     classifier = build(engine_of(answering(), SPEC))
     decode = classifier.pixels_of
 
-    def hang(payload: Any, most_work: float) -> Any:
+    def hang(payload: Any, most_work: float, **more: Any) -> Any:
         if payload == image(BLUE):
             entered.set()
             gate.wait(PATIENCE_S)
-        return decode(payload, most_work)
+        return decode(payload, most_work, **more)
 
     classifier.pixels_of = hang  # type: ignore[method-assign]
     endless = asyncio.create_task(classify(classifier, image(BLUE)))
@@ -299,13 +393,56 @@ async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Buil
     gate.set()
 
 
-def test_a_thread_of_a_run_that_decodes_is_known_to_whom_it_is_told(decoding: Decoding) -> None:
-    told: list[list[int]] = []
-    decoding.tell_threads(told.append)
+async def test_other_instances_go_on(build: Build, decoding: Decoding) -> None:
+    entered, gate = threading.Event(), threading.Event()
+    classifier = build(engine_of(answering(), SPEC, instances=2), instances=2)
+    decode = classifier.pixels_of
+
+    def hang(payload: Any, most_work: float, **more: Any) -> Any:
+        if payload == image(BLUE):
+            entered.set()
+            gate.wait(PATIENCE_S)
+        return decode(payload, most_work, **more)
+
+    classifier.pixels_of = hang  # type: ignore[method-assign]
+    endless = asyncio.create_task(classify(classifier, image(BLUE)))
+    await asyncio.to_thread(entered.wait, PATIENCE_S)
+    (found,) = decoding.under_way()
+    decoding.abandon(found, BadImage("Too long."))
+    with pytest.raises(BadImage, match="Too long"):
+        await endless
+    assert best(await classify(classifier, image(GREEN))) == "green"
+    gate.set()
+
+
+def test_a_thread_of_a_run_is_told_of_while_it_decodes_alone(decoding: Decoding) -> None:
+    told: list[tuple[int, int]] = []
+    decoding.tell_threads(lambda place, native_id: told.append((place, native_id)))
     for _ in range(2):
-        decoding.decode(Undecoded(b"file", lambda payload, most: (PATCHES, 0.0), lambda picture, error: None))
-    own = threading.current_thread().native_id
-    assert told == [decoding.threads.native_ids(), [*decoding.threads.native_ids(), own]]
+        decoding.decode(an_undecoded(), 0.0)
+    own = threading.get_native_id()
+    assert told == [(1, own), (1, 0)] * 2
+
+
+def test_threads_of_runs_have_places_of_their_own(decoding: Decoding) -> None:
+    told: list[int] = []
+    decoding.tell_threads(lambda place, native_id: told.append(place))
+    entered = threading.Barrier(3)
+
+    def work(payload: bytes, most_work: float) -> tuple[Any, float]:
+        entered.wait(PATIENCE_S)
+        return PATCHES, 0.0
+
+    threads = [threading.Thread(target=decoding.decode, args=(an_undecoded(work), 0.0)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == [1, 1, 2, 2, 3, 3]
+
+
+def an_undecoded(work: Any = lambda payload, most_work: (PATCHES, 0.0)) -> Undecoded:
+    return Undecoded(b"file", work, lambda picture, error: None)
 
 
 def test_what_is_decoded_is_decoded_once(decoding: Decoding) -> None:
@@ -315,9 +452,22 @@ def test_what_is_decoded_is_decoded_once(decoding: Decoding) -> None:
         calls.append(most_work)
         return PATCHES, 0.25
 
-    picture = Undecoded(b"file", work, lambda picture, error: None)
-    assert decoding.decode(picture) is decoding.decode(picture) is PATCHES
+    picture = an_undecoded(work)
+    assert decoding.decode(picture, 0.0) is decoding.decode(picture, 1.0) is PATCHES
     assert (calls, picture.decode_s) == ([250_000], 0.25)
+
+
+def test_a_run_decodes_for_a_twentieth_of_a_second_at_most(decoding: Decoding) -> None:
+    with pytest.raises(TakesLong):
+        decoding.decode(an_undecoded(), 0.051)
+
+
+async def test_what_nobody_waits_for_is_not_decoded(decoding: Decoding) -> None:
+    picture = an_undecoded()
+    picture.answer = asyncio.get_running_loop().create_future()
+    picture.answer.cancel()
+    with pytest.raises(TakesLong):
+        decoding.decode(picture, 0.0)
 
 
 def test_one_that_takes_long_is_not_under_way_any_more(decoding: Decoding) -> None:
@@ -326,5 +476,5 @@ def test_one_that_takes_long_is_not_under_way_any_more(decoding: Decoding) -> No
         raise TakesLong
 
     with pytest.raises(TakesLong):
-        decoding.decode(Undecoded(b"file", work, lambda picture, error: None))
+        decoding.decode(an_undecoded(work), 0.0)
     assert list(decoding.under_way()) == []
