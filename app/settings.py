@@ -134,7 +134,9 @@ class Settings(Options):
         "the usable CPUs is shared out among its instances; with instances 0, 1.",
     )
     decode_threads: Count = Field(
-        default=0, description="Threads of a worker that decode pictures. 0: one for each CPU of its share."
+        default=0,
+        description="Threads of a worker that decode pictures. 0: one for each CPU of its share. On a CPU, small JPEGs and "
+        "PNGs are decoded by the thread of their run, unless these threads are more than the instances.",
     )
     decode_cpu_limit_s: Seconds = Field(
         default=4,
