@@ -135,8 +135,8 @@ class Settings(Options):
     )
     decode_threads: Count = Field(
         default=0,
-        description="Threads of a worker that decode pictures. 0: one for each CPU of its share. On a CPU, small JPEGs and "
-        "PNGs are decoded by the thread of their run, unless these threads are more than the instances.",
+        description="Threads of a worker that decode pictures. 0: one for each CPU of its share. On a CPU, small "
+        "JPEGs and PNGs are decoded by the thread of their run, unless these threads are more than the instances.",
     )
     decode_cpu_limit_s: Seconds = Field(
         default=4,
