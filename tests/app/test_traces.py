@@ -243,7 +243,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_an_error_with_its_wait(
     serve: Serve, collector: Collector
 ) -> None:
     session = GatedSession(SPEC)
-    async with serve(engine_of(session, SPEC), request_timeout_s=0.5) as service:
+    async with serve(engine_of(session, SPEC), request_timeout_s=0.5, decode_threads=1) as service:
         ahead = asyncio.create_task(service.http.post("/classify", content=image(RED)))
         await session.entered.wait()
         late = await service.http.post("/classify", content=image(RED), headers=SAMPLED)

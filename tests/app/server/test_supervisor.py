@@ -654,7 +654,7 @@ def test_where_no_worker_works_and_none_can_start_it_ends_with_the_last_ones_wor
     failing: str, code: int, words: str
 ) -> None:
     script = f"""{REPLACED}
-supervisor._PAUSE_S, restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.01, 0.5, 1, 0.05
+supervisor._PAUSE_S, restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.01, 3, 1, 0.05
 def WORK(worker):
     if ever_again(worker):
         {failing}
