@@ -102,9 +102,7 @@ class Classifier:
         self.count_request = metrics.classified_request  # all pictures of a request have been classified
         # With more threads to a run or to decode, or on a GPU, others could compute meanwhile.
         self._decodes_in_runs = (
-            engine.provider == "cpu"
-            and engine.intra_op_threads == 1
-            and decoding.threads.count <= max(engine.instances, limits.instances)
+            engine.provider == "cpu" and engine.intra_op_threads == 1 and decoding.threads.count <= limits.instances
         )
         self._executor = Executor(engine, metrics, decoding.decode)
         self.batcher: Batcher[Item, Scores] = Batcher(

@@ -78,6 +78,13 @@ class Stage:
         self.count += count
 
 
+class Wait(NamedTuple):
+    """How long a picture waited for its run: from when on, and for how many seconds, decoding not counted."""
+
+    since: float
+    seconds: float
+
+
 class Trace:
     """What is noted of one sampled request. `ident`: its span's; `parent`: the span it comes from."""
 
@@ -100,7 +107,7 @@ class Trace:
         """So many pictures were in a stage together."""
         self._stages.setdefault(stage, Stage()).add(started, seconds, count)
 
-    def ran(self, run: SpanId | None, waits: Sequence["Wait"], started: float, infer_s: float) -> None:
+    def ran(self, run: SpanId | None, waits: Sequence[Wait], started: float, infer_s: float) -> None:
         """A run that began at that time had pictures of this request, which had waited so."""
         if run is not None:
             self.runs.append(run)
@@ -167,13 +174,6 @@ class Tracing:
             trace = Trace(SpanId(trace_id, _random_id(64), state), sent_by, started, self.emit)
         CURRENT.set(trace)
         return trace
-
-
-class Wait(NamedTuple):
-    """How long a picture waited for its run: from when on, and for how many seconds, decoding not counted."""
-
-    since: float
-    seconds: float
 
 
 class RunTracing(NamedTuple):

@@ -365,10 +365,9 @@ async def test_what_does_not_run_is_no_answer_that_the_rate_counts(build: Build,
 # --- one that does not end ---
 
 
-async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Build, decoding: Decoding) -> None:
-    entered, gate = threading.Event(), threading.Event()
-    classifier = build(engine_of(answering(), SPEC))
-    decode = classifier.pixels_of
+async def hanging(classifier: Classifier, gate: threading.Event) -> "asyncio.Task[Classified]":
+    """A request whose picture is being decoded until the gate is open."""
+    entered, decode = threading.Event(), classifier.pixels_of
 
     def hang(payload: Any, most_work: float, **more: Any) -> Any:
         if payload == image(BLUE):
@@ -379,6 +378,13 @@ async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Buil
     classifier.pixels_of = hang  # type: ignore[method-assign]
     endless = asyncio.create_task(classify(classifier, image(BLUE)))
     await asyncio.to_thread(entered.wait, PATIENCE_S)
+    return endless
+
+
+async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Build, decoding: Decoding) -> None:
+    gate = threading.Event()
+    classifier = build(engine_of(answering(), SPEC))
+    endless = await hanging(classifier, gate)
     behind = asyncio.create_task(classify(classifier, image(RED)))
     await asyncio.sleep(0)
     (found,) = decoding.under_way()
@@ -394,19 +400,9 @@ async def test_one_that_does_not_end_is_seen_and_all_others_are_told(build: Buil
 
 
 async def test_other_instances_go_on(build: Build, decoding: Decoding) -> None:
-    entered, gate = threading.Event(), threading.Event()
+    gate = threading.Event()
     classifier = build(engine_of(answering(), SPEC, instances=2), instances=2)
-    decode = classifier.pixels_of
-
-    def hang(payload: Any, most_work: float, **more: Any) -> Any:
-        if payload == image(BLUE):
-            entered.set()
-            gate.wait(PATIENCE_S)
-        return decode(payload, most_work, **more)
-
-    classifier.pixels_of = hang  # type: ignore[method-assign]
-    endless = asyncio.create_task(classify(classifier, image(BLUE)))
-    await asyncio.to_thread(entered.wait, PATIENCE_S)
+    endless = await hanging(classifier, gate)
     (found,) = decoding.under_way()
     decoding.abandon(found, BadImage("Too long."))
     with pytest.raises(BadImage, match="Too long"):
