@@ -27,11 +27,11 @@ import hashlib, re
 from app.inference import classifier
 
 def decode(payload, *rest, real=classifier.decode):
-    if payload == b"free":
+    if b"free" in payload:
         block = bytes(1 << 20)
         while True:
             hashlib.sha256(block)
-    if payload == b"held":
+    if b"held" in payload:
         re.match(r"(a+)+$", "a" * 100 + "b")
     return real(payload, *rest)
 
@@ -40,6 +40,7 @@ classifier.decode = decode
 def altered(worker, engine, create):
     return create()
 """
+IN_RUN = b"\xff\xd8\xff %b \xff\xd9"  # looks like a small JPEG, which the thread of its run decodes
 LIMIT = ("--decode-cpu-limit-s", "1")
 READY = b"GET /health/ready HTTP/1.1\r\nHost: service\r\n\r\n"
 
@@ -80,6 +81,32 @@ def test_of_two_workers_the_one_that_decodes_without_end_is_replaced_and_no_clie
             r"a picture of 4 bytes has been decoded for 1\.\d s of processor time, of 1 s that it may", line
         )
         assert not log_of(running, rf" worker {1 - int(number)} \(process|Traceback")
+
+
+def test_one_that_is_decoded_in_its_run_costs_its_worker_and_the_others_there_are_told(bundle: Path) -> None:
+    with endless(bundle, 2) as running, running.connect() as hostile:
+        running.wait_until_serving(workers=2)
+        loads = under_load(running, 8)
+        hostile.sendall(post(IN_RUN % b"free"))
+        answer = Reader(hostile).answer()
+        assert (answer.status, answer.code) == (400, "bad_picture")
+        assert "takes more than 1 s of processor time, the most expected." in answer.json["detail"]
+        running.wait_for(r"worker (\d) \(process \d+\) ended with exit code 1, and is replaced")
+        running.wait_for(SERVING, 3)
+        seen = sum(load.outcomes["right"] for load in loads)
+        until(lambda: sum(load.outcomes["right"] for load in loads) > seen + 80)
+        assert set(outcomes_of(loads)) <= {"right", "503"}  # nobody is left without an answer
+        assert samples_of(running.get("/metrics"))["mixer_decode_overruns_total"] == 1
+        assert not log_of(running, "Traceback")
+
+
+def test_one_that_keeps_the_lock_in_its_run_is_killed_once_it_has_had_its_processor_time(bundle: Path) -> None:
+    with endless(bundle, 2) as running, running.connect() as hostile:
+        running.wait_until_serving(workers=2)
+        hostile.sendall(post(IN_RUN % b"held"))
+        running.wait_for("a picture has been decoded for")
+        running.wait_for(r"worker (\d) \(process \d+\) was ended by SIGKILL, and is replaced")
+        running.wait_for(SERVING, 3)
 
 
 def test_while_a_worker_ends_for_that_the_service_is_ready(bundle: Path) -> None:
