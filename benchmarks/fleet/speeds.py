@@ -10,12 +10,14 @@ import os
 from collections.abc import Iterable
 from itertools import chain, pairwise
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from time import perf_counter
 
 import numpy as np
 
 WINDOW_S = 0.02
 _PIECE = 400  # turns of a loop: some 20 us
+_START_S = 60.0  # for the processes to start
 
 Speeds = tuple[tuple[float, ...], ...]  # by CPU, in each window of WINDOW_S: mean 1
 
@@ -24,11 +26,11 @@ def measure(seconds: float) -> Speeds:
     """Of all CPUs that this process may use, at once."""
     cpus = sorted(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
-    began = perf_counter() + 1.0  # once all of them are there
-    found = []
+    together, found = context.Barrier(len(cpus)), []
     for cpu in cpus:
         ours, theirs = context.Pipe(duplex=False)
-        context.Process(target=_work, args=(cpu, began, seconds, theirs), daemon=True).start()
+        context.Process(target=_work, args=(cpu, together, seconds, theirs), daemon=True).start()
+        theirs.close()  # so that one that dies is told by the end of its pipe
         found.append(ours)
     return tuple(ours.recv() for ours in found)
 
@@ -38,10 +40,11 @@ def joined(found: Iterable[Speeds]) -> Speeds:
     return tuple(tuple(chain.from_iterable(of_cpu)) for of_cpu in zip(*found, strict=True))
 
 
-def _work(cpu: int, began: float, seconds: float, to: Connection) -> None:
+def _work(cpu: int, together: Barrier, seconds: float, to: Connection) -> None:
     os.sched_setaffinity(0, {cpu})
-    ends = [began]
-    while ends[-1] < began + seconds:
+    together.wait(_START_S)
+    ends = [perf_counter()]
+    while ends[-1] < ends[0] + seconds:
         sum(number * number for number in range(_PIECE))
         ends.append(perf_counter())
     to.send(speeds_of(ends))
