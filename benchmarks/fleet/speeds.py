@@ -5,34 +5,32 @@ on the other thread of its core or takes its turn. One process for each CPU does
 over; how many pieces it does in a window, of its own mean, is the speed there.
 """
 
+import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import chain, pairwise
-from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from time import perf_counter
 
 import numpy as np
 
+from benchmarks.serving.environments import ROOT
+
 WINDOW_S = 0.02
 _PIECE = 400  # turns of a loop: some 20 us
-_START_S = 60.0  # for the processes to start
 
 Speeds = tuple[tuple[float, ...], ...]  # by CPU, in each window of WINDOW_S: mean 1
 
 
 def measure(seconds: float) -> Speeds:
     """Of all CPUs that this process may use, at once."""
-    cpus = sorted(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("spawn")
-    together, found = context.Barrier(len(cpus)), []
-    for cpu in cpus:
-        ours, theirs = context.Pipe(duplex=False)
-        context.Process(target=_work, args=(cpu, together, seconds, theirs), daemon=True).start()
-        theirs.close()  # so that one that dies is told by the end of its pipe
-        found.append(ours)
-    return tuple(ours.recv() for ours in found)
+    command = (sys.executable, "-m", "benchmarks.fleet.speeds", str(seconds))  # which leaves no process behind
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return tuple(tuple(of_cpu) for of_cpu in json.loads(said))
 
 
 def joined(found: Iterable[Speeds]) -> Speeds:
@@ -40,14 +38,27 @@ def joined(found: Iterable[Speeds]) -> Speeds:
     return tuple(tuple(chain.from_iterable(of_cpu)) for of_cpu in zip(*found, strict=True))
 
 
-def _work(cpu: int, together: Barrier, seconds: float, to: Connection) -> None:
+def _measured(seconds: float) -> list[tuple[float, ...]]:
+    cpus = sorted(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("fork")
+    together, found = context.Barrier(len(cpus)), context.SimpleQueue()
+    workers = [context.Process(target=_work, args=(cpu, together, seconds, found)) for cpu in cpus]
+    for worker in workers:
+        worker.start()
+    speeds = dict(found.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return [speeds[cpu] for cpu in cpus]
+
+
+def _work(cpu: int, together: Barrier, seconds: float, found: "SimpleQueue[tuple[int, tuple[float, ...]]]") -> None:
     os.sched_setaffinity(0, {cpu})
-    together.wait(_START_S)
+    together.wait()
     ends = [perf_counter()]
     while ends[-1] < ends[0] + seconds:
         sum(number * number for number in range(_PIECE))
         ends.append(perf_counter())
-    to.send(speeds_of(ends))
+    found.put((cpu, speeds_of(ends)))
 
 
 def speeds_of(ends: list[float]) -> tuple[float, ...]:
@@ -64,3 +75,7 @@ def _share_out(done: "np.ndarray[tuple[int], np.dtype[np.float64]]", start: floa
     for window in range(int(start), min(int(end), len(done) - 1) + 1):
         overlap = min(end, window + 1) - max(start, window)
         done[window] += overlap / (end - start)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measured(float(sys.argv[1]))))
