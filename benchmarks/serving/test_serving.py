@@ -17,14 +17,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from tests.pace import slowness_at_first
 
 ROOT = Path(__file__).resolve().parents[2]
 
 from app.engine.runners import Outputs  # noqa: E402
-from benchmarks.peers import fastapi_service  # noqa: E402
 from benchmarks.serving import __main__ as bench  # noqa: E402
 from benchmarks.serving import client, contest, environments, plots, results, tables, workloads  # noqa: E402
 from benchmarks.serving.cells import Cell, Kind, cells  # noqa: E402
@@ -74,17 +72,6 @@ def test_every_peer_takes_part_and_every_name_is_its_own():
         batching = {"PEER_MAX_BATCH_SIZE" in one.variables for one in found if one.peer == peer}
         assert batching == {True, False}, peer
     assert {one.peer for one in found if "multipart" not in one.bodies} == {"mosec"}
-
-
-@pytest.mark.parametrize("form", [False, True])
-def test_the_peer_whose_framework_is_here_answers(form: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PEER_GRAPH", str(environments.ROOT / "bundles" / "fashion-mnist" / "fp32.onnx"))
-    picture = (environments.ROOT / "tests" / "drawings" / "ankle-boot.png").read_bytes()
-    with TestClient(fastapi_service.create_app()) as asking:
-        sent = {"files": {"file": picture}} if form else {"content": picture}
-        answer = asking.post("/classify", **sent)
-    assert answer.status_code == 200
-    assert answer.json()["predictions"][0]["label"] == "Ankle boot"
 
 
 def test_some_may_be_chosen_by_part_of_a_name_or_by_peer():
