@@ -1,0 +1,100 @@
+"""What the section `http` of gpu.py tells: figures for programs, tables for people. Knows no processes."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.gpu_http import BUSY_CLIENT, Found
+
+MEBIBYTE = 1 << 20
+HEADS = (
+    "workers", "connections", "images/s", "p50, ms", "p99, ms", "service, CPUs", "client, CPUs", "images a run", "note",
+)  # fmt: skip
+Row = Sequence[object]
+
+
+def load_rows(found: Found) -> Iterator[Row]:
+    """A row for every cell that has a load; the best rate is bold."""
+    best = found.best()
+    for workers, connections in sorted(found.loads, key=lambda cell: (cell[1], cell[0])):
+        loads = found.loads[workers, connections]
+        rate = f"{found.rate_s(workers, connections):,.0f}"
+        values = [
+            found.of(workers, connections, value)
+            for value in (
+                lambda load: load.p50_ms, lambda load: load.p99_ms, lambda load: load.server_cpus,
+                lambda load: load.client_cpus, lambda load: load.images_a_run,
+            )
+        ]  # fmt: skip
+        shown = [f"{value:.1f}" for value in values]
+        shown[3] += f" in {loads[0].clients}" if loads[0].clients > 1 else ""
+        is_best = (workers, connections) == best
+        yield workers, connections, f"**{rate}**" if is_best else rate, *shown, note(found, workers, connections)
+
+
+def note(found: Found, workers: int, connections: int) -> str:
+    """Why a figure may be less than the service can do, or was not all there was."""
+    loads, words = found.loads[workers, connections], []
+    most = found.of(workers, connections, lambda load: load.client_most)
+    if most > BUSY_CLIENT:
+        words.append(f"the client is busy: {most:.0%} of a core")
+    failed: dict[int, int] = {}
+    for status, count in (item for load in loads for item in load.failed.items()):
+        failed[status] = failed.get(status, 0) + count
+    words += [f"{count} with {f'status {status}' if status else 'no answer'}" for status, count in failed.items()]
+    if wrong := sum(load.wrong for load in loads):
+        words.append(f"{wrong} wrong")
+    return ", ".join(words)
+
+
+def service_heads(found: Found, *, on_gpu: bool) -> Row:
+    memory = "device memory, MiB" if on_gpu else "memory of the processes, MiB"
+    against = [f"of {name}" for name in found.model.without_http]
+    return "workers", "start, s", memory, "best images/s", "with connections", "processor ms an image", *against
+
+
+def service_rows(found: Found) -> Iterator[Row]:
+    """A row for each number of workers: what it costs, its best rate, and that against rates without HTTP."""
+    for workers, service in found.services.items():
+        own = found.best(workers)
+        costs = (workers, f"{service.startup_s:.1f}", f"{service.memory_bytes / MEBIBYTE:,.0f}")
+        if own is None:
+            yield *costs, "", "", "", *("" for _ in found.model.without_http)
+            continue
+        rate = found.rate_s(*own)
+        processor_ms = 1000 * found.of(*own, lambda load: load.server_cpus) / rate if rate else math.nan
+        against = (f"{rate / other:.2f}" for other in found.model.without_http.values())
+        yield *costs, f"{rate:,.0f}", own[1], f"{processor_ms:.2f}", *against
+
+
+def verdict(found: Found) -> str:
+    """Which number of workers is best, in a sentence."""
+    best = found.best()
+    if best is None:
+        return "Nothing was measured."
+    words = f"Best: {best[0]} worker{'s' if best[0] > 1 else ''}, {found.rate_s(*best):,.0f} images/s"
+    others = [(workers, own) for workers in found.services if workers != best[0] and (own := found.best(workers))]
+    ratios = [f"{workers} reach {found.rate_s(*own) / found.rate_s(*best):.2f} of it" for workers, own in others]
+    return f"{words} over {best[1]} connections{''.join(f'; {one}' for one in ratios)}."
+
+
+def as_json(found: Found) -> dict[str, Any]:
+    """Everything."""
+    return {
+        "precision": found.model.precision,
+        "pictures": found.model.workload.description,
+        "images_s_without_http": dict(found.model.without_http),
+        "unfinished": found.unfinished,
+        "grown_bytes": found.grown_bytes,
+        "refused": found.refused,
+        "services": {
+            workers: {"startup_s": one.startup_s, "memory_bytes": one.memory_bytes}
+            for workers, one in found.services.items()
+        },
+        "loads": [
+            {"workers": workers, "connections": connections, "rounds": [asdict(load) for load in loads]}
+            for (workers, connections), loads in found.loads.items()
+        ],
+        "best": found.best(),
+    }
