@@ -103,6 +103,14 @@ def missing(provider: str, wheels: Path | None) -> list[str]:
     return lines
 
 
+def numbers(flag: str) -> tuple[int, ...]:
+    """Separated by commas. Raises ArgumentTypeError."""
+    found = tuple(int(one) for one in flag.split(",") if one.strip().isdecimal())
+    if len(found) != len(flag.split(",")) or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{flag!r}; expected numbers from 1 on, separated by commas")
+    return found
+
+
 def parsed(flags: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
@@ -110,11 +118,13 @@ def parsed(flags: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/fashion-mnist"))
     parser.add_argument("--sections", default="", help="some of them, separated by commas; default: all")
     parser.add_argument("--variants", default="B/16,S/16,L/16", help="in this order, in case time runs out")
-    parser.add_argument("--batch-sizes", default="1,8,64,256")
+    parser.add_argument("--batch-sizes", type=numbers, default="1,8,64,256")
     parser.add_argument("--seconds", type=float, help="time for one measurement (default: 0.25, over HTTP 2)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", default="1,2,4,8", help="of the services that http starts")
-    parser.add_argument("--connections", default="8,32,128,256", help="of the loads that http puts on them")
+    parser.add_argument("--workers", type=numbers, default="1,2,4,8", help="of the services that http starts")
+    parser.add_argument(
+        "--connections", type=numbers, default="8,32,128,256", help="of the loads that http puts on them"
+    )
     parser.add_argument("--time-limit-s", type=float, default=0, help="begin nothing new after this; 0: no limit")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to look into for what is missing")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that the script runs")
@@ -171,7 +181,6 @@ from model.weights.config import VARIANTS, MixerConfig
 
 if TYPE_CHECKING:  # what it imports may be missing
     from benchmarks import gpu_http
-    from benchmarks.serving.cells import Kind
 
 Patches = NDArray[np.uint8]  # of one picture: [S, P*P*C]
 Logits = NDArray[np.float32]  # of a batch: [n, K]
@@ -736,33 +745,12 @@ def parts(findings: Findings) -> Iterator[Row]:
 def http(machine: Machine, section: Section) -> None:
     """The whole service over HTTP with 1, 2, ... workers, under closed loops; its answers are those of the engine."""
     lacking = absent(HTTP_PACKAGES, machine.wheels)
-    if lacking:
+    if lacking or machine.out_of_time():
         section.verdict = "skipped"
-        section.figures["skipped"] = lacking
-        section.say(f"Skipped: the service's packages are missing. {'; '.join(lacking)}.")
+        section.figures["skipped"] = lacking or "out of time"
+        section.say(f"Skipped. Missing: {'; '.join(lacking)}." if lacking else "Not measured, out of time.")
         return
     from benchmarks import gpu_http, gpu_http_tables
-
-    def tell(findings: Sequence["gpu_http.Found"]) -> None:
-        section.markdown.clear()
-        section.figures.clear()
-        section.say(
-            f"images/s and ms, medians of {machine.rounds} rounds of {machine.http_seconds:g} s; closed loops of "
-            f"prepared requests from this machine, which has {usable_cpus()} CPUs. Every answer's label is compared "
-            "with that of the engine alone."
-        )
-        for found in findings:
-            section.figures[found.model.name] = gpu_http_tables.as_json(found)
-            section.say(f"### {found.model.name}, {found.model.precision}; {found.model.workload.description}")
-            section.table(
-                gpu_http_tables.service_heads(found, on_gpu=machine.device == "cuda"),
-                list(gpu_http_tables.service_rows(found)),
-            )
-            section.table(gpu_http_tables.HEADS, list(gpu_http_tables.load_rows(found)))
-            section.say(gpu_http_tables.verdict(found))
-            if found.unfinished:
-                section.say(f"{found.model.name}: {found.unfinished}.")
-        section.save()
 
     plan = gpu_http.Plan(
         provider=machine.provider,
@@ -774,64 +762,37 @@ def http(machine: Machine, section: Section) -> None:
         work=machine.work,
         used_bytes=(lambda: bytes_in_use("cuda")) if machine.device == "cuda" else None,
     )
+
+    def tell(found: Sequence[gpu_http.Found]) -> None:
+        gpu_http_tables.tell(section, plan, found)
+        section.save()
+
     for found in gpu_http.measure(plan, served_models(machine), tell):
         for fault in found.faults():
             section.expect(holds=False, otherwise=fault)
 
 
 def served_models(machine: Machine) -> list["gpu_http.Model"]:
-    """The default bundle and small pictures; a network with random weights and photographs."""
+    """The default bundle for small pictures; for photographs a network with random weights, on a GPU in half precision.
+
+    The engines that give the right answers are gone before any service starts.
+    """
+    from benchmarks import gpu_http_models
     from benchmarks.serving.__main__ import PHOTOGRAPHS, small_kind
 
-    small = machine.open(machine.bundle)
     name = PHOTOGRAPHIC if PHOTOGRAPHIC in machine.variants else next(iter(machine.variants))
-    kind = replace(PHOTOGRAPHS[0], pool=4) if machine.quick else PHOTOGRAPHS[0]
-    bundle, precision = knowing_bundle(machine, name, kind)
-    large = machine.open(bundle, precision=precision)
-    return [
-        served_model(machine, SMALL, machine.bundle, small, small_kind(small.spec)),
-        served_model(machine, name, bundle, large, kind),
-    ]
-
-
-def served_model(machine: Machine, name: str, bundle: Path, engine: Engine, kind: "Kind") -> "gpu_http.Model":
-    """Its pictures with the answers of the engine alone, which is gone before any service starts."""
-    from benchmarks import gpu_http
-    from benchmarks.serving.images import images
-    from benchmarks.serving.workloads import prepare
-
-    files = images(kind, engine.spec.channels, machine.work)
-    workload = prepare(kind, files, engine.spec, decoder(engine.spec), engine.run, machine.work)
-    return gpu_http.Model(name, bundle, engine.precision, workload, rates_without_http(machine.figures, name))
-
-
-def knowing_bundle(machine: Machine, name: str, kind: "Kind") -> tuple[Path, str]:
-    """Random weights with a head that tells the pictures of `kind` apart, and its precision: half on a GPU."""
-    from benchmarks.serving.bundles import prototypes
-    from benchmarks.serving.images import images
-
     precision = "fp32" if machine.device == "cpu" else "fp16"
     model, spec = random_mixer(machine.variants[name]), spec_of(name, machine.variants[name])
-    patches = [decoder(spec)(file) for file in images(kind, spec.channels, machine.work)]
-    with torch.inference_mode():
-        model.head = prototypes(model.embed(torch.from_numpy(np.stack(patches))), spec.num_classes)
-    folder = machine.work / f"{name.replace('/', '-')}-served"
-    folder.mkdir()
-    write_graph(model, folder / f"{precision}.onnx", precision)
-    write_metadata(folder / f"{precision}.onnx", spec, precision)
-    return folder, precision
-
-
-def rates_without_http(figures: Mapping[str, dict[str, Any]], name: str) -> dict[str, float]:
-    """images/s of the engine and of bare threads, from the sections that have run and measured this model."""
-    rates: dict[str, float] = {}
-    whole_paths = figures.get("end_to_end", {}).get(name)
-    if whole_paths is not None:
-        rates["the engine"] = max(row["images_s"] for row in whole_paths["model"])
-        rates["decoding and the model in bare threads"] = whole_paths["ceiling"]["images_s"]
-    by_size = figures.get("throughput", {}).get(name, {}).get("images_s", {})
-    engine = [rate for ways in by_size.values() for way, rate in ways.items() if way.startswith(FROM_HOST)]
-    return {"the engine": max(engine), **rates} if engine else rates
+    kind = replace(PHOTOGRAPHS[0], pool=4) if machine.quick else PHOTOGRAPHS[0]
+    bundle = gpu_http_models.knowing_bundle(model, spec, kind, decoder(spec), precision, machine.work)
+    small, large = machine.open(machine.bundle), machine.open(bundle, precision=precision)
+    return [
+        gpu_http_models.served(title, folder, engine, images, decoder(engine.spec), machine.work, machine.figures)
+        for title, folder, engine, images in (
+            (SMALL, machine.bundle, small, small_kind(small.spec)),
+            (name, bundle, large, kind),
+        )
+    ]
 
 
 SECTIONS: dict[str, Callable[[Machine, Section], None]] = {
@@ -897,20 +858,15 @@ def machine_for(options: argparse.Namespace) -> Iterator[Machine]:
             bundle=options.bundle,
             work=Path(folder),
             variants=chosen,
-            batch_sizes=(1, 2) if options.quick else numbers(options.batch_sizes),
+            batch_sizes=(1, 2) if options.quick else options.batch_sizes,
             seconds=QUICK_SECONDS if options.quick else options.seconds or SECONDS,
             http_seconds=QUICK_HTTP_SECONDS if options.quick else options.seconds or HTTP_SECONDS,
             rounds=1 if options.quick else options.rounds,
-            workers=(1, 2) if options.quick else numbers(options.workers),
-            connections=(2, 4) if options.quick else numbers(options.connections),
+            workers=(1, 2) if options.quick else options.workers,
+            connections=(2, 4) if options.quick else options.connections,
             until=until,
             wheels=options.wheels,
         )
-
-
-def numbers(flag: str) -> tuple[int, ...]:
-    """Separated by commas."""
-    return tuple(map(int, flag.split(",")))
 
 
 def main(options: argparse.Namespace) -> int:

@@ -3,15 +3,44 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
-from benchmarks.gpu_http import BUSY_CLIENT, Found
+from app.system.cpu_limits import usable_cpus
+from benchmarks.gpu_http import BUSY_CLIENT, Found, Plan
 
 MEBIBYTE = 1 << 20
 HEADS = (
     "workers", "connections", "images/s", "p50, ms", "p99, ms", "service, CPUs", "client, CPUs", "images a run", "note",
 )  # fmt: skip
 Row = Sequence[object]
+
+
+class Section(Protocol):
+    """The part of a section of gpu.py that is filled here."""
+
+    figures: dict[str, Any]
+    markdown: list[str]
+
+    def say(self, line: str) -> None: ...
+
+    def table(self, heads: Row, rows: Sequence[Row]) -> None: ...
+
+
+def tell(section: Section, plan: Plan, findings: Sequence[Found]) -> None:
+    """Everything that was found so far, in place of what was told before."""
+    section.markdown.clear()
+    section.figures.clear()
+    section.say(
+        f"Medians of up to {plan.rounds} rounds of {plan.seconds:g} s, all services of a model in turn; closed loops "
+        f"of prepared requests from the same machine, which has {usable_cpus()} CPUs. The label of every answer is "
+        "compared with that of the engine alone."
+    )
+    for found in findings:
+        section.figures[found.model.name] = as_json(found)
+        section.say(f"### {found.model.name}, {found.model.precision}; {found.model.workload.description}")
+        section.table(service_heads(found, on_gpu=plan.used_bytes is not None), list(service_rows(found)))
+        section.table(HEADS, list(load_rows(found)))
+        section.say(" ".join([verdict(found), *([f"{found.unfinished}."] if found.unfinished else [])]))
 
 
 def load_rows(found: Found) -> Iterator[Row]:

@@ -63,6 +63,7 @@ class ClientProcesses:
             subprocess.Popen(
                 [sys.executable, "-c", _COMMAND],
                 env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the process that ends them
             )
             for _ in range(count)
         ]  # fmt: skip
