@@ -15,10 +15,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -31,7 +33,7 @@ from app.system.cpu_limits import usable_cpus
 from benchmarks.fleet.observed import batches
 from benchmarks.overload.client_processes import ClientProcesses, Seen
 from benchmarks.overload.loops import Terms
-from benchmarks.overload.requests import Request, requests_of
+from benchmarks.overload.requests import REFUSALS, Request, requests_of
 from benchmarks.serving.configurations import OURS, Configuration
 from benchmarks.serving.environments import ROOT
 from benchmarks.serving.processes import adopt_orphans, descendants, end_all, memory_bytes
@@ -78,7 +80,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Load:
-    """One closed loop in one round. CPUs are averages over the window; `client_most`: of the busiest process."""
+    """One closed loop in one round. CPUs are averages over the window; `client_most`: of the busiest process.
+
+    `answered`, `wrong` (200s) and `failed` (other statuses; 0: no answer) are of all that was asked, not of the window.
+    """
 
     rate_s: float
     p50_ms: float
@@ -88,6 +93,7 @@ class Load:
     client_most: float
     clients: int
     images_a_run: float
+    answered: int
     wrong: int
     failed: Mapping[int, int]
 
@@ -108,7 +114,7 @@ class Found:
 
     model: Model
     services: dict[int, Started] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
     loads: dict[tuple[int, int], list[Load]] = field(default_factory=dict)
     grown_bytes: int = 0
     unfinished: str = ""
@@ -126,15 +132,22 @@ class Found:
         return max(cells, key=lambda cell: self.rate_s(*cell), default=None)
 
     def faults(self) -> list[str]:
-        """What no service may do, each in words. That it refuses is told in the table."""
-        lines = [f"{self.model.name}, {workers} workers: {words}" for workers, words in self.refused.items()]
+        """What no service may do, each in words. That it refuses requests is told in the table."""
+        lines = [f"{self.model.name}, {workers} workers: {why}" for workers, why in self.failures.items()]
         for (workers, connections), loads in self.loads.items():
             where = f"{self.model.name}, {workers} workers, {connections} connections"
             if wrong := sum(load.wrong for load in loads):
-                lines.append(f"{where}: {wrong} answers with another label than the bare path's")
-            if not all(load.rate_s for load in loads):
-                lines.append(f"{where}: a window without an answer")
+                lines.append(f"{where}: {wrong} answers with another label than the engine's")
+            failed = added(load.failed for load in loads)
+            lines += [f"{where}: {words(status, failed[status])}" for status in failed if status not in REFUSALS]
+            if not all(load.answered for load in loads):
+                lines.append(f"{where}: nothing was answered")
         return lines
+
+
+def words(status: int, count: int) -> str:
+    """Requests that were not answered with 200."""
+    return f"{count} with {f'status {status}' if status else 'no answer'}"
 
 
 def measure(plan: Plan, models: Sequence[Model], tell: Callable[[Sequence[Found]], None]) -> list[Found]:
@@ -160,11 +173,12 @@ def _measure_model(plan: Plan, found: Found, clients: ClientProcesses, tell: Cal
             try:
                 found.services[workers] = _started(stack, plan, found.model, workers)
             except (StartFailed, ValueError, OSError) as error:
-                found.refused[workers] = str(error)
+                found.failures[workers] = f"it does not start: {error}"
             tell()
         before = _in_use(plan, found)
         _load_in_turns(plan, found, clients, tell)
         found.grown_bytes = _in_use(plan, found) - before
+        tell()
 
 
 def _in_use(plan: Plan, found: Found) -> int:
@@ -178,14 +192,18 @@ def _load_in_turns(plan: Plan, found: Found, clients: ClientProcesses, tell: Cal
     requests = requests_of(found.model.workload, "raw", 1000 * _DEADLINE_S)
     for number in range(plan.rounds):
         in_turn = list(found.services) if number % 2 == 0 else list(reversed(found.services))
-        for connections in plan.connections:
-            for workers in in_turn:
-                if plan.out_of_time():
-                    found.unfinished = f"out of time in round {number + 1} of {plan.rounds}"
-                    return
+        for connections, workers in product(plan.connections, in_turn):
+            if plan.out_of_time():
+                found.unfinished = f"out of time in round {number + 1} of {plan.rounds}"
+                return
+            if workers in found.failures:
+                continue
+            try:
                 load = _loaded(plan, found.services[workers], clients, requests, connections, number)
                 found.loads.setdefault((workers, connections), []).append(load)
-                tell()
+            except (ValueError, OSError) as error:
+                found.failures[workers] = f"lost in round {number + 1} with {connections} connections: {error}"
+            tell()
 
 
 def _loaded(
@@ -210,9 +228,6 @@ def load_of(seen: Sequence[Seen], images_a_run: float) -> Load:
     """What several client processes saw, together."""
     latencies_ms = 1000 * np.concatenate([one.latencies_s for one in seen])
     p50, p99 = np.percentile(latencies_ms, [50, 99]) if latencies_ms.size else (math.nan, math.nan)
-    failed: dict[int, int] = {}
-    for status, count in (item for one in seen for item in one.failed.items()):
-        failed[status] = failed.get(status, 0) + count
     return Load(
         rate_s=sum(one.latencies_s.size / one.seconds for one in seen),
         p50_ms=float(p50),
@@ -222,9 +237,18 @@ def load_of(seen: Sequence[Seen], images_a_run: float) -> Load:
         client_most=max(one.used.client for one in seen),
         clients=len(seen),
         images_a_run=images_a_run,
+        answered=sum(one.answered for one in seen),
         wrong=sum(one.wrong for one in seen),
-        failed=failed,
+        failed=added(one.failed for one in seen),
     )
+
+
+def added(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """Counts by status, of all together."""
+    total: Counter[int] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))
 
 
 def _clients(connections: int, cpus: int | None = None) -> int:
@@ -314,13 +338,17 @@ def leaving_nothing() -> Iterator[None]:
     """Whatever ends what is inside, every process that it started is ended, too; SIGTERM ends it as Ctrl-C does."""
     adopt_orphans()
     spared = frozenset(descendants(os.getpid()))
-    before = signal.signal(signal.SIGTERM, _leave)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # until all is ended
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)  # until all is ended
         end_all(spared)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from app.system.cpu_limits import usable_cpus
-from benchmarks.gpu_http import BUSY_CLIENT, Found, Plan
+from benchmarks.gpu_http import BUSY_CLIENT, Found, Plan, added, words
 
 MEBIBYTE = 1 << 20
 HEADS = (
@@ -40,7 +40,9 @@ def tell(section: Section, plan: Plan, findings: Sequence[Found]) -> None:
         section.say(f"### {found.model.name}, {found.model.precision}; {found.model.workload.description}")
         section.table(service_heads(found, on_gpu=plan.used_bytes is not None), list(service_rows(found)))
         section.table(HEADS, list(load_rows(found)))
-        section.say(" ".join([verdict(found), *([f"{found.unfinished}."] if found.unfinished else [])]))
+        section.say(f"{verdict(found)} Memory grew by {found.grown_bytes / MEBIBYTE:,.0f} MiB under all loads.")
+        if found.unfinished:
+            section.say(f"{found.model.name}: {found.unfinished}.")
 
 
 def load_rows(found: Found) -> Iterator[Row]:
@@ -64,17 +66,16 @@ def load_rows(found: Found) -> Iterator[Row]:
 
 def note(found: Found, workers: int, connections: int) -> str:
     """Why a figure may be less than the service can do, or was not all there was."""
-    loads, words = found.loads[workers, connections], []
+    loads, notes = found.loads[workers, connections], []
     most = found.of(workers, connections, lambda load: load.client_most)
     if most > BUSY_CLIENT:
-        words.append(f"the client is busy: {most:.0%} of a core")
-    failed: dict[int, int] = {}
-    for status, count in (item for load in loads for item in load.failed.items()):
-        failed[status] = failed.get(status, 0) + count
-    words += [f"{count} with {f'status {status}' if status else 'no answer'}" for status, count in failed.items()]
+        notes.append(f"the client is busy: {most:.0%} of a core")
+    notes += [words(status, count) for status, count in added(load.failed for load in loads).items()]
     if wrong := sum(load.wrong for load in loads):
-        words.append(f"{wrong} wrong")
-    return ", ".join(words)
+        notes.append(f"{wrong} wrong")
+    if not all(load.rate_s for load in loads):
+        notes.append("a window without an answer")
+    return ", ".join(notes)
 
 
 def service_heads(found: Found, *, on_gpu: bool) -> Row:
@@ -100,12 +101,15 @@ def service_rows(found: Found) -> Iterator[Row]:
 def verdict(found: Found) -> str:
     """Which number of workers is best, in a sentence."""
     best = found.best()
-    if best is None:
+    if best is None or not found.rate_s(*best):
         return "Nothing was measured."
-    words = f"Best: {best[0]} worker{'s' if best[0] > 1 else ''}, {found.rate_s(*best):,.0f} images/s"
+    first = f"Best: {best[0]} worker{'s' if best[0] > 1 else ''}, {found.rate_s(*best):,.0f} images/s"
     others = [(workers, own) for workers in found.services if workers != best[0] and (own := found.best(workers))]
-    ratios = [f"{workers} reach {found.rate_s(*own) / found.rate_s(*best):.2f} of it" for workers, own in others]
-    return f"{words} over {best[1]} connections{''.join(f'; {one}' for one in ratios)}."
+    ratios = [
+        f"{workers} reach{'es' if workers == 1 else ''} {found.rate_s(*own) / found.rate_s(*best):.2f} of it"
+        for workers, own in others
+    ]
+    return f"{first} over {best[1]} connections{''.join(f'; {one}' for one in ratios)}."
 
 
 def as_json(found: Found) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def as_json(found: Found) -> dict[str, Any]:
         "images_s_without_http": dict(found.model.without_http),
         "unfinished": found.unfinished,
         "grown_bytes": found.grown_bytes,
-        "refused": found.refused,
+        "failures": found.failures,
         "services": {
             workers: {"startup_s": one.startup_s, "memory_bytes": one.memory_bytes}
             for workers, one in found.services.items()

@@ -44,11 +44,13 @@ class Share:
 class Seen:
     """What one process saw. `latencies_s`: of the 200s that came in its window, which was `seconds` long.
 
-    `wrong`: 200 with another label; `failed`: all other statuses (0: no answer), both of the whole load. `used`: CPUs.
+    Of the whole load, `answered`: 200s; `wrong`: those with another label; `failed`: other statuses (0: no answer).
+    `used`: CPUs.
     """
 
     seconds: float
     latencies_s: NDArray[np.float64]
+    answered: int
     wrong: int
     failed: dict[int, int]
     used: Used
@@ -137,6 +139,7 @@ def seen(observed: Observed) -> Seen:
     return Seen(
         observed.end - observed.start,
         np.array([one.latency_s for one in inside if one.status == RIGHT_STATUS]),
+        statuses[RIGHT_STATUS],
         sum(one.status == RIGHT_STATUS and not one.right for one in observed.tickets),
         {status: count for status, count in statuses.items() if status != RIGHT_STATUS},
         observed.used,
