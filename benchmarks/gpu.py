@@ -200,7 +200,7 @@ ON_DEVICE = "ONNX Runtime, bound"
 SMALL = "the default bundle"
 PHOTOGRAPHIC = "S/16"  # with random weights, the one that is served, too
 SECONDS, HTTP_SECONDS = 0.25, 2.0
-QUICK_SECONDS, QUICK_HTTP_SECONDS = 0.002, 0.1
+QUICK_SECONDS, QUICK_HTTP_SECONDS = 0.002, 0.3
 
 
 @dataclass

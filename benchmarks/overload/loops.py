@@ -68,18 +68,17 @@ def closed_loop(
 
     It ends early where every connection breaks, as when nobody listens any more.
     """
-    start = clock() + terms.lead_in_s
-    observed = Observed(start, start + terms.seconds)
     broken = 0
 
     def ask() -> None:
-        now = clock()
-        if now >= observed.end:
-            return
-        ticket = Ticket(rng.choice(requests), now)
-        ticket.sent = now
+        ticket = Ticket(rng.choice(requests), clock())
+        ticket.sent = ticket.due
         observed.tickets.append(ticket)
         client.send(ticket, ticket.request.content)
+
+    def ask_again() -> None:
+        if clock() < observed.end:
+            ask()
 
     def heard(ticket: Ticket, status: int, _: bytes, body: bytes) -> None:
         nonlocal broken
@@ -87,10 +86,12 @@ def closed_loop(
         if status == BROKEN:  # a connection may break while it is asked for: asking again from here would never end
             broken += 1
         else:
-            ask()
+            ask_again()
 
     client = Client(port, heard, terms.most_connections)
     with no_collection():
+        start = clock() + terms.lead_in_s
+        observed = Observed(start, start + terms.seconds)
         for _ in range(terms.connections):
             ask()
         window = _Window(observed, processor)
@@ -99,7 +100,7 @@ def closed_loop(
             client.poll(_IDLE_S)
             again, broken = broken, 0
             for _ in range(again):
-                ask()
+                ask_again()
         window.look(clock())
     client.close()
     return observed
