@@ -749,6 +749,7 @@ def http(machine: Machine, section: Section) -> None:
         section.verdict = "skipped"
         section.figures["skipped"] = lacking or "out of time"
         section.say(f"Skipped. Missing: {'; '.join(lacking)}." if lacking else "Not measured, out of time.")
+        print(section.markdown[0], file=sys.stderr)
         return
     from benchmarks import gpu_http, gpu_http_tables
 

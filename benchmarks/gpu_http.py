@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -290,6 +291,7 @@ def _configuration(plan: Plan, model: Model, workers: int) -> Configuration:
         "MIXER_WORKERS": str(workers),
         "MIXER_LOG_LEVEL": "warning",
         "PYTHONPATH": os.pathsep.join(_import_path(plan.work)),
+        "LD_LIBRARY_PATH": os.pathsep.join(_library_path()),
         **{name: value for name, value in os.environ.items() if name.startswith(_DEVICES)},
     }
     return Configuration(OURS, OURS, command, variables)
@@ -319,6 +321,17 @@ def _import_path(work: Path) -> list[str]:
     beside_this_file = Path(__file__).resolve().parent
     own = [str(Path(entry).resolve()) for entry in sys.path if entry]
     return [str(ROOT), *_about_the_package(work), *(entry for entry in own if Path(entry) != beside_this_file)]
+
+
+def _library_path() -> list[str]:
+    """Where CUDA's libraries lie: in wheels that torch brings and loads.
+
+    The service does without torch, and ONNX Runtime looks for them in its own site-packages alone.
+    """
+    spec = find_spec("nvidia")
+    homes = [Path(home) for home in (spec.submodule_search_locations if spec else None) or []]
+    folders = sorted(str(folder) for home in homes for folder in home.glob("*/lib") if folder.is_dir())
+    return [*folders, *filter(None, [os.environ.get("LD_LIBRARY_PATH", "")])]
 
 
 def _about_the_package(work: Path) -> list[str]:

@@ -45,12 +45,17 @@ def tell(section: Section, plan: Plan, findings: Sequence[Found]) -> None:
             section.say(f"{found.model.name}: {found.unfinished}.")
 
 
+def shown_rate(rate_s: float) -> str:
+    """With a decimal where it is low."""
+    return f"{rate_s:,.0f}" if rate_s >= 100 else f"{rate_s:.1f}"
+
+
 def load_rows(found: Found) -> Iterator[Row]:
     """A row for every cell that has a load; the best rate is bold."""
     best = found.best()
     for workers, connections in sorted(found.loads, key=lambda cell: (cell[1], cell[0])):
         loads = found.loads[workers, connections]
-        rate = f"{found.rate_s(workers, connections):,.0f}"
+        rate = shown_rate(found.rate_s(workers, connections))
         values = [
             found.of(workers, connections, value)
             for value in (
@@ -95,7 +100,7 @@ def service_rows(found: Found) -> Iterator[Row]:
         rate = found.rate_s(*own)
         processor_ms = 1000 * found.of(*own, lambda load: load.server_cpus) / rate if rate else math.nan
         against = (f"{rate / other:.2f}" for other in found.model.without_http.values())
-        yield *costs, f"{rate:,.0f}", own[1], f"{processor_ms:.2f}", *against
+        yield *costs, shown_rate(rate), own[1], f"{processor_ms:.2f}", *against
 
 
 def verdict(found: Found) -> str:
@@ -103,7 +108,7 @@ def verdict(found: Found) -> str:
     best = found.best()
     if best is None or not found.rate_s(*best):
         return "Nothing was measured."
-    first = f"Best: {best[0]} worker{'s' if best[0] > 1 else ''}, {found.rate_s(*best):,.0f} images/s"
+    first = f"Best: {best[0]} worker{'s' if best[0] > 1 else ''}, {shown_rate(found.rate_s(*best))} images/s"
     others = [(workers, own) for workers in found.services if workers != best[0] and (own := found.best(workers))]
     ratios = [
         f"{workers} reach{'es' if workers == 1 else ''} {found.rate_s(*own) / found.rate_s(*best):.2f} of it"

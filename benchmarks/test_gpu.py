@@ -155,7 +155,9 @@ def test_without_its_packages_http_alone_is_skipped(
     assert content["http"]["skipped"] == ["no_such: no-such"]
     assert [content[name]["verdict"] for name in ("surroundings", "http")] == ["ok", "skipped"]
     assert "Skipped. Missing: no_such: no-such." in (tmp_path / "gpu.md").read_text()
-    assert "http: skipped" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "http: skipped" in captured.out
+    assert captured.err == "Skipped. Missing: no_such: no-such.\n"
 
 
 def test_the_packages_of_http_are_those_that_the_service_needs(gpu: ModuleType):

@@ -200,6 +200,18 @@ def test_a_service_finds_its_packages_where_the_script_does_and_its_version_wher
     assert told.metadata["Name"] == "mixer-serve"
 
 
+def test_a_service_finds_the_libraries_of_cuda_beside_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime may lie in another folder, where it looks for them in vain."""
+    for folder in ("one/nvidia/cu13/lib", "one/nvidia/cu13/include", "two/nvidia/cudnn/lib"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "one"), str(tmp_path / "two")])
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/cuda/lib64")
+    assert gpu_http._library_path() == [
+        str(tmp_path / "one/nvidia/cu13/lib"), str(tmp_path / "two/nvidia/cudnn/lib"), "/usr/local/cuda/lib64",
+    ]  # fmt: skip
+
+
 PROGRAM = """
 import signal, subprocess, sys
 from pathlib import Path
