@@ -180,7 +180,7 @@ from model.spec import ModelSpec, Network, Source
 from model.weights.config import VARIANTS, MixerConfig
 
 if TYPE_CHECKING:  # what it imports may be missing
-    from benchmarks import gpu_http
+    from benchmarks.gpu_http_services import Model
 
 Patches = NDArray[np.uint8]  # of one picture: [S, P*P*C]
 Logits = NDArray[np.float32]  # of a batch: [n, K]
@@ -751,9 +751,9 @@ def http(machine: Machine, section: Section) -> None:
         section.say(f"Skipped. Missing: {'; '.join(lacking)}." if lacking else "Not measured, out of time.")
         print(section.markdown[0], file=sys.stderr)
         return
-    from benchmarks import gpu_http, gpu_http_tables
+    from benchmarks import gpu_http, gpu_http_services, gpu_http_tables
 
-    plan = gpu_http.Plan(
+    plan = gpu_http_services.Plan(
         provider=machine.provider,
         workers=machine.workers,
         connections=machine.connections,
@@ -773,7 +773,7 @@ def http(machine: Machine, section: Section) -> None:
             section.expect(holds=False, otherwise=fault)
 
 
-def served_models(machine: Machine) -> list["gpu_http.Model"]:
+def served_models(machine: Machine) -> list["Model"]:
     """The default bundle for small pictures; for photographs a network with random weights, on a GPU in half precision.
 
     The engines that give the right answers are gone before any service starts.

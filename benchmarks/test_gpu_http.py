@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import gpu_http, gpu_http_tables
-from benchmarks.gpu_http import Found, Load, Model, Plan, Started, load_of
+from benchmarks import gpu_http, gpu_http_services, gpu_http_tables
+from benchmarks.gpu_http import Found, Load, load_of
 from benchmarks.gpu_http_models import BARE_THREADS, ENGINE, rates_without_http
+from benchmarks.gpu_http_services import Model, Plan, Started
 from benchmarks.overload.client_processes import Seen
 from benchmarks.overload.processor import Used
 from benchmarks.serving.cells import Kind
@@ -172,7 +173,7 @@ def test_after_the_time_limit_no_model_is_begun_and_a_service_lost_costs_only_it
 
 def test_a_service_is_told_provider_workers_and_which_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    service = gpu_http._configuration(plan(tmp_path), found({}).model, 4)
+    service = gpu_http_services.configuration(plan(tmp_path), found({}).model, 4)
     assert service.command[-6:] == (sys.executable, "-m", "cli", "serve", "--port", "{port}")
     assert {name: service.variables[name] for name in ("MIXER_PROVIDER", "MIXER_WORKERS", "MIXER_PRECISION")} == {
         "MIXER_PROVIDER": "cuda", "MIXER_WORKERS": "4", "MIXER_PRECISION": "fp16",
@@ -186,15 +187,15 @@ def test_a_service_finds_its_packages_where_the_script_does_and_its_version_wher
 ) -> None:
     script_folder = str(ROOT / "benchmarks")
     monkeypatch.setattr(sys, "path", [script_folder, "site", *sys.path])
-    installed = gpu_http._import_path(tmp_path)
+    installed = gpu_http_services.import_path(tmp_path)
     assert installed[:2] == [str(ROOT), str(Path("site").resolve())]
     assert script_folder not in installed
 
     def unknown(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(gpu_http, "version", unknown)
-    bare = gpu_http._import_path(tmp_path)
+    monkeypatch.setattr(gpu_http_services, "version", unknown)
+    bare = gpu_http_services.import_path(tmp_path)
     assert bare[0] == str(ROOT)
     (told,) = distributions(path=[bare[1]])
     assert told.metadata["Name"] == "mixer-serve"
@@ -207,7 +208,7 @@ def test_a_service_finds_the_libraries_of_cuda_beside_torch(tmp_path: Path, monk
     monkeypatch.setattr(sys, "path", [str(tmp_path / "one"), str(tmp_path / "two")])
     monkeypatch.delitem(sys.modules, "nvidia", raising=False)
     monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/cuda/lib64")
-    assert gpu_http._library_path() == [
+    assert gpu_http_services.library_path() == [
         str(tmp_path / "one/nvidia/cu13/lib"), str(tmp_path / "two/nvidia/cudnn/lib"), "/usr/local/cuda/lib64",
     ]  # fmt: skip
 
@@ -215,11 +216,11 @@ def test_a_service_finds_the_libraries_of_cuda_beside_torch(tmp_path: Path, monk
 PROGRAM = """
 import signal, subprocess, sys
 from pathlib import Path
-from benchmarks import gpu_http, test_gpu_http
+from benchmarks import gpu_http_services, test_gpu_http
 
 plan = test_gpu_http.plan(Path(sys.argv[1]))
-guard = gpu_http._configuration(plan, test_gpu_http.found({}).model, 1).command[:-6]
-with gpu_http.leaving_nothing():
+guard = gpu_http_services.configuration(plan, test_gpu_http.found({}).model, 1).command[:-6]
+with gpu_http_services.leaving_nothing():
     subprocess.Popen([*guard, "sh", "-c", "echo $$; exec sleep 600"], start_new_session=True)
     signal.pause()
 """

@@ -24,7 +24,7 @@ from app.engine.sessions import digest_of
 from app.errors import EngineError
 from app.system.allocator import malloc_trim
 
-LEAST_BYTES = 16 << 20  # of a graph: a smaller one is not worth a file
+LEAST_BYTES = 8 << 20  # of a graph: a smaller one is not worth a file
 _ROOM_SHARE = 3  # bytes that must be free for each of the graph's: measured, 2.1 at most
 _LEAST_WEIGHT_BYTES = 1024  # of one tensor in the file; smaller ones stay in the graph
 _GRAPH, _WEIGHTS, _WRITING = "graph.onnx", "weights", ".writing"
@@ -81,8 +81,15 @@ class MappedGraphs:
             raise
         finally:
             options.graph_optimization_level = level
-        weakref.finalize(session, os.close, in_use).atexit = False
+        weakref.finalize(session, self._let_go, mapped, in_use).atexit = False
         return session
+
+    def _let_go(self, mapped: Path, in_use: int) -> None:
+        """Of a session that is gone. The last one's file goes with it; what somebody looks at just now stays."""
+        with suppress(OSError), _locked(self._folder / _WRITING, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(mapped, ignore_errors=True)
+        os.close(in_use)
 
     def _write(self, path: Path, mapped: Path, providers: Providers) -> None:
         """Raises EngineError where there is too little room; OSError; whatever ONNX Runtime raises."""
@@ -108,7 +115,7 @@ class MappedGraphs:
             malloc_trim()
 
     def _remove_unused(self) -> None:
-        """Those of graphs that no session has open any more, as after a reload."""
+        """Those of graphs that no session has open any more, as where the last process was killed."""
         for folder in self._folder.iterdir():
             if folder.is_dir():
                 with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB, os.O_RDONLY):

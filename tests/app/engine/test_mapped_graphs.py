@@ -3,6 +3,7 @@
 import gc
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,6 +46,18 @@ before = anonymous()
 session = runtime.open(graph, CpuThreads().session_options(), [("CPUExecutionProvider", {})])
 session.run(None, {"x": np.ones((1, %d), np.float32)})
 print(anonymous() - before)
+"""
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from app.engine.mapped_graphs import MappedGraphs
+from app.engine.session import CpuThreads
+graph, folder = map(Path, sys.argv[1:])
+options = CpuThreads().session_options()
+session = MappedGraphs(folder, least_bytes=0).runtime.open(graph, options, [("CPUExecutionProvider", {})])
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -113,11 +126,12 @@ def test_it_is_written_once(tmp_path: Path, opened: Opened) -> None:
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="tells no process's memory")
 def test_the_weights_are_no_processs_own_memory(tmp_path: Path, opened: Opened) -> None:
     path = product(tmp_path / "a.onnx", side=SIDE)
-    opened.session(path)
+    kept = opened.session(path)
     mapped, alone = (_anonymous_bytes(path, folder) for folder in (opened.folder, tmp_path / "none"))
     weights = 4 * SIDE * SIDE
     assert alone > weights
     assert mapped < weights / 4
+    assert kept
 
 
 def _anonymous_bytes(path: Path, folder: Path) -> int:
@@ -141,8 +155,10 @@ def test_so_is_one_on_a_gpu(tmp_path: Path, opened: Opened) -> None:
 def test_so_is_one_whose_weights_lie_in_another_file(tmp_path: Path, opened: Opened) -> None:
     path = product(tmp_path / "a.onnx")
     onnx.save(onnx.load(path), tmp_path / "b.onnx", save_as_external_data=True, location="weights", size_threshold=0)
-    assert answer(opened.session(tmp_path / "b.onnx")) == answer(opened.session(path))
-    assert len(opened.graphs()) == 2  # of the one
+    assert answer(opened.session(tmp_path / "b.onnx")) == answer(
+        ONNX_RUNTIME.open(path, CpuThreads().session_options(), CPU)
+    )
+    assert opened.graphs() == []
 
 
 def test_where_there_is_too_little_room_it_is_opened_as_ever_with_a_warning(
@@ -177,17 +193,27 @@ def test_what_is_no_graph_is_told_as_ever_and_not_twice(
     assert opened.graphs() == []
 
 
-def test_of_graphs_that_nobody_has_open_any_more_nothing_is_left_once_another_is_written(
-    tmp_path: Path, opened: Opened
-) -> None:
-    kept, gone = (opened.session(product(tmp_path / f"{seed}.onnx", seed)) for seed in (0, 1))
-    assert len(opened.graphs()) == 4
+def test_with_the_last_session_of_a_graph_its_file_goes_and_no_other(tmp_path: Path, opened: Opened) -> None:
+    kept, gone, other = (opened.session(product(tmp_path / f"{seed}.onnx", seed)) for seed in (0, 1, 1))
     expected = answer(kept)
+    assert len(opened.graphs()) == 4
     del gone
     gc.collect()
-    opened.session(product(tmp_path / "2.onnx", 2))
     assert len(opened.graphs()) == 4
+    del other
+    gc.collect()
+    assert len(opened.graphs()) == 2
     assert answer(kept) == expected
+
+
+def test_what_killed_processes_have_left_goes_once_another_graph_is_written(tmp_path: Path, opened: Opened) -> None:
+    path = product(tmp_path / "a.onnx")
+    command = (sys.executable, "-c", KILLED, str(path), str(opened.folder))
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert len(opened.graphs()) == 2
+    kept = opened.session(product(tmp_path / "b.onnx", 1))
+    assert len(opened.graphs()) == 2
+    assert answer(kept)
 
 
 def test_what_a_killed_process_had_begun_to_write_is_written_anew(tmp_path: Path, opened: Opened) -> None:
@@ -197,9 +223,10 @@ def test_what_a_killed_process_had_begun_to_write_is_written_anew(tmp_path: Path
     begun = opened.folder / f"{digest.hex()}.new"
     begun.mkdir()
     (begun / "graph.onnx").write_bytes(b"half")
-    opened.session(path)
+    kept = opened.session(path)
     assert not begun.exists()
     assert len(opened.graphs()) == 2
+    assert answer(kept)
 
 
 def test_the_options_are_left_as_they_were(tmp_path: Path, opened: Opened) -> None:
