@@ -26,7 +26,8 @@ from app.engine.engine import Engine, EngineOptions, open_engine
 from app.errors import StartError
 from benchmarks.agreement import agreement, probabilities
 from benchmarks.decode_libraries import tables, workloads
-from benchmarks.decode_libraries.libraries import TODAY, Library, Missing, libraries
+from benchmarks.decode_libraries.libraries import Missing, libraries
+from benchmarks.decode_libraries.paths import TODAY, Library
 from benchmarks.decode_libraries.workloads import Workload
 from benchmarks.serving.environments import ROOT, NotInstalled, prepare
 from cli.bench.stopwatch import Candidate, Measured, measure
@@ -124,7 +125,7 @@ def print_speed(engines: dict[str, Engine], options: argparse.Namespace) -> None
     paths = workloads.photographs(options.pictures, options.most)
     for workload in chosen(workloads.timed(*specs(engines), paths, options.cache), options.workloads):
         files = workload.files()
-        mine = [one for one in able if workload.kind in one.kinds]
+        mine = [one for one in able if one.can(workload.kind, workload.spec)]
         found = timed(mine, workload, files, options)
         print(f"\n### {workload.name}, {sum(map(len, files)) // len(files)} bytes on average\n\n{tables.SPEED_HEAD}")
         alone = {one.name: found[one.name, 1] for one in mine}
@@ -142,7 +143,7 @@ def timed(
     def candidate(one: Library, threads: int) -> Candidate[tuple[str, int]]:
         def work() -> float:
             for payload in files:
-                one.path(payload, workload.spec)
+                one.way(payload, workload.spec)
             return len(files)
 
         return Candidate((one.name, threads), work, threads)
@@ -160,8 +161,8 @@ def print_answers(engines: dict[str, Engine], options: argparse.Namespace) -> No
     paths = workloads.photographs(options.pictures, options.most)
     for workload in chosen(workloads.judged(*specs(engines), paths, options.cache), options.workloads):
         files, engine = workload.files(), engines[str(workload.bundle)]
-        mine = [one for one in able if workload.kind in one.kinds]
-        patches = {one.name: [one.path(payload, workload.spec) for payload in files] for one in mine}
+        mine = [one for one in able if one.can(workload.kind, workload.spec)]
+        patches = {one.name: [one.way(payload, workload.spec) for payload in files] for one in mine}
         answers = {name: np.stack([probabilities(engine, one) for one in made]) for name, made in patches.items()}
         print(f"\n### {workload.name}: {workload.bundle} in int8, {len(files)} pictures\n\n{tables.ANSWERS_HEAD}")
         for name, own in answers.items():

@@ -10,9 +10,9 @@ from PIL import Image
 
 from benchmarks.agreement import agreement
 from benchmarks.decode_libraries import __main__ as bench
-from benchmarks.decode_libraries import libraries as decoders
-from benchmarks.decode_libraries import tables, workloads
-from benchmarks.decode_libraries.libraries import Library, Missing
+from benchmarks.decode_libraries import paths, tables, workloads
+from benchmarks.decode_libraries.libraries import Missing, libraries
+from benchmarks.decode_libraries.paths import Library
 from benchmarks.serving.environments import constraints
 from cli.bench.samples import scene
 from cli.bench.stopwatch import Measured
@@ -34,37 +34,45 @@ def file_of(width: int, height: int, kind: str, channels: int = 3) -> bytes:
 @pytest.mark.parametrize(("size", "kind"), [((500, 375), "JPEG"), ((1200, 800), "JPEG"), ((300, 260), "PNG")])
 def test_bare_pillow_makes_the_services_own_patches(size: tuple[int, int], kind: str):
     payload = file_of(*size, kind)
-    assert np.array_equal(decoders.pillow(payload, SPEC), decoders.today(payload, SPEC))
+    assert np.array_equal(paths.pillow(payload, SPEC), paths.today(payload, SPEC))
 
 
 def test_bare_pillow_leaves_what_is_more_than_a_central_square_to_the_service():
     spec = SPEC.model_copy(update={"channels": 1, "fit": Fit(background="black", frame="thing")})
     payload = file_of(240, 240, "PNG", channels=1)
-    assert not decoders.is_plain(spec)
-    assert np.array_equal(decoders.pillow(payload, spec), decoders.today(payload, spec))
+    assert not paths.is_plain(spec)
+    assert np.array_equal(paths.pillow(payload, spec), paths.today(payload, spec))
+
+
+def test_a_library_that_knows_a_central_square_alone_is_asked_for_no_more():
+    framed = SPEC.model_copy(update={"fit": Fit(background="black", frame="thing")})
+    any_fit = Library("a", "Pillow", ("PNG",), paths.today)
+    square = Library("b", "its own", ("PNG",), paths.today, any_fit=False)
+    assert [any_fit.can("PNG", SPEC), any_fit.can("PNG", framed), any_fit.can("JPEG", SPEC)] == [True, True, False]
+    assert [square.can("PNG", SPEC), square.can("PNG", framed)] == [True, False]
 
 
 def test_a_head_tells_the_services_scale_of_a_jpeg_alone():
-    assert decoders.head_of(file_of(1200, 800, "JPEG"), SPEC, bare=False) == decoders.Head(1200, 800, 2, is_jpeg=True)
-    assert decoders.head_of(file_of(1200, 800, "PNG"), SPEC, bare=True) == decoders.Head(1200, 800, 1, is_jpeg=False)
+    assert paths.head_of(file_of(1200, 800, "JPEG"), SPEC, bare=False) == paths.Head(1200, 800, 2, is_jpeg=True)
+    assert paths.head_of(file_of(1200, 800, "PNG"), SPEC, bare=True) == paths.Head(1200, 800, 1, is_jpeg=False)
 
 
 def test_a_head_is_refused_as_by_the_service_unless_bare(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(decoders, "LIMITS", decoders.DecodeLimits(1 << 20, 1000))
+    monkeypatch.setattr(paths, "LIMITS", paths.DecodeLimits(1 << 20, 1000))
     payload = file_of(100, 100, "PNG")
-    with pytest.raises(decoders.decoder.TooManyPixels, match="100 x 100 pixels; expected at most 1000"):
-        decoders.head_of(payload, SPEC, bare=False)
-    assert decoders.head_of(payload, SPEC, bare=True).width == 100
+    with pytest.raises(paths.decoder.TooManyPixels, match="100 x 100 pixels; expected at most 1000"):
+        paths.head_of(payload, SPEC, bare=False)
+    assert paths.head_of(payload, SPEC, bare=True).width == 100
 
 
 def test_a_box_in_whole_pixels_is_central():
-    assert decoders.whole_box(500, 375, 0.875) == (86, 23, 328, 329)
-    assert decoders.whole_box(300, 400, 1.0) == (0, 50, 300, 300)
+    assert paths.whole_box(500, 375, 0.875) == (86, 23, 328, 329)
+    assert paths.whole_box(300, 400, 1.0) == (0, 50, 300, 300)
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((4, 5), 1), ((4, 5, 3), 1), ((4, 5), 3), ((4, 5, 3), 3)])
 def test_pixels_get_the_channels_that_the_model_has(shape: tuple[int, ...], channels: int):
-    assert decoders._in_channels(np.zeros(shape, np.uint8), channels).shape == (4, 5, channels)
+    assert paths.in_channels(np.zeros(shape, np.uint8), channels).shape == (4, 5, channels)
 
 
 def test_a_library_that_is_not_installed_is_missing_alone(monkeypatch: pytest.MonkeyPatch):
@@ -76,8 +84,8 @@ def test_a_library_that_is_not_installed_is_missing_alone(monkeypatch: pytest.Mo
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    found = list(decoders.libraries())
-    assert next(one.name for one in found if isinstance(one, Library)) == decoders.TODAY
+    found = list(libraries())
+    assert next(one.name for one in found if isinstance(one, Library)) == paths.TODAY
     reasons = [one.reason for one in found if isinstance(one, Missing)]
     assert len(reasons) == 6
     assert reasons[0] == "simplejpeg: No module named 'simplejpeg'"
