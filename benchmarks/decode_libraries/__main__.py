@@ -1,12 +1,13 @@
 """Pillow, as it is used here, against the libraries that are picked for speed: a file to patches, in one thread.
 
-    python -m benchmarks.decode_libraries [--rounds 5] [--seconds 0.2] [--workloads 500x375] [--only kornia]
+    python -m benchmarks.decode_libraries [--rounds 21] [--seconds 0.08] [--workloads 500x375] [--only kornia]
     python -m benchmarks.decode_libraries --answers [--pictures FOLDER] [--most 60]
 
 Speed: all libraries in turn, round by round, for the three sizes of JPEG and three PNGs, at 28 pixels for fashion-mnist
 and at 224 as S/16 takes them, and for photographs as `clothes` does. It is by the time of a processor, as others may
-use the machine; then two threads at once. Each library comes behind the service's checks of the header, unless --bare.
-Answers: of the two bundles in int8, against today's path.
+use the machine; then beside a thread that is busy in Python: does a library let go of the interpreter's lock? Each
+library comes behind the service's checks of the header, unless --bare. Answers: of the two bundles in int8, against
+today's path.
 
 Runs itself again with the programs of .venv-bench/decoding, installed from benchmarks/constraints-decoding.txt where
 they are not. PyTurboJPEG takes Debian's libturbojpeg0. Prints Markdown.
@@ -16,8 +17,10 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -32,7 +35,7 @@ from benchmarks.decode_libraries.libraries import Missing, libraries
 from benchmarks.decode_libraries.paths import TODAY, Library
 from benchmarks.decode_libraries.workloads import Workload
 from benchmarks.serving.environments import ROOT, NotInstalled, prepare
-from cli.bench.stopwatch import Candidate, Measured, measure, rate
+from cli.bench.stopwatch import Candidate, Measured, measure
 from model.spec import ModelSpec
 
 ENVIRONMENT = "decoding"
@@ -64,8 +67,8 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--answers", action="store_true", help="compare answers; nothing is timed")
     parser.add_argument("--bare", action="store_true", help="libraries without the service's checks of the header")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.2, help="time of one measurement")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--seconds", type=float, default=0.08, help="time of one measurement")
     parser.add_argument("--workloads", nargs="+", default=[], metavar="WORDS", help="those whose name holds one")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help="libraries whose name holds one")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="photographs (default: those of examples/)")
@@ -73,8 +76,8 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=ROOT / "benchmarks" / "cache", help="drawn pictures, made once")
     parser.add_argument("--here", action="store_true", help="with the libraries of this environment")
     options = parser.parse_args(flags)
-    if options.rounds < 1 or options.seconds <= 0 or options.most < 1:
-        parser.error("--rounds, --seconds and --most must be positive")
+    if options.rounds < 2 or options.seconds <= 0 or options.most < 1:
+        parser.error("--rounds must be 2 or more, --seconds and --most positive")
     return options
 
 
@@ -129,10 +132,10 @@ def print_speed(engines: dict[str, Engine], options: argparse.Namespace) -> None
         files = workload.files()
         mine = [one for one in able if one.can(workload.kind, workload.spec)]
         found = timed(mine, workload, files, options)
-        both = {one.name: max(busy(one, workload, files, options.seconds) for _ in range(3)) for one in mine}
+        free = {one.name: free_share(work_of(one, workload, files), 2 * options.seconds) for one in mine}
         print(f"\n### {workload.name}, {sum(map(len, files)) // len(files)} bytes on average\n\n{tables.SPEED_HEAD}")
         for one in mine:
-            print(tables.speed_row(one.name, one.resize, found[one.name], found[TODAY], both[one.name]))
+            print(tables.speed_row(one.name, one.resize, found[one.name], found[TODAY], free[one.name]))
         names = tables.reaching(found, TODAY)
         print(f"\nAt least {tables.WANTED} times as fast: {', '.join(names) or 'none'}.", flush=True)
 
@@ -156,12 +159,27 @@ def timed(
     return measure(candidates, rounds=options.rounds, seconds=options.seconds, clock=time.process_time)
 
 
-def busy(one: Library, workload: Workload, files: Sequence[bytes], seconds: float) -> float:
-    """How many processors two threads keep busy: no more than one where the interpreter's lock is held meanwhile."""
-    used = time.process_time()
-    started = time.perf_counter()
-    rate(Candidate(one.name, work_of(one, workload, files), threads=2), seconds, time.perf_counter)
-    return (time.process_time() - used) / (time.perf_counter() - started)
+def free_share(work: Callable[[], float], seconds: float) -> float:
+    """How long another thread runs Python for each second that `work` computes: about 1, or 0 where it is kept out."""
+    done = threading.Event()
+    usual = sys.getswitchinterval()
+
+    def other() -> float:
+        while not done.is_set():
+            pass
+        return time.thread_time()
+
+    with ThreadPoolExecutor(1) as pool:
+        sys.setswitchinterval(1e-4)  # or each return to Python would leave the other 5 ms
+        future = pool.submit(other)
+        started = time.thread_time()
+        try:
+            while (elapsed := time.thread_time() - started) < seconds:
+                work()
+        finally:
+            done.set()
+            sys.setswitchinterval(usual)
+        return future.result() / elapsed
 
 
 def print_answers(engines: dict[str, Engine], options: argparse.Namespace) -> None:
