@@ -146,12 +146,17 @@ def _compare(ports: dict[str, int], connections: int, rounds: int, seconds: floa
         found = {name: measured(ports[name], connections, seconds, folder) for name in names}
         for name, one in found.items():
             ratios[name].append(Found(*(own / base for own, base in zip(one, found[OFF], strict=True))))
-        words = (f"{one.answers_per_s:.0f}/s, {one.p50_ms:.2f} ms, {one.cpu_us:.0f} us" for one in map(found.get, ports) if one)
+        words = (
+            f"{one.answers_per_s:.0f}/s, {one.p50_ms:.2f} ms, {one.cpu_us:.0f} us"
+            for one in map(found.get, ports)
+            if one
+        )
         print(f"| {number} | {' | '.join(words)} |", flush=True)
     print("\n| of no access log | answers/s | least and most | p50 | processor time |\n|---|---|---|---|---|")
     for name, each in ratios.items():
         rates, p50s, cpus = zip(*each, strict=True)
-        print(f"| {name} | {median(rates):.3f} | {min(rates):.3f} to {max(rates):.3f} | {median(p50s):.3f} | {median(cpus):.3f} |")
+        ends = f"{min(rates):.3f} to {max(rates):.3f}"
+        print(f"| {name} | {median(rates):.3f} | {ends} | {median(p50s):.3f} | {median(cpus):.3f} |")
 
 
 if __name__ == "__main__":

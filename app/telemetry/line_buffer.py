@@ -1,18 +1,18 @@
-"""Log lines on their way to a stream: most at once, those of an event loop's requests together with their neighbors.
+"""Log lines on their way to a stream: most at once, those of requests with others that come within a moment.
 
-Knows nothing of what a line says. Lines of one process keep their order. Several processes may share a pipe: what is
-written at once is no longer than what a pipe takes whole, or is a single line.
+Knows nothing of what a line says. Lines of one process keep their order. Processes may share a pipe: what is written
+at once is no longer than what a pipe takes whole, or is a single line.
 """
 
 import asyncio
 import logging
-import select
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from select import PIPE_BUF
 from typing import Any, Protocol, TextIO, runtime_checkable
 
-_LONGEST_WAIT_S = 0.01  # of a line in an event loop that does not stand still
+_LONGEST_WAIT_S = 0.01  # of a line, in an event loop that does not stand still
 
 
 @runtime_checkable
@@ -20,21 +20,39 @@ class LineFormatter(Protocol):
     """What a formatter must have so that a line can be made without a record."""
 
     def line(self, created: float, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:
-        """The same as `format` makes of a record with these values and these extra fields."""
+        """What `format` makes of a record with these values and these extra fields."""
 
 
-class BufferedHandler(logging.Handler):
-    """Writes each record at once, and before it whatever waits. What cannot be written is lost.
-
-    A full pipe holds the writer up, and with it the event loop: no more than one write's lines wait at any time.
-    """
+class LineBuffer:
+    """Collects lines, PIPE_BUF bytes at most, and writes them at once. What cannot be written is lost."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self.line: Callable[[float, str, str, str, Mapping[str, Any]], str] | None = None  # of its formatter
         self._stream = stream
         self._lines: list[str] = []
         self._bytes = 0
+
+    def write(self, line: str) -> None:
+        """Keep a line; write those before it where there is no room for all."""
+        length = len(line) if line.isascii() else len(line.encode(errors="backslashreplace"))
+        if self._bytes + length > PIPE_BUF:
+            self.flush()
+        self._lines.append(line)
+        self._bytes += length
+
+    def flush(self) -> None:
+        """Write what there is."""
+        lines, self._lines, self._bytes = self._lines, [], 0
+        if lines:
+            with suppress(OSError):
+                self._stream.write("".join(lines))
+
+
+class BufferedHandler(logging.StreamHandler[LineBuffer]):
+    """Writes each record at once, and what waits before it. A full pipe holds up who writes, as without a buffer."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(LineBuffer(stream))
+        self.line: Callable[[float, str, str, str, Mapping[str, Any]], str] | None = None  # of a LineFormatter
         self._loop: asyncio.AbstractEventLoop | None = None  # that has been asked to write what waits
 
     def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
@@ -42,20 +60,10 @@ class BufferedHandler(logging.Handler):
         super().setFormatter(fmt)
         self.line = fmt.line if isinstance(fmt, LineFormatter) else None
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """One line, or several where it has a traceback."""
-        try:
-            line = self.format(record)
-        except Exception:  # as every handler of logging does: who logs is no worse for it
-            self.handleError(record)
-            return
-        self._add(line)
-        self.flush()
-
     def write_soon(self, line: str) -> None:
-        """A line that may wait for others, where an event loop runs here that will write it."""
+        """A line that waits for others, where an event loop runs here that will write it."""
         with self.lock:
-            self._add(line)
+            self.stream.write(line + self.terminator)
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
@@ -64,22 +72,6 @@ class BufferedHandler(logging.Handler):
             if loop is not self._loop:
                 self._loop = loop
                 loop.call_later(_LONGEST_WAIT_S, self._flush_in, loop)
-
-    def flush(self) -> None:
-        """Write whatever waits."""
-        with self.lock:
-            lines, self._lines, self._bytes = self._lines, [], 0
-            if lines:
-                with suppress(OSError):
-                    self._stream.write("".join(lines))
-
-    def _add(self, line: str) -> None:
-        line += "\n"
-        length = len(line) if line.isascii() else len(line.encode(errors="backslashreplace"))
-        if self._bytes + length > select.PIPE_BUF:
-            self.flush()
-        self._lines.append(line)
-        self._bytes += length
 
     def _flush_in(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:
@@ -90,7 +82,7 @@ class BufferedHandler(logging.Handler):
 def write_info(log: logging.Logger, message: str, fields: Mapping[str, Any]) -> bool:
     """Write a line of level INFO soon, without a record. Returns whether it did.
 
-    It does not where anybody else would see the record: another handler, a filter, a factory of records.
+    It does not where somebody else would see the record: another handler, a filter, a factory of records.
     """
     root = logging.getLogger()
     if log.parent is not root or log.handlers or log.filters or not log.propagate or len(root.handlers) != 1:

@@ -202,7 +202,7 @@ def test_so_it_is_in_a_request_that_is_traced(kind: Any) -> None:
         lambda to: to.setattr(logging.getLogger().handlers[0], "filters", [lambda record: True]),
         lambda to: logging.getLogger().handlers[0].setLevel(logging.WARNING),
         lambda to: logging.getLogger().handlers[0].setFormatter(logging.Formatter()),
-        lambda to: to.setattr(logging, "_logRecordFactory", lambda *given, **more: logging.LogRecord(*given, **more)),
+        lambda to: to.setattr(logging, "_logRecordFactory", type("Record", (logging.LogRecord,), {})),
     ],
     ids=["a handler more", "another handler", "a handler of its own", "a filter", "no propagation", "another parent",
          "a filter of the handler", "a level", "another formatter", "a factory of records"],
