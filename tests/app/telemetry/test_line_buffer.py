@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -40,22 +41,19 @@ class Watched(io.StringIO):
         return len(text)
 
 
-@pytest.fixture
-def stream() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-def handler(stream: Watched) -> Iterator[BufferedHandler]:
-    """The only handler there is."""
-    root, made = logging.getLogger(), BufferedHandler(stream)
-    handlers, level = root.handlers, root.level
+@contextmanager
+def buffered() -> Iterator[Watched]:
+    """What the only handler there is writes. A fixture would come before pytest's own handlers."""
+    root, stream = logging.getLogger(), Watched()
+    handlers, level, made = root.handlers, root.level, BufferedHandler(stream)
     made.setFormatter(logs._Text())
     root.handlers = [made]
     root.setLevel(logging.INFO)
-    yield made
-    root.handlers = handlers
-    root.setLevel(level)
+    try:
+        yield stream
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
 
 
 def words(writes: list[str]) -> list[list[str]]:
@@ -63,91 +61,97 @@ def words(writes: list[str]) -> list[list[str]]:
     return [[line.rpartition(" ")[2] for line in written.splitlines()] for written in writes]
 
 
-async def test_lines_of_one_moment_are_written_at_once_and_soon(handler: BufferedHandler, stream: Watched) -> None:
-    written = asyncio.Event()
-    stream.on_write = written.set
-    assert all(write_info(log, word, FIELDS) for word in ("a", "b", "c"))
-    assert stream.writes == []
-    await written.wait()
-    assert words(stream.writes) == [["a", "b", "c"]]
-    written.clear()
-    write_info(log, "d", FIELDS)
-    await written.wait()
-    assert words(stream.writes) == [["a", "b", "c"], ["d"]]
-
-
-async def test_any_other_line_is_written_at_once_and_after_those_that_wait(
-    handler: BufferedHandler, stream: Watched
-) -> None:
-    write_info(log, "a", FIELDS)
-    logging.getLogger("mixer.test").warning("b")
-    assert words(stream.writes) == [["a", "b"]]
-    write_info(log, "c", FIELDS)
-    log.info("d")
-    assert words(stream.writes) == [["a", "b"], ["c", "d"]]
-
-
-def test_without_an_event_loop_nothing_waits(handler: BufferedHandler, stream: Watched) -> None:
-    write_info(log, "a", FIELDS)
-    assert words(stream.writes) == [["a"]]
-
-
-async def test_what_waits_is_written_at_the_end(handler: BufferedHandler, stream: Watched) -> None:
-    write_info(log, "a", FIELDS)
-    handler.flush()
-    handler.flush()
-    assert words(stream.writes) == [["a"]]
-
-
-def test_an_event_loop_that_has_ended_keeps_no_other_from_writing(handler: BufferedHandler, stream: Watched) -> None:
-    async def last() -> None:
-        write_info(log, "a", FIELDS)
-
-    async def next_one() -> None:
+async def test_lines_of_one_moment_are_written_at_once_and_soon() -> None:
+    with buffered() as stream:
         written = asyncio.Event()
         stream.on_write = written.set
-        write_info(log, "b", FIELDS)
+        assert all(write_info(log, word, FIELDS) for word in ("a", "b", "c"))
+        assert stream.writes == []
         await written.wait()
-
-    asyncio.run(last())
-    assert stream.writes == []
-    asyncio.run(next_one())
-    assert words(stream.writes) == [["a", "b"]]
-
-
-async def test_no_write_is_longer_than_what_a_pipe_takes_whole(handler: BufferedHandler, stream: Watched) -> None:
-    sent = [f"{character * length}-{number}" for number, (character, length) in enumerate([
-        *[("x", 100)] * 60, ("ä", 1900), ("ä", 1900), ("€", 1300), ("x", 4000), ("x", 50), ("ä", 4000), ("x", 1),
-    ])]  # fmt: skip
-    for word in sent:
-        write_info(log, word, FIELDS)
-    handler.flush()
-    assert [word for one in words(stream.writes) for word in one] == sent
-    lengths = [(len(text.encode()), text.count("\n")) for text in stream.writes]
-    assert all(length <= select.PIPE_BUF or lines == 1 for length, lines in lengths)
-    assert max(lines for _, lines in lengths) > 20
-    assert all(text.endswith("\n") for text in stream.writes)
+        assert words(stream.writes) == [["a", "b", "c"]]
+        written.clear()
+        write_info(log, "d", FIELDS)
+        await written.wait()
+        assert words(stream.writes) == [["a", "b", "c"], ["d"]]
 
 
-def test_what_cannot_be_written_is_lost_and_what_follows_is_not(handler: BufferedHandler, stream: Watched) -> None:
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
-    stream.on_write = full
-    write_info(log, "a", FIELDS)
-    log.error("b")
-    stream.on_write = lambda: None
-    write_info(log, "c", FIELDS)
-    assert words(stream.writes)[-1] == ["c"]
+async def test_any_other_line_is_written_at_once_and_after_those_that_wait() -> None:
+    with buffered() as stream:
+        write_info(log, "a", FIELDS)
+        logging.getLogger("mixer.test").warning("b")
+        assert words(stream.writes) == [["a", "b"]]
+        write_info(log, "c", FIELDS)
+        log.info("d")
+        assert words(stream.writes) == [["a", "b"], ["c", "d"]]
 
 
-def test_a_record_that_cannot_be_formatted_keeps_no_other_back(
-    handler: BufferedHandler, stream: Watched, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log.info("%d", "no number")
-    assert "TypeError" in capsys.readouterr().err  # as logging tells it
-    log.info("a")
-    assert words(stream.writes) == [["a"]]
+def test_without_an_event_loop_nothing_waits() -> None:
+    with buffered() as stream:
+        write_info(log, "a", FIELDS)
+        assert words(stream.writes) == [["a"]]
+
+
+async def test_what_waits_is_written_at_the_end() -> None:
+    with buffered() as stream:
+        write_info(log, "a", FIELDS)
+        logging.getLogger().handlers[0].flush()
+        logging.getLogger().handlers[0].flush()
+        assert words(stream.writes) == [["a"]]
+
+
+def test_an_event_loop_that_has_ended_keeps_no_other_from_writing() -> None:
+    with buffered() as stream:
+
+        async def last() -> None:
+            write_info(log, "a", FIELDS)
+
+        async def next_one() -> None:
+            written = asyncio.Event()
+            stream.on_write = written.set
+            write_info(log, "b", FIELDS)
+            await written.wait()
+
+        asyncio.run(last())
+        assert stream.writes == []
+        asyncio.run(next_one())
+        assert words(stream.writes) == [["a", "b"]]
+
+
+async def test_no_write_is_longer_than_what_a_pipe_takes_whole() -> None:
+    with buffered() as stream:
+        sent = [f"{character * length}-{number}" for number, (character, length) in enumerate([
+            *[("x", 100)] * 60, ("ä", 1900), ("ä", 1900), ("€", 1300), ("x", 4000), ("x", 50), ("ä", 4000), ("x", 1),
+        ])]  # fmt: skip
+        for word in sent:
+            write_info(log, word, FIELDS)
+        logging.getLogger().handlers[0].flush()
+        assert [word for one in words(stream.writes) for word in one] == sent
+        lengths = [(len(text.encode()), text.count("\n")) for text in stream.writes]
+        assert all(length <= select.PIPE_BUF or lines == 1 for length, lines in lengths)
+        assert max(lines for _, lines in lengths) > 20
+        assert all(text.endswith("\n") for text in stream.writes)
+
+
+def test_what_cannot_be_written_is_lost_and_what_follows_is_not() -> None:
+    with buffered() as stream:
+
+        def full() -> None:
+            raise OSError(28, "No space left on device")
+
+        stream.on_write = full
+        write_info(log, "a", FIELDS)
+        log.error("b")
+        stream.on_write = lambda: None
+        write_info(log, "c", FIELDS)
+        assert words(stream.writes)[-1] == ["c"]
+
+
+def test_a_record_that_cannot_be_formatted_keeps_no_other_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with buffered() as stream:
+        log.info("%d", "no number")
+        assert "TypeError" in capsys.readouterr().err  # as logging tells it
+        log.info("a")
+        assert words(stream.writes) == [["a"]]
 
 
 # --- a line without a record ---
@@ -189,7 +193,6 @@ def test_so_it_is_in_a_request_that_is_traced(kind: Any) -> None:
     assert "0" * 31 + "1" in line
 
 
-@pytest.mark.usefixtures("handler")
 @pytest.mark.parametrize(
     "somebody_looks",
     [
@@ -208,11 +211,12 @@ def test_so_it_is_in_a_request_that_is_traced(kind: Any) -> None:
          "a filter of the handler", "a level", "another formatter", "a factory of records"],
 )  # fmt: skip
 def test_there_is_none_where_somebody_would_miss_the_record(
-    somebody_looks: Callable[[pytest.MonkeyPatch], object], stream: Watched, monkeypatch: pytest.MonkeyPatch
+    somebody_looks: Callable[[pytest.MonkeyPatch], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    somebody_looks(monkeypatch)
-    assert not write_info(log, "a", FIELDS)
-    assert stream.writes == []
+    with buffered() as stream, monkeypatch.context() as patched:
+        somebody_looks(patched)
+        assert not write_info(log, "a", FIELDS)
+        assert stream.writes == []
 
 
 # --- processes ---
