@@ -1,12 +1,11 @@
 """What the access log costs: services with and without it, in turns, and what one line takes.
 
-    python -m benchmarks.access_log [--before FOLDER] [--together] [--connections N] [--rounds N] [--seconds S]
+    python -m benchmarks.access_log [--before FOLDER] [--format text|json] [--connections N] [--rounds N] [--seconds S]
 
 Services over bundles/fashion-mnist, for whose 28x28 network HTTP is most of the work, with a worker for each CPU: one
 that logs warnings only, and for each checkout one whose lines go to a file and one whose lines go to a pipe that
-somebody reads. wrk asks one after the other, or with --together all of them at once, so that whatever else the machine
-does is the same for all. Prints a line a round, and the medians of the ratios to the first: of answers a second, p50,
-and processor time for an answer.
+somebody reads. wrk asks one after the other. Prints a line a round, and the medians of the ratios to the first: of
+answers a second, p50, and processor time for an answer, which other work on the machine changes least.
 
     python -m benchmarks.access_log --lines
 
@@ -20,10 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -48,7 +44,7 @@ class Found(NamedTuple):
     cpu_us: float  # of its processes, for an answer
 
 
-def measured(port: int, connections: int, folder: Path, seconds: float) -> Found:
+def measured(port: int, connections: int, seconds: float, folder: Path) -> Found:
     """One turn of one service."""
     processes = [one for one in descendants(os.getpid()) if str(port).encode() in _command_line(one)]
     before_s = sum(map(processor_s, processes))
@@ -115,7 +111,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, help="an older checkout, whose service takes part, too")
     parser.add_argument("--format", choices=("text", "json"), default="text")
-    parser.add_argument("--together", action="store_true")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -130,42 +125,38 @@ def main() -> int:
     adopt_orphans()
     checkouts = {NOW: ROOT} | ({BEFORE: asked.before.resolve()} if asked.before else {})
     with tempfile.TemporaryDirectory(prefix="bench-access-log-") as made, ExitStack() as stack:
+        folder = Path(made)
+        in_turns.write_plan(folder, [PICTURE.read_bytes()])
         probe = Probe("/classify", "image/png", PICTURE.read_bytes())
-        measures: dict[str, Callable[[float], Found]] = {}
+        ports = {}
         for number, one in enumerate(services(checkouts, asked.format)):
-            folder = Path(made) / str(number)
-            folder.mkdir()
-            in_turns.write_plan(folder, [PICTURE.read_bytes()])
-            server = stack.enter_context(serving(one, Path(sys.executable).parent, probe, folder / "log"))
-            measures[one.name] = partial(measured, server.port, asked.connections, folder)
-        print(f"{asked.connections} connections, {asked.format}")
-        _compare(measures, asked.rounds, asked.seconds, threads=len(measures) if asked.together else 1)
+            entered = serving(one, Path(sys.executable).parent, probe, folder / f"log-{number}")
+            ports[one.name] = stack.enter_context(entered).port
+        _compare(ports, asked.connections, asked.rounds, asked.seconds, folder)
     return 0
 
 
-def _compare(measures: dict[str, Callable[[float], Found]], rounds: int, seconds: float, threads: int) -> None:
-    ratios: dict[str, list[Found]] = {name: [] for name in measures}
-    print(f"| round | {' | '.join(measures)} |\n|---|{'---|' * len(measures)}")
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda measure: measure(1), measures.values()))  # warms up
-        for number in range(1, rounds + 1):
-            names = list(measures) if number % 2 else list(reversed(measures))  # who is first is not always the same
-            told = pool.map(lambda name: measures[name](seconds), names)
-            found = dict(zip(names, told, strict=True))
-            for name, one in found.items():
-                ratios[name].append(Found(*(own / base for own, base in zip(one, found[OFF], strict=True))))
-            words = [f"{found[name][0]:.0f}/s, {found[name][1]:.2f} ms, {found[name][2]:.0f} us" for name in measures]
-            print(f"| {number} | {' | '.join(words)} |", flush=True)
-    print("\n| of no access log | answers/s | least and most | p50 | processor time | least and most |")
-    print(f"|{'---|' * 6}")
+def _compare(ports: dict[str, int], connections: int, rounds: int, seconds: float, folder: Path) -> None:
+    for port in ports.values():
+        in_turns.measured(port, connections, 1, folder)  # warms up
+    ratios: dict[str, list[Found]] = {name: [] for name in ports}
+    print(f"{connections} connections\n| round | {' | '.join(ports)} |\n|---|{'---|' * len(ports)}")
+    for number in range(1, rounds + 1):
+        names = list(ports) if number % 2 else list(reversed(ports))  # whoever is first is not always the same
+        found = {name: measured(ports[name], connections, seconds, folder) for name in names}
+        for name, one in found.items():
+            ratios[name].append(Found(*(own / base for own, base in zip(one, found[OFF], strict=True))))
+        words = (
+            f"{one.answers_per_s:.0f}/s, {one.p50_ms:.2f} ms, {one.cpu_us:.0f} us"
+            for one in map(found.get, ports)
+            if one
+        )
+        print(f"| {number} | {' | '.join(words)} |", flush=True)
+    print("\n| of no access log | answers/s | least and most | p50 | processor time |\n|---|---|---|---|---|")
     for name, each in ratios.items():
         rates, p50s, cpus = zip(*each, strict=True)
-        words = [f"{median(rates):.3f}", _ends(rates), f"{median(p50s):.3f}", f"{median(cpus):.3f}", _ends(cpus)]
-        print(f"| {name} | {' | '.join(words)} |")
-
-
-def _ends(ratios: Sequence[float]) -> str:
-    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+        ends = f"{min(rates):.3f} to {max(rates):.3f}"
+        print(f"| {name} | {median(rates):.3f} | {ends} | {median(p50s):.3f} | {median(cpus):.3f} |")
 
 
 if __name__ == "__main__":

@@ -62,16 +62,17 @@ class BufferedHandler(logging.StreamHandler[LineBuffer]):
 
     def write_soon(self, line: str) -> None:
         """A line that waits for others, where an event loop runs here that will write it."""
-        with self.lock:
+        self.acquire()
+        try:
             self.stream.write(line + self.terminator)
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                self.flush()
-                return
+            loop = asyncio.get_running_loop()
             if loop is not self._loop:
                 self._loop = loop
                 loop.call_later(_LONGEST_WAIT_S, self._flush_in, loop)
+        except RuntimeError:  # there is none
+            self.flush()
+        finally:
+            self.release()
 
     def _flush_in(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:

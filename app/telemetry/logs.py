@@ -91,7 +91,7 @@ class _Json(JsonFormatter):
         super().add_fields(log_data, record, message_dict)
 
     def line(self, created: float, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:
-        return self.jsonify_log_record(self._head(created, level, logger, message) | fields)
+        return self.jsonify_log_record({**self._head(created, level, logger, message), **fields})
 
     def _head(self, created: float, level: str, logger: str, message: str) -> dict[str, Any]:
         head: dict[str, Any] = {"timestamp": _time(created), "worker": self._worker}
