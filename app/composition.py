@@ -1,6 +1,7 @@
 """What a model of a process is built of, below HTTP. Knows settings and engines; `main` puts the rest around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from app.collection.opening import CollectionOptions
 from app.decoding.cost_checks import DecodeBudget
 from app.decoding.decoder import DecodeLimits
 from app.engine.engine import Engine, EngineOptions
+from app.engine.mapped_graphs import MappedGraphs
 from app.engine.session import ONNX_RUNTIME, Runtime
 from app.engine.sessions import SharedSessions
 from app.inference.admission import Limits, most_in_background
@@ -27,6 +29,7 @@ from app.shadow.shadow import Shadow
 from app.shadow.trial import Trial
 from app.system.allocator import malloc_trim_soon
 from app.system.cpu_limits import usable_cpus
+from app.system.private_folder import private_folder
 from app.system.quota import Quota
 from app.system.worker_context import WorkerContext
 from app.telemetry.drift import Window
@@ -106,6 +109,7 @@ class ModelParts:
     permits: Quota
     background: Quota
     emit: Emit | None = None
+    runtime: Runtime = ONNX_RUNTIME
 
     def factory(self, options: EngineOptions, build: Callable[[str, Opened], Model], runtime: Runtime) -> ModelFactory:
         """Opens bundles with these options in place of the settings' own."""
@@ -126,14 +130,19 @@ class ModelParts:
 
 
 def model_parts(
-    settings: Settings, metrics: Metrics, decoding: Decoding, worker: WorkerContext, emit: Emit | None
+    settings: Settings,
+    metrics: Metrics,
+    decoding: Decoding,
+    worker: WorkerContext,
+    emit: Emit | None,
+    runtime: Runtime = ONNX_RUNTIME,
 ) -> ModelParts:
     """The parts that all models of this process share. `emit`: takes the spans of their runs."""
     several = not is_one(settings.bundle) or settings.shadow_answers > 0
     permits = worker.quota("images", settings.queue_capacity)
     background = worker.quota("background", most_in_background(settings.queue_capacity))
     by_model = MetricsByModel(metrics, several=several)
-    return ModelParts(settings, metrics, decoding, worker, by_model, permits, background, emit)
+    return ModelParts(settings, metrics, decoding, worker, by_model, permits, background, emit, runtime)
 
 
 def model_factory(parts: ModelParts, shadow: Shadow | None) -> ModelFactory:
@@ -149,7 +158,7 @@ def model_factory(parts: ModelParts, shadow: Shadow | None) -> ModelFactory:
             metrics = TriedModelMetrics(parts.by_model, name, partial(shadow.rollout.note, opened.engine.spec))
         return parts.model(name, opened, metrics, partial(shadow.trial.offer, name, opened.engine.spec))
 
-    runtime = ONNX_RUNTIME if is_one(settings.bundle) else SharedSessions().runtime
+    runtime = parts.runtime if is_one(settings.bundle) else SharedSessions(parts.runtime).runtime
     return parts.factory(engine_options(settings), build, runtime)
 
 
@@ -174,12 +183,25 @@ def build_shadow(parts: ModelParts, shadow: Path, models: Models) -> Shadow:
     options = engine_options(settings)
     if not answers:  # what is run in spare time is run one after the other
         options = replace(options, instances=1, intra_op_threads=1)
-    source = Source(shadow, apart, parts.factory(options, build, ONNX_RUNTIME), title="shadow ")
+    source = Source(shadow, apart, parts.factory(options, build, parts.runtime), title="shadow ")
     return Shadow(Second(found, source), trial, rollout)
 
 
 def _first(models: Models) -> Model | None:
     return next(iter(models), None)
+
+
+@contextmanager
+def runtime_of(settings: Settings) -> Iterator[Runtime]:
+    """How all workers of a service open graphs: several on a CPU map the large ones, as long as the context lasts."""
+    if settings.workers < 2 or may_run_on_gpu(settings.provider):
+        yield ONNX_RUNTIME
+        return
+    with ExitStack() as stack:
+        folder = None
+        with suppress(OSError):  # nowhere to write: as if there were one
+            folder = stack.enter_context(private_folder("mixer-graphs-"))
+        yield ONNX_RUNTIME if folder is None else MappedGraphs(folder).runtime
 
 
 def at_once(settings: Settings, workers: int) -> int:

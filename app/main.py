@@ -28,6 +28,7 @@ from app.dialects.forms import form_of
 from app.dialects.serving import Serving
 from app.dialects.table import chosen
 from app.engine.engine import Engine
+from app.engine.session import ONNX_RUNTIME, Runtime
 from app.errors import ServiceError
 from app.http import problems
 from app.http.api_keys import ApiKeys, KeySource
@@ -71,18 +72,24 @@ class _Keys:
     operators: ApiKeys
 
 
-def create_service(settings: Settings, engine: Engine | None = None, worker: WorkerContext | None = None) -> Service:
+def create_service(
+    settings: Settings,
+    engine: Engine | None = None,
+    worker: WorkerContext | None = None,
+    runtime: Runtime = ONNX_RUNTIME,
+) -> Service:
     """The service of one process, alone or as one `worker` of several. Its lifespan starts what is not started here.
 
     Every engine is opened and warmed here, before any client is answered. One process listens after that; several
     workers share a port that listens already. `engine`: that of the bundle, if it is open.
+    `runtime`: how graphs are opened.
 
     Raises: StartError.
     """
     keys, certificate = _build_keys(settings), certificate_of(settings)
     worker = worker or WorkerContext()
     traces = otel_variables.opened(os.environ, version("mixer-serve"), worker.number)
-    running = _build_running(settings, worker, _reload_hooks(keys, certificate), traces)
+    running = _build_running(settings, worker, _reload_hooks(keys, certificate), traces, runtime)
     models, health, metrics = running.models, running.health, running.metrics
     factory = running.model_factory if engine is None else running.model_factory.instead_of_opening(engine)
     load_all(
@@ -119,7 +126,11 @@ def _reload_hooks(keys: _Keys, certificate: Certificate | None) -> dict[str, Cal
 
 
 def _build_running(
-    settings: Settings, worker: WorkerContext, reload_hooks: Mapping[str, Callable[[], None]], traces: "Otlp | None"
+    settings: Settings,
+    worker: WorkerContext,
+    reload_hooks: Mapping[str, Callable[[], None]],
+    traces: "Otlp | None",
+    runtime: Runtime,
 ) -> Running:
     """The collaborators below HTTP. No model is loaded yet."""
     timeout_s = settings.request_timeout_s
@@ -131,7 +142,7 @@ def _build_running(
     if worker.parent_pipe is not None:
         decoding.tell_threads(worker.decodes_in)
     models = Models(metrics, default=settings.default_model, patience_s=timeout_s + 1, on_gone=malloc_trim_soon)
-    parts = model_parts(settings, metrics, decoding, worker, None if traces is None else traces.emit)
+    parts = model_parts(settings, metrics, decoding, worker, None if traces is None else traces.emit, runtime)
     shadow = None if settings.shadow is None else build_shadow(parts, settings.shadow, models)
     factory = model_factory(parts, shadow)
     metrics.drift.windows = models.windows

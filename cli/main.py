@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +92,7 @@ def serve(context: typer.Context) -> None:
     """Serve MODEL, a bundle or what one is made of, over HTTP. mixer serve --help has every option and variable."""
     with signals.hang_ups_noted():
         from app import main as composition  # noqa: PLC0415
+        from app.composition import runtime_of  # noqa: PLC0415
         from app.server import serve as server  # noqa: PLC0415
         from app.server import topology  # noqa: PLC0415
 
@@ -98,7 +100,9 @@ def serve(context: typer.Context) -> None:
         logs.configure(chosen.log_format, chosen.log_level)
         environment.log_oddities(Settings.model_fields, settings.ENV_PREFIX)
         planned = topology.planned(with_shadow(with_bundle(chosen)))
-        raise typer.Exit(server.serve(lambda worker: composition.create_service(planned, worker=worker), planned))
+        with runtime_of(planned) as runtime:
+            make = partial(composition.create_service, planned, runtime=runtime)
+            raise typer.Exit(server.serve(lambda worker: make(worker=worker), planned))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnxruntime
 
 from app.engine.engine import find_graphs
+from app.engine.mapped_graphs import is_mapped
 from app.engine.precision import first_choice
 from app.engine.providers import PROVIDERS
 from app.errors import EngineError
@@ -18,6 +19,7 @@ from app.system.cpu_limits import instances_and_threads, memory_bytes, usable_cp
 _MOST_WORKERS = 16
 _WORKER_BYTES = 107_000_000  # beside its models, and what all of them together hold of bodies and decode in
 _SESSION_SHARE = 2  # bytes that a model takes for each of its graph's: measured, 2.0 in int8 and 1.2 in fp32
+_MAPPED_SHARE = 4  # that a graph which all map takes once for each of its: the file, and whoever packs it, for a moment
 _MODEL_BYTES = 300_000  # beside its session: threads, labels, metrics
 
 log = logging.getLogger("mixer.plan")
@@ -53,21 +55,27 @@ def _workers(settings: Settings, cpus: int) -> int:
 
 def _fitting(settings: Settings, memory: int, wanted: int) -> int:
     """How many workers fit `memory` bytes, 1 at least; a line in the log where that is less than `wanted`."""
-    shared = settings.decode_memory_bytes + settings.upload_memory_bytes
+    pictures = settings.decode_memory_bytes + settings.upload_memory_bytes
     graphs = _graph_bytes(settings)
-    each = _WORKER_BYTES + sum(_SESSION_SHARE * size + _MODEL_BYTES for size in graphs)
-    fitting = (memory - shared) // each
+    mapped = sum(size for size in graphs if is_mapped(size)) if wanted > 1 else 0
+    alone = _WORKER_BYTES + sum(_SESSION_SHARE * size + _MODEL_BYTES for size in graphs)
+    each, together = alone - _SESSION_SHARE * mapped, pictures + _MAPPED_SHARE * mapped
+    words = "pictures and the graphs that all share" if mapped else "pictures"
+    fitting = (memory - together) // each
+    if fitting <= 1:  # one shares with nobody
+        each, together, words = alone, pictures, "pictures"
+        fitting = (memory - together) // each
     if fitting < 1:
         log.warning(
-            "memory is limited to %d MB; expected %d MB for one worker (models: %d) and %d MB for pictures",
-            memory // 10**6, -(-each // 10**6), len(graphs), -(-shared // 10**6),
+            "memory is limited to %d MB; expected %d MB for one worker (models: %d) and %d MB for %s",
+            memory // 10**6, -(-each // 10**6), len(graphs), -(-together // 10**6), words,
         )  # fmt: skip
     elif fitting < wanted:
         log.info(
-            "memory is limited to %d MB: room for %d of %d workers of %d MB each (models: %d), and %d MB for pictures",
-            memory // 10**6, fitting, wanted, -(-each // 10**6), len(graphs), -(-shared // 10**6),
+            "memory is limited to %d MB: room for %d of %d workers of %d MB each (models: %d), and %d MB for %s",
+            memory // 10**6, fitting, wanted, -(-each // 10**6), len(graphs), -(-together // 10**6), words,
         )  # fmt: skip
-    return max(1, fitting)
+    return max(1, min(fitting, wanted))
 
 
 def _graph_bytes(settings: Settings) -> list[int]:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.errors import BadSettings, EngineError, StartError
-from app.serving.private_folder import private_folder
+from app.system.private_folder import private_folder
 
 SIGNATURE = "model.sig"  # in the bundle's folder
 _KEY = "key.pem"  # beside the copy

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.fleet.measuring import Bare
 from benchmarks.fleet.observed import Figures, Load
+from benchmarks.fleet.speeds import Speeds
 from benchmarks.fleet.threads import Used
 
 CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
@@ -15,10 +16,11 @@ MANY, BEYOND = 64, 4.0
 
 @dataclass(frozen=True)
 class Round:
-    """Bare work, and loads by name: each with its connections, or its requests a second."""
+    """Bare work, loads by name (each with its connections, or its requests a second), and the CPUs' speeds."""
 
     bare: Bare
     loads: dict[str, tuple[float, Load]]
+    speeds: Speeds = ()
 
     def load(self, name: str) -> Load:
         """What the service did under it."""
@@ -61,7 +63,8 @@ def read(path: Path) -> Machine:
 
 def _round(values: dict[str, Any]) -> Round:
     bare = Bare(**{**values["bare"], "decode_s": tuple(values["bare"]["decode_s"])})
-    return Round(bare, {name: (load, _load(found)) for name, (load, found) in values["loads"].items()})
+    speeds = tuple(tuple(each) for each in values.get("speeds", ()))
+    return Round(bare, {name: (load, _load(found)) for name, (load, found) in values["loads"].items()}, speeds)
 
 
 def _load(values: dict[str, Any]) -> Load:

@@ -18,6 +18,7 @@ import numpy as np
 from app.system.cpu_limits import usable_cpus
 from benchmarks.fleet.observed import Load
 from benchmarks.fleet.parameters import Parameters
+from benchmarks.fleet.speeds import joined
 from benchmarks.fleet.subject import Subject
 from benchmarks.fleet.threads import processor_name
 
@@ -125,7 +126,7 @@ def _each(seconds: float, count: int) -> float:
 
 
 def medians(found: Sequence[Parameters]) -> Parameters:
-    """Of several rounds, number by number."""
+    """Of several rounds, number by number; the CPUs' speeds of all of them."""
     first = found[0]
     numbers = {
         name: float(np.median([getattr(one, name) for one in found]))
@@ -133,7 +134,8 @@ def medians(found: Sequence[Parameters]) -> Parameters:
         if isinstance(value, float)
     }
     decode_s = tuple(float(each) for each in np.median([one.decode_s for one in found], axis=0))
-    return Parameters(**{**vars(first), **numbers, "decode_s": decode_s})
+    speeds = joined(one.speeds for one in found)
+    return Parameters(**{**vars(first), **numbers, "decode_s": decode_s, "speeds": speeds})
 
 
 def circumstances(subject: Subject) -> dict[str, str]:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fleet.speeds import Speeds
+
 COMMITTED = Path(__file__).parent / "parameters.json"
 
 
@@ -17,6 +19,7 @@ class Parameters:
     head and body, and for its answer. `wake_s`: for the event loop to wake up.
     `refuse_s`: a refusal. `client_s`: of a client on the same machine, each way. `together`: as of Processors.
     `max_batch_size`, `queue_capacity`, `workers`, `cpus`: of the service that was measured.
+    `speeds`: of each CPU in windows of Speeds, all of it 1 where there are none.
     `ready_s`: from a process's start to readiness, by the clock; `drain_s`: from SIGTERM to its end, without requests.
     """
 
@@ -36,6 +39,7 @@ class Parameters:
     drain_s: float
     run_spread: float = 0.0
     queue_capacity: int = 512
+    speeds: Speeds = ()
     circumstances: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,10 +55,13 @@ class Parameters:
 
     def write(self, path: Path) -> None:
         """As JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        values = asdict(self)
+        values["speeds"] = [" ".join(f"{each:g}" for each in of_cpu) for of_cpu in self.speeds]  # a line for each CPU
+        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def read(path: Path = COMMITTED) -> Parameters:
     """As `write` has left them."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    return Parameters(**{**values, "decode_s": tuple(values["decode_s"])})
+    speeds = tuple(tuple(map(float, of_cpu.split())) for of_cpu in values.pop("speeds", ()))
+    return Parameters(**{**values, "decode_s": tuple(values["decode_s"]), "speeds": speeds})

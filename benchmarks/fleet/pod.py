@@ -12,6 +12,12 @@ from benchmarks.fleet.worker import Worker
 _TICK_S = 0.1  # as of the service: from SIGTERM until idle connections are closed
 
 
+def processors_of(events: Events, parameters: Parameters, rng: Random) -> Processors:
+    """Those of a machine like the one that was measured, at some moment of what was seen of their speeds."""
+    first = rng.randrange(len(parameters.speeds[0])) if parameters.speeds else 0
+    return Processors(events, parameters.cpus, parameters.together, parameters.speeds, first)
+
+
 class Pod:
     """Workers on processors of their own, or on those that `processors` shares with others."""
 
@@ -20,7 +26,7 @@ class Pod:
     ) -> None:
         self._events, self._parameters, self._rng = events, parameters, rng
         self.name = name
-        self.processors = processors or Processors(events, parameters.cpus, parameters.together)
+        self.processors = processors or processors_of(events, parameters, rng)
         self._shares = memoryview(bytearray(8 * parameters.workers)).cast("d")
         self.workers = [self._worker(number) for number in range(parameters.workers)]
         self.is_lost = False
@@ -104,4 +110,4 @@ class Pod:
     def _worker(self, number: int) -> Worker:
         permits = Quota(self._parameters.queue_capacity, self._shares, number)
         rng = Random(self._rng.random())
-        return Worker(self._events, self.processors, self._parameters, permits, rng)
+        return Worker(self._events, self.processors, self._parameters, permits, rng, number)

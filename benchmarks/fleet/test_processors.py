@@ -1,5 +1,7 @@
-"""CPUs shared evenly, and time that jumps: against what theory says."""
+"""CPUs that threads share, and time that jumps: against what theory says."""
 
+import os
+from itertools import zip_longest
 from random import Random
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.fleet.events import Events
 from benchmarks.fleet.processors import Processors
+from benchmarks.fleet.speeds import WINDOW_S, joined, measure, speeds_of
 
 
 def test_what_is_due_first_happens_first_and_what_is_due_together_in_the_order_of_planning():
@@ -57,6 +60,45 @@ def test_a_slower_machine_takes_longer_from_then_on_and_one_that_stands_still_fo
     assert len(ends) == 1
 
 
+def test_threads_of_one_home_share_it_only_where_no_other_cpu_is_idle():
+    assert _ends(2, (1.0, 1.0), homes=(0, 0)) == pytest.approx([1.0, 1.0])
+    assert _ends(2, (1.0, 1.0, 4.0), homes=(0, 0, 1)) == pytest.approx([2.0, 2.0, 4.0])
+
+
+def test_a_cpu_is_as_fast_as_was_seen_window_by_window_over_and_over():
+    speeds = ((0.5, 1.5),)  # 0.02 s of work in two windows
+    assert _ends(1, (0.08,), speeds=speeds) == pytest.approx([4 * WINDOW_S])
+    assert _ends(1, (0.005,), speeds=speeds) == pytest.approx([0.01])
+    assert _ends(1, (0.005,), speeds=speeds, first=1) == pytest.approx([0.005 / 1.5])
+
+
+def test_one_that_stands_still_for_a_window_goes_on_in_the_next():
+    assert _ends(1, (0.01,), speeds=((0.0, 2.0),)) == pytest.approx([WINDOW_S + 0.005])
+
+
+def test_each_cpu_has_its_own_speed_and_the_threads_on_it():
+    assert _ends(2, (0.1, 0.1), homes=(0, 1), speeds=((0.5,), (2.0,))) == pytest.approx([0.05, 0.2])
+
+
+def test_pieces_of_work_become_speeds_of_mean_1():
+    assert speeds_of([0.0, 0.01, 0.02, 0.04]) == (1.333, 0.667)
+    assert speeds_of([0.0, 0.02, 0.06, 0.08]) == (
+        1.333,
+        0.667,
+        0.667,
+        1.333,
+    )  # a pause, and the half that was done in each
+    assert joined([((1.0,), (2.0,)), ((3.0,), (4.0,))]) == ((1.0, 3.0), (2.0, 4.0))
+
+
+def test_the_speeds_of_this_machine_are_seen():
+    found = measure(0.2)
+    assert len(found) == len(os.sched_getaffinity(0))
+    for of_cpu in found:
+        assert len(of_cpu) == 10
+        assert sum(of_cpu) / 10 == pytest.approx(1.0, abs=0.01)
+
+
 @given(st.lists(st.floats(0.001, 10), min_size=1, max_size=20), st.integers(1, 4))
 def test_no_work_is_lost_or_made(jobs: list[float], cpus: int):
     events, done = Events(), []
@@ -86,10 +128,12 @@ def test_the_mean_time_under_processor_sharing_is_that_of_theory_whatever_the_di
     assert sum(times) / len(times) == pytest.approx(1 / (1 - utilization), rel=0.1)
 
 
-def _ends(cpus: int, jobs: tuple[float, ...], together: float = 1.0) -> list[float]:
+def _ends(
+    cpus: int, jobs: tuple[float, ...], together: float = 1.0, homes: tuple[int | None, ...] = (), **speeds
+) -> list[float]:
     events, ends = Events(), []
-    processors = Processors(events, cpus, together)
-    for job in jobs:
-        processors.work(job, lambda: ends.append(events.now))
+    processors = Processors(events, cpus, together, **speeds)
+    for job, home in zip_longest(jobs, homes):
+        processors.work(job, lambda: ends.append(events.now), home)
     events.run()
     return ends

@@ -7,13 +7,13 @@ capacity) and those that are compared are not the same, but for the one connecti
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 from app.system.cpu_limits import usable_cpus
-from benchmarks.fleet import measuring, one_machine
+from benchmarks.fleet import measuring, one_machine, speeds
 from benchmarks.fleet.measured import BEYOND, CLOSED, MANY, OPEN, Machine, Round, closed_name, open_name
 from benchmarks.fleet.observed import Bench, Figures, Load, figures, seconds_to_end
 from benchmarks.fleet.parameters import Parameters
@@ -23,6 +23,8 @@ from benchmarks.serving.server import Server
 
 _WITHIN = 0.15
 _POINTS = 0.02
+_TRACE_S = 5.0  # of the CPUs' speeds, before and after the loads of a round
+_SIMULATIONS = 5  # of each load of each round, which begin at other moments of the speeds
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def measure(bundle: Path, rounds: int, seconds: float, deadline_s: float, log: P
 def _round(number: int, subject: Subject, server: Server, seconds: float, deadline_s: float) -> Round:
     patient, hasty = (Bench(server, subject.requests(each * 1000), seconds) for each in (30.0, deadline_s))
     _say(f"round {number + 1}: parameters, closed loops")
-    bare = measuring.bare(subject)
+    bare, traces = measuring.bare(subject), [speeds.measure(_TRACE_S)]
     loads: dict[str, tuple[float, Load]] = {}
     for connections in (*CLOSED, MANY):
         loads[closed_name(connections)] = (connections, patient.closed(connections, number))
@@ -66,12 +68,13 @@ def _round(number: int, subject: Subject, server: Server, seconds: float, deadli
         _say(f"round {number + 1}: {times:g} times {capacity_s:.0f}/s")
         rate = times * capacity_s
         loads[open_name(times)] = (rate, hasty.open(rate, number, deadline_s))
-    return Round(bare, loads)
+    traces.append(speeds.measure(_TRACE_S))
+    return Round(bare, loads, speeds.joined(traces))
 
 
 def parameters_of(machine: Machine) -> list[Parameters]:
     """Those of each round."""
-    return [
+    found = [
         measuring.parameters(
             one.bare, one.load(closed_name(1)), one.load(closed_name(MANY)), one.load(open_name(BEYOND)),
             max_batch_size=machine.max_batch_size, cpus=machine.cpus, ready_s=machine.ready_s, drain_s=machine.drain_s,
@@ -79,6 +82,7 @@ def parameters_of(machine: Machine) -> list[Parameters]:
         )
         for one in machine.rounds
     ]  # fmt: skip
+    return [replace(own, speeds=one.speeds) for own, one in zip(found, machine.rounds, strict=True)]
 
 
 def compare(machine: Machine) -> tuple[Parameters, list[Pair]]:
@@ -89,16 +93,20 @@ def compare(machine: Machine) -> tuple[Parameters, list[Pair]]:
 
 
 def _pair(machine: Machine, parameters: Sequence[Parameters], name: str) -> Pair:
-    said = []
-    for seed, (one, own) in enumerate(zip(machine.rounds, parameters, strict=True)):
-        load, is_open = one.loads[name][0], name.startswith("open")
-        if is_open:
-            window = one_machine.open_loop(own, load, machine.seconds, seed, machine.deadline_s)
-        else:
-            window = one_machine.closed_loop(own, int(load), machine.seconds, seed)
-        said.append(figures_of(window, is_open=is_open))
+    said = [
+        middle([_simulated(machine, own, name, one.loads[name][0], seed) for seed in range(_SIMULATIONS)])
+        for one, own in zip(machine.rounds, parameters, strict=True)
+    ]
     measured = tuple(one.load(name).figures for one in machine.rounds)
     return Pair(name, middle(measured), middle(said), measured)
+
+
+def _simulated(machine: Machine, own: Parameters, name: str, load: float, seed: int) -> Figures:
+    """One load with the parameters of its round."""
+    if name.startswith("open"):
+        window = one_machine.open_loop(own, load, machine.seconds, seed, machine.deadline_s)
+        return figures_of(window, is_open=True)
+    return figures_of(one_machine.closed_loop(own, int(load), machine.seconds, seed), is_open=False)
 
 
 def figures_of(window: one_machine.Window, *, is_open: bool) -> Figures:

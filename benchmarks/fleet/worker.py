@@ -24,12 +24,13 @@ _MOST_LAG, _LAG_HOLDS_S = 0.2, 1.0  # as of the gate
 
 
 class Worker:
-    """Serves requests with one instance. `permits`: its share of those of all workers."""
+    """Serves requests with one instance. `permits`: its share of those of all workers. `home`: its CPU."""
 
     def __init__(
-        self, events: Events, processors: Processors, parameters: Parameters, permits: Quota, rng: Random
+        self, events: Events, processors: Processors, parameters: Parameters, permits: Quota, rng: Random, home: int = 0
     ) -> None:
         self._events, self._processors, self._parameters, self._rng = events, processors, parameters, rng
+        self._home = home
         self.admission = Admission(permits, parameters.max_batch_size + 1)
         self.connections = 0
         self.is_closing = self.is_hung = self.is_gone = False
@@ -86,7 +87,7 @@ class Worker:
         seconds, then, arguments = self._ready.popleft()
         self._left_in_turn -= 1
         if seconds + wake_s > 0:
-            self._processors.work(seconds + wake_s, lambda: self._done(then, arguments))
+            self._processors.work(seconds + wake_s, lambda: self._done(then, arguments), self._home)
         else:
             self._done(then, arguments)
 
@@ -176,7 +177,7 @@ class Worker:
             return
         self._instance_works = True
         self.batches.append(len(batch))
-        self._processors.work(self._run_takes_s(batch), lambda: self._soon(0.0, self._ran, batch, now))
+        self._processors.work(self._run_takes_s(batch), lambda: self._soon(0.0, self._ran, batch, now), self._home)
 
     def _run_takes_s(self, batch: list[Request]) -> float:
         seconds = self._parameters.run_s + len(batch) * self._parameters.image_s

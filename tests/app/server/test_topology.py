@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from app.engine.mapped_graphs import LEAST_BYTES
 from app.server import topology
 from app.settings import Settings
 
@@ -17,12 +18,13 @@ GIGABYTE = 10**9
 
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`on(cpus, gpu=..., memory=...)` and from then on the machine is such a one."""
+    """`on(cpus, gpu=..., memory=..., has_room=...)` and from then on the machine is such a one."""
 
-    def machine(cpus: int, *, gpu: bool = False, memory: int | None = None) -> None:
+    def machine(cpus: int, *, gpu: bool = False, memory: int | None = None, has_room: bool = True) -> None:
         providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if gpu else ["CPUExecutionProvider"]
         monkeypatch.setattr(topology, "usable_cpus", lambda: cpus)
         monkeypatch.setattr(topology, "memory_bytes", lambda: memory)
+        monkeypatch.setattr(topology, "is_mapped", lambda size: has_room and size >= LEAST_BYTES)
         monkeypatch.setattr(topology.onnxruntime, "get_available_providers", lambda: providers)
 
     return machine
@@ -146,17 +148,22 @@ def test_of_a_models_graphs_the_one_that_runs_counts(on: Any, tmp_path: Path) ->
     assert shape(bundle=tmp_path, precision="fp16", **memory)[0] == 4
 
 
+@pytest.mark.parametrize(
+    ("has_room", "workers", "words"),
+    [
+        (False, 3, "148 MB each (models: 2), and 485 MB for pictures"),
+        (True, 4, "108 MB each (models: 2), and 565 MB for pictures and the graphs that all share"),
+    ],
+)
 def test_where_memory_decides_the_log_says_what_takes_it(
-    on: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    has_room: bool, workers: int, words: str, on: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    on(8, memory=GIGABYTE)
+    on(8, memory=GIGABYTE, has_room=has_room)
     for name in ("a", "b"):
         written(tmp_path / name, 10_000_000)
     with caplog.at_level("INFO", "mixer.plan"):
-        assert shape(bundle=tmp_path, decode_memory_bytes=350_000_000)[0] == 3
-    assert caplog.messages == [
-        "memory is limited to 1000 MB: room for 3 of 8 workers of 148 MB each (models: 2), and 485 MB for pictures"
-    ]
+        assert shape(bundle=tmp_path, decode_memory_bytes=350_000_000)[0] == workers
+    assert caplog.messages == [f"memory is limited to 1000 MB: room for {workers} of 8 workers of {words}"]
 
 
 def test_where_not_even_one_worker_fits_the_log_warns(

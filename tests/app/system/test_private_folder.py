@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.serving.private_folder import private_folder
+from app.system.private_folder import private_folder
 
 LONG_AGO = 1_000_000_000
 
