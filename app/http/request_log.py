@@ -18,6 +18,7 @@ from app.errors import ClientGone, forget_frames
 from app.http.browser_headers import ANSWER, IN_SCOPE
 from app.http.problems import PROBLEM, PROBLEM_JSON, internal_error
 from app.http.request_span import CLIENT_GONE_STATUS, PROBES, SPAN, Describe, described
+from app.telemetry.line_buffer import write_info
 from app.telemetry.logs import printable
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Trace, Tracing
@@ -223,7 +224,9 @@ def _write(fields: dict[str, Any]) -> None:
         line += _WITH_REASON
         fields["detail"] = printable(fields["detail"], _DETAIL_CHARACTERS)
         more["quoted"] = json.dumps(fields["detail"], ensure_ascii=False)
-    log.info(line, fields | more if more else fields, extra=fields)
+    values = fields | more if more else fields
+    if not write_info(log, line % values, fields):
+        log.info(line, values, extra=fields)
 
 
 def quoted(path: str) -> str:

@@ -135,7 +135,7 @@ class Supervisor:
         except BaseException:
             log.exception("worker %d failed", number)
         finally:
-            sys.stderr.flush()
+            logging.shutdown()  # writes what waits
             os._exit(code)
 
     def _pass_on(self, number: int) -> None:

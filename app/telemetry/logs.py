@@ -3,8 +3,10 @@
 import ctypes
 import io
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +16,11 @@ import PIL
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
+from app.telemetry.line_buffer import BufferedHandler
 from app.telemetry.tracing import CURRENT, ids_of
 
 _MOST_CHARACTERS = 4096  # of a message
 _TRACEBACK_HEAD, _TRACEBACK_TAIL = 2048, 6144  # characters of a longer traceback: where it began, and what was raised
-_TEXT = "%(asctime)s %(levelname)-7s %(name)s %(message)s"
-_TEXT_OF_WORKER = "%(asctime)s %(levelname)-7s [worker {} pid %(process)d] %(name)s %(message)s"
-_FIELDS = ("levelname", "name", "process", "message")
-_RENAMED = {"levelname": "level", "name": "logger", "process": "pid"}
 _NOT_LOGGED = (*RESERVED_ATTRS, "color_message")  # uvicorn's format for a terminal, without its values
 _INDENT = "    "  # before a traceback's lines, so that no text in one passes for a line of the log
 
@@ -29,7 +28,7 @@ _INDENT = "    "  # before a traceback's lines, so that no text in one passes fo
 def configure(log_format: str, level: str) -> None:
     """Send every logger's lines to standard error, in `log_format` "text" or "json"; what cannot be written is lost."""
     _keep_nothing_back()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BufferedHandler(sys.stderr)
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
@@ -60,16 +59,18 @@ class _Text(logging.Formatter):
     """A message has one line of limited length, whatever clients wrote in it. A traceback follows on its own lines."""
 
     def __init__(self, worker: int | None = None) -> None:
-        super().__init__(_TEXT if worker is None else _TEXT_OF_WORKER.format(worker))
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return _time(record)
+        super().__init__()
+        self._process = "" if worker is None else f"[worker {worker} pid {os.getpid()}] "
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        record.message = printable(record.message, _MOST_CHARACTERS)
+        return self.line(record.created, record.levelname, record.name, record.message, {})
+
+    def line(self, created: float, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:
+        """A message has its fields in it."""
+        message = printable(message, _MOST_CHARACTERS)
         if (trace := CURRENT.get()) is not None:
-            record.message += " trace_id={} span_id={}".format(*ids_of(trace))
-        return super().formatMessage(record)
+            message += " trace_id={} span_id={}".format(*ids_of(trace))
+        return f"{_time(created)} {level:7} {self._process}{logger} {message}"
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return _indented(super().formatException(ei))
@@ -82,16 +83,22 @@ class _Json(JsonFormatter):
     """A message has an end, and so has a traceback, which is one field."""
 
     def __init__(self, worker: int | None = None) -> None:
-        super().__init__(_FIELDS, rename_fields=_RENAMED, reserved_attrs=_NOT_LOGGED)
+        super().__init__((), reserved_attrs=_NOT_LOGGED)
         self._worker = worker
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        record.message = printable(record.message, _MOST_CHARACTERS)
-        log_data["timestamp"] = _time(record)
-        log_data["worker"] = self._worker
-        if (trace := CURRENT.get()) is not None:
-            log_data["trace_id"], log_data["span_id"] = ids_of(trace)
+        log_data.update(self._head(record.created, record.levelname, record.name, record.message))
         super().add_fields(log_data, record, message_dict)
+
+    def line(self, created: float, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:
+        return self.jsonify_log_record({**self._head(created, level, logger, message), **fields})
+
+    def _head(self, created: float, level: str, logger: str, message: str) -> dict[str, Any]:
+        head: dict[str, Any] = {"timestamp": _time(created), "worker": self._worker}
+        if (trace := CURRENT.get()) is not None:
+            head["trace_id"], head["span_id"] = ids_of(trace)
+        message = printable(message, _MOST_CHARACTERS)
+        return head | {"level": level, "logger": logger, "pid": os.getpid(), "message": message}
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         return _cut(str(super().formatException(ei)))
@@ -100,8 +107,8 @@ class _Json(JsonFormatter):
         return _cut(stack_info)
 
 
-def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+def _time(created: float) -> str:
+    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _cut(traceback: str) -> str:

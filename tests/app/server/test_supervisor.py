@@ -111,6 +111,29 @@ def test_the_exit_code_is_the_worst_of_the_workers(work: str, code: int) -> None
         assert running.exit_code() == code
 
 
+_LATE = """
+import asyncio
+from app.telemetry.line_buffer import write_info
+
+async def request(worker):
+    write_info(logging.getLogger("mixer.access"), f"the last of {worker.number}", {})
+
+def WORK(worker):
+    until_told(worker)
+    asyncio.run(request(worker))
+    END
+"""
+
+
+@pytest.mark.parametrize("end", ["return 0", "sys.exit(0)", "raise StartError('words')", "raise ValueError"])
+def test_a_line_that_waits_to_be_written_when_a_worker_ends_is_not_lost(end: str) -> None:
+    with Supervised(_LATE.replace("END", end)) as running:
+        running.beating()
+        running.signal(signal.SIGTERM)
+        running.exit_code()
+        assert {line.partition("mixer.access ")[2] for line in running.lines} >= {"the last of 0\n", "the last of 1\n"}
+
+
 def test_a_worker_that_a_stop_signal_ends_has_ended_well() -> None:
     with Supervised("def WORK(worker):\n    say('beating')\n    worker.heartbeat()\n    signal.pause()") as running:
         running.beating()
