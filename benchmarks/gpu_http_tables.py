@@ -41,7 +41,7 @@ def tell(section: Section, plan: Plan, findings: Sequence[Found]) -> None:
         section.say(f"### {found.model.name}, {found.model.precision}; {found.model.workload.description}")
         section.table(service_heads(found, on_gpu=plan.used_bytes is not None), list(service_rows(found)))
         section.table(HEADS, list(load_rows(found)))
-        section.say(f"{verdict(found)} Memory grew by {found.grown_bytes / MEBIBYTE:,.0f} MiB under all loads.")
+        section.say(f"{verdict(found)} Memory changed by {found.grown_bytes / MEBIBYTE:+,.0f} MiB under all loads.")
         if found.unfinished:
             section.say(f"{found.model.name}: {found.unfinished}.")
 
