@@ -18,7 +18,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from app.decoding.decoder import MARGIN, DecodeLimits, decode
 from app.engine.engine import Engine, EngineOptions, open_engine
 from app.engine.runners import Patches
 from app.system.quota import Quota
+from benchmarks.agreement import Agreement, agreement, probabilities
 from benchmarks.serving.bundles import random_bundle
 from cli.bench.samples import scene
 from cli.bench.stopwatch import Candidate, Measured, measure, ratio
@@ -58,15 +58,6 @@ TIMED = ("500x375", "1600x1200", "4032x3024")
 LIMITS = DecodeLimits(
     1 << 26, 50_000_000, DecodeBudget(Quota(1 << 30))
 )  # full decoding needs more than the service gives
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far the answers at one margin are those of full decoding."""
-
-    top1: float  # share of pictures with the same best label
-    largest: float  # change of a probability, of all pictures and classes
-    mean: float  # of every picture's largest change
 
 
 # --- a classifier that has learned photographs ---
@@ -185,13 +176,6 @@ def patches_of(payload: bytes, spec: ModelSpec, margin: float) -> Patches:
     return to_patches(decode(payload, spec.channels, side, LIMITS), spec)
 
 
-def probabilities(engine: Engine, patches: Patches) -> NDArray[np.float64]:
-    """float64 [K] of one picture."""
-    logits = engine.run([patches]).logits[0].astype(np.float64) / engine.spec.temperature
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
-
-
 def agreements(engines: dict[str, Engine], payloads: Iterator[bytes]) -> dict[tuple[str, float], Agreement]:
     """Every graph of a classifier at every margin against full decoding, on the same files."""
     spec = next(iter(engines.values())).spec
@@ -204,13 +188,7 @@ def agreements(engines: dict[str, Engine], payloads: Iterator[bytes]) -> dict[tu
             for name, engine in engines.items():
                 answers[name, margin].append(probabilities(engine, patches))
     stacked = {key: np.stack(found) for key, found in answers.items()}
-    return {key: _agreement(stacked[key[0], FULL], found) for key, found in stacked.items() if key[1] != FULL}
-
-
-def _agreement(full: NDArray[np.float64], reduced: NDArray[np.float64]) -> Agreement:
-    change = np.abs(full - reduced).max(axis=1)
-    same = full.argmax(axis=1) == reduced.argmax(axis=1)
-    return Agreement(float(same.mean()), float(change.max()), float(change.mean()))
+    return {key: agreement(stacked[key[0], FULL], found) for key, found in stacked.items() if key[1] != FULL}
 
 
 def timed(engine: Engine, payloads: Sequence[bytes], rounds: int, seconds: float) -> dict[tuple[float, bool], Measured]:

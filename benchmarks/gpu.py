@@ -12,9 +12,16 @@ machine cannot fetch them, carry them as wheels and unpack these first:
 onnxruntime-gpu must come before any onnxruntime: both fill the same module. CUDA and cuDNN come from the wheels that
 torch depends on.
 
-Writes DIR/gpu.json and DIR/gpu.md after every section, so that what was measured before a time limit is kept. A section
-that fails is told with its traceback and leaves the others alone; the exit code is then 1. `--provider cpu --quick`
-goes through all of it on any machine, with tiny sizes and figures that mean nothing.
+The section http starts the whole service and needs its packages, too (HTTP_PACKAGES, 35 MB of wheels; without them it
+alone is skipped). Where there is a network, this brings them for Python 3.12, with what they need themselves:
+
+    python3 -m pip download --only-binary=:all: --python-version 3.12 --implementation cp --abi cp312 \
+        --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 -c constraints.txt -d WHEELS '.[server]'
+
+Writes DIR/gpu.json and DIR/gpu.md after every section, and after every load of the section http, so that what was
+measured before a time limit is kept. A section that fails is told with its traceback and leaves the others alone; the
+exit code is then 1. `--provider cpu --quick` goes through all of it on any machine, with tiny sizes and figures that
+mean nothing.
 """
 # ruff: noqa: E402, PLC0415 -- what is missing is told before it is imported
 
@@ -38,14 +45,49 @@ PACKAGES = {
     "ml_dtypes": "ml-dtypes",
     "onnxruntime": "onnxruntime-gpu",
 }
+HTTP_PACKAGES = {
+    "fastapi": "fastapi",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+    "uvloop": "uvloop",
+    "httptools": "httptools",
+    "h11": "h11",
+    "anyio": "anyio",
+    "idna": "idna",
+    "click": "click",
+    "pydantic_settings": "pydantic-settings",
+    "dotenv": "python-dotenv",
+    "pythonjsonlogger": "python-json-logger",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+    "opentelemetry": "opentelemetry-api",
+    "typer": "typer",
+    "shellingham": "shellingham",
+    "rich": "rich",
+    "markdown_it": "markdown-it-py",
+    "mdurl": "mdurl",
+    "pygments": "pygments",
+    "annotated_doc": "annotated-doc",
+    "typing_extensions": "typing-extensions",
+}
+
+
+def absent(packages: dict[str, str], wheels: Path | None) -> list[str]:
+    """A line for each that cannot be imported; with a folder of wheels, whether it lies there."""
+    lacking = {module: package for module, package in packages.items() if find_spec(module) is None}
+    if wheels is None:
+        return [f"{module}: {package}" for module, package in lacking.items()]
+    held = {path.name.split("-")[0].lower() for path in wheels.glob("*.whl")}
+    names = {module: package.split(",")[0].replace("-", "_").lower() for module, package in lacking.items()}
+    return [
+        f"{module}: {package} ({'in' if names[module] in held else 'not in'} {wheels})"
+        for module, package in lacking.items()
+    ]
 
 
 def missing(provider: str, wheels: Path | None) -> list[str]:
     """What stands in the way, one line each; nothing heavy is loaded to find out unless all of it is there."""
-    lines = [f"{module}: {package}" for module, package in PACKAGES.items() if find_spec(module) is None]
-    if wheels is not None:
-        held = {path.name.split("-")[0].lower() for path in wheels.glob("*.whl")}
-        lines = [f"{line} ({'in' if line.split(':')[0].lower() in held else 'not in'} {wheels})" for line in lines]
+    lines = absent(PACKAGES, wheels)
     if lines or provider == "cpu":
         return lines
     import onnxruntime
@@ -61,6 +103,14 @@ def missing(provider: str, wheels: Path | None) -> list[str]:
     return lines
 
 
+def numbers(flag: str) -> tuple[int, ...]:
+    """Separated by commas. Raises ArgumentTypeError."""
+    found = tuple(int(one) for one in flag.split(",") if one.strip().isdecimal())
+    if len(found) != len(flag.split(",")) or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{flag!r}; expected numbers from 1 on, separated by commas")
+    return found
+
+
 def parsed(flags: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
@@ -68,9 +118,13 @@ def parsed(flags: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, default=Path("bundles/fashion-mnist"))
     parser.add_argument("--sections", default="", help="some of them, separated by commas; default: all")
     parser.add_argument("--variants", default="B/16,S/16,L/16", help="in this order, in case time runs out")
-    parser.add_argument("--batch-sizes", default="1,8,64,256")
-    parser.add_argument("--seconds", type=float, default=0.25, help="time for one measurement")
+    parser.add_argument("--batch-sizes", type=numbers, default="1,8,64,256")
+    parser.add_argument("--seconds", type=float, help="time for one measurement (default: 0.25, over HTTP 2)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=numbers, default="1,2,4,8", help="of the services that http starts")
+    parser.add_argument(
+        "--connections", type=numbers, default="8,32,128,256", help="of the loads that http puts on them"
+    )
     parser.add_argument("--time-limit-s", type=float, default=0, help="begin nothing new after this; 0: no limit")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to look into for what is missing")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that the script runs")
@@ -97,7 +151,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -125,6 +179,9 @@ from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec, Network, Source
 from model.weights.config import VARIANTS, MixerConfig
 
+if TYPE_CHECKING:  # what it imports may be missing
+    from benchmarks.gpu_http_services import Model
+
 Patches = NDArray[np.uint8]  # of one picture: [S, P*P*C]
 Logits = NDArray[np.float32]  # of a batch: [n, K]
 Row = Sequence[object]
@@ -140,6 +197,10 @@ BUCKET = ("rung", "pictures", "padding", "difference", "same")
 REFUSED_ON_A_GPU = "int8"
 FROM_HOST = ("engine, 1 instance", "engine, all instances")
 ON_DEVICE = "ONNX Runtime, bound"
+SMALL = "the default bundle"
+PHOTOGRAPHIC = "S/16"  # with random weights, the one that is served, too
+SECONDS, HTTP_SECONDS = 0.25, 2.0
+QUICK_SECONDS, QUICK_HTTP_SECONDS = 0.002, 0.3
 
 
 @dataclass
@@ -152,6 +213,8 @@ class Section:
     markdown: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     took_s: float = 0.0
+    verdict: str = ""  # empty while it is under way
+    save: Callable[[], None] = lambda: None  # writes what there is so far
 
     def expect(self, holds: bool, otherwise: str) -> None:
         """Note a check that does not hold; the others still run."""
@@ -177,9 +240,14 @@ class Machine:
     variants: dict[str, MixerConfig]
     batch_sizes: tuple[int, ...]
     seconds: float
+    http_seconds: float
     rounds: int
+    workers: tuple[int, ...]
+    connections: tuple[int, ...]
     until: float
+    wheels: Path | None
     bundles: dict[str, Path] = field(default_factory=dict)
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the sections that have run
 
     @property
     def device(self) -> str:
@@ -636,7 +704,7 @@ def against_compiled(figures: Mapping[str, Measured], place: str) -> float:
 def end_to_end(machine: Machine, section: Section) -> None:
     """From picture files to logits: decoding alone, the model alone, both in bare threads; and what binds."""
     largest = 4 if machine.quick else 64
-    for name in ("the default bundle", next(iter(machine.variants))):
+    for name in (SMALL, next(iter(machine.variants))):
         if machine.out_of_time():
             section.say(f"{name}: not measured, out of time.")
             continue
@@ -674,6 +742,60 @@ def parts(findings: Findings) -> Iterator[Row]:
         yield "decoding and the model", usable_cpus(), both.batch_size, f"{found.rate:,.0f}"
 
 
+def http(machine: Machine, section: Section) -> None:
+    """The whole service over HTTP with 1, 2, ... workers, under closed loops; its answers are those of the engine."""
+    lacking = absent(HTTP_PACKAGES, machine.wheels)
+    if lacking or machine.out_of_time():
+        section.verdict = "skipped"
+        section.figures["skipped"] = lacking or "out of time"
+        section.say(f"Skipped. Missing: {'; '.join(lacking)}." if lacking else "Not measured, out of time.")
+        print(section.markdown[0], file=sys.stderr)
+        return
+    from benchmarks import gpu_http, gpu_http_services, gpu_http_tables
+
+    plan = gpu_http_services.Plan(
+        provider=machine.provider,
+        workers=machine.workers,
+        connections=machine.connections,
+        seconds=machine.http_seconds,
+        rounds=machine.rounds,
+        until=machine.until,
+        work=machine.work,
+        used_bytes=(lambda: bytes_in_use("cuda")) if machine.device == "cuda" else None,
+    )
+
+    def tell(found: Sequence[gpu_http.Found]) -> None:
+        gpu_http_tables.tell(section, plan, found)
+        section.save()
+
+    for found in gpu_http.measure(plan, served_models(machine), tell):
+        for fault in found.faults():
+            section.expect(holds=False, otherwise=fault)
+
+
+def served_models(machine: Machine) -> list["Model"]:
+    """The default bundle for small pictures; for photographs a network with random weights, on a GPU in half precision.
+
+    The engines that give the right answers are gone before any service starts.
+    """
+    from benchmarks import gpu_http_models
+    from benchmarks.serving.__main__ import PHOTOGRAPHS, small_kind
+
+    name = PHOTOGRAPHIC if PHOTOGRAPHIC in machine.variants else next(iter(machine.variants))
+    precision = "fp32" if machine.device == "cpu" else "fp16"
+    model, spec = random_mixer(machine.variants[name]), spec_of(name, machine.variants[name])
+    kind = replace(PHOTOGRAPHS[0], pool=4) if machine.quick else PHOTOGRAPHS[0]
+    bundle = gpu_http_models.knowing_bundle(model, spec, kind, decoder(spec), precision, machine.work)
+    small, large = machine.open(machine.bundle), machine.open(bundle, precision=precision)
+    return [
+        gpu_http_models.served(title, folder, engine, images, decoder(engine.spec), machine.work, machine.figures)
+        for title, folder, engine, images in (
+            (SMALL, machine.bundle, small, small_kind(small.spec)),
+            (name, bundle, large, kind),
+        )
+    ]
+
+
 SECTIONS: dict[str, Callable[[Machine, Section], None]] = {
     "surroundings": surroundings,
     "provider": provider,
@@ -682,39 +804,43 @@ SECTIONS: dict[str, Callable[[Machine, Section], None]] = {
     "memory": memory,
     "throughput": throughput,
     "end_to_end": end_to_end,
+    "http": http,
 }
 
 
 # --- the frame around them ---
+
+UNDER_WAY = "under way"
 
 
 def _line(cells: Row) -> str:
     return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
 
 
-def run_section(name: str, machine: Machine) -> Section:
+def run_section(section: Section, machine: Machine) -> None:
     """One section, whatever becomes of it."""
-    section = Section(name)
     started = time.monotonic()
     try:
-        SECTIONS[name](machine, section)
+        SECTIONS[section.name](machine, section)
     except Exception:  # noqa: BLE001 -- one section's failure must not cost the others
         section.expect(holds=False, otherwise=traceback.format_exc())
     section.took_s = time.monotonic() - started
-    return section
+    section.verdict = "FAILED" if not section.ok else section.verdict or "ok"
+    machine.figures[section.name] = section.figures
 
 
 def write(sections: Sequence[Section], out: Path) -> None:
     content = {
         section.name: {
-            "ok": section.ok, "took_s": section.took_s, "failures": section.failures, **section.figures
+            "ok": section.ok, "verdict": section.verdict or UNDER_WAY, "took_s": section.took_s,
+            "failures": section.failures, **section.figures
         }
         for section in sections
     }  # fmt: skip
     (out / "gpu.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     lines = ["# On a GPU", ""]
     for section in sections:
-        verdict = "ok" if section.ok else "FAILED"
+        verdict = section.verdict or UNDER_WAY
         lines += [f"## {section.name.replace('_', ' ')}: {verdict} ({section.took_s:.0f} s)", "", *section.markdown]
         for failure in section.failures:
             lines += ["```", failure.rstrip(), "```", ""]
@@ -733,10 +859,14 @@ def machine_for(options: argparse.Namespace) -> Iterator[Machine]:
             bundle=options.bundle,
             work=Path(folder),
             variants=chosen,
-            batch_sizes=(1, 2) if options.quick else tuple(map(int, options.batch_sizes.split(","))),
-            seconds=0.002 if options.quick else options.seconds,
+            batch_sizes=(1, 2) if options.quick else options.batch_sizes,
+            seconds=QUICK_SECONDS if options.quick else options.seconds or SECONDS,
+            http_seconds=QUICK_HTTP_SECONDS if options.quick else options.seconds or HTTP_SECONDS,
             rounds=1 if options.quick else options.rounds,
+            workers=(1, 2) if options.quick else options.workers,
+            connections=(2, 4) if options.quick else options.connections,
             until=until,
+            wheels=options.wheels,
         )
 
 
@@ -753,10 +883,12 @@ def main(options: argparse.Namespace) -> int:
     sections: list[Section] = []
     with machine_for(options) as machine:
         for name in names:
-            sections.append(run_section(name, machine))
-            write(sections, options.out)
-            print(f"{name}: {'ok' if sections[-1].ok else 'FAILED'} ({sections[-1].took_s:.1f} s)", flush=True)
-            for failure in sections[-1].failures:
+            section = Section(name, save=lambda: write(sections, options.out))
+            sections.append(section)
+            run_section(section, machine)
+            section.save()
+            print(f"{name}: {section.verdict} ({section.took_s:.1f} s)", flush=True)
+            for failure in section.failures:
                 print(failure.rstrip(), file=sys.stderr, flush=True)
     return 0 if all(section.ok for section in sections) else 1
 

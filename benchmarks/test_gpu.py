@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import requires
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from cli.bench.stopwatch import Measured
 from tests.pace import slowness_at_first
@@ -88,6 +91,23 @@ def test_every_section_has_figures(whole: tuple[subprocess.CompletedProcess[str]
     assert content["end_to_end"]["tiny"]["ceiling"]["images_s"] > 0
 
 
+def test_the_service_answers_rightly_with_one_and_two_workers(whole: tuple[subprocess.CompletedProcess[str], Path]):
+    models = json.loads((whole[1] / "gpu.json").read_text())["http"]
+    assert {"the default bundle", "tiny"} < set(models)
+    for model in (models["the default bundle"], models["tiny"]):
+        assert list(model["services"]) == ["1", "2"]
+        assert all(service["memory_bytes"] > 10 << 20 for service in model["services"].values())
+        cells = {(load["workers"], load["connections"]): load["rounds"] for load in model["loads"]}
+        assert set(cells) == {(1, 2), (2, 2), (1, 4), (2, 4)}
+        for (one,) in cells.values():
+            assert one["answered"] > 0
+            assert (one["wrong"], one["failed"]) == (0, {})
+            assert one["images_a_run"] >= 1
+        assert set(model["images_s_without_http"]) == {"the engine", "bare threads that decode and run"}
+        assert model["unfinished"] == ""
+    assert models["tiny"]["precision"] == "fp32"
+
+
 def test_the_markdown_has_a_heading_and_a_verdict_for_each(
     whole: tuple[subprocess.CompletedProcess[str], Path], gpu: ModuleType
 ):
@@ -121,6 +141,47 @@ def test_all_missing_packages_are_named_at_once(gpu: ModuleType, monkeypatch: py
         f"no_such: no-such (in {tmp_path})",
         f"nor_this: nor-this (not in {tmp_path})",
     ]
+    monkeypatch.setattr(gpu, "PACKAGES", {"no_pil": "No-Such, a build"})  # the module has another name than its wheel
+    assert gpu.missing("cuda", tmp_path) == [f"no_pil: No-Such, a build (in {tmp_path})"]
+
+
+def test_without_its_packages_http_alone_is_skipped(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(gpu, "HTTP_PACKAGES", {"numpy": "numpy", "no_such": "no-such"})
+    assert gpu.missing("cpu", None) == []
+    assert main(gpu, tmp_path, "--sections", "surroundings,http") == 0
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert content["http"]["skipped"] == ["no_such: no-such"]
+    assert [content[name]["verdict"] for name in ("surroundings", "http")] == ["ok", "skipped"]
+    assert "Skipped. Missing: no_such: no-such." in (tmp_path / "gpu.md").read_text()
+    captured = capsys.readouterr()
+    assert "http: skipped" in captured.out
+    assert captured.err == "Skipped. Missing: no_such: no-such.\n"
+
+
+def test_the_packages_of_http_are_those_that_the_service_needs(gpu: ModuleType):
+    """Whatever a bare machine lacks is named, so nothing that the server's extra brings may be left out."""
+    named = {package.split(",")[0].lower() for package in (gpu.PACKAGES | gpu.HTTP_PACKAGES).values()}
+    assert needed_by("mixer-serve", "server") <= named
+
+
+def needed_by(package: str, extra: str = "", seen: frozenset[str] = frozenset()) -> set[str]:
+    """Distributions that a package brings here, and those that they bring."""
+    found: set[str] = set()
+    for line in requires(package) or []:
+        needed = Requirement(line)
+        name = canonicalize_name(needed.name)
+        if name not in seen | found and (needed.marker is None or needed.marker.evaluate({"extra": extra})):
+            found |= {name} | needed_by(name, "", seen | found | {name})
+    return found
+
+
+@pytest.mark.parametrize("flag", ["0,2", "two", "1,,2", ""])
+def test_numbers_are_counted_from_one(gpu: ModuleType, flag: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        gpu.parsed(["--out", "out", "--workers", flag])
+    assert "expected numbers from 1 on, separated by commas" in capsys.readouterr().err
 
 
 def test_a_cpu_build_of_onnx_runtime_is_named_with_its_place(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch):
@@ -184,6 +245,13 @@ def test_a_section_that_fails_is_told_and_costs_no_other(
     assert "broken on purpose" in captured.err
 
 
+def test_a_section_may_write_what_it_has_while_it_is_under_way(gpu: ModuleType, tmp_path: Path):
+    section = gpu.Section("http")
+    gpu.write([section], tmp_path)
+    assert json.loads((tmp_path / "gpu.json").read_text())["http"]["verdict"] == "under way"
+    assert "## http: under way" in (tmp_path / "gpu.md").read_text()
+
+
 def test_some_sections_may_be_chosen(
     gpu: ModuleType, sections: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -194,9 +262,10 @@ def test_some_sections_may_be_chosen(
 
 
 def test_after_the_time_limit_nothing_new_is_begun(gpu: ModuleType, tmp_path: Path):
-    assert main(gpu, tmp_path, "--sections", "throughput,end_to_end", "--time-limit-s", "1e-9") == 0
+    assert main(gpu, tmp_path, "--sections", "throughput,end_to_end,http", "--time-limit-s", "1e-9") == 0
     content = json.loads((tmp_path / "gpu.json").read_text())
     assert "tiny" not in content["throughput"]
+    assert content["http"]["skipped"] == "out of time"
     assert "tiny: not measured, out of time." in (tmp_path / "gpu.md").read_text()
 
 

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from benchmarks.peers import fastapi_service
 from tests.app.color_bundle import color_spec, write_bundle
 from tests.pace import slowness_at_first
 
@@ -52,3 +54,14 @@ def test_it_runs_to_its_end_and_writes_what_it_prints(report: str, tmp_path: Pat
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "out" / name).read_text() == done.stdout.rstrip("\n") + "\n"
+
+
+@pytest.mark.parametrize("form", [False, True])
+def test_the_peer_whose_framework_is_here_answers(form: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEER_GRAPH", str(ROOT / "bundles" / "fashion-mnist" / "fp32.onnx"))
+    picture = (ROOT / "tests" / "drawings" / "ankle-boot.png").read_bytes()
+    with TestClient(fastapi_service.create_app()) as asking:
+        sent = {"files": {"file": picture}} if form else {"content": picture}
+        answer = asking.post("/classify", **sent)
+    assert answer.status_code == 200
+    assert answer.json()["predictions"][0]["label"] == "Ankle boot"

@@ -66,11 +66,11 @@ class Bench:
         return self._watched(lambda: loop.run(Processor(())), is_open=True)
 
     def _watched(self, run, *, is_open: bool) -> Load:  # type: ignore[no-untyped-def]
-        before, client_s = self._batches(), process_time()
+        before, client_s = batches(self._server.port), process_time()
         threads = Threads(self._processes)
         observed: Observed = run()
         used, client_s = threads.used(), process_time() - client_s
-        after = self._batches()
+        after = batches(self._server.port)
         runs = after[1] - before[1]
         answered = sum(one.status == 200 for one in observed.tickets)
         return Load(
@@ -78,14 +78,15 @@ class Bench:
             (after[0] - before[0]) / runs if runs else float("nan"),
         )  # fmt: skip
 
-    def _batches(self) -> tuple[float, float]:
-        """Images that were run, and runs."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._server.port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        total, count = _SUM.search(text), _COUNT.search(text)
-        if total is None or count is None:
-            raise ValueError("/metrics has no mixer_batch_size; expected that of this service.")
-        return float(total[1]), float(count[1])
+
+def batches(port: int) -> tuple[float, float]:
+    """Images that a service has run so far, and its runs. Raises ValueError where it is not this service."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    total, count = _SUM.search(text), _COUNT.search(text)
+    if total is None or count is None:
+        raise ValueError("/metrics has no mixer_batch_size; expected that of this service.")
+    return float(total[1]), float(count[1])
 
 
 def seconds_to_end(server: Server) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
 
-from benchmarks.overload.client import Client
+from benchmarks.overload.client import BROKEN, Client
 from benchmarks.overload.processor import Processor, Used
 from benchmarks.overload.requests import RIGHT_STATUS, Request, Ticket, answers_rightly
 
@@ -64,31 +64,43 @@ def closed_loop(
     processor: Processor,
     clock: Callable[[], float] = perf_counter,
 ) -> Observed:
-    """`connections` clients, each of which asks again as soon as it is answered. Raises OSError."""
-    start = clock() + terms.lead_in_s
-    observed = Observed(start, start + terms.seconds)
+    """`connections` clients, each of which asks again as soon as it is answered. Raises OSError.
+
+    It ends early where every connection breaks, as when nobody listens any more.
+    """
+    broken = 0
 
     def ask() -> None:
-        now = clock()
-        if now >= observed.end:
-            return
-        ticket = Ticket(rng.choice(requests), now)
-        ticket.sent = now
+        ticket = Ticket(rng.choice(requests), clock())
+        ticket.sent = ticket.due
         observed.tickets.append(ticket)
         client.send(ticket, ticket.request.content)
 
+    def ask_again() -> None:
+        if clock() < observed.end:
+            ask()
+
     def heard(ticket: Ticket, status: int, _: bytes, body: bytes) -> None:
+        nonlocal broken
         note(ticket, status, body, clock())
-        ask()
+        if status == BROKEN:  # a connection may break while it is asked for: asking again from here would never end
+            broken += 1
+        else:
+            ask_again()
 
     client = Client(port, heard, terms.most_connections)
     with no_collection():
+        start = clock() + terms.lead_in_s
+        observed = Observed(start, start + terms.seconds)
         for _ in range(terms.connections):
             ask()
         window = _Window(observed, processor)
         while (now := clock()) < observed.end + terms.deadline_s + terms.grace_s and client.outstanding:
             window.look(now)
             client.poll(_IDLE_S)
+            again, broken = broken, 0
+            for _ in range(again):
+                ask_again()
         window.look(clock())
     client.close()
     return observed

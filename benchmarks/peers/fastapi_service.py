@@ -24,7 +24,7 @@ def create_app() -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    @app.system.worker_context(ROUTE)
+    @app.post(ROUTE)
     def classify(payload: Annotated[bytes, Depends(read_image)]) -> JSONResponse:
         return JSONResponse(classifier.answer(payload))
 

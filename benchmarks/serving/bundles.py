@@ -68,7 +68,7 @@ def _publish(variant: str, folder: Path) -> None:
     pixels = np.concatenate([_photographs(spec.image_size), generated_images(spec)])
     with torch.inference_mode():
         embeddings = model.embed(patchify(torch.from_numpy(pixels), config.patch_size))  # N C
-    model.head = _prototypes(embeddings)
+    model.head = prototypes(embeddings)
     network = TorchNetwork(Checkpoint(model, spec))
     published = publish(network, folder, ExportData(pixels, calibration=pixels), precisions=("fp32", "int8"))
     if published.refused:
@@ -76,17 +76,18 @@ def _publish(variant: str, folder: Path) -> None:
         raise ExportError("; ".join(published.refused.values()))
 
 
-def _prototypes(embeddings: "torch.Tensor") -> "torch.nn.Linear":
+def prototypes(embeddings: "torch.Tensor", num_classes: int = NUM_CLASSES) -> "torch.nn.Linear":
     """A head that knows each picture from all others: of random weights, only what tells pictures apart is kept.
 
-    embeddings: float32 [N, C]. The first N classes are those pictures, the rest is faint noise.
+    embeddings: float32 [N, C]. The first N classes are those pictures, the rest is faint noise; of more pictures than
+    `num_classes`, the first ones have a class.
     """
     import torch  # noqa: PLC0415
 
     mean = embeddings.mean(dim=0)  # C
-    own = torch.nn.functional.normalize(embeddings - mean)  # N C
-    others = 0.1 * torch.nn.functional.normalize(torch.randn(NUM_CLASSES - len(own), own.shape[1]))
-    head = torch.nn.Linear(own.shape[1], NUM_CLASSES)
+    own = torch.nn.functional.normalize(embeddings - mean)[:num_classes]  # N C
+    others = 0.1 * torch.nn.functional.normalize(torch.randn(num_classes - len(own), own.shape[1]))
+    head = torch.nn.Linear(own.shape[1], num_classes)
     head.weight.data = torch.cat([own, others])  # K C
     head.bias.data = -(head.weight.data @ mean)  # K
     return head

@@ -1,0 +1,1 @@
+"""Decoders that could stand in for Pillow, against the service's own path."""
