@@ -12,7 +12,7 @@ from tests.test_compose import IMAGE, build_image, find_docker
 
 NAME = "mixer-serve-any-user-test"
 USER = "1000650000:0"  # as OpenShift makes them up: in group 0, and in no list of users
-LOCKED = ["--read-only", "--tmpfs", "/tmp:rw,noexec,nosuid,size=256m", "--cap-drop", "ALL"]  # noqa: S108
+LOCKED = ["--read-only", "--tmpfs", "/tmp:rw,noexec,nosuid,size=1g", "--cap-drop", "ALL"]  # noqa: S108
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,24 +20,29 @@ import onnxruntime
 
 from app.engine.providers import PROVIDERS, Providers
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, Session, one_line
-from app.engine.sessions import digest_of
+from app.engine.sessions import digest_of, state_of_file
 from app.errors import EngineError
 from app.system.allocator import malloc_trim
 
 LEAST_BYTES = 8 << 20  # of a graph: a smaller one is not worth a file
-_ROOM_SHARE = 3  # bytes that must be free for each of the graph's: measured, 2.1 at most
+_ROOM_SHARE = 5  # bytes that must be free for each of the graph's: its file takes 2.0, of fp16 3.9, packed as fp32
 _LEAST_WEIGHT_BYTES = 1024  # of one tensor in the file; smaller ones stay in the graph
 _GRAPH, _WEIGHTS, _WRITING = "graph.onnx", "weights", ".writing"
 
 log = logging.getLogger("mixer.engine")
 
 
-def is_mapped(graph_bytes: int) -> bool:
-    """Whether several processes on a CPU would map a graph of that size, and there is room for it."""
+def mapped_bytes(graphs: Sequence[int]) -> int:
+    """Of graphs of these sizes, the bytes of those that several processes on a CPU would map.
+
+    All that are large enough, where there is room for them and for a successor of the largest; else none.
+    """
+    large = [size for size in graphs if size >= LEAST_BYTES]
     try:
-        return graph_bytes >= LEAST_BYTES and shutil.disk_usage(tempfile.gettempdir()).free >= _ROOM_SHARE * graph_bytes
+        free = shutil.disk_usage(tempfile.gettempdir()).free
     except OSError:
-        return False
+        return 0
+    return sum(large) if free >= _ROOM_SHARE * (sum(large) + max(large, default=0)) else 0
 
 
 class MappedGraphs:
@@ -53,25 +58,31 @@ class MappedGraphs:
         self.runtime = replace(runtime, open=self._open)
 
     def _open(self, path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:
+        before = state_of_file(path)
         on_cpu = [name for name, _ in providers] == [PROVIDERS["cpu"]]
         if not on_cpu or path.stat().st_size < self._least_bytes or (digest := digest_of(path)) is None:
             return self._open_alone(path, options, providers)
         try:
-            return self._open_mapped(path, self._folder / digest.hex(), options, providers)
+            return self._open_mapped(path, before, self._folder / digest.hex(), options, providers)
         except Exception as error:  # noqa: BLE001 -- whatever keeps it from being shared, it can be opened
             session = self._open_alone(path, options, providers)
             log.warning("%s is in the memory of each worker, not shared: %s", path, one_line(error))
             return session
 
     def _open_mapped(
-        self, path: Path, mapped: Path, options: onnxruntime.SessionOptions, providers: Providers
+        self,
+        path: Path,
+        before: tuple[int, ...],
+        mapped: Path,
+        options: onnxruntime.SessionOptions,
+        providers: Providers,
     ) -> Session:
         with _locked(self._folder / _WRITING):
             if not (mapped / _GRAPH).is_file():
                 self._remove_unused()
-                self._write(path, mapped, providers)
-            in_use = os.open(mapped, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(in_use, fcntl.LOCK_SH)
+                self._write(path, before, mapped, providers)
+            in_use = _held(mapped)
+            self._remove_unused()  # also what was let go meanwhile
         level = options.graph_optimization_level
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # that is done
         try:
@@ -91,8 +102,11 @@ class MappedGraphs:
             shutil.rmtree(mapped, ignore_errors=True)
         os.close(in_use)
 
-    def _write(self, path: Path, mapped: Path, providers: Providers) -> None:
-        """Raises EngineError where there is too little room; OSError; whatever ONNX Runtime raises."""
+    def _write(self, path: Path, before: tuple[int, ...], mapped: Path, providers: Providers) -> None:
+        """Raises EngineError where there is too little room, or where the graph is no longer what it was `before`.
+
+        OSError, and whatever ONNX Runtime raises.
+        """
         free, wanted = shutil.disk_usage(self._folder).free, _ROOM_SHARE * path.stat().st_size
         if free < wanted:
             raise EngineError(
@@ -109,17 +123,30 @@ class MappedGraphs:
         options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
         try:
             self._open_alone(path, options, providers)
+            if state_of_file(path) != before:
+                raise EngineError(f"{path} was replaced while it was packed; expected it to stay.")
             new.replace(mapped)
         finally:
             shutil.rmtree(new, ignore_errors=True)
             malloc_trim()
 
     def _remove_unused(self) -> None:
-        """Those of graphs that no session has open any more, as where the last process was killed."""
+        """Those of graphs that no session has open any more: the last process was killed, or found another packing."""
         for folder in self._folder.iterdir():
             if folder.is_dir():
                 with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB, os.O_RDONLY):
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _held(folder: Path) -> int:
+    """A descriptor that tells, as long as it is open, that the folder is in use. Waits for nobody. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class SharedSessions:
         self.runtime = replace(runtime, open=self._open)
 
     def _open(self, path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:
-        before = _state_of(path)
+        before = state_of_file(path)
         digest = digest_of(path) if [name for name, _ in providers] == [PROVIDERS["cpu"]] else None
         if digest is None:
             return self._open_alone(path, options, providers)
@@ -70,7 +70,7 @@ class SharedSessions:
             session = self._sessions.get(key)
             if session is None:
                 session = self._open_alone(path, options, providers)
-                if _state_of(path) == before:
+                if state_of_file(path) == before:
                     self._sessions[key] = session
             return session
 
@@ -87,7 +87,7 @@ def digest_of(path: Path) -> bytes | None:
     return digest.digest()
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
+def state_of_file(path: Path) -> tuple[int, ...]:
     """What changes when a file is written or replaced."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -135,8 +135,11 @@ class Supervisor:
         except BaseException:
             log.exception("worker %d failed", number)
         finally:
-            logging.shutdown()  # writes what waits
-            os._exit(code)
+            signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # one more would be raised here, past the end
+            try:
+                logging.shutdown()  # writes what waits
+            finally:
+                os._exit(code)
 
     def _pass_on(self, number: int) -> None:
         """A stop signal begins the end, and reaches the workers; a SIGINT after it hurries them. SIGHUP: all reload."""

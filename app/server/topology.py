@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime
 
 from app.engine.engine import find_graphs
-from app.engine.mapped_graphs import is_mapped
+from app.engine.mapped_graphs import mapped_bytes
 from app.engine.precision import first_choice
 from app.engine.providers import PROVIDERS
 from app.errors import EngineError
@@ -57,7 +57,7 @@ def _fitting(settings: Settings, memory: int, wanted: int) -> int:
     """How many workers fit `memory` bytes, 1 at least; a line in the log where that is less than `wanted`."""
     pictures = settings.decode_memory_bytes + settings.upload_memory_bytes
     graphs = _graph_bytes(settings)
-    mapped = sum(size for size in graphs if is_mapped(size)) if wanted > 1 else 0
+    mapped = mapped_bytes(graphs) if wanted > 1 else 0
     alone = _WORKER_BYTES + sum(_SESSION_SHARE * size + _MODEL_BYTES for size in graphs)
     each, together = alone - _SESSION_SHARE * mapped, pictures + _MAPPED_SHARE * mapped
     words = "pictures and the graphs that all share" if mapped else "pictures"

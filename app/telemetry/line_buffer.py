@@ -43,7 +43,7 @@ class LineBuffer:
         """Write what there is."""
         lines, self._lines, self._bytes = self._lines, [], 0
         if lines:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # a full disk; a stream that is closed
                 self._stream.write("".join(lines))
 
 
@@ -83,7 +83,8 @@ class BufferedHandler(logging.StreamHandler[LineBuffer]):
 def write_info(log: logging.Logger, message: str, fields: Mapping[str, Any]) -> bool:
     """Write a line of level INFO soon, without a record. Returns whether it did.
 
-    It does not where somebody else would see the record: another handler, a filter, a factory of records.
+    It does not where somebody else would see the record (another handler, a filter, a factory of records), or where no
+    line can be made of these.
     """
     root = logging.getLogger()
     if log.parent is not root or log.handlers or log.filters or not log.propagate or len(root.handlers) != 1:
@@ -93,5 +94,9 @@ def write_info(log: logging.Logger, message: str, fields: Mapping[str, Any]) -> 
         return False
     if logging.getLogRecordFactory() is not logging.LogRecord:
         return False
-    handler.write_soon(handler.line(time.time(), "INFO", log.name, message, fields))
+    try:
+        line = handler.line(time.time(), "INFO", log.name, message, fields)
+    except Exception:  # noqa: BLE001 -- logging tells what is wrong with a record, and goes on
+        return False
+    handler.write_soon(line)
     return True

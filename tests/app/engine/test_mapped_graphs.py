@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from app.engine import mapped_graphs
 from app.engine.engine import EngineOptions, open_engine
 from app.engine.mapped_graphs import MappedGraphs
 from app.engine.providers import Providers
@@ -161,6 +162,59 @@ def test_so_is_one_whose_weights_lie_in_another_file(tmp_path: Path, opened: Ope
     assert opened.graphs() == []
 
 
+@pytest.mark.parametrize(
+    ("free", "graphs", "expected"),
+    [
+        (1000 * MIB, [1 * MIB, 7 * MIB], 0),  # too small for it to be worth it
+        (1000 * MIB, [60 * MIB, 40 * MIB, 1 * MIB], 100 * MIB),
+        (800 * MIB, [60 * MIB, 40 * MIB], 100 * MIB),  # five times both, and a successor of the larger one
+        (799 * MIB, [60 * MIB, 40 * MIB], 0),  # all or none: who is refused later would have no memory left
+    ],
+)
+def test_what_is_planned_to_be_mapped_has_room_also_after_a_reload(
+    free: int, graphs: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    assert mapped_graphs.mapped_bytes(graphs) == expected
+
+
+def test_a_graph_that_is_replaced_before_it_is_packed_is_not_taken_for_the_one_that_was_there(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = product(tmp_path / "a.onnx"), product(tmp_path / "b.onnx", 1)
+    first, second = (answer(ONNX_RUNTIME.open(one, CpuThreads().session_options(), CPU)) for one in (path, other))
+    asked = mapped_graphs.digest_of
+
+    def replaced_after(path: Path) -> bytes | None:
+        digest = asked(path)
+        other.replace(path)
+        return digest
+
+    monkeypatch.setattr(mapped_graphs, "digest_of", replaced_after)
+    assert answer(opened.session(path)) == second
+    assert "was replaced while it was packed" in caplog.text
+    monkeypatch.setattr(mapped_graphs, "digest_of", asked)
+    product(path)
+    assert answer(opened.session(path)) == first
+
+
+def test_a_session_that_ends_while_another_graph_is_packed_leaves_nothing(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = [opened.session(product(tmp_path / "a.onnx"))]
+    write = MappedGraphs._write
+
+    def ending(*arguments: object) -> None:
+        sessions.clear()
+        gc.collect()
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MappedGraphs, "_write", ending)
+    kept = opened.session(product(tmp_path / "b.onnx", 1))
+    assert len(opened.graphs()) == 2
+    assert answer(kept)
+
+
 def test_where_there_is_too_little_room_it_is_opened_as_ever_with_a_warning(
     tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,7 +224,7 @@ def test_where_there_is_too_little_room_it_is_opened_as_ever_with_a_warning(
     (line,) = caplog.messages
     assert line == (
         f"{path} is in the memory of each worker, not shared: "
-        f"{tmp_path} has 0 MiB free; expected 3 MiB. TMPDIR names another."
+        f"{tmp_path} has 0 MiB free; expected 5 MiB. TMPDIR names another."
     )
     assert opened.graphs() == []
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from app.engine.mapped_graphs import LEAST_BYTES
+from app.engine import mapped_graphs
 from app.server import topology
 from app.settings import Settings
 
@@ -24,7 +25,8 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
         providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if gpu else ["CPUExecutionProvider"]
         monkeypatch.setattr(topology, "usable_cpus", lambda: cpus)
         monkeypatch.setattr(topology, "memory_bytes", lambda: memory)
-        monkeypatch.setattr(topology, "is_mapped", lambda size: has_room and size >= LEAST_BYTES)
+        room = GIGABYTE * GIGABYTE if has_room else 0
+        monkeypatch.setattr(mapped_graphs.shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
         monkeypatch.setattr(topology.onnxruntime, "get_available_providers", lambda: providers)
 
     return machine

@@ -146,6 +146,25 @@ def test_what_cannot_be_written_is_lost_and_what_follows_is_not() -> None:
         assert words(stream.writes)[-1] == ["c"]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file.")])
+def test_whoever_logs_hears_nothing_of_a_stream_that_takes_no_more(error: Exception) -> None:
+    with buffered() as stream:
+
+        def fails() -> None:
+            raise error
+
+        stream.on_write = fails
+        assert write_info(log, "a", FIELDS)
+        log.error("b")
+
+
+def test_a_line_that_cannot_be_made_is_none_and_nothing_is_raised() -> None:
+    with buffered() as stream:
+        logging.getLogger().handlers[0].setFormatter(logs._Json())
+        assert not write_info(log, "a", {("no", "name"): 1})  # type: ignore[dict-item]
+        assert stream.writes == []
+
+
 def test_a_record_that_cannot_be_formatted_keeps_no_other_back(capsys: pytest.CaptureFixture[str]) -> None:
     with buffered() as stream:
         log.info("%d", "no number")
