@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fleet.measuring import Bare
 from benchmarks.fleet.observed import Figures, Load
-from benchmarks.fleet.speeds import Speeds
+from benchmarks.fleet.speeds import Speeds, joined, relative
 from benchmarks.fleet.threads import Used
 
 CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
@@ -16,15 +17,34 @@ MANY, BEYOND = 64, 4.0
 
 @dataclass(frozen=True)
 class Round:
-    """Bare work, loads by name (each with its connections, or its requests a second), and the CPUs' speeds."""
+    """Bare work, loads by name (each with its connections, or its requests a second), and how fast the CPUs were.
+
+    traces: before each load in their order, and after the last. idle_wake_s: of a CPU.
+    """
 
     bare: Bare
     loads: dict[str, tuple[float, Load]]
-    speeds: Speeds = ()
+    traces: tuple[Speeds, ...] = ()
+    idle_wake_s: float = 0.0
 
     def load(self, name: str) -> Load:
         """What the service did under it."""
         return self.loads[name][1]
+
+    def speeds(self, name: str) -> Speeds:
+        """Of the CPUs just before and after a load, where those that parameters are taken from have a mean of 1."""
+        if not self.traces:
+            return ()
+        taken_from = (closed_name(1), closed_name(MANY), open_name(BEYOND))
+        return relative(joined(self._around(name)), chain.from_iterable(map(self._around, taken_from)))
+
+    def all_speeds(self) -> Speeds:
+        """Of the whole round, as a share of their mean."""
+        return relative(joined(self.traces), self.traces) if self.traces else ()
+
+    def _around(self, name: str) -> tuple[Speeds, ...]:
+        at = list(self.loads).index(name)
+        return self.traces[at : at + 2]
 
 
 @dataclass(frozen=True)
@@ -63,8 +83,9 @@ def read(path: Path) -> Machine:
 
 def _round(values: dict[str, Any]) -> Round:
     bare = Bare(**{**values["bare"], "decode_s": tuple(values["bare"]["decode_s"])})
-    speeds = tuple(tuple(each) for each in values.get("speeds", ()))
-    return Round(bare, {name: (load, _load(found)) for name, (load, found) in values["loads"].items()}, speeds)
+    traces = tuple(tuple(map(tuple, trace)) for trace in values.get("traces", ()))
+    loads = {name: (load, _load(found)) for name, (load, found) in values["loads"].items()}
+    return Round(bare, loads, traces, values.get("idle_wake_s", 0.0))
 
 
 def _load(values: dict[str, Any]) -> Load:

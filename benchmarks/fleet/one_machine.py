@@ -89,7 +89,7 @@ class Client:
             self._next()
 
     def _next(self) -> None:
-        self._pod.processors.work(self._parameters.client_s, self._done)
+        self._pod.processors.work(self._parameters.client_s, self._done, self)
 
     def _done(self) -> None:
         self._to_do.popleft()()

@@ -20,6 +20,7 @@ class Parameters:
     `refuse_s`: a refusal. `client_s`: of a client on the same machine, each way. `together`: as of Processors.
     `max_batch_size`, `queue_capacity`, `workers`, `cpus`: of the service that was measured.
     `speeds`: of each CPU in windows of Speeds, all of it 1 where there are none.
+    `idle_wake_s`: until an idle CPU runs a thread that is wakened.
     `ready_s`: from a process's start to readiness, by the clock; `drain_s`: from SIGTERM to its end, without requests.
     """
 
@@ -40,6 +41,7 @@ class Parameters:
     run_spread: float = 0.0
     queue_capacity: int = 512
     speeds: Speeds = ()
+    idle_wake_s: float = 0.0
     circumstances: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -15,7 +15,7 @@ _TICK_S = 0.1  # as of the service: from SIGTERM until idle connections are clos
 def processors_of(events: Events, parameters: Parameters, rng: Random) -> Processors:
     """Those of a machine like the one that was measured, at some moment of what was seen of their speeds."""
     first = rng.randrange(len(parameters.speeds[0])) if parameters.speeds else 0
-    return Processors(events, parameters.cpus, parameters.together, parameters.speeds, first)
+    return Processors(events, parameters.cpus, parameters.together, parameters.speeds, first, parameters.idle_wake_s)
 
 
 class Pod:

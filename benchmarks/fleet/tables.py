@@ -52,6 +52,7 @@ def parameters_table(parameters: Parameters) -> str:
         "decoding, mean of the pictures": f"{decode_ms:.3f} ms",
         "the event loop, for a request": f"{loop_ms:.3f} ms",
         "the event loop, to wake up": f"{parameters.wake_s * 1000:.3f} ms",
+        "an idle CPU, to wake up": f"{parameters.idle_wake_s * 1000:.3f} ms",
         "a refusal": f"{parameters.refuse_s * 1000:.3f} ms",
         "the client on the same machine, each way": f"{parameters.client_s * 1000:.3f} ms",
         "speed of a CPU where both are busy": f"{parameters.together:.2f}",

@@ -23,7 +23,7 @@ from benchmarks.serving.server import Server
 
 _WITHIN = 0.15
 _POINTS = 0.02
-_TRACE_S = 5.0  # of the CPUs' speeds, before and after the loads of a round
+_TRACE_S = 1.5  # of the CPUs' speeds, before and after each load
 _SIMULATIONS = 5  # of each load of each round, which begin at other moments of the speeds
 
 
@@ -59,17 +59,20 @@ def measure(bundle: Path, rounds: int, seconds: float, deadline_s: float, log: P
 def _round(number: int, subject: Subject, server: Server, seconds: float, deadline_s: float) -> Round:
     patient, hasty = (Bench(server, subject.requests(each * 1000), seconds) for each in (30.0, deadline_s))
     _say(f"round {number + 1}: parameters, closed loops")
-    bare, traces = measuring.bare(subject), [speeds.measure(_TRACE_S)]
+    bare, idle_wake_s = measuring.bare(subject), speeds.idle_wake_s()
+    traces, trace_s = [], min(_TRACE_S, seconds)
     loads: dict[str, tuple[float, Load]] = {}
     for connections in (*CLOSED, MANY):
+        traces.append(speeds.measure(trace_s))
         loads[closed_name(connections)] = (connections, patient.closed(connections, number))
     capacity_s = loads[closed_name(32)][1].figures.rate_s
     for times in (*OPEN, BEYOND):
         _say(f"round {number + 1}: {times:g} times {capacity_s:.0f}/s")
         rate = times * capacity_s
+        traces.append(speeds.measure(trace_s))
         loads[open_name(times)] = (rate, hasty.open(rate, number, deadline_s))
-    traces.append(speeds.measure(_TRACE_S))
-    return Round(bare, loads, speeds.joined(traces))
+    traces.append(speeds.measure(trace_s))
+    return Round(bare, loads, tuple(traces), idle_wake_s)
 
 
 def parameters_of(machine: Machine) -> list[Parameters]:
@@ -82,7 +85,10 @@ def parameters_of(machine: Machine) -> list[Parameters]:
         )
         for one in machine.rounds
     ]  # fmt: skip
-    return [replace(own, speeds=one.speeds) for own, one in zip(found, machine.rounds, strict=True)]
+    return [
+        replace(own, speeds=one.all_speeds(), idle_wake_s=one.idle_wake_s)
+        for own, one in zip(found, machine.rounds, strict=True)
+    ]
 
 
 def compare(machine: Machine) -> tuple[Parameters, list[Pair]]:
@@ -95,7 +101,9 @@ def compare(machine: Machine) -> tuple[Parameters, list[Pair]]:
 def _pair(machine: Machine, parameters: Sequence[Parameters], name: str) -> Pair:
     said = [
         middle([_simulated(machine, own, name, one.loads[name][0], seed) for seed in range(_SIMULATIONS)])
-        for one, own in zip(machine.rounds, parameters, strict=True)
+        for one, own in (
+            (one, replace(own, speeds=one.speeds(name))) for one, own in zip(machine.rounds, parameters, strict=True)
+        )
     ]
     measured = tuple(one.load(name).figures for one in machine.rounds)
     return Pair(name, middle(measured), middle(said), measured)

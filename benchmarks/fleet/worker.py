@@ -7,6 +7,7 @@ app/inference/waiters.py, in virtual time. What is simulated is how long everyth
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ class Worker:
     ) -> None:
         self._events, self._processors, self._parameters, self._rng = events, processors, parameters, rng
         self._home = home
+        self._loop, self._instance = (id(self), "loop"), (id(self), "instance")  # its threads
         self.admission = Admission(permits, parameters.max_batch_size + 1)
         self.connections = 0
         self.is_closing = self.is_hung = self.is_gone = False
@@ -87,7 +89,7 @@ class Worker:
         seconds, then, arguments = self._ready.popleft()
         self._left_in_turn -= 1
         if seconds + wake_s > 0:
-            self._processors.work(seconds + wake_s, lambda: self._done(then, arguments), self._home)
+            self._processors.work(seconds + wake_s, lambda: self._done(then, arguments), self._loop, self._home)
         else:
             self._done(then, arguments)
 
@@ -177,7 +179,8 @@ class Worker:
             return
         self._instance_works = True
         self.batches.append(len(batch))
-        self._processors.work(self._run_takes_s(batch), lambda: self._soon(0.0, self._ran, batch, now), self._home)
+        ran = partial(self._soon, 0.0, self._ran, batch, now)
+        self._processors.work(self._run_takes_s(batch), ran, self._instance, self._home)
 
     def _run_takes_s(self, batch: list[Request]) -> float:
         seconds = self._parameters.run_s + len(batch) * self._parameters.image_s
