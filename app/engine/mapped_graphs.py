@@ -18,7 +18,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from app.engine.providers import PROVIDERS, Providers
+from app.engine.providers import Providers, is_cpu_alone
 from app.engine.session import ONNX_RUNTIME, CpuThreads, Runtime, Session, one_line
 from app.engine.sessions import digest_of, state_of_file
 from app.errors import EngineError
@@ -59,8 +59,8 @@ class MappedGraphs:
 
     def _open(self, path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:
         before = state_of_file(path)
-        on_cpu = [name for name, _ in providers] == [PROVIDERS["cpu"]]
-        if not on_cpu or path.stat().st_size < self._least_bytes or (digest := digest_of(path)) is None:
+        is_small = path.stat().st_size < self._least_bytes
+        if is_small or not is_cpu_alone(providers) or (digest := digest_of(path)) is None:
             return self._open_alone(path, options, providers)
         try:
             return self._open_mapped(path, before, self._folder / digest.hex(), options, providers)
@@ -131,7 +131,7 @@ class MappedGraphs:
             malloc_trim()
 
     def _remove_unused(self) -> None:
-        """Those of graphs that no session has open any more: the last process was killed, or found another packing."""
+        """Those that no session has open: the last one was killed, or ended while another graph was packed."""
         for folder in self._folder.iterdir():
             if folder.is_dir():
                 with suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB, os.O_RDONLY):

@@ -38,6 +38,11 @@ class Gpu:
     tensorrt_cache: Path | None = None
 
 
+def is_cpu_alone(providers: Providers) -> bool:
+    """Whether these leave a graph to the CPU, and to nothing else."""
+    return [name for name, _ in providers] == [PROVIDERS["cpu"]]
+
+
 def cuda(gpu: Gpu) -> Providers:
     """A fixed arena, float32 that stays float32, and every run captured as a CUDA graph and replayed."""
     return [(PROVIDERS["cuda"], {**_cuda_options(gpu), "enable_cuda_graph": "1"})]

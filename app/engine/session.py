@@ -14,7 +14,7 @@ import onnxruntime
 
 from app.engine import int8_probe
 from app.engine.gpu_buffers import Memory, OrtMemory
-from app.engine.providers import PROVIDERS, Providers, load_libraries
+from app.engine.providers import PROVIDERS, Providers, is_cpu_alone, load_libraries
 from app.errors import EngineError
 
 _FATAL = 4  # ONNX Runtime's severity: nothing below it is printed; errors are raised and told in our words
@@ -79,7 +79,7 @@ class Runtime:
 
 def _open(path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:
     onnxruntime.disable_telemetry_events()  # on by default in its own builds; cli/main.py says so by environment, too
-    if [name for name, _ in providers] == [PROVIDERS["cpu"]]:
+    if is_cpu_alone(providers):
         _register_shared_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
     # With its own fallback, a session that fails on a GPU would print so and carry on with the CPU.

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import onnxruntime
 
-from app.engine.providers import PROVIDERS, Providers
+from app.engine.providers import Providers, is_cpu_alone
 from app.engine.session import ONNX_RUNTIME, Runtime, Session
 
 _CHUNK_BYTES = 1 << 20
@@ -60,7 +60,7 @@ class SharedSessions:
 
     def _open(self, path: Path, options: onnxruntime.SessionOptions, providers: Providers) -> Session:
         before = state_of_file(path)
-        digest = digest_of(path) if [name for name, _ in providers] == [PROVIDERS["cpu"]] else None
+        digest = digest_of(path) if is_cpu_alone(providers) else None
         if digest is None:
             return self._open_alone(path, options, providers)
         key = (digest, options.intra_op_num_threads)
