@@ -15,7 +15,7 @@ from model.training.options import TrainOptions
 from model.training.precision import precision_for
 from model.training.processes import device_for
 from model.training.run_config import TrainCallbacks
-from model.training.start.choices import DEFAULT_START
+from model.training.start.choices import default_start
 from model.training.start.network import open_start, preprocess_config
 
 _EMBEDDINGS = "embeddings"
@@ -39,7 +39,7 @@ class FrozenStart:
 
 def open_frozen(options: TrainOptions, callbacks: TrainCallbacks) -> FrozenStart:
     """The network of --init, or of the default bundle. Raises CheckpointError, TrainingError."""
-    source = options.init or DEFAULT_START
+    source = options.init or str(default_start())
     if options.init is None and not Path(source).is_dir():
         raise TrainingError(f"--freeze is given without --init, and there is no {source} here; expected a network.")
     base = open_start(source, callbacks.on_download)

@@ -16,7 +16,7 @@ from model.training.options import TrainOptions
 from model.training.pace import duration
 from model.weights.config import MixerConfig
 
-DEFAULT_START = "bundles/clothes"
+_SHIPPED = Path(__file__).resolve().parents[3] / "bundles" / "clothes"
 _FEW = 1000  # pictures: below this, a head on a network that knows photographs beats all weights from random ones
 _OWN_WAY = frozenset({"init", "recipe", "teacher", "unfreeze", "freeze", "channels", "hidden_dim", "num_blocks"})
 _LOOKED_AT = 50  # files
@@ -37,8 +37,17 @@ def with_sizes(options: TrainOptions) -> TrainOptions:
     return options.model_copy(update={"image_size": fitting, "patch_size": _SMALL_PATCH})
 
 
-def with_start(options: TrainOptions, default: Path = Path(DEFAULT_START)) -> TrainOptions:
-    """--freeze with the default bundle's network, for few photographs of which no flag says how to train on them."""
+def default_start() -> Path:
+    """The bundle whose network a run begins with where no flag names one, wherever it is started; it may be missing."""
+    return _SHIPPED.relative_to(Path.cwd()) if _SHIPPED.is_relative_to(Path.cwd()) else _SHIPPED
+
+
+def with_start(options: TrainOptions, default: Path | None = None) -> TrainOptions:
+    """--freeze with the network of a bundle, for few photographs of which no flag says how to train on them.
+
+    default: as `default_start`.
+    """
+    default = default or default_start()
     given = options.model_fields_set
     if given & (_OWN_WAY | {"image_size", "patch_size", "epochs", "optimizer", "learning_rate", "batch_size"}):
         return options

@@ -33,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     network = random_mixer(toy_config(channels=3))
     save = checkpoint.Checkpoint(network, toy_spec(channels=3, name="start"))
     checkpoint.save(save, tmp_path / "bundles" / "clothes" / "checkpoint")
+    monkeypatch.setattr("model.training.start.choices._SHIPPED", tmp_path / "bundles" / "clothes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path

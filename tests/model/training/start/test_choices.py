@@ -6,7 +6,7 @@ import pytest
 
 from model.recipe import RECIPES
 from model.training.options import TrainOptions
-from model.training.start.choices import median_side, told, with_sizes, with_start
+from model.training.start.choices import default_start, median_side, told, with_sizes, with_start
 from tests.model.toys import random_pixels, toy_config, write_idx, write_image
 
 pytestmark = pytest.mark.timeout(60)
@@ -59,6 +59,18 @@ def test_few_photographs_begin_with_a_network_that_knows_photographs(tmp_path: P
     assert (chosen.freeze, chosen.init) == (True, str(bundle))
     (bundle / "checkpoint").rmdir()
     assert with_start(options, bundle) is options
+
+
+def test_the_bundle_that_ships_is_found_from_wherever_a_run_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = Path(__file__).resolve().parents[4]
+    monkeypatch.chdir(root)
+    assert default_start() == Path("bundles/clothes")
+    monkeypatch.chdir(tmp_path)
+    assert default_start() == root / "bundles" / "clothes"
+    options = TrainOptions(data=photographs(tmp_path / "data", 100, 80), out=tmp_path / "out")
+    assert with_start(options).init == str(root / "bundles" / "clothes")
 
 
 @pytest.mark.parametrize(
