@@ -23,6 +23,7 @@ from benchmarks.serving.server import Server
 
 _WITHIN = 0.15
 _POINTS = 0.02
+_SHOWN = 0.005  # a spread that is not 0 % in words
 _TRACE_S = 1.5  # of the CPUs' speeds, before and after each load
 _SIMULATIONS = 5  # of each load of each round, which begin at other moments of the speeds
 
@@ -37,10 +38,11 @@ class Pair:
     rounds: tuple[Figures, ...] = ()
 
     def spread(self, figure: str) -> float:
-        """Half the distance from the least to the most that was measured, as a share of the median."""
+        """Half the distance from the least to the most that was measured; of times and rates as a share of the median."""
         found = [getattr(one, figure) for one in self.rounds]
-        middle_one = getattr(self.measured, figure)
-        return (max(found) - min(found)) / 2 / middle_one if found and middle_one else 0.0
+        half = (max(found) - min(found)) / 2 if found else 0.0
+        middle_one = 1.0 if figure == "refused" else getattr(self.measured, figure)
+        return half / middle_one if middle_one else 0.0
 
 
 def measure(bundle: Path, rounds: int, seconds: float, deadline_s: float, log: Path) -> Machine:
@@ -154,12 +156,15 @@ def table(pairs: Sequence[Pair]) -> str:
     ]
     for pair in pairs:
         m, s = pair.measured, pair.simulated
-        rate, p50 = (f" ±{pair.spread(figure):.0%}" if len(pair.rounds) > 1 else "" for figure in ("rate_s", "p50_ms"))
+        rate, p50, refused = (
+            f" ±{spread:.0%}" if (spread := pair.spread(figure)) >= _SHOWN else ""
+            for figure in ("rate_s", "p50_ms", "refused")
+        )
         lines.append(
             f"| {pair.name} | {m.rate_s:.1f}{rate}, {s.rate_s:.1f} | {_ratio(m.rate_s, s.rate_s)} "
             f"| {m.p50_ms:.1f}{p50}, {s.p50_ms:.1f} | {_ratio(m.p50_ms, s.p50_ms)} "
             f"| {m.p99_ms:.1f}, {s.p99_ms:.1f} | {_ratio(m.p99_ms, s.p99_ms)} "
-            f"| {m.refused:.1%}, {s.refused:.1%} | {m.retry_after_s:.0f}, {s.retry_after_s:.0f} |"
+            f"| {m.refused:.1%}{refused}, {s.refused:.1%} | {m.retry_after_s:.0f}, {s.retry_after_s:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
