@@ -38,7 +38,7 @@ class Pair:
     rounds: tuple[Figures, ...] = ()
 
     def spread(self, figure: str) -> float:
-        """Half the distance from the least to the most that was measured; of times and rates as a share of the median."""
+        """Half the distance from the least to the most that was measured; of rates and times a share of the median."""
         found = [getattr(one, figure) for one in self.rounds]
         half = (max(found) - min(found)) / 2 if found else 0.0
         middle_one = 1.0 if figure == "refused" else getattr(self.measured, figure)
