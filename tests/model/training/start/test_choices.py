@@ -61,9 +61,7 @@ def test_few_photographs_begin_with_a_network_that_knows_photographs(tmp_path: P
     assert with_start(options, bundle) is options
 
 
-def test_the_bundle_that_ships_is_found_from_wherever_a_run_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_bundle_that_ships_is_found_from_wherever_a_run_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = Path(__file__).resolve().parents[4]
     monkeypatch.chdir(root)
     assert default_start() == Path("bundles/clothes")
