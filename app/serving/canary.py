@@ -49,10 +49,10 @@ async def _drift(classifier: Classifier, timeout_s: float) -> str | None:
         return None
     deadline = asyncio.get_running_loop().time() + timeout_s
     with classifier.admit() as (permit,):
-        pass  # there is room, which it takes from no client: where there is little, one would be refused for it
-    classified = await classifier.classify(
-        permit, base64.b64decode(canary.picture), wanted=Wanted(top_k=1), deadline=deadline, is_counted=False
-    )
+        payload = base64.b64decode(canary.picture)
+        classified = await classifier.classify(
+            permit, payload, wanted=Wanted(top_k=1), deadline=deadline, is_counted=False
+        )
     drift = float(np.abs(classified.scores.logits - np.asarray(canary.logits, dtype=np.float32)).max())
     if drift > canary.atol:
         return f"The canary picture's logits are off by {drift:.4g}; expected at most {canary.atol:.4g}."

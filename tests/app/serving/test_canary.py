@@ -1,6 +1,5 @@
 """A stored picture through the real path of one classifier, and the reason where it fails."""
 
-import asyncio
 import base64
 from typing import Any
 
@@ -91,17 +90,6 @@ async def test_a_full_queue_proves_nothing() -> None:
         with shop.models.classifier().admit(), pytest.raises(QueueFull):
             await failure(shop.models.classifier())
         assert await failure(shop.models.classifier()) is None
-
-
-async def test_a_canary_takes_no_place_from_a_client() -> None:
-    session = GatedSession(SPEC)
-    with shop_of(engine_of(session, SPEC), queue_capacity=1) as shop:
-        checked = asyncio.create_task(failure(shop.models.classifier()))
-        await session.entered.wait()
-        with shop.models.classifier().admit():
-            session.open_gate()
-            found = await checked
-        assert found is None
 
 
 async def test_a_check_that_breaks_is_a_reason_too(caplog: pytest.LogCaptureFixture) -> None:
