@@ -71,7 +71,10 @@ async def test_a_service_that_refuses_all_for_a_while_gets_a_tenth_more_and_lose
 
 
 def test_so_does_one_that_is_asked_by_threads() -> None:
-    """In real time: it refuses from the 200th request on, until the pauses have come to a second and a half."""
+    """In real time: it refuses from the 200th request on, until the pauses have come to a second and a half.
+
+    In that time one image may be refused more than the four times that are the default.
+    """
     lock, sent, began = threading.Lock(), 0, time.monotonic() + 1e9
 
     def refusing(_: httpx.Request) -> httpx.Response:
@@ -82,7 +85,7 @@ def test_so_does_one_that_is_asked_by_threads() -> None:
                 began = time.monotonic()
             return busy(0.2) if 0 <= time.monotonic() - began < 1.5 else classified()
 
-    with Client(transport=httpx.MockTransport(refusing), timeout_s=60) as client:
+    with Client(transport=httpx.MockTransport(refusing), timeout_s=60, retries=Retries(max_attempts=12)) as client:
         results = list(client.classify_many([IMAGE] * 1000, concurrency=32))
     assert lost(results) == 0
     assert 1000 < sent <= 1.1 * 1000

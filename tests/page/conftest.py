@@ -45,7 +45,17 @@ def locked_site() -> Iterator[Site]:
     """Both models that ship, for who has the key, with room for one picture at a time."""
     bundles = ("--bundle", str(ROOT / "bundles"), "--default-model", "clothes")
     yield from _served(
-        *bundles, "--api-keys", KEY, "--queue-capacity", "1", "--max-images-per-request", "1", "--root-path", "/mixer"
+        *bundles,
+        "--api-keys",
+        KEY,
+        "--queue-capacity",
+        "1",
+        "--max-images-per-request",
+        "1",
+        "--root-path",
+        "/mixer",
+        "--canary-interval-s",
+        "86400",  # or it has the one place just when somebody wants it
     )
 
 
