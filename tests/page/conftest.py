@@ -55,7 +55,7 @@ def locked_site() -> Iterator[Site]:
         "--root-path",
         "/mixer",
         "--canary-interval-s",
-        "86400",  # or it has the one place just when somebody wants it
+        "3600",  # or it has the one place just when somebody wants it
     )
 
 
