@@ -44,19 +44,9 @@ def site() -> Iterator[Site]:
 def locked_site() -> Iterator[Site]:
     """Both models that ship, for who has the key, with room for one picture at a time."""
     bundles = ("--bundle", str(ROOT / "bundles"), "--default-model", "clothes")
-    yield from _served(
-        *bundles,
-        "--api-keys",
-        KEY,
-        "--queue-capacity",
-        "1",
-        "--max-images-per-request",
-        "1",
-        "--root-path",
-        "/mixer",
-        "--canary-interval-s",
-        "3600",  # or it has the one place just when somebody wants it
-    )
+    room = ("--queue-capacity", "1", "--max-images-per-request", "1")
+    seldom = ("--canary-interval-s", "3600")  # or the canary has the one place just when somebody wants it
+    yield from _served(*bundles, *room, *seldom, "--api-keys", KEY, "--root-path", "/mixer")
 
 
 @pytest.fixture(scope="module")  # not longer: Playwright has an event loop in this thread, which other tests want
