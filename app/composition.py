@@ -206,4 +206,6 @@ def runtime_of(settings: Settings) -> Iterator[Runtime]:
 
 def at_once(settings: Settings, workers: int) -> int:
     """How many bundles a worker opens at the same time. On a GPU one: no other may use it while a graph is captured."""
-    return 1 if may_run_on_gpu(settings.provider) else max(1, usable_cpus() // workers)
+    if may_run_on_gpu(settings.provider):
+        return 1
+    return max(1, usable_cpus() // (1 if settings.pin_workers else workers))  # a pinned worker sees its own alone

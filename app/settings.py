@@ -62,6 +62,11 @@ class Settings(Options):
         description="Processes that share the port. Each has the model and a queue of its own; limits, metrics and "
         "readiness are those of all. 0: on a CPU as many as keep every usable CPU busy, 16 at most; one on a GPU.",
     )
+    pin_workers: bool = Field(
+        default=False,
+        description="Whether each of several workers keeps to CPUs of its own, an equal share of those that the "
+        "service may use. For CPUs that do nothing else: a thread that moves to another one finds cold caches there.",
+    )
     bundle: Annotated[Path, Word("MODEL")] = Field(
         default=_SHIPPED_BUNDLE,
         description="Folder with fp32.onnx, fp16.onnx or int8.onnx, or one .onnx file; or a folder of such folders, "

@@ -23,6 +23,7 @@ from app.server.supervisor import STOPPING, Supervisor
 from app.server.uvicorn_server import GRACE_S, Server, Service, end_at_once
 from app.settings import ENV_PREFIX, Settings
 from app.system import address, allocator
+from app.system.cpu_limits import share_of_cpus
 from app.system.worker_context import WorkerContext
 from app.telemetry import logs
 
@@ -41,8 +42,10 @@ def serve(make: Callable[[WorkerContext], Service], settings: Settings) -> int:
     meanwhile waits.
 
     Returns: the exit code of the process.
-    Raises: StartError where the address cannot be listened on, or what `make` raises.
+    Raises: StartError where the address cannot be listened on, or workers cannot be pinned, or what `make` raises.
     """
+    if settings.pin_workers and not hasattr(os, "sched_setaffinity"):
+        raise StartError(f"{ENV_PREFIX}PIN_WORKERS is true; expected false, as this system keeps no process to a CPU.")
     tls.certificate_of(settings)  # tried before any worker is there
     rpc_port.expect_installed(settings.grpc_port)
     _allow_open_files(settings.max_connections)  # one worker may get all of them
@@ -69,6 +72,8 @@ def _work(
 ) -> int:
     """One worker of several, from its first line in the log to its end."""
     logs.name_worker(worker.number, settings.workers)
+    if settings.pin_workers:  # before it has threads, which have their CPUs from it
+        os.sched_setaffinity(0, share_of_cpus(worker.number, settings.workers, os.sched_getaffinity(0)))
     return _run(make(worker), listeners, settings, worker)
 
 

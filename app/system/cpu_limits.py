@@ -6,7 +6,7 @@ Limits are those of the control groups around it, in either version.
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 MOUNT = Path("/sys/fs/cgroup")
@@ -24,6 +24,17 @@ def usable_cpus(cgroup: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup, membership)
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+
+
+def share_of_cpus(number: int, workers: int, cpus: Collection[int]) -> set[int]:
+    """The CPUs of worker `number` of so many, where `cpus` are shared out: neighbours, which share caches.
+
+    Each CPU is one worker's; where there are more workers than CPUs, each worker has one of them.
+    """
+    in_order = sorted(cpus)
+    if workers >= len(in_order):
+        return {in_order[number % len(in_order)]}
+    return set(in_order[number * len(in_order) // workers : (number + 1) * len(in_order) // workers])
 
 
 def memory_bytes(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int | None:

@@ -69,6 +69,7 @@ def _ours(graph: Graph, cpus: int) -> list[Configuration]:
     variants = {
         "as it comes": bundle,  # a worker for each CPU
         "no access log": quiet,
+        "workers pinned": {**quiet, "MIXER_PIN_WORKERS": "true"},
         "batches of 1": {**quiet, "MIXER_MAX_BATCH_SIZE": "1"},
         "1 worker": {**quiet, "MIXER_WORKERS": "1"},
         "full decoding": {**quiet, "MIXER_REDUCED_SCALE": "false"},  # of large JPEGs

@@ -135,6 +135,11 @@ def test_workers_share_the_cpus_when_they_open_bundles_and_a_gpu_gets_one_at_a_t
     assert composition.at_once(Settings(provider=provider), workers) == at_once
 
 
+def test_a_pinned_worker_sees_its_own_cpus_alone_and_opens_a_bundle_on_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composition, "usable_cpus", lambda: 4)
+    assert composition.at_once(Settings(provider="cpu", pin_workers=True), 2) == 4
+
+
 def test_the_first_bad_bundle_by_name_stops_the_start_with_its_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -400,6 +400,44 @@ def test_a_host_that_is_not_of_this_machine_is_refused() -> None:
 # --- several processes ---
 
 
+def cpus_of(pid: int) -> set[int]:
+    """Those on which any of a process's threads may run."""
+    return set().union(*(os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_workers_have_cpus_of_their_own_where_they_are_pinned_and_so_does_a_successor(
+    is_pinned: bool, bundle: Path
+) -> None:
+    if len(mine := os.sched_getaffinity(0)) < 2:
+        pytest.skip("this machine has one CPU")
+    with (
+        served(bundle, "--workers", "2", *(["--pin-workers", "true"] if is_pinned else [])) as running,
+        ExitStack() as opened,
+    ):
+        several = Several(running, opened, 8)
+        assert running.classify(image(RED))["predictions"][0]["label"] == "red"  # all threads are there
+        first, second = map(cpus_of, several.pids)
+        if not is_pinned:
+            assert first == second == mine
+            return
+        assert first | second == mine
+        assert not first & second
+        dead = several.pids[0]
+        os.kill(dead, signal.SIGKILL)
+        running.wait_for(rf"worker \d \(process {dead}\) was ended by SIGKILL, and is replaced")
+        successor = int(running.wait_for(STARTED, 3)[2])
+        running.wait_for(SERVING, 3)
+        assert cpus_of(successor) == first
+
+
+def test_where_the_system_pins_no_process_that_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity")
+    with pytest.raises(StartError, match=r"^MIXER_PIN_WORKERS is true; expected false, as this system"):
+        serve.serve(lambda worker: pytest.fail("it was made"), Settings(pin_workers=True, workers=2))
+
+
 class Several:
     """A service of two workers, and connections that each of them has about as many of, so that none is asked to go."""
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.system import cpu_limits
-from app.system.cpu_limits import instances_and_threads, int8_instructions, usable_cpus
+from app.system.cpu_limits import instances_and_threads, int8_instructions, share_of_cpus, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -173,3 +173,18 @@ def test_without_proc_only_apples_processors_are_known(
 ) -> None:
     monkeypatch.setattr(cpu_limits.platform, "machine", lambda: machine)
     assert int8_instructions(tmp_path / "missing") == best
+
+
+@given(st.sets(st.integers(0, 200), min_size=1, max_size=40), st.integers(1, 40))
+def test_each_cpu_is_one_workers_and_each_worker_has_as_many_as_the_others(cpus: set[int], workers: int) -> None:
+    shares = [share_of_cpus(number, workers, cpus) for number in range(workers)]
+    assert set().union(*shares) == cpus
+    sizes = [len(share) for share in shares]
+    assert min(sizes) >= 1
+    assert max(sizes) - min(sizes) <= 1
+    if workers <= len(cpus):
+        assert sum(sizes) == len(cpus)
+        assert [cpu for share in shares for cpu in sorted(share)] == sorted(cpus)  # neighbours are together
+    else:
+        held = [sum(cpu in share for share in shares) for cpu in cpus]
+        assert max(held) - min(held) <= 1
