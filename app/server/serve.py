@@ -73,8 +73,19 @@ def _work(
     """One worker of several, from its first line in the log to its end."""
     logs.name_worker(worker.number, settings.workers)
     if settings.pin_workers:  # before it has threads, which have their CPUs from it
-        os.sched_setaffinity(0, share_of_cpus(worker.number, settings.workers, os.sched_getaffinity(0)))
+        _pin(worker.number, settings.workers)
     return _run(make(worker), listeners, settings, worker)
+
+
+def _pin(number: int, workers: int) -> None:
+    share = share_of_cpus(number, workers, os.sched_getaffinity(0))
+    try:
+        os.sched_setaffinity(0, share)
+    except OSError as error:  # a sandbox forbids it
+        raise StartError(
+            f"{ENV_PREFIX}PIN_WORKERS is true, and worker {number} cannot be kept to the CPUs {sorted(share)}: "
+            f"{error.strerror}; expected false here."
+        ) from error
 
 
 def _log_limits(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """The whole service in processes of its own: sockets, signals, workers, exit codes."""
 
 import asyncio
+import errno
 import fcntl
 import json
 import logging
@@ -430,6 +431,20 @@ def test_workers_have_cpus_of_their_own_where_they_are_pinned_and_so_does_a_succ
         successor = int(running.wait_for(STARTED, 3)[2])
         running.wait_for(SERVING, 3)
         assert cpus_of(successor) == first
+
+
+def test_where_a_sandbox_forbids_it_the_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(pid: int, cpus: set[int]) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4, 5, 6, 7})
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    with pytest.raises(StartError) as refused:
+        serve._pin(1, 2)
+    assert str(refused.value) == (
+        "MIXER_PIN_WORKERS is true, and worker 1 cannot be kept to the CPUs [6, 7]: Operation not permitted; "
+        "expected false here."
+    )
 
 
 def test_where_the_system_pins_no_process_that_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
