@@ -64,6 +64,7 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--deadline-ms", type=float, default=250.0, help="of each request in an open loop")
     parser.add_argument("--measured", type=Path, help="a measured.json: compare with that, and measure nothing")
     parser.add_argument("--parameters", type=Path, default=measured_parameters.COMMITTED)
+    parser.add_argument("--pinned", action="store_true", help="validate with each worker on a CPU of its own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="write into docs/, too")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out")
@@ -96,7 +97,7 @@ def _measured(arguments: argparse.Namespace) -> measured.Machine:
     try:
         machine = validation.measure(
             arguments.bundle, arguments.rounds, arguments.seconds, arguments.deadline_ms / 1000,
-            arguments.out / "fleet-service.txt",
+            arguments.out / "fleet-service.txt", is_pinned=arguments.pinned,
         )  # fmt: skip
     finally:
         end_all()

@@ -49,7 +49,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Machine:
-    """One service on one machine. `seconds`: of a window; `deadline_s`: of each request in an open loop."""
+    """One service on one machine. `seconds`: of a window; `deadline_s`: of each request in an open loop.
+
+    is_pinned: whether each worker kept to a CPU of its own.
+    """
 
     circumstances: dict[str, str]
     max_batch_size: int
@@ -59,6 +62,7 @@ class Machine:
     seconds: float
     deadline_s: float
     rounds: tuple[Round, ...]
+    is_pinned: bool = False
 
     def write(self, path: Path) -> None:
         """As JSON."""

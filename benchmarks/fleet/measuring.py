@@ -91,12 +91,14 @@ def parameters(
     together = found.together
     request_s = _each(many.used.loop, many.answered) * together
     wake_s = max(0.0, (_each(alone.used.loop, alone.answered) - request_s) / _WAKES)
+    client_s = _each(many.client_s, many.answered) * together
+    client_wake_s = max(0.0, _each(alone.client_s, alone.answered) - client_s)  # one, as it hears and asks again
     refuse_s = max(0.0, beyond.used.loop * together - beyond.answered * request_s) / max(1, beyond.turned_away)
     return Parameters(
         run_s=found.run_s, image_s=found.image_s,
         decode_s=tuple(found.scale * each for each in measured.decode_s),
         accept_s=_ACCEPT * request_s, answer_s=_ANSWER * request_s,
-        wake_s=wake_s, refuse_s=refuse_s, client_s=_each(many.client_s, many.answered) * together / 2,
+        wake_s=wake_s, refuse_s=refuse_s, client_s=client_s / 2, client_wake_s=client_wake_s,
         together=together, max_batch_size=max_batch_size, cpus=cpus, workers=cpus, ready_s=ready_s, drain_s=drain_s,
         run_spread=measured.spread, circumstances=circumstances,
     )  # fmt: skip

@@ -86,10 +86,10 @@ class Client:
         self._to_do.append(what)
         if not self._works:
             self._works = True
-            self._next()
+            self._next(self._parameters.client_wake_s)
 
-    def _next(self) -> None:
-        self._pod.processors.work(self._parameters.client_s, self._done, self)
+    def _next(self, wake_s: float = 0.0) -> None:
+        self._pod.processors.work(self._parameters.client_s + wake_s, self._done, self)
 
     def _done(self) -> None:
         self._to_do.popleft()()

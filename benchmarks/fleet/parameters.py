@@ -17,10 +17,12 @@ class Parameters:
     `run_s` + n * `image_s`: a run of n images, which varies by `run_spread` (standard deviation of its logarithm).
     `decode_s`: by picture, one of which each request brings. `accept_s`, `answer_s`: of the event loop, for a request's
     head and body, and for its answer. `wake_s`: for the event loop to wake up.
-    `refuse_s`: a refusal. `client_s`: of a client on the same machine, each way. `together`: as of Processors.
+    `refuse_s`: a refusal. `client_s`: of a client on the same machine, each way; `client_wake_s`: for it to wake up.
+    `together`: as of Processors.
     `max_batch_size`, `queue_capacity`, `workers`, `cpus`: of the service that was measured.
     `speeds`: of each CPU in windows of Speeds, all of it 1 where there are none.
     `idle_wake_s`: until an idle CPU runs a thread that is wakened.
+    `is_pinned`: whether each worker keeps to a CPU of its own.
     `ready_s`: from a process's start to readiness, by the clock; `drain_s`: from SIGTERM to its end, without requests.
     """
 
@@ -42,6 +44,8 @@ class Parameters:
     queue_capacity: int = 512
     speeds: Speeds = ()
     idle_wake_s: float = 0.0
+    client_wake_s: float = 0.0
+    is_pinned: bool = False
     circumstances: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -2,7 +2,8 @@
 
 A CPU runs one thread at a time. A thread that wakes up takes the CPU that it was on, or another that is idle, which
 needs a moment (`idle_wake_s`); where all are busy it waits for that CPU, and drives away who has had it for a slice:
-at once, or else at the next tick. A CPU that has nothing to do takes what waits for another. CPUs that work at once may
+at once, or else at the next tick. A CPU that has nothing to do takes what waits for another, unless that is pinned to
+it. CPUs that work at once may
 each be slower than one alone, as they share caches, memory and often a core (`together`), and each may be faster and
 slower from moment to moment, as was measured (`speeds`).
 """
@@ -24,11 +25,12 @@ _NOTHING_S = 1e-9  # less than any time that counts
 
 @dataclass(slots=True)
 class _Job:
-    """`left_s`: of a CPU alone at speed 1."""
+    """`left_s`: of a CPU alone at speed 1. `pinned`: the number of the only CPU that may run it."""
 
     left_s: float
     then: Then
     thread: Hashable
+    pinned: int | None = None
 
 
 @dataclass(slots=True)
@@ -74,12 +76,16 @@ class Processors:
         """How many want a CPU."""
         return sum((cpu.running is not None) + len(cpu.waiting) for cpu in self._cpus)
 
-    def work(self, seconds: float, then: Then, thread: Hashable = None, home: int = 0) -> None:
+    def work(
+        self, seconds: float, then: Then, thread: Hashable = None, home: int = 0, *, is_pinned: bool = False
+    ) -> None:
         """A thread has work for so many seconds of a CPU alone; call `then` when it is done.
 
-        A thread that is told of more in `then` goes on with it. None: one that nobody knows. `home`: where one begins.
+        A thread that is told of more in `then` goes on with it. None: one that nobody knows. `home`: where one begins;
+        a pinned one stays there.
         """
-        job = _Job(seconds, then, object() if thread is None else thread)
+        thread = object() if thread is None else thread
+        job = _Job(seconds, then, thread, home % self.cpus if is_pinned else None)
         if self._finishing is not None and job.thread == self._finishing[1]:
             self._continued = job
         else:
@@ -106,7 +112,8 @@ class Processors:
     def _wake(self, job: _Job, home: int) -> None:
         cpu = self._cpus[self._last.get(job.thread, home % self.cpus)]
         ending = None if self._finishing is None else self._finishing[0]
-        idle = [one for one in self._cpus if one.running is None and one is not ending]
+        allowed = self._cpus if job.pinned is None else [cpu]
+        idle = [one for one in allowed if one.running is None and one is not ending]
         if idle:
             job.left_s += self._idle_wake_s
             self._take(cpu if cpu in idle else idle[0], job)
@@ -132,12 +139,16 @@ class Processors:
         self._plan_others(cpu)
 
     def _take_what_waits(self, cpu: _Cpu) -> None:
-        longest = max(self._cpus, key=lambda one: (len(one.waiting), one is cpu))
-        waiting = cpu.waiting or longest.waiting
-        if waiting:
-            self._take(cpu, waiting.popleft())
-        else:
-            self._plan_others(cpu)
+        if cpu.waiting:
+            self._take(cpu, cpu.waiting.popleft())
+            return
+        for longest in sorted(self._cpus, key=lambda one: -len(one.waiting)):
+            for job in longest.waiting:
+                if job.pinned is None:
+                    longest.waiting.remove(job)
+                    self._take(cpu, job)
+                    return
+        self._plan_others(cpu)
 
     # --- how long it takes ---
 

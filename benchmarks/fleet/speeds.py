@@ -2,7 +2,8 @@
 
 On a guest of a machine that others use, a CPU's speed changes by half within a tenth of a second, as a neighbour works
 on the other thread of its core or takes its turn. One process for each CPU does the same small piece of work over and
-over; how many pieces it does in a window is the speed there. How long an idle CPU needs to wake up is seen, too.
+over, a product of matrices as a network's layer is, which fills vector units and caches as a run does; how many pieces
+it does in a window is the speed there. How long an idle CPU needs to wake up is seen, too.
 """
 
 import json
@@ -23,7 +24,8 @@ from benchmarks.serving.environments import ROOT
 
 WINDOW_S = 0.02
 _PAUSE_S = 0.003  # in which a CPU that has nothing to do falls asleep
-_PIECE = 400  # turns of a loop: some 20 us
+_ROWS, _INPUTS, _OUTPUTS = 32, 512, 1024  # of a piece: 33 million operations on 2 MB of weights, some 0.5 ms
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
 
 Speeds = tuple[tuple[float, ...], ...]  # by CPU, in each window of WINDOW_S: pieces, or relative to some mean
 
@@ -31,7 +33,8 @@ Speeds = tuple[tuple[float, ...], ...]  # by CPU, in each window of WINDOW_S: pi
 def measure(seconds: float) -> Speeds:
     """Of all CPUs that this process may use, at once."""
     command = (sys.executable, "-m", "benchmarks.fleet.speeds", str(seconds))  # which leaves no process behind
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    environment = os.environ | _ONE_THREAD
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     return tuple(tuple(of_cpu) for of_cpu in json.loads(said))
 
 
@@ -86,10 +89,12 @@ def _measured(seconds: float) -> list[tuple[float, ...]]:
 
 def _work(cpu: int, together: Barrier, seconds: float, found: "SimpleQueue[tuple[int, tuple[float, ...]]]") -> None:
     os.sched_setaffinity(0, {cpu})
+    layer, weights = np.ones((_ROWS, _INPUTS), np.float32), np.ones((_INPUTS, _OUTPUTS), np.float32)
+    out = layer @ weights
     together.wait()
     ends = [perf_counter()]
     while ends[-1] < ends[0] + seconds:
-        sum(number * number for number in range(_PIECE))
+        np.matmul(layer, weights, out=out)
         ends.append(perf_counter())
     found.put((cpu, speeds_of(ends)))
 

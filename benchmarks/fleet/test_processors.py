@@ -161,3 +161,26 @@ def _ends(
         events.at(when, processors.work, job, lambda: ends.append(events.now), None, home)
     events.run()
     return ends
+
+
+def test_a_pinned_thread_waits_for_its_cpu_while_another_idles_and_one_that_is_not_goes_there():
+    events, ends = Events(), []
+    processors = Processors(events, 2)
+    for name, is_pinned in (("a", True), ("b", True), ("c", False)):
+        processors.work(0.001, lambda name=name: ends.append((name, events.now)), name, is_pinned=is_pinned)
+    events.run()
+    assert dict(ends) == pytest.approx({"a": 0.001, "b": 0.002, "c": 0.001})
+
+
+def test_a_cpu_that_has_nothing_to_do_passes_over_what_is_pinned_elsewhere():
+    events, ends = Events(), []
+    processors = Processors(events, 2)
+    processors.work(0.004, lambda: ends.append(("a", events.now)), "a", is_pinned=True)
+    processors.work(0.0005, lambda: ends.append(("b", events.now)), "b", home=1, is_pinned=True)
+    processors.work(0.001, lambda: ends.append(("pinned", events.now)), "pinned", is_pinned=True)
+    processors.work(0.001, lambda: ends.append(("free", events.now)), "free")
+    events.run()
+    found = dict(ends)
+    assert found["b"] == pytest.approx(0.0005)
+    assert found["free"] == pytest.approx(0.0015)
+    assert found["pinned"] > 0.002

@@ -40,6 +40,17 @@ def test_parameters_are_what_the_threads_took_for_each_request():
     assert found.refuse_s == pytest.approx((0.3 - 50 * 0.002) * found.together / 1000)
 
 
+def test_a_client_that_is_alone_wakes_up_for_each_request():
+    alone, many = (
+        Load(Figures(1, 1, 1, 0), Used(0.2, 1.0), client_s, 100, 0, batch) for client_s, batch in ((0.03, 1), (0.01, 4))
+    )
+    found = measuring.parameters(
+        Bare(0.001, 0.003, (0.001,), 0.0), alone, many, _load(0.3, 0, 50, 4, away=1000), **_MACHINE
+    )
+    assert found.client_s == pytest.approx(0.00005 * found.together)
+    assert found.client_wake_s == pytest.approx(0.0003 - 0.0001 * found.together)
+
+
 def test_where_many_cost_less_than_one_a_run_alone_is_what_costs_more_and_no_cpu_is_slower():
     found = measuring.parameters(
         Bare(0.0, 0.004, (0.001,), 0.05), alone=_load(0.16, 1.2, answered=100, batch=1),

@@ -45,16 +45,18 @@ class Pair:
         return half / middle_one if middle_one else 0.0
 
 
-def measure(bundle: Path, rounds: int, seconds: float, deadline_s: float, log: Path) -> Machine:
-    """Everything in turns, round after round."""
+def measure(
+    bundle: Path, rounds: int, seconds: float, deadline_s: float, log: Path, *, is_pinned: bool = False
+) -> Machine:
+    """Everything in turns, round after round. `is_pinned`: whether each worker keeps to a CPU of its own."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         subject = subject_of(bundle, Path(folder))
-        with running(subject, log) as server:
+        with running(subject, log, [f"MIXER_PIN_WORKERS={is_pinned}"]) as server:
             found = tuple(_round(number, subject, server, seconds, deadline_s) for number in range(rounds))
             drain_s = seconds_to_end(server)
         return Machine(
             measuring.circumstances(subject), subject.engine.max_batch_size, usable_cpus(), server.startup_s, drain_s,
-            seconds, deadline_s, found,
+            seconds, deadline_s, found, is_pinned,
         )  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def parameters_of(machine: Machine) -> list[Parameters]:
         for one in machine.rounds
     ]  # fmt: skip
     return [
-        replace(own, speeds=one.all_speeds(), idle_wake_s=one.idle_wake_s)
+        replace(own, speeds=one.all_speeds(), idle_wake_s=one.idle_wake_s, is_pinned=machine.is_pinned)
         for own, one in zip(found, machine.rounds, strict=True)
     ]
 

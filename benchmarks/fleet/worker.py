@@ -6,7 +6,7 @@ app/inference/waiters.py, in virtual time. What is simulated is how long everyth
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from random import Random
 from typing import Any, cast
@@ -89,9 +89,12 @@ class Worker:
         seconds, then, arguments = self._ready.popleft()
         self._left_in_turn -= 1
         if seconds + wake_s > 0:
-            self._processors.work(seconds + wake_s, lambda: self._done(then, arguments), self._loop, self._home)
+            self._work(seconds + wake_s, lambda: self._done(then, arguments), self._loop)
         else:
             self._done(then, arguments)
+
+    def _work(self, seconds: float, then: Callable[[], object], thread: Hashable) -> None:
+        self._processors.work(seconds, then, thread, self._home, is_pinned=self._parameters.is_pinned)
 
     def _done(self, then: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         if self.is_hung or self.is_gone:
@@ -180,7 +183,7 @@ class Worker:
         self._instance_works = True
         self.batches.append(len(batch))
         ran = partial(self._soon, 0.0, self._ran, batch, now)
-        self._processors.work(self._run_takes_s(batch), ran, self._instance, self._home)
+        self._work(self._run_takes_s(batch), ran, self._instance)
 
     def _run_takes_s(self, batch: list[Request]) -> float:
         seconds = self._parameters.run_s + len(batch) * self._parameters.image_s
