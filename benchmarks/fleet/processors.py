@@ -25,12 +25,12 @@ _NOTHING_S = 1e-9  # less than any time that counts
 
 @dataclass(slots=True)
 class _Job:
-    """`left_s`: of a CPU alone at speed 1. `pinned`: the number of the only CPU that may run it."""
+    """`left_s`: of a CPU alone at speed 1. `is_pinned`: whether no other CPU may run it than its thread's."""
 
     left_s: float
     then: Then
     thread: Hashable
-    pinned: int | None = None
+    is_pinned: bool = False
 
 
 @dataclass(slots=True)
@@ -84,8 +84,7 @@ class Processors:
         A thread that is told of more in `then` goes on with it. None: one that nobody knows. `home`: where one begins;
         a pinned one stays there.
         """
-        thread = object() if thread is None else thread
-        job = _Job(seconds, then, thread, home % self.cpus if is_pinned else None)
+        job = _Job(seconds, then, object() if thread is None else thread, is_pinned)
         if self._finishing is not None and job.thread == self._finishing[1]:
             self._continued = job
         else:
@@ -112,7 +111,7 @@ class Processors:
     def _wake(self, job: _Job, home: int) -> None:
         cpu = self._cpus[self._last.get(job.thread, home % self.cpus)]
         ending = None if self._finishing is None else self._finishing[0]
-        allowed = self._cpus if job.pinned is None else [cpu]
+        allowed = [cpu] if job.is_pinned else self._cpus
         idle = [one for one in allowed if one.running is None and one is not ending]
         if idle:
             job.left_s += self._idle_wake_s
@@ -144,7 +143,7 @@ class Processors:
             return
         for longest in sorted(self._cpus, key=lambda one: -len(one.waiting)):
             for job in longest.waiting:
-                if job.pinned is None:
+                if not job.is_pinned:
                     longest.waiting.remove(job)
                     self._take(cpu, job)
                     return
