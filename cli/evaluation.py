@@ -128,11 +128,15 @@ def _settings_of(spec: ModelSpec) -> dict[str, str]:
         "variant": spec.variant,
         "image size": f"{spec.image_size} pixels, patches of {spec.patch_size}, {spec.channels} channels",
         "fit": f"{spec.fit.mode}, {spec.fit.crop_percentage:g} of the shorter side, background {spec.fit.background}, "
-        f"frame {spec.fit.frame}",
+        f"frame {spec.fit.frame}" + _turns_back(spec),
         "interpolation": spec.interpolation,
         "temperature": f"{spec.temperature:.4g}",
         "origin": spec.source.origin,
     }
+
+
+def _turns_back(spec: ModelSpec) -> str:
+    return "" if spec.fit.tilt is None else f", things turned back from {spec.fit.tilt.beyond:g} degrees on"
 
 
 def _training_of(recipe: Recipe | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from cli.outgoing.commands import export_timm
 from cli.outgoing.push import push
 from cli.outgoing.signing import sign
 from cli.reference import reference
+from cli.straightening import straighten
 from cli.terminal import bar, console, require_extra, task_of
 from cli.training import train
 from model.errors import ExportError
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
     app.command("evaluate")(evaluate)
     app.command("calibrate")(calibrate)
+    app.command("straighten")(straighten)
     app.command("reference")(reference)
     app.command("card")(card)
     app.command("push")(push)

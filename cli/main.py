@@ -114,7 +114,7 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="Bundle folder, .onnx fi
     engine = open_engine(EngineOptions(bundle, provider="cpu", max_batch_size=1))
     content = {
         "precisions": {precision: str(path) for precision, path in find_graphs(bundle).items()},
-        "spec": engine.spec.model_dump(mode="json", exclude={"conformal": {"scores"}}),
+        "spec": engine.spec.model_dump(mode="json", exclude={"conformal": {"scores"}, "fit": {"tilt": {"weights"}}}),
     }
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 

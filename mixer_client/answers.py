@@ -85,7 +85,11 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What the model saw, in pixels of the image as it is shown, which has `width` x `height` of them."""
+    """What the model saw, in pixels of the image as it is shown, which has `width` x `height` of them.
+
+    turned: by how many degrees, counterclockwise, the model took what it shows to be turned; the sides are those of the
+    image after it was turned back by them around its middle.
+    """
 
     left: float
     top: float
@@ -93,6 +97,7 @@ class Region:
     bottom: float
     width: int
     height: int
+    turned: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,10 @@ def _explanation(body: Any, answer: httpx.Response) -> Explanation:
         runs=int(body["runs"]),
         target=_prediction(body["target"]),
         grid=Grid(grid["rows"], grid["columns"], tuple(tuple(map(float, row)) for row in grid["values"])),
-        region=Region(*(region[name] for name in ("left", "top", "right", "bottom", "width", "height"))),
+        region=Region(
+            *(region[name] for name in ("left", "top", "right", "bottom", "width", "height")),
+            *([float(region["turned"])] if "turned" in region else []),  # which earlier versions do not tell
+        ),
         request_id=_request_id(answer),
         timing=timing_of(answer.headers.get("server-timing", ""))[0],
     )

@@ -17,7 +17,7 @@ View = tuple[float, float, float, float]
 """A part of a square: left, top, right, bottom, as shares of its side."""
 
 
-def shown_region(width: int, height: int, fit: Fit) -> Region:
+def shown_region(width: float, height: float, fit: Fit) -> Region:
     """What the square shows by its fit's mode alone; of `pad` it reaches beyond the picture."""
     if fit.mode == "stretch":
         return 0.0, 0.0, float(width), float(height)
@@ -69,6 +69,23 @@ def cut(pixels: Pixels, frame: Region, found: ground.Ground, image_size: int, in
     return square
 
 
+def straightened(pixels: Pixels, degrees: float, found: ground.Ground, most: int) -> Pixels:
+    """A picture whose thing is turned by so many degrees, turned back around its middle, all of it and more.
+
+    most: of its longer side, in pixels; a larger picture is reduced to that before. What comes into sight has the
+    color of the ground.
+    """
+    image = image_of(pixels)
+    if (longer := max(image.size)) > most:
+        size = (max(1, round(side * most / longer)) for side in image.size)
+        image = image.resize(tuple(size), Image.Resampling.BOX)  # type: ignore[arg-type]
+    color = tuple(255 - level if found.inverted else level for level in found.levels)
+    turned = image.rotate(
+        -degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=color if len(color) > 1 else color[0]
+    )
+    return values_of(turned).reshape(turned.height, turned.width, pixels.shape[2])
+
+
 def _inside(region: Region, box: View) -> Region:
     """A box, as shares of a region, in the region's own coordinates."""
     left, top, right, bottom = region
@@ -76,7 +93,7 @@ def _inside(region: Region, box: View) -> Region:
     return left + box[0] * width, top + box[1] * height, left + box[2] * width, top + box[3] * height
 
 
-def central_box(width: int, height: int, percentage: float) -> Region:
+def central_box(width: float, height: float, percentage: float) -> Region:
     """The square in the middle, so much of the shorter side."""
     side = min(width, height) * percentage
     left, top = (width - side) / 2, (height - side) / 2

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import color_profiles, framing, ground, samples
+from model import color_profiles, fitting, framing, ground, samples, tilt
 from model.framing import Region, central_box, image_of, values_of
-from model.spec import Fit, Interpolation, ModelSpec
+from model.spec import Fit, Interpolation, ModelSpec, Tilt
 
 Pixels = NDArray[np.uint8]
 View = framing.View
@@ -33,6 +33,7 @@ _TO_UPRIGHT = {
 _QUARTERS = tuple(turn for value, turn in _TO_UPRIGHT.items() if value >= 5)
 _ORIENTATION_SOURCES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info, beside TIFF tags
 _MARGIN = 2  # by how much a thing in a frame of its own may be enlarged before its pixels are too few
+_LARGEST_TURNED = 8  # times the square's side: a picture that is larger is reduced to that before it is turned
 _BACKDROP = "white"  # the background of transparent pictures on most pages and in most viewers
 
 
@@ -63,17 +64,14 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
 
     An array that has this size already is returned itself.
     """
-    fitted = pixels if _is_fitted(pixels, image_size, fit) else _resized(pixels, image_size, fit, interpolation)
-    if fit.background == "any":
-        return fitted
-    found = ground.of(fitted)
-    if fit.background == "dark":
-        return 255 - fitted if found.inverted else fitted
-    square = ground.leveled(fitted, found) if found.inverted or any(found.levels) else fitted
-    if fit.frame == "picture":
+    square, found = _square(pixels, image_size, fit, interpolation)
+    if found is None or fit.tilt is None:
         return square
-    frame = framing.frame_of_thing(pixels, square, found, fit, interpolation)
-    return square if frame is None else framing.cut(pixels, frame, found, image_size, interpolation)
+    degrees = _turned_by(square, fit.tilt)
+    if not degrees:
+        return square
+    straight = framing.straightened(pixels, degrees, found, _LARGEST_TURNED * image_size)
+    return _square(straight, image_size, fit, interpolation)[0]
 
 
 def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
@@ -88,7 +86,7 @@ def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation
     image = image_of(pixels)
     frame = (0.0, 0.0, float(width), float(height))
     if fit.mode == "pad":
-        image = _padded(image, max(image.size), resample)
+        image = fitting.padded(image, max(image.size), resample)
         frame = (0.0, 0.0, float(image.width), float(image.height))
     elif fit.mode == "crop":
         frame = central_box(width, height, fit.crop_percentage)
@@ -96,7 +94,7 @@ def to_view(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation
     fitted = values_of(part).reshape(image_size, image_size, channels)
     if fit.background == "any":
         return fitted
-    is_light = ground.is_light(_resized(pixels, image_size, fit, interpolation))
+    is_light = ground.is_light(fitting.resized(pixels, image_size, fit, interpolation))
     return 255 - fitted if is_light else fitted
 
 
@@ -121,22 +119,26 @@ def unpatchify(patches: Pixels, patch_size: int) -> Pixels:
     return cut.swapaxes(-4, -3).reshape(*lead, side * patch_size, side * patch_size, channels)
 
 
-def seen_region(pixels: Pixels, spec: ModelSpec, width: int, height: int) -> Region:
-    """What of an upright picture the square shows: left, top, right, bottom in pixels of the upload.
+def seen_region(pixels: Pixels, spec: ModelSpec, width: int, height: int) -> tuple[Region, float]:
+    """What of an upright picture the square shows, and by how many degrees, counterclockwise, its thing is turned.
 
-    pixels: uint8 [H, W, C] of any size, of an upload of `width` and `height`. The region reaches beyond the picture
-    where that is padded.
+    pixels: uint8 [H, W, C] of any size, of an upload of `width` and `height`. The region: left, top, right, bottom in
+    pixels of the upload, after that was turned back by these degrees around its middle, which stays where it is. It
+    reaches beyond the picture where that is padded.
     """
-    region, fit = framing.shown_region(width, height, spec.fit), spec.fit
+    fit = spec.fit
     if fit.frame == "picture":
-        return region
-    fitted = _resized(pixels, spec.image_size, fit, spec.interpolation)
-    found = ground.of(fitted)
-    frame = framing.frame_of_thing(pixels, ground.leveled(fitted, found), found, fit, spec.interpolation)
-    if frame is None:
-        return region
-    across, down = width / pixels.shape[1], height / pixels.shape[0]
-    return frame[0] * across, frame[1] * down, frame[2] * across, frame[3] * down
+        return framing.shown_region(width, height, fit), 0.0
+    square, found = _square(pixels, spec.image_size, fit, spec.interpolation)
+    degrees = 0.0 if fit.tilt is None else _turned_by(square, fit.tilt)
+    if not degrees or found is None:
+        return _region(pixels, spec, width, height), 0.0
+    straight = framing.straightened(pixels, degrees, found, _LARGEST_TURNED * spec.image_size)
+    scale = max(width, height) / min(max(pixels.shape[:2]), _LARGEST_TURNED * spec.image_size)
+    all_width, all_height = straight.shape[1] * scale, straight.shape[0] * scale
+    left, top, right, bottom = _region(straight, spec, all_width, all_height)
+    across, down = (all_width - width) / 2, (all_height - height) / 2
+    return (left - across, top - down, right - across, bottom - down), degrees
 
 
 def is_on_its_side(image: Image.Image) -> bool:
@@ -154,6 +156,45 @@ def smallest_useful_side(spec: ModelSpec) -> int:
     percentage = spec.fit.crop_percentage if spec.fit.mode == "crop" else 1.0
     margin = _MARGIN if spec.fit.frame == "thing" else 1
     return math.ceil(margin * spec.image_size / percentage)
+
+
+def _square(
+    pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpolation
+) -> tuple[Pixels, ground.Ground | None]:
+    """The square, with its thing as it stands in the picture, and the ground where the fit asks for it."""
+    fitted = (
+        pixels
+        if fitting.is_fitted(pixels, image_size, fit)
+        else fitting.resized(pixels, image_size, fit, interpolation)
+    )
+    if fit.background == "any":
+        return fitted, None
+    found = ground.of(fitted)
+    if fit.background == "dark":
+        return 255 - fitted if found.inverted else fitted, found
+    square = ground.leveled(fitted, found) if found.inverted or any(found.levels) else fitted
+    if fit.frame == "picture":
+        return square, found
+    frame = framing.frame_of_thing(pixels, square, found, fit, interpolation)
+    return square if frame is None else framing.cut(pixels, frame, found, image_size, interpolation), found
+
+
+def _region(pixels: Pixels, spec: ModelSpec, width: float, height: float) -> Region:
+    """What the square shows, with the thing as it stands, in pixels of a picture of `width` and `height`."""
+    fit = spec.fit
+    fitted = fitting.resized(pixels, spec.image_size, fit, spec.interpolation)
+    found = ground.of(fitted)
+    frame = framing.frame_of_thing(pixels, ground.leveled(fitted, found), found, fit, spec.interpolation)
+    if frame is None:
+        return framing.shown_region(width, height, fit)
+    across, down = width / pixels.shape[1], height / pixels.shape[0]
+    return frame[0] * across, frame[1] * down, frame[2] * across, frame[3] * down
+
+
+def _turned_by(square: Pixels, limits: Tilt) -> float:
+    """By how many degrees the thing is turned, counterclockwise; 0 where it is left as it is."""
+    degrees = float(tilt.degrees_of(square[np.newaxis], limits)[0])
+    return degrees if abs(degrees) > limits.beyond else 0.0
 
 
 def _view_of_square(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
@@ -177,22 +218,6 @@ def _within(frame: tuple[float, float, float, float], view: View) -> tuple[float
     )
 
 
-def _is_fitted(pixels: Pixels, image_size: int, fit: Fit) -> bool:
-    return pixels.shape[0] == pixels.shape[1] == image_size and (fit.mode != "crop" or fit.crop_percentage == 1.0)
-
-
-def _resized(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:
-    height, width, channels = pixels.shape
-    resample = Image.Resampling[interpolation.upper()]
-    image = image_of(pixels)
-    if fit.mode == "pad":
-        square = _padded(image, image_size, resample)
-    else:
-        box = (0.0, 0.0, width, height) if fit.mode == "stretch" else central_box(width, height, fit.crop_percentage)
-        square = image.resize((image_size, image_size), resample, box)
-    return values_of(square).reshape(image_size, image_size, channels)
-
-
 def _upright(image: Image.Image) -> Image.Image:
     """The loaded picture as it stands, of 8 bits a sample."""
     turn = _turn(image)
@@ -212,21 +237,3 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 def _over_backdrop(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, _BACKDROP), image)
-
-
-def _padded(image: Image.Image, image_size: int, resample: Image.Resampling) -> Image.Image:
-    scale = image_size / max(image.size)
-    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    content = image.resize(inner, resample)
-    if content.size == (image_size, image_size):
-        return content
-    canvas = Image.new(image.mode, (image_size, image_size), _border_color(content))
-    canvas.paste(content, ((image_size - inner[0]) // 2, (image_size - inner[1]) // 2))
-    return canvas
-
-
-def _border_color(image: Image.Image) -> tuple[int, ...] | int:
-    pixels = np.asarray(image)
-    edges = (pixels[0], pixels[-1]) if image.width > image.height else (pixels[:, 0], pixels[:, -1])
-    color = np.median(np.concatenate(edges), axis=0).round().astype(int)
-    return int(color) if color.ndim == 0 else tuple(int(value) for value in color)

@@ -7,6 +7,7 @@ METADATA_KEY, so that one .onnx file is a whole classifier.
 import base64
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
@@ -35,6 +36,29 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Tilt(_Value):
+    """A small network that says by how many degrees a thing is turned; one turned by more than `beyond` is turned back.
+
+    Layers of `sizes` units, with a ReLU between each two. The first takes a grey square of so many pixels, row by row,
+    0 to 1; the last gives degrees, counterclockwise. `weights`: base64 of little-endian float16, of each layer its
+    matrix [out, in], row by row, and then its bias [out].
+    """
+
+    beyond: float = Field(gt=0, lt=90)
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=2)
+    weights: str = Field(repr=False)
+
+    @model_validator(mode="after")
+    def _weights_fill_the_layers(self) -> Self:
+        if math.isqrt(self.sizes[0]) ** 2 != self.sizes[0] or self.sizes[-1] != 1:
+            raise ValueError(f"sizes is {list(self.sizes)}; expected a square number first, and 1 last.")
+        expected = 2 * sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.sizes))
+        found = len(base64.b64decode(self.weights, validate=True))
+        if found != expected:
+            raise ValueError(f"weights has {found} bytes; expected {expected} for layers of {list(self.sizes)}.")
+        return self
+
+
 class Fit(_Value):
     """How a picture of any shape becomes a square.
 
@@ -47,17 +71,22 @@ class Fit(_Value):
 
     `frame` thing: the square is laid around what is brighter than a black background, whatever room there was around
     it. It takes a black background.
+
+    `tilt`: what tells by how much a thing is turned, so that it is turned back. It takes a frame of the thing.
     """
 
     mode: FitMode = "crop"
     crop_percentage: float = Field(default=1.0, gt=0, le=1)
     background: Background = "any"
     frame: Frame = "picture"
+    tilt: Tilt | None = Field(default=None, exclude_if=lambda tilt: tilt is None)  # earlier versions read the rest
 
     @model_validator(mode="after")
     def _has_a_thing_to_frame(self) -> Self:
         if self.frame == "thing" and self.background != "black":
             raise ValueError(f"frame is thing and background is {self.background}; expected black beside it.")
+        if self.tilt is not None and self.frame != "thing":
+            raise ValueError(f"a tilt is given and frame is {self.frame}; expected thing beside it.")
         return self
 
 

@@ -114,6 +114,20 @@ def test_it_knows_the_examples_and_coloured_drawings_on_white(engines: dict[str,
     assert plain(best_label(engines[precision], pixels_of(path))) == plain(path.stem)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("degrees", [-30, -20, 20, 30])
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_knows_the_examples_turned(engines: dict[str, Engine], precision: str, degrees: int, path: Path):
+    turned = Image.fromarray(pixels_of(path)[:, :, 0]).rotate(degrees, Image.Resampling.BICUBIC, fillcolor=0)
+    assert plain(best_label(engines[precision], np.asarray(turned)[:, :, None])) == plain(path.stem)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_picture_that_is_upright_keeps_every_pixel(engine: Engine, path: Path):
+    pixels = pixels_of(path)
+    np.testing.assert_array_equal(to_square(pixels, 28, engine.spec.fit, "bicubic"), pixels)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_a_picture_and_its_negative_are_the_same_to_it(engine: Engine, path: Path):
     pixels = pixels_of(path)

@@ -156,7 +156,7 @@ _EXPLANATION = {
     "unit": "logit",
     "runs": 5,
     "grid": {"rows": 2, "columns": 2, "values": [[0.1, -0.02], [1.7, 2.4]]},
-    "region": {"left": 0.0, "top": -20.0, "right": 640.0, "bottom": 620.0, "width": 640, "height": 600},
+    "region": {"left": 0.0, "top": -20.0, "right": 640.0, "bottom": 620.0, "width": 640, "height": 600, "turned": 0.0},
 }
 
 

@@ -86,7 +86,10 @@ class GridBody(BaseModel):
 
 
 class RegionBody(BaseModel):
-    """What the grid covers of the upright upload, in its pixels; beyond it where the model sees padding."""
+    """What the grid covers of the upright upload, in its pixels; beyond it where the model sees padding.
+
+    Of an upload that the model turned: of what that is after it was turned back around its middle.
+    """
 
     left: float
     top: float
@@ -94,6 +97,9 @@ class RegionBody(BaseModel):
     bottom: float
     width: int = Field(description="Of the upload, upright.")
     height: int
+    turned: float = Field(
+        default=0.0, description="By how many degrees, counterclockwise, the model took the thing to be turned."
+    )
 
 
 class ExplanationBody(BaseModel):
@@ -163,9 +169,22 @@ class Source(spec.Source):
         return self.license
 
 
+class Tilt(spec.Tilt):
+    """What says by how many degrees a thing is turned; one turned by more than `beyond` is turned back."""
+
+    weights: str = Field(exclude=True)  # tens of kilobytes
+
+
+class Fit(spec.Fit):
+    """How a picture of any shape becomes a square."""
+
+    tilt: Tilt | None = Field(default=None, exclude_if=lambda tilt: tilt is None)
+
+
 class ModelSpec(spec.ModelSpec):
     """What one classifier expects and means. Sizes are square and in pixels."""
 
+    fit: Fit = Fit()
     source: Source
     conformal: spec.Conformal | None = Field(default=None, exclude=True)  # up to 1000 numbers: SetsBody tells of them
     reference: Reference | None = Field(default=None, exclude=True)  # a number for each class: mixer inspect has it

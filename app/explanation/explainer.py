@@ -43,7 +43,11 @@ Permits = BackgroundPermits[Item, Scores]
 
 
 class Region(NamedTuple):
-    """What the grid covers of an upright upload of width x height pixels; beyond it where the model sees padding."""
+    """What the grid covers of an upright upload of width x height pixels; beyond it where the model sees padding.
+
+    turned: by how many degrees, counterclockwise, the model took the thing to be turned. The sides are those of the
+    upload when it has been turned back by them around its middle.
+    """
 
     left: float
     top: float
@@ -51,6 +55,7 @@ class Region(NamedTuple):
     bottom: float
     width: int
     height: int
+    turned: float = 0.0
 
 
 class Explanation(NamedTuple):
@@ -178,7 +183,8 @@ class Explainer:
         except MemoryError:
             raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
         width, height = upload_size(picture, pixels) if isinstance(picture, bytes) else _size(picture)
-        region = Region(*seen_region(pixels, self.spec, width, height), width, height)
+        sides, turned = seen_region(pixels, self.spec, width, height)
+        region = Region(*sides, width, height, turned)
         masks = METHODS[wanted.method].masks(patches, baseline_of(patches, self.spec.patch_size, wanted.baseline))
         decode_s = time.perf_counter() - started
         if trace is not None:

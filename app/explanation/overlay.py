@@ -45,6 +45,9 @@ def _heat(values: NDArray[np.float64], region: Region, size: tuple[int, int], sc
     scaled = (values / max(float(np.abs(values).max()), _LEAST)).astype(np.float32)
     left, top, right, bottom = (round(side * scale) for side in region[:4])
     smooth = Image.fromarray(scaled).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR)
-    canvas = Image.new("F", size, 0.0)
-    canvas.paste(smooth, (left, top))
-    return np.asarray(canvas, dtype=np.float32)
+    margin = max(size) if region.turned else 0  # what is turned into the picture lies beside it before
+    canvas = Image.new("F", (size[0] + 2 * margin, size[1] + 2 * margin), 0.0)
+    canvas.paste(smooth, (left + margin, top + margin))
+    if region.turned:
+        canvas = canvas.rotate(region.turned, Image.Resampling.BILINEAR)
+    return np.asarray(canvas.crop((margin, margin, margin + size[0], margin + size[1])), dtype=np.float32)

@@ -78,6 +78,7 @@ def input_of(spec: ModelSpec) -> str:
     return (
         f"{spec.image_size} x {spec.image_size} {kind} pixels as patches uint8 [n, {spec.num_patches}, "
         f"{spec.patch_bytes}]; fit {spec.fit.mode}, background {spec.fit.background}, frame {spec.fit.frame}"
+        + ("" if spec.fit.tilt is None else f", things turned back from {spec.fit.tilt.beyond:g} degrees on")
     )
 
 

@@ -136,6 +136,8 @@ def transform_notes(spec: ModelSpec) -> tuple[str, ...]:
         notes.append(f"timm does not exchange light and dark: give it pictures with a {spec.fit.background} background")
     if spec.fit.frame == "thing":
         notes.append("timm lays no frame around the thing: cut the pictures so that it fills them")
+    if spec.fit.tilt is not None:
+        notes.append("timm turns nothing back: give it things that stand upright")
     if spec.channels == 1:
         notes.append("timm takes pictures as they are: make them grey first, as in the example")
     if spec.temperature != 1:

@@ -19,6 +19,7 @@ _DARKEST = 16  # what is not above this before a dark border is background
 _BRIGHTEST_BACKGROUND = 110.0
 _CONTRASTS = (0.4, 1.2)
 _MAX_NOISE = 34.0  # standard deviation, in grey levels
+_ALSO_VARIED = 0.35  # of the pictures that are turned by known angles
 _EACH = 0.6  # how often each of the changes is made to a picture that is varied
 
 
@@ -47,6 +48,23 @@ def turn(pixels: Tensor, share: float, rng: BatchRng) -> Tensor:
     return torch.where(chosen[:, None, None, None] > 0, varied, pixels)
 
 
+def turned_by_known_angles(pixels: Tensor, most: float, rng: BatchRng) -> tuple[Tensor, Tensor]:
+    """Views of uint8 [N, H, W, C] whose things are upright, and by how many degrees each is turned: float32 [N].
+
+    Counterclockwise, by at most so many degrees either way; about two in five are not. A third is also scaled, shifted,
+    before another background, in other light and noisy. Half are mirrored before.
+    """
+    images = pixels.permute(0, 3, 1, 2).float()  # N C H W
+    images = torch.where((rng.uniform() < 0.5)[:, None, None, None], images.flip(3), images)
+    angle = (rng.uniform() * 2 - 1) * math.radians(most) * _some(rng)
+    varied = (rng.uniform() < _ALSO_VARIED).float()
+    scale = 1 + (_between(*_SCALES, rng) - 1) * _some(rng) * varied
+    shift = (rng.uniform(2) * 2 - 1) * (2 * _MAX_SHIFT) * (_some(rng) * varied)[:, None]
+    plain = _moved(images, angle, scale, shift, "bicubic" if rng.uniform()[0] < 0.5 else "bilinear")
+    images = torch.where(varied[:, None, None, None] > 0, _in_other_light(_before_light(plain, rng), rng), plain)
+    return images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1), angle.rad2deg()
+
+
 def _some(rng: BatchRng) -> Tensor:
     """Which pictures a change is made to: float32 [N], 0 or 1."""
     return (rng.uniform() < _EACH).float()
@@ -64,13 +82,13 @@ def _seen_from_elsewhere(images: Tensor, rng: BatchRng) -> Tensor:
     return _moved(images, angle, scale, shift)
 
 
-def _moved(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _moved(images: Tensor, angle: Tensor, scale: Tensor, shift: Tensor, mode: str = "bilinear") -> Tensor:
     """Float [N, C, H, W], turned by [N] radians, scaled by [N], shifted by [N, 2] halves of the side."""
     cos, sin = angle.cos() / scale, angle.sin() / scale
     matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)  # N H W 2
     border = _border(images)
-    inner = functional.grid_sample(images - border, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    inner = functional.grid_sample(images - border, grid, mode=mode, padding_mode="zeros", align_corners=False)
     return inner + border
 
 

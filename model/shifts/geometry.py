@@ -8,6 +8,7 @@ from functools import partial
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.preprocess import Pixels
 from model.shifts.corruptions import to_bytes, to_floats
@@ -20,12 +21,17 @@ _FRAME = 1 / 14  # of the side
 Geometry = Callable[[Pixels, np.random.Generator], Pixels]
 
 
-def _rotated(pixels: Pixels, generator: np.random.Generator, *, degrees: float) -> Pixels:
-    """Each to a random side."""
-    angle = np.deg2rad(degrees) * generator.choice([-1, 1], (len(pixels), 1, 1))
+def turned(pixels: Pixels, degrees: NDArray[np.float64]) -> Pixels:
+    """Each of uint8 [n, H, W, C] by its own angle [n], counterclockwise."""
+    angle = np.deg2rad(degrees)[:, np.newaxis, np.newaxis]
     rows, columns = grid(*pixels.shape[1:3])
     cos, sin = np.cos(angle), np.sin(angle)
-    return _sampled(pixels, rows * cos - columns * sin, rows * sin + columns * cos)
+    return _sampled(pixels, rows * cos + columns * sin, columns * cos - rows * sin)
+
+
+def _rotated(pixels: Pixels, generator: np.random.Generator, *, degrees: float) -> Pixels:
+    """Each to a random side."""
+    return turned(pixels, -degrees * generator.choice([-1.0, 1.0], len(pixels)))
 
 
 def _scaled(pixels: Pixels, _: np.random.Generator, *, factor: float) -> Pixels:

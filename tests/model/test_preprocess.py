@@ -1,5 +1,6 @@
 import io
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import ValidationError
 
 from model.preprocess import patchify, seen_region, smallest_useful_side, to_patches, to_pixels, to_square, to_view
-from model.spec import Fit
+from model.spec import Fit, Tilt
+from model.tilt import packed
 from tests.model.toys import random_pixels, toy_spec
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -548,12 +550,97 @@ def test_the_region_that_is_seen_is_the_frame(shape: tuple[int, int], upload: tu
     pixels = np.zeros((*shape, 1), np.uint8)
     pixels[6:18, 8:14] = 200
     spec = toy_spec(image_size=28, fit=FRAMED)
-    left, top, right, bottom = seen_region(pixels, spec, *upload)
+    (left, top, right, bottom), _ = seen_region(pixels, spec, *upload)
     assert (top, bottom, right - left) == pytest.approx((60, 180, 120), abs=21)
     assert (left + right) / 2 == pytest.approx(110, abs=11)
     whole = spec.model_copy(update={"fit": BLACK})
-    assert seen_region(pixels, whole, *upload)[3] == upload[1]
+    assert seen_region(pixels, whole, *upload)[0][3] == upload[1]
     assert seen_region(np.zeros_like(pixels), spec, *upload) == seen_region(pixels, whole, *upload)
+
+
+# --- to_square: a thing that is turned ---
+
+
+STRAIGHT = Fit(
+    mode="pad",
+    background="black",
+    frame="thing",
+    tilt=packed(((np.zeros((4, 1), np.float32), np.zeros(1, np.float32)),), beyond=9),
+)
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """By how many degrees everything is turned, as if the network of STRAIGHT said so."""
+    return lambda degrees: monkeypatch.setattr(
+        "model.tilt.degrees_of", lambda squares, _: np.full(len(squares), degrees, np.float32)
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("degrees", [-30, 20])
+@pytest.mark.parametrize("light", [False, True])
+def test_a_thing_that_is_turned_is_turned_back_whatever_its_ground(
+    says: Callable[[float], None], channels: int, degrees: int, light: bool
+) -> None:
+    says(degrees)
+    picture = np.zeros((300, 400), np.uint8)
+    picture[80:220, 160:260] = _thing(140)[:, 20:120, 0]
+    turned = np.asarray(Image.fromarray(picture).rotate(degrees, Image.Resampling.BICUBIC))
+    upright, given = (
+        np.repeat(values[:, :, None], channels, axis=2) for values in (picture, 255 - turned if light else turned)
+    )
+    expected = to_square(upright, 28, FRAMED, "bicubic").astype(int)
+    left_as_it_is = np.abs(to_square(given, 28, FRAMED, "bicubic") - expected).mean()
+    assert np.abs(to_square(given, 28, STRAIGHT, "bicubic") - expected).mean() < left_as_it_is / 3
+
+
+def test_a_thing_that_is_turned_by_no_more_than_the_limit_is_left_as_it_is(says: Callable[[float], None]) -> None:
+    square = _thing()
+    for degrees in (9, -9):
+        says(degrees)
+        assert to_square(square, 28, STRAIGHT, "bicubic") is square
+    for degrees in (9.5, -9.5):
+        says(degrees)
+        assert (to_square(square, 28, STRAIGHT, "bicubic") != square).any()
+
+
+def test_a_large_picture_is_reduced_before_it_is_turned(says: Callable[[float], None]) -> None:
+    says(20)
+    sides = []
+    picture = np.zeros((1200, 900, 1), np.uint8)
+    picture[100:1100, 300:600] = 200
+    rotate = Image.Image.rotate
+
+    def noted(image: Image.Image, *args: Any, **kwargs: Any) -> Image.Image:
+        sides.append(image.size)
+        return rotate(image, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "rotate", noted)
+        to_square(picture, 28, STRAIGHT, "bicubic")
+    assert sides == [(168, 224)]
+
+
+@pytest.mark.parametrize("scale", [1, 10])
+def test_the_region_of_a_thing_that_is_turned_is_that_of_the_picture_turned_back_around_its_middle(
+    says: Callable[[float], None], scale: int
+) -> None:
+    says(20)
+    upright = np.zeros((200, 300, 1), np.uint8)
+    upright[60:140, 100:150] = 200
+    turned = np.asarray(Image.fromarray(upright[:, :, 0]).rotate(20, Image.Resampling.BICUBIC))[:, :, None]
+    spec = toy_spec(image_size=28, fit=STRAIGHT)
+    region, degrees = seen_region(turned, spec, 300 * scale, 200 * scale)
+    assert degrees == 20
+    plain, none = seen_region(upright, toy_spec(image_size=28, fit=FRAMED), 300 * scale, 200 * scale)
+    assert none == 0
+    assert region == pytest.approx(plain, abs=8 * scale)
+
+
+def test_what_turns_things_back_takes_a_frame_around_them() -> None:
+    with pytest.raises(ValidationError, match="a tilt is given and frame is picture; expected thing"):
+        Fit(mode="pad", background="black", tilt=STRAIGHT.tilt)
 
 
 # --- what the service does ---

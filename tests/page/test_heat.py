@@ -59,6 +59,25 @@ def expect_over_its_middle(visitor: Visitor) -> None:
     assert (drawn["y"] - shown["y"]) / shown["height"] == pytest.approx(0.125, abs=0.01)
 
 
+def test_the_map_of_a_picture_that_the_model_turned_back_is_turned_with_it(
+    site: Site, visit: Visit, clothes: list[File]
+) -> None:
+    visitor = visit(site)
+    answer = explanation([[1.0, 0.0], [0.0, 0.0]])
+    answer["region"].update(left=0, top=0, right=180, bottom=180, turned=90.0)
+    explained(visitor, json=answer)
+    visitor.chooses(clothes[0])
+    why(visitor)
+    visitor.sees("canvas.heat")
+    drawn, shown = visitor.at("canvas.heat").bounding_box(), visitor.at(".frame img").bounding_box()
+    assert drawn is not None
+    assert shown is not None
+    # a quarter counterclockwise around (180, 240): left 0 to 180, top 0 to 180 comes to left -60 to 120, top 240 to 420
+    across = shown["width"] / 360
+    assert (drawn["x"] - shown["x"]) / across == pytest.approx(-60, abs=2)
+    assert (drawn["y"] - shown["y"]) / across == pytest.approx(240, abs=2)
+
+
 def test_the_service_explains_its_label_over_the_picture_and_in_words(
     site: Site, visit: Visit, clothes: list[File]
 ) -> None:

@@ -19,6 +19,11 @@ export function heatOver({ grid, region }) {
   place.width = region.right / region.width - place.left;
   place.height = region.bottom / region.height - place.top;
   for (const [name, share] of Object.entries(place)) canvas.style[name] = `${share * 100}%`;
+  if (region.turned) { // the model saw the picture turned back by that, around its middle
+    const [x, y] = [(0.5 - place.left) / place.width, (0.5 - place.top) / place.height];
+    canvas.style.transformOrigin = `${x * 100}% ${y * 100}%`;
+    canvas.style.transform = `rotate(${-region.turned}deg)`;
+  }
   return canvas;
 }
 

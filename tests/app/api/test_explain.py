@@ -46,7 +46,7 @@ async def test_a_body_or_a_form_gets_a_number_for_each_patch(serve: Serve) -> No
     assert left == pytest.approx(127 / 255 * 10 / 4, rel=0.05)  # hidden, it has the mean color
     assert lower == pytest.approx([left, right])
     assert body["target"]["label"] == "red"
-    assert body["region"] == {"left": 0, "top": 0, "right": 80, "bottom": 40, "width": 80, "height": 40}
+    assert body["region"] == {"left": 0, "top": 0, "right": 80, "bottom": 40, "width": 80, "height": 40, "turned": 0}
     told = ("model", "method", "baseline", "unit", "runs")
     assert [body[name] for name in told] == [
         {"name": "colours", "version": "7", "precision": "fp32"}, "occlusion", "mean", "logit", 5,

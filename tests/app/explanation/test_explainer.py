@@ -19,6 +19,7 @@ from app.inference.classifier import Classifier
 from app.inference.undecoded import Decoding
 from model.preprocess import Pixels
 from model.spec import Fit
+from model.tilt import packed
 from tests.app.color_bundle import RED, color_spec, image
 from tests.app.fakes import FakeSession, GatedSession, WatchedMetrics, engine_of, means_of_colors
 
@@ -99,7 +100,7 @@ async def test_the_region_is_what_the_model_saw_of_the_upload(
 ) -> None:
     spec = color_spec(canary=None, fit=fit)
     explainer = build(engine_of(FakeSession(spec, means_of_colors), spec))
-    assert tuple((await explain(explainer, image(RED, size=size))).region) == region
+    assert tuple((await explain(explainer, image(RED, size=size))).region) == (*region, 0)
 
 
 async def test_the_region_is_in_pixels_of_the_upload_though_it_was_decoded_at_a_fraction_and_turned(
@@ -110,7 +111,25 @@ async def test_the_region_is_in_pixels_of_the_upload_though_it_was_decoded_at_a_
     exif[0x0112] = 6  # to be turned by a quarter
     payload = image(RED, size=(1600, 800), kind="JPEG", exif=exif)
     explanation = await explain(build(engine_of(FakeSession(spec, means_of_colors), spec)), payload)
-    assert tuple(explanation.region) == (0, 400, 800, 1200, 800, 1600)
+    assert tuple(explanation.region) == (0, 400, 800, 1200, 800, 1600, 0)
+
+
+async def test_the_region_of_a_thing_that_is_turned_says_by_how_much(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.tilt.degrees_of", lambda squares, _: np.full(len(squares), 20, np.float32))
+    tilt = packed(((np.zeros((4, 1), np.float32), np.zeros(1, np.float32)),), beyond=5)
+    fit = Fit(mode="pad", background="black", frame="thing", tilt=tilt)
+    spec = color_spec(canary=None, fit=fit)
+    thing = Image.new("RGB", (200, 300))
+    thing.paste((200, 200, 200), (40, 100, 100, 220))
+    file = io.BytesIO()
+    thing.rotate(20, Image.Resampling.BICUBIC).save(file, "PNG")
+    region = (await explain(build(engine_of(FakeSession(spec, means_of_colors), spec)), file.getvalue())).region
+    assert region.turned == 20
+    pixel = 350 / spec.image_size  # of the square that all of the picture fits in when it is turned back
+    assert ((region.left + region.right) / 2, (region.top + region.bottom) / 2) == pytest.approx((70, 160), abs=pixel)
+    assert region.bottom - region.top == pytest.approx(120, abs=2 * pixel)
 
 
 @pytest.mark.parametrize("turned", [False, True])

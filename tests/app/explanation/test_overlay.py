@@ -58,3 +58,15 @@ def test_the_picture_may_be_a_fraction_of_the_upload() -> None:
     whole = laid_over([[1.0, 0.0]], Region(150, 0, 450, 300, 600, 300))
     assert (whole[:, :190] == 128).all()
     assert whole[200, 250][0] > 200
+
+
+@pytest.mark.parametrize("turned", [30, -30])
+def test_the_map_of_a_thing_that_is_turned_is_laid_over_the_thing(turned: int) -> None:
+    upright = np.zeros((120, 160), np.uint8)
+    upright[30:90, 60:80] = 255  # on the left of the middle
+    picture = np.asarray(Image.fromarray(upright).rotate(turned))
+    region = Region(60, 30, 80, 90, 160, 120, turned)
+    shown = laid_over([[1.0, 1.0], [1.0, 1.0]], region, np.repeat(picture[:, :, None], 3, axis=2))
+    is_colored = shown[:, :, 0] > shown[:, :, 2] + 60
+    is_thing = np.asarray(Image.fromarray(picture).resize((768, 576))) > 128
+    assert (is_colored & is_thing).sum() > 0.9 * (is_colored | is_thing).sum()
