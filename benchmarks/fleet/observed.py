@@ -5,7 +5,7 @@ import re
 import signal
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from time import perf_counter, process_time, sleep
 
@@ -35,7 +35,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Load:
-    """What the real service did. `used`, `client_s` and the counts are of the whole load, not of the window alone."""
+    """What the real service did. `used`, `client_s` and the counts are of the whole load, not of the window alone.
+
+    due: of an open loop, when each request fell due, in seconds since it began.
+    """
 
     figures: Figures
     used: Used
@@ -43,25 +46,44 @@ class Load:
     answered: int
     turned_away: int
     images_a_run: float
+    due: tuple[float, ...] = ()
+
+    def on_cpus_of(self, speed: float) -> "Load":
+        """What its processor time would be, were the CPUs as fast as that; they were at 1."""
+        return replace(
+            self, used=Used(self.used.loop / speed, self.used.runs / speed), client_s=self.client_s / speed
+        )
+
+
+def together(found: Sequence[Load]) -> Load:
+    """Loads of the same kind as one: sums, and the means of their figures."""
+    answered = sum(one.answered for one in found)
+    runs = sum(one.answered / one.images_a_run for one in found if one.answered)
+    figures = Figures(*(float(np.mean([getattr(one.figures, name) for one in found])) for name in vars(found[0].figures)))
+    used = Used(sum(one.used.loop for one in found), sum(one.used.runs for one in found))
+    client_s, away = sum(one.client_s for one in found), sum(one.turned_away for one in found)
+    return Load(figures, used, client_s, answered, away, answered / runs if runs else float("nan"))
 
 
 class Bench:
-    """Loads for one running service, one after another."""
+    """Loads for one running service, one after another. `lead_in_s`: of each, before its window of `seconds`."""
 
-    def __init__(self, server: Server, requests: Sequence[Request], seconds: float) -> None:
-        self._server, self._requests, self._seconds = server, requests, seconds
+    def __init__(
+        self, server: Server, requests: Sequence[Request], seconds: float, lead_in_s: float = _LEAD_IN_S
+    ) -> None:
+        self._server, self._requests, self._seconds, self._lead_in_s = server, requests, seconds, lead_in_s
         self._processes = [one for one in descendants(os.getpid()) if one not in server.spared]
 
     def closed(self, connections: int, seed: int, timeout_s: float = 30.0) -> Load:
         """A closed loop."""
-        terms = Terms(self._seconds, _LEAD_IN_S, timeout_s, connections)
+        terms = Terms(self._seconds, self._lead_in_s, timeout_s, connections)
         return self._watched(
             lambda: closed_loop(self._server.port, self._requests, terms, Random(seed), Processor(())), is_open=False
         )
 
     def open(self, rate: float, seed: int, timeout_s: float) -> Load:
         """An open loop, whose requests must carry `timeout_s`."""
-        terms = Terms(self._seconds, _LEAD_IN_S, timeout_s, 32, retry_share=0.0)
+        terms = Terms(self._seconds, self._lead_in_s, timeout_s, 32, retry_share=0.0)
         loop = OpenLoop(self._server.port, self._requests, rate, rate / 2, terms, Random(seed))
         return self._watched(lambda: loop.run(Processor(())), is_open=True)
 
@@ -73,9 +95,11 @@ class Bench:
         after = batches(self._server.port)
         runs = after[1] - before[1]
         answered = sum(one.status == 200 for one in observed.tickets)
+        began = observed.start - self._lead_in_s
         return Load(
             figures_of(observed, is_open=is_open), used, client_s, answered, len(observed.tickets) - answered,
             (after[0] - before[0]) / runs if runs else float("nan"),
+            tuple(round(one.due - began, 5) for one in observed.tickets) if is_open else (),
         )  # fmt: skip
 
 

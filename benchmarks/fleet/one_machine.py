@@ -5,7 +5,7 @@ each answer it hears, and keeps connections, each of which belongs to a worker.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -127,8 +127,9 @@ def open_loop(
     timeout_s: float,
     lead_in_s: float = 1.0,
     connections: int = 32,
+    due: Sequence[float] = (),
 ) -> Window:
-    """Requests fall due at random times of a given rate, and are sent then."""
+    """Requests fall due at random times of a given rate, or when they are said to be due, and are sent then."""
     events, rng, window = Events(), Random(seed), Window(lead_in_s, lead_in_s + seconds)
     pod = Pod(events, parameters, rng)
     client = Client(events, pod, parameters, window, timeout_s, rng)
@@ -140,6 +141,10 @@ def open_loop(
         if following < window.end:
             events.at(following, arrive, following)
 
-    arrive(0.0)
+    if due:
+        for when in due:
+            events.at(when, client.ask, when)
+    else:
+        arrive(0.0)
     events.run(window.end + 2 * timeout_s)
     return window
