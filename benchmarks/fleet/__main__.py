@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from app.errors import StartError
 from benchmarks.fleet import agreement, interleaving, measured, plots, tables, validation
@@ -76,13 +77,13 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    """0 where rate, p50 and share refused of every load agree within 15 %, else 1."""
+    """0 where rate, p50 and share refused of every load agree within 15 %, and enough slices are steady; else 1."""
     machine = _measured(arguments) if arguments.measured is None else measured.read(arguments.measured)
     found, pairs, everything = validation.compare(machine)
     found.write(arguments.out / "parameters.json")
     text = tables.parameters_table(found) + "\n" + agreement.report(pairs, everything)
     (arguments.out / "validation.md").write_text(text, encoding="utf-8")
-    (arguments.out / "validation.json").write_text(json.dumps([asdict(one) for one in everything], indent=1) + "\n")
+    (arguments.out / "validation.json").write_text(json.dumps([_row(one) for one in everything], indent=1) + "\n")
     plots.draw_validation(pairs, arguments.out / "fleet-validation.png")
     print(text)
     if arguments.keep:
@@ -91,6 +92,10 @@ def _validate(arguments: argparse.Namespace) -> int:
     outside = agreement.outside(pairs)
     print("\n".join(outside) or "Everything agrees within 15 %, p99 included.")
     return 1 if any("p99" not in line for line in outside) else 0
+
+
+def _row(pair: agreement.Pair) -> dict[str, Any]:
+    return {**asdict(pair), "measured": asdict(pair.measured), "simulated": asdict(pair.simulated)}
 
 
 def _measured(arguments: argparse.Namespace) -> measured.Machine:

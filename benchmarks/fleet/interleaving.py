@@ -81,7 +81,7 @@ def interleaved(
     """Each load between two references, the second of which is the first of the next. Raises ValueError: no answer."""
     references, loads = [reference()], {}
     for name, ask in asks.items():
-        capacity_s = references[-1].figures.rate_s
+        capacity_s = references[-1].even_rate_s
         if not capacity_s > 0:
             raise ValueError(f"The reference before {name!r} had {capacity_s:g} answers/s; expected more than none.")
         loads[name] = ask(capacity_s)

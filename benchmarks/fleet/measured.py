@@ -33,15 +33,15 @@ class Round:
         """What the service did under it."""
         return self.loads[name][1]
 
-    def around(self, name: str) -> tuple[float, float]:
-        """Answers a second of the references right before a load, and right after it."""
+    def around(self, name: str) -> tuple[Load, Load]:
+        """The references right before a load, and right after it."""
         at = list(self.loads).index(name)
         before, after = self.references[at : at + 2]
-        return before.figures.rate_s, after.figures.rate_s
+        return before, after
 
     def speed(self, name: str) -> float:
-        """How fast the CPUs were around a load, as a share of the mean of the round."""
-        return sum(self.around(name)) / 2 / self.reference().figures.rate_s
+        """How little processor time a request took around a load, as a share of what it took in the whole round."""
+        return self.reference().request_s / together(self.around(name)).request_s
 
     def reference(self) -> Load:
         """All references as one."""

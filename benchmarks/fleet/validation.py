@@ -1,22 +1,22 @@
 """Each slice that was measured, simulated: with the parameters of its round, on CPUs as fast as they were around it.
 
 Parameters come from the references of a round, all as one, from a slice of one connection and from one at four times
-the capacity; nothing that is compared is among them. What those two took is put to the speed of the round's mean by
-their own references, so that it does not matter when they were measured. A slice is then simulated on CPUs whose speed
-is the mean of its two references, as a share of the round's; an open one with the moments at which requests were
-really due, as a queue depends on chance as much as on speed.
+the capacity; nothing that is compared is among them. What those two took of the processors is put to the mean of the
+round by what their own references took, so that it does not matter when they were measured. A slice is then simulated
+on CPUs that are as fast as lets a simulated reference answer what its two references did on average; an open one with
+the moments at which requests were really due, as a queue depends on chance as much as on speed.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.fleet import agreement, measuring, one_machine
 from benchmarks.fleet.agreement import Pair, Slice, middle
-from benchmarks.fleet.measured import ALONE, BEYOND, CLOSED, OPEN, Machine, Round, closed_name, open_name
-from benchmarks.fleet.observed import Figures, Load, figures
+from benchmarks.fleet.measured import ALONE, BEYOND, CLOSED, MANY, OPEN, Machine, Round, closed_name, open_name
+from benchmarks.fleet.observed import Figures, Load, even_rate_s, figures
 from benchmarks.fleet.parameters import Parameters
 from benchmarks.fleet.request import End
 
+_REFERENCE_S = 10.0  # of a simulated reference, so long that it does not matter where its runs begin
 _SIMULATIONS = 5  # of each slice, which begin at other moments of the speeds
 
 
@@ -43,7 +43,8 @@ def compare(machine: Machine) -> tuple[Parameters, list[Pair], list[Pair]]:
     """The medians of the parameters; each load, measured and simulated, in steady slices; and in all."""
     found = parameters_of(machine)
     names = [closed_name(each) for each in CLOSED] + [open_name(each) for each in OPEN]
-    slices = {name: _slices(machine, found, name) for name in names}
+    reached = [reference_rate_s(own) for own in found]
+    slices = {name: _slices(machine, found, reached, name) for name in names}
     return (
         measuring.medians(found),
         [agreement.steady(name, of_load) for name, of_load in slices.items()],
@@ -51,17 +52,22 @@ def compare(machine: Machine) -> tuple[Parameters, list[Pair], list[Pair]]:
     )
 
 
-def _slices(machine: Machine, parameters: Sequence[Parameters], name: str) -> list[Slice]:
-    return [
-        Slice(one.load(name).figures, _simulated(machine, one, own, name), one.around(name))
-        for one, own in zip(machine.rounds, parameters, strict=True)
-    ]
+def _slices(machine: Machine, parameters: list[Parameters], reached: list[float], name: str) -> list[Slice]:
+    return [_slice(machine, *each, name) for each in zip(machine.rounds, parameters, reached, strict=True)]
 
 
-def _simulated(machine: Machine, one: Round, own: Parameters, name: str) -> Figures:
-    """The median of some simulations of a slice."""
-    there = replace(own.on_cpus_of(one.speed(name)), speeds=one.swings())
-    return middle([_once(machine, there, name, *one.loads[name], seed) for seed in range(_SIMULATIONS)])
+def _slice(machine: Machine, one: Round, own: Parameters, reached_s: float, name: str) -> Slice:
+    """`reached_s`: by a simulated reference with the round's parameters, `own`."""
+    before, after = (load.even_rate_s for load in one.around(name))
+    there = replace(own.on_cpus_of((before + after) / 2 / reached_s), speeds=one.swings())
+    said = [_once(machine, there, name, *one.loads[name], seed) for seed in range(_SIMULATIONS)]
+    return Slice(one.load(name).figures, middle(said), (before, after))
+
+
+def reference_rate_s(parameters: Parameters) -> float:
+    """What a simulated reference answers a second on CPUs that are always as fast."""
+    window = one_machine.closed_loop(replace(parameters, speeds=()), MANY, _REFERENCE_S, 0)
+    return even_rate_s([one.ended for one in window.heard], window.start, window.end)
 
 
 def _once(machine: Machine, own: Parameters, name: str, asked: float, load: Load, seed: int) -> Figures:
