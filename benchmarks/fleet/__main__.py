@@ -81,7 +81,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     machine = _measured(arguments) if arguments.measured is None else measured.read(arguments.measured)
     found, pairs, everything = validation.compare(machine)
     found.write(arguments.out / "parameters.json")
-    text = tables.parameters_table(found) + "\n" + agreement.report(pairs, everything)
+    text = tables.parameters_table(found) + "\n" + agreement.report(pairs, everything, machine.shares())
     (arguments.out / "validation.md").write_text(text, encoding="utf-8")
     (arguments.out / "validation.json").write_text(json.dumps([_row(one) for one in everything], indent=1) + "\n")
     plots.draw_validation(pairs, arguments.out / "fleet-validation.png")

@@ -81,9 +81,9 @@ class Pair:
     def agrees(self, figure: str) -> bool:
         """Within 15 % in the median of slices; of what is refused 2 points will do, too."""
         points = [getattr(one.simulated, figure) - getattr(one.measured, figure) for one in self.slices]
-        if figure == "refused" and abs(median(points)) <= _POINTS:
+        if figure == "refused" and abs(np.median(points)) <= _POINTS:
             return True
-        return _is_near(median(self.ratios(figure) or [float("nan")]))
+        return _is_near(float(np.median(self.ratios(figure) or [np.nan])))
 
     def medians_agree(self, figure: str) -> bool:
         """The same of the medians."""
@@ -129,13 +129,17 @@ def _words(pair: Pair, figure: str) -> str:
     return f"{_quartiles(pair, figure)} times what is measured, {simulated:.3g} of {measured:.3g} in the medians"
 
 
-def report(pairs: Sequence[Pair], everything: Sequence[Pair]) -> str:
-    """Markdown: the slices that count, what was left out and why, and the same with it."""
+def report(pairs: Sequence[Pair], everything: Sequence[Pair], shares: Sequence[float]) -> str:
+    """Markdown: the slices that count, what was left out and why, and the same with it.
+
+    shares: of the CPUs' time, those that each reference had.
+    """
     medians = [f"{pair.name}, {figure}" for pair in pairs for figure in _FIGURES if not pair.medians_agree(figure)]
     return (
         f"{table(pairs)}\n{_left_out(pairs)}\n"
         f"By the ratio of the medians, off by more than {_WITHIN:.0%}: {'; '.join(medians) or 'nothing'}.\n\n"
-        f"With all slices:\n\n{table(everything)}"
+        f"The {len(shares)} references had {median(shares):.0%} of the CPUs' time, and at least {min(shares):.0%}: "
+        f"with less than 95% others use the machine.\n\nWith all slices:\n\n{table(everything)}"
     )
 
 

@@ -78,6 +78,10 @@ class Machine:
     rounds: tuple[Round, ...]
     is_pinned: bool = False
 
+    def shares(self) -> list[float]:
+        """Of the CPUs' time, those that each reference had."""
+        return [reference.share_of(self.cpus) for one in self.rounds for reference in one.references]
+
     def write(self, path: Path) -> None:
         """As JSON."""
         values = asdict(self)

@@ -54,6 +54,10 @@ class Load:
         """Processor seconds for each answer, those of the client included."""
         return (self.used.all + self.client_s) / self.answered
 
+    def share_of(self, cpus: int) -> float:
+        """Of a load that keeps all CPUs busy: how much of their time it had. Below 1, others had the rest."""
+        return self.even_rate_s * self.request_s / cpus
+
     def on_cpus_of(self, speed: float) -> "Load":
         """What its processor time would be, were the CPUs as fast as that; they were at 1."""
         return replace(self, used=Used(self.used.loop / speed, self.used.runs / speed), client_s=self.client_s / speed)

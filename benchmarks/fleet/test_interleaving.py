@@ -42,6 +42,10 @@ def test_a_rate_hardly_depends_on_where_runs_end():
     assert even == pytest.approx([275] * len(starts), rel=0.002)
 
 
+def test_what_a_load_had_of_the_cpus_is_its_processor_time_of_what_the_clock_allows():
+    assert _load(rate=160.0).share_of(2) == pytest.approx(160 * 0.01 / 2)
+
+
 def test_loads_as_one_have_sums_and_the_mean_of_what_runs_hold():
     one = together([_load(100.0, 80, 4.0), _load(300.0, 120, 8.0)])
     assert (one.answered, one.even_rate_s, one.figures.rate_s) == (200, 200.0, 200.0)

@@ -108,6 +108,17 @@ def test_requests_that_were_due_at_known_moments_are_due_then_in_the_simulation(
     assert [request.due for request in window.due] == [1.0, 1.5, 1.501, 2.9]
 
 
+def test_an_open_loop_s_client_that_sleeps_sends_up_to_a_millisecond_late():
+    """As its epoll rounds: alone, such requests take half a millisecond more than those of a closed loop."""
+    parameters = like_a_service(run_spread=0.0, decode_s=(0.001,))
+    due = tuple(1.0 + number / 50 for number in range(100))
+    late = [one.sent - one.due for one in one_machine.open_loop(parameters, 0.0, 2.0, 0, 0.25, due=due).due]
+    at_once = parameters.client_s + parameters.client_wake_s
+    assert at_once <= min(late) < at_once + 0.0002
+    assert at_once + 0.0008 < max(late) <= at_once + 0.001
+    assert sum(late) / len(late) == pytest.approx(at_once + 0.0005, abs=0.0001)
+
+
 def test_on_faster_cpus_the_same_work_takes_less_and_a_closed_loop_answers_as_much_more():
     slow, fast = (validation.reference_rate_s(_PARAMETERS.on_cpus_of(speed)) for speed in (1.0, 2.0))
     assert fast == pytest.approx(2 * slow, rel=0.01)

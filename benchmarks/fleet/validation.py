@@ -16,7 +16,7 @@ from benchmarks.fleet.observed import Figures, Load, even_rate_s, figures
 from benchmarks.fleet.parameters import Parameters
 from benchmarks.fleet.request import End
 
-_REFERENCE_S = 10.0  # of a simulated reference, so long that it does not matter where its runs begin
+_REFERENCE_S = 3.0  # of a simulated reference
 _SIMULATIONS = 5  # of each slice, which begin at other moments of the speeds
 
 
