@@ -4,7 +4,7 @@
     python -m benchmarks.fleet simulate              # every experiment, with benchmarks/fleet/parameters.json
     python -m benchmarks.fleet simulate burst day    # some of them
 
-`validate` needs a machine on which nothing else runs; it takes about 10 minutes with its defaults, and writes
+`validate` needs a machine on which nothing else runs; it takes about 13 minutes with its defaults, and writes
 measured.json, parameters.json, validation.md and validation.json into --out. `simulate` writes experiments.md,
 experiments.json and plots there. With --keep, both write what they found into docs/scale.md and docs/images, and
 `validate` the parameters that `simulate` reads.
@@ -60,7 +60,7 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", choices=("validate", "simulate"))
     parser.add_argument("names", nargs="*", help="experiments; default: all")
     parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "clothes")
-    parser.add_argument("--rounds", type=int, default=7, help="slices of each load")
+    parser.add_argument("--rounds", type=int, default=9, help="slices of each load")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a slice that is measured")
     parser.add_argument("--reference-seconds", type=float, default=2.0, help="of the closed loop before and after it")
     parser.add_argument("--deadline-ms", type=float, default=250.0, help="of each request in an open loop")
