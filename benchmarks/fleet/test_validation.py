@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks.fleet import measured, measuring, one_machine, tables, validation
@@ -23,6 +24,22 @@ _PARAMETERS = like_a_service(cpus=2, workers=2, client_s=0.00005, together=0.9)
 
 def _load(loop: float, runs: float, answered: int, batch: float, away: int = 0) -> Load:
     return Load(Figures(1, 1, 1, 0), Used(loop, runs), 0.1, answered, away, batch)
+
+
+def test_bare_work_is_told_apart_though_the_machine_is_now_fast_and_now_slow():
+    sizes, speeds = [1, 4, 8], np.linspace(0.6, 1.4, 41)[:, np.newaxis]
+    true = np.array([[0.002 + 0.005 * size for size in sizes] + [0.001, 0.003]])
+    found = measuring.bare_of(sizes, true / speeds)
+    assert (found.run_s / found.image_s, found.image_s) == pytest.approx((0.4, 0.005))
+    assert found.decode_s == pytest.approx((0.001, 0.003))
+    assert found.spread == pytest.approx(0)
+
+
+def test_each_work_is_done_once_a_lap():
+    done = []
+    found = measuring.laps([lambda: done.append("run"), lambda: done.append("decode")], seconds=0)
+    assert done == ["run", "decode"] * 4
+    assert found.shape == (3, 2)
 
 
 def test_parameters_are_what_the_threads_took_for_each_request():

@@ -1,13 +1,16 @@
-"""Each slice that was measured, simulated: with the parameters of its round, on CPUs as fast as they were around it.
+"""Each slice that was measured, simulated: with the parameters of all rounds, on CPUs as fast as they were around it.
 
 Parameters come from the references of a round, all as one, from a slice of one connection and from one at four times
 the capacity; nothing that is compared is among them. What those two took of the processors is put to the mean of the
-round by what their own references took, so that it does not matter when they were measured. A slice is then simulated
-on CPUs that are as fast as lets a simulated reference answer what its two references did on average; an open one with
-the moments at which requests were really due, as a queue depends on chance as much as on speed.
+round by what their own references took, so that it does not matter when they were measured. What counts are the medians
+of all rounds, as what a run or a request takes does not change from round to round, only how fast the machine is. A
+slice is then simulated on CPUs that are as fast as lets a simulated reference answer what its two references did on
+average; an open one with the moments at which requests were really due, as a queue depends on chance as much as on
+speed.
 """
 
 from dataclasses import replace
+from statistics import median
 
 from benchmarks.fleet import agreement, measuring, one_machine
 from benchmarks.fleet.agreement import Pair, Slice, middle
@@ -23,6 +26,13 @@ _SIMULATIONS = 5  # of each slice, which begin at other moments of the speeds
 def parameters_of(machine: Machine) -> list[Parameters]:
     """Those of each round, on its CPUs as they were on average."""
     return [_parameters(machine, one) for one in machine.rounds]
+
+
+def _of_all_rounds(machine: Machine) -> Parameters:
+    """Their medians, each round's put to CPUs that are as fast as in the median round."""
+    rates = [one.reference().even_rate_s for one in machine.rounds]
+    found = zip(parameters_of(machine), rates, strict=True)
+    return measuring.medians([own.on_cpus_of(median(rates) / rate_s) for own, rate_s in found])
 
 
 def _parameters(machine: Machine, one: Round) -> Parameters:
@@ -41,23 +51,19 @@ def _at_mean(one: Round, name: str) -> Load:
 
 def compare(machine: Machine) -> tuple[Parameters, list[Pair], list[Pair]]:
     """The medians of the parameters; each load, measured and simulated, in steady slices; and in all."""
-    found = parameters_of(machine)
+    found = _of_all_rounds(machine)
     names = [closed_name(each) for each in CLOSED] + [open_name(each) for each in OPEN]
-    reached = [reference_rate_s(own) for own in found]
-    slices = {name: _slices(machine, found, reached, name) for name in names}
+    reached_s = reference_rate_s(found)
+    slices = {name: [_slice(machine, one, found, reached_s, name) for one in machine.rounds] for name in names}
     return (
-        measuring.medians(found),
+        found,
         [agreement.steady(name, of_load) for name, of_load in slices.items()],
         [agreement.whole(name, of_load) for name, of_load in slices.items()],
     )
 
 
-def _slices(machine: Machine, parameters: list[Parameters], reached: list[float], name: str) -> list[Slice]:
-    return [_slice(machine, *each, name) for each in zip(machine.rounds, parameters, reached, strict=True)]
-
-
 def _slice(machine: Machine, one: Round, own: Parameters, reached_s: float, name: str) -> Slice:
-    """`reached_s`: by a simulated reference with the round's parameters, `own`."""
+    """`reached_s`: by a simulated reference with the parameters `own`."""
     before, after = (load.even_rate_s for load in one.around(name))
     there = replace(own.on_cpus_of((before + after) / 2 / reached_s), speeds=one.swings())
     said = [_once(machine, there, name, *one.loads[name], seed) for seed in range(_SIMULATIONS)]
