@@ -4,7 +4,7 @@
     python -m benchmarks.fleet simulate              # every experiment, with benchmarks/fleet/parameters.json
     python -m benchmarks.fleet simulate burst day    # some of them
 
-`validate` needs a machine on which nothing else runs; it takes about 5 minutes with its defaults, and writes
+`validate` needs a machine on which nothing else runs; it takes about 13 minutes with its defaults, and writes
 measured.json, parameters.json, validation.md and validation.json into --out. `simulate` writes experiments.md,
 experiments.json and plots there. With --keep, both write what they found into docs/scale.md and docs/images, and
 `validate` the parameters that `simulate` reads.
@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from app.errors import StartError
-from benchmarks.fleet import measured, plots, tables, validation
+from benchmarks.fleet import agreement, interleaving, measured, plots, tables, validation
 from benchmarks.fleet import parameters as measured_parameters
 from benchmarks.fleet.cluster import simulate
 from benchmarks.fleet.experiments import experiments
@@ -59,8 +60,9 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", choices=("validate", "simulate"))
     parser.add_argument("names", nargs="*", help="experiments; default: all")
     parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "clothes")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of a window that is measured")
+    parser.add_argument("--rounds", type=int, default=9, help="slices of each load")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a slice that is measured")
+    parser.add_argument("--reference-seconds", type=float, default=2.0, help="of the closed loop before and after it")
     parser.add_argument("--deadline-ms", type=float, default=250.0, help="of each request in an open loop")
     parser.add_argument("--measured", type=Path, help="a measured.json: compare with that, and measure nothing")
     parser.add_argument("--parameters", type=Path, default=measured_parameters.COMMITTED)
@@ -69,36 +71,42 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="write into docs/, too")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out")
     arguments = parser.parse_args(flags)
-    if arguments.rounds < 1 or arguments.seconds <= 0 or arguments.deadline_ms <= 0:
-        parser.error("--rounds, --seconds and --deadline-ms must be positive")
+    if min(arguments.rounds, arguments.seconds, arguments.reference_seconds, arguments.deadline_ms) <= 0:
+        parser.error("--rounds, --seconds, --reference-seconds and --deadline-ms must be positive")
     return arguments
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    """0 where rate, p50 and share refused of every load agree within 15 %, else 1."""
+    """0 where rate, p50 and share refused of every load agree within 15 %, and enough slices are steady; else 1."""
     machine = _measured(arguments) if arguments.measured is None else measured.read(arguments.measured)
-    found, pairs = validation.compare(machine)
+    found, pairs, everything = validation.compare(machine)
     found.write(arguments.out / "parameters.json")
-    text = tables.parameters_table(found) + "\n" + validation.table(pairs)
+    text = tables.parameters_table(found) + "\n" + agreement.report(pairs, everything, machine.shares())
     (arguments.out / "validation.md").write_text(text, encoding="utf-8")
-    (arguments.out / "validation.json").write_text(json.dumps([asdict(one) for one in pairs], indent=1) + "\n")
+    (arguments.out / "validation.json").write_text(json.dumps([_row(one) for one in everything], indent=1) + "\n")
     plots.draw_validation(pairs, arguments.out / "fleet-validation.png")
     print(text)
     if arguments.keep:
         found.write(measured_parameters.COMMITTED)
         _keep("validation", text, arguments.out)
-    outside = validation.outside(pairs)
+    outside = agreement.outside(pairs)
     print("\n".join(outside) or "Everything agrees within 15 %, p99 included.")
     return 1 if any("p99" not in line for line in outside) else 0
 
 
+def _row(pair: agreement.Pair) -> dict[str, Any]:
+    return {**asdict(pair), "measured": asdict(pair.measured), "simulated": asdict(pair.simulated)}
+
+
 def _measured(arguments: argparse.Namespace) -> measured.Machine:
+    plan = interleaving.Plan(
+        arguments.rounds, arguments.seconds, arguments.reference_seconds, arguments.deadline_ms / 1000
+    )
     adopt_orphans()
     try:
-        machine = validation.measure(
-            arguments.bundle, arguments.rounds, arguments.seconds, arguments.deadline_ms / 1000,
-            arguments.out / "fleet-service.txt", is_pinned=arguments.pinned,
-        )  # fmt: skip
+        machine = interleaving.measure(
+            arguments.bundle, plan, arguments.out / "fleet-service.txt", is_pinned=arguments.pinned
+        )
     finally:
         end_all()
     machine.write(arguments.out / "measured.json")

@@ -2,28 +2,30 @@
 
 import json
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fleet.measuring import Bare
-from benchmarks.fleet.observed import Figures, Load
+from benchmarks.fleet.observed import Figures, Load, together
 from benchmarks.fleet.speeds import Speeds, joined, relative
 from benchmarks.fleet.threads import Used
 
 CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
-MANY, BEYOND = 64, 4.0
+MANY, BEYOND = 64, 4.0  # connections of a reference; times the capacity
+ALONE = "one connection, for the parameters"  # closed, 1 is measured for itself
 
 
 @dataclass(frozen=True)
 class Round:
-    """Bare work, loads by name (each with its connections, or its requests a second), and how fast the CPUs were.
+    """Bare work, a slice of each load by name (with its connections, or its requests a second), and the CPUs' speeds.
 
-    traces: before each load in their order, and after the last. idle_wake_s: of a CPU.
+    references: closed loops of MANY connections before each load in their order, and after the last.
+    traces: of the CPUs' speeds, some of each round. idle_wake_s: of a CPU.
     """
 
     bare: Bare
     loads: dict[str, tuple[float, Load]]
+    references: tuple[Load, ...]
     traces: tuple[Speeds, ...] = ()
     idle_wake_s: float = 0.0
 
@@ -31,25 +33,37 @@ class Round:
         """What the service did under it."""
         return self.loads[name][1]
 
-    def speeds(self, name: str) -> Speeds:
-        """Of the CPUs just before and after a load, where those that parameters are taken from have a mean of 1."""
-        if not self.traces:
-            return ()
-        taken_from = (closed_name(1), closed_name(MANY), open_name(BEYOND))
-        return relative(joined(self._around(name)), chain.from_iterable(map(self._around, taken_from)))
+    def around(self, name: str) -> tuple[Load, Load]:
+        """The references right before a load, and right after it."""
+        at = list(self.loads).index(name)
+        before, after = self.references[at : at + 2]
+        return before, after
+
+    def speed(self, name: str) -> float:
+        """How little processor time a request took around a load, as a share of what it took in the whole round."""
+        return self.reference().request_s / together(self.around(name)).request_s
+
+    def reference(self) -> Load:
+        """All references as one."""
+        return together(self.references)
+
+    def swings(self) -> Speeds:
+        """How the CPUs' speeds go up and down: each trace as a share of its own mean over all CPUs."""
+        return joined(_as_shares(trace) for trace in self.traces) if self.traces else ()
 
     def all_speeds(self) -> Speeds:
         """Of the whole round, as a share of their mean."""
         return relative(joined(self.traces), self.traces) if self.traces else ()
 
-    def _around(self, name: str) -> tuple[Speeds, ...]:
-        at = list(self.loads).index(name)
-        return self.traces[at : at + 2]
+
+def _as_shares(trace: Speeds) -> Speeds:
+    mean = sum(map(sum, trace)) / sum(map(len, trace))
+    return tuple(tuple(round(each / mean, 3) for each in of_cpu) for of_cpu in trace)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One service on one machine. `seconds`: of a window; `deadline_s`: of each request in an open loop.
+    """One service on one machine. `seconds`: of a slice; `deadline_s`: of each request in an open loop.
 
     is_pinned: whether each worker kept to a CPU of its own.
     """
@@ -64,9 +78,17 @@ class Machine:
     rounds: tuple[Round, ...]
     is_pinned: bool = False
 
+    def shares(self) -> list[float]:
+        """Of the CPUs' time, those that each reference had."""
+        return [reference.share_of(self.cpus) for one in self.rounds for reference in one.references]
+
     def write(self, path: Path) -> None:
         """As JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        values = asdict(self)
+        for one in values["rounds"]:
+            for _, load in one["loads"].values():
+                load["due"] = " ".join(f"{each:g}" for each in load["due"])  # a line in place of a thousand
+        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def closed_name(connections: int) -> str:
@@ -80,17 +102,21 @@ def open_name(times: float) -> str:
 
 
 def read(path: Path) -> Machine:
-    """As `write` has left it."""
+    """As `write` has left it. Raises ValueError where it was measured without references."""
     values = json.loads(path.read_text(encoding="utf-8"))
+    if not all("references" in one for one in values["rounds"]):
+        raise ValueError(f"{path} has rounds without references; expected what `validate` measures now.")
     return Machine(**{**values, "rounds": tuple(_round(one) for one in values["rounds"])})
 
 
 def _round(values: dict[str, Any]) -> Round:
     bare = Bare(**{**values["bare"], "decode_s": tuple(values["bare"]["decode_s"])})
-    traces = tuple(tuple(map(tuple, trace)) for trace in values.get("traces", ()))
-    loads = {name: (load, _load(found)) for name, (load, found) in values["loads"].items()}
-    return Round(bare, loads, traces, values.get("idle_wake_s", 0.0))
+    traces = tuple(tuple(map(tuple, trace)) for trace in values["traces"])
+    loads = {name: (asked, _load(found)) for name, (asked, found) in values["loads"].items()}
+    return Round(bare, loads, tuple(map(_load, values["references"])), traces, values["idle_wake_s"])
 
 
 def _load(values: dict[str, Any]) -> Load:
-    return Load(**{**values, "figures": Figures(**values["figures"]), "used": Used(**values["used"])})
+    due = values["due"].split() if isinstance(values["due"], str) else values["due"]
+    parts = {"figures": Figures(**values["figures"]), "used": Used(**values["used"]), "due": tuple(map(float, due))}
+    return Load(**{**values, **parts})

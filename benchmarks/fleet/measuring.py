@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.system.cpu_limits import usable_cpus
 from benchmarks.fleet.observed import Load
@@ -24,7 +25,9 @@ from benchmarks.fleet.threads import processor_name
 
 _ACCEPT, _ANSWER = 0.55, 0.45  # shares of the event loop's time for a request
 _WAKES = 2  # of the event loop for a request that is alone: it arrives, and has its answer
-_BARE_S = 0.25
+_LAPS_S, _FEWEST_LAPS = 2.0, 3
+
+Times = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,37 @@ def bare(subject: Subject) -> Bare:
     most = subject.engine.max_batch_size
     sizes = sorted({1, 2, 4, most // 2, most} - {0})
     batches = {size: [patches[number % len(patches)] for number in range(size)] for size in sizes}
-    times = {size: _times(lambda size=size: subject.engine.run(batches[size])) for size in sizes}
-    image_s, run_s = np.polyfit(sizes, [float(np.median(times[size])) for size in sizes], 1)
-    low, high = np.percentile(np.log(times[1]), [25, 75])
-    decode_s = tuple(float(np.median(_times(lambda file=file: subject.decoder(file)))) for file in files)
+    runs = [lambda size=size: subject.engine.run(batches[size]) for size in sizes]
+    decodings = [lambda file=file: subject.decoder(file) for file in files]
+    return bare_of(sizes, laps([*runs, *decodings]))
+
+
+def laps(works: Sequence[Callable[[], object]], seconds: float = _LAPS_S) -> Times:
+    """Processor seconds of each work, lap after lap, each work once a lap: float64 [laps, works]."""
+    found: list[list[float]] = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(found) <= _FEWEST_LAPS:
+        found.append([_seconds(work) for work in works])
+    return np.array(found[1:])  # the first finds cold caches
+
+
+def bare_of(sizes: Sequence[int], found: Times) -> Bare:
+    """Of laps of a run of each of these sizes and then each decoding.
+
+    A lap is short, and the machine's speed changes from lap to lap: what counts is each work's share of its lap.
+    """
+    whole = found.sum(1, keepdims=True)
+    each = np.median(found / whole, 0) * float(np.median(whole))
+    image_s, run_s = np.polyfit(sizes, each[: len(sizes)], 1)
+    low, high = np.percentile(np.log(found[:, 0] / whole[:, 0]), [25, 75])
+    decode_s = tuple(map(float, each[len(sizes) :]))
     return Bare(max(0.0, float(run_s)), float(image_s), decode_s, float(high - low) / 1.35)
 
 
-def _times(work: Callable[[], object]) -> list[float]:
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.thread_time()
     work()
-    found, until = [], time.perf_counter() + _BARE_S
-    while time.perf_counter() < until or len(found) < 3:
-        began = time.thread_time()
-        work()
-        found.append(time.thread_time() - began)
-    return found
+    return time.thread_time() - began
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ each answer it hears, and keeps connections, each of which belongs to a worker.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -16,6 +16,7 @@ from benchmarks.fleet.request import Request
 from benchmarks.fleet.worker import Worker
 
 LONG_S = 30.0
+_POLL_S = 0.001  # epoll waits whole milliseconds, and sends what falls due meanwhile at their end
 
 
 @dataclass
@@ -127,19 +128,27 @@ def open_loop(
     timeout_s: float,
     lead_in_s: float = 1.0,
     connections: int = 32,
+    due: Sequence[float] = (),
 ) -> Window:
-    """Requests fall due at random times of a given rate, and are sent then."""
+    """Requests fall due at random times of a given rate, or at those of `due`; the client sends them as it wakes up."""
     events, rng, window = Events(), Random(seed), Window(lead_in_s, lead_in_s + seconds)
     pod = Pod(events, parameters, rng)
     client = Client(events, pod, parameters, window, timeout_s, rng)
     client.connect(connections)
 
-    def arrive(due: float) -> None:
-        client.ask(due)
-        following = due + rng.expovariate(rate)
+    def fall_due(when: float) -> None:
+        events.at(when + rng.random() * _POLL_S, client.ask, when)
+
+    def arrive(when: float) -> None:
+        fall_due(when)
+        following = when + rng.expovariate(rate)
         if following < window.end:
             events.at(following, arrive, following)
 
-    arrive(0.0)
+    if due:
+        for when in due:
+            fall_due(when)
+    else:
+        arrive(0.0)
     events.run(window.end + 2 * timeout_s)
     return window

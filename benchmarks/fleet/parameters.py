@@ -1,7 +1,7 @@
 """What was measured of one service, as the simulation uses it. Knows nothing of how it was measured."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,12 @@ class Parameters:
         """Images a second of so many CPUs with nothing else to do."""
         cpus = self.cpus if cpus is None else cpus
         return cpus * (self.together if cpus > 1 else 1.0) / self.request_s
+
+    def on_cpus_of(self, speed: float) -> "Parameters":
+        """The same work on CPUs that are as fast as that; those of this are at 1."""
+        times = ("run_s", "image_s", "accept_s", "answer_s", "wake_s", "refuse_s", "client_s", "client_wake_s")
+        slower = {name: getattr(self, name) / speed for name in times}
+        return replace(self, decode_s=tuple(each / speed for each in self.decode_s), **slower)
 
     def write(self, path: Path) -> None:
         """As JSON."""

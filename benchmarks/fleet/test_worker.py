@@ -57,6 +57,16 @@ def test_as_many_are_inside_as_little_says():
     assert sum(inside) / len(inside) == pytest.approx(len(ends) / end * mean_s, rel=0.1)
 
 
+def test_thousands_that_come_at_once_and_cost_nothing_are_refused_one_after_another():
+    events, ends = Events(), []
+    worker = _worker(events, like_a_service(refuse_s=0.0))
+    for number in range(3000):
+        events.at(0.0, worker.receive, _request(number, 0.0, ends))
+    events.run(60.0)
+    assert len(ends) == 3000
+    assert sum(one.end is End.REFUSED for one in ends) > 2000
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(1, 400)), min_size=1, max_size=120),
     st.integers(1, 6),

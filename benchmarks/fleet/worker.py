@@ -83,28 +83,36 @@ class Worker:
             self._turn(self._parameters.wake_s)
 
     def _turn(self, wake_s: float = 0.0) -> None:
-        if self._left_in_turn == 0:
-            self._left_in_turn = len(self._ready)
-            self._note_lag()
-        seconds, then, arguments = self._ready.popleft()
-        self._left_in_turn -= 1
-        if seconds + wake_s > 0:
-            self._work(seconds + wake_s, lambda: self._done(then, arguments), self._loop)
-        else:
-            self._done(then, arguments)
+        """Do what is ready, up to what takes time, and that."""
+        more = True
+        while more:
+            if self._left_in_turn == 0:
+                self._left_in_turn = len(self._ready)
+                self._note_lag()
+            seconds, then, arguments = self._ready.popleft()
+            self._left_in_turn -= 1
+            if seconds + wake_s > 0:
+                self._work(seconds + wake_s, partial(self._done, then, arguments), self._loop)
+                return
+            more = self._has_more(then, arguments)
 
     def _work(self, seconds: float, then: Callable[[], object], thread: Hashable) -> None:
         self._processors.work(seconds, then, thread, self._home, is_pinned=self._parameters.is_pinned)
 
     def _done(self, then: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        if self._has_more(then, arguments):
+            self._turn()
+
+    def _has_more(self, then: Callable[..., object], arguments: tuple[Any, ...]) -> bool:
+        """Whether something is ready after this."""
         if self.is_hung or self.is_gone:
-            return
+            return False
         then(*arguments)
         if self._ready:
-            self._turn()
-        else:
-            self._loop_works = False
-            self._left_in_turn = 0
+            return True
+        self._loop_works = False
+        self._left_in_turn = 0
+        return False
 
     def _note_lag(self) -> None:
         if self._gated is None:
