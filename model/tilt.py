@@ -26,19 +26,28 @@ def degrees_of(squares: Pixels, tilt: Tilt) -> Floats:
     them errs less than either.
     """
     seen = small(squares, math.isqrt(tilt.sizes[0]))
-    both = np.concatenate([seen, seen[:, :, ::-1]]).reshape(2 * len(seen), -1)
-    values = both / np.float32(255)
-    layers = layers_of(tilt)
-    for matrix, bias in layers[:-1]:
-        values = np.maximum(values @ matrix + bias, 0)
-    matrix, bias = layers[-1]
-    said = np.asarray((values @ matrix + bias)[:, 0], np.float32)
+    values = np.concatenate([seen, seen[:, :, ::-1]]).reshape(2 * len(seen), -1)
+    *hidden, (matrix, bias) = layers_of(tilt)
+    values *= np.float32(1 / 255)
+    for weights, offsets in hidden:
+        values = values @ weights
+        values += offsets
+        np.maximum(values, 0, out=values)
+    said = (values @ matrix + bias)[:, 0]
     return np.asarray((said[: len(seen)] - said[len(seen) :]) / 2, np.float32)
 
 
-def small(squares: Pixels, side: int) -> Pixels:
-    """Uint8 [n, H, W, C] as a Tilt takes them: grey, the mean over each of its pixels, uint8 [n, side, side]."""
-    return np.stack([_small(square, side) for square in squares])
+def small(squares: Pixels, side: int) -> Floats:
+    """Uint8 [n, H, W, C] as a Tilt takes them: grey, the mean over each of its pixels, float32 [n, side, side]."""
+    step, left = divmod(squares.shape[1], side)
+    if left or squares.shape[3] != 1:
+        return np.stack([_small(square, side) for square in squares]).astype(np.float32)
+    grey = squares[..., 0]
+    if step == 1:
+        return grey.astype(np.float32)
+    rows = np.add.reduce(grey.reshape(len(grey), side, step, -1), 2, dtype=np.float32)
+    means = np.add.reduce(rows.reshape(len(grey), side, side, step), 3) * np.float32(1 / step**2)
+    return np.asarray(means, np.float32)
 
 
 def layers_of(tilt: Tilt) -> Layers:

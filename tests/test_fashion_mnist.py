@@ -70,7 +70,7 @@ def test_its_page_states_the_figures_that_its_graphs_carry(engines: dict[str, En
     assert f"| {metrics.top1:.2%} |" in row
     assert f"| {metrics.calibration_error:.4f} |" in row
     assert metrics.num_pictures == 10_000
-    assert metrics.top1 >= (0.94 if precision == "int8" else 0.9399)
+    assert metrics.top1 >= (0.94 if precision == "int8" else 0.9395)
     assert metrics.calibration_error <= 0.01
 
 

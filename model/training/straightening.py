@@ -163,7 +163,7 @@ def _views(pixels: PixelRows, plain: ModelSpec, options: TiltOptions, epoch: int
         rng = BatchRng([options.seed, _VIEWS, epoch, start], len(given))
         views, degrees = turned_by_known_angles(given, options.most, rng)
         small = tilt.small(squares_of(views.numpy(), plain), options.side)
-        values.append(torch.from_numpy(small).flatten(1))
+        values.append(torch.from_numpy(small.round().astype(np.uint8)).flatten(1))
         angles.append(degrees)
     return torch.cat(values), torch.cat(angles)
 

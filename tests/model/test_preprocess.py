@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import ValidationError
 
 from model.preprocess import patchify, seen_region, smallest_useful_side, to_patches, to_pixels, to_square, to_view
-from model.spec import Fit, Tilt
+from model.spec import Fit
 from model.tilt import packed
 from tests.model.toys import random_pixels, toy_spec
 
