@@ -34,6 +34,7 @@ _QUARTERS = tuple(turn for value, turn in _TO_UPRIGHT.items() if value >= 5)
 _ORIENTATION_SOURCES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info, beside TIFF tags
 _MARGIN = 2  # by how much a thing in a frame of its own may be enlarged before its pixels are too few
 _LARGEST_TURNED = 8  # times the square's side: a picture that is larger is reduced to that before it is turned
+_HALF_A_TURN = 180  # degrees; an angle that is no smaller says nothing
 _BACKDROP = "white"  # the background of transparent pictures on most pages and in most viewers
 
 
@@ -192,9 +193,9 @@ def _region(pixels: Pixels, spec: ModelSpec, width: float, height: float) -> Reg
 
 
 def _turned_by(square: Pixels, limits: Tilt) -> float:
-    """By how many degrees the thing is turned, counterclockwise; 0 where it is left as it is."""
+    """By how many degrees the thing is turned, counterclockwise; 0 where it is left as it is, or nothing is known."""
     degrees = float(tilt.degrees_of(square[np.newaxis], limits)[0])
-    return degrees if abs(degrees) > limits.beyond else 0.0
+    return degrees if limits.beyond < abs(degrees) < _HALF_A_TURN else 0.0
 
 
 def _view_of_square(pixels: Pixels, view: View, image_size: int, fit: Fit, interpolation: Interpolation) -> Pixels:

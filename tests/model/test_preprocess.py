@@ -597,7 +597,7 @@ def test_a_thing_that_is_turned_is_turned_back_whatever_its_ground(
 
 def test_a_thing_that_is_turned_by_no_more_than_the_limit_is_left_as_it_is(says: Callable[[float], None]) -> None:
     square = _thing()
-    for degrees in (9, -9):
+    for degrees in (9, -9, 180, np.inf, -np.inf, np.nan):  # no angle, as of weights that are no numbers
         says(degrees)
         assert to_square(square, 28, STRAIGHT, "bicubic") is square
     for degrees in (9.5, -9.5):
