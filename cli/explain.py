@@ -82,8 +82,10 @@ def in_words(body: "Explained") -> str:
     target, rows = body["target"], body["grid"]["values"]
     most = max((value for row in rows for value in row), default=0.0)
     lines = ["".join(_mark(value, most) * 2 for value in row) for row in rows]
+    turned = body["region"]["turned"]
     words = (
         f"{target['label']} {target['probability']:.1%}, {body['method']} with {body['baseline']}, {body['runs']} runs"
+        + (f", turned back by {turned:.0f} degrees" if turned else "")
     )
     return "\n".join((words, *lines))
 

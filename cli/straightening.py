@@ -11,7 +11,6 @@ from cli.evaluation import (
     WeightsChoice,
     WeightsOption,
     better_weights,
-    data_set,
     dataset_for,
     recipe_of,
 )
@@ -37,7 +36,8 @@ def straighten(
     """Learn from DATA's training pictures, whose things stand upright, by how much a thing is turned, and store it.
 
     From then on a picture is turned back before the network looks, in the service and everywhere else. The network
-    stays as it is. Its fit has to have a frame around the thing. Export the checkpoint again afterwards.
+    stays as it is. Its fit has to be pad, with a frame around the thing. What it prints is of DATA's validation
+    pictures. Calibrate and export the checkpoint again afterwards.
     """
     require_extra("torch")
     from model.network import checkpoint, checkpoint_folder  # noqa: PLC0415
@@ -45,13 +45,14 @@ def straighten(
 
     folder = better_weights(source, weights)
     loaded = checkpoint.load(folder)
-    if loaded.spec.fit.frame != "thing":
+    fit = loaded.spec.fit
+    if fit.frame != "thing" or fit.mode != "pad":
         raise CheckpointError(
-            f"{folder} has the frame {loaded.spec.fit.frame}; expected thing (mixer train --background black "
-            "--frame thing), as for things before an even ground."
+            f"{folder} has the fit {fit.mode} and the frame {fit.frame}; expected pad and thing (mixer train --fit pad "
+            "--background black --frame thing), as for things before an even ground."
         )
     plain = without_tilt(loaded.spec)
-    dataset = dataset_for(plain, data, recipe_of(loaded), with_training=True)
+    dataset = dataset_for(plain, data, recipe_of(loaded), with_training=True, to_calibrate=True)
     if not len(dataset.train):
         raise CheckpointError(f"{data} has no training pictures; expected some whose things stand upright.")
     with bar() as progress:
@@ -60,8 +61,8 @@ def straighten(
         found = fit_tilt(dataset.train, plain, options, task)
     spec = with_tilt(plain, found)
     checkpoint_folder.save_spec(spec, folder)
-    typer.echo(f"{folder}: turns things back from {beyond:g} degrees on; {data_set(data, dataset)}:")
-    for line in _judged(loaded, spec, found, dataset.judged[1]):
+    typer.echo(f"{folder}: turns things back from {beyond:g} degrees on; {data.resolve().name}, validation:")
+    for line in _judged(loaded, spec, found, dataset.val):
         typer.echo(line)
 
 

@@ -33,7 +33,7 @@ _TO_UPRIGHT = {
 _QUARTERS = tuple(turn for value, turn in _TO_UPRIGHT.items() if value >= 5)
 _ORIENTATION_SOURCES = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in Image.info, beside TIFF tags
 _MARGIN = 2  # by how much a thing in a frame of its own may be enlarged before its pixels are too few
-_LARGEST_TURNED = 8  # times the square's side: a picture that is larger is reduced to that before it is turned
+_LARGEST_TURNED, _LEAST_TURNED, _TURNED = 8, 2, 512  # see _most_turned
 _HALF_A_TURN = 180  # degrees; an angle that is no smaller says nothing
 _BACKDROP = "white"  # the background of transparent pictures on most pages and in most viewers
 
@@ -71,7 +71,7 @@ def to_square(pixels: Pixels, image_size: int, fit: Fit, interpolation: Interpol
     degrees = _turned_by(square, fit.tilt)
     if not degrees:
         return square
-    straight = framing.straightened(pixels, degrees, found, _LARGEST_TURNED * image_size)
+    straight = framing.straightened(pixels, degrees, found, _most_turned(image_size))
     return _square(straight, image_size, fit, interpolation)[0]
 
 
@@ -134,8 +134,8 @@ def seen_region(pixels: Pixels, spec: ModelSpec, width: int, height: int) -> tup
     degrees = 0.0 if fit.tilt is None else _turned_by(square, fit.tilt)
     if not degrees or found is None:
         return _region(pixels, spec, width, height), 0.0
-    straight = framing.straightened(pixels, degrees, found, _LARGEST_TURNED * spec.image_size)
-    scale = max(width, height) / min(max(pixels.shape[:2]), _LARGEST_TURNED * spec.image_size)
+    straight = framing.straightened(pixels, degrees, found, _most_turned(spec.image_size))
+    scale = max(width, height) / min(max(pixels.shape[:2]), _most_turned(spec.image_size))
     all_width, all_height = straight.shape[1] * scale, straight.shape[0] * scale
     left, top, right, bottom = _region(straight, spec, all_width, all_height)
     across, down = (all_width - width) / 2, (all_height - height) / 2
@@ -190,6 +190,14 @@ def _region(pixels: Pixels, spec: ModelSpec, width: float, height: float) -> Reg
         return framing.shown_region(width, height, fit)
     across, down = width / pixels.shape[1], height / pixels.shape[0]
     return frame[0] * across, frame[1] * down, frame[2] * across, frame[3] * down
+
+
+def _most_turned(image_size: int) -> int:
+    """The longer side, in pixels, that a picture is reduced to before it is turned.
+
+    8 times the square's, as a thing may be a small part of it, or 512, as every pixel costs; at least twice.
+    """
+    return max(_LEAST_TURNED * image_size, min(_LARGEST_TURNED * image_size, _TURNED))
 
 
 def _turned_by(square: Pixels, limits: Tilt) -> float:

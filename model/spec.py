@@ -72,7 +72,8 @@ class Fit(_Value):
     `frame` thing: the square is laid around what is brighter than a black background, whatever room there was around
     it. It takes a black background.
 
-    `tilt`: what tells by how much a thing is turned, so that it is turned back. It takes a frame of the thing.
+    `tilt`: what tells by how much a thing is turned, so that it is turned back. It takes mode pad, which keeps angles
+    and shows nothing in part, and a frame of the thing.
     """
 
     mode: FitMode = "crop"
@@ -87,6 +88,8 @@ class Fit(_Value):
             raise ValueError(f"frame is thing and background is {self.background}; expected black beside it.")
         if self.tilt is not None and self.frame != "thing":
             raise ValueError(f"a tilt is given and frame is {self.frame}; expected thing beside it.")
+        if self.tilt is not None and self.mode != "pad":
+            raise ValueError(f"a tilt is given and mode is {self.mode}; expected pad beside it.")
         return self
 
 

@@ -178,12 +178,12 @@ class Explainer:
         """In a thread that decodes."""
         started = time.perf_counter()
         pixels = self._classifier.pixels_of(picture, most_work)
+        width, height = upload_size(picture, pixels) if isinstance(picture, bytes) else _size(picture)
         try:
             patches = to_patches(pixels, self.spec)
+            sides, turned = seen_region(pixels, self.spec, width, height)
         except MemoryError:
             raise OutOfMemory("The picture was not resized: the service has no memory left for it.") from None
-        width, height = upload_size(picture, pixels) if isinstance(picture, bytes) else _size(picture)
-        sides, turned = seen_region(pixels, self.spec, width, height)
         region = Region(*sides, width, height, turned)
         masks = METHODS[wanted.method].masks(patches, baseline_of(patches, self.spec.patch_size, wanted.baseline))
         decode_s = time.perf_counter() - started

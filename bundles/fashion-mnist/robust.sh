@@ -27,7 +27,7 @@ train() {
     shift
     [ -f "$out/model.safetensors" ] || .venv/bin/mixer train "$data" --out "$out" --labels "$bundle/labels.txt" \
         --name fashion-mnist --license Apache-2.0 \
-        --teacher "$work/teacher.onnx" --distil-weight 0.8 --distil-temperature 2 --fit pad --background dark \
+        --teacher "$work/teacher.onnx" --distil-weight 0.8 --distil-temperature 2 --fit pad --background dark --frame picture \
         --recipe small --batch-size 256 --optimizer muon --warmup-epochs 0.5 \
         --pad-crop 0.07 --erase 0.1 --mixup 0.2 --label-smoothing 0 --val-fraction 0.05 --compile true \
         --distort 0.5 --teacher-undistorted true --views 8 --lessons "$work/lessons" "$@"
@@ -40,5 +40,5 @@ train first --init "$bundle/checkpoint" --epochs 22 --learning-rate 1.2e-3
 [ -f "$work/turned/model.safetensors" ] || .venv/bin/mixer train "$data" --out "$work/turned" \
     --init "$work/between" --epochs 6 --learning-rate 9e-4 --labels "$bundle/labels.txt" --name fashion-mnist \
     --license Apache-2.0 --teacher "$bundle/teacher.onnx" --distil-weight 0.8 --distil-temperature 2 \
-    --fit pad --background dark --recipe small --batch-size 256 --optimizer muon --warmup-epochs 0.3 \
+    --fit pad --background dark --frame picture --recipe small --batch-size 256 --optimizer muon --warmup-epochs 0.3 \
     --pad-crop 0.07 --erase 0.1 --mixup 0.2 --label-smoothing 0 --val-fraction 0.05 --turn 0.4 --teacher-undistorted true

@@ -23,6 +23,7 @@ train() {
 [ -f "$second/model.safetensors" ] || train --out "$second" --init "$first" --epochs 36 --learning-rate 1.2e-3 --compile true
 
 .venv/bin/mixer straighten "$second" "$data" --weights last --beyond 14
+.venv/bin/mixer calibrate "$second" "$data" --weights last
 .venv/bin/mixer export "$second" "$bundle" --weights last --data "$data"
 cp "$first/metrics.jsonl" "$bundle/metrics-first.jsonl"
 cp "$first/curves.png" "$bundle/curves-first.png"

@@ -83,6 +83,7 @@ def test_a_grid_on_which_nothing_rests_is_blank() -> None:
         "method": "rise",
         "baseline": "mean",
         "runs": 3,
+        "region": {"turned": 0.0},
         "grid": grid,
     }
     assert in_words(body) == "red 50.0%, rise with mean, 3 runs\n    "  # type: ignore[arg-type]

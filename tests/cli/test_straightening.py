@@ -57,7 +57,7 @@ def test_it_is_stored_told_of_and_taken_into_the_bundle(tmp_path: Path, data: Pa
     assert tilt is not None
     assert (tilt.beyond, tilt.sizes) == (12, (196, 128, 32, 1))
     assert after.spec.model_copy(update={"fit": FRAMED}) == before.spec
-    assert printed[0] == f"{source}: turns things back from 12 degrees on; data, test:"
+    assert printed[0] == f"{source}: turns things back from 12 degrees on; data, validation:"
     assert [line.split(":")[0] for line in printed[1:]] == [
         f"turned by {degrees:2d} degrees" for degrees in (0, 10, 20, 30, 45)
     ]
@@ -77,12 +77,12 @@ def test_it_learns_from_things_as_they_stand_when_it_is_done_again(tmp_path: Pat
 
 def test_a_fit_without_a_frame_around_the_thing_is_refused(tmp_path: Path, data: Path) -> None:
     source = saved(tmp_path / "checkpoint", Fit())
-    with pytest.raises(CheckpointError, match="has the frame picture; expected thing"):
+    with pytest.raises(CheckpointError, match="has the fit crop and the frame picture; expected pad and thing"):
         run("straighten", source, data)
 
 
 def test_a_folder_without_training_pictures_is_refused(tmp_path: Path, data: Path) -> None:
     source = saved(tmp_path / "checkpoint", FRAMED)
-    (data / "train").rename(tmp_path / "elsewhere")
+    (data / "train").rename(data / "val")
     with pytest.raises(CheckpointError, match="has no training pictures"):
         run("straighten", source, data)

@@ -638,6 +638,27 @@ def test_the_region_of_a_thing_that_is_turned_is_that_of_the_picture_turned_back
     assert region == pytest.approx(plain, abs=8 * scale)
 
 
+@pytest.mark.parametrize(("image_size", "most"), [(28, 224), (64, 512), (224, 512), (384, 768)])
+def test_a_picture_is_turned_at_a_size_that_bounds_what_it_costs(
+    says: Callable[[float], None], image_size: int, most: int
+) -> None:
+    says(20)
+    sides = []
+    picture = np.zeros((3000, 20, 1), np.uint8)
+    picture[500:2500] = 200
+    with pytest.MonkeyPatch.context() as patch:
+        rotate = Image.Image.rotate
+        patch.setattr(Image.Image, "rotate", lambda image, *a, **k: sides.append(image.size) or rotate(image, *a, **k))
+        to_square(picture, image_size, STRAIGHT, "bicubic")
+    assert [max(side) for side in sides] == [most]
+
+
+@pytest.mark.parametrize("mode", ["crop", "stretch"])
+def test_what_turns_things_back_takes_all_of_the_picture_as_it_is(mode: Any) -> None:
+    with pytest.raises(ValidationError, match=f"a tilt is given and mode is {mode}; expected pad"):
+        Fit(mode=mode, background="black", frame="thing", tilt=STRAIGHT.tilt)
+
+
 def test_what_turns_things_back_takes_a_frame_around_them() -> None:
     with pytest.raises(ValidationError, match="a tilt is given and frame is picture; expected thing"):
         Fit(mode="pad", background="black", tilt=STRAIGHT.tilt)

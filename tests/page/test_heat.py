@@ -69,6 +69,8 @@ def test_the_map_of_a_picture_that_the_model_turned_back_is_turned_with_it(
     visitor.chooses(clothes[0])
     why(visitor)
     visitor.sees("canvas.heat")
+    words = visitor.at("#heat-words").inner_text()
+    assert "rests most on the upper left of the picture, turned upright by 90°" in words
     drawn, shown = visitor.at("canvas.heat").bounding_box(), visitor.at(".frame img").bounding_box()
     assert drawn is not None
     assert shown is not None

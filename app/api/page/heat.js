@@ -45,13 +45,14 @@ function small({ rows, columns, values }) {
 }
 
 /** For who does not see it: where the label rests, and how much of it lies there. */
-export function wordsFor({ target, grid }) {
+export function wordsFor({ target, grid, region }) {
   const shares = ninths(grid);
   const sum = shares.reduce((total, { share }) => total + share, 0);
   if (sum === 0) return `No part of the picture alone carries the label “${target.label}”.`;
   const [first, second] = [...shares].sort((one, other) => other.share - one.share);
   const also = second.share > first.share * 0.75 ? `, and then on ${second.where}` : "";
-  return `The label “${target.label}” rests most on ${first.where} of the picture${also}: ` +
+  const seen = region.turned ? `picture, turned upright by ${Math.abs(Math.round(region.turned))}°` : "picture";
+  return `The label “${target.label}” rests most on ${first.where} of the ${seen}${also}: ` +
     `${percent(first.share / sum)} of what speaks for it lies there.`;
 }
 

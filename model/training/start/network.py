@@ -38,7 +38,10 @@ def open_start(source: str, progress: Callable[[int, int], None] = lambda done, 
 
 
 def preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None) -> PreprocessConfig:
-    """The preprocessing: by the flags, else by the checkpoint. Raises TrainingError for sizes that it does not have."""
+    """The preprocessing: by the flags, else by the checkpoint. Raises TrainingError for sizes that it does not have.
+
+    A checkpoint's tilt is of its own things, and is left behind: `mixer straighten` gives the new one its own.
+    """
     if base is None:
         return PreprocessConfig(
             options.image_size,
@@ -58,7 +61,7 @@ def preprocess_config(options: TrainOptions, base: checkpoint.Checkpoint | None)
     return PreprocessConfig(
         options.image_size if "image_size" in given else config.image_size,
         config.channels,
-        Fit.model_validate(fit.model_dump() | beside),
+        Fit.model_validate(fit.model_dump(exclude={"tilt"}) | beside),
         base.spec.interpolation,
     )
 
