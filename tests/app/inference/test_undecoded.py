@@ -39,8 +39,8 @@ def metrics() -> WatchedMetrics:
 
 
 @pytest.fixture
-def decoding() -> Iterator[Decoding]:
-    made = Decoding(1, DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000))
+def decoding(request: pytest.FixtureRequest) -> Iterator[Decoding]:
+    made = Decoding(getattr(request, "param", 1), DecodeLimits(max_bytes=1 << 20, max_pixels=50_000_000))
     yield made
     made.close()
 
@@ -300,11 +300,14 @@ async def test_a_run_that_fails_is_tried_in_parts_with_what_is_decoded(build: Bu
     assert len(counted) == 4
 
 
+@pytest.mark.parametrize("decoding", [2], indirect=True)
 async def test_a_run_waits_for_no_memory(build: Build, decoding: Decoding, metrics: WatchedMetrics) -> None:
     session = answering()
     classifier, budget = build(engine_of(session, SPEC)), decoding.limits.budget
     with budget.taken(budget.capacity_bytes):
         waits = asyncio.create_task(classify(classifier, image(RED)))
+        while not list(decoding.threads.under_way()):  # noqa: ASYNC110 -- its run ends, and one of two threads waits
+            await asyncio.sleep(0.001)
         pixels = np.full((8, 8, 3), RED, np.uint8)
         assert best(await classify(classifier, pixels)) == "red"  # type: ignore[arg-type]
         await asyncio.sleep(0.05)
