@@ -128,12 +128,12 @@ def _shifted_logits(
     batches = []
     for start in range(0, len(pixels), _AT_ONCE):
         changed = shift(pixels[start : start + _AT_ONCE], np.random.default_rng([*key, start]))
-        batches.append(np.asarray(logits_of(_as_served(changed, spec)), dtype=np.float64))
+        batches.append(np.asarray(logits_of(as_served(changed, spec)), dtype=np.float64))
     return np.concatenate(batches)
 
 
-def _as_served(pixels: Pixels, spec: ModelSpec) -> Pixels:
-    """Squares of the right size under the rule of the fit for light backgrounds."""
+def as_served(pixels: Pixels, spec: ModelSpec) -> Pixels:
+    """Squares, changed in any way, as the service would make them of pictures of that size."""
     if spec.fit.background == "any":
         return pixels
     whole = spec.fit.model_copy(update={"mode": "stretch"})

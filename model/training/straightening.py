@@ -19,7 +19,8 @@ from model.data.batch_rng import BatchRng
 from model.data.dataset import ImageSet, PixelRows
 from model.data.distort import turned_by_known_angles
 from model.evaluation.evaluate import Logits
-from model.preprocess import Pixels, to_square
+from model.evaluation.robustness import as_served
+from model.preprocess import Pixels
 from model.shifts.geometry import turned
 from model.spec import ModelSpec, Tilt
 
@@ -107,7 +108,7 @@ def top1_turned(logits_of: LogitsOf, images: ImageSet, spec: ModelSpec, degrees:
     for start, (rows, _) in zip(
         range(0, len(images), _AT_ONCE), turned_rows(images.pixels, degrees, seed), strict=True
     ):
-        found = logits_of(squares_of(rows, spec)).argmax(axis=1)
+        found = logits_of(as_served(rows, spec)).argmax(axis=1)
         right += int((found == images.labels[start : start + _AT_ONCE]).sum())
     return right / len(images)
 
@@ -123,18 +124,12 @@ def turned_rows(pixels: PixelRows, degrees: int, seed: int = 0) -> Iterator[tupl
 def _judged(found: Tilt, pixels: PixelRows, spec: ModelSpec, degrees: int, seed: int) -> Judged:
     said, true = [], []
     for rows, angles in turned_rows(pixels, degrees, seed):
-        said.append(tilt.degrees_of(squares_of(rows, without_tilt(spec)), found))
+        said.append(tilt.degrees_of(as_served(rows, without_tilt(spec)), found))
         true.append(angles)
     estimates = np.concatenate(said)
     errors = np.abs(estimates - np.concatenate(true))
     is_turned_back = np.abs(estimates) > found.beyond
     return Judged(degrees, float(errors.mean()), float(np.quantile(errors, 0.95)), float(is_turned_back.mean()))
-
-
-def squares_of(pixels: Pixels, spec: ModelSpec) -> Pixels:
-    """Squares, turned or otherwise changed, as the service would make them of pictures of that size."""
-    whole = spec.fit.model_copy(update={"mode": "stretch"})
-    return np.stack([to_square(picture, spec.image_size, whole, spec.interpolation) for picture in pixels])
 
 
 def _network(options: TiltOptions) -> nn.Sequential:
@@ -162,7 +157,7 @@ def _views(pixels: PixelRows, plain: ModelSpec, options: TiltOptions, epoch: int
         given = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _AT_ONCE]))
         rng = BatchRng([options.seed, _VIEWS, epoch, start], len(given))
         views, degrees = turned_by_known_angles(given, options.most, rng)
-        small = tilt.small(squares_of(views.numpy(), plain), options.side)
+        small = tilt.small(as_served(views.numpy(), plain), options.side)
         values.append(torch.from_numpy(small.round().astype(np.uint8)).flatten(1))
         angles.append(degrees)
     return torch.cat(values), torch.cat(angles)

@@ -5,12 +5,12 @@ import pytest
 from numpy.typing import NDArray
 
 from model.data.dataset import ImageSet
+from model.evaluation.robustness import as_served
 from model.spec import Fit, ModelSpec
 from model.training.straightening import (
     TiltOptions,
     fit_tilt,
     judge,
-    squares_of,
     top1_turned,
     turned_rows,
     with_tilt,
@@ -57,8 +57,8 @@ def test_squares_of_turned_things_become_like_those_of_upright_ones(learned: Mod
     upright = shapes(100, 2)
     (turned, angles), *_ = turned_rows(upright.pixels, 20)
     assert set(angles) == {-20.0, 20.0}
-    expected = squares_of(upright.pixels[:], SPEC).astype(int)
-    off = [np.abs(squares_of(turned, spec) - expected).mean() for spec in (without_tilt(learned), learned)]
+    expected = as_served(upright.pixels[:], SPEC).astype(int)
+    off = [np.abs(as_served(turned, spec) - expected).mean() for spec in (without_tilt(learned), learned)]
     assert off[1] < off[0] / 2
 
 
