@@ -4,7 +4,7 @@
     python -m benchmarks.fleet simulate              # every experiment, with benchmarks/fleet/parameters.json
     python -m benchmarks.fleet simulate burst day    # some of them
 
-`validate` needs a machine on which nothing else runs; it takes about 13 minutes with its defaults, and writes
+`validate` needs a machine on which nothing else runs; it takes about 15 minutes with its defaults, and writes
 measured.json, parameters.json, validation.md and validation.json into --out. `simulate` writes experiments.md,
 experiments.json and plots there. With --keep, both write what they found into docs/scale.md and docs/images, and
 `validate` the parameters that `simulate` reads.
@@ -60,11 +60,12 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", choices=("validate", "simulate"))
     parser.add_argument("names", nargs="*", help="experiments; default: all")
     parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "clothes")
-    parser.add_argument("--rounds", type=int, default=9, help="slices of each load")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a slice that is measured")
-    parser.add_argument("--reference-seconds", type=float, default=2.0, help="of the closed loop before and after it")
+    parser.add_argument("--rounds", type=int, default=14, help="slices of each load")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a slice that is measured")
+    parser.add_argument("--reference-seconds", type=float, default=1.5, help="of the closed loop before and after it")
     parser.add_argument("--deadline-ms", type=float, default=250.0, help="of each request in an open loop")
-    parser.add_argument("--measured", type=Path, help="a measured.json: compare with that, and measure nothing")
+    help_of_measured = "compare with that measured.json, or with several as one; nothing is measured"
+    parser.add_argument("--measured", type=Path, nargs="+", metavar="FILE", help=help_of_measured)
     parser.add_argument("--parameters", type=Path, default=measured_parameters.COMMITTED)
     parser.add_argument("--pinned", action="store_true", help="validate with each worker on a CPU of its own")
     parser.add_argument("--seed", type=int, default=0)
@@ -78,7 +79,8 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
 
 def _validate(arguments: argparse.Namespace) -> int:
     """0 where rate, p50 and share refused of every load agree within 15 %, and enough slices are steady; else 1."""
-    machine = _measured(arguments) if arguments.measured is None else measured.read(arguments.measured)
+    files = arguments.measured
+    machine = measured.joined([measured.read(one) for one in files]) if files else _measured(arguments)
     found, pairs, everything = validation.compare(machine)
     found.write(arguments.out / "parameters.json")
     text = tables.parameters_table(found) + "\n" + agreement.report(pairs, everything, machine.shares())

@@ -15,6 +15,7 @@ beside the verdict.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from textwrap import fill
 
 import numpy as np
 
@@ -24,6 +25,7 @@ _WITHIN = 0.15
 _POINTS = 0.02
 _STEADY = 0.08  # of their mean: how much the references around a slice may differ
 _ENOUGH = 0.5  # of a load's slices have to be steady
+_WIDTH = 118  # of lines of prose
 _SHOWN = 0.005  # a spread that is not 0 % in words
 _FIGURES = ("rate_s", "p50_ms", "p99_ms", "refused")
 
@@ -37,15 +39,9 @@ class Slice:
     references: tuple[float, float]
 
     @property
-    def drift(self) -> float:
-        """How much the references differ, as a share of their mean."""
-        before, after = self.references
-        return abs(after - before) / ((before + after) / 2)
-
-    @property
     def is_steady(self) -> bool:
         """Whether the machine was as fast after it as before."""
-        return self.drift <= _STEADY
+        return is_steady(*self.references)
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,11 @@ class Pair:
         return bool(measured) and _is_near(simulated / measured)
 
 
+def is_steady(before: float, after: float) -> bool:
+    """Whether the answers a second of two references are those of one speed."""
+    return abs(after - before) <= _STEADY * (before + after) / 2
+
+
 def _is_near(ratio: float) -> bool:
     return abs(ratio - 1) <= _WITHIN
 
@@ -135,12 +136,13 @@ def report(pairs: Sequence[Pair], everything: Sequence[Pair], shares: Sequence[f
     shares: of the CPUs' time, those that each reference had.
     """
     medians = [f"{pair.name}, {figure}" for pair in pairs for figure in _FIGURES if not pair.medians_agree(figure)]
-    return (
-        f"{table(pairs)}\n{_left_out(pairs)}\n"
-        f"By the ratio of the medians, off by more than {_WITHIN:.0%}: {'; '.join(medians) or 'nothing'}.\n\n"
+    said = f"By the ratio of the medians, off by more than {_WITHIN:.0%}: {'; '.join(medians) or 'nothing'}."
+    had = (
         f"The {len(shares)} references had {median(shares):.0%} of the CPUs' time, and at least {min(shares):.0%}: "
-        f"with less than 95% others use the machine.\n\nWith all slices:\n\n{table(everything)}"
+        "with less than 95% others use the machine."
     )
+    words = "\n\n".join(fill(line, _WIDTH) for line in (f"{_left_out(pairs)} {said}", had))
+    return f"{table(pairs)}\n{words}\n\nWith all slices:\n\n{table(everything)}"
 
 
 def _left_out(pairs: Sequence[Pair]) -> str:

@@ -1,13 +1,16 @@
 """Everything that was measured of one machine, round by round, as a file keeps it: what follows can be found anew."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fleet.measuring import Bare
-from benchmarks.fleet.observed import Figures, Load, together
-from benchmarks.fleet.speeds import Speeds, joined, relative
+from benchmarks.fleet.observed import Figures, Load
+from benchmarks.fleet.speeds import Speeds, relative
+from benchmarks.fleet.speeds import joined as one_after_the_other
 from benchmarks.fleet.threads import Used
 
 CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
@@ -39,21 +42,13 @@ class Round:
         before, after = self.references[at : at + 2]
         return before, after
 
-    def speed(self, name: str) -> float:
-        """How little processor time a request took around a load, as a share of what it took in the whole round."""
-        return self.reference().request_s / together(self.around(name)).request_s
-
-    def reference(self) -> Load:
-        """All references as one."""
-        return together(self.references)
-
     def swings(self) -> Speeds:
         """How the CPUs' speeds go up and down: each trace as a share of its own mean over all CPUs."""
-        return joined(_as_shares(trace) for trace in self.traces) if self.traces else ()
+        return one_after_the_other(_as_shares(trace) for trace in self.traces) if self.traces else ()
 
     def all_speeds(self) -> Speeds:
         """Of the whole round, as a share of their mean."""
-        return relative(joined(self.traces), self.traces) if self.traces else ()
+        return relative(one_after_the_other(self.traces), self.traces) if self.traces else ()
 
 
 def _as_shares(trace: Speeds) -> Speeds:
@@ -107,6 +102,17 @@ def read(path: Path) -> Machine:
     if not all("references" in one for one in values["rounds"]):
         raise ValueError(f"{path} has rounds without references; expected what `validate` measures now.")
     return Machine(**{**values, "rounds": tuple(_round(one) for one in values["rounds"])})
+
+
+def joined(machines: Sequence[Machine]) -> Machine:
+    """Several runs on one machine as one, with all rounds. Raises ValueError where they differ in more than when."""
+    *others, last = machines
+    for one in others:
+        for name in ("max_batch_size", "cpus", "seconds", "deadline_s", "is_pinned"):
+            theirs, own = getattr(one, name), getattr(last, name)
+            if theirs != own:
+                raise ValueError(f"{name} of one run is {theirs}, of another {own}; expected runs that are alike.")
+    return replace(last, rounds=tuple(chain.from_iterable(one.rounds for one in machines)))
 
 
 def _round(values: dict[str, Any]) -> Round:

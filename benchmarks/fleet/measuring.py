@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from app.system.cpu_limits import usable_cpus
 from benchmarks.fleet.observed import Load
 from benchmarks.fleet.parameters import Parameters
-from benchmarks.fleet.speeds import joined
 from benchmarks.fleet.subject import Subject
 from benchmarks.fleet.threads import processor_name
 
@@ -146,17 +145,12 @@ def _each(seconds: float, count: int) -> float:
     return seconds / count
 
 
-def medians(found: Sequence[Parameters]) -> Parameters:
-    """Of several rounds, number by number; the CPUs' speeds of all of them."""
-    first = found[0]
-    numbers = {
-        name: float(np.median([getattr(one, name) for one in found]))
-        for name, value in vars(first).items()
-        if isinstance(value, float)
-    }
-    decode_s = tuple(float(each) for each in np.median([one.decode_s for one in found], axis=0))
-    speeds = joined(one.speeds for one in found)
-    return Parameters(**{**vars(first), **numbers, "decode_s": decode_s, "speeds": speeds})
+def middle_bare(found: Sequence[Bare]) -> Bare:
+    """Of several rounds: the medians of what each part was of the whole, and of the whole."""
+    parts = np.array([[one.run_s, one.image_s, *one.decode_s] for one in found])
+    whole = parts.sum(1, keepdims=True)
+    run_s, image_s, *decode_s = map(float, np.median(parts / whole, 0) * float(np.median(whole)))
+    return Bare(run_s, image_s, tuple(decode_s), float(np.median([one.spread for one in found])))
 
 
 def circumstances(subject: Subject) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from benchmarks.fleet import measured, measuring, one_machine, tables, validatio
 from benchmarks.fleet.__main__ import main
 from benchmarks.fleet.cases import like_a_service
 from benchmarks.fleet.measuring import Bare
-from benchmarks.fleet.observed import Figures, Load
+from benchmarks.fleet.observed import Figures, Load, together
 from benchmarks.fleet.parameters import COMMITTED, read
 from benchmarks.fleet.threads import Used
 from benchmarks.serving.environments import ROOT
@@ -85,10 +86,12 @@ def test_a_service_that_answers_nothing_gives_no_parameters():
         measuring.parameters(Bare(0.001, 0.003, (0.001,), 0.0), nothing, nothing, nothing, **_MACHINE)
 
 
-def test_medians_are_taken_number_by_number():
-    found = measuring.medians([like_a_service(image_s=each, decode_s=(each, 2 * each)) for each in (1.0, 5.0, 2.0)])
-    assert found.image_s == 2.0
-    assert found.decode_s == (2.0, 4.0)
+def test_bare_work_of_rounds_on_faster_and_slower_cpus_is_one():
+    found = measuring.middle_bare(
+        [Bare(0.002 / speed, 0.005 / speed, (0.001 / speed, 0.003 / speed), 0.05) for speed in (1.0, 0.5, 1.7)]
+    )
+    assert (found.run_s, found.image_s, found.spread) == pytest.approx((0.002, 0.005, 0.05))
+    assert found.decode_s == pytest.approx((0.001, 0.003))
 
 
 def test_a_text_takes_its_place_in_a_page_and_a_page_without_that_place_is_an_error():
@@ -163,16 +166,36 @@ def _slow_hour(speed: float, around_alone: float) -> measured.Machine:
 
 def test_what_one_connection_took_does_not_depend_on_how_fast_the_cpus_were_then():
     """Otherwise a machine that slows down after it has CPUs that seem slower together than alone."""
-    (then,) = validation.parameters_of(_slow_hour(1.0, around_alone=1.3))
-    (always,) = validation.parameters_of(_slow_hour(1.0, around_alone=1.0))
+    then = validation.parameters_of(_slow_hour(1.0, around_alone=1.3))
+    always = validation.parameters_of(_slow_hour(1.0, around_alone=1.0))
     work_s = [one.run_s + one.image_s + one.decode_s[0] for one in (then, always)]
-    mean = 1 / measured.Round.speed(_slow_hour(1.0, around_alone=1.3).rounds[0], measured.closed_name(32))
-    assert work_s[0] / work_s[1] == pytest.approx(1 / mean, rel=0.001)
+    (one,) = _slow_hour(1.0, around_alone=1.3).rounds
+    slower = together(one.references).request_s / together(one.around(measured.closed_name(32))).request_s
+    assert work_s[0] / work_s[1] == pytest.approx(slower, rel=0.001)
     assert then.together == pytest.approx(always.together, rel=0.001)
 
 
+def test_parameters_are_of_all_rounds_as_one_and_not_of_slices_in_which_the_speed_changed():
+    """In one of them a run seems to cost less alone than with others, in the other more: neither is so."""
+
+    def rounds(*each: tuple[float, float]) -> measured.Machine:
+        machine = _slow_hour(1.0, around_alone=1.0)
+        (one,) = machine.rounds
+        found = []
+        for runs_s, after in each:
+            alone = replace(one.load(measured.ALONE), used=Used(0.1, runs_s))
+            references = (one.references[0], replace(one.references[1], even_rate_s=after), *one.references[2:])
+            found.append(replace(one, loads={**one.loads, measured.ALONE: (1, alone)}, references=references))
+        return replace(machine, rounds=tuple(found))
+
+    calm = validation.parameters_of(rounds((1.6, 200.0)))
+    assert validation.parameters_of(rounds((1.5, 200.0), (1.7, 200.0))).run_s == pytest.approx(calm.run_s)
+    assert validation.parameters_of(rounds((1.6, 200.0), (2.6, 260.0))).run_s == pytest.approx(calm.run_s)
+    assert validation.parameters_of(rounds((1.6, 260.0))).run_s == pytest.approx(calm.run_s)  # no steady one
+
+
 def test_a_slice_is_simulated_as_fast_as_lets_a_reference_answer_what_those_around_it_did():
-    (own,) = validation.parameters_of(machine := _slow_hour(1.0, around_alone=1.3))
+    own = validation.parameters_of(machine := _slow_hour(1.0, around_alone=1.3))
     _, pairs, everything = validation.compare(machine)
     found = {pair.name: pair for pair in everything}
     fast, slow = found["closed, 1"].slices[0], found["closed, 32"].slices[0]
@@ -198,6 +221,15 @@ def test_what_was_measured_is_read_as_it_was_written_and_without_references_not_
     (tmp_path / "old.json").write_text('{"rounds": [{"bare": {}}]}')
     with pytest.raises(ValueError, match=r"old\.json has rounds without references; expected"):
         measured.read(tmp_path / "old.json")
+
+
+def test_several_runs_are_one_with_all_rounds_where_they_are_alike():
+    one, other = _slow_hour(1.0, 1.2), _slow_hour(0.9, 1.0)
+    found = measured.joined([one, other])
+    assert found == replace(other, rounds=(*one.rounds, *other.rounds))
+    assert validation.parameters_of(found).run_s > validation.parameters_of(one).run_s
+    with pytest.raises(ValueError, match=r"seconds of one run is 1\.0, of another 3\.0; expected runs that are alike"):
+        measured.joined([one, replace(other, seconds=3.0)])
 
 
 def test_the_committed_parameters_are_read_as_they_were_written(tmp_path):

@@ -1,12 +1,11 @@
 """Each slice that was measured, simulated: with the parameters of all rounds, on CPUs as fast as they were around it.
 
-Parameters come from the references of a round, all as one, from a slice of one connection and from one at four times
-the capacity; nothing that is compared is among them. What those two took of the processors is put to the mean of the
-round by what their own references took, so that it does not matter when they were measured. What counts are the medians
-of all rounds, as what a run or a request takes does not change from round to round, only how fast the machine is. A
-slice is then simulated on CPUs that are as fast as lets a simulated reference answer what its two references did on
-average; an open one with the moments at which requests were really due, as a queue depends on chance as much as on
-speed.
+Parameters come from the references of all rounds as one, from slices of one connection and from slices at four times
+the capacity; nothing that is compared is among them. What such a slice took of the processors is put to the mean by
+what its own references took, so that it does not matter when it was measured; what a run or a request takes does not
+change from round to round, only how fast the machine is. A slice is then simulated on CPUs that are as fast as lets a
+simulated reference answer what its two references did on average; an open one with the moments at which requests were
+really due, as a queue depends on chance as much as on speed.
 """
 
 from dataclasses import replace
@@ -15,43 +14,47 @@ from statistics import median
 from benchmarks.fleet import agreement, measuring, one_machine
 from benchmarks.fleet.agreement import Pair, Slice, middle
 from benchmarks.fleet.measured import ALONE, BEYOND, CLOSED, MANY, OPEN, Machine, Round, closed_name, open_name
-from benchmarks.fleet.observed import Figures, Load, even_rate_s, figures
+from benchmarks.fleet.observed import Figures, Load, even_rate_s, figures, together
 from benchmarks.fleet.parameters import Parameters
 from benchmarks.fleet.request import End
+from benchmarks.fleet.speeds import joined
 
 _REFERENCE_S = 3.0  # of a simulated reference
 _SIMULATIONS = 5  # of each slice, which begin at other moments of the speeds
 
 
-def parameters_of(machine: Machine) -> list[Parameters]:
-    """Those of each round, on its CPUs as they were on average."""
-    return [_parameters(machine, one) for one in machine.rounds]
+def parameters_of(machine: Machine) -> Parameters:
+    """Those of all rounds as one, on CPUs as fast as they were on average.
 
-
-def _of_all_rounds(machine: Machine) -> Parameters:
-    """Their medians, each round's put to CPUs that are as fast as in the median round."""
-    rates = [one.reference().even_rate_s for one in machine.rounds]
-    found = zip(parameters_of(machine), rates, strict=True)
-    return measuring.medians([own.on_cpus_of(median(rates) / rate_s) for own, rate_s in found])
-
-
-def _parameters(machine: Machine, one: Round) -> Parameters:
+    Where an image costs less in a batch than alone, and where more, they are found in two ways: medians of what rounds
+    came to, each by one of the two, would be of neither.
+    """
+    references = together([each for one in machine.rounds for each in one.references])
     found = measuring.parameters(
-        one.bare, _at_mean(one, ALONE), one.reference(), _at_mean(one, open_name(BEYOND)),
+        measuring.middle_bare([one.bare for one in machine.rounds]),
+        _at_mean(machine, ALONE, references), references, _at_mean(machine, open_name(BEYOND), references),
         max_batch_size=machine.max_batch_size, cpus=machine.cpus, ready_s=machine.ready_s, drain_s=machine.drain_s,
         circumstances=machine.circumstances,
     )  # fmt: skip
-    return replace(found, speeds=one.all_speeds(), idle_wake_s=one.idle_wake_s, is_pinned=machine.is_pinned)
+    speeds = joined(one.all_speeds() for one in machine.rounds)
+    idle_wake_s = median(one.idle_wake_s for one in machine.rounds)
+    return replace(found, speeds=speeds, idle_wake_s=idle_wake_s, is_pinned=machine.is_pinned)
 
 
-def _at_mean(one: Round, name: str) -> Load:
-    """What a load would have used, had the CPUs been as fast as on average in its round."""
-    return one.load(name).on_cpus_of(1 / one.speed(name))
+def _at_mean(machine: Machine, name: str, references: Load) -> Load:
+    """A load of all rounds, had the CPUs been as fast as in these `references`; where any slice is steady, of those."""
+    steady = [one for one in machine.rounds if agreement.is_steady(*(each.even_rate_s for each in one.around(name)))]
+    return together(
+        [
+            one.load(name).on_cpus_of(together(one.around(name)).request_s / references.request_s)
+            for one in steady or machine.rounds
+        ]
+    )
 
 
 def compare(machine: Machine) -> tuple[Parameters, list[Pair], list[Pair]]:
     """The medians of the parameters; each load, measured and simulated, in steady slices; and in all."""
-    found = _of_all_rounds(machine)
+    found = parameters_of(machine)
     names = [closed_name(each) for each in CLOSED] + [open_name(each) for each in OPEN]
     reached_s = reference_rate_s(found)
     slices = {name: [_slice(machine, one, found, reached_s, name) for one in machine.rounds] for name in names}
