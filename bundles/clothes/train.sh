@@ -2,7 +2,7 @@
 # Make this bundle again: collect pictures, write lessons, train, export, measure. Takes the folder of the photographs, as the
 # public repository alexeygrigorev/clothing-dataset-small on GitHub has them (train/ and validation/ or val/, a folder a class).
 # On Debian or Ubuntu with apt-get; needs scripts/install cpu,train,export,distillation. 10 GB of disk, hours on two cores.
-# Killed and started again, it goes on where it was.
+# Killed and started again, it goes on where it was. COUNT (of lessons), LEVEL and COOL (steps) make it shorter, and its model worse.
 set -eu
 cd "$(dirname "$0")/../.."
 bundle=bundles/clothes
@@ -28,12 +28,12 @@ if [ ! -d "$work/others" ]; then
     (cd "$work/packages" && apt-get download tuxpaint-stamps-default openclipart-png gnome-backgrounds mate-backgrounds \
         lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 plasma-workspace-wallpapers ukui-wallpapers debian-edu-artwork-spacefun)
     for package in "$work"/packages/*.deb; do dpkg -x "$package" "$work/unpacked"; done
-    find "$work/unpacked" -depth \( -ipath '*cloth*' -o -iname '*shirt*' -o -iname '*shoe*' -o -iname '*boot_*' -o -iname '*hat_*' \
-        -o -iname '*_hat*' -o -iname '*cap_*' -o -iname '*dress*' -o -iname '*skirt*' -o -iname '*jacket*' \) -type f -delete
+    (cd "$work/unpacked" && find . \( -ipath '*cloth*' -o -iname '*shirt*' -o -iname '*shoe*' -o -iname '*boot_*' -o -iname '*hat_*' \
+        -o -iname '*_hat*' -o -iname '*cap_*' -o -iname '*dress*' -o -iname '*skirt*' -o -iname '*jacket*' \) -type f -delete)
     mv "$work/unpacked" "$work/others"
 fi
 
-$mixer lessons "$work/clothing-dataset-small" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count 122880
+$mixer lessons "$work/clothing-dataset-small" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count "${COUNT:-122880}"
 level=${LEVEL:-1400}
 distil() {
     $mixer distil "$work/lessons" "$work/clothing-dataset-small" --out checkpoints/clothes --name clothes --license Apache-2.0 \
