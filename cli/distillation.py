@@ -18,7 +18,13 @@ def lessons(context: typer.Context) -> None:
     from model.distillation.prepare import prepare  # noqa: PLC0415
 
     with bar() as progress:
-        prepare(options, console.print, task_of(progress, "reading pictures"), task_of(progress, "writing lessons"))
+        prepare(
+            options,
+            console.print,
+            task_of(progress, "reading pictures"),
+            task_of(progress, "writing lessons"),
+            task_of(progress, "fine-tuning the teacher"),
+        )
     typer.echo("next:\n  " + command_line("distil", options.lessons, options.data, "--out", "checkpoints/mine"))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from model.data.catalog import catalog
+from model.data.layout import Split
 from model.data.pillow_warnings import collected_warnings
 from model.data.scan import FORMATS, scan, shown
 from model.errors import DataError
@@ -54,9 +55,9 @@ class Bank:
 def read_bank(
     data: Path, others: Sequence[Path], side: int, labels: Sequence[str] | None = None, seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    on_note: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None, split: Split = "train",
 ) -> Bank:  # fmt: skip
-    """The training pictures of DATA with their labels, and all pictures below the folders `others` without.
+    """The pictures of a split of DATA with their labels, and all pictures below the folders `others` without.
 
     `labels` gives the order of the class folders. `on_note` is told of what is left out, and of what Pillow warns.
 
@@ -66,7 +67,7 @@ def read_bank(
     squares, indices, aspects = [], [], []
     with collected_warnings() as warnings:
         found = catalog(data, labels)
-        rows = [*found.rows["train"], *((path, -1) for folder in others for path in _pictures_below(folder))]
+        rows = [*found.rows[split], *((path, -1) for folder in others for path in _pictures_below(folder))]
         for done, (path, index) in enumerate(rows, start=1):
             progress(done, len(rows))
             try:

@@ -13,7 +13,7 @@ from model.network.checkpoint_folder import write_atomically
 
 HEAD = "head.npz"
 _MOST = 4.0  # deviations: rectified features have long tails
-_RATE, _BATCH = 2e-3, 512
+_RATE, _BATCH, _FEWEST_STEPS = 2e-3, 512, 100
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,25 @@ def is_labelled(lessons: Lessons) -> Tensor:
 
 
 def fit_head(lessons: Lessons, num_classes: int, *, decay: float = 3e-3, epochs: int = 5, seed: int = 0) -> Head:
-    """Logistic regression on the features of the labelled lessons, with `decay` times the squared weights."""
+    """As `fit`, to the features of the labelled lessons."""
     known = is_labelled(lessons)
-    features = lessons.features[known].float()
-    mean, deviation = features.mean(0), features.std(0) + 1e-3
     targets = label_shares(lessons.labels[known], lessons.other_labels[known], lessons.shares[known], num_classes)
-    weight = torch.zeros(num_classes, features.shape[1], requires_grad=True)
-    bias = torch.zeros(num_classes, requires_grad=True)
+    return fit(lessons.features[known].float(), targets, decay=decay, epochs=epochs, seed=seed)
+
+
+def fit(features: Tensor, targets: Tensor, *, decay: float = 3e-3, epochs: int = 5, seed: int = 0) -> Head:
+    """Logistic regression of shares [N, K] on features float32 [N, F], with `decay` times the squared weights."""
+    mean, deviation = features.mean(0), features.std(0) + 1e-3
+    weight = torch.zeros(targets.shape[1], features.shape[1], device=features.device, requires_grad=True)
+    bias = torch.zeros(targets.shape[1], device=features.device, requires_grad=True)
     scaled = ((features - mean) / deviation).clamp(-_MOST, _MOST)
     optimizer = torch.optim.AdamW([weight, bias], lr=_RATE, weight_decay=0)
     generator = torch.Generator().manual_seed(seed)
-    steps = max(1, epochs * len(scaled) // _BATCH)
+    steps = max(_FEWEST_STEPS, epochs * len(scaled) // _BATCH)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = _RATE * (1 - step / steps)
-        rows = torch.randint(len(scaled), (_BATCH,), generator=generator)
+        rows = torch.randint(len(scaled), (_BATCH,), generator=generator).to(features.device)
         loss = functional.cross_entropy(functional.linear(scaled[rows], weight, bias), targets[rows])
         optimizer.zero_grad()
         (loss + decay * weight.square().sum()).backward()  # type: ignore[no-untyped-call]

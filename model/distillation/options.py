@@ -23,6 +23,12 @@ class LessonOptions(BaseModel):
     labels: Path | None = Field(default=None, description="File with one label a line: the order of the classes.")
     image_size: int = Field(default=128, ge=1, description="Pixels of a lesson's picture: the pupil's, or more.")
     labelled: float = Field(default=0.62, gt=0, le=1, description="Share of the lessons on pictures with a label.")
+    fine_tune: int = Field(
+        default=0,
+        ge=0,
+        description="Train the teacher's last blocks on DATA's labels first, on so many views of each picture, and "
+        "keep them where a head on their features has the lower loss on DATA's val/. Default: none.",
+    )
     seed: int = Field(default=0, ge=0, description="Of everything random.")
 
 

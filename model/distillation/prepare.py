@@ -4,17 +4,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from model.data.layout import expect_outside, read_labels
-from model.distillation.bank import read_bank
+from model.data.layout import expect_outside, find_splits, read_labels
+from model.distillation.bank import Bank, read_bank
+from model.distillation.fine_tuning import ENDING, Tuning, fine_tuned, read_ending, write_ending
 from model.distillation.head import HEAD, fit_head
-from model.distillation.lessons import LessonWriter, Progress, read_lessons
+from model.distillation.lessons import CODES, LessonWriter, Progress, read_lessons
 from model.distillation.options import LessonOptions
 from model.distillation.teacher import SIDE, FeatureTeacher
 from model.distillation.views import Variation
+from model.errors import TrainingError
 
 
-def prepare(options: LessonOptions, on_note: Callable[[str], None], on_reading: Progress, on_lesson: Progress) -> None:
+def prepare(
+    options: LessonOptions,
+    on_note: Callable[[str], None],
+    on_reading: Progress,
+    on_lesson: Progress,
+    on_tuning: Progress = lambda done, total: None,
+) -> None:
     """Read the pictures, and write lessons and the teacher's head. Raises MixerError of every kind."""
     expect_outside(options.lessons, options.data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -22,9 +31,39 @@ def prepare(options: LessonOptions, on_note: Callable[[str], None], on_reading: 
     labels = read_labels(options.labels) if options.labels is not None else None
     others: list[Path] = [] if options.others is None else [options.others]
     bank = read_bank(options.data, others, SIDE, labels, options.seed, on_reading, on_note).to(device)
+    if (ending := _ending(options, teacher, bank, on_note, on_tuning)) is not None:
+        teacher.take_ending(ending)
     known = int((bank.labels >= 0).sum())
     on_note(f"{known} pictures with one of {len(bank.names)} labels, {len(bank) - known} without")
     writer = LessonWriter(bank, teacher, options.image_size, options.labelled, Variation(), seed=options.seed)
     writer.write(options.lessons, options.count, on_lesson)
     fit_head(read_lessons(options.lessons), len(bank.names)).write(options.lessons)
     on_note(f"{options.lessons / HEAD}: the teacher's classifier for these labels")
+
+
+def _ending(
+    options: LessonOptions, teacher: FeatureTeacher, bank: Bank, on_note: Callable[[str], None], on_tuning: Progress
+) -> nn.Module | None:
+    """The teacher's last blocks as all lessons of the folder have them; None: as they came.
+
+    Raises TrainingError where the lessons that are there are of other blocks, or DATA has no val/.
+    """
+    folder = options.lessons
+    if (folder / ENDING).exists() or (folder / CODES).exists():
+        is_tuned = (folder / ENDING).exists()
+        if is_tuned != bool(options.fine_tune):
+            words = ("is fine-tuned", "--fine-tune") if is_tuned else ("was not fine-tuned", "no --fine-tune")
+            raise TrainingError(
+                f"{folder} holds lessons of a teacher that {words[0]}; expected {words[1]}, or another folder."
+            )
+        return read_ending(teacher.ending, folder) if is_tuned else None
+    if not options.fine_tune:
+        return None
+    if "val" not in find_splits(options.data):
+        raise TrainingError(f"{options.data} has no val/; expected it, to tell whether --fine-tune gains.")
+    judged_by = read_bank(options.data, [], SIDE, bank.names, options.seed, split="val").to(bank.labels.device)
+    tuning = Tuning(views=options.fine_tune, seed=options.seed)
+    ending = fine_tuned(teacher, bank, judged_by, tuning, on_tuning, on_note)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ending(ending, folder)
+    return ending
