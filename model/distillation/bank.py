@@ -61,12 +61,14 @@ def read_bank(
 
     `labels` gives the order of the class folders. `on_note` is told of what is left out, and of what Pillow warns.
 
-    Raises: DataError where DATA has no class folders.
+    Raises: DataError where DATA has no class folders, or not this split.
     """
     rng = np.random.default_rng(seed)
     squares, indices, aspects = [], [], []
     with collected_warnings() as warnings:
         found = catalog(data, labels)
+        if split not in found.rows:
+            raise DataError(f"{shown(data)} has no {split}/ with class folders; expected it.")
         rows = [*found.rows[split], *((path, -1) for folder in others for path in _pictures_below(folder))]
         for done, (path, index) in enumerate(rows, start=1):
             progress(done, len(rows))

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from model.data.layout import expect_outside, find_splits, read_labels
+from model.data.layout import expect_outside, read_labels
 from model.distillation.bank import Bank, read_bank
 from model.distillation.fine_tuning import ENDING, Tuning, fine_tuned, read_ending, write_ending
 from model.distillation.head import HEAD, fit_head
@@ -46,7 +46,7 @@ def _ending(
 ) -> nn.Module | None:
     """The teacher's last blocks as all lessons of the folder have them; None: as they came.
 
-    Raises TrainingError where the lessons that are there are of other blocks, or DATA has no val/.
+    Raises TrainingError where the lessons that are there are of other blocks, DataError where DATA has no val/.
     """
     folder = options.lessons
     if (folder / ENDING).exists() or (folder / CODES).exists():
@@ -59,8 +59,6 @@ def _ending(
         return read_ending(teacher.ending, folder) if is_tuned else None
     if not options.fine_tune:
         return None
-    if "val" not in find_splits(options.data):
-        raise TrainingError(f"{options.data} has no val/; expected it, to tell whether --fine-tune gains.")
     judged_by = read_bank(options.data, [], SIDE, bank.names, options.seed, split="val").to(bank.labels.device)
     tuning = Tuning(views=options.fine_tune, seed=options.seed)
     ending = fine_tuned(teacher, bank, judged_by, tuning, on_tuning, on_note)

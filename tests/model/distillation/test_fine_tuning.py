@@ -14,8 +14,8 @@ from model.distillation.fine_tuning import ENDING, Tuning, fine_tuned, read_endi
 from model.distillation.lessons import LessonWriter, read_lessons
 from model.distillation.options import LessonOptions
 from model.distillation.teacher import FEATURES, LATE_CHANNELS, SIDE, FeatureTeacher, Maps
-from model.errors import TrainingError
-from tests.model.distillation.conftest import PER_FILE, ColorTeacher
+from model.errors import DataError, TrainingError
+from tests.model.distillation.conftest import PER_FILE, ColorTeacher, write_pictures
 
 
 class Blind(nn.Module):
@@ -140,9 +140,16 @@ def test_lessons_of_two_teachers_are_not_mixed(options: LessonOptions) -> None:
         _prepare(plain)
 
 
-def test_without_validation_pictures_there_is_nothing_to_judge_by(options: LessonOptions, data: Path) -> None:
-    with pytest.raises(TrainingError, match="has no val/; expected it, to tell whether --fine-tune gains"):
-        _prepare(options.model_copy(update={"data": data / "train"}))
+@pytest.mark.parametrize("content", ["nothing", "no class folders"])
+def test_without_validation_pictures_there_is_nothing_to_judge_by(
+    content: str, options: LessonOptions, tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "own", "train", 2)
+    if content == "no class folders":
+        (tmp_path / "own" / "val").mkdir()
+    with pytest.raises(DataError, match="own has no val/ with class folders; expected it"):
+        _prepare(options.model_copy(update={"data": tmp_path / "own"}))
+    assert not options.lessons.exists()
 
 
 @pytest.mark.heavy
