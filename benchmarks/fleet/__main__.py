@@ -80,7 +80,7 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
 def _validate(arguments: argparse.Namespace) -> int:
     """0 where rate, p50 and share refused of every load agree within 15 %, and enough slices are steady; else 1."""
     files = arguments.measured
-    machine = measured.joined([measured.read(one) for one in files]) if files else _measured(arguments)
+    machine = measured.as_one([measured.read(one) for one in files]) if files else _measured(arguments)
     found, pairs, everything = validation.compare(machine)
     found.write(arguments.out / "parameters.json")
     text = tables.parameters_table(found) + "\n" + agreement.report(pairs, everything, machine.shares())

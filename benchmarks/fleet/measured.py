@@ -9,8 +9,7 @@ from typing import Any
 
 from benchmarks.fleet.measuring import Bare
 from benchmarks.fleet.observed import Figures, Load
-from benchmarks.fleet.speeds import Speeds, relative
-from benchmarks.fleet.speeds import joined as one_after_the_other
+from benchmarks.fleet.speeds import Speeds, joined, relative
 from benchmarks.fleet.threads import Used
 
 CLOSED, OPEN = (1, 8, 32), (0.5, 0.8, 1.5, 2.0)
@@ -44,11 +43,11 @@ class Round:
 
     def swings(self) -> Speeds:
         """How the CPUs' speeds go up and down: each trace as a share of its own mean over all CPUs."""
-        return one_after_the_other(_as_shares(trace) for trace in self.traces) if self.traces else ()
+        return joined(_as_shares(trace) for trace in self.traces) if self.traces else ()
 
     def all_speeds(self) -> Speeds:
         """Of the whole round, as a share of their mean."""
-        return relative(one_after_the_other(self.traces), self.traces) if self.traces else ()
+        return relative(joined(self.traces), self.traces) if self.traces else ()
 
 
 def _as_shares(trace: Speeds) -> Speeds:
@@ -104,7 +103,7 @@ def read(path: Path) -> Machine:
     return Machine(**{**values, "rounds": tuple(_round(one) for one in values["rounds"])})
 
 
-def joined(machines: Sequence[Machine]) -> Machine:
+def as_one(machines: Sequence[Machine]) -> Machine:
     """Several runs on one machine as one, with all rounds. Raises ValueError where they differ in more than when."""
     *others, last = machines
     for one in others:

@@ -176,7 +176,7 @@ def test_what_one_connection_took_does_not_depend_on_how_fast_the_cpus_were_then
 
 
 def test_parameters_are_of_all_rounds_as_one_and_not_of_slices_in_which_the_speed_changed():
-    """In one of them a run seems to cost less alone than with others, in the other more: neither is so."""
+    """Rounds that differ by chance are worth their mean; one between two speeds is worth nothing where others are."""
 
     def rounds(*each: tuple[float, float]) -> measured.Machine:
         machine = _slow_hour(1.0, around_alone=1.0)
@@ -225,11 +225,11 @@ def test_what_was_measured_is_read_as_it_was_written_and_without_references_not_
 
 def test_several_runs_are_one_with_all_rounds_where_they_are_alike():
     one, other = _slow_hour(1.0, 1.2), _slow_hour(0.9, 1.0)
-    found = measured.joined([one, other])
+    found = measured.as_one([one, other])
     assert found == replace(other, rounds=(*one.rounds, *other.rounds))
     assert validation.parameters_of(found).run_s > validation.parameters_of(one).run_s
     with pytest.raises(ValueError, match=r"seconds of one run is 1\.0, of another 3\.0; expected runs that are alike"):
-        measured.joined([one, replace(other, seconds=3.0)])
+        measured.as_one([one, replace(other, seconds=3.0)])
 
 
 def test_the_committed_parameters_are_read_as_they_were_written(tmp_path):

@@ -26,8 +26,7 @@ _SIMULATIONS = 5  # of each slice, which begin at other moments of the speeds
 def parameters_of(machine: Machine) -> Parameters:
     """Those of all rounds as one, on CPUs as fast as they were on average.
 
-    Where an image costs less in a batch than alone, and where more, they are found in two ways: medians of what rounds
-    came to, each by one of the two, would be of neither.
+    What a run costs besides its images is a difference of noisy figures: of one round alone it is off by half.
     """
     references = together([each for one in machine.rounds for each in one.references])
     found = measuring.parameters(

@@ -40,7 +40,7 @@ class Maps(NamedTuple):
 class FeatureTeacher:
     """Turns uint8 [N, 3, 192, 192] into Maps, on the pixels' device.
 
-    ending: its last blocks, from the last halving on, in torch; others may take their place.
+    ending: its last blocks, behind the last that halves the side, in torch; others may take their place.
 
     Raises: TrainingError where its packages are not installed.
     """
@@ -92,7 +92,7 @@ def _network() -> Any:
 
 
 class _Beginning(nn.Module):
-    """All blocks up to the first behind the last halving: float32 [N, 3, H, W] in [-1, 1] to two outputs.
+    """All blocks up to the last that halves the side: float32 [N, 3, H, W] in [-1, 1] to two outputs.
 
     count: of its blocks.
     """
@@ -105,7 +105,7 @@ class _Beginning(nn.Module):
         self.blocks = nn.ModuleList(network._blocks[: self.count])  # noqa: SLF001
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The maps before the last halving, and those behind the block that halves."""
+        """The maps before the last halving, and those behind it."""
         maps = self.activation(self.norm(self.stem(images)))
         for block in self.blocks[:-1]:
             maps = block(maps)
