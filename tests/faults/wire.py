@@ -1,5 +1,6 @@
 """HTTP by hand, and what /proc says of a server: what a well-behaved client does not do, and what it costs."""
 
+import itertools
 import json
 import os
 import socket
@@ -150,6 +151,17 @@ def ask(server: Server, request: bytes) -> Answer:
     with server.connect() as connection:
         threading.Thread(target=_send, args=(connection, request), daemon=True).start()
         return Reader(connection).answer()
+
+
+_marks = itertools.count()
+
+
+def lines_so_far(server: Server) -> int:
+    """How many lines the log has, once those about all earlier requests are in it: access lines come a moment later."""
+    mark = b"a-mark-%d" % next(_marks)
+    ask(server, post(b"", b"X-Request-Id: " + mark))
+    server.wait_for(rf"\b{mark.decode()}\b")
+    return len(server.lines)
 
 
 def metric(server: Server, name: str) -> float:
