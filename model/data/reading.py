@@ -4,13 +4,13 @@ Either way the same pictures are left out, and the others have the same order an
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from model.data.ahead import in_order
 from model.data.catalog import Rows
 from model.data.dataset import ImageSet, PreprocessConfig, allocate, fingerprint, picture_digest, read_pixels
 from model.data.layout import Split
@@ -89,23 +89,14 @@ class Reader:
 
     def _readable(self, rows: Rows, pool: ThreadPoolExecutor) -> Iterator[tuple[Path, int, Pixels]]:
         """In order; the others are noted."""
-        for (path, label), outcome in zip(rows, self._in_order(rows, pool), strict=True):
+        pictures = in_order(pool, self._read, (path for path, _ in rows), _AHEAD)
+        for (path, label), outcome in zip(rows, pictures, strict=True):
             self._done += 1
             self._progress(self._done, self._total)
             if isinstance(outcome, DataError):
                 self.skipped.append((path, str(outcome)))
             else:
                 yield path, label, outcome
-
-    def _in_order(self, rows: Rows, pool: ThreadPoolExecutor) -> Iterator[Pixels | DataError]:
-        """Every file's picture, of which a bounded number is decoded ahead."""
-        waiting: deque[Future[Pixels | DataError]] = deque()
-        for path, _ in rows:
-            waiting.append(pool.submit(self._read, path))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
     def _read(self, path: Path) -> Pixels | DataError:
         try:

@@ -4,7 +4,9 @@ Large pictures enter as several squares cut at random, so that as much of their 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from model.data.ahead import in_order
 from model.data.catalog import catalog
 from model.data.layout import Split
-from model.data.pillow_warnings import collected_warnings
+from model.data.machine import decoding_threads
+from model.data.pillow_warnings import ImageWarnings, collected_warnings
 from model.data.scan import FORMATS, scan, shown
 from model.errors import DataError
 
 _LARGE = 3.0  # sides of the bank's squares in the shorter side of a picture that is cut
 _MOST_CUTS = 32
+_AHEAD = 4  # pictures, of up to 80 MB each
 
 Square = NDArray[np.uint8]
 
@@ -70,18 +75,17 @@ def read_bank(
         if split not in found.rows:
             raise DataError(f"{shown(data)} has no {split}/ with class folders; expected it.")
         rows = [*found.rows[split], *((path, -1) for folder in others for path in _pictures_below(folder))]
-        for done, (path, index) in enumerate(rows, start=1):
-            progress(done, len(rows))
-            try:
-                with warnings.reading(path):
-                    image = _opened(path)
-            except DataError as error:
-                found.skipped.append((path, str(error)))
-                continue
-            for square, aspect in _squares(image, side, rng, cut=index < 0):
-                squares.append(square)
-                indices.append(index)
-                aspects.append(aspect)
+        with ThreadPoolExecutor(decoding_threads()) as pool:
+            images = in_order(pool, partial(_opened, warnings), (path for path, _ in rows), _AHEAD)
+            for done, ((path, index), image) in enumerate(zip(rows, images, strict=True), start=1):
+                progress(done, len(rows))
+                if isinstance(image, DataError):
+                    found.skipped.append((path, str(image)))
+                    continue
+                for square, aspect in _squares(image, side, rng, cut=index < 0):
+                    squares.append(square)
+                    indices.append(index)
+                    aspects.append(aspect)
     for line in (*(f"skipped: {reason}" for _, reason in found.skipped), *found.notes, *warnings.lines()):
         on_note(line)
     if not squares:
@@ -96,13 +100,13 @@ def _pictures_below(folder: Path) -> list[Path]:
     return [file.path for file in scan(folder).images if not file.is_link]
 
 
-def _opened(path: Path) -> Image.Image:
-    """A file as RGBA. Raises DataError where it is no readable picture."""
+def _opened(warnings: ImageWarnings, path: Path) -> Image.Image | DataError:
+    """A file as RGBA; what is wrong with it where it is no readable picture."""
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        with warnings.reading(path), Image.open(path, formats=FORMATS) as opened:
             return opened.convert("RGBA")
-    except Exception as error:  # broken files raise almost anything inside a decoder
-        raise DataError(f"{shown(path)} is not a readable picture: {shown(str(error))}") from error
+    except Exception as error:  # noqa: BLE001 -- broken files raise almost anything inside a decoder
+        return DataError(f"{shown(path)} is not a readable picture: {shown(str(error))}")
 
 
 def _squares(image: Image.Image, side: int, rng: np.random.Generator, *, cut: bool) -> Iterator[tuple[Square, float]]:
@@ -114,8 +118,10 @@ def _squares(image: Image.Image, side: int, rng: np.random.Generator, *, cut: bo
         yield np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)), image.width / image.height
         return
     count = min(_MOST_CUTS, round((image.width / side) * (image.height / side)))
+    premultiplied = image.convert("RGBa")  # as Pillow resizes it: once, and not the whole of it for each square
     for _ in range(count):
         extent = side * (shorter / side) ** rng.random()
         left, top = rng.random() * (image.width - extent), rng.random() * (image.height - extent)
         box = (left, top, left + extent, top + extent)
-        yield np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box)), 1.0
+        square = premultiplied.resize((side, side), Image.Resampling.BILINEAR, box)
+        yield np.asarray(square.convert("RGBA")), 1.0
