@@ -1,8 +1,9 @@
 #!/bin/sh
 # Make this bundle again: collect pictures, write lessons, train, export, measure. Takes the folder of the photographs, as the
 # public repository alexeygrigorev/clothing-dataset-small on GitHub has them (train/ and validation/ or val/, a folder a class).
-# On Debian or Ubuntu with apt-get; needs scripts/install cpu,train,export,distillation. 10 GB of disk, hours on two cores.
-# Killed and started again, it goes on where it was. COUNT (of lessons), LEVEL and COOL (steps) make it shorter, and its model worse.
+# On Debian or Ubuntu with apt-get; needs scripts/install cpu,train,export,distillation. 15 GB of disk, hours on two cores.
+# Killed and started again, it goes on where it was. COUNT (of lessons), LEVEL and COOL (steps), and the same with TUNED_ before,
+# make it shorter, and its model worse.
 set -eu
 cd "$(dirname "$0")/../.."
 bundle=bundles/clothes
@@ -33,15 +34,25 @@ if [ ! -d "$work/others" ]; then
     mv "$work/unpacked" "$work/others"
 fi
 
-$mixer lessons "$work/clothing-dataset-small" "$work/lessons" --labels "$bundle/labels.txt" --others "$work/others" --count "${COUNT:-122880}"
-level=${LEVEL:-1400}
-distil() {
-    $mixer distil "$work/lessons" "$work/clothing-dataset-small" --out checkpoints/clothes --name clothes --license Apache-2.0 \
-        --pictures examples --fit crop "$@"
+# twice: taught by the teacher as ImageNet left it, then, from there, by the teacher with its last blocks trained on the labels
+taught() { # taught FOLDER OF LESSONS, CHECKPOINT, STEPS AT THE FULL RATE, STEPS IN WHICH IT FALLS, --init for the first of them
+    lessons=$1 out=$2 level=$3 cool=$4
+    shift 4
+    distil() {
+        $mixer distil "$lessons" "$work/clothing-dataset-small" --out "$out" --name clothes --license Apache-2.0 \
+            --pictures examples --fit crop "$@"
+    }
+    [ -f "$out/level" ] || distil --steps "$level" --cool-steps 0 "$@" # all that the teacher sees
+    touch "$out/level"
+    distil --steps $((level + cool)) --cool-steps "$cool" --logits-weight 0.7 --labels-weight 0.2 --maps-weight 0.7
 }
-[ -f "$work/level" ] || distil --steps "$level" --cool-steps 0 # all that the teacher sees
-touch "$work/level"
-distil --steps $((level + ${COOL:-600})) --cool-steps "${COOL:-600}" --logits-weight 0.7 --labels-weight 0.2 --maps-weight 0.7
+collect() {
+    $mixer lessons "$work/clothing-dataset-small" --labels "$bundle/labels.txt" --others "$work/others" "$@"
+}
+collect "$work/lessons" --count "${COUNT:-122880}"
+taught "$work/lessons" checkpoints/clothes-first "${LEVEL:-1018}" "${COOL:-402}"
+collect "$work/tuned" --fine-tune 8 --count "${TUNED_COUNT:-61440}"
+taught "$work/tuned" checkpoints/clothes "${TUNED_LEVEL:-500}" "${TUNED_COOL:-500}" --init checkpoints/clothes-first
 $mixer export checkpoints/clothes "$bundle" --data "$work/clothing-dataset-small"
 cp checkpoints/clothes/metrics.jsonl checkpoints/clothes/curves.png "$bundle/"
 rm -rf "$bundle/checkpoint"

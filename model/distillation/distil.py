@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from model.evaluation.confidence import fit_calibration
 from model.evaluation.curves import draw_curves
 from model.evaluation.evaluate import Evaluation, all_logits, evaluate_logits
 from model.network import checkpoint, checkpoint_folder
+from model.network.mixer import MlpMixer
 from model.preprocess import Pixels, patchify
 from model.spec import Fit, Interpolation, ModelSpec, Source
 from model.training.pace import Pace
@@ -61,6 +62,7 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     if dataset.is_held_out:  # its val/ has no class folders
         raise no_val
     pictures = _pictures(options.pictures, preprocess_config)
+    beginning = None if options.init is None else _beginning(options.init, config, labels)
     codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
     if not (options.lessons / HEAD).exists():
         fit_head(lessons, len(labels)).write(options.lessons)
@@ -73,6 +75,8 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     if state.exists():
         learner.read(state)
         callbacks.on_note(f"going on after step {learner.step} of {options.steps}")
+    elif beginning is not None:
+        learner.begin_with(beginning)
     callbacks.on_note(f"{len(lessons)} lessons, {len(dataset.judged[1])} pictures to judge by, on {device}")
     try:
         _Run(options, learner, dataset, callbacks).go_on()
@@ -178,7 +182,7 @@ def _finished(
         interpolation=_INTERPOLATION,
     )
     training = {
-        "options": options.model_dump(mode="json", exclude={"lessons", "data", "out"}),
+        "options": options.model_dump(mode="json", exclude={"lessons", "data", "out", "init"}),
         "steps": learner.step,
         "judged_on": f"{len(images)} {split} pictures",
         "evaluation": asdict(evaluation),
@@ -197,6 +201,17 @@ def _pictures(folder: Path | None, preprocess_config: PreprocessConfig) -> Pixel
         raise TrainingError(f"{folder} has no picture; expected some for the checkpoint to carry along.")
     with silenced():
         return np.stack([read_pixels(file.path, preprocess_config) for file in files])
+
+
+def _beginning(folder: Path, config: MixerConfig, labels: Sequence[str]) -> MlpMixer:
+    """The network of a checkpoint folder. Raises TrainingError where it is none for these sizes and labels."""
+    loaded = checkpoint.load(folder)
+    if loaded.spec.labels != tuple(labels):
+        there = ", ".join(loaded.spec.labels or ())
+        raise TrainingError(f"--init {folder} has the labels {there}; the lessons have {', '.join(labels)}.")
+    if loaded.model.config != config:
+        raise TrainingError(f"--init {folder} is {loaded.model.config}; expected {config}, as the options say.")
+    return loaded.model
 
 
 def _config(options: DistilOptions, num_classes: int) -> MixerConfig:

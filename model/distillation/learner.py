@@ -72,6 +72,11 @@ class Learner:
         """The averaged network."""
         return cast(Pupil, self.average.module).network
 
+    def begin_with(self, network: MlpMixer) -> None:
+        """Take on another network's weights before the first step, its average's too."""
+        for pupil in (self.pupil, cast(Pupil, self.average.module)):
+            pupil.network.load_state_dict(network.state_dict())
+
     def take_step(self) -> None:
         """Learn one batch."""
         rate, options = self.rate(self.step), self.options

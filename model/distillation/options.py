@@ -42,6 +42,10 @@ class DistilOptions(BaseModel):
     lessons: Positional[Path] = Field(description="Folder that mixer lessons has filled.")
     data: Positional[Path] = Field(description="Folder of class folders with val/, whose labels the lessons have.")
     out: Path = Field(description="Checkpoint folder to write.")
+    init: Path | None = Field(
+        default=None,
+        description="Checkpoint folder whose network the pupil begins with, of the same sizes and labels; else random.",
+    )
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
     license: str = Field(default="unknown", description="License of the weights.")
     fit: FitMode = Field(default="stretch", description="How a picture becomes a square when it is judged and served.")

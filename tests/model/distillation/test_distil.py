@@ -19,7 +19,7 @@ from model.evaluation.curves import CURVES
 from model.network import checkpoint
 from model.network.mixer import MlpMixer
 from model.weights.config import MixerConfig
-from tests.model.distillation.conftest import write_pictures
+from tests.model.distillation.conftest import LABELS, write_pictures
 
 CONFIG = MixerConfig(32, 8, 24, 4, 16, 48, num_classes=2, gelu="tanh")
 
@@ -98,6 +98,31 @@ def test_a_stopped_run_goes_on_to_the_same_end(lessons_folder: Path, data: Path,
     distil(options(lessons_folder, data, parts), DistilCallbacks())
     states = [torch.load(folder / STATE, weights_only=True) for folder in (whole, parts)]
     assert all(torch.equal(states[0]["average"][name], states[1]["average"][name]) for name in states[0]["average"])
+
+
+def test_a_pupil_begins_with_the_network_of_a_checkpoint(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Whose weights are all there before its first step, which is so small that none of them moves."""
+    first = distil(options(lessons_folder, data, tmp_path / "first"), DistilCallbacks())
+    still = {"steps": 1, "cool_steps": 0, "learning_rate": 1e-12, "rate_of_others": 1e-12, "weight_decay": 0.0}
+    then = distil(options(lessons_folder, data, tmp_path / "then", init=tmp_path / "first", **still), DistilCallbacks())
+    for name, weight in first.model.state_dict().items():
+        torch.testing.assert_close(then.model.state_dict()[name], weight, rtol=1e-5, atol=1e-7)
+    assert "init" not in then.training["options"]
+
+
+def test_a_checkpoint_of_other_sizes_or_labels_is_none_to_begin_with(
+    lessons_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    distil(options(lessons_folder, data, tmp_path / "first", steps=2), DistilCallbacks())
+    with pytest.raises(TrainingError, match=r"--init \S+first is .*hidden_dim=24.*expected .*hidden_dim=32"):
+        distil(
+            options(lessons_folder, data, tmp_path / "then", init=tmp_path / "first", hidden_dim=32), DistilCallbacks()
+        )
+    described = tmp_path / "first" / "config.json"
+    described.write_text(described.read_text().replace(f'"{LABELS[0]}"', '"indigo"'))
+    with pytest.raises(TrainingError, match=r"--init \S+first has the labels .*indigo.*; the lessons have "):
+        distil(options(lessons_folder, data, tmp_path / "then", init=tmp_path / "first"), DistilCallbacks())
+    assert not (tmp_path / "then").exists()
 
 
 def test_a_state_of_another_network_is_named(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
