@@ -35,7 +35,7 @@ if [ ! -d "$work/others" ]; then
 fi
 
 # twice: taught by the teacher as ImageNet left it, then, from there, by the teacher with its last blocks trained on the labels
-taught() { # taught FOLDER OF LESSONS, CHECKPOINT, STEPS AT THE FULL RATE, STEPS IN WHICH IT FALLS, --init for the first of them
+taught() { # taught FOLDER OF LESSONS, CHECKPOINT, STEPS AT THE FULL RATE, STEPS IN WHICH IT FALLS, more flags
     lessons=$1 out=$2 level=$3 cool=$4
     shift 4
     distil() {
@@ -44,7 +44,7 @@ taught() { # taught FOLDER OF LESSONS, CHECKPOINT, STEPS AT THE FULL RATE, STEPS
     }
     [ -f "$out/level" ] || distil --steps "$level" --cool-steps 0 "$@" # all that the teacher sees
     touch "$out/level"
-    distil --steps $((level + cool)) --cool-steps "$cool" --logits-weight 0.7 --labels-weight 0.2 --maps-weight 0.7
+    distil --steps $((level + cool)) --cool-steps "$cool" --logits-weight 0.7 --labels-weight 0.2 --maps-weight 0.7 "$@"
 }
 collect() {
     $mixer lessons "$work/clothing-dataset-small" --labels "$bundle/labels.txt" --others "$work/others" "$@"
@@ -52,8 +52,10 @@ collect() {
 collect "$work/lessons" --count "${COUNT:-122880}"
 taught "$work/lessons" checkpoints/clothes-first "${LEVEL:-1018}" "${COOL:-402}"
 collect "$work/tuned" --fine-tune 8 --count "${TUNED_COUNT:-61440}"
-taught "$work/tuned" checkpoints/clothes "${TUNED_LEVEL:-500}" "${TUNED_COOL:-500}" --init checkpoints/clothes-first
+taught "$work/tuned" checkpoints/clothes "${TUNED_LEVEL:-500}" "${TUNED_COOL:-400}" \
+    --init checkpoints/clothes-first --init-share 0.75
 $mixer export checkpoints/clothes "$bundle" --data "$work/clothing-dataset-small"
+for kind in metrics.jsonl curves.png; do cp "checkpoints/clothes-first/$kind" "$bundle/${kind%.*}-first.${kind##*.}"; done
 cp checkpoints/clothes/metrics.jsonl checkpoints/clothes/curves.png "$bundle/"
 rm -rf "$bundle/checkpoint"
 mkdir "$bundle/checkpoint"

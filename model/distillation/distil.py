@@ -63,6 +63,8 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
         raise no_val
     pictures = _pictures(options.pictures, preprocess_config)
     beginning = None if options.init is None else _beginning(options.init, config, labels)
+    if options.init_share and beginning is None:
+        raise TrainingError(f"--init-share is {options.init_share}; expected --init beside it, whose share that is.")
     codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
     if not (options.lessons / HEAD).exists():
         fit_head(lessons, len(labels)).write(options.lessons)
@@ -85,7 +87,16 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
         raise TrainingError(
             f"{options.out} cannot hold the run: {checkpoint_folder.write_failure(error, options.out)}"
         ) from error
+    if beginning is not None:
+        _blend(learner.network, beginning, options.init_share)
     return _finished(options, learner, dataset, pictures)
+
+
+def _blend(network: MlpMixer, beginning: MlpMixer, share: float) -> None:
+    """Move every weight of the network by that share of the way to where it began."""
+    with torch.no_grad():
+        for weight, first in zip(network.parameters(), beginning.parameters(), strict=True):
+            weight.lerp_(first.to(weight.device), share)
 
 
 def _draw(out: Path) -> None:

@@ -46,6 +46,13 @@ class DistilOptions(BaseModel):
         default=None,
         description="Checkpoint folder whose network the pupil begins with, of the same sizes and labels; else random.",
     )
+    init_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of --init's weights in those of the result; the others are what was learned. A mean of both "
+        "may do better than either (arXiv 2109.01903).",
+    )
     name: str | None = Field(default=None, description="Name of the classifier. Default: the folder's.")
     license: str = Field(default="unknown", description="License of the weights.")
     fit: FitMode = Field(default="stretch", description="How a picture becomes a square when it is judged and served.")

@@ -110,6 +110,21 @@ def test_a_pupil_begins_with_the_network_of_a_checkpoint(lessons_folder: Path, d
     assert "init" not in then.training["options"]
 
 
+def test_a_share_of_the_first_network_is_in_the_result_and_not_in_the_run(
+    lessons_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    first = distil(options(lessons_folder, data, tmp_path / "first", steps=6), DistilCallbacks()).model
+    more = {"init": tmp_path / "first", "steps": 6}
+    alone = distil(options(lessons_folder, data, tmp_path / "alone", **more), DistilCallbacks()).model
+    both = distil(options(lessons_folder, data, tmp_path / "both", init_share=0.25, **more), DistilCallbacks()).model
+    again = distil(options(lessons_folder, data, tmp_path / "both", init_share=0.25, **more), DistilCallbacks()).model
+    weights = zip(*(dict(model.named_parameters()).values() for model in (first, alone, both, again)), strict=True)
+    for before, learned, blended, once_more in weights:
+        torch.testing.assert_close(blended, 0.25 * before + 0.75 * learned)
+        assert torch.equal(blended, once_more)  # the saved state was not blended
+    assert not torch.allclose(first.head.weight, alone.head.weight)
+
+
 def test_a_checkpoint_of_other_sizes_or_labels_is_none_to_begin_with(
     lessons_folder: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -180,6 +195,7 @@ def test_without_validation_pictures_nothing_is_learned(lessons_folder: Path, da
     ("wrong", "words"),
     [
         ({"batch_size": 257}, "--batch-size is 257; expected at most 256, the lessons."),
+        ({"init_share": 0.5}, "--init-share is 0.5; expected --init beside it, whose share that is."),
         ({"pictures": "nowhere"}, "nowhere has no picture; expected some for the checkpoint to carry along."),
     ],
 )
