@@ -3,13 +3,15 @@
     python -m benchmarks.bubble [--bundle BUNDLE] [--side PIXELS] [--connections 32] [--rounds 6] [--seconds 2]
 
 Services side by side, asked in turns with wrk: as it is; with runs of half the size and of a quarter; with decoding
-apart from the runs; with an instance more than CPUs. Prints the medians of their turns: images/s as a ratio to the
-first service of the round, pictures in a run, and the share of the time in which CPUs idled. wrk is on the same CPUs,
-so that what it takes is no idling. Two services are as they come: what tells them apart is noise.
+apart from the runs; with an instance more than CPUs; with two in each worker. Prints the medians of their turns:
+images/s as a ratio to the first service of the round, pictures in a run, and the share of the time in which CPUs
+idled. wrk is on the same CPUs, so that what it takes is no idling. Two services are as they come: what tells them
+apart is noise.
 """
 
 import argparse
 import io
+import os
 import re
 import shutil
 import sys
@@ -95,7 +97,7 @@ def _sizes(ports: Mapping[str, int]) -> Mapping[str, int]:
     if not ports:
         return {}
     most = int(httpx.get(f"http://127.0.0.1:{next(iter(ports.values()))}/model").json()["limits"]["max_batch_size"])
-    return {"half": max(1, most // 2), "quarter": max(1, most // 4), "more": len(_cpu_times()) + 1}
+    return {"half": max(1, most // 2), "quarter": max(1, most // 4), "more": len(os.sched_getaffinity(0)) + 1}
 
 
 def _compare(asked: argparse.Namespace, ports: Mapping[str, int], folder: Path) -> None:

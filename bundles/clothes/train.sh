@@ -51,14 +51,14 @@ collect() {
 }
 collect "$work/lessons" --count "${COUNT:-122880}"
 taught "$work/lessons" checkpoints/clothes-first "${LEVEL:-1018}" "${COOL:-402}"
-collect "$work/tuned" --fine-tune 8 --count "${TUNED_COUNT:-61440}"
-taught "$work/tuned" checkpoints/clothes "${TUNED_LEVEL:-500}" "${TUNED_COOL:-400}" \
+collect "$work/tuned" --seed 1 --fine-tune 8 --count "${TUNED_COUNT:-61440}"
+taught "$work/tuned" checkpoints/clothes-second "${TUNED_LEVEL:-500}" "${TUNED_COOL:-400}" \
     --init checkpoints/clothes-first --init-share 0.75
-$mixer export checkpoints/clothes "$bundle" --data "$work/clothing-dataset-small"
+$mixer export checkpoints/clothes-second "$bundle" --data "$work/clothing-dataset-small"
 for kind in metrics.jsonl curves.png; do cp "checkpoints/clothes-first/$kind" "$bundle/${kind%.*}-first.${kind##*.}"; done
-cp checkpoints/clothes/metrics.jsonl checkpoints/clothes/curves.png "$bundle/"
+cp checkpoints/clothes-second/metrics.jsonl checkpoints/clothes-second/curves.png "$bundle/"
 rm -rf "$bundle/checkpoint"
 mkdir "$bundle/checkpoint"
-cp -r checkpoints/clothes/model.safetensors checkpoints/clothes/config.json checkpoints/clothes/pictures "$bundle/checkpoint/"
+cp -r checkpoints/clothes-second/model.safetensors checkpoints/clothes-second/config.json checkpoints/clothes-second/pictures "$bundle/checkpoint/"
 chmod 644 "$bundle/checkpoint/model.safetensors"
 $mixer card "$bundle" "$work/clothing-dataset-small"

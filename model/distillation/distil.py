@@ -54,6 +54,7 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     expect_outside(options.out, options.data)
     labels = read_labels(options.lessons / LABELS)
     config = _config(options, len(labels))
+    beginning = _beginning(options, config, labels)
     preprocess_config = PreprocessConfig(config.image_size, config.channels, Fit(mode=options.fit), _INTERPOLATION)
     no_val = TrainingError(f"{options.data} has no val/; expected it, as the lessons show all other pictures.")
     if options.data.is_dir() and "val" not in find_splits(options.data):  # known before pictures are read
@@ -62,9 +63,6 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
     if dataset.is_held_out:  # its val/ has no class folders
         raise no_val
     pictures = _pictures(options.pictures, preprocess_config)
-    beginning = None if options.init is None else _beginning(options.init, config, labels)
-    if options.init_share and beginning is None:
-        raise TrainingError(f"--init-share is {options.init_share}; expected --init beside it, whose share that is.")
     codes, lessons = read_codes(options.lessons), read_lessons(options.lessons)
     if not (options.lessons / HEAD).exists():
         fit_head(lessons, len(labels)).write(options.lessons)
@@ -73,12 +71,12 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
         raise TrainingError(f"--batch-size is {options.batch_size}; expected at most {len(lessons)}, the lessons.")
     learner = Learner(options, config, lessons, codes, Head.read(options.lessons), device)
     options.out.mkdir(parents=True, exist_ok=True)
+    if beginning is not None:
+        learner.begin_with(beginning)
     state = options.out / STATE
     if state.exists():
         learner.read(state)
         callbacks.on_note(f"going on after step {learner.step} of {options.steps}")
-    elif beginning is not None:
-        learner.begin_with(beginning)
     callbacks.on_note(f"{len(lessons)} lessons, {len(dataset.judged[1])} pictures to judge by, on {device}")
     try:
         _Run(options, learner, dataset, callbacks).go_on()
@@ -89,7 +87,7 @@ def distil(options: DistilOptions, callbacks: DistilCallbacks) -> checkpoint.Che
         ) from error
     if beginning is not None:
         _blend(learner.network, beginning, options.init_share)
-    return _finished(options, learner, dataset, pictures)
+    return _finished(options, learner, dataset, pictures, callbacks.on_note)
 
 
 def _blend(network: MlpMixer, beginning: MlpMixer, share: float) -> None:
@@ -171,13 +169,15 @@ def _judged(learner: Learner, images: ImageSet) -> tuple[Evaluation, "np.ndarray
 
 
 def _finished(
-    options: DistilOptions, learner: Learner, dataset: Dataset, pictures: Pixels | None
+    options: DistilOptions, learner: Learner, dataset: Dataset, pictures: Pixels | None, on_note: Callable[[str], None]
 ) -> checkpoint.Checkpoint:
     """Write the averaged network with its spec, and tell how it did."""
     split, images = dataset.judged
     _, logits = _judged(learner, images)
     calibration = fit_calibration(logits, images.labels, f"{options.data.name}, {split}")
     evaluation = evaluate_logits(logits, images.labels, calibration.temperature)
+    parts = f", {options.init_share:.0%} of --init's weights in it" if options.init_share else ""
+    on_note(f"the result{parts}: top-1 {evaluation.top1:.1%}, calibrated loss {evaluation.loss:.4f}")
     network = learner.network.cpu().eval()
     config = network.config
     spec = ModelSpec(
@@ -214,14 +214,23 @@ def _pictures(folder: Path | None, preprocess_config: PreprocessConfig) -> Pixel
         return np.stack([read_pixels(file.path, preprocess_config) for file in files])
 
 
-def _beginning(folder: Path, config: MixerConfig, labels: Sequence[str]) -> MlpMixer:
-    """The network of a checkpoint folder. Raises TrainingError where it is none for these sizes and labels."""
+def _beginning(options: DistilOptions, config: MixerConfig, labels: Sequence[str]) -> MlpMixer | None:
+    """The network of --init. Raises TrainingError where it is none for these sizes and labels."""
+    folder = options.init
+    if folder is None:
+        if options.init_share:
+            share = options.init_share
+            raise TrainingError(f"--init-share is {share}; expected --init beside it, whose share that is.")
+        return None
+    if folder.resolve() == options.out.resolve():
+        raise TrainingError(f"--init is {folder}, which is --out; expected another folder, as a run writes to --out.")
     loaded = checkpoint.load(folder)
-    if loaded.spec.labels != tuple(labels):
-        there = ", ".join(loaded.spec.labels or ())
-        raise TrainingError(f"--init {folder} has the labels {there}; the lessons have {', '.join(labels)}.")
-    if loaded.model.config != config:
-        raise TrainingError(f"--init {folder} is {loaded.model.config}; expected {config}, as the options say.")
+    if (there := loaded.spec.labels or ()) != tuple(labels):
+        known = ", ".join(there) or "no labels"
+        raise TrainingError(f"--init {folder} knows {known}; expected {', '.join(labels)}, as the lessons have them.")
+    found, wanted = asdict(loaded.model.config), asdict(config)
+    if other := [f"{name} {found[name]}, not {wanted[name]}" for name in wanted if found[name] != wanted[name]]:
+        raise TrainingError(f"--init {folder} has {'; '.join(other)}; expected a network as the options have it.")
     return loaded.model
 
 

@@ -64,7 +64,7 @@ class Learner:
             options.logits_weight, options.labels_weight, options.unlabelled_weight,
         )  # fmt: skip
         self._summed = torch.zeros(len(_PARTS), device=device)
-        self.step = 0
+        self.step, self._began = 0, "at random"
         self._order, self._order_of = torch.empty(0, dtype=torch.int64), -1
 
     @property
@@ -74,6 +74,9 @@ class Learner:
 
     def begin_with(self, network: MlpMixer) -> None:
         """Take on another network's weights before the first step, its average's too."""
+        self._began = (
+            f"with weights of sum {sum(float(each.detach().double().sum()) for each in network.parameters()):.6f}"
+        )
         for pupil in (self.pupil, cast(Pupil, self.average.module)):
             pupil.network.load_state_dict(network.state_dict())
 
@@ -177,10 +180,10 @@ class Learner:
 
     def _expect_same_run(self, path: Path, identity: Mapping[str, Any]) -> None:
         for name, now in self._identity.items():
-            if identity.get(name) != now:
+            if (there := identity.get(name, now)) != now:  # earlier states do not know all of it
                 said = f"--{name.replace('_', '-')}" if name in type(self.options).model_fields else f"the {name}"
                 raise TrainingError(
-                    f"{path} is of a run in which {said} was {identity.get(name)}; expected the same, not {now}. "
+                    f"{path} is of a run in which {said} was {there}; expected the same, not {now}. "
                     "Another --out begins anew."
                 )
 
@@ -188,7 +191,8 @@ class Learner:
     def _identity(self) -> dict[str, Any]:
         """What a run that goes on must have as it was: all but its length, rates, weights and log."""
         options = self.options.model_dump(mode="json", include=set(_OF_A_RUN))
-        return {"codes": float(self._codes[0].deviations.double().sum()), **options}
+        codes, late_codes = (float(one.deviations.double().sum()) for one in self._codes)
+        return {"codes": codes, "late codes": late_codes, "beginning": self._began, **options}
 
     def _move(self, averages: Any, parameters: Any, count: Tensor | int) -> None:
         done = int(count)

@@ -49,16 +49,23 @@ def why(visitor: Visitor) -> None:
     visitor.page.get_by_role("button", name="Why?").click()
 
 
-def asks_until_it_is_explained(visitor: Visitor) -> None:
-    """Again for as long as the one place is taken, as it may be by what a page that is closed had asked for."""
+def asks_until_it_is_explained(visitor: Visitor) -> int:
+    """Again for as long as the one place is taken, as it may be by what a page that is closed had asked for.
+
+    How often that was.
+    """
+    clicks = 0
 
     def is_explained() -> bool:
+        nonlocal clicks
+        clicks += 1
         with visitor.page.expect_response("**/explain?*") as answered:
             why(visitor)
         return answered.value.status not in (429, 503)
 
     until(is_explained)
     visitor.sees("canvas.heat")
+    return clicks
 
 
 def expect_over_its_middle(visitor: Visitor) -> None:
@@ -186,8 +193,9 @@ def test_below_a_prefix_with_a_key_and_for_the_model_that_is_chosen_it_is_explai
     visitor.sees("#chooser")
     visitor.at("#model").select_option("fashion-mnist")
     visitor.chooses(clothes[0])
-    asks_until_it_is_explained(visitor)
+    clicks = asks_until_it_is_explained(visitor)
     asked = [url for url in visitor.requested if "/explain?" in url]
+    assert len(asked) == clicks
     assert all(url.startswith(f"{locked_site.origin}/mixer/explain?") for url in asked)
     assert all("model=fashion-mnist" in url for url in asked)
 

@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from model.distillation import bank as bank_module
 from model.distillation.bank import Bank, read_bank
 from model.errors import DataError
 
@@ -58,3 +60,16 @@ def test_the_order_of_labels_may_be_given(data: Path) -> None:
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         read_bank(tmp_path, [], 16)
+
+
+def test_squares_of_a_half_transparent_picture_are_what_pillow_resizes_from_the_whole_of_it() -> None:
+    """Premultiplied: what cannot be seen does not shine through."""
+    noise = np.random.default_rng(0).integers(0, 256, (120, 150, 4), dtype=np.uint8)
+    image, drawn = Image.fromarray(noise, "RGBA"), np.random.default_rng(1)
+    squares = [square for square, _ in bank_module._squares(image, 16, np.random.default_rng(1), cut=True)]
+    assert len(squares) == 32
+    for square in squares:
+        extent = 16 * (120 / 16) ** drawn.random()
+        left, top = drawn.random() * (150 - extent), drawn.random() * (120 - extent)
+        box = (left, top, left + extent, top + extent)
+        np.testing.assert_array_equal(square, image.resize((16, 16), Image.Resampling.BILINEAR, box))

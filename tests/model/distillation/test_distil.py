@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from model.distillation.distil import LOG, STATE, DistilCallbacks, distil
+from model.distillation.lessons import CODES
 from model.distillation.options import DistilOptions
 from model.distillation.pupil import Pupil, at_tokens, make_local, targets_of
 from model.errors import TrainingError, TrainingStopped
@@ -116,7 +118,10 @@ def test_a_share_of_the_first_network_is_in_the_result_and_not_in_the_run(
     first = distil(options(lessons_folder, data, tmp_path / "first", steps=6), DistilCallbacks()).model
     more = {"init": tmp_path / "first", "steps": 6}
     alone = distil(options(lessons_folder, data, tmp_path / "alone", **more), DistilCallbacks()).model
-    both = distil(options(lessons_folder, data, tmp_path / "both", init_share=0.25, **more), DistilCallbacks()).model
+    told: list[str] = []
+    callbacks = DistilCallbacks(on_note=told.append)
+    both = distil(options(lessons_folder, data, tmp_path / "both", init_share=0.25, **more), callbacks).model
+    assert re.match(r"the result, 25% of --init's weights in it: top-1 [\d.]+%, calibrated loss [\d.]+$", told[-1])
     again = distil(options(lessons_folder, data, tmp_path / "both", init_share=0.25, **more), DistilCallbacks()).model
     weights = zip(*(dict(model.named_parameters()).values() for model in (first, alone, both, again)), strict=True)
     for before, learned, blended, once_more in weights:
@@ -129,15 +134,44 @@ def test_a_checkpoint_of_other_sizes_or_labels_is_none_to_begin_with(
     lessons_folder: Path, data: Path, tmp_path: Path
 ) -> None:
     distil(options(lessons_folder, data, tmp_path / "first", steps=2), DistilCallbacks())
-    with pytest.raises(TrainingError, match=r"--init \S+first is .*hidden_dim=24.*expected .*hidden_dim=32"):
+    with pytest.raises(
+        TrainingError, match=r"--init \S+first has hidden_dim 24, not 32; expected a network as the options"
+    ):
         distil(
             options(lessons_folder, data, tmp_path / "then", init=tmp_path / "first", hidden_dim=32), DistilCallbacks()
         )
     described = tmp_path / "first" / "config.json"
     described.write_text(described.read_text().replace(f'"{LABELS[0]}"', '"indigo"'))
-    with pytest.raises(TrainingError, match=r"--init \S+first has the labels .*indigo.*; the lessons have "):
+    with pytest.raises(
+        TrainingError, match=r"--init \S+first knows indigo, light; expected dark, light, as the lessons"
+    ):
         distil(options(lessons_folder, data, tmp_path / "then", init=tmp_path / "first"), DistilCallbacks())
     assert not (tmp_path / "then").exists()
+
+
+def test_a_run_goes_on_from_where_it_began_and_never_from_its_own_result(
+    lessons_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    distil(options(lessons_folder, data, tmp_path / "first", steps=2), DistilCallbacks())
+    more = {"steps": 2, "init": tmp_path / "first"}
+    distil(options(lessons_folder, data, tmp_path / "then", **more), DistilCallbacks())
+    for changed in ({"init": None}, {"init": tmp_path / "then"}, {"init": tmp_path / "first", "seed": 1}):
+        with pytest.raises(TrainingError, match=r"the beginning was with weights|which is --out|--seed was 0"):
+            distil(options(lessons_folder, data, tmp_path / "then", **(more | changed)), DistilCallbacks())
+    with pytest.raises(TrainingError, match=r"the beginning was at random; expected the same, not with weights of sum"):
+        distil(options(lessons_folder, data, tmp_path / "first", init=tmp_path / "then", steps=4), DistilCallbacks())
+
+
+def test_a_run_goes_on_with_lessons_of_the_same_teacher_alone(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
+    """A teacher with other last blocks has the same codes half-way, and others at the end."""
+    shutil.copytree(lessons_folder, tmp_path / "tuned")
+    distil(options(lessons_folder, data, tmp_path / "pupil", steps=2), DistilCallbacks())
+    with np.load(lessons_folder / CODES) as stored:
+        content = {name: stored[name] for name in stored.files}
+    content["late.deviations"] = content["late.deviations"] * 1.01
+    np.savez(tmp_path / "tuned" / CODES, **content)
+    with pytest.raises(TrainingError, match="the late codes was"):
+        distil(options(tmp_path / "tuned", data, tmp_path / "pupil", steps=4), DistilCallbacks())
 
 
 def test_a_state_of_another_network_is_named(lessons_folder: Path, data: Path, tmp_path: Path) -> None:
