@@ -5,9 +5,7 @@ import gc
 import logging
 import os
 import resource
-import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,10 +17,10 @@ from app.errors import StartError
 from app.http import forwarded
 from app.server import rpc_port, tls
 from app.server.connection import Connection
-from app.server.supervisor import STOPPING, Supervisor
+from app.server.supervisor import Supervisor
 from app.server.uvicorn_server import GRACE_S, Server, Service, end_at_once
 from app.settings import ENV_PREFIX, Settings
-from app.system import address, allocator
+from app.system import address, allocator, signals
 from app.system.cpu_limits import share_of_cpus
 from app.system.worker_context import WorkerContext
 from app.telemetry import logs
@@ -121,8 +119,8 @@ def _run(service: Service, listeners: list[socket.socket], settings: Settings, w
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     allocator.give_large_blocks_back()
-    for number in STOPPING:  # uvicorn raises the signal again once it has ended: that is no failure
-        signal.signal(number, lambda *_: sys.exit(0))
+    # uvicorn raises the signal again once it has ended: that is no failure. A worker's supervisor ends what hangs then.
+    signals.exit_when_told(once=worker.parent_pipe is not None)
     try:
         on_ready = partial(_log_ready, service, settings, scheme)
         Server(service, config, admin_config, worker, on_ready, settings.watchdog_s).run(sockets=listeners)

@@ -17,12 +17,11 @@ from typing import NoReturn
 from app.errors import StartError
 from app.server.restarts import OFTEN, End, Restarts, Starts, WorkerFailed, end_of, how_it_ended
 from app.system.shared_memory import SharedMemory
-from app.system.signals import held
+from app.system.signals import STOPPING, held
 from app.system.stalls import Stall
 from app.system.worker_context import WorkerContext
 from app.system.worker_status import DOWN, OVERRUNS, RELOADS_ASKED, RESTARTS, Shares, Totals, WorkerStatus
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WATCHED = {*STOPPING, signal.SIGHUP, signal.SIGCHLD}
 _TICK_S = 0.5  # between looks at the heartbeats
 _PAUSE_S = 1.0  # before a worker that died young is replaced, at first

@@ -5,13 +5,33 @@ Knows nothing of uvicorn, or of what they are for.
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from types import FrameType
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 _SAME_S = 1.0  # an init system signals every process of a service, and their supervisor passes on its own
+
+
+def exit_when_told(*, once: bool) -> None:
+    """From now on, a stop signal raises SystemExit(0) in the main thread; those after it are ignored where `once`.
+
+    One more would be raised wherever the first is being handled, and the exit code be lost. They still come here, as
+    Python takes a signal that comes while its handler becomes SIG_IGN for an error.
+    """
+    told = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        if once and told:
+            return
+        told = True
+        sys.exit(0)
+
+    for number in STOPPING:
+        signal.signal(number, end)
 
 
 @contextmanager
@@ -20,7 +40,7 @@ def first_telling(listener: Callable[[], object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
-    previous = {number: signal.getsignal(number) for number in _STOPPING}
+    previous = {number: signal.getsignal(number) for number in STOPPING}
 
     def handle(number: int, frame: FrameType | None) -> None:
         listener()
@@ -28,7 +48,7 @@ def first_telling(listener: Callable[[], object]) -> Iterator[None]:
         if callable(handler):
             handler(number, frame)
 
-    for number in _STOPPING:
+    for number in STOPPING:
         signal.signal(number, handle)
     try:
         yield
@@ -48,7 +68,7 @@ def put_off(seconds: float, notice: Callable[[], object]) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    previous = {number: signal.getsignal(number) for number in _STOPPING}
+    previous = {number: signal.getsignal(number) for number in STOPPING}
     waiting: list[tuple[asyncio.TimerHandle, int, float]] = []
 
     def pass_on(number: int) -> None:
@@ -66,7 +86,7 @@ def put_off(seconds: float, notice: Callable[[], object]) -> Iterator[None]:
             delayed.cancel()
             pass_on(number)
 
-    for number in _STOPPING:
+    for number in STOPPING:
         signal.signal(number, lambda number, _: loop.call_soon_threadsafe(begin, number, loop.time()))
     try:
         yield

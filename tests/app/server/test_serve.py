@@ -23,9 +23,9 @@ from app.errors import StartError
 from app.main import create_service
 from app.server import serve, uvicorn_server
 from app.server.gate import Gate
-from app.server.supervisor import STOPPING
 from app.server.uvicorn_server import Service
 from app.settings import Settings
+from app.system.signals import STOPPING
 from tests.app.color_bundle import BLUE, GREEN, RED, color_spec, image
 from tests.app.fakes import FakeSession, WatchedMetrics, engine_of, means_of_colors, samples_of
 from tests.app.servers import (

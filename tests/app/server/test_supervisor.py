@@ -21,6 +21,7 @@ _SUPERVISED = """
 import logging, os, signal, sys, threading, time
 from app.telemetry import logs
 from app.server import restarts, supervisor
+from app.system import signals
 from app.errors import BadSettings, StartError
 from app.server.supervisor import Supervisor
 
@@ -39,7 +40,7 @@ def work(worker):
 
 def until_told(worker, code=0):
     told = []
-    for number in supervisor.STOPPING:
+    for number in signals.STOPPING:
         signal.signal(number, lambda number, _: told.append(number))
     worker.heartbeat()
     say("beating", worker.number)
@@ -161,6 +162,37 @@ def WORK(worker):
         assert running.lines.count("told 2\n") == 2
 
 
+def test_signals_that_come_while_a_worker_ends_do_not_make_it_a_failure() -> None:
+    script = """
+def WORK(worker):
+    signals.exit_when_told(once=True)
+    worker.heartbeat()
+    say("beating", worker.number)
+    while True:
+        signal.pause()
+
+once = os.kill
+
+def kill(pid, number):
+    threading.Thread(target=again_and_again, args=[pid, number]).start()
+
+def again_and_again(pid, number):
+    try:
+        while True:
+            once(pid, number)
+    except ProcessLookupError:
+        pass
+
+os.kill = kill
+"""
+    for _ in range(3):
+        with Supervised(script) as running:
+            running.beating()
+            running.signal(signal.SIGTERM)
+            assert running.exit_code() == 0
+            assert not [line for line in running.lines if "Traceback" in line]
+
+
 def test_what_a_terminal_sends_to_all_of_them_reaches_each_worker_once() -> None:
     script = """
 os.setpgid(0, 0)
@@ -186,7 +218,7 @@ def test_who_does_not_stop_in_time_is_killed() -> None:
     script = """
 GRACE_S = 0.2
 def WORK(worker):
-    for number in supervisor.STOPPING:
+    for number in signals.STOPPING:
         signal.signal(number, signal.SIG_IGN if worker.number else signal.SIG_DFL)
     worker.heartbeat()
     say("beating")
@@ -205,7 +237,7 @@ def test_a_worker_begins_with_ordinary_signals_and_knows_its_post() -> None:
     script = """
 def WORK(worker):
     held = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    say("held", sorted(held), "stopping", [signal.getsignal(n) == signal.SIG_DFL for n in supervisor.STOPPING])
+    say("held", sorted(held), "stopping", [signal.getsignal(n) == signal.SIG_DFL for n in signals.STOPPING])
     return until_told(worker)
 """
     with Supervised(script) as running:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from app.system.signals import first_telling, hang_ups_noted, hearing_hang_ups, put_off
+from app.system.signals import exit_when_told, first_telling, hang_ups_noted, hearing_hang_ups, put_off
 from tests.app.servers import PATIENCE_S
 from tests.app.virtual_time import clock_at, in_virtual_time
 
@@ -48,6 +48,19 @@ def test_a_signal_that_was_ignored_before_only_reaches_the_listener(heard: list[
         signal.raise_signal(signal.SIGTERM)
     assert heard == ["listener"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("heard")  # which puts the handlers back
+@pytest.mark.parametrize(("once", "endings"), [(True, 1), (False, 3)])
+def test_what_is_told_to_stop_exits_each_time_or_once(once: bool, endings: int) -> None:
+    exit_when_told(once=once)
+    codes = []
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+        try:
+            signal.raise_signal(number)
+        except SystemExit as ended:
+            codes.append(ended.code)
+    assert codes == [0] * endings
 
 
 class Heard:
