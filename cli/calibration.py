@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from model.evaluation.confidence import Calibration
 
-_COVERAGES = (0.9, 0.95, 0.99)  # whose sets are shown
-
 
 def calibrate(
     source: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint folder, whose config.json changes.")],
@@ -58,13 +56,14 @@ def calibrate(
         f"{folder}: temperature {loaded.spec.temperature:.4g} -> {spec.temperature:.4g}, "
         f"calibration error {before.calibration_error:.4f} -> {after.calibration_error:.4f} on {named}"
     )
-    for line in _found(calibration, logits):
+    for line in _found(calibration, logits, images.labels):
         typer.echo(line)
 
 
-def _found(calibration: "Calibration", logits: "NDArray[np.float64]") -> Iterator[str]:
+def _found(calibration: "Calibration", logits: "NDArray[np.float64]", labels: "NDArray[np.int64]") -> Iterator[str]:
     """What an answer can tell of its certainty from now on, in lines."""
     from model.evaluation.confidence import label_sets  # noqa: PLC0415
+    from model.evaluation.cross_validation import SET_COVERAGES, cross_validated  # noqa: PLC0415
     from model.evaluation.evaluate import LEAST_TO_CALIBRATE, probabilities_of  # noqa: PLC0415
 
     conformal = calibration.conformal
@@ -73,6 +72,8 @@ def _found(calibration: "Calibration", logits: "NDArray[np.float64]") -> Iterato
         return
     yield f"energy threshold {calibration.energy_threshold}: 95 % of these pictures are not below it"
     probabilities = probabilities_of(logits, calibration.temperature)
-    for coverage in _COVERAGES:
+    for coverage in SET_COVERAGES:
         size = label_sets(probabilities, conformal, coverage).sum(axis=1).mean()
         yield f"sets of coverage {coverage}: {size:.2f} labels on average"
+    if (found := cross_validated(logits, labels)) is not None:
+        yield f"on pictures left out of the fit: {found}"

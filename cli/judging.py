@@ -84,8 +84,20 @@ def judge(
                 logits_of, logits, spec, others, num_generated=most, seed=beyond.seed, progress=telling
             )
     return logits, findings_of(
-        name, logits, images.labels, spec.labels, spec.temperature, robustness=robustness, unfamiliar=unfamiliar
+        name,
+        logits,
+        images.labels,
+        spec.labels,
+        spec.temperature,
+        has_calibrated=_has_calibrated(spec, name, len(images)),
+        robustness=robustness,
+        unfamiliar=unfamiliar,
     )
+
+
+def _has_calibrated(spec: ModelSpec, name: str, count: int) -> bool:
+    """Whether the model was calibrated with this data set, by its name and its size."""
+    return spec.conformal is not None and (spec.conformal.data_set, spec.conformal.num_pictures) == (name, count)
 
 
 def _finite_logits(run: "Callable[[Pixels], Logits]", spec: ModelSpec, pixels: "Pixels") -> "Logits":
@@ -138,6 +150,8 @@ def print_findings(findings: "Findings", title: str) -> None:
         f"{findings.calibration_error:.4f}",
     )
     table.caption = findings.calibration_words
+    if findings.cross_validated is not None:
+        table.caption += f". Calibrated with these pictures; on those left out of it: {findings.cross_validated}"
     tables = [table]
     if findings.robustness is not None:
         tables += _robustness_tables(findings.robustness)

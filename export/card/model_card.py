@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from export.card import schema
 from export.card.facts import CardFacts
 from export.card.prose import CardProse, DataSheet
+from model.evaluation.cross_validation import SET_COVERAGES, CrossValidated
 from model.evaluation.evaluate import top1_interval
 from model.evaluation.findings import Findings
 from model.shifts.corruptions import STRENGTHS
@@ -115,6 +116,8 @@ def _of_findings(facts: CardFacts) -> Iterator[schema.PerformanceMetric]:
     chance = found.calibration_error_by_chance
     yield _metric("expected calibration error if perfectly calibrated, mean", chance.mean, where)
     yield _metric("expected calibration error if perfectly calibrated, 95th percentile", chance.percentile_95, where)
+    if found.cross_validated is not None:
+        yield from _of_cross_validation(found.cross_validated, f"{where}, pictures left out of the calibration")
     yield _metric("area under risk and coverage", found.risk_coverage.area, where)
     for coverage in COVERAGES:
         error = found.risk_coverage.error_at(coverage)
@@ -138,6 +141,14 @@ def _beyond(found: Findings) -> Iterator[schema.PerformanceMetric]:
             yield _metric(_TOP1, share, name)
     for name, one in (found.unfamiliar or {}).items():
         yield _metric("out-of-distribution AUROC", one.auroc, f"{name}, {one.num_pictures} pictures")
+
+
+def _of_cross_validation(found: CrossValidated, where: str) -> Iterator[schema.PerformanceMetric]:
+    yield _metric("loss", found.loss, where)
+    yield _metric("expected calibration error", found.calibration_error, where)
+    yield _metric("pictures not below the energy threshold", found.familiar, where)
+    for coverage, share in zip(SET_COVERAGES, found.covered, strict=True):
+        yield _metric(f"sets of coverage {coverage:g} with the right label", share, where)
 
 
 def _metric(

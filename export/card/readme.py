@@ -99,6 +99,11 @@ def _findings(found: Findings, judged: str, charts: Collection[str]) -> Iterator
     yield from _classes(found)
     yield "## Confidence"
     yield f"Expected {found.calibration_words}. Loss {found.loss:.4f}."
+    if found.cross_validated is not None:
+        yield (
+            "Temperature, threshold and sets were fitted to these pictures. Fitted to some of them and judged by the "
+            f"others: {found.cross_validated}."
+        )
     yield from _drawn("reliability", charts)
     yield f"Where only the surest are answered (area under the curve, AURC: {found.risk_coverage.area:.4f}):"
     errors = [f"{found.risk_coverage.error_at(share):.2%}" for share in COVERAGES]

@@ -31,6 +31,11 @@ _PARTS = Weights._fields
 _LIGHT, _SHIFT = 0.1, 8.0  # deviations of a pupil's own light: of a factor's logarithm, and in grey levels
 _ADAM_BETAS = (0.9, 0.98)
 _OF_A_RUN = ("batch_size", "seed", "local")
+_SAID = {
+    "codes": "the sum of the teacher's middle codes",
+    "late codes": "the sum of the teacher's late codes",
+    "beginning": "the beginning",
+}
 
 
 class Learner:
@@ -181,7 +186,7 @@ class Learner:
     def _expect_same_run(self, path: Path, identity: Mapping[str, Any]) -> None:
         for name, now in self._identity.items():
             if (there := identity.get(name, now)) != now:  # earlier states do not know all of it
-                said = f"--{name.replace('_', '-')}" if name in type(self.options).model_fields else f"the {name}"
+                said = _SAID.get(name, f"--{name.replace('_', '-')}")
                 raise TrainingError(
                     f"{path} is of a run in which {said} was {there}; expected the same, not {now}. "
                     "Another --out begins anew."

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from model.data.scan import shown
 from model.errors import DataError
+from model.evaluation.cross_validation import CrossValidated, cross_validated
 from model.evaluation.evaluate import (
     ErrorByChance,
     ReliabilityBin,
@@ -24,7 +25,10 @@ from model.evaluation.scores import ClassScore, class_scores, confusion_matrix
 
 
 class Findings(BaseModel):
-    """Rates are fractions in [0, 1]. robustness, unfamiliar: None where they were not asked for."""
+    """Rates are fractions in [0, 1]. robustness, unfamiliar: None where they were not asked for.
+
+    cross_validated: where the pictures are those that the model was calibrated with, and few.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,6 +43,7 @@ class Findings(BaseModel):
     classes: tuple[ClassScore, ...]
     reliability: tuple[ReliabilityBin, ...]
     risk_coverage: RiskCoverage
+    cross_validated: CrossValidated | None = None
     robustness: Robustness | None = None
     unfamiliar: Mapping[str, Unfamiliar] | None = None
 
@@ -55,10 +60,14 @@ def findings_of(
     labels: tuple[str, ...],
     temperature: float,
     *,
+    has_calibrated: bool = False,
     robustness: Robustness | None = None,
     unfamiliar: Mapping[str, Unfamiliar] | None = None,
 ) -> Findings:
-    """From logits [N, K] and labels [N] of a data set's pictures, N at least 1."""
+    """From logits [N, K] and labels [N] of a data set's pictures, N at least 1.
+
+    has_calibrated: whether the model was calibrated with these pictures.
+    """
     evaluation = evaluate_logits(logits, truth, temperature)
     probabilities = probabilities_of(logits, temperature)
     return Findings(
@@ -73,6 +82,7 @@ def findings_of(
         classes=tuple(class_scores(confusion_matrix(logits.argmax(axis=1), truth, len(labels)), labels)),
         reliability=tuple(reliability(probabilities, truth)),
         risk_coverage=risk_coverage(probabilities, truth),
+        cross_validated=cross_validated(logits, truth) if has_calibrated else None,
         robustness=robustness,
         unfamiliar=unfamiliar,
     )

@@ -1,6 +1,7 @@
 """`mixer calibrate`: an existing checkpoint gets what its answers tell of their certainty, and so does its bundle."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def test_it_is_fitted_to_the_validation_pictures_and_stored(source: Path, data: 
         assert torch.equal(after.model.state_dict()[name], tensor)
     assert printed[0].startswith(f"{source}: temperature 1 -> {fitted.temperature:.4g}, calibration error ")
     assert printed[1] == f"energy threshold {fitted.energy_threshold}: 95 % of these pictures are not below it"
-    assert [line.split(":")[0] for line in printed[2:]] == [f"sets of coverage {share}" for share in (0.9, 0.95, 0.99)]
+    assert [line.split(":")[0] for line in printed[2:5]] == [f"sets of coverage {share}" for share in (0.9, 0.95, 0.99)]
+    assert len(printed) == 6
+    assert re.fullmatch(r"on pictures left out of the fit: loss \d\.\d+, .+ \(10 folds, 5 times; .+\)", printed[5])
 
 
 def test_few_pictures_give_no_threshold_and_no_sets(source: Path, data: Path) -> None:
@@ -73,6 +76,20 @@ def test_few_pictures_give_no_threshold_and_no_sets(source: Path, data: Path) ->
     ]
     spec = load(source).spec
     assert (spec.temperature, spec.energy_threshold, spec.conformal) == (1.0, None, None)
+
+
+def test_who_is_judged_by_the_pictures_of_the_fit_is_told_what_held_on_those_left_out(
+    source: Path, data: Path, tmp_path: Path
+) -> None:
+    found = tmp_path / "found.json"
+    run("calibrate", source, data)
+    assert "left out" not in run("evaluate", source, data, "--json", found)
+    assert json.loads(found.read_text(encoding="utf-8"))["cross_validated"] is None
+    shutil.rmtree(data / "test")
+    told = " ".join(run("evaluate", source, data, "--json", found).split())
+    crossed = json.loads(found.read_text(encoding="utf-8"))["cross_validated"]
+    assert f"Calibrated with these pictures; on those left out of it: loss {crossed['loss']:.4f}, " in told
+    assert [round(share, 1) for share in crossed["covered"]] == [0.9, 1.0, 1.0]
 
 
 def test_test_pictures_are_not_calibrated_on(source: Path, data: Path) -> None:

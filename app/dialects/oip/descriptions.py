@@ -133,7 +133,7 @@ _ANSWER = Answer(
         "model_name": "clothes",
         "model_version": "1",
         "parameters": {"model": "clothes", "precision": "int8"},
-        "outputs": [{"name": "probabilities", "datatype": "BYTES", "shape": [1, 1], "data": ["0.997307:4:pants"]}],
+        "outputs": [{"name": "probabilities", "datatype": "BYTES", "shape": [1, 1], "data": ["0.995319:4:pants"]}],
     },
 )  # fmt: skip
 

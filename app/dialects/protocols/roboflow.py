@@ -152,9 +152,9 @@ def _ids(models: Models) -> list[str]:
 _EXAMPLE = {
     "inference_id": "5f0c3f0e-4d2b-4c5e-9b55-5d6f0c1c2a77",
     "time": 0.0042,
-    "predictions": [{"class": "pants", "class_id": 1, "confidence": 0.9973}],
+    "predictions": [{"class": "pants", "class_id": 4, "confidence": 0.9953}],
     "top": "pants",
-    "confidence": 0.9973,
+    "confidence": 0.9953,
 }
 
 

@@ -231,6 +231,25 @@ def test_the_json_has_every_number(folder: Path, findings: Findings) -> None:
     json.loads((folder / "card.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
+def test_of_pictures_that_calibrated_the_model_it_tells_what_held_on_those_left_out(folder: Path) -> None:
+    logits, labels = np.random.default_rng(0).normal(0, 2, (150, 3)), np.arange(150) % 3
+    findings = findings_of("pets, validation", logits, labels, SPEC.labels, 1.0, has_calibrated=True)
+    write_card(folder, replace(FACTS, findings=findings))
+    crossed = findings.cross_validated
+    assert f"Fitted to some of them and judged by the others: {crossed}." in (folder / "README.md").read_text("utf-8")
+    assert crossed is not None
+    metrics = read_json(folder).quantitative_analysis.performance_metrics
+    where = "fp32.onnx, pets, validation, pictures left out of the calibration"
+    assert {one.type: one.value for one in metrics if one.slice == where} == {
+        "loss": round(crossed.loss, 6),
+        "expected calibration error": round(crossed.calibration_error, 6),
+        "pictures not below the energy threshold": round(crossed.familiar, 6),
+        "sets of coverage 0.9 with the right label": round(crossed.covered[0], 6),
+        "sets of coverage 0.95 with the right label": round(crossed.covered[1], 6),
+        "sets of coverage 0.99 with the right label": round(crossed.covered[2], 6),
+    }
+
+
 # --- the files ---
 
 

@@ -172,7 +172,7 @@ def test_a_run_goes_on_with_lessons_of_the_same_teacher_alone(lessons_folder: Pa
         content = {name: stored[name] for name in stored.files}
     content["late.deviations"] = content["late.deviations"] * 1.01
     np.savez(tmp_path / "tuned" / CODES, **content)
-    with pytest.raises(TrainingError, match="the late codes was"):
+    with pytest.raises(TrainingError, match="the sum of the teacher's late codes was"):
         distil(options(tmp_path / "tuned", data, tmp_path / "pupil", steps=4), DistilCallbacks())
 
 
