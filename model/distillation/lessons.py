@@ -3,7 +3,7 @@
 No teacher runs while a pupil learns, and each lesson may be learned many times.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,7 +87,7 @@ class LessonWriter:
         middle, late = read_codes(out)
         number = -(-count // self._per_file)
         for index in range(number):
-            path = out / f"{index:05}.npz"
+            path = out / _file_name(index)
             if not path.exists():
                 content = self._lessons(self._seed + index + 1, middle, late)
                 _write(path, content)
@@ -138,6 +138,18 @@ class LessonWriter:
             codes = Codes.fitted(torch.cat([getattr(maps, name) for maps in seen]).cpu(), count)
             content |= {f"{name}.{field.name}": getattr(codes, field.name) for field in fields(Codes)}
         _write(path, content)
+
+
+def are_all_there(folder: Path, count: int, labels: Sequence[str] | None, per_file: int = PER_FILE) -> bool:
+    """Whether a folder holds `count` lessons by now, on these labels, where they are given."""
+    if not ((folder / CODES).exists() and (folder / LABELS).exists()):
+        return False
+    files = (folder / _file_name(index) for index in range(-(-count // per_file)))
+    return (labels is None or tuple(read_labels(folder / LABELS)) == tuple(labels)) and all(map(Path.exists, files))
+
+
+def _file_name(index: int) -> str:
+    return f"{index:05}.npz"
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:

@@ -129,6 +129,19 @@ def test_lessons_are_what_the_fine_tuned_teacher_sees_and_a_run_goes_on_with_it(
     assert torch.equal(read_lessons(options.lessons).features, before.features)
 
 
+def test_where_all_lessons_are_there_no_picture_is_read(
+    options: LessonOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _prepare(options)
+    monkeypatch.setattr(prepared, "read_bank", lambda *_: pytest.fail("a picture was read"))
+    assert _prepare(options) == [f"{options.lessons} has all of {PER_FILE} lessons: nothing is read or made"]
+    with pytest.raises(pytest.fail.Exception):
+        _prepare(options.model_copy(update={"count": 3 * 2048}))
+    (tmp_path / "other.txt").write_text("cat\n")
+    with pytest.raises(pytest.fail.Exception):
+        _prepare(options.model_copy(update={"labels": tmp_path / "other.txt"}))
+
+
 def test_lessons_of_two_teachers_are_not_mixed(options: LessonOptions) -> None:
     plain = options.model_copy(update={"fine_tune": 0})
     _prepare(plain)
