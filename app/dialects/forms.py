@@ -1,5 +1,6 @@
 """How each protocol tells its clients of an error, by the path that they asked. Knows none of the requests."""
 
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -86,6 +87,7 @@ _BELOW = {
 }
 
 
+@lru_cache(maxsize=128)  # every refusal asks for one
 def form_of(path: str) -> Form:
     """The form of errors at a path and below it; problem+json where no protocol of others is."""
     if path == "/":

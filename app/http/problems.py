@@ -64,8 +64,8 @@ class ProblemResponse(Response):
     """The answer to one problem, which leaves its code and detail in the scope."""
 
     def __init__(self, problem: Problem, form: Form = PROBLEM_JSON) -> None:
-        problem = problem._replace(status=form.status_of(problem.status))
-        super().__init__(to_json(form.json(problem)), problem.status, problem.headers, form.media_type)
+        status, body = told(problem, form)
+        super().__init__(body, status, problem.headers, form.media_type)
         self._problem = problem.code, problem.detail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,9 +74,21 @@ class ProblemResponse(Response):
         await super().__call__(scope, receive, send)
 
 
+def told(problem: Problem, form: Form) -> tuple[int, bytes]:
+    """The status and the JSON of a problem as a protocol has them."""
+    if form.statuses:
+        problem = problem._replace(status=form.status_of(problem.status))
+    return problem.status, to_json(form.json(problem))
+
+
+def problem_of(error: ServiceError) -> Problem:
+    """What went wrong, by an error that the service raised on purpose."""
+    return Problem(error.status, error.code, error.title, error.detail, error.headers)
+
+
 def of(error: ServiceError, form: Form = PROBLEM_JSON) -> Response:
     """The answer to an error that the service raised on purpose."""
-    return ProblemResponse(Problem(error.status, error.code, error.title, error.detail, error.headers), form)
+    return ProblemResponse(problem_of(error), form)
 
 
 # Handlers of exceptions are coroutines: Starlette starts a thread for any that is not.

@@ -5,6 +5,7 @@ The answer is the same problem+json as any other. Knows nothing of why.
 
 import time
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ from app.telemetry.tracing import CURRENT, Trace
 
 UNREAD = "-"  # for a method or path that could not be read
 _ENDPOINT = "other"
-_CLOSE = (b"connection", b"close")
+_ANSWER = b"".join(b"%b: %b\r\n" % header for header in ANSWER)
+_CLOSE = b"connection: close\r\n"
 
 
 class _Route(NamedTuple):
@@ -55,13 +57,28 @@ def refused(error: ServiceError, head: Head) -> Refused:
 
 
 def answer(error: ServiceError, request_id: str, path: str = UNREAD, *, keep_alive: bool = False) -> bytes:
-    """The whole answer, without a date; the last one of its connection where that is not kept."""
-    response = problems.of(error, form_of(path))
-    headers = [*response.raw_headers, (REQUEST_ID, request_id.encode()), *ANSWER]
-    if not keep_alive:
-        headers.append(_CLOSE)
-    status = b"HTTP/1.1 %d %b" % (error.status, HTTPStatus(error.status).phrase.encode())
-    return b"\r\n".join((status, *(b"%b: %b" % header for header in headers), b"", bytes(response.body)))
+    """The whole answer, without a date; the last one of its connection where that is not kept.
+
+    It is put together here, as a response of Starlette takes a third of the time of a refusal.
+    """
+    form, problem = form_of(path), problems.problem_of(error)
+    status, body = problems.told(problem, form)
+    return b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%b: %b\r\n%b%b\r\n%b" % (
+        _status_line(status),
+        b"".join([f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in problem.headers.items()]),
+        len(body),
+        form.media_type.encode("latin-1"),
+        REQUEST_ID,
+        request_id.encode(),
+        _ANSWER,
+        b"" if keep_alive else _CLOSE,
+        body,
+    )
+
+
+@cache
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
 
 
 def record(

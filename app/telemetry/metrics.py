@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from app.system.shared_memory import Segment, SharedMemory
 from app.telemetry.drift import Drift
 from app.telemetry.exemplars import SUFFIX
-from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Samples, add, record, set_both
+from app.telemetry.instruments import Counter, Family, Gauge, Histogram, Number, Samples, add, record, set_both
 from app.telemetry.shadow_metrics import ShadowMetrics
 from app.telemetry.tracing import SpanId
 from app.telemetry.worker_metrics import WorkerMetrics
@@ -54,6 +54,7 @@ class Metrics:
         self._sizes, self._last_run = self.batch_size.labels(), self.last_run.labels()
         self._uncertain = self.uncertain.labels()
         self._best, self._classified = self.top1_probability.labels(), self.images.labels("classified")
+        self._answers: dict[tuple[str, int, str | None], list[Number]] = {}  # what counts them, by what they are
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
 
     def _count_requests(self, segment: Segment) -> None:
@@ -252,13 +253,19 @@ class Metrics:
         stages: Mapping[str, float] = _NO_STAGES,
     ) -> None:
         """A request got its answer. `code`: of its problem, if it has one; `stages`: seconds in receive and respond."""
-        counters = [self.requests.labels(endpoint, str(status))]
-        if code is not None:
-            counters.append(self.errors.labels(endpoint, code))
-        observed = list(zip(map(self._stages.__getitem__, stages), stages.values(), strict=True))
+        counters = self._answers.get((endpoint, status, code))
+        if counters is None:
+            counters = self._answers[endpoint, status, code] = self._counters_of(endpoint, status, code)
+        observed = list(zip(map(self._stages.__getitem__, stages), stages.values(), strict=True)) if stages else []
         if duration_s is not None:
             observed.append((self.request_seconds.labels(endpoint), duration_s))
         record(counters, observed)
+
+    def _counters_of(self, endpoint: str, status: int, code: str | None) -> list[Number]:
+        counters = [self.requests.labels(endpoint, str(status))]
+        if code is not None:
+            counters.append(self.errors.labels(endpoint, code))
+        return counters
 
     def exemplify(self, endpoint: str, duration_s: float, stages: Mapping[str, float], ident: SpanId) -> None:
         """A request that was sampled has been answered: its seconds in all, and those of a picture in each stage."""
