@@ -3,7 +3,7 @@
 # public repository alexeygrigorev/clothing-dataset-small on GitHub has them (train/ and validation/ or val/, a folder a class).
 # On Debian or Ubuntu with apt-get; needs scripts/install cpu,train,export,distillation. 15 GB of disk, hours on two cores.
 # Killed and started again, it goes on where it was. COUNT (of lessons), LEVEL and COOL (steps), and the same with TUNED_ before,
-# make it shorter, and its model worse.
+# make it shorter, and its model worse. UNFAMILIAR, a folder of pictures of no class, is judged by in the card, too.
 set -eu
 cd "$(dirname "$0")/../.."
 bundle=bundles/clothes
@@ -61,4 +61,4 @@ rm -rf "$bundle/checkpoint"
 mkdir "$bundle/checkpoint"
 cp -r checkpoints/clothes-second/model.safetensors checkpoints/clothes-second/config.json checkpoints/clothes-second/pictures "$bundle/checkpoint/"
 chmod 644 "$bundle/checkpoint/model.safetensors"
-$mixer card "$bundle" "$work/clothing-dataset-small"
+$mixer card "$bundle" "$work/clothing-dataset-small" --measure ${UNFAMILIAR:+--out-of-distribution "$UNFAMILIAR"}
