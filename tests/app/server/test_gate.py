@@ -11,9 +11,10 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.errors import NotReady, QueueFull
+from app.errors import BadParameter, NotReady, QueueFull
 from app.http import dispatcher
 from app.http.dispatcher import HELD
+from app.server import refusals
 from app.server.connection import Connection
 from app.server.gate import Gate
 from tests.app.fakes import WatchedMetrics
@@ -54,6 +55,16 @@ def parts(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
     return status, dict(line.split(b": ", 1) for line in lines), body
+
+
+def test_a_refusal_has_the_status_that_its_protocol_has_for_it() -> None:
+    told = refusals.answer(BadParameter("No."), "id", "/v2/models/a/infer")
+    status, headers, body = parts(told)
+    assert status == b"HTTP/1.1 400 Bad Request"
+    assert json.loads(body)["status"] == 400
+    assert int(headers[b"content-length"]) == len(body)
+    assert headers[b"connection"] == b"close"
+    assert parts(refusals.answer(BadParameter("No."), "id", "/classify"))[0] == b"HTTP/1.1 422 Unprocessable Entity"
 
 
 @in_virtual_time
