@@ -151,7 +151,10 @@ def print_findings(findings: "Findings", title: str) -> None:
     )
     table.caption = findings.calibration_words
     if findings.cross_validated is not None:
-        table.caption += f". Calibrated with these pictures; on those left out of it: {findings.cross_validated}"
+        crossed = findings.cross_validated
+        table.caption += (
+            f". By name and number it was calibrated with these pictures; on those left out of a fit: {crossed}"
+        )
     tables = [table]
     if findings.robustness is not None:
         tables += _robustness_tables(findings.robustness)

@@ -86,10 +86,16 @@ _BELOW = {
     "/model/registry": MESSAGE,
 }
 
+_LONGEST = max(map(len, _BELOW)) + 1  # of a path, as far as it tells
 
-@lru_cache(maxsize=128)  # every refusal asks for one
+
 def form_of(path: str) -> Form:
     """The form of errors at a path and below it; problem+json where no protocol of others is."""
+    return _form_of(path[:_LONGEST])
+
+
+@lru_cache(maxsize=128)  # every refusal asks for one
+def _form_of(path: str) -> Form:
     if path == "/":
         return ERROR
     for start, form in _BELOW.items():

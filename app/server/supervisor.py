@@ -85,7 +85,7 @@ class Supervisor:
         self._parent_pipe = os.pipe()
 
     def run(self) -> int:
-        """Until told to stop. Returns the worst exit code of the workers.
+        """Until told to stop, from when on this process ignores stop signals. Returns the workers' worst exit code.
 
         Raises: WorkerFailed where they cannot start, or none can any more.
         """
@@ -100,6 +100,11 @@ class Supervisor:
                     self._pass_on(told.si_signo)
                 self._reap()
                 self._look_after()
+            if self._stop_by is not None:
+                for (
+                    number
+                ) in STOPPING:  # one more would come as soon as they are let through, in place of the exit code
+                    signal.signal(number, signal.SIG_IGN)
         if self._failure is not None:
             raise self._failure
         return self._exit_code
@@ -134,8 +139,8 @@ class Supervisor:
         except BaseException:
             log.exception("worker %d failed", number)
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # one more would be raised here, past the end
             try:
+                signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # one more would be raised here, past the end
                 logging.shutdown()  # writes what waits
             finally:
                 os._exit(code)

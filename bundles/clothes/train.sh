@@ -11,6 +11,7 @@ photographs=$(realpath "$1")
 work=checkpoints/clothes-work
 mixer=.venv/bin/mixer
 mkdir -p "$work"
+[ -z "${UNFAMILIAR:-}" ] || [ -d "$UNFAMILIAR" ] || { echo "UNFAMILIAR is $UNFAMILIAR; expected a folder" >&2; exit 2; }
 
 # the photographs, under labels in words
 for split in train val; do

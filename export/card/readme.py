@@ -101,8 +101,8 @@ def _findings(found: Findings, judged: str, charts: Collection[str]) -> Iterator
     yield f"Expected {found.calibration_words}. Loss {found.loss:.4f}."
     if found.cross_validated is not None:
         yield (
-            "Temperature, threshold and sets were fitted to these pictures. Fitted to some of them and judged by the "
-            f"others: {found.cross_validated}."
+            "By name and number, temperature, threshold and sets were fitted to these pictures. Fitted to some of them "
+            f"anew, by the logits of this graph, and judged by the others: {found.cross_validated}."
         )
     yield from _drawn("reliability", charts)
     yield f"Where only the surest are answered (area under the curve, AURC: {found.risk_coverage.area:.4f}):"

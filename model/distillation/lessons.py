@@ -140,12 +140,12 @@ class LessonWriter:
         _write(path, content)
 
 
-def are_all_there(folder: Path, count: int, labels: Sequence[str] | None, per_file: int = PER_FILE) -> bool:
-    """Whether a folder holds `count` lessons by now, on these labels, where they are given."""
+def are_all_there(folder: Path, count: int, labels: Sequence[str], per_file: int = PER_FILE) -> bool:
+    """Whether a folder holds `count` lessons on these labels by now."""
     if not ((folder / CODES).exists() and (folder / LABELS).exists()):
         return False
     files = (folder / _file_name(index) for index in range(-(-count // per_file)))
-    return (labels is None or tuple(read_labels(folder / LABELS)) == tuple(labels)) and all(map(Path.exists, files))
+    return tuple(read_labels(folder / LABELS)) == tuple(labels) and all(map(Path.is_file, files))
 
 
 def _file_name(index: int) -> str:

@@ -1,7 +1,8 @@
 """`mixer lessons`: pictures and a teacher in, a folder of lessons out. Knows nothing of the terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from model.data.layout import expect_outside, read_labels
 from model.distillation.bank import Bank, read_bank
 from model.distillation.fine_tuning import ENDING, Tuning, fine_tuned, read_ending, write_ending
-from model.distillation.head import HEAD, fit_head
+from model.distillation.head import HEAD, Head, fit_head
 from model.distillation.lessons import CODES, LessonWriter, Progress, are_all_there, read_lessons
 from model.distillation.options import LessonOptions
 from model.distillation.teacher import SIDE, FeatureTeacher
@@ -28,7 +29,7 @@ def prepare(
     expect_outside(options.lessons, options.data)
     _expect_same_teacher(options)
     labels = read_labels(options.labels) if options.labels is not None else None
-    if are_all_there(options.lessons, options.count, labels) and (options.lessons / HEAD).exists():
+    if labels is not None and options.data.is_dir() and _is_done(options, labels):
         on_note(f"{options.lessons} has all of {options.count} lessons: nothing is read or made")
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -40,9 +41,21 @@ def prepare(
     known = int((bank.labels >= 0).sum())
     on_note(f"{known} pictures with one of {len(bank.names)} labels, {len(bank) - known} without")
     writer = LessonWriter(bank, teacher, options.image_size, options.labelled, Variation(), seed=options.seed)
+    (options.lessons / HEAD).unlink(missing_ok=True)  # it is there where it was fitted to all lessons
     writer.write(options.lessons, options.count, on_lesson)
     fit_head(read_lessons(options.lessons), len(bank.names)).write(options.lessons)
     on_note(f"{options.lessons / HEAD}: the teacher's classifier for these labels")
+
+
+def _is_done(options: LessonOptions, labels: Sequence[str]) -> bool:
+    """Whether all lessons are there, and the head that was fitted to them."""
+    if not are_all_there(options.lessons, options.count, labels):
+        return False
+    try:
+        Head.read(options.lessons)
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return False
+    return True
 
 
 def _expect_same_teacher(options: LessonOptions) -> None:

@@ -14,6 +14,7 @@ from model.spec import Conformal
 SET_COVERAGES = (0.9, 0.95, 0.99)
 _FOLDS, _REPEATS = 10, 5
 _MOST_PICTURES = 5000  # of more, one parameter and two quantiles tell the same on both sides
+_MOST_LOGITS = 500_000  # which take seconds
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ def cross_validated(
 ) -> CrossValidated | None:
     """Of logits [N, K] and labels [N], in ten folds drawn anew each time.
 
-    None where nine folds are fewer than the 100 pictures that a calibration takes, and where there are more than 5,000.
+    None where nine folds are fewer than the 100 pictures that a calibration takes, where there are more than 5,000, and
+    of more than 500,000 logits.
     Raises ArithmeticError where a logit is not a finite number.
     """
     count = len(labels)
-    if count - -(-count // _FOLDS) < LEAST_TO_CALIBRATE or count > _MOST_PICTURES:
+    if count - -(-count // _FOLDS) < LEAST_TO_CALIBRATE or count > _MOST_PICTURES or logits.size > _MOST_LOGITS:
         return None
     generator, every = np.random.default_rng(seed), np.arange(count)
     temperatures, judged = np.empty((repeats, count)), []

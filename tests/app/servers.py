@@ -171,6 +171,9 @@ class Server:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def exit_code(self) -> int:
         code = self._process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)

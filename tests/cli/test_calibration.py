@@ -88,7 +88,7 @@ def test_who_is_judged_by_the_pictures_of_the_fit_is_told_what_held_on_those_lef
     shutil.rmtree(data / "test")
     told = " ".join(run("evaluate", source, data, "--json", found).split())
     crossed = json.loads(found.read_text(encoding="utf-8"))["cross_validated"]
-    assert f"Calibrated with these pictures; on those left out of it: loss {crossed['loss']:.4f}, " in told
+    assert f"calibrated with these pictures; on those left out of a fit: loss {crossed['loss']:.4f}, " in told
     assert [round(share, 1) for share in crossed["covered"]] == [0.9, 1.0, 1.0]
 
 

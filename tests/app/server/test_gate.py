@@ -64,7 +64,7 @@ def test_a_refusal_has_the_status_that_its_protocol_has_for_it() -> None:
     assert json.loads(body)["status"] == 400
     assert int(headers[b"content-length"]) == len(body)
     assert headers[b"connection"] == b"close"
-    assert parts(refusals.answer(BadParameter("No."), "id", "/classify"))[0] == b"HTTP/1.1 422 Unprocessable Entity"
+    assert parts(refusals.answer(BadParameter("No."), "id", "/classify"))[0].startswith(b"HTTP/1.1 422 ")
 
 
 @in_virtual_time

@@ -236,7 +236,7 @@ def test_of_pictures_that_calibrated_the_model_it_tells_what_held_on_those_left_
     findings = findings_of("pets, validation", logits, labels, SPEC.labels, 1.0, has_calibrated=True)
     write_card(folder, replace(FACTS, findings=findings))
     crossed = findings.cross_validated
-    assert f"Fitted to some of them and judged by the others: {crossed}." in (folder / "README.md").read_text("utf-8")
+    assert f"and judged by the others: {crossed}." in (folder / "README.md").read_text("utf-8")
     assert crossed is not None
     metrics = read_json(folder).quantitative_analysis.performance_metrics
     where = "fp32.onnx, pets, validation, pictures left out of the calibration"

@@ -11,7 +11,8 @@ from torch.nn import functional
 from model.distillation import prepare as prepared
 from model.distillation.bank import Bank, read_bank
 from model.distillation.fine_tuning import ENDING, Tuning, fine_tuned, read_ending, write_ending
-from model.distillation.lessons import LessonWriter, read_lessons
+from model.distillation.head import HEAD
+from model.distillation.lessons import LABELS, LessonWriter, read_lessons
 from model.distillation.options import LessonOptions
 from model.distillation.teacher import FEATURES, LATE_CHANNELS, SIDE, FeatureTeacher, Maps
 from model.errors import DataError, TrainingError
@@ -133,13 +134,29 @@ def test_where_all_lessons_are_there_no_picture_is_read(
     options: LessonOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _prepare(options)
+    labels, other = options.lessons / LABELS, tmp_path / "other.txt"
+    other.write_text("cat\n")
+    again = options.model_copy(update={"labels": labels})
     monkeypatch.setattr(prepared, "read_bank", lambda *_: pytest.fail("a picture was read"))
-    assert _prepare(options) == [f"{options.lessons} has all of {PER_FILE} lessons: nothing is read or made"]
+    assert _prepare(again) == [f"{options.lessons} has all of {PER_FILE} lessons: nothing is read or made"]
+    for unlike in ({"count": 3 * 2048}, {"labels": other}, {"labels": None}, {"data": tmp_path / "gone"}):
+        with pytest.raises(pytest.fail.Exception):
+            _prepare(again.model_copy(update=unlike))
+    (options.lessons / HEAD).write_bytes(b"half of it")
     with pytest.raises(pytest.fail.Exception):
-        _prepare(options.model_copy(update={"count": 3 * 2048}))
-    (tmp_path / "other.txt").write_text("cat\n")
-    with pytest.raises(pytest.fail.Exception):
-        _prepare(options.model_copy(update={"labels": tmp_path / "other.txt"}))
+        _prepare(again)
+
+
+def test_a_head_that_is_there_was_fitted_to_all_lessons(
+    options: LessonOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _prepare(options)
+    (options.lessons / "00000.npz").unlink()
+    with monkeypatch.context() as killed:
+        killed.setattr(prepared, "fit_head", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception, match="killed"):
+            _prepare(options)
+    assert not (options.lessons / HEAD).exists()
 
 
 def test_lessons_of_two_teachers_are_not_mixed(options: LessonOptions) -> None:

@@ -54,6 +54,11 @@ def test_nine_folds_have_a_hundred_pictures_and_all_no_more_than_five_thousand(c
     assert (cross_validated(*drawn(count, seed=6), repeats=1) is not None) is is_enough
 
 
+def test_so_many_logits_that_it_would_take_long_are_not_looked_at() -> None:
+    labels = np.zeros(501, dtype=np.int64)
+    assert cross_validated(np.zeros((501, 1000)), labels) is None
+
+
 def test_the_same_seed_finds_the_same() -> None:
     first, again, other = (cross_validated(*drawn(150, seed=7), seed=seed) for seed in (0, 0, 1))
     assert first == again != other
