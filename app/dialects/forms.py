@@ -86,7 +86,7 @@ _BELOW = {
     "/model/registry": MESSAGE,
 }
 
-_LONGEST = max(map(len, _BELOW)) + 1  # of a path, as far as it tells
+_LONGEST = max(map(len, _BELOW)) + 1  # characters of a path that decide
 
 
 def form_of(path: str) -> Form:

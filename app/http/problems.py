@@ -64,7 +64,7 @@ class ProblemResponse(Response):
     """The answer to one problem, which leaves its code and detail in the scope."""
 
     def __init__(self, problem: Problem, form: Form = PROBLEM_JSON) -> None:
-        status, body = told(problem, form)
+        status, body = status_and_body(problem, form)
         super().__init__(body, status, problem.headers, form.media_type)
         self._problem = problem.code, problem.detail
 
@@ -74,7 +74,7 @@ class ProblemResponse(Response):
         await super().__call__(scope, receive, send)
 
 
-def told(problem: Problem, form: Form) -> tuple[int, bytes]:
+def status_and_body(problem: Problem, form: Form) -> tuple[int, bytes]:
     """The status and the JSON of a problem as a protocol has them."""
     if form.statuses:
         problem = problem._replace(status=form.status_of(problem.status))

@@ -62,7 +62,7 @@ def answer(error: ServiceError, request_id: str, path: str = UNREAD, *, keep_ali
     It is put together here, as a response of Starlette takes a third of the time of a refusal.
     """
     form, problem = form_of(path), problems.problem_of(error)
-    status, body = problems.told(problem, form)
+    status, body = problems.status_and_body(problem, form)
     return b"%b%bcontent-length: %d\r\ncontent-type: %b\r\n%b: %b\r\n%b%b\r\n%b" % (
         _status_line(status),
         b"".join([f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in problem.headers.items()]),

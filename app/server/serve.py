@@ -119,7 +119,7 @@ def _run(service: Service, listeners: list[socket.socket], settings: Settings, w
     gc.freeze()  # what is loaded by now stays: no collection need look at it again
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     allocator.give_large_blocks_back()
-    # uvicorn raises the signal again once it has ended: that is no failure. A worker that hangs then has a supervisor.
+    # uvicorn raises the signal again once it has ended: no failure. The supervisor kills a worker that hangs after it.
     signals.exit_when_told(once=worker.parent_pipe is not None)
     try:
         on_ready = partial(_log_ready, service, settings, scheme)

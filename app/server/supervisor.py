@@ -85,7 +85,7 @@ class Supervisor:
         self._parent_pipe = os.pipe()
 
     def run(self) -> int:
-        """Until told to stop, from when on this process ignores stop signals. Returns the workers' worst exit code.
+        """Until told to stop. Returns the worst exit code of the workers; stop signals are ignored from then on.
 
         Raises: WorkerFailed where they cannot start, or none can any more.
         """
@@ -101,9 +101,7 @@ class Supervisor:
                 self._reap()
                 self._look_after()
             if self._stop_by is not None:
-                for (
-                    number
-                ) in STOPPING:  # one more would come as soon as they are let through, in place of the exit code
+                for number in STOPPING:  # one that is held now would end this process without its exit code
                     signal.signal(number, signal.SIG_IGN)
         if self._failure is not None:
             raise self._failure

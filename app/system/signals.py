@@ -16,10 +16,10 @@ _SAME_S = 1.0  # an init system signals every process of a service, and their su
 
 
 def exit_when_told(*, once: bool) -> None:
-    """From now on, a stop signal raises SystemExit(0) in the main thread; those after it are ignored where `once`.
+    """From now on, a stop signal raises SystemExit(0) in the main thread; where `once`, only the first does.
 
-    One more would be raised wherever the first is being handled, and the exit code be lost. They still come here, as
-    Python takes a signal that comes while its handler becomes SIG_IGN for an error.
+    A second SystemExit would be raised inside the handling of the first, and the exit code be lost. The handler stays,
+    as Python raises OSError for a signal that arrives while it is replaced by SIG_IGN.
     """
     told = False
 
