@@ -214,7 +214,7 @@ def test_a_service_finds_the_libraries_of_cuda_beside_torch(tmp_path: Path, monk
 
 
 PROGRAM = """
-import signal, subprocess, sys
+import subprocess, sys, time
 from pathlib import Path
 from benchmarks import gpu_http_services, test_gpu_http
 
@@ -222,7 +222,8 @@ plan = test_gpu_http.plan(Path(sys.argv[1]))
 guard = gpu_http_services.configuration(plan, test_gpu_http.found({}).model, 1).command[:-6]
 with gpu_http_services.leaving_nothing():
     subprocess.Popen([*guard, "sh", "-c", "echo $$; exec sleep 600"], start_new_session=True)
-    signal.pause()
+    while True:
+        time.sleep(0.02)
 """
 
 

@@ -28,6 +28,10 @@ from app.server.supervisor import Supervisor
 def say(*words):
     os.write(2, (" ".join(map(str, words)) + "\\n").encode())
 
+def rest():
+    while True:  # not signal.pause(): what comes right before that is handled after it
+        time.sleep(0.02)
+
 def outlive(worker):
     os.read(worker.parent_pipe, 1)
     time.sleep(1)  # for those that end by themselves
@@ -136,7 +140,7 @@ def test_a_line_that_waits_to_be_written_when_a_worker_ends_is_not_lost(end: str
 
 
 def test_a_worker_that_a_stop_signal_ends_has_ended_well() -> None:
-    with Supervised("def WORK(worker):\n    say('beating')\n    worker.heartbeat()\n    signal.pause()") as running:
+    with Supervised("def WORK(worker):\n    say('beating')\n    worker.heartbeat()\n    rest()") as running:
         running.beating()
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
@@ -150,7 +154,7 @@ def WORK(worker):
     worker.heartbeat()
     say("beating")
     while len(told) < 2:
-        signal.pause()
+        time.sleep(0.02)
     return 0
 """
     with Supervised(script) as running:
@@ -169,7 +173,7 @@ def WORK(worker):
     worker.heartbeat()
     say("beating", worker.number)
     while True:
-        signal.pause()
+        time.sleep(0.02)
 
 once = os.kill
 
@@ -203,7 +207,7 @@ def WORK(worker):
     worker.heartbeat()
     say("beating")
     while True:
-        signal.pause()
+        time.sleep(0.02)
 """
     with Supervised(script) as running:
         running.beating()
@@ -223,7 +227,7 @@ def WORK(worker):
     worker.heartbeat()
     say("beating")
     while True:
-        signal.pause()
+        time.sleep(0.02)
 """
     with Supervised(script) as running:
         pids = running.beating()
@@ -332,7 +336,7 @@ def WORK(worker):
     worker.heartbeat()
     say("beating")
     while not told:
-        signal.pause()
+        time.sleep(0.02)
     time.sleep(1.3)  # it drains
     return 0
 """
@@ -409,7 +413,7 @@ def WORK(worker):
     born = len(os.listdir(marks))
     if born == HANGS:
         say("opens a bundle that never comes")
-        signal.pause()
+        rest()
     if born < HANGS:
         worker.heartbeat()
         return 5
@@ -511,7 +515,7 @@ def WORK(worker):
         worker.hold(7)
         worker.opens(3)
         worker.heartbeat()
-        signal.pause()
+        rest()
     quotas[0].try_take(1)
     while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [10, 9, 9, 9, 7, 3]:
         time.sleep(0.01)
@@ -675,7 +679,7 @@ def test_a_replacement_that_hangs_in_its_start_is_not_waited_for_as_long_as_a_fi
 restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.5, 1, 0.05
 def WORK(worker):
     if worker.number == 1 and ever_again(worker) and not ever_again(worker, "hung"):
-        signal.pause()
+        rest()
     return until_told(worker)
 """
     with Supervised(script) as running:
@@ -697,7 +701,7 @@ def WORK(worker):
         ),
         ("sys.exit(7)", 7, r"It ended with exit code 7 while it started\."),
         ("1 / 0", 1, r"It ended with exit code 1 while it started\."),
-        ("signal.pause()", 9, r"It was ended by SIGKILL while it started, 2 times in a row\."),
+        ("rest()", 9, r"It was ended by SIGKILL while it started, 2 times in a row\."),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             9,
