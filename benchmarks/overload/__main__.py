@@ -26,12 +26,14 @@ from benchmarks.overload.processor import Processor
 from benchmarks.overload.requests import Request, requests_of
 from benchmarks.overload.results import Results, Round, judged
 from benchmarks.overload.tables import markdown
-from benchmarks.serving import bundles
 from benchmarks.serving.__main__ import (
+    CLOTHES,
     DEFAULT_MODEL,
     LARGE_MODEL,
     PHOTOGRAPHS,
     ROOT,
+    SMALL_MODEL,
+    bundle_of,
     decoder_of,
     opened,
     processor,
@@ -47,7 +49,7 @@ from benchmarks.serving.workloads import Workload, prepare
 from model.errors import MixerError
 
 LOADS = (0.5, 1.0, 2.0, 4.0)
-_DEADLINES_MS = {DEFAULT_MODEL: 250.0, LARGE_MODEL: 2000.0}
+_DEADLINES_MS = {SMALL_MODEL: 250.0, DEFAULT_MODEL: 250.0, LARGE_MODEL: 2000.0}
 _CALM = 0.5  # of the capacity, while second tries are still to come
 _OPEN_FILES = 4096
 
@@ -90,7 +92,7 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
     parser.add_argument("--body", choices=BODIES, default="raw")
     parser.add_argument(
-        "--workloads", nargs="+", default=["28x28", "500x375"], metavar="NAME", help="as of scripts/bench"
+        "--workloads", nargs="+", default=[], metavar="NAME", help="as of scripts/bench (default: all but 4032x3024)"
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="MIXER_NAME=VALUE", help="options of the service")
     parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "fashion-mnist", help="the small model")
@@ -154,14 +156,13 @@ def described(arguments: argparse.Namespace) -> dict[str, str]:
 
 def _kinds(arguments: argparse.Namespace) -> list[Kind]:
     small = small_kind(opened(arguments.bundle, arguments.precision).spec)
-    words = arguments.workloads
-    return wanted([small, *PHOTOGRAPHS], words if words != ["28x28", "500x375"] else [small.name, "500x375"])
+    return wanted([small, CLOTHES, *PHOTOGRAPHS], arguments.workloads or [small.name, CLOTHES.name, "500x375"])
 
 
 def _prepared(kind: Kind, arguments: argparse.Namespace, folder: Path) -> tuple[Workload, Path, str]:
     """Pictures with their right answers, the bundle and the precision that answers."""
     print(f"preparing {kind.name}", file=sys.stderr, flush=True)
-    bundle = arguments.bundle if kind.model == DEFAULT_MODEL else bundles.random_bundle(kind.model, arguments.cache)
+    bundle = bundle_of(kind.model, arguments)
     engine = opened(bundle, arguments.precision)
     files = images(kind, engine.spec.channels, arguments.cache)
     return prepare(kind, files, engine.spec, decoder_of(engine.spec), engine.run, folder), bundle, engine.precision

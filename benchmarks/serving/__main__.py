@@ -42,7 +42,9 @@ from model.preprocess import smallest_useful_side, to_patches
 from model.spec import ModelSpec
 
 ROOT = environments.ROOT
-DEFAULT_MODEL, LARGE_MODEL = "default", "S/16"
+SMALL_MODEL, DEFAULT_MODEL, LARGE_MODEL = "small", "default", "S/16"
+DEFAULT_BUNDLE = ROOT / "bundles" / "clothes"
+CLOTHES = Kind("360x480 JPEG", DEFAULT_MODEL, 360, 480, "JPEG", "examples")
 PHOTOGRAPHS = (
     Kind("500x375 JPEG", LARGE_MODEL, 500, 375, "JPEG"),
     Kind("4032x3024 JPEG", LARGE_MODEL, 4032, 3024, "JPEG", pool=6),
@@ -90,7 +92,7 @@ def parsed(flags: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="turns of every server (default: 5, with --quick 1)")
     parser.add_argument("--seconds", type=float, help="time of one measurement (default: 5, with --quick 0.5)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="servers whose name holds one of these")
-    parser.add_argument("--workloads", nargs="+", default=[], metavar="NAME", help="28x28, 500x375, 4032x3024")
+    parser.add_argument("--workloads", nargs="+", default=[], metavar="NAME", help="28x28, 360x480, 500x375, 4032x3024")
     parser.add_argument("--bodies", nargs="+", choices=BODIES, default=list(BODIES))
     parser.add_argument("--connections", nargs="+", type=int, help="default: 1 8 32 128, with --quick 1 and 8")
     parser.add_argument("--bundle", type=Path, default=ROOT / "bundles" / "fashion-mnist", help="the small model")
@@ -139,15 +141,22 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 def prepared(arguments: argparse.Namespace, terms: Terms, folder: Path) -> list[Subject]:
     """The models whose workloads were asked for, opened, with pictures and ceilings."""
     small = opened(arguments.bundle, arguments.precision)
-    kinds = wanted([small_kind(small.spec), *PHOTOGRAPHS], arguments.workloads)
+    kinds = wanted([small_kind(small.spec), CLOTHES, *PHOTOGRAPHS], arguments.workloads)
     subjects = []
     for model in dict.fromkeys(kind.model for kind in kinds):
         print(f"preparing {model}", file=sys.stderr, flush=True)
-        bundle = arguments.bundle if model == DEFAULT_MODEL else bundles.random_bundle(model, arguments.cache)
-        engine = small if model == DEFAULT_MODEL else opened(bundle, arguments.precision)
+        bundle = bundle_of(model, arguments)
+        engine = small if model == SMALL_MODEL else opened(bundle, arguments.precision)
         own = [kind for kind in kinds if kind.model == model]
         subjects.append(subject_of(model, bundle, engine, own, terms, arguments.only, arguments.cache, folder))
     return subjects
+
+
+def bundle_of(model: str, arguments: argparse.Namespace) -> Path:
+    """The small model is said by --bundle, the default one ships, and the large one is made once."""
+    if model == SMALL_MODEL:
+        return Path(arguments.bundle)
+    return DEFAULT_BUNDLE if model == DEFAULT_MODEL else bundles.random_bundle(model, arguments.cache)
 
 
 def opened(bundle: Path, precision: str) -> Engine:
@@ -160,7 +169,7 @@ def small_kind(spec: ModelSpec) -> Kind:
     """PNGs in the model's size: clothes where that is what it knows, else scenes."""
     size = spec.image_size
     clothes = spec.channels == 1 and size == 28
-    return Kind(f"{size}x{size} PNG", DEFAULT_MODEL, size, size, "PNG", "examples" if clothes else "scenes", pool=40)
+    return Kind(f"{size}x{size} PNG", SMALL_MODEL, size, size, "PNG", "examples" if clothes else "scenes", pool=40)
 
 
 def wanted(kinds: Sequence[Kind], words: Sequence[str]) -> list[Kind]:

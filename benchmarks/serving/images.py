@@ -13,7 +13,8 @@ from benchmarks.serving.environments import ROOT
 from cli.bench import samples
 
 _JPEG_QUALITY = 90
-_EXAMPLES = ROOT / "examples" / "fashion-mnist"
+_DRAWINGS = ROOT / "examples" / "fashion-mnist"
+_PHOTOGRAPHS = ROOT / "examples"
 _SHIFTS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))
 
 
@@ -41,13 +42,13 @@ def _scene(kind: Kind, channels: int, seed: int) -> Image.Image:
 
 def _example(kind: Kind, channels: int, seed: int) -> Image.Image:
     """One of the examples, moved by a pixel and a little darker or lighter."""
-    files = sorted(_EXAMPLES.glob("*.png"))
+    files = sorted(_DRAWINGS.glob("*.png") if channels == 1 else _PHOTOGRAPHS.glob("*.jpg"))
     with Image.open(files[seed % len(files)]) as image:
-        grey = np.asarray(image.convert("L").resize((kind.width, kind.height)), dtype=np.float64)
+        resized = image.convert("L" if channels == 1 else "RGB").resize((kind.width, kind.height))
+        pixels = np.asarray(resized, dtype=np.float64)
     variation = seed // len(files)
-    moved = np.roll(grey, _SHIFTS[variation % len(_SHIFTS)], axis=(0, 1))
-    pixels = (moved * (1 - 0.03 * variation)).round().clip(0, 255).astype(np.uint8)
-    return Image.fromarray(pixels).convert("L" if channels == 1 else "RGB")
+    moved = np.roll(pixels, _SHIFTS[variation % len(_SHIFTS)], axis=(0, 1))
+    return Image.fromarray((moved * (1 - 0.03 * variation)).round().clip(0, 255).astype(np.uint8))
 
 
 def _recipe() -> str:

@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.pace import slowness_at_first
 
@@ -327,8 +329,12 @@ def test_pictures_are_drawn_once_and_the_same_every_time(tmp_path: Path):
 
 
 def test_variations_of_the_examples_differ(tmp_path: Path):
-    kind = Kind("28x28 PNG", "default", 28, 28, "PNG", "examples", pool=40)
+    kind = Kind("28x28 PNG", "small", 28, 28, "PNG", "examples", pool=40)
     assert len(set(images(kind, 1, tmp_path))) == 40
+    photographs = images(bench.CLOTHES, 3, tmp_path)
+    assert len(set(photographs)) == bench.CLOTHES.pool
+    with Image.open(BytesIO(photographs[-1])) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (bench.CLOTHES.width, bench.CLOTHES.height))
 
 
 # --- what it comes to ---
