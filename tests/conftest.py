@@ -5,6 +5,8 @@ Where tests run beside each other, torch has one thread in each process: more of
 
 import gc
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,3 +31,17 @@ def pytest_collection_finish() -> None:
     """Whatever the modules hold stays: no collection of garbage need look at it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def stop_signals_as_they_were() -> Iterator[None]:
+    """A process that a later test starts would ignore SIGTERM, too, or hold it back, and never end."""
+    before = _stop_signals()
+    yield
+    assert _stop_signals() == before
+
+
+def _stop_signals() -> tuple[bool, bool]:
+    """Whether SIGTERM is ignored, and whether it is blocked."""
+    ignored = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    return ignored, signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -1,11 +1,13 @@
 """The fixtures of the service, for the commands that need one, and the command line in this process."""
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from app.system.signals import STOPPING
 from app.telemetry import logs
 from cli import main
 from tests.app.color_bundle import BLUE, GREEN, RED, image
@@ -15,8 +17,9 @@ __all__ = ["bundle", "engine", "grey_bundle", "no_options_from_outside", "serve"
 
 
 @pytest.fixture
-def mixer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs `mixer ARGUMENTS` in this process and gives its exit code."""
+def mixer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """Runs `mixer ARGUMENTS` in this process and gives its exit code. Stop signals are handled as before, then."""
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     monkeypatch.setattr(main.app, "registered_commands", list(main.app.registered_commands))
     monkeypatch.setattr(logs, "configure", lambda *_: None)
 
@@ -28,7 +31,9 @@ def mixer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         assert isinstance(code, int)
         return code
 
-    return run
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
