@@ -28,7 +28,7 @@ from app.server.supervisor import Supervisor
 def say(*words):
     os.write(2, (" ".join(map(str, words)) + "\\n").encode())
 
-def rest():
+def sleep_forever():
     while True:  # not signal.pause(): what comes right before that is handled after it
         time.sleep(0.02)
 
@@ -140,7 +140,7 @@ def test_a_line_that_waits_to_be_written_when_a_worker_ends_is_not_lost(end: str
 
 
 def test_a_worker_that_a_stop_signal_ends_has_ended_well() -> None:
-    with Supervised("def WORK(worker):\n    say('beating')\n    worker.heartbeat()\n    rest()") as running:
+    with Supervised("def WORK(worker):\n    say('beating')\n    worker.heartbeat()\n    sleep_forever()") as running:
         running.beating()
         running.signal(signal.SIGTERM)
         assert running.exit_code() == 0
@@ -172,8 +172,7 @@ def WORK(worker):
     signals.exit_when_told(once=True)
     worker.heartbeat()
     say("beating", worker.number)
-    while True:
-        time.sleep(0.02)
+    sleep_forever()
 
 once = os.kill
 
@@ -206,8 +205,7 @@ def WORK(worker):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker.heartbeat()
     say("beating")
-    while True:
-        time.sleep(0.02)
+    sleep_forever()
 """
     with Supervised(script) as running:
         running.beating()
@@ -226,8 +224,7 @@ def WORK(worker):
         signal.signal(number, signal.SIG_IGN if worker.number else signal.SIG_DFL)
     worker.heartbeat()
     say("beating")
-    while True:
-        time.sleep(0.02)
+    sleep_forever()
 """
     with Supervised(script) as running:
         pids = running.beating()
@@ -413,7 +410,7 @@ def WORK(worker):
     born = len(os.listdir(marks))
     if born == HANGS:
         say("opens a bundle that never comes")
-        rest()
+        sleep_forever()
     if born < HANGS:
         worker.heartbeat()
         return 5
@@ -515,7 +512,7 @@ def WORK(worker):
         worker.hold(7)
         worker.opens(3)
         worker.heartbeat()
-        rest()
+        sleep_forever()
     quotas[0].try_take(1)
     while [quota.taken for quota in quotas] + [worker.held_by_all(), worker.opened_by_all()] != [10, 9, 9, 9, 7, 3]:
         time.sleep(0.01)
@@ -679,7 +676,7 @@ def test_a_replacement_that_hangs_in_its_start_is_not_waited_for_as_long_as_a_fi
 restarts._START_AGAIN_S, restarts._TIMES_AS_LONG, supervisor._TICK_S = 0.5, 1, 0.05
 def WORK(worker):
     if worker.number == 1 and ever_again(worker) and not ever_again(worker, "hung"):
-        rest()
+        sleep_forever()
     return until_told(worker)
 """
     with Supervised(script) as running:
@@ -701,7 +698,7 @@ def WORK(worker):
         ),
         ("sys.exit(7)", 7, r"It ended with exit code 7 while it started\."),
         ("1 / 0", 1, r"It ended with exit code 1 while it started\."),
-        ("rest()", 9, r"It was ended by SIGKILL while it started, 2 times in a row\."),
+        ("sleep_forever()", 9, r"It was ended by SIGKILL while it started, 2 times in a row\."),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             9,
