@@ -117,6 +117,7 @@ def test_a_bad_file_spoils_only_its_own_line(site: Site, visit: Visit, clothes: 
 
 def test_a_file_over_the_limit_is_told_so_before_it_is_sent(site: Site, visit: Visit, tmp_path: Path) -> None:
     visitor = visit(site)
+    visitor.sees("#version", "clothes 1")  # until the page knows the limit, the service tells of it
     with (tmp_path / "large.jpg").open("wb") as file:
         file.truncate((20 << 20) + 1)
     visitor.page.set_input_files("#choose", tmp_path / "large.jpg")
