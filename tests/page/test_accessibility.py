@@ -183,7 +183,7 @@ def test_a_line_keeps_the_focus_when_its_answer_comes_and_moves_it(
     held: list[Any] = []
     visitor.page.route("**/classify", lambda route: held.append(route))  # noqa: PLW0108  # Playwright takes no built-in
     visitor.chooses(*clothes[:3])
-    visitor.sees_rows("looking", "looking", "looking")
+    visitor.waits_until(lambda: len(held) == 3)
     heading = visitor.at("th[data-column=label] button")
     heading.click()
     heading.click()  # the last label first

@@ -103,7 +103,7 @@ def test_what_was_said_of_a_key_that_is_used_no_more_says_nothing_of_the_next(
 
     visitor.page.route("**/classify*", hold_first)
     visitor.chooses(clothes[0])
-    visitor.sees("#stage-answer", "Looking")
+    visitor.waits_until(lambda: len(held) == 1)
     visitor.at("#forget").click()
     unlock(visitor, KEY)
     visitor.sees("#forget")
@@ -263,6 +263,7 @@ def test_what_waits_is_asked_for_when_all_that_is_on_its_way_is_removed(
 
     visitor.page.route("**/classify", held)
     visitor.chooses(*((f"{number}.jpg", clothes[0][1]) for number in range(6)))
+    visitor.waits_until(lambda: len(on_their_way) == 4)
     visitor.sees_rows(*["looking"] * 4, *["waiting"] * 2)
     for left in (5, 4, 3, 2):
         visitor.at("#remove").click()

@@ -3,9 +3,14 @@
 import base64
 import mimetypes
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
+from tests.app.servers import PATIENCE_S
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from playwright.sync_api import Locator, Page
 
 File = tuple[str, bytes]  # its name, and what is in it
@@ -101,6 +106,13 @@ class Visitor:
         from playwright.sync_api import expect  # noqa: PLC0415
 
         expect(self.at("#told")).to_contain_text(text)
+
+    def waits_until(self, is_so: "Callable[[], bool]") -> None:
+        """The page goes on until this is so, such as that a request was made; waits as long as for anything else."""
+        ends = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert time.monotonic() < ends
+            self.page.wait_for_timeout(10)
 
     def answers_are_in(self, count: int) -> None:
         self.sees("#count", re.compile(rf"^{count} answered(?!.*to come)"))
