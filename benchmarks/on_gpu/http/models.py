@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from app.engine.engine import Engine
-from benchmarks.gpu_http_services import Model
+from benchmarks.on_gpu.http.services import Model
 from benchmarks.serving.bundles import prototypes
 from benchmarks.serving.cells import Kind
 from benchmarks.serving.images import images

@@ -1,6 +1,6 @@
 """The whole service over HTTP, with several numbers of workers, under closed loops: the section `http` of gpu.py.
 
-Loads services in turns; gpu_http_services.py starts them, and the tables are in gpu_http_tables.py. All services of a
+Loads services in turns; services.py starts them, and the tables are in tables.py. All services of a
 model run side by side and one at a time has clients, so that a machine that changes its speed changes it for all.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from app.system.cpu_limits import usable_cpus
 from benchmarks.fleet.observed import batches
-from benchmarks.gpu_http_services import Model, Plan, Started, leaving_nothing, started
+from benchmarks.on_gpu.http.services import Model, Plan, Started, leaving_nothing, started
 from benchmarks.overload.client_processes import ClientProcesses, Seen
 from benchmarks.overload.loops import Terms
 from benchmarks.overload.requests import REFUSALS, Request, requests_of

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from app.system.cpu_limits import usable_cpus
-from benchmarks.gpu_http import BUSY_CLIENT, Found, added, words
-from benchmarks.gpu_http_services import Plan
+from benchmarks.on_gpu.http.loads import BUSY_CLIENT, Found, added, words
+from benchmarks.on_gpu.http.services import Plan
 
 MEBIBYTE = 1 << 20
 HEADS = (

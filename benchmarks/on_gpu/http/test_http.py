@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import gpu_http, gpu_http_services, gpu_http_tables
-from benchmarks.gpu_http import Found, Load, load_of
-from benchmarks.gpu_http_models import BARE_THREADS, ENGINE, rates_without_http
-from benchmarks.gpu_http_services import Model, Plan, Started
+from benchmarks.on_gpu.http import loads, services, tables
+from benchmarks.on_gpu.http.loads import Found, Load, load_of
+from benchmarks.on_gpu.http.models import BARE_THREADS, ENGINE, rates_without_http
+from benchmarks.on_gpu.http.services import Model, Plan, Started
 from benchmarks.overload.client_processes import Seen
 from benchmarks.overload.processor import Used
 from benchmarks.serving.cells import Kind
 from benchmarks.serving.workloads import Workload
 from tests.pace import slowness_at_first
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 KIND = Kind("8x8 PNG", "default", 8, 8, "PNG")
 
 
@@ -79,7 +79,7 @@ def test_a_window_without_an_answer_has_no_percentiles() -> None:
     ("connections", "cpus", "expected"), [(8, 16, 1), (32, 16, 2), (128, 16, 4), (256, 16, 4), (256, 2, 1)]
 )
 def test_few_client_processes_leave_the_cpus_to_the_service(connections: int, cpus: int, expected: int) -> None:
-    assert gpu_http._clients(connections, cpus) == expected
+    assert loads._clients(connections, cpus) == expected
 
 
 # --- what it comes to ---
@@ -90,18 +90,18 @@ def test_the_best_number_of_workers_is_that_of_the_best_median() -> None:
     assert here.rate_s(1, 8) == 100
     assert here.best() == (2, 8)
     assert here.best(1) == (1, 8)
-    assert gpu_http_tables.verdict(here) == ("Best: 2 workers, 150 images/s over 8 connections; 1 reaches 0.67 of it.")
-    assert gpu_http_tables.verdict(found({})) == "Nothing was measured."
+    assert tables.verdict(here) == ("Best: 2 workers, 150 images/s over 8 connections; 1 reaches 0.67 of it.")
+    assert tables.verdict(found({})) == "Nothing was measured."
 
 
 def test_the_tables_have_a_row_for_each_load_and_each_number_of_workers() -> None:
     here = found({(2, 8): [load(150)], (1, 8): [load(100, clients=1)]}, {ENGINE: 300.0, BARE_THREADS: 200.0})
-    assert [tuple(row) for row in gpu_http_tables.load_rows(here)] == [
+    assert [tuple(row) for row in tables.load_rows(here)] == [
         (1, 8, "100", "5.0", "9.0", "4.0", "1.0", "3.2", ""),
         (2, 8, "**150**", "5.0", "9.0", "4.0", "1.0 in 2", "3.2", ""),
     ]
-    heads = gpu_http_tables.service_heads(here, on_gpu=True)
-    rows = [tuple(row) for row in gpu_http_tables.service_rows(here)]
+    heads = tables.service_heads(here, on_gpu=True)
+    rows = [tuple(row) for row in tables.service_rows(here)]
     assert rows == [
         (1, "1.5", "1,024", "100", 8, "40.00", "0.33", "0.50"),
         (2, "1.5", "2,048", "150", 8, "26.67", "0.50", "0.75"),
@@ -113,10 +113,10 @@ def test_the_tables_have_a_row_for_each_load_and_each_number_of_workers() -> Non
 def test_a_row_says_where_the_client_is_busy_and_what_was_refused() -> None:
     busy = load(100, client_most=0.93, failed={429: 3, 0: 1}, wrong=2)
     here = found({(1, 8): [busy, busy]})
-    assert gpu_http_tables.note(here, 1, 8) == (
+    assert tables.note(here, 1, 8) == (
         "the client is busy: 93% of a core, 2 with no answer, 6 with status 429, 4 wrong"
     )
-    assert gpu_http_tables.note(found({(1, 8): [load(0)]}), 1, 8) == "a window without an answer"
+    assert tables.note(found({(1, 8): [load(0)]}), 1, 8) == "a window without an answer"
 
 
 def test_wrong_answers_and_failures_are_faults_and_refusals_are_not() -> None:
@@ -153,17 +153,17 @@ def test_after_the_time_limit_no_model_is_begun_and_a_service_lost_costs_only_it
             raise OSError("Connection refused")
         return load(10)
 
-    monkeypatch.setattr(gpu_http, "_loaded", loaded)
-    monkeypatch.setattr(gpu_http, "requests_of", lambda *_: [])
+    monkeypatch.setattr(loads, "_loaded", loaded)
+    monkeypatch.setattr(loads, "requests_of", lambda *_: [])
     here = found({})
     here.services.update({1: Started(1, (), 1.0, 0), 2: Started(2, (), 1.0, 0)})
     terms = plan(tmp_path, connections=(8, 32), rounds=2)
-    gpu_http._load_in_turns(terms, here, SimpleNamespace(), lambda: None)  # type: ignore[arg-type]
+    loads._load_in_turns(terms, here, SimpleNamespace(), lambda: None)  # type: ignore[arg-type]
     assert asked == [(1, 8), (2, 8), (2, 32), (2, 8), (2, 32)]
     assert here.failures == {1: "lost in round 1 with 8 connections: Connection refused"}
     late = found({})
     late.services[1] = Started(1, (), 1.0, 0)
-    gpu_http._load_in_turns(plan(tmp_path, until=0.0), late, SimpleNamespace(), lambda: None)  # type: ignore[arg-type]
+    loads._load_in_turns(plan(tmp_path, until=0.0), late, SimpleNamespace(), lambda: None)  # type: ignore[arg-type]
     assert late.loads == {}
     assert late.unfinished == "out of time in round 1 of 1"
 
@@ -173,7 +173,7 @@ def test_after_the_time_limit_no_model_is_begun_and_a_service_lost_costs_only_it
 
 def test_a_service_is_told_provider_workers_and_which_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    service = gpu_http_services.configuration(plan(tmp_path), found({}).model, 4)
+    service = services.configuration(plan(tmp_path), found({}).model, 4)
     assert service.command[-6:] == (sys.executable, "-m", "cli", "serve", "--port", "{port}")
     assert {name: service.variables[name] for name in ("MIXER_PROVIDER", "MIXER_WORKERS", "MIXER_PRECISION")} == {
         "MIXER_PROVIDER": "cuda", "MIXER_WORKERS": "4", "MIXER_PRECISION": "fp16",
@@ -187,15 +187,15 @@ def test_a_service_finds_its_packages_where_the_script_does_and_its_version_wher
 ) -> None:
     script_folder = str(ROOT / "benchmarks")
     monkeypatch.setattr(sys, "path", [script_folder, "site", *sys.path])
-    installed = gpu_http_services.import_path(tmp_path)
+    installed = services.import_path(tmp_path)
     assert installed[:2] == [str(ROOT), str(Path("site").resolve())]
     assert script_folder not in installed
 
     def unknown(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(gpu_http_services, "version", unknown)
-    bare = gpu_http_services.import_path(tmp_path)
+    monkeypatch.setattr(services, "version", unknown)
+    bare = services.import_path(tmp_path)
     assert bare[0] == str(ROOT)
     (told,) = distributions(path=[bare[1]])
     assert told.metadata["Name"] == "mixer-serve"
@@ -208,7 +208,7 @@ def test_a_service_finds_the_libraries_of_cuda_beside_torch(tmp_path: Path, monk
     monkeypatch.setattr(sys, "path", [str(tmp_path / "one"), str(tmp_path / "two")])
     monkeypatch.delitem(sys.modules, "nvidia", raising=False)
     monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/cuda/lib64")
-    assert gpu_http_services.library_path() == [
+    assert services.library_path() == [
         str(tmp_path / "one/nvidia/cu13/lib"), str(tmp_path / "two/nvidia/cudnn/lib"), "/usr/local/cuda/lib64",
     ]  # fmt: skip
 
@@ -216,11 +216,11 @@ def test_a_service_finds_the_libraries_of_cuda_beside_torch(tmp_path: Path, monk
 PROGRAM = """
 import subprocess, sys, time
 from pathlib import Path
-from benchmarks import gpu_http_services, test_gpu_http
+from benchmarks.on_gpu.http import services, test_http
 
-plan = test_gpu_http.plan(Path(sys.argv[1]))
-guard = gpu_http_services.configuration(plan, test_gpu_http.found({}).model, 1).command[:-6]
-with gpu_http_services.leaving_nothing():
+plan = test_http.plan(Path(sys.argv[1]))
+guard = services.configuration(plan, test_http.found({}).model, 1).command[:-6]
+with services.leaving_nothing():
     subprocess.Popen([*guard, "sh", "-c", "echo $$; exec sleep 600"], start_new_session=True)
     while True:
         time.sleep(0.02)
