@@ -6,8 +6,9 @@
 PHOTOGRAPHS has train/LABEL/ and val/LABEL/ under the labels of bundles/clothes, which bundles/clothes/train.sh makes in
 its work folder, beside the folder of others. All photographs of both go into three folds, a third of each label's. For
 each fold, the first of the two stages of train.sh: a teacher's head, lessons and a pupil, which know nothing of the
-fold. What the pupil says of the fold is kept in benchmarks/training_folds/fold-N.npz, so that folds may be trained at
-several times, and WORK holds what a killed run goes on with. Prints what holds on the folds that are there.
+fold, and the pupil's exported graphs. What these say of the fold is kept in benchmarks/training_folds/fold-N.npz, so
+that folds may be trained at several times, and WORK holds what a killed run goes on with. Prints what holds on the
+folds that are there.
 """
 
 import argparse
@@ -21,10 +22,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cli.evaluation import dataset_for, opened
 from model.data.layout import read_labels
 from model.evaluation.cross_validation import cross_validated
 from model.evaluation.evaluate import (
     LEAST_TO_CALIBRATE,
+    all_logits,
     calibration_error_by_chance,
     evaluate_logits,
     fit_temperature,
@@ -32,9 +35,11 @@ from model.evaluation.evaluate import (
     top1_interval,
 )
 from model.evaluation.scores import class_scores, confusion_matrix
+from model.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = Path(__file__).parent
+PRECISIONS = ("fp32", "int8")
 _FOLDS, _PARTS = 3, 10
 _LABELS = ROOT / "bundles" / "clothes" / "labels.txt"
 _COOL_WEIGHTS = ("--logits-weight", "0.7", "--labels-weight", "0.2", "--maps-weight", "0.7")  # as train.sh has them
@@ -71,22 +76,22 @@ def train(arguments: argparse.Namespace, fold: int) -> None:
         (out / "level").touch()
     steps = ("--steps", level + cool, "--cool-steps", cool)
     _mixer("distil", lessons, data, "--out", out, "--fit", "crop", *steps, *_COOL_WEIGHTS)
-    logits, labels = _judged(out, data)
-    np.savez_compressed(KEPT / f"fold-{fold}.npz", logits=logits.astype(np.float32), labels=labels)
+    bundle = work / f"bundle-{fold}"
+    _mixer("export", out, bundle, "--data", data)
+    logits = {precision: _judged(bundle, precision, data) for precision in PRECISIONS}
+    np.savez_compressed(KEPT / f"fold-{fold}.npz", **{name: one for name, (one, _) in logits.items()},
+                        labels=logits[PRECISIONS[0]][1])  # fmt: skip
 
 
 def _mixer(*words: object) -> None:
     subprocess.run([str(Path(sys.executable).with_name("mixer")), *map(str, words)], check=True, cwd=ROOT)
 
 
-def _judged(checkpoint: Path, data: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    from cli.evaluation import dataset_for, opened  # noqa: PLC0415  # loads torch
-    from model.evaluation.evaluate import all_logits  # noqa: PLC0415
-    from model.recipe import Recipe  # noqa: PLC0415
-
-    spec, run, _ = opened(checkpoint, "fp32")
+def _judged(bundle: Path, precision: str, data: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits [N, K] of the fold's pictures, and their labels [N]."""
+    spec, run, _ = opened(bundle, precision)
     images = dataset_for(spec, data, Recipe(), to_calibrate=True).val
-    return all_logits(run, images), images.labels
+    return all_logits(run, images).astype(np.float32), images.labels
 
 
 def left_out(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:
@@ -106,15 +111,21 @@ def judge() -> None:
     paths = sorted(KEPT.glob("fold-*.npz"))
     if not paths:
         raise SystemExit(f"{KEPT} has no fold; expected some that were trained.")
-    all_logits, all_labels = [], []
+    for precision in PRECISIONS:
+        print(precision)
+        _judge(paths, precision)
+
+
+def _judge(paths: Sequence[Path], precision: str) -> None:
+    scaled, judged = [], []
     for path in paths:
         with np.load(path) as stored:
-            logits, labels = stored["logits"].astype(np.float64), stored["labels"]
-        all_logits.append(left_out(logits, labels))
-        all_labels.append(labels)
-        _print(path.stem, all_logits[-1], labels)
+            logits, labels = stored[precision].astype(np.float64), stored["labels"]
+        scaled.append(left_out(logits, labels))
+        judged.append(labels)
+        _print(path.stem, scaled[-1], labels)
         print(f"  {cross_validated(logits, labels)}")
-    logits, labels = np.concatenate(all_logits), np.concatenate(all_labels)
+    logits, labels = np.concatenate(scaled), np.concatenate(judged)
     _print(f"{len(paths)} of {_FOLDS} folds", logits, labels)
     names = read_labels(_LABELS)
     for one in class_scores(confusion_matrix(logits.argmax(axis=1), labels, len(names)), names):
