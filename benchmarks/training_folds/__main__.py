@@ -18,6 +18,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +42,7 @@ from model.recipe import Recipe
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = Path(__file__).parent
 PRECISIONS = ("fp32", "int8")
-_FOLDS, _PARTS = 3, 10
+_FOLDS, _PARTS, _REPEATS = 3, 10, 5
 _LABELS = ROOT / "bundles" / "clothes" / "labels.txt"
 _COOL_WEIGHTS = ("--logits-weight", "0.7", "--labels-weight", "0.2", "--maps-weight", "0.7")  # as train.sh has them
 
@@ -78,9 +80,10 @@ def train(arguments: argparse.Namespace, fold: int) -> None:
     _mixer("distil", lessons, data, "--out", out, "--fit", "crop", *steps, *_COOL_WEIGHTS)
     bundle = work / f"bundle-{fold}"
     _mixer("export", out, bundle, "--data", data)
-    logits = {precision: _judged(bundle, precision, data) for precision in PRECISIONS}
-    np.savez_compressed(KEPT / f"fold-{fold}.npz", **{name: one for name, (one, _) in logits.items()},
-                        labels=logits[PRECISIONS[0]][1])  # fmt: skip
+    kept: dict[str, Any] = {}
+    for precision in PRECISIONS:
+        kept[precision], kept["labels"] = _judged(bundle, precision, data)
+    np.savez_compressed(KEPT / f"fold-{fold}.npz", **kept)
 
 
 def _mixer(*words: object) -> None:
@@ -117,28 +120,32 @@ def judge() -> None:
 
 
 def _judge(paths: Sequence[Path], precision: str) -> None:
-    scaled, judged = [], []
+    folds: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
     for path in paths:
         with np.load(path) as stored:
-            logits, labels = stored[precision].astype(np.float64), stored["labels"]
-        scaled.append(left_out(logits, labels))
-        judged.append(labels)
-        _print(path.stem, scaled[-1], labels)
-        print(f"  {cross_validated(logits, labels)}")
-    logits, labels = np.concatenate(scaled), np.concatenate(judged)
-    _print(f"{len(paths)} of {_FOLDS} folds", logits, labels)
-    names = read_labels(_LABELS)
-    for one in class_scores(confusion_matrix(logits.argmax(axis=1), labels, len(names)), names):
+            folds.append((stored[precision].astype(np.float64), stored["labels"]))
+        _print(path.stem, folds[-1:])
+        print(f"  {cross_validated(*folds[-1])}")
+    _print(f"{len(paths)} of {_FOLDS} folds", folds)
+    truth, names = np.concatenate([labels for _, labels in folds]), read_labels(_LABELS)
+    predicted = np.concatenate([logits.argmax(axis=1) for logits, _ in folds])
+    for one in class_scores(confusion_matrix(predicted, truth, len(names)), names):
         print(f"  {one.label}: {one.num_pictures} pictures, recall {one.recall:.1%}, precision {one.precision:.1%}")
 
 
-def _print(what: str, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
-    found, chance = evaluate_logits(logits, labels), calibration_error_by_chance(probabilities_of(logits, 1.0))
-    low, high = top1_interval(found.top1, len(labels))
+def _print(what: str, folds: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]]) -> None:
+    """What holds on the pictures of these folds together; means over temperatures from several draws of tenths."""
+    labels = np.concatenate([truth for _, truth in folds])
+    drawn = [np.concatenate([left_out(*fold, seed) for fold in folds]) for seed in range(_REPEATS)]
+    found = [evaluate_logits(logits, labels) for logits in drawn]
+    chance = [calibration_error_by_chance(probabilities_of(logits, 1.0)) for logits in drawn]
+    low, high = top1_interval(found[0].top1, len(labels))
     print(
-        f"{what}: {len(labels)} pictures, top-1 {found.top1:.1%} ({low:.1%} to {high:.1%}), loss {found.loss:.4f}, "
-        f"calibration error {found.calibration_error:.4f} (by chance {chance.mean:.4f}, 95 % below "
-        f"{chance.percentile_95:.4f})"
+        f"{what}: {len(labels)} pictures, top-1 {found[0].top1:.1%} ({low:.1%} to {high:.1%}), "
+        f"loss {fmean(one.loss for one in found):.4f}, "
+        f"calibration error {fmean(one.calibration_error for one in found):.4f} "
+        f"(by chance {fmean(one.mean for one in chance):.4f}, 95 % below "
+        f"{fmean(one.percentile_95 for one in chance):.4f})"
     )
 
 
