@@ -1,1 +1,1 @@
-"""Checks and measurements that need a GPU: what benchmarks/gpu.py runs. A module for each section."""
+"""Checks and measurements that need a GPU: the sections that benchmarks/gpu.py runs."""

@@ -1,4 +1,4 @@
-"""What is held against each other: the bare graph, the engine, and torch in several ways."""
+"""What throughput compares: the bare graph, the engine, and torch in several ways."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -19,7 +19,7 @@ from export.graph import write_metadata
 from export.to_onnx import write_graph
 from model.weights.config import VARIANTS, MixerConfig
 
-SMALL = "the default bundle"
+SMALL = "the small model"  # that of --bundle
 TINY = {"tiny": MixerConfig(16, 8, 16, 2, 8, 32, num_classes=5)}
 SECONDS, HTTP_SECONDS = 0.25, 2.0
 QUICK_SECONDS, QUICK_HTTP_SECONDS = 0.002, 0.3

@@ -44,7 +44,8 @@ KEPT = Path(__file__).parent
 PRECISIONS = ("fp32", "int8")
 _FOLDS, _PARTS, _REPEATS = 3, 10, 5
 _LABELS = ROOT / "bundles" / "clothes" / "labels.txt"
-_COOL_WEIGHTS = ("--logits-weight", "0.7", "--labels-weight", "0.2", "--maps-weight", "0.7")  # as train.sh has them
+COUNT, LEVEL, COOL = 122_880, 1018, 402  # as train.sh has them
+COOL_WEIGHTS = ("--logits-weight", "0.7", "--labels-weight", "0.2", "--maps-weight", "0.7")
 
 
 def fold_of(names: Sequence[str]) -> dict[str, int]:
@@ -77,10 +78,10 @@ def train(arguments: argparse.Namespace, fold: int) -> None:
         _mixer("distil", lessons, data, "--out", out, "--fit", "crop", "--steps", level, "--cool-steps", 0)
         (out / "level").touch()
     steps = ("--steps", level + cool, "--cool-steps", cool)
-    _mixer("distil", lessons, data, "--out", out, "--fit", "crop", *steps, *_COOL_WEIGHTS)
+    _mixer("distil", lessons, data, "--out", out, "--fit", "crop", *steps, *COOL_WEIGHTS)
     bundle = work / f"bundle-{fold}"
     _mixer("export", out, bundle, "--data", data)
-    kept: dict[str, Any] = {}
+    kept: dict[str, Any] = {"lessons": arguments.count, "steps": level + cool}
     for precision in PRECISIONS:
         kept[precision], kept["labels"] = _judged(bundle, precision, data)
     np.savez_compressed(KEPT / f"fold-{fold}.npz", **kept)
@@ -124,7 +125,8 @@ def _judge(paths: Sequence[Path], precision: str) -> None:
     for path in paths:
         with np.load(path) as stored:
             folds.append((stored[precision].astype(np.float64), stored["labels"]))
-        _print(path.stem, folds[-1:])
+            made_with = f"{stored['lessons']} lessons, {stored['steps']} steps"
+        _print(f"{path.stem} ({made_with})", folds[-1:])
         print(f"  {cross_validated(*folds[-1])}")
     _print(f"{len(paths)} of {_FOLDS} folds", folds)
     truth, names = np.concatenate([labels for _, labels in folds]), read_labels(_LABELS)
@@ -156,10 +158,11 @@ def main() -> None:
     parser.add_argument("photographs", type=Path, nargs="?", help="folder with train/LABEL/ and val/LABEL/")
     parser.add_argument("work", type=Path, nargs="?", help="folder for lessons and pupils, on the same file system")
     parser.add_argument("--others", type=Path, help="folder of pictures of anything else")
-    parser.add_argument("--only", type=int, nargs="+", default=range(_FOLDS), metavar="FOLD")
-    parser.add_argument("--count", type=int, default=122_880, help="lessons")
-    parser.add_argument("--level", type=int, default=1018, help="steps at the full rate")
-    parser.add_argument("--cool", type=int, default=402, help="steps in which it falls")
+    parser.add_argument("--only", type=int, nargs="+", choices=range(_FOLDS), default=range(_FOLDS), metavar="FOLD",
+                        help="of 0, 1 and 2; default: all")  # fmt: skip
+    parser.add_argument("--count", type=int, default=COUNT, help="lessons")
+    parser.add_argument("--level", type=int, default=LEVEL, help="steps at the full rate")
+    parser.add_argument("--cool", type=int, default=COOL, help="steps in which it falls")
     parser.add_argument("--judge", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     if not arguments.judge:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.training_folds.__main__ import fold_of, left_out, split
+from benchmarks.training_folds.__main__ import COOL, COOL_WEIGHTS, COUNT, LEVEL, fold_of, left_out, split
 from model.data.layout import read_labels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,3 +47,11 @@ def test_a_temperature_knows_nothing_of_the_pictures_it_is_for() -> None:
     after = left_out(logits, changed)
     assert np.array_equal(before[part == 4], after[part == 4])
     assert not np.array_equal(before[part != 4], after[part != 4])
+
+
+def test_it_trains_as_the_default_model_is_trained() -> None:
+    script = (ROOT / "bundles" / "clothes" / "train.sh").read_text()
+    assert f"${{COUNT:-{COUNT}}}" in script
+    assert f'"${{LEVEL:-{LEVEL}}}" "${{COOL:-{COOL}}}"' in script
+    assert " ".join(COOL_WEIGHTS) in script
+    assert "--fit crop" in script

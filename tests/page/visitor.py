@@ -111,7 +111,7 @@ class Visitor:
         """The page goes on until this is so, such as that a request was made; waits as long as for anything else."""
         ends = time.monotonic() + PATIENCE_S
         while not is_so():
-            assert time.monotonic() < ends
+            assert time.monotonic() < ends, f"not so after {PATIENCE_S} s"
             self.page.wait_for_timeout(10)
 
     def answers_are_in(self, count: int) -> None:

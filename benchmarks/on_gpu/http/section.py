@@ -50,7 +50,7 @@ def http(machine: Machine, section: Section) -> None:
 
 
 def served_models(machine: Machine) -> list["Model"]:
-    """The default bundle for small pictures; for photographs a network with random weights, on a GPU in half precision.
+    """The small model for small pictures; for photographs a network with random weights, on a GPU in half precision.
 
     The engines that give the right answers are gone before any service starts.
     """
